@@ -1,0 +1,64 @@
+# Two commands do all the set-up: `make demo` and `make test`. Both need Python 3.11+ and make.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= ../shared/data
+
+# uv trusts what the system trusts, as pip does where it is set up so.
+export UV_SYSTEM_CERTS := 1
+export UV_NATIVE_TLS := 1
+
+.PHONY: demo test lint bench docs format clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make demo    ship four releases of an example service under live traffic, and watch"
+	@echo "make test    run the tests"
+	@echo "make lint    ruff, mypy --strict, import contracts, generated pages"
+	@echo "make bench   run the benchmarks"
+	@echo "make docs    write the generated pages of docs/"
+
+# The environment is what uv.lock says, whichever package index the machine uses.
+$(VENV)/.uv: 
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "fairlead needs Python 3.11 or newer: make PYTHON=python3.12 ...")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.5"
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.uv pyproject.toml uv.lock
+	@echo "setting up $(VENV) ..."
+	@$(BIN)/uv sync --quiet --frozen --inexact --no-dev --extra demo
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.uv pyproject.toml uv.lock
+	@echo "setting up $(VENV) ..."
+	@$(BIN)/uv sync --quiet --frozen --inexact --extra demo
+	@touch $@ $(VENV)/.demo
+
+demo: $(VENV)/.demo
+	@$(BIN)/fairlead demo $(ARGS)
+
+test: $(VENV)/.dev
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python docs/generate.py --check
+
+format: $(VENV)/.dev
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev
+	@$(BIN)/python benchmarks/judge.py
+	@$(BIN)/python benchmarks/serving.py
+
+docs: $(VENV)/.dev
+	@$(BIN)/python docs/generate.py
+
+clean:
+	@rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,3 @@
+"""fairlead: continuous delivery for LLMs."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,113 @@
+"""The control process: `python -m fairlead.app.control_process SETTINGS_JSON`.
+
+SIGTERM ends it and leaves the replicas running, for the next control process to adopt; SIGINT
+stops the replicas too. The supervisor sends the one for a restart, the other for the end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Generator
+from pathlib import Path
+
+import msgspec
+import uvicorn
+
+from fairlead.app.state import StatePaths
+from fairlead.control.api import create_app
+from fairlead.control.hub import SnapshotHub
+from fairlead.control.plane import ControlPlane
+from fairlead.registry import Registry
+from fairlead.store import open_store
+from fairlead.targets import EveryTarget
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to us: here they say what becomes of the replicas."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What the supervisor tells control; the token comes by the environment.
+
+    Attributes:
+        workers: How many gateway workers it keeps running.
+    """
+
+    state: str
+    listen_fd: int
+    gateway_url: str
+    supervisor_pid: int
+    workers: int
+
+
+def main() -> None:
+    """Run until a signal."""
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    settings = msgspec.json.decode(sys.argv[1], type=Settings)
+    # Taken out of the environment, so that no child process inherits it.
+    token = os.environ.pop("FAIRLEAD_CONTROL_TOKEN")
+    asyncio.run(_serve(settings, token))
+
+
+async def _serve(settings: Settings, token: str) -> None:
+    paths = StatePaths(Path(settings.state))
+    store = open_store(paths.store_url)
+    plane = ControlPlane(
+        store=store,
+        registry=Registry(paths.registry),
+        target=EveryTarget(paths.replicas, supervisor_pid=settings.supervisor_pid, now=time.time),
+        hub=SnapshotHub(
+            clock=time.monotonic, is_alive=_is_alive, expected_workers=settings.workers
+        ),
+        gateway_url=settings.gateway_url,
+        now=time.time,
+        monotonic=time.monotonic,
+    )
+    stop_replicas = False
+    server = _Server(
+        uvicorn.Config(
+            create_app(plane, token), lifespan="off", log_level="warning", access_log=False,
+            timeout_graceful_shutdown=2,
+        )
+    )  # fmt: skip
+
+    def end(*, replicas: bool) -> None:
+        nonlocal stop_replicas
+        stop_replicas = replicas
+        server.should_exit = True
+
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, lambda: end(replicas=False))
+    loop.add_signal_handler(signal.SIGINT, lambda: end(replicas=True))
+    await plane.start(on_broken=lambda: end(replicas=False))
+    try:
+        await server.serve(sockets=[socket.socket(fileno=settings.listen_fd)])
+    finally:
+        await plane.close(stop_replicas=stop_replicas)
+        store.close()
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return True
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""A gateway worker process: `python -m fairlead.app.gateway_process SETTINGS_JSON`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+
+from fairlead.app.state import StatePaths
+from fairlead.gateway.server import WorkerSettings, run_worker
+
+_OWN_PREFIX = "FAIRLEAD_"
+_TOKEN_VARIABLE = "FAIRLEAD_CONTROL_TOKEN"  # noqa: S105 - a name, not a secret
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What the supervisor tells a gateway worker; the token comes by the environment."""
+
+    state: str
+    worker: int
+    listen_fd: int
+    control_url: str
+    drain_s: float
+
+
+def main() -> None:
+    """Run until SIGTERM."""
+    settings = msgspec.json.decode(sys.argv[1], type=Settings)
+    paths = StatePaths(Path(settings.state))
+    # Nothing that runs in this process later, and no replica's settings, can ask for the token.
+    token = os.environ.pop(_TOKEN_VARIABLE)
+    environ = {n: value for n, value in os.environ.items() if not n.startswith(_OWN_PREFIX)}
+    run_worker(
+        WorkerSettings(
+            worker=settings.worker,
+            boot=f"{settings.worker}-{os.getpid()}-{os.urandom(4).hex()}",
+            listen_fd=settings.listen_fd,
+            spool_dir=str(paths.spool),
+            snapshot_path=str(paths.snapshot),
+            metrics_dir=str(paths.metrics),
+            control_url=settings.control_url,
+            control_token=token,
+            drain_s=settings.drain_s,
+            local_since_ns=_up_since_ns(paths),
+        ),
+        environ,
+    )
+
+
+def _up_since_ns(paths: StatePaths) -> int:
+    """When the supervisor of this worker wrote down that it is up, by the file system's clock."""
+    try:
+        return paths.up.stat().st_mtime_ns
+    except OSError:
+        return time.time_ns()  # Nobody vouches for the replicas of a kept snapshot.
+
+
+if __name__ == "__main__":
+    main()

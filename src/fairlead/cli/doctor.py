@@ -1,0 +1,135 @@
+"""`fairlead doctor`: says what is wrong with an installation, and what to do."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import typer
+
+from fairlead.app.state import StatePaths
+from fairlead.cli.api import ControlClient
+from fairlead.cli.options import STATE_DEFAULT, JsonOption, StateOption, console, print_json
+from fairlead.control.views import StatusView
+from fairlead.domain.errors import FairleadError
+
+FREE_BYTES_MIN = 1 << 30
+OBSERVER_LAG_S_MAX = 10.0
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One thing looked at: `ok`, or what is wrong and what to do."""
+
+    what: str
+    ok: bool
+    detail: str
+    advice: str = ""
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(doctor)
+
+
+def doctor(state: StateOption = STATE_DEFAULT, as_json: JsonOption = False) -> None:
+    """Check Python, engine, disk, state folder, registry and the running processes."""
+    paths = StatePaths(state)
+    findings = [finding for check in CHECKS for finding in check(paths)]
+    if as_json:
+        print_json(findings)
+    else:
+        for finding in findings:
+            mark = "[green]ok[/]  " if finding.ok else "[red]bad[/] "
+            console.print(f"{mark} {finding.what}: {finding.detail}")
+            if finding.advice and not finding.ok:
+                console.print(f"[dim]       {finding.advice}[/]")
+    raise typer.Exit(0 if all(finding.ok for finding in findings) else 5)
+
+
+def _python(_paths: StatePaths) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("python", sys.version_info >= (3, 11), version, "3.11 or newer is needed")
+
+
+def _engine(_paths: StatePaths) -> Iterator[Finding]:
+    try:
+        import xllamacpp
+    except ImportError as error:
+        yield Finding("llama.cpp", False, str(error), "pip install --force-reinstall xllamacpp")
+        return
+    version = getattr(xllamacpp, "__version__", "installed")
+    yield Finding("llama.cpp", True, f"xllamacpp {version}")
+
+
+def _disk(paths: StatePaths) -> Iterator[Finding]:
+    place = paths.root if paths.root.exists() else Path.cwd()
+    free = shutil.disk_usage(place).free
+    yield Finding(
+        "disk", free >= FREE_BYTES_MIN, f"{free / 1e9:.1f} GB free at {place}",
+        "below 1 GB; `fairlead release gc` frees unused releases",
+    )  # fmt: skip
+
+
+def _state(paths: StatePaths) -> Iterator[Finding]:
+    if not paths.root.is_dir():
+        yield Finding("state", False, f"{paths.root} does not exist", "`fairlead up` makes it")
+        return
+    mode = paths.root.stat().st_mode & 0o777
+    yield Finding(
+        "state", mode & 0o077 == 0, f"{paths.root} (mode {mode:o})",
+        f"others can read it: chmod 700 {paths.root}",
+    )  # fmt: skip
+
+
+def _registry(paths: StatePaths) -> Iterator[Finding]:
+    if not paths.registry.is_dir():
+        return
+    from fairlead.registry import Registry
+
+    try:
+        registry = Registry(paths.registry)
+        problems = registry.verify(None)
+        releases = len({tag.digest for tag in registry.tags()}) if not problems else 0
+    except FairleadError as error:
+        yield Finding("registry", False, error.message, error.hint or "")
+        return
+    if problems:
+        yield Finding(
+            "registry", False, "; ".join(str(problem) for problem in problems[:5]),
+            "build the damaged releases again",
+        )  # fmt: skip
+    else:
+        yield Finding("registry", True, f"{releases} releases, all match their digest")
+
+
+def _running(paths: StatePaths) -> Iterator[Finding]:
+    try:
+        view = ControlClient.of(paths).get(StatusView, "status")
+    except FairleadError as error:
+        yield Finding("running", False, error.message, error.hint or "")
+        return
+    yield Finding("running", True, f"gateway {view.gateway_url}")
+    behind = [w.worker for w in view.workers if w.version != view.snapshot or w.silent_s > 5]
+    yield Finding(
+        "gateway workers", bool(view.workers) and not behind,
+        f"{len(view.workers)} on snapshot {view.snapshot}"
+        + (f", behind or silent: {behind}" if behind else ""),
+        f"see {paths.logs}/gateway-*.log",
+    )  # fmt: skip
+    yield Finding(
+        "observer", view.observer_lag_s < OBSERVER_LAG_S_MAX,
+        f"{view.observer_lag_s:.1f} s behind the gateway", f"see {paths.logs}/observer.log",
+    )  # fmt: skip
+    for replica in view.replicas:
+        if replica.state not in ("ready", "starting", "surplus", "stopping"):
+            yield Finding(
+                f"replica {replica.id}", False, f"{replica.state}: {replica.detail[-300:]}",
+                f"see {paths.replicas / replica.id / 'output.log'}",
+            )  # fmt: skip
+
+
+CHECKS: tuple[Callable[[StatePaths], Iterator[Finding]], ...] = (
+    _python, _engine, _disk, _state, _registry, _running,
+)  # fmt: skip

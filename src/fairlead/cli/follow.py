@@ -1,0 +1,173 @@
+"""Follows a rollout in the terminal: gates, split, evidence, verdict."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from fairlead.cli.api import ControlClient
+from fairlead.cli.options import console
+from fairlead.control.views import RolloutView
+from fairlead.domain.errors import Unavailable
+from fairlead.domain.release import short
+from fairlead.domain.verdicts import GateOutcome, RolloutVerdict
+
+POLL_S = 0.3
+CONTROL_AWAY_S_MAX = 60.0
+
+EXIT_CODES = {
+    "promoted": 0,
+    "gates_passed": 0,
+    "gate_failed": 3,
+    "rolled_back": 4,
+    "aborted": 10,
+    "failed": 10,
+}
+OUTCOME_STYLES = {
+    "promoted": "bold green",
+    "gates_passed": "bold green",
+    "rolled_back": "bold yellow",
+    "gate_failed": "bold red",
+    "aborted": "bold red",
+    "failed": "bold red",
+}
+
+
+def exit_code_of(view: RolloutView) -> int:
+    """The exit code that says how a finished rollout ended."""
+    return EXIT_CODES.get(view.outcome, 1)
+
+
+def follow(control: ControlClient, rollout: str, *, quiet: bool = False) -> RolloutView:
+    """Show a rollout live (unless `quiet`) until it has ended; survives a restart of control."""
+    view = control.get(RolloutView, "rollouts", rollout)
+    if quiet:
+        while view.outcome == "running":
+            time.sleep(POLL_S)
+            view = _poll(control, rollout)
+        return view
+    with Live(panel(view), console=console, refresh_per_second=6, transient=False) as live:
+        while view.outcome == "running":
+            time.sleep(POLL_S)
+            view = _poll(control, rollout)
+            live.update(panel(view))
+    return view
+
+
+def _poll(control: ControlClient, rollout: str) -> RolloutView:
+    deadline = time.monotonic() + CONTROL_AWAY_S_MAX
+    while True:
+        try:
+            return control.get(RolloutView, "rollouts", rollout)
+        except Unavailable:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(POLL_S)
+
+
+def panel(view: RolloutView) -> RenderableType:
+    """A rollout as a few lines of text and bars."""
+    lines: list[RenderableType] = [_headline(view)]
+    names = dict.fromkeys([g.gate for g in view.gates] + [v.gate for v in view.gate_verdicts])
+    lines += [gate_line(view, name) for name in names]
+    if view.verdict is not None:
+        lines.append(evidence(view))
+    if view.outcome != "running":
+        style = OUTCOME_STYLES.get(view.outcome, "bold")
+        lines.append(Text(f"  {view.outcome.replace('_', ' ')}: {view.reason}", style=style))
+    return Group(*lines)
+
+
+def _headline(view: RolloutView) -> Text:
+    line = Text.assemble(
+        ("release ", "dim"), (view.name, "bold"), f" {short(view.release)}", ("  of  ", "dim"),
+        view.service, ("   ", ""), (view.state + (" (paused)" if view.paused else ""), "cyan"),
+    )  # fmt: skip
+    if view.share > 0:
+        line.append(f"   step {min(view.step + 1, view.steps)}/{view.steps}")
+        line.append(f"   canary {view.share:.0%}", style="yellow")
+        line.append(f"  champion {1 - view.share:.0%}", style="green")
+        if view.served is not None:
+            line.append(f"   {view.served:,} requests served")
+    return line
+
+
+def gate_line(view: RolloutView, name: str) -> RenderableType:
+    """A gate's bar while it runs, its verdict when it is there."""
+    done = next((g for g in view.gate_verdicts if g.gate == name), None)
+    if done is not None:
+        good = done.outcome is GateOutcome.PASS
+        return Text.assemble(
+            "  gate ", (name, "bold"), " ",
+            (done.outcome.value, "bold green" if good else "bold red"), f"  {done.reason}",
+        )  # fmt: skip
+    progress = next(g for g in view.gates if g.gate == name)
+    row = Table.grid(padding=(0, 1))
+    row.add_row(
+        Text.assemble("  gate ", (name, "bold")),
+        ProgressBar(total=max(1, progress.total), completed=progress.done, width=30),
+        Text(f"{progress.done}/{progress.total} cases, mean {progress.mean:.3f}"),
+    )
+    return row
+
+
+def evidence(view: RolloutView) -> RenderableType:
+    """The judge's numbers: failure rates by arm, and both kinds of evidence as bars."""
+    assert view.verdict is not None
+    numbers = view.verdict.numbers
+    grid = Table.grid(padding=(0, 1))
+    for arm, style in (("champion", "green"), ("canary", "yellow")):
+        counts: dict[str, Any] = numbers.get(arm, {})
+        units = counts.get("units", 0)
+        rate = counts.get("rate")
+        grid.add_row(
+            Text(f"  {arm}", style=style),
+            Text(f"{units:,} units" + ("" if rate is None else f", {rate:.1%} failed")),
+        )
+    for label, key, style in (
+        ("worse", "rollback", "red"), ("not worse", "promote", "green"),
+    ):  # fmt: skip
+        value = numbers.get(f"e_{key}")
+        threshold = numbers.get(f"threshold_{key}")
+        if value is None or not threshold:
+            continue
+        grid.add_row(
+            Text(f"  {label}"),
+            Group(evidence_bar(value, threshold, style)),
+            Text(f"E = {_e(value)} of {threshold:g}"),
+        )
+    return grid
+
+
+def evidence_bar(value: float, threshold: float, style: str, width: int = 30) -> ProgressBar:
+    """Evidence on a logarithmic scale: empty at E <= 1, full at the threshold."""
+    share = math.log(max(value, 1.0)) / math.log(threshold) if threshold > 1 else 1.0
+    return ProgressBar(
+        total=1.0, completed=min(1.0, share), width=width, complete_style=style,
+        finished_style=f"bold {style}",
+    )  # fmt: skip
+
+
+def verdict_text(verdict: RolloutVerdict) -> Text:
+    """The verdict in words with its difference and interval."""
+    numbers = verdict.numbers
+    text = Text(f"verdict {verdict.outcome.value}: {verdict.reason}")
+    difference, low, high = (numbers.get(key) for key in ("difference", "ci_low", "ci_high"))
+    if difference is not None and low is not None and high is not None:
+        text.append(
+            f"\n  difference canary - champion {difference:+.1%}, "
+            f"confidence sequence [{low:+.1%}, {high:+.1%}]",
+            style="dim",
+        )
+    return text
+
+
+def _e(value: float) -> str:
+    return f"{value:,.2f}" if value < 1000 else f"{value:.1e}"

@@ -1,0 +1,107 @@
+"""`fairlead up` and `fairlead down`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fairlead.app.state import StatePaths
+from fairlead.app.supervisor import Supervisor, UpSettings
+from fairlead.cli.api import ControlClient
+from fairlead.cli.options import STATE_DEFAULT, StateOption, console, stderr
+from fairlead.control.first_key import FirstKey
+from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, Unavailable
+
+READY_TIMEOUT_S = 60.0
+DOWN_TIMEOUT_S = 90.0
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(up)
+    app.command()(down)
+
+
+def up(
+    state: StateOption = STATE_DEFAULT,
+    port: Annotated[int, typer.Option(help="Gateway port; 0 for any free one.")] = 7600,
+    control_port: Annotated[int, typer.Option(help="Control API port; 0 for any.")] = 7601,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Gateway processes.")] = 2,
+) -> None:
+    """Run gateway, control and observer in the foreground until Ctrl-C."""
+    for given in (port, control_port):
+        if not 0 <= given <= 65535:
+            raise InvalidInput(f"{given} is not a port")
+    paths = StatePaths(state)
+    paths.create()
+    with paths.locked():
+        settings = UpSettings(
+            host=host, gateway_port=port, control_port=control_port, workers=workers
+        )
+        supervisor = Supervisor(paths, settings, lambda line: stderr.print(f"[yellow]{line}[/]"))
+        supervisor.install_signal_handlers()
+        try:
+            supervisor.start()
+            threading.Thread(target=_greet, args=(paths, supervisor), daemon=True).start()
+            supervisor.run()
+        finally:
+            console.print("stopping …")
+            supervisor.stop()
+    console.print("stopped")
+
+
+def _greet(paths: StatePaths, supervisor: Supervisor) -> None:
+    """Say where everything is once control answers; show a first key if there is none yet."""
+    control = ControlClient(supervisor.info.control_url, paths.read_token())
+    deadline = time.monotonic() + READY_TIMEOUT_S
+    while True:
+        try:
+            first = control.post(FirstKey, "keys", "first")
+            break
+        except FairleadError as error:
+            if time.monotonic() > deadline:
+                stderr.print(f"[red]control does not come up:[/] {error.message}")
+                stderr.print(f"[dim]its output is in {paths.logs / 'control.log'}[/]")
+                return
+            time.sleep(0.1)
+    console.print(f"[bold]fairlead is up[/]  gateway [cyan]{supervisor.info.gateway_url}/v1[/]")
+    if first.key is not None:
+        console.print(f"first API key, shown only now: [bold]{first.key}[/]", soft_wrap=True)
+    console.print("[dim]next, in another terminal: fairlead ship    (Ctrl-C here stops all)[/]")
+    # Into a file or a pipe, too, this must be there while `up` goes on.
+    console.file.flush()
+
+
+def down(state: StateOption = STATE_DEFAULT) -> None:
+    """Stop the `fairlead up` that runs on a state folder, and wait until it has."""
+    paths = StatePaths(state)
+    info = paths.require_up()
+    if info.pid == os.getpid():
+        raise Conflict("that is this process")
+    os.kill(info.pid, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_TIMEOUT_S
+    while paths.is_locked():
+        if time.monotonic() > deadline:
+            raise Unavailable(
+                f"fairlead (pid {info.pid}) has not stopped after {DOWN_TIMEOUT_S:.0f} s",
+                hint=f"see {paths.logs}",
+            )
+        time.sleep(0.05)
+    console.print("stopped")
+
+
+def installed_state(path: Path) -> StatePaths:
+    """The state folder's places; raises Unavailable when nothing was ever there."""
+    paths = StatePaths(path)
+    if not paths.root.is_dir():
+        raise Unavailable(
+            f"{paths.root}: no state folder here",
+            hint="`fairlead up` makes one; --state names another",
+        )
+    return paths

@@ -1,0 +1,116 @@
+"""`fairlead rollout` and `fairlead rollback`: look at rollouts and steer them by hand."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fairlead.cli.follow import exit_code_of, follow, verdict_text
+from fairlead.cli.options import (
+    STATE_DEFAULT,
+    JsonOption,
+    ServiceOption,
+    StateOption,
+    ago,
+    client,
+    console,
+    print_json,
+    table,
+)
+from fairlead.control.views import RollbackRequest, RolloutView
+from fairlead.domain.release import short
+
+app = typer.Typer(help="Rollouts: list, show, follow and steer them.", no_args_is_help=True)
+IdArgument = Annotated[str, typer.Argument(help="Id of the rollout.")]
+
+
+@app.command("list")
+def list_rollouts(
+    service: ServiceOption = None, state: StateOption = STATE_DEFAULT, as_json: JsonOption = False
+) -> None:
+    """List rollouts, the newest first."""
+    rollouts = client(state).get(list[RolloutView], "rollouts", service=service)
+    if as_json:
+        print_json(rollouts)
+        return
+    shown = table("rollout", "service", "release", "outcome", "state", "begun", "reason")
+    for view in rollouts:
+        shown.add_row(
+            view.id, view.service, f"{view.name} {short(view.release)}", view.outcome,
+            view.state + (" (paused)" if view.paused else ""), ago(view.created_at), view.reason,
+        )  # fmt: skip
+    console.print(shown)
+
+
+@app.command("show")
+def show(
+    rollout: IdArgument, state: StateOption = STATE_DEFAULT, as_json: JsonOption = False
+) -> None:
+    """Show one rollout: gates, verdict with its numbers, history."""
+    view = client(state).get(RolloutView, "rollouts", rollout)
+    if as_json:
+        print_json(view)
+        return
+    console.print(f"[bold]{view.id}[/]  {view.service}  release {view.name} {short(view.release)}")
+    console.print(f"{view.outcome}: {view.reason}")
+    for gate in view.gate_verdicts:
+        console.print(f"gate {gate.gate}: {gate.outcome} – {gate.reason}")
+    if view.verdict is not None:
+        console.print(verdict_text(view.verdict))
+    history = table("when", "state", "why")
+    for entry in view.history:
+        history.add_row(ago(entry.at), entry.state, entry.why)
+    console.print(history)
+
+
+@app.command("follow")
+def follow_rollout(rollout: IdArgument, state: StateOption = STATE_DEFAULT) -> None:
+    """Follow a rollout to its end; the exit code is its outcome's."""
+    raise typer.Exit(exit_code_of(follow(client(state), rollout)))
+
+
+@app.command("pause")
+def pause(rollout: IdArgument, state: StateOption = STATE_DEFAULT) -> None:
+    """Hold the rollout where it is; a verdict to roll back still acts."""
+    _command(state, rollout, "pause")
+
+
+@app.command("resume")
+def resume(rollout: IdArgument, state: StateOption = STATE_DEFAULT) -> None:
+    """Go on with a paused rollout."""
+    _command(state, rollout, "resume")
+
+
+@app.command("promote")
+def promote(rollout: IdArgument, state: StateOption = STATE_DEFAULT) -> None:
+    """Promote the canary now, without waiting for the evidence."""
+    _command(state, rollout, "promote")
+
+
+@app.command("abort")
+def abort(rollout: IdArgument, state: StateOption = STATE_DEFAULT) -> None:
+    """Give the rollout up: all traffic goes to the champion."""
+    _command(state, rollout, "abort")
+
+
+def rollback(
+    service: Annotated[str, typer.Argument(help="The service.")],
+    to: Annotated[
+        str | None, typer.Option(help="Release (digest); the previous champion if not given.")
+    ] = None,
+    why: Annotated[str, typer.Option(help="Reason, for the history.")] = "rolled back by hand",
+    state: StateOption = STATE_DEFAULT,
+) -> None:
+    """Go back to an earlier release of a service, as a whole, without a canary."""
+    control = client(state)
+    body = RollbackRequest(to=to, why=why)
+    view = control.post(RolloutView, "services", service, "rollback", body=body)
+    final = follow(control, view.id)
+    # Going back is what was asked for: that it worked is success here.
+    raise typer.Exit(0 if final.outcome in ("promoted", "rolled_back") else exit_code_of(final))
+
+
+def _command(state: StateOption, rollout: str, command: str) -> None:
+    view = client(state).post(RolloutView, "rollouts", rollout, command)
+    console.print(f"{view.id}: {view.state}{' (paused)' if view.paused else ''}")

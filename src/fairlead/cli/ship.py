@@ -1,0 +1,62 @@
+"""`fairlead ship`: build, gate, roll out, follow to the end."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from fairlead.cli.follow import exit_code_of, follow
+from fairlead.cli.options import (
+    MANIFEST_DEFAULT,
+    STATE_DEFAULT,
+    JsonOption,
+    ManifestOption,
+    StateOption,
+    client,
+    console,
+    print_json,
+)
+from fairlead.cli.release import registry_of
+from fairlead.control.views import Applied, RolloutView, StatusView
+from fairlead.domain.release import short
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(ship)
+
+
+def ship(
+    file: ManifestOption = MANIFEST_DEFAULT,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Begin the rollout and return at once.")
+    ] = False,
+    state: StateOption = STATE_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Build the manifest's release, run its gates, roll it out, and follow to the verdict."""
+    from fairlead.cli.shipping import prepare
+    from fairlead.manifest import load_manifest
+
+    manifest = load_manifest(file)
+    control = client(state)
+    spec = prepare(registry_of(state), manifest)
+    if not as_json:
+        console.print(f"built release [bold]{spec.name}[/] {short(spec.release)}")
+    services = control.get(StatusView, "status").services
+    if any(s.name == spec.service and s.champion == spec.release for s in services):
+        applied = control.put(Applied, "services", spec.service, body=spec)
+        if as_json:
+            print_json(applied)
+        else:
+            also = "its settings are changed" if applied.changed else "nothing to do"
+            console.print(f"release {spec.name} serves {spec.service} already; {also}")
+        return
+    view = control.post(RolloutView, "rollouts", body=spec)
+    if not detach:
+        view = follow(control, view.id, quiet=as_json)
+    if as_json:
+        print_json(view)
+    elif detach:
+        console.print(f"rollout {view.id}; follow it with `fairlead rollout follow {view.id}`")
+    raise typer.Exit(0 if detach else exit_code_of(view))

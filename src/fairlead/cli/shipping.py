@@ -1,0 +1,170 @@
+"""From a manifest to a release in the registry and a spec that control can ship."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+
+from fairlead.app.state import StatePaths
+from fairlead.control.spec import GateSpec, ServiceSpec, Slos
+from fairlead.domain.decoding import decode_json
+from fairlead.domain.errors import Damaged, InvalidInput
+from fairlead.domain.release import Engine, Prompt
+from fairlead.evaluation.gates import GateRule
+from fairlead.evaluation.scorers import Scorer, check_scorer
+from fairlead.evaluation.suite import Columns, parse_suite
+from fairlead.registry import BuildInput, Registry, ReleaseEntry
+from fairlead.rollout.plan import FeedbackRule, Plan, Step
+from fairlead.wire.snapshot import Limits
+
+if TYPE_CHECKING:
+    from fairlead.manifest import Manifest
+    from fairlead.manifest.gates import Gate
+
+T = TypeVar("T")
+SUITE_MEDIA_TYPE = "application/vnd.fairlead.suite.v1+json"
+SUITE_BYTES_MAX = 256 * 1024 * 1024
+
+
+class InUse(msgspec.Struct, frozen=True):
+    """Digests that must stay in the registry."""
+
+    releases: set[str]
+    blobs: set[str]
+
+
+def build_release(registry: Registry, manifest: Manifest) -> ReleaseEntry:
+    """Build the manifest's release; the same content gives the same digest anywhere."""
+    release = manifest.release
+    given = BuildInput(
+        model=release.source_text,
+        engine=Engine(release.engine.kind, release.settings),
+        prompt=Prompt(release.prompt.system, release.prompt.user),
+        sampling=release.sampling_defaults,
+        name=release.name or "",
+        service=manifest.service,
+        api_key_env=release.api_key_env,
+        api_key_file=release.api_key_file,
+    )
+    return registry.build(given, now=time.time(), hf_token=os.environ.get("HF_TOKEN"))
+
+
+def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
+    """Build the release, store its suites, and return the spec that needs no file any more.
+
+    Suites are read first: a mistake in one leaves the registry as it was.
+    """
+    suites = [(gate, _suite(gate)) for gate in manifest.gates]
+    entry = build_release(registry, manifest)
+    return ServiceSpec(
+        service=manifest.service,
+        release=entry.digest,
+        name=entry.name,
+        plan=_plan(manifest),
+        gates=tuple(_gate(registry, gate, suite) for gate, suite in suites),
+        limits=Limits(
+            queue=manifest.limits.queue,
+            queue_timeout_s=manifest.limits.queue_timeout_seconds,
+            request_timeout_s=manifest.limits.request_timeout_seconds,
+            body_bytes_max=manifest.limits.body_bytes,
+            attempts=manifest.limits.attempts,
+        ),
+        slos=Slos(
+            availability=manifest.slos.availability,
+            ttft_p95_ms=manifest.slos.ttft_p95_ms,
+            latency_p95_ms=manifest.slos.latency_p95_ms,
+        ),
+    )
+
+
+def _suite(gate: Gate) -> bytes:
+    try:
+        with gate.suite.open("rb") as file:
+            data = file.read(SUITE_BYTES_MAX + 1)
+    except OSError as error:
+        raise InvalidInput(f"{gate.suite}: {error.strerror}") from None
+    if len(data) > SUITE_BYTES_MAX:
+        raise InvalidInput(f"{gate.suite}: larger than {SUITE_BYTES_MAX} bytes")
+    columns = Columns(**gate.columns.model_dump())
+    suite = parse_suite(data, gate.suite_format, columns, name=str(gate.suite))
+    check_scorer(_scorer(gate), suite)
+    return suite.to_bytes()
+
+
+def _scorer(gate: Gate) -> Scorer:
+    scorer: Scorer = msgspec.convert(gate.scorer_document, Scorer)
+    return scorer
+
+
+def _gate(registry: Registry, gate: Gate, suite: bytes) -> GateSpec:
+    comparison = gate.non_inferiority
+    return GateSpec(
+        rule=GateRule(
+            name=gate.name,
+            minimum=gate.minimum,
+            margin=comparison.margin if comparison else None,
+            confidence=comparison.confidence if comparison else 0.95,
+            errors_at_most=gate.errors_at_most,
+        ),
+        scorer=_scorer(gate),
+        suite=registry.put_blob(suite, SUITE_MEDIA_TYPE),
+        cases=gate.cases or 0,
+        concurrency=gate.concurrency,
+    )
+
+
+def _plan(manifest: Manifest) -> Plan:
+    rollout = manifest.rollout
+    feedback = rollout.feedback
+    return Plan(
+        steps=tuple(Step(step.share, step.requests, step.seconds) for step in rollout.steps),
+        settle_s=rollout.settle_seconds,
+        feedback=FeedbackRule(feedback.name, feedback.good_at_least, feedback.required)
+        if feedback
+        else None,
+        tolerance=rollout.tolerance,
+        margin=rollout.margin,
+        alpha=rollout.alpha,
+        beta=rollout.beta,
+        deadline_s=rollout.deadline_minutes * 60,
+        expected_failure_rate=rollout.expected_failure_rate,
+        champion_replicas=manifest.replicas.champion,
+        canary_replicas=manifest.replicas.canary,
+    )
+
+
+def releases_in_use(paths: StatePaths) -> InUse:
+    """What services run on, may go back to, or are moving to; read from the store."""
+    if not paths.database.exists():
+        return InUse(set(), set())
+    from fairlead.control.rollouts import RolloutDocument
+    from fairlead.store import open_store
+
+    store = open_store(paths.store_url)
+    try:
+        services, rollouts = store.services(), store.rollouts(limit=10_000)
+    finally:
+        store.close()
+    releases: set[str] = set()
+    blobs: set[str] = set()
+    for row in services:
+        releases |= {digest for digest in (row.champion, row.previous) if digest}
+        spec = _stored(row.spec, ServiceSpec)
+        blobs |= {gate.suite for gate in spec.gates}
+    for rollout in rollouts:
+        document = _stored(rollout.document, RolloutDocument)
+        if rollout.active:
+            releases.add(rollout.release)
+            blobs |= {gate.suite for gate in document.spec.gates}
+    return InUse(releases, blobs)
+
+
+def _stored(data: bytes, kind: type[T]) -> T:
+    """What the store holds; raises Damaged, since a collection must not guess what is in use."""
+    try:
+        return decode_json(data, kind)
+    except msgspec.DecodeError as error:
+        raise Damaged(f"the store holds a {kind.__name__} that cannot be read: {error}") from None

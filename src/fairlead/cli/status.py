@@ -1,0 +1,100 @@
+"""`fairlead status`: the whole installation at a glance."""
+
+from __future__ import annotations
+
+import typer
+from rich.text import Text
+
+from fairlead.cli.options import (
+    STATE_DEFAULT,
+    JsonOption,
+    StateOption,
+    client,
+    console,
+    number,
+    print_json,
+    table,
+)
+from fairlead.control.views import FiguresView, ServiceView, StatusView
+from fairlead.domain.release import short
+
+_COLOURS = {"ready": "green", "starting": "yellow", "surplus": "dim", "stopping": "dim"}
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(status)
+
+
+def status(state: StateOption = STATE_DEFAULT, as_json: JsonOption = False) -> None:
+    """Show services, releases, replicas and gateway workers."""
+    view = client(state).get(StatusView, "status")
+    if as_json:
+        print_json(view)
+        return
+    console.print(
+        f"[bold]gateway[/] {view.gateway_url}/v1   "
+        f"{len(view.workers)} workers, snapshot {view.snapshot}   "
+        f"records {view.observer_lag_s:.1f} s behind"
+    )
+    if not view.services:
+        console.print("[dim]no service yet; ship one: fairlead init, fairlead ship[/]")
+    for service in view.services:
+        _service(service)
+    if view.replicas:
+        shown = table("replica", "state", "address", ">pid", ">restarts", "")
+        for replica in view.replicas:
+            colour = _COLOURS.get(replica.state, "red")
+            shown.add_row(
+                replica.id,
+                Text(replica.state, style=colour),
+                replica.base_url,
+                str(replica.pid or ""),
+                str(replica.restarts),
+                replica.detail.strip().splitlines()[-1][:80] if replica.detail.strip() else "",
+            )
+        console.print(shown)
+
+
+def _service(service: ServiceView) -> None:
+    champion = (
+        f"champion [green]{service.champion_name}[/] {short(service.champion)}"
+        if service.champion
+        else "[yellow]no champion[/]"
+    )
+    canary = (
+        f"   canary [yellow]{short(service.canary)}[/] at {service.share:.0%} ({service.rollout})"
+        if service.canary
+        else ""
+    )
+    console.print(f"\n[bold]{service.name}[/]  {champion}{canary}")
+    if service.figures:
+        console.print(figures_table(service.figures))
+    for slo in service.slos:
+        if slo.met is None:
+            console.print(f"  [dim]{slo.name} {slo.target:g}: nothing measured yet[/]")
+        else:
+            mark = "[green]met[/]" if slo.met else "[red]missed[/]"
+            console.print(f"  {slo.name} {slo.target:g}: {number(slo.measured, 4)} {mark}")
+
+
+def figures_table(figures: list[FiguresView]) -> object:
+    """One line per release: requests, errors, latency, tokens, feedback."""
+    shown = table(
+        "release", ">requests", ">errors", ">TTFT p50", ">p95", ">latency p50", ">p95", ">p99",
+        ">tokens in", ">out", "feedback",
+    )  # fmt: skip
+    for line in figures:
+        shown.add_row(
+            f"{line.name} {short(line.release)}",
+            f"{line.requests:,}",
+            f"{line.errors:,}",
+            f"{number(line.ttft_ms_p50)} ms",
+            number(line.ttft_ms_p95),
+            f"{number(line.latency_ms_p50)} ms",
+            number(line.latency_ms_p95),
+            number(line.latency_ms_p99),
+            f"{line.prompt_tokens:,}",
+            f"{line.completion_tokens:,}",
+            ", ".join(f"{n} {mean:.3f} ({count})" for n, (count, mean) in line.feedback.items()),
+        )
+    return shown

@@ -1,0 +1,288 @@
+"""The REST API of control: what the command line, CI and other programs talk to.
+
+Bodies and answers are the structs of `views` and `spec`; the OpenAPI document is derived from
+them, so that each is declared once.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+from fairlead import __version__
+from fairlead.control import views
+from fairlead.control.first_key import FirstKey
+from fairlead.control.plane import ControlPlane
+from fairlead.control.spec import ServiceSpec, check_spec
+from fairlead.domain.decoding import decode_json
+from fairlead.domain.errors import FairleadError, InvalidInput, NotFound, Unauthorized
+from fairlead.wire.snapshot import SyncRequest, encode_snapshot
+
+T = TypeVar("T")
+BODY_BYTES_MAX = 1 << 20
+REFERENCE = "#/components/schemas/{name}"
+AfterId = Annotated[int, Query(ge=0, le=2**63 - 1)]
+"""Id of an event, as the store keeps them."""
+_log = logging.getLogger(__name__)
+
+
+def create_app(plane: ControlPlane, token: str) -> FastAPI:
+    """The API over a control plane; every call but `/healthz` needs the token."""
+    guard = Depends(_guard(token))
+    app = FastAPI(
+        title="fairlead control API",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+    )
+    app.include_router(_public())
+    app.include_router(_reading(plane), prefix="/api/v1", dependencies=[guard])
+    app.include_router(_acting(plane), prefix="/api/v1", dependencies=[guard])
+    app.include_router(_keys(plane), prefix="/api/v1", dependencies=[guard])
+    app.include_router(_internal(plane), prefix="/internal/v1", dependencies=[guard])
+    app.add_exception_handler(FairleadError, _problem)
+    app.add_exception_handler(HTTPException, _no_such_call)
+    app.add_exception_handler(RequestValidationError, _bad_parameter)
+    app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document with the structs' schemas in it."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        _, schemas = msgspec.json.schema_components(_DOCUMENTED, ref_template=REFERENCE)
+        document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
+        document["components"]["securitySchemes"] = {
+            "control": {"type": "http", "scheme": "bearer"}
+        }
+        document["security"] = [{"control": []}]
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+_DOCUMENTED: list[type] = []
+
+
+def _documented(kind: Any) -> dict[str, Any]:
+    """The reference to a type's schema; notes the type for the document's components."""
+    if kind not in _DOCUMENTED:
+        _DOCUMENTED.append(kind)
+    (schema,), _ = msgspec.json.schema_components([kind], ref_template=REFERENCE)
+    return schema
+
+
+def _gives(kind: Any) -> dict[int | str, dict[str, Any]]:
+    """FastAPI's description of answers: this type, or a problem."""
+    problem = {"application/json": {"schema": _documented(views.ErrorBody)}}
+    return {
+        200: {
+            "description": "OK",
+            "content": {"application/json": {"schema": _documented(kind)}},
+        },
+        "4XX": {"description": "What was wrong with the request", "content": problem},
+        "5XX": {"description": "What went wrong", "content": problem},
+    }
+
+
+def _takes(kind: Any) -> dict[str, Any]:
+    """OpenAPI's description of the body."""
+    content = {"application/json": {"schema": _documented(kind)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
+def _answer(value: object) -> Response:
+    return Response(msgspec.json.encode(value), media_type="application/json")
+
+
+async def _body(request: Request, kind: type[T]) -> T:
+    """Decode the body strictly; raises InvalidInput with the place of the mistake."""
+    data = bytearray()
+    async for chunk in request.stream():
+        data += chunk
+        if len(data) > BODY_BYTES_MAX:
+            raise InvalidInput(f"the body is larger than {BODY_BYTES_MAX} bytes")
+    try:
+        return decode_json(bytes(data), kind)
+    except msgspec.MsgspecError as error:
+        raise InvalidInput(f"body: {error}") from None
+
+
+async def _spec(request: Request) -> ServiceSpec:
+    """A spec that makes sense; raises InvalidInput."""
+    spec = await _body(request, ServiceSpec)
+    check_spec(spec)
+    return spec
+
+
+def _guard(token: str) -> Callable[[Request], Awaitable[None]]:
+    expected = f"Bearer {token}".encode()
+
+    async def check(request: Request) -> None:
+        given = request.headers.get("authorization", "").encode()
+        if not hmac.compare_digest(given, expected):
+            raise Unauthorized(
+                "the control API needs its token",
+                hint="Authorization: Bearer <token>; it is in run/control.token of the state",
+            )
+
+    return check
+
+
+async def _problem(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, FairleadError)
+    return _error(error.http_status, error.code, error.message, error.hint)
+
+
+async def _no_such_call(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = NotFound.code if error.status_code == NotFound.http_status else InvalidInput.code
+    message = f"{request.method} {request.url.path}: {error.detail}"
+    return _error(error.status_code, code, message, "see /openapi.json")
+
+
+async def _bad_parameter(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    told = [f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()]
+    return _error(InvalidInput.http_status, InvalidInput.code, "; ".join(told), None)
+
+
+def _error(status: int, code: str, message: str, hint: str | None) -> Response:
+    body = views.ErrorBody(code, message, hint)
+    return Response(msgspec.json.encode(body), status_code=status, media_type="application/json")
+
+
+def _public() -> APIRouter:
+    router = APIRouter(tags=["health"])
+
+    @router.get("/healthz", summary="Whether control runs")
+    async def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    return router
+
+
+def _reading(plane: ControlPlane) -> APIRouter:
+    router = APIRouter(tags=["reading"])
+
+    @router.get("/status", summary="The whole installation", responses=_gives(views.StatusView))
+    async def status() -> Response:
+        return _answer(await plane.reports.status())
+
+    @router.get("/rollouts", responses=_gives(list[views.RolloutView]),
+                summary="Rollouts, the newest first")  # fmt: skip
+    async def rollouts(service: str | None = None, limit: int = 50) -> Response:
+        return _answer(await plane.reports.rollouts(service, limit))
+
+    @router.get("/rollouts/{rollout}", responses=_gives(views.RolloutView),
+                summary="One rollout")  # fmt: skip
+    async def rollout(rollout: str) -> Response:
+        return _answer(await plane.reports.rollout(rollout))
+
+    @router.get("/records", responses=_gives(list[dict[str, Any]]),
+                summary="Request records, the newest first")  # fmt: skip
+    async def records(
+        service: str | None = None,
+        release: str | None = None,
+        rollout: str | None = None,
+        errors: int = 0,
+        limit: int = 20,
+    ) -> Response:
+        return _answer(await plane.reports.records(service, release, rollout, bool(errors), limit))
+
+    @router.get("/events", responses=_gives(list[views.EventView]), summary="What happened")
+    async def events(service: str | None = None, after: AfterId = 0, limit: int = 100) -> Response:
+        return _answer(await plane.reports.events(service, after, limit))
+
+    return router
+
+
+def _acting(plane: ControlPlane) -> APIRouter:
+    router = APIRouter(tags=["acting"])
+
+    @router.post("/rollouts", responses=_gives(views.RolloutView),
+                 openapi_extra=_takes(ServiceSpec), summary="Ship a release")  # fmt: skip
+    async def ship(request: Request) -> Response:
+        return _answer(await plane.ship(await _spec(request)))
+
+    @router.post("/evaluations", responses=_gives(views.RolloutView),
+                 openapi_extra=_takes(ServiceSpec),
+                 summary="Run a release's gates without traffic")  # fmt: skip
+    async def evaluate(request: Request) -> Response:
+        return _answer(await plane.ship(await _spec(request), gates_only=True))
+
+    @router.put("/services/{service}", responses=_gives(views.Applied),
+                openapi_extra=_takes(ServiceSpec),
+                summary="Change how the champion runs, without a new release")  # fmt: skip
+    async def apply(service: str, request: Request) -> Response:
+        spec = await _spec(request)
+        if spec.service != service:
+            raise InvalidInput(f"the spec is of service {spec.service!r}, not of {service!r}")
+        return _answer(await plane.apply(spec))
+
+    @router.post("/rollouts/{rollout}/{command}", responses=_gives(views.RolloutView),
+                 summary="Steer a rollout: pause, resume, promote or abort")  # fmt: skip
+    async def command(rollout: str, command: str) -> Response:
+        return _answer(await plane.command(rollout, command))
+
+    @router.post("/services/{service}/rollback", responses=_gives(views.RolloutView),
+                 openapi_extra=_takes(views.RollbackRequest),
+                 summary="Go back to an earlier release")  # fmt: skip
+    async def rollback(service: str, request: Request) -> Response:
+        return _answer(await plane.rollback(service, await _body(request, views.RollbackRequest)))
+
+    return router
+
+
+def _keys(plane: ControlPlane) -> APIRouter:
+    router = APIRouter(tags=["keys"], prefix="/keys")
+
+    @router.get("", responses=_gives(list[views.KeyView]), summary="The keys in force")
+    async def list_keys() -> Response:
+        return _answer(await plane.keys.list())
+
+    @router.post("", responses=_gives(views.NewKey), openapi_extra=_takes(views.KeyRequest),
+                 summary="Make a key; it is shown this once")  # fmt: skip
+    async def create(request: Request) -> Response:
+        asked = await _body(request, views.KeyRequest)
+        made = await plane.keys.create(asked.name)
+        plane.wake()
+        return _answer(made)
+
+    @router.post("/first", responses=_gives(FirstKey),
+                 summary="Make the first key, if there is none")  # fmt: skip
+    async def first() -> Response:
+        made = await plane.keys.first()
+        plane.wake()
+        return _answer(made)
+
+    @router.delete("/{key}", responses=_gives(views.KeyView), summary="Revoke a key")
+    async def revoke(key: str) -> Response:
+        gone = await plane.keys.revoke(key)
+        plane.wake()
+        return _answer(gone)
+
+    return router
+
+
+def _internal(plane: ControlPlane) -> APIRouter:
+    router = APIRouter(tags=["internal"])
+
+    @router.post("/sync", summary="A gateway worker asks for a newer snapshot",
+                 openapi_extra=_takes(SyncRequest), include_in_schema=False)  # fmt: skip
+    async def sync(request: Request) -> Response:
+        snapshot = await plane.hub.sync(await _body(request, SyncRequest))
+        if snapshot is None:
+            return Response(status_code=204)
+        return Response(encode_snapshot(snapshot), media_type="application/json")
+
+    return router

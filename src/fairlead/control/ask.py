@@ -1,0 +1,120 @@
+"""Sends an evaluation's cases to replicas, as the gateway would send a client's request.
+
+The requests go to the replicas directly: a release under evaluation gets nothing from clients.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import itertools
+import json
+import os
+import ssl
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from fairlead.domain.errors import Unavailable
+from fairlead.domain.prompting import apply_release
+from fairlead.domain.release import Release, RemoteModel
+from fairlead.evaluation.cases import Case
+from fairlead.evaluation.runner import Answer
+
+ANSWER_BYTES_MAX = 4 * 1024 * 1024
+THREADS_MAX = 64
+
+
+class ReplicaClient:
+    """Asks one release's replicas in turn.
+
+    Args:
+        base_urls: Gives the ready replicas' base URLs at the moment of the call.
+        timeout_s: Seconds one request may take.
+    """
+
+    def __init__(
+        self, release: Release, base_urls: Callable[[], Sequence[str]], *, timeout_s: float = 60.0
+    ) -> None:
+        self._release = release
+        self._base_urls = base_urls
+        self._timeout_s = timeout_s
+        self._turn = itertools.count()
+        # Threads of its own, made as they are needed: slow answers must not take those in which
+        # control reads and writes its store.
+        self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="evaluation")
+
+    async def __call__(self, case: Case) -> Answer:
+        """The release's answer to the case; raises Unavailable when there is none."""
+        urls = self._base_urls()
+        if not urls:
+            raise Unavailable("no replica of the release is ready")
+        url = urls[next(self._turn) % len(urls)]
+        remote = self._release.model if isinstance(self._release.model, RemoteModel) else None
+        messages = (
+            [{"role": "user", "content": case.input}]
+            if isinstance(case.input, str)
+            else list(case.input)
+        )
+        body = apply_release(
+            {"model": "evaluation", "messages": messages},
+            prompt=self._release.prompt,
+            sampling=self._release.sampling,
+            upstream_model=remote.model if remote else None,
+        )
+        key = provider_key(remote) if remote else None
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._post, url, body, key)
+
+    def _post(self, base_url: str, body: dict[str, Any], key: str | None) -> Answer:
+        started = time.monotonic()
+        parts = urlsplit(base_url)
+        host, port = parts.hostname or "", parts.port
+        connection: http.client.HTTPConnection
+        if parts.scheme == "https":
+            connection = http.client.HTTPSConnection(
+                host, port, timeout=self._timeout_s, context=ssl.create_default_context()
+            )
+        else:
+            connection = http.client.HTTPConnection(host, port, timeout=self._timeout_s)
+        path = (parts.path.rstrip("/") or "/v1") + "/chat/completions"
+        headers = {"content-type": "application/json"}
+        if key:
+            headers["authorization"] = f"Bearer {key}"
+        try:
+            connection.request("POST", path, json.dumps(body).encode(), headers)
+            response = connection.getresponse()
+            data = response.read(ANSWER_BYTES_MAX)
+        except (OSError, http.client.HTTPException) as error:
+            raise Unavailable(f"replica {parts.netloc}: {error or type(error).__name__}") from None
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise Unavailable(f"replica {parts.netloc} answered {response.status}")
+        return Answer(text=_text(data), latency_ms=(time.monotonic() - started) * 1e3)
+
+
+def provider_key(remote: RemoteModel) -> str | None:
+    """The provider's key from where the release says it is; raises Unavailable if it is not."""
+    if remote.api_key_env is not None:
+        key = os.environ.get(remote.api_key_env)
+        if not key:
+            raise Unavailable(f"the environment variable {remote.api_key_env} is not set")
+        return key
+    if remote.api_key_file is not None:
+        try:
+            return Path(remote.api_key_file).read_text().strip()
+        except OSError as error:
+            raise Unavailable(f"{remote.api_key_file}: {error.strerror}") from None
+    return None
+
+
+def _text(data: bytes) -> str:
+    try:
+        content = json.loads(data)["choices"][0]["message"]["content"]
+    except (ValueError, KeyError, IndexError, TypeError):
+        raise Unavailable("the replica's answer is not a chat completion") from None
+    return content if isinstance(content, str) else json.dumps(content)

@@ -1,0 +1,111 @@
+"""The fleet: keeps the target's replicas at what all services want."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from fairlead.control.routing import KnownRelease, failure_of
+from fairlead.control.wants import ServiceWant, engine_counts
+from fairlead.domain.errors import Conflict, FairleadError, StorageFailed, Unavailable
+from fairlead.domain.release import Release
+from fairlead.domain.replica import Launch, ReplicaState, ReplicaStatus, Wanted
+from fairlead.engines.launching import launch
+from fairlead.registry import Registry
+from fairlead.targets import Target
+
+SERVING = (ReplicaState.STARTING, ReplicaState.READY, ReplicaState.UNHEALTHY)
+"""States with a process, in which a replica counts for what is wanted."""
+
+PASSING = (Conflict, StorageFailed, Unavailable)
+"""Errors that say nothing of the release: a collection under way, a disk that fails to read."""
+
+_log = logging.getLogger(__name__)
+
+
+class Fleet:
+    """Releases as they are known to the registry, and their replicas on the target."""
+
+    def __init__(self, registry: Registry, target: Target, now: Callable[[], float]) -> None:
+        self._now = now
+        self._registry = registry
+        self._target = target
+        self._known: dict[str, KnownRelease] = {}
+        self._launches: dict[str, Launch] = {}
+        self._refused: dict[str, str] = {}
+        self._troubles: dict[str, str] = {}
+
+    async def adopt(self) -> None:
+        """Take over the replicas that run already."""
+        await self._target.adopt()
+
+    async def close(self, *, stop: bool) -> None:
+        """Let go of the target; with `stop`, end its replicas."""
+        await self._target.close(stop=stop)
+
+    def replicas(self) -> list[ReplicaStatus]:
+        """All replicas as the target sees them now."""
+        return self._target.replicas()
+
+    async def know(self, digest: str, name: str) -> KnownRelease:
+        """The release from the registry, verified; raises NotFound or Damaged."""
+        known = self._known.get(digest)
+        if known is None:
+            entry = await asyncio.to_thread(self._registry.get, digest)
+            known = KnownRelease(digest, name, entry.release)
+            self._known[digest] = known
+        return known
+
+    def name_of(self, digest: str) -> str | None:
+        """The release's name, if it is known here."""
+        known = self._known.get(digest)
+        return None if known is None else known.name
+
+    def failure_of(self, release: Release) -> str | None:
+        """Why no replica of the release can run, if that is so."""
+        damage = self._refused.get(release.engine_digest)
+        return damage or failure_of(release, self._target.replicas(), self._now())
+
+    async def reconcile(
+        self, wants: Sequence[ServiceWant], may_stop: Callable[[str], bool]
+    ) -> None:
+        """Start what is missing, and stop what is surplus and no longer in use."""
+        wanted = []
+        for engine, (digest, count) in sorted(engine_counts(wants).items()):
+            known = next(want.known[digest] for want in wants if digest in want.known)
+            verified = await self._verified(known)
+            if verified is not None:
+                wanted.append(Wanted(engine, count, verified))
+            elif running := self._running(engine):
+                # Its weights on disk are damaged: what runs goes on, nothing is started, also not
+                # in place of what ends just now. So the launch is never used.
+                kept = self._launches.get(engine, Launch())
+                wanted.append(Wanted(engine, min(count, running), kept, start=False))
+        await self._target.reconcile(wanted, may_stop)
+
+    def _running(self, engine: str) -> int:
+        return sum(
+            r.engine_digest == engine and r.state in SERVING for r in self._target.replicas()
+        )
+
+    async def _verified(self, known: KnownRelease) -> Launch | None:
+        """How to start the release, with weights that match their digests; None if they do not.
+
+        The registry remembers what it has compared and looks again only at a file that changed.
+        """
+        engine = known.release.engine_digest
+        try:
+            paths = await asyncio.to_thread(self._registry.weights, known.digest)
+            if engine not in self._launches:
+                self._launches[engine] = launch(known.release, paths)
+        except FairleadError as error:
+            if self._troubles.get(engine) != error.message:
+                _log.error("release %s: no replica is started: %s", known.digest, error)
+            self._troubles[engine] = error.message
+            if not isinstance(error, PASSING):
+                self._refused[engine] = error.message
+            return None
+        self._refused.pop(engine, None)
+        self._troubles.pop(engine, None)
+        return self._launches[engine]

@@ -1,0 +1,168 @@
+"""The snapshot hub: gives gateway workers the routing state, and knows what each of them runs on.
+
+A worker's call for a newer snapshot says which version it has: that is its acknowledgement. From
+these the hub tells two things that the loops need: whether all live workers run on the newest
+snapshot, and whether a replica that is no longer in it can be stopped without losing a request.
+
+Workers outlive control. Until as many have reported as run, or had their time to, the hub does not
+know what those others run on, and both answers are no.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from fairlead.wire.snapshot import Snapshot, SyncRequest
+
+SILENT_AFTER_S = 5.0
+GONE_AFTER_S = 60.0
+REPORT_GRACE_S = 15.0
+"""Seconds for which an expected worker is waited for, before the hub goes by those it knows."""
+
+
+class _Worker(msgspec.Struct):
+    number: int
+    pid: int
+    version: int
+    open_replicas: frozenset[str]
+    seen_at: float
+
+
+class WorkerStatus(msgspec.Struct, frozen=True):
+    """One gateway worker as control sees it."""
+
+    boot: str
+    worker: int
+    pid: int
+    version: int
+    silent_s: float
+
+
+class SnapshotHub:
+    """Holds the newest snapshot and the acknowledgements of the workers.
+
+    Args:
+        clock: Monotonic seconds.
+        is_alive: Whether a process with this id runs; a silent worker that still runs may have
+            requests open, one that has ended has none.
+        expected_workers: How many workers are kept running; 0 when that is not known.
+
+    Attributes:
+        snapshot: The newest snapshot; None before the first.
+        highest_reported: The highest version on which a worker said that it runs. It is above the
+            newest snapshot's when control's store was restored from an earlier time.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float],
+        is_alive: Callable[[int], bool],
+        expected_workers: int = 0,
+    ) -> None:
+        self._clock = clock
+        self._is_alive = is_alive
+        self._expected_workers = expected_workers
+        self._awaited_since = clock()
+        self._workers: dict[str, _Worker] = {}
+        self._first_version = 0
+        self._left_at_version: dict[str, int] = {}
+        self._changed = asyncio.Event()
+        self.snapshot: Snapshot | None = None
+        self.highest_reported = 0
+
+    def publish(self, snapshot: Snapshot) -> None:
+        """Make this the newest snapshot; waiting workers are answered at once."""
+        if self.snapshot is None:
+            self._first_version = snapshot.version
+        before = set() if self.snapshot is None else _replicas(self.snapshot)
+        after = _replicas(snapshot)
+        for replica in before - after:
+            self._left_at_version[replica] = snapshot.version
+        for replica in after:
+            self._left_at_version.pop(replica, None)
+        self.snapshot = snapshot
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def sync(self, request: SyncRequest) -> Snapshot | None:
+        """Note what the worker runs on; return a newer snapshot, or None after `wait_s`."""
+        self._workers[request.boot] = _Worker(
+            number=request.worker,
+            pid=request.pid,
+            version=request.version,
+            open_replicas=frozenset(request.open_replicas),
+            seen_at=self._clock(),
+        )
+        self.highest_reported = max(self.highest_reported, request.version)
+        newer = self._newer_than(request.version)
+        if newer is not None:
+            return newer
+        try:
+            await asyncio.wait_for(self._changed.wait(), min(max(request.wait_s, 0.0), 5.0))
+        except TimeoutError:
+            return None
+        return self._newer_than(request.version)
+
+    def _newer_than(self, version: int) -> Snapshot | None:
+        newest = self.snapshot
+        return newest if newest is not None and newest.version > version else None
+
+    def workers(self) -> list[WorkerStatus]:
+        """All workers that run, as far as is known."""
+        now = self._clock()
+        self._forget_dead(now)
+        return [
+            WorkerStatus(boot, w.number, w.pid, w.version, round(now - w.seen_at, 3))
+            for boot, w in sorted(self._workers.items(), key=lambda item: item[1].number)
+        ]
+
+    @property
+    def is_current(self) -> bool:
+        """Whether at least one worker runs, and all of them on the newest snapshot."""
+        newest = self.snapshot
+        return (
+            self._all_have_reported()
+            and newest is not None
+            and bool(self._workers)
+            and all(w.version == newest.version for w in self._workers.values())
+        )
+
+    def may_stop(self, replica: str) -> bool:
+        """Whether no worker can send, or still waits for, a request on this replica."""
+        newest = self.snapshot
+        if not self._all_have_reported() or newest is None or replica in _replicas(newest):
+            return False
+        # One that was in no snapshot of this hub may be in the last one of the hub before it.
+        left_at = self._left_at_version.get(replica, self._first_version)
+        return all(
+            left_at <= w.version <= newest.version and replica not in w.open_replicas
+            for w in self._workers.values()
+        )
+
+    def _all_have_reported(self) -> bool:
+        """Whether what is known of the workers is all there is, or all that will come."""
+        now = self._clock()
+        self._forget_dead(now)
+        known = len({worker.number for worker in self._workers.values()})
+        return known >= self._expected_workers or now - self._awaited_since >= REPORT_GRACE_S
+
+    def _forget_dead(self, now: float) -> None:
+        for boot, worker in list(self._workers.items()):
+            silent = now - worker.seen_at
+            if silent > GONE_AFTER_S or (silent > 0.5 and not self._is_alive(worker.pid)):
+                del self._workers[boot]
+                # Another is started in its place.
+                self._awaited_since = now
+
+
+def _replicas(snapshot: Snapshot) -> set[str]:
+    return {
+        endpoint.replica
+        for service in snapshot.services.values()
+        for release in service.releases.values()
+        for endpoint in release.endpoints
+    }

@@ -1,0 +1,77 @@
+"""API keys: made, shown once, kept as digests."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import secrets
+from collections.abc import Callable
+
+from fairlead.control.first_key import FirstKey
+from fairlead.control.views import KeyView, NewKey
+from fairlead.domain.errors import InvalidInput
+from fairlead.store.interface import KeyStore
+from fairlead.store.rows import KeyRow
+from fairlead.wire.snapshot import KeyEntry
+
+PREFIX = "fl-"
+SECRET_BYTES = 32
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,62}")
+
+
+class Keys:
+    """The keys of one installation.
+
+    Args:
+        now: Unix time in seconds.
+    """
+
+    def __init__(self, store: KeyStore, now: Callable[[], float]) -> None:
+        self._store = store
+        self._now = now
+
+    async def list(self) -> list[KeyView]:
+        """Keys in force, oldest first."""
+        rows = await asyncio.to_thread(self._store.list_keys)
+        return [_view(row) for row in rows]
+
+    async def entries(self) -> tuple[KeyEntry, ...]:
+        """Keys in force, as the gateway is told of them."""
+        rows = await asyncio.to_thread(self._store.list_keys)
+        return tuple(KeyEntry(row.id, row.name, row.sha256) for row in rows)
+
+    async def create(self, name: str) -> NewKey:
+        """Make a key; raises InvalidInput for a bad name, Conflict for one that is taken."""
+        if not NAME_PATTERN.fullmatch(name):
+            raise InvalidInput(
+                f"{name!r} cannot be a key's name",
+                hint="up to 63 letters, digits, spaces and . _ @ -",
+            )
+        return await asyncio.to_thread(self._create, name)
+
+    async def first(self) -> FirstKey:
+        """Make the key `default` if there is no key at all, revoked ones included."""
+        if await asyncio.to_thread(lambda: self._store.list_keys(revoked=True)):
+            return FirstKey()
+        return FirstKey((await self.create("default")).key)
+
+    async def revoke(self, id_or_name: str) -> KeyView:
+        """Stop accepting a key; raises NotFound."""
+        row = await asyncio.to_thread(self._store.revoke_key, id_or_name, self._now())
+        return _view(row)
+
+    def _create(self, name: str) -> NewKey:
+        key = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+        row = KeyRow(
+            id="key_" + secrets.token_hex(6),
+            name=name,
+            sha256=hashlib.sha256(key.encode()).hexdigest(),
+            created_at=self._now(),
+        )
+        self._store.create_key(row)
+        return NewKey(row.id, row.name, key)
+
+
+def _view(row: KeyRow) -> KeyView:
+    return KeyView(row.id, row.name, row.created_at, row.revoked_at)

@@ -1,0 +1,178 @@
+"""The control plane: one loop that makes the world like what is decided.
+
+Every turn, for each active rollout: gather facts, let the decider decide, keep the decision; then
+bring the replicas to what all services want, and give the gateway a new snapshot if anything in it
+changed. All of it is level-triggered: started again after a crash, the first turn sees the stored
+state and the running replicas, and goes on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+
+from fairlead.control.evaluations import Evaluations
+from fairlead.control.fleet import Fleet
+from fairlead.control.hub import SnapshotHub
+from fairlead.control.keys import Keys
+from fairlead.control.publishing import Publisher
+from fairlead.control.reports import Reports
+from fairlead.control.rollouts import Rollouts
+from fairlead.control.spec import ServiceSpec
+from fairlead.control.views import Applied, RollbackRequest, RolloutView
+from fairlead.domain.errors import FairleadError
+from fairlead.registry import Registry
+from fairlead.store.interface import Store
+from fairlead.targets import Target
+
+TICK_S = 0.2
+TROUBLE_LOG_S = 10.0
+_log = logging.getLogger(__name__)
+
+
+class ControlPlane:
+    """Holds the parts together and runs the loop.
+
+    Args:
+        now: Unix time in seconds, for what is kept.
+        monotonic: Seconds that never jump, for what is waited for.
+    """
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        target: Target,
+        hub: SnapshotHub,
+        gateway_url: str,
+        now: Callable[[], float],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.hub = hub
+        self.keys = Keys(store, now)
+        self._fleet = Fleet(registry, target, now)
+        evaluations = Evaluations(registry, store, now)
+        self._rollouts = Rollouts(store, self._fleet, evaluations, hub, now)
+        self._publisher = Publisher(store, hub, self.keys, monotonic)
+        self.reports = Reports(store, registry, self._rollouts, self._fleet, hub, gateway_url, now)
+        self._evaluations = evaluations
+        self._monotonic = monotonic
+        self._lock = asyncio.Lock()
+        self._woken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._trouble_logged_at = -TROUBLE_LOG_S
+
+    async def start(self, *, on_broken: Callable[[], None] = lambda: None) -> None:
+        """Adopt what runs, load what is stored, and begin the loop.
+
+        `on_broken` is called when an error that is none of ours ends the loop: this process should
+        then end, for the next one to go on from what is stored.
+        """
+        await self._fleet.adopt()
+        await self._rollouts.load()
+        self._publisher.begin()
+        self._task = asyncio.create_task(self._run())
+        self._task.add_done_callback(lambda task: _report(task, on_broken))
+
+    async def close(self, *, stop_replicas: bool) -> None:
+        """End the loop; the replicas are stopped, or left to the next control process."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._evaluations.close()
+        await self._fleet.close(stop=stop_replicas)
+
+    def wake(self) -> None:
+        """Make the loop turn at once."""
+        self._woken.set()
+
+    async def ship(self, spec: ServiceSpec, *, gates_only: bool = False) -> RolloutView:
+        """Begin a rollout, or with `gates_only` an evaluation that gives no traffic.
+
+        Raises Conflict when the service has an active rollout or already serves this release.
+        """
+        async with self._lock:
+            rollout = await self._rollouts.begin(
+                _new_id("ev" if gates_only else "ro"), spec, gates_only=gates_only
+            )
+        self.wake()
+        return await self.reports.rollout(rollout)
+
+    async def apply(self, spec: ServiceSpec) -> Applied:
+        """Change how a service runs (replicas, limits, promises), its release staying as it is.
+
+        Raises Conflict when the spec's release is not the champion, or a rollout is under way.
+        """
+        async with self._lock:
+            changed = await self._rollouts.apply(spec)
+        self.wake()
+        return Applied(spec.service, spec.release, changed)
+
+    async def command(self, rollout: str, command: str) -> RolloutView:
+        """Steer a rollout by hand; raises NotFound, Conflict or InvalidInput."""
+        async with self._lock:
+            await self._rollouts.command(rollout, command)
+        self.wake()
+        return await self.reports.rollout(rollout)
+
+    async def rollback(self, service: str, request: RollbackRequest) -> RolloutView:
+        """Go back: end an active rollout, else return to an earlier release as a whole."""
+        async with self._lock:
+            rollout = await self._rollouts.go_back(service, request, _new_id("ro"))
+        self.wake()
+        return await self.reports.rollout(rollout)
+
+    async def tick(self) -> None:
+        """One turn of the loop.
+
+        Each step is taken whatever became of those before it: a rollout that cannot be stored keeps
+        no replica from being restarted and no revoked key in force. Raises the first FairleadError
+        after the last step.
+        """
+        troubles: list[FairleadError] = []
+        async with self._lock:
+            await _attempt(self._rollouts.advance(), troubles)
+            wants = self._rollouts.wants()
+            await _attempt(self._fleet.reconcile(wants, self.hub.may_stop), troubles)
+            await _attempt(self._publisher.publish(wants, self._fleet.replicas()), troubles)
+        if troubles:
+            raise troubles[0]
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.tick()
+            except FairleadError as error:
+                # The world refused (disk full, database locked). The next turn tries again from
+                # the same stored state; nothing was half done.
+                self._complain(error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), TICK_S)
+            self._woken.clear()
+
+    def _complain(self, error: FairleadError) -> None:
+        now = self._monotonic()
+        if now - self._trouble_logged_at >= TROUBLE_LOG_S:
+            self._trouble_logged_at = now
+            _log.error("control loop: %s", error)
+
+
+async def _attempt(step: Awaitable[None], troubles: list[FairleadError]) -> None:
+    try:
+        await step
+    except FairleadError as error:
+        troubles.append(error)
+
+
+def _report(task: asyncio.Task[None], on_broken: Callable[[], None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.critical("the control loop has ended", exc_info=error)
+        on_broken()
+
+
+def _new_id(prefix: str) -> str:
+    return f"{prefix}-{secrets.token_hex(4)}"

@@ -1,0 +1,92 @@
+"""Gives the gateway a new snapshot whenever what it should say has changed."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from fairlead.control.hub import SnapshotHub
+from fairlead.control.keys import Keys
+from fairlead.control.routing import service_route
+from fairlead.control.wants import ServiceWant
+from fairlead.domain.replica import ReplicaStatus
+from fairlead.store.interface import KeyStore
+from fairlead.wire.snapshot import ServiceRoute, Snapshot
+
+SETTLE_S_MAX = 5.0
+COUNTER = "snapshot"
+
+
+class Publisher:
+    """Builds snapshots; versions grow across restarts of control.
+
+    They grow above all that a worker has reported, too: the store may have been restored from an
+    earlier time, and a worker takes no version but a higher one.
+
+    Just after a start the replicas have not been probed yet. A snapshot without them would take
+    good routes from the gateway, which still runs on the last one: so the first is held back
+    until each champion has a ready replica, or for `SETTLE_S_MAX` seconds.
+    """
+
+    def __init__(
+        self, store: KeyStore, hub: SnapshotHub, keys: Keys, monotonic: Callable[[], float]
+    ) -> None:
+        self._store = store
+        self._hub = hub
+        self._keys = keys
+        self._monotonic = monotonic
+        self._begun_at = 0.0
+        self._request_id_key = ""
+
+    def begin(self) -> None:
+        """Note the moment of the start."""
+        self._begun_at = self._monotonic()
+
+    async def publish(
+        self, wants: Sequence[ServiceWant], replicas: Sequence[ReplicaStatus]
+    ) -> None:
+        """Publish if anything but the version differs from the present snapshot.
+
+        Also if a worker runs on a later version than the present one.
+        """
+        services = {
+            want.spec.service: service_route(
+                want.spec, want.desired, want.rollout, want.known, replicas
+            )
+            for want in wants
+        }
+        present = self._hub.snapshot
+        if present is None and not self._may_begin(services):
+            return
+        if not self._request_id_key:
+            self._request_id_key = await asyncio.to_thread(
+                self._store.setdefault_setting, "request_id_key", secrets.token_hex(32)
+            )
+        keys = await self._keys.entries()
+        wanted = Snapshot(
+            version=0 if present is None else present.version,
+            request_id_key=self._request_id_key,
+            keys=keys,
+            services=services,
+        )
+        if wanted != present or present.version < self._hub.highest_reported:
+            version = await asyncio.to_thread(self._next_version, self._hub.highest_reported)
+            self._hub.publish(msgspec.structs.replace(wanted, version=version))
+
+    def _next_version(self, above: int) -> int:
+        version = self._store.next_number(COUNTER)
+        if version <= above:
+            self._store.set_setting(COUNTER, str(above))
+            version = self._store.next_number(COUNTER)
+        return version
+
+    def _may_begin(self, services: dict[str, ServiceRoute]) -> bool:
+        if self._monotonic() - self._begun_at >= SETTLE_S_MAX:
+            return True
+        return all(
+            service.champion is None or service.releases[service.champion].endpoints
+            for service in services.values()
+        )

@@ -1,0 +1,229 @@
+"""What people are shown: views made from the store, the replicas and the running rollouts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from fairlead import __version__
+from fairlead.control.fleet import Fleet
+from fairlead.control.hub import SnapshotHub
+from fairlead.control.rollouts import RolloutDocument, Rollouts
+from fairlead.control.spec import Slos
+from fairlead.control.views import (
+    EventView,
+    FiguresView,
+    HistoryEntry,
+    RolloutView,
+    ServiceView,
+    SloView,
+    StatusView,
+)
+from fairlead.domain.errors import NotFound
+from fairlead.domain.release import short
+from fairlead.registry import Registry
+from fairlead.rollout.machine import desired, outcome
+from fairlead.store.interface import Store
+from fairlead.store.rows import Quantiles, RecordFilter, ReleaseFigures, RolloutRow, ServiceRow
+
+FIGURES_SPAN_S = 3600.0
+FIGURES_KEPT_S = 0.5
+LIMIT_MAX = 10_000
+
+
+class Reports:
+    """Reads; changes nothing.
+
+    Args:
+        now: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        rollouts: Rollouts,
+        fleet: Fleet,
+        hub: SnapshotHub,
+        gateway_url: str,
+        now: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._rollouts = rollouts
+        self._fleet = fleet
+        self._hub = hub
+        self._gateway_url = gateway_url
+        self._now = now
+        self._figures_kept: list[ReleaseFigures] = []
+        self._figures_until = 0.0
+
+    async def status(self) -> StatusView:
+        """The whole installation; figures are those of the last hour."""
+        now = self._now()
+        services, figures, watermark = await asyncio.to_thread(self._read_status, now)
+        return StatusView(
+            version=__version__,
+            gateway_url=self._gateway_url,
+            snapshot=0 if self._hub.snapshot is None else self._hub.snapshot.version,
+            workers=self._hub.workers(),
+            replicas=self._fleet.replicas(),
+            services=[self._service(row, figures) for row in services],
+            observer_lag_s=round(max(0.0, now - watermark), 3) if watermark else 0.0,
+        )
+
+    def _read_status(self, now: float) -> tuple[list[ServiceRow], list[ReleaseFigures], float]:
+        return self._store.services(), self._read_figures(now), self._store.watermark()
+
+    def _read_figures(self, now: float) -> list[ReleaseFigures]:
+        """The figures; reading them takes at most a tenth of the time, however often asked."""
+        if now >= self._figures_until:
+            self._figures_kept = self._store.release_figures(
+                since=now - FIGURES_SPAN_S, until=now + 1.0
+            )
+            took = self._now() - now
+            self._figures_until = now + max(FIGURES_KEPT_S, 10 * took)
+        return self._figures_kept
+
+    def _service(self, row: ServiceRow, figures: Sequence[ReleaseFigures]) -> ServiceView:
+        running = self._rollouts.running(row.name)
+        want = None if running is None else desired(running.rollout)
+        mine = [f for f in figures if f.service == row.name]
+        champion = next((f for f in mine if f.release == row.champion), None)
+        return ServiceView(
+            name=row.name,
+            champion=row.champion,
+            champion_name=self._name(row.champion),
+            previous=row.previous,
+            canary=None if want is None else want.canary,
+            share=0.0 if want is None or want.canary is None else want.share,
+            rollout=None if running is None else running.rollout.id,
+            figures=[self._figures(f) for f in mine if f.release],
+            slos=_slos(self._rollouts.spec_of(row).slos, champion),
+        )
+
+    def _figures(self, line: ReleaseFigures) -> FiguresView:
+        ttft, itl, took = line.ttft_ms, line.itl_ms, line.duration_ms
+        return FiguresView(
+            service=line.service,
+            release=line.release,
+            name=self._name(line.release),
+            requests=line.requests,
+            errors=line.errors,
+            ttft_ms_p50=_p(ttft, "p50"),
+            ttft_ms_p95=_p(ttft, "p95"),
+            itl_ms_p50=_p(itl, "p50"),
+            latency_ms_p50=_p(took, "p50"),
+            latency_ms_p95=_p(took, "p95"),
+            latency_ms_p99=_p(took, "p99"),
+            prompt_tokens=line.prompt_tokens,
+            completion_tokens=line.completion_tokens,
+            feedback={name: (f.count, f.mean) for name, f in line.feedback.items()},
+        )
+
+    def _name(self, digest: str | None) -> str:
+        if digest is None:
+            return ""
+        return self._fleet.name_of(digest) or short(digest)
+
+    async def rollouts(self, service: str | None, limit: int) -> list[RolloutView]:
+        """Rollouts, the newest first."""
+        rows = await asyncio.to_thread(
+            lambda: self._store.rollouts(service, limit=max(1, min(limit, LIMIT_MAX)))
+        )
+        return [self._view(row, self._rollouts.document(row), served=None) for row in rows]
+
+    async def rollout(self, rollout: str) -> RolloutView:
+        """One rollout; raises NotFound."""
+        row, served = await asyncio.to_thread(self._read_rollout, rollout)
+        return self._view(row, self._rollouts.document(row), served)
+
+    def _read_rollout(self, rollout: str) -> tuple[RolloutRow, int]:
+        row = self._store.rollout(rollout)
+        if row is None:
+            raise NotFound(f"there is no rollout {rollout!r}", hint="see `fairlead rollout list`")
+        return row, self._store.count_served(row.release, row.id)
+
+    def _view(self, row: RolloutRow, document: RolloutDocument, served: int | None) -> RolloutView:
+        rollout = document.rollout
+        want = desired(rollout)
+        return RolloutView(
+            id=row.id,
+            service=row.service,
+            release=row.release,
+            name=row.name,
+            champion=rollout.champion,
+            state=row.state,
+            outcome=outcome(rollout),
+            paused=rollout.paused,
+            step=rollout.step,
+            steps=len(rollout.plan.steps),
+            share=want.share if want.canary is not None else 0.0,
+            reason=rollout.reason,
+            created_at=row.created_at,
+            updated_at=row.updated_at,
+            served=served,
+            gates=self._rollouts.gate_progress(row.id),
+            gate_verdicts=list(rollout.gate_verdicts),
+            verdict=rollout.verdict,
+            history=[HistoryEntry(t.at, t.to, t.why) for t in rollout.history],
+        )
+
+    async def records(
+        self,
+        service: str | None,
+        release: str | None,
+        rollout: str | None,
+        errors: bool,
+        limit: int,
+    ) -> list[dict[str, Any]]:
+        """Request records, the newest first."""
+        if release is not None:
+            release = await asyncio.to_thread(self._registry.resolve, release, service)
+        wanted = RecordFilter(
+            service=service, release=release, rollout=rollout, failed=True if errors else None
+        )
+        rows = await asyncio.to_thread(
+            lambda: self._store.records(wanted, limit=max(1, min(limit, LIMIT_MAX)))
+        )
+        return [msgspec.to_builtins(row) for row in rows]
+
+    async def events(self, service: str | None, after: int, limit: int) -> list[EventView]:
+        """What happened, in order."""
+        rows = await asyncio.to_thread(
+            lambda: self._store.events(service, after_id=after, limit=max(1, min(limit, LIMIT_MAX)))
+        )
+        return [EventView(r.id, r.at, r.service, r.rollout, r.kind, r.message) for r in rows]
+
+
+def _p(quantiles: Quantiles | None, which: str) -> float | None:
+    return None if quantiles is None else float(getattr(quantiles, which))
+
+
+def _slos(slos: Slos, figures: ReleaseFigures | None) -> list[SloView]:
+    """The champion's promises against its figures."""
+    has = figures is not None and figures.requests > 0
+    availability = 1 - figures.errors / figures.requests if figures and has else None
+    measured = (
+        ("availability", slos.availability, availability, True),
+        ("ttft_p95_ms", slos.ttft_p95_ms, _p(figures.ttft_ms, "p95") if figures else None, False),
+        (
+            "latency_p95_ms",
+            slos.latency_p95_ms,
+            _p(figures.duration_ms, "p95") if figures else None,
+            False,
+        ),
+    )
+    return [
+        SloView(
+            name,
+            target,
+            value,
+            None if value is None else (value >= target if more_is_better else value <= target),
+        )
+        for name, target, value, more_is_better in measured
+        if target is not None
+    ]

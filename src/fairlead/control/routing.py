@@ -1,0 +1,118 @@
+"""From what is stored and what runs to what the gateway is told. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from fairlead.control.spec import ServiceSpec
+from fairlead.domain.release import Release, RemoteModel
+from fairlead.domain.replica import ReplicaState, ReplicaStatus
+from fairlead.rollout.machine import Desired
+from fairlead.wire.snapshot import Endpoint, ReleaseRoute, ServiceRoute
+
+ILL_S_MAX = 60.0
+"""Seconds for which a release may have unhealthy replicas only, before its rollout ends."""
+
+
+class KnownRelease(msgspec.Struct, frozen=True):
+    """A release together with what the routing needs to know of it."""
+
+    digest: str
+    name: str
+    release: Release
+
+
+def service_route(
+    spec: ServiceSpec,
+    desired: Desired,
+    rollout: str | None,
+    known: Mapping[str, KnownRelease],
+    replicas: Sequence[ReplicaStatus],
+) -> ServiceRoute:
+    """The route of one service: its champion, and its canary if it has one."""
+    digests = [d for d in (desired.champion, desired.canary) if d is not None]
+    return ServiceRoute(
+        name=spec.service,
+        releases={
+            digest: _release_route(known[digest], replicas, serves=digest == desired.champion)
+            for digest in digests
+        },
+        champion=desired.champion,
+        canary=desired.canary,
+        canary_share=desired.share if desired.canary is not None else 0.0,
+        rollout=rollout,
+        phase=desired.phase,
+        salt=desired.salt,
+        limits=spec.limits,
+    )
+
+
+def ready_of(release: Release, replicas: Sequence[ReplicaStatus]) -> list[ReplicaStatus]:
+    """The ready replicas that can serve this release."""
+    digest = release.engine_digest
+    return [
+        replica
+        for replica in replicas
+        if replica.engine_digest == digest and replica.state is ReplicaState.READY
+    ]
+
+
+def failure_of(release: Release, replicas: Sequence[ReplicaStatus], now: float) -> str | None:
+    """Why the release cannot run: its replicas were given up, or none gets well again."""
+    mine = [r for r in replicas if r.engine_digest == release.engine_digest]
+    for replica in mine:
+        if replica.state is ReplicaState.FAILED:
+            return replica.detail or "its replicas failed to start"
+    ill = [r for r in mine if r.state is ReplicaState.UNHEALTHY]
+    if ill and len(ill) == len(mine) and all(now - r.since > ILL_S_MAX for r in ill):
+        return ill[0].detail or "its replicas do not answer"
+    return None
+
+
+def _likely(release: Release, replicas: Sequence[ReplicaStatus]) -> list[ReplicaStatus]:
+    """The replicas that may well serve this release though no probe says so now.
+
+    Where there is no better one, a request to them is worth more than a refusal: a probe can be
+    late for other reasons, and the gateway leaves those that fail alone by itself. What runs
+    elsewhere may serve before its first probe after a restart of control is answered.
+    """
+    states = {ReplicaState.UNHEALTHY}
+    if isinstance(release.model, RemoteModel):
+        states.add(ReplicaState.STARTING)
+    return [
+        replica
+        for replica in replicas
+        if replica.engine_digest == release.engine_digest
+        and replica.state in states
+        and replica.base_url
+    ]
+
+
+def _release_route(
+    known: KnownRelease, replicas: Sequence[ReplicaStatus], *, serves: bool
+) -> ReleaseRoute:
+    """The route of one release; with `serves` it is the champion, which others rely on."""
+    model = known.release.model
+    remote = model if isinstance(model, RemoteModel) else None
+    usable = ready_of(known.release, replicas)
+    if serves and not usable:
+        usable = _likely(known.release, replicas)
+    return ReleaseRoute(
+        digest=known.digest,
+        name=known.name,
+        endpoints=tuple(
+            Endpoint(
+                replica=replica.id,
+                base_url=replica.base_url,
+                slots=replica.slots,
+                api_key_env=remote.api_key_env if remote else None,
+                api_key_file=remote.api_key_file if remote else None,
+            )
+            for replica in sorted(usable, key=lambda r: r.id)
+        ),
+        prompt=known.release.prompt,
+        sampling=known.release.sampling,
+        upstream_model=remote.model if remote else None,
+    )

@@ -1,0 +1,134 @@
+"""What control is asked to ship: a manifest, resolved so that it no longer needs any file."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+from fairlead.domain.errors import InvalidInput
+from fairlead.evaluation.gates import GateRule
+from fairlead.evaluation.scorers import Scorer
+from fairlead.rollout.plan import Plan
+from fairlead.wire.snapshot import Limits
+
+GATES_MAX = 50
+CASES_MAX = 1_000_000
+CONCURRENCY_MAX = 256
+NAME_MAX = 128
+_SERVICE = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
+_LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class GateSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A gate with its suite, which the registry holds as a blob.
+
+    Attributes:
+        suite: Digest of the suite's blob.
+        cases: At most so many cases of it, always the same ones; 0 for all.
+    """
+
+    rule: GateRule
+    scorer: Scorer
+    suite: str
+    cases: int = 0
+    concurrency: int = 8
+
+
+class Slos(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the service promises; None where nothing is promised."""
+
+    availability: float | None = None
+    ttft_p95_ms: float | None = None
+    latency_p95_ms: float | None = None
+
+
+class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a release of a service is gated, rolled out and run.
+
+    The champion's spec is the service's: it changes only by promotion, as a whole.
+    """
+
+    service: str
+    release: str
+    name: str
+    plan: Plan
+    gates: tuple[GateSpec, ...] = ()
+    limits: Limits = Limits()
+    slos: Slos = Slos()
+
+
+def check_spec(spec: ServiceSpec) -> None:
+    """Refuse what a manifest could not have said; raises InvalidInput with the place.
+
+    The plan checks itself when it is made, and the release and suites must be in the registry.
+    """
+    if not _SERVICE.fullmatch(spec.service):
+        raise InvalidInput(
+            f"service: {ascii(spec.service)[:80]} is no name of lower-case letters, digits, '-', "
+            "'_' and '.', at most 63 of them"
+        )
+    _check_digest("release", spec.release)
+    if len(spec.name) > NAME_MAX:
+        raise InvalidInput(f"name: longer than {NAME_MAX} characters")
+    _check_limits(spec.limits)
+    _check_slos(spec.slos)
+    if len(spec.gates) > GATES_MAX:
+        raise InvalidInput(f"gates: {len(spec.gates)} of them; at most {GATES_MAX}")
+    names = set()
+    for index, gate in enumerate(spec.gates):
+        _check_gate(f"gates[{index}]", gate)
+        if gate.rule.name in names:
+            raise InvalidInput(f"gates[{index}].rule.name: that of an earlier gate")
+        names.add(gate.rule.name)
+
+
+def _check_limits(limits: Limits) -> None:
+    _check("limits.queue", limits.queue, 0, 100_000)
+    _check("limits.queue_timeout_s", limits.queue_timeout_s, 0, 3_600, above=True)
+    _check("limits.request_timeout_s", limits.request_timeout_s, 0, 86_400, above=True)
+    _check("limits.body_bytes_max", limits.body_bytes_max, 1, 1 << 30)
+    _check("limits.attempts", limits.attempts, 1, 10)
+
+
+def _check_slos(slos: Slos) -> None:
+    if slos.availability is not None:
+        _check("slos.availability", slos.availability, 0, 1)
+    for name, value in (("ttft_p95_ms", slos.ttft_p95_ms), ("latency_p95_ms", slos.latency_p95_ms)):
+        if value is not None and value <= 0:
+            raise InvalidInput(f"slos.{name}: {value:g} is not above 0")
+
+
+def _check_gate(where: str, gate: GateSpec) -> None:
+    rule = gate.rule
+    if not _LABEL.fullmatch(rule.name):
+        raise InvalidInput(
+            f"{where}.rule.name: {ascii(rule.name)[:80]} is no name of letters, digits, '-', '_' "
+            "and '.', at most 63 of them"
+        )
+    if rule.minimum is None and rule.margin is None:
+        raise InvalidInput(f"{where}.rule: asks for nothing: give minimum or margin")
+    if rule.minimum is not None:
+        _check(f"{where}.rule.minimum", rule.minimum, 0, 1)
+    if rule.margin is not None and not 0 <= rule.margin < 1:
+        raise InvalidInput(f"{where}.rule.margin: {rule.margin:g} is not from 0 to below 1")
+    if not 0.5 < rule.confidence < 1:
+        raise InvalidInput(f"{where}.rule.confidence: {rule.confidence:g} is not in (0.5, 1)")
+    _check(f"{where}.rule.errors_at_most", rule.errors_at_most, 0, 1)
+    _check_digest(f"{where}.suite", gate.suite)
+    _check(f"{where}.cases", gate.cases, 0, CASES_MAX)
+    _check(f"{where}.concurrency", gate.concurrency, 1, CONCURRENCY_MAX)
+
+
+def _check_digest(where: str, digest: str) -> None:
+    if not _DIGEST.fullmatch(digest):
+        raise InvalidInput(
+            f"{where}: {ascii(digest)[:80]} is not a digest (sha256: and 64 hex digits)"
+        )
+
+
+def _check(where: str, value: float, least: float, most: float, *, above: bool = False) -> None:
+    if not least <= value <= most or (above and value == least):
+        bounds = f"above {least:g} and at most" if above else f"between {least:g} and"
+        raise InvalidInput(f"{where}: {value:g} is not {bounds} {most:g}")

@@ -1,0 +1,169 @@
+"""What the REST API takes and gives; the OpenAPI document is derived from these."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fairlead.control.hub import WorkerStatus
+from fairlead.domain.replica import ReplicaStatus
+from fairlead.domain.verdicts import GateVerdict, RolloutVerdict
+
+
+class GateProgress(msgspec.Struct, frozen=True):
+    """How far a gate's evaluation is: cases answered, of how many, and the mean score so far."""
+
+    gate: str
+    done: int
+    total: int
+    mean: float
+    reused: int = 0
+
+
+class HistoryEntry(msgspec.Struct, frozen=True):
+    """One transition of a rollout."""
+
+    at: float
+    state: str
+    why: str
+
+
+class RolloutView(msgspec.Struct, frozen=True):
+    """A rollout as people see it.
+
+    Attributes:
+        outcome: `running`, `promoted`, `rolled_back`, `gate_failed`, `aborted` or `failed`.
+        share: Probability with which a unit goes to the canary at this moment.
+        served: Requests that the release has answered within this rollout; None in lists of
+            rollouts, where they are not counted.
+    """
+
+    id: str
+    service: str
+    release: str
+    name: str
+    champion: str | None
+    state: str
+    outcome: str
+    paused: bool
+    step: int
+    steps: int
+    share: float
+    reason: str
+    created_at: float
+    updated_at: float
+    served: int | None
+    gates: list[GateProgress]
+    gate_verdicts: list[GateVerdict]
+    verdict: RolloutVerdict | None
+    history: list[HistoryEntry]
+
+
+class FiguresView(msgspec.Struct, frozen=True):
+    """A release's figures over a span of time; None where there was nothing to measure."""
+
+    service: str
+    release: str
+    name: str
+    requests: int
+    errors: int
+    ttft_ms_p50: float | None
+    ttft_ms_p95: float | None
+    itl_ms_p50: float | None
+    latency_ms_p50: float | None
+    latency_ms_p95: float | None
+    latency_ms_p99: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    feedback: dict[str, tuple[int, float]]
+
+
+class SloView(msgspec.Struct, frozen=True):
+    """A promise and what was measured, over the span of the status."""
+
+    name: str
+    target: float
+    measured: float | None
+    met: bool | None
+
+
+class ServiceView(msgspec.Struct, frozen=True):
+    """A service: who answers for it, and how it fares."""
+
+    name: str
+    champion: str | None
+    champion_name: str
+    previous: str | None
+    canary: str | None
+    share: float
+    rollout: str | None
+    figures: list[FiguresView]
+    slos: list[SloView]
+
+
+class StatusView(msgspec.Struct, frozen=True):
+    """The whole installation at one moment."""
+
+    version: str
+    gateway_url: str
+    snapshot: int
+    workers: list[WorkerStatus]
+    replicas: list[ReplicaStatus]
+    services: list[ServiceView]
+    observer_lag_s: float
+
+
+class KeyView(msgspec.Struct, frozen=True):
+    """An API key, without the key itself."""
+
+    id: str
+    name: str
+    created_at: float
+    revoked_at: float | None
+
+
+class NewKey(msgspec.Struct, frozen=True):
+    """A key just made. It is shown this once and never stored."""
+
+    id: str
+    name: str
+    key: str
+
+
+class KeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks for a new key of this name."""
+
+    name: str
+
+
+class RollbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks to go back to an earlier release; to the previous champion if none is named."""
+
+    to: str | None = None
+    why: str = "rolled back by hand"
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """The champion runs by the given spec; `changed` says whether that was new."""
+
+    service: str
+    release: str
+    changed: bool
+
+
+class EventView(msgspec.Struct, frozen=True):
+    """Something that happened."""
+
+    id: int
+    at: float
+    service: str
+    rollout: str
+    kind: str
+    message: str
+
+
+class ErrorBody(msgspec.Struct, frozen=True):
+    """Every error has this form."""
+
+    code: str
+    message: str
+    hint: str | None = None

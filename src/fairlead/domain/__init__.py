@@ -1,0 +1,1 @@
+"""The shared nouns: releases, verdicts, errors. This room imports no other room."""

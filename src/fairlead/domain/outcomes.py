@@ -1,0 +1,35 @@
+"""When a request counts as failed by the server. One rule, for figures, promises and the judge.
+
+A status of 500 or above is a failure; so is 429, because there was no room; so is an answer that
+began well and went wrong (an error beside a status below 400, such as a stream that was cut). What
+the client caused (other 4xx, leaving early) is not, nor is a canary for which the champion stood
+in.
+"""
+
+from __future__ import annotations
+
+CLIENT_ERRORS = 400
+NO_ROOM = 429
+SERVER_ERRORS = 500
+
+STOOD_IN = "canary_unavailable"
+"""Error of a record that belongs to the canary and was well answered by the champion."""
+
+REJECTED = "upstream_rejected"
+"""Error of a record whose engine refused the request itself, with a 4xx."""
+
+
+def failed_by_server(status: int, error: str) -> bool:
+    """Whether a request with this status and error code was failed by the server."""
+    return status >= SERVER_ERRORS or status == NO_ROOM or (bool(error) and status < CLIENT_ERRORS)
+
+
+def failed_for_judge(status: int, error: str, attempts: int) -> bool:
+    """Whether the judge counts it as failed: also what another try or nobody's fault has mended.
+
+    A rejection by the engine counts: the arms get the same requests at random, so a champion
+    rejects as often as its canary, unless the canary has come to refuse what the champion takes.
+    A request that needed a second attempt counts: its client noticed nothing, but a release on
+    which replicas die has lost it.
+    """
+    return failed_by_server(status, error) or error in (REJECTED, STOOD_IN) or attempts > 1

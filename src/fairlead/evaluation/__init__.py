@@ -1,0 +1,1 @@
+"""Suites, scorers and gates: what a release must show before it gets any traffic."""

@@ -1,0 +1,31 @@
+"""API keys: one lookup by digest, one way to fail."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+from fairlead.wire.snapshot import KeyEntry
+
+_SCHEME = b"bearer "
+_KEY_BYTES_MAX = 512
+
+
+class KeyRing:
+    """The keys of one snapshot, by SHA-256.
+
+    A key is hashed before it is looked up, so what the time of the lookup depends on is not under
+    the caller's control.
+    """
+
+    def __init__(self, keys: Iterable[KeyEntry]) -> None:
+        self._by_digest = {entry.sha256.lower(): entry for entry in keys}
+
+    def find(self, authorization: bytes | None) -> KeyEntry | None:
+        """The entry of the key in an `Authorization` header; None whatever is wrong with it."""
+        given = authorization or b""
+        is_bearer = given[: len(_SCHEME)].lower() == _SCHEME
+        key = given[len(_SCHEME) :].strip() if is_bearer else b""
+        digest = hashlib.sha256(key[:_KEY_BYTES_MAX]).hexdigest()
+        entry = self._by_digest.get(digest)
+        return entry if key and len(key) <= _KEY_BYTES_MAX else None

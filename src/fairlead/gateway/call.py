@@ -1,0 +1,86 @@
+"""What a request has around it: what was asked, by whom, and the parts of the worker it uses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from fairlead.gateway.clock import Clock
+from fairlead.gateway.errors import Refusal
+from fairlead.gateway.fleet import Fleet
+from fairlead.gateway.metrics import GatewayMetrics
+from fairlead.gateway.recorder import Recorder
+from fairlead.gateway.request_body import Fields
+
+if TYPE_CHECKING:
+    from fairlead.gateway.exchange import Exchange
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Call(msgspec.Struct, frozen=True):
+    """What the client asked for.
+
+    Attributes:
+        kind: `chat/completions`, `completions` or `embeddings`.
+    """
+
+    request_id: str
+    key_id: str
+    kind: str
+    body: bytes
+    fields: Fields
+
+
+class Client(Protocol):
+    """The connection on which the answer goes out. After the client left, calls do nothing."""
+
+    def answer(self, status: int, content_type: bytes, body: bytes, headers: Headers) -> None:
+        """Send a whole answer."""
+
+    def begin(self, status: int, content_type: bytes, length: int | None, headers: Headers) -> None:
+        """Send an answer's head; the body has this length, or ends when it ends."""
+
+    def part(self, data: bytes) -> None:
+        """Send a part of the body."""
+
+    def end(self, data: bytes, *, closes: bool) -> None:
+        """Send the last part of the body; then close, or be ready for the next request."""
+
+    def cut(self) -> None:
+        """Close without an end, where a well-formed one would be a lie."""
+
+
+class Queue(Protocol):
+    """Where a request waits for a replica."""
+
+    def enter(self, exchange: Exchange) -> None:
+        """A new request."""
+
+    def again(self, exchange: Exchange) -> None:
+        """A request whose attempt failed."""
+
+    def leave(self, exchange: Exchange) -> None:
+        """A request that gives up waiting."""
+
+
+class Plant(msgspec.Struct, frozen=True):
+    """The parts of the worker that a request uses."""
+
+    clock: Clock
+    fleet: Fleet
+    queue: Queue
+    recorder: Recorder
+    metrics: GatewayMetrics
+
+
+def refusal_headers(refusal: Refusal) -> list[tuple[bytes, bytes]]:
+    """The headers that belong to a refusal."""
+    headers = []
+    if refusal.retry_after_s is not None:
+        headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
+    if refusal.allow is not None:
+        headers.append((b"allow", refusal.allow.encode()))
+    return headers

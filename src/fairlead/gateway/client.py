@@ -1,0 +1,397 @@
+"""One client connection: reads requests one after the other, writes their answers.
+
+    idle -> head -> body -> busy -> idle ...          any of them -> lingering -> closed
+
+Requests are not pipelined: a client that sends the next one before the answer is served the first
+and then disconnected, which HTTP/1.1 allows. A refused request ends its connection when the rest
+of it has not been read: what follows cannot be trusted to be where a request begins.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import cast
+
+import httptools
+
+from fairlead.gateway import errors, limits
+from fairlead.gateway.call import Headers, refusal_headers
+from fairlead.gateway.errors import Refusal
+from fairlead.gateway.exchange import Exchange
+from fairlead.gateway.framing import Head, check_head, read_first_line
+from fairlead.gateway.incoming import Incoming, Phase, RequestRefused
+from fairlead.gateway.loaded import Loaded
+from fairlead.gateway.operations import Host, Request, find_operation
+from fairlead.gateway.status_lines import status_line
+from fairlead.wire.snapshot import KeyEntry
+
+
+class ClientConnection(asyncio.Protocol):
+    """See the head of this file."""
+
+    def __init__(self, host: Host) -> None:
+        # process
+        self._host = host
+        self._now = host.plant.clock.now
+        # connection
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpRequestParser(self)
+        self._phase = Phase.IDLE
+        self._is_gone = False
+        self._must_close = False
+        self._deadline = self._now() + limits.FIRST_REQUEST_S
+        self._stalled_since: float | None = None
+        self._unsent_bytes = 0
+        self._lingered_bytes = 0
+        # request
+        self._incoming: Incoming | None = None
+        self._held_bytes = 0
+        self._request_id = ""
+        self._exchange: Exchange | None = None
+        # answer
+        self._is_chunked = False
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is on it."""
+        return self._phase is Phase.IDLE
+
+    @property
+    def _can_write(self) -> bool:
+        return (
+            not self._is_gone and self._transport is not None and not self._transport.is_closing()
+        )
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the methods, but are not of the class.
+        self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=limits.WRITE_BUFFER_BYTES)
+        if not self._host.connected(self):
+            self._refuse(errors.OVERLOADED)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._is_gone = True
+        self._host.disconnected(self)
+        self._let_go_of_body()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_left()
+
+    def pause_writing(self) -> None:
+        self._stalled_since = self._now()
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume_writing(self) -> None:
+        self._stalled_since = None
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    def data_received(self, data: bytes) -> None:
+        assert self._transport is not None
+        if self._phase is Phase.LINGERING:
+            self._lingered_bytes += len(data)
+            if self._lingered_bytes > limits.LINGER_BYTES_MAX:
+                self._transport.abort()
+            return
+        if self._phase is Phase.BUSY:
+            self._must_close = True
+            self._transport.pause_reading()
+            return
+        if self._incoming is None:
+            self._begin_request()
+        try:
+            self._take(data)
+        except RequestRefused as refused:
+            self._refuse(refused.refusal)
+
+    # Reading
+
+    def _begin_request(self) -> None:
+        now = self._now()
+        self._incoming = Incoming(now)
+        self._request_id = ""
+        self._phase = Phase.HEAD
+        self._deadline = now + limits.HEADER_S
+
+    def _take(self, data: bytes) -> None:
+        incoming = self._incoming
+        assert incoming is not None
+        if incoming.line is None:
+            data = incoming.first_bytes = incoming.first_bytes + data
+            line = read_first_line(data)
+            if isinstance(line, Refusal):
+                raise RequestRefused(line)
+            if line is None:
+                return
+            incoming.line = line
+            incoming.first_bytes = b""
+        incoming.wire_bytes += len(data)
+        self._parse(data, incoming)
+        if incoming.is_complete:
+            self._dispatch(incoming)
+        elif incoming.head is None:
+            if incoming.wire_bytes > limits.HEADER_BYTES_MAX + limits.URL_BYTES_MAX:
+                raise RequestRefused(errors.HEADERS_TOO_LARGE)
+        elif (
+            incoming.wire_bytes
+            > incoming.header_bytes + 6 * incoming.body_bytes + limits.CHUNK_OVERHEAD_BYTES_MAX
+        ):
+            raise RequestRefused(errors.bad_framing("more chunk framing than content"))
+
+    def _parse(self, data: bytes, incoming: Incoming) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, RequestRefused):
+                raise
+            raise error.__context__ from None
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            if not incoming.is_complete:
+                raise RequestRefused(errors.bad_framing(str(error) or "an upgrade")) from None
+            self._must_close = True
+
+    def on_message_begin(self) -> None:
+        """httptools: a request begins; a second one in the same bytes was pipelined."""
+        if self._incoming is not None and self._incoming.is_complete:
+            self._must_close = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """httptools: a header, or a trailer."""
+        incoming = self._incoming
+        if incoming is None or incoming.is_complete:
+            return
+        if incoming.head is not None:
+            raise RequestRefused(errors.bad_framing("trailers are not accepted"))
+        incoming.headers.append((name, value))
+        incoming.header_bytes += len(name) + len(value) + 4
+        if (
+            len(incoming.headers) > limits.HEADERS_MAX
+            or incoming.header_bytes > limits.HEADER_BYTES_MAX
+        ):
+            raise RequestRefused(errors.HEADERS_TOO_LARGE)
+
+    def on_headers_complete(self) -> None:
+        """httptools: decide on the head, before any byte of the body is held."""
+        incoming = self._incoming
+        if incoming is None or incoming.is_complete:
+            return
+        assert incoming.line is not None
+        head = check_head(incoming.line, incoming.headers)
+        if isinstance(head, Refusal):
+            raise RequestRefused(head)
+        operation = find_operation(head.method, head.path)
+        incoming.loaded = self._host.loaded
+        if operation is None or operation.needs_key:
+            incoming.key = self._authenticate(head, incoming.loaded)
+        if operation is None:
+            raise RequestRefused(errors.NOT_FOUND)
+        if operation.method != head.method:
+            raise RequestRefused(errors.method_not_allowed(operation.method))
+        incoming.head = head
+        incoming.operation = operation
+        self._request_id = self._host.new_request_id(incoming.key.id if incoming.key else "")
+        self._begin_body(incoming, head)
+
+    def _authenticate(self, head: Head, loaded: Loaded | None) -> KeyEntry | None:
+        if not head.path.startswith("/v1/"):
+            return None
+        if loaded is None:
+            raise RequestRefused(errors.NO_SNAPSHOT)
+        key = loaded.keys.find(head.authorization)
+        if key is None:
+            raise RequestRefused(errors.UNAUTHORIZED)
+        return key
+
+    def _begin_body(self, incoming: Incoming, head: Head) -> None:
+        assert incoming.operation is not None
+        loaded_max = incoming.loaded.body_bytes_max if incoming.loaded else 0
+        incoming.body_bytes_max = incoming.operation.body_bytes_max or loaded_max
+        if head.content_length > incoming.body_bytes_max:
+            raise RequestRefused(errors.body_too_large(incoming.body_bytes_max))
+        self._phase = Phase.BODY
+        incoming.body_began = self._now()
+        if head.expects_continue and self._transport is not None:
+            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, data: bytes) -> None:
+        """httptools: a part of the body."""
+        incoming = self._incoming
+        if incoming is None or incoming.is_complete:
+            return
+        incoming.body_bytes += len(data)
+        if incoming.body_bytes > incoming.body_bytes_max:
+            raise RequestRefused(errors.body_too_large(incoming.body_bytes_max))
+        if not self._host.hold_body(len(data)):
+            raise RequestRefused(errors.OVERLOADED)
+        self._held_bytes += len(data)
+        incoming.parts.append(data)
+
+    def on_message_complete(self) -> None:
+        """httptools: the request is complete."""
+        if self._incoming is not None:
+            self._incoming.is_complete = True
+
+    def _dispatch(self, incoming: Incoming) -> None:
+        assert incoming.head is not None
+        assert incoming.operation is not None
+        self._phase = Phase.BUSY
+        self._must_close = self._must_close or not incoming.head.keeps_alive
+        body = incoming.parts[0] if len(incoming.parts) == 1 else b"".join(incoming.parts)
+        incoming.parts = []
+        request = Request(
+            id=self._request_id,
+            path=incoming.head.path,
+            session=incoming.head.session,
+            key_id=incoming.key.id if incoming.key else "",
+            body=body,
+        )
+        outcome = incoming.operation.handle(self._host, self, request, incoming.loaded)
+        if isinstance(outcome, Refusal):
+            self._answer_refusal(outcome)
+        elif outcome is not None:
+            self._exchange = outcome
+            outcome.start()
+
+    # Answering (exchange.Client)
+
+    def answer(self, status: int, content_type: bytes, body: bytes, headers: Headers) -> None:
+        if self._transport is None or not self._can_write:
+            return
+        head = self._head(
+            status, content_type, [*headers, (b"content-length", str(len(body)).encode())]
+        )
+        self._transport.write(head + body)
+        self._answered()
+
+    def begin(self, status: int, content_type: bytes, length: int | None, headers: Headers) -> None:
+        if self._transport is None or not self._can_write:
+            return
+        framing: list[tuple[bytes, bytes]] = []
+        self._is_chunked = False
+        if length is not None:
+            framing.append((b"content-length", str(length).encode()))
+        elif self._incoming and self._incoming.line and self._incoming.line.is_http_1_0:
+            self._must_close = True
+        else:
+            self._is_chunked = True
+            framing.append((b"transfer-encoding", b"chunked"))
+        framing.append((b"cache-control", b"no-cache"))
+        self._transport.write(self._head(status, content_type, [*headers, *framing]))
+
+    def part(self, data: bytes) -> None:
+        if not data or self._transport is None or not self._can_write:
+            return
+        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+
+    def end(self, data: bytes, *, closes: bool) -> None:
+        if self._transport is None or not self._can_write:
+            return
+        if self._is_chunked:
+            last = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+            self._transport.write(last + b"0\r\n\r\n")
+        else:
+            self._transport.write(data)
+        self._must_close = self._must_close or closes
+        self._answered()
+
+    def cut(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _head(self, status: int, content_type: bytes, headers: Headers) -> bytes:
+        if self._host.is_draining:
+            self._must_close = True
+        lines = [
+            status_line(status),
+            b"date: " + self._host.date,
+            b"content-type: " + content_type,
+            b"x-request-id: " + self._request_id.encode(),
+            *(name + b": " + value for name, value in headers),
+        ]
+        if self._must_close:
+            lines.append(b"connection: close")
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def _answered(self) -> None:
+        """The answer is with the transport: next request, or the end."""
+        assert self._transport is not None
+        is_read = self._incoming is not None and self._incoming.is_complete
+        self._exchange = None
+        self._incoming = None
+        self._let_go_of_body()
+        if not self._must_close:
+            self._phase = Phase.IDLE
+            self._deadline = self._now() + limits.KEEP_ALIVE_S
+        else:
+            self._phase = Phase.LINGERING
+            is_long = self._transport.get_write_buffer_size() > limits.WRITE_BUFFER_BYTES // 2
+            self._deadline = self._now() + (limits.CLIENT_STALL_S if is_long else limits.LINGER_S)
+            if is_read and self._transport.is_reading():
+                self._transport.close()
+            else:
+                self._linger()
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Answer a request that was not read to its end."""
+        if not self._can_write:
+            return
+        self._must_close = True
+        if not self._request_id:
+            self._request_id = self._host.new_request_id("")
+        self._answer_refusal(refusal)
+
+    def _answer_refusal(self, refusal: Refusal) -> None:
+        self._host.plant.metrics.rejected.inc((refusal.code,))
+        self.answer(refusal.status, b"application/json", refusal.body, refusal_headers(refusal))
+
+    def _linger(self) -> None:
+        """Let the client read the answer: closing with unread bytes would reset it away."""
+        assert self._transport is not None
+        self._transport.resume_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+
+    def _let_go_of_body(self) -> None:
+        self._host.let_go_of_body(self._held_bytes)
+        self._held_bytes = 0
+
+    # What the worker calls
+
+    def check(self, now: float) -> None:
+        """End what takes too long."""
+        assert self._transport is not None
+        if self._has_stalled(now):
+            self._transport.abort()
+        elif self._phase is Phase.BODY and self._incoming is not None:
+            free_s = limits.BODY_PART_S + self._incoming.body_bytes / limits.BODY_BYTES_PER_S_MIN
+            if now - self._incoming.body_began > free_s:
+                self._refuse(errors.BODY_TIMEOUT)
+        elif self._phase is not Phase.BUSY and now > self._deadline:
+            if self._phase is Phase.HEAD:
+                self._refuse(errors.HEADER_TIMEOUT)
+            else:
+                self._transport.abort()
+
+    def _has_stalled(self, now: float) -> bool:
+        """Whether the client has read nothing of what waits for it, for too long."""
+        if self._stalled_since is None or self._transport is None:
+            return False
+        unsent = self._transport.get_write_buffer_size()
+        if unsent != self._unsent_bytes:
+            self._unsent_bytes = unsent
+            self._stalled_since = now
+        return now - self._stalled_since > limits.CLIENT_STALL_S
+
+    def shut_down(self, refusal: Refusal) -> None:
+        """End an open request now; the connection ends with it."""
+        self._must_close = True
+        if self._exchange is not None:
+            self._exchange.shut_down(refusal)
+
+    def close(self) -> None:
+        """Close a connection that has no request open."""
+        if self._transport is not None:
+            self._transport.close()

@@ -1,0 +1,400 @@
+"""One request: waits, is tried on replicas, answered and recorded.
+
+    waiting -> trying -> answering -> over
+       ^________|
+
+Trying goes back to waiting as long as nothing was sent to the client. Every way to `over` writes
+exactly one record. A replica that refuses a connection has seen nothing of the request, so only
+attempts that were sent count against `limits.attempts`; the others are bounded by the time that a
+request may wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+import msgspec
+
+from fairlead.domain.outcomes import REJECTED, STOOD_IN
+from fairlead.gateway import metering
+from fairlead.gateway.bulkhead import Bulkhead
+from fairlead.gateway.call import Call, Client, Plant, refusal_headers
+from fairlead.gateway.errors import (
+    INTERNAL_ERROR,
+    QUEUE_TIMEOUT,
+    TIMEOUT,
+    UPSTREAM_CREDENTIALS,
+    UPSTREAM_CUT,
+    UPSTREAM_ERROR,
+    Refusal,
+    invalid_body,
+)
+from fairlead.gateway.fleet import Replica
+from fairlead.gateway.limits import CONNECT_S, DETACHED_S
+from fairlead.gateway.metering import Usage
+from fairlead.gateway.patience import Patience
+from fairlead.gateway.relay import PlainRelay, StreamRelay
+from fairlead.gateway.request_body import body_for
+from fairlead.gateway.routing import Assignment
+from fairlead.gateway.upstream import AnswerHead, UpstreamConnection, build_request
+from fairlead.wire.record import RequestRecord
+from fairlead.wire.snapshot import Limits, ReleaseRoute
+
+_log = logging.getLogger("fairlead.gateway")
+_RETRIED = frozenset({502, 503, 504})
+_CREDENTIALS = frozenset({401, 403, 407})
+_RELAYED_HEADERS = (b"retry-after",)
+
+
+class Exchange:
+    """See the head of this file."""
+
+    def __init__(
+        self,
+        plant: Plant,
+        client: Client,
+        call: Call,
+        service: str,
+        assignment: Assignment,
+        limits: Limits,
+    ) -> None:
+        # process
+        self._plant = plant
+        self._loop = asyncio.get_running_loop()
+        # request
+        self._client = client
+        self._call = call
+        self.service = service
+        self.assignment = assignment
+        self.limits = limits
+        self.tried: set[Replica] = set()
+        self._started = plant.clock.now()
+        self._started_at = plant.recorder.opened(self)
+        self._patience = Patience(plant.clock, limits.queue_timeout_s)
+        self._timer = self._loop.call_later(limits.request_timeout_s, self._timed_out)
+        self._attempts = 0
+        self._sent = 0
+        self._is_over = False
+        # attempt
+        self._replica: Replica | None = None
+        self._route: ReleaseRoute | None = None
+        self._fell_back = False
+        self._connecting: asyncio.Task[None] | None = None
+        self._connection: UpstreamConnection | None = None
+        # answer
+        self._relay: PlainRelay | StreamRelay | None = None
+        self._has_begun = False
+        self._status = 0
+        self._release = ""
+        self._replica_id = ""
+
+    # What the client's connection calls
+
+    def start(self) -> None:
+        """Ask for a replica."""
+        self._plant.queue.enter(self)
+
+    def client_left(self) -> None:
+        """The client is gone: stop the generation and record it."""
+        if not self._is_over:
+            self._finish(499, "client_closed", _nothing)
+
+    def shut_down(self, refusal: Refusal) -> None:
+        """The worker ends before this request does."""
+        if not self._is_over:
+            self._fail(refusal)
+
+    def pause(self) -> None:
+        """The client does not keep up: read no more from the replica."""
+        if self._connection is not None:
+            self._connection.pause()
+
+    def resume(self) -> None:
+        """The client has caught up."""
+        if self._connection is not None:
+            self._connection.resume()
+
+    # What the queue calls
+
+    def begin_waiting(self) -> None:
+        """It waits from now on, for as long as it may still wait."""
+        self._patience.begin(self._wait_expired)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """It cannot be served."""
+        self._fail(refusal)
+
+    def start_on(self, replica: Replica, route: ReleaseRoute, *, fell_back: bool) -> None:
+        """Try this replica, which has a free slot.
+
+        Args:
+            fell_back: The canary cannot serve, and the champion does it instead.
+        """
+        self._end_waiting()
+        replica.take_slot()
+        self._replica = replica
+        self._replica_id = replica.id
+        self._route = route
+        self._release = route.digest
+        self._fell_back = fell_back
+        self._attempts += 1
+        self.tried.add(replica)
+        with Bulkhead(self._defect):
+            connection = replica.take_idle()
+            if connection is None:
+                self._connecting = self._loop.create_task(self._connect(replica))
+            else:
+                self._send(connection)
+
+    # upstream.Taker
+
+    def on_head(self, head: AnswerHead) -> None:
+        with Bulkhead(self._defect):
+            self._take_head(head)
+
+    def on_body(self, data: bytes) -> None:
+        if self._relay is not None:
+            with Bulkhead(self._defect):
+                self._relay.feed(data)
+
+    def on_end(self, *, is_framed: bool) -> None:
+        self._connection = None
+        if self._relay is not None:
+            with Bulkhead(self._defect):
+                self._relay.end(is_framed=is_framed)
+
+    def on_lost(self, reason: str, *, is_stale: bool) -> None:
+        self._connection = None
+        with Bulkhead(self._defect):
+            if is_stale and self._replica is not None:
+                # The replica closed an idle connection just when it was used: ask it again.
+                self._sent -= 1
+                self._replica.close_idle()
+                self._connecting = self._loop.create_task(self._connect(self._replica))
+            else:
+                self.answer_broke(reason)
+
+    def _take_head(self, head: AnswerHead) -> None:
+        assert self._replica is not None
+        if head.status in _RETRIED:
+            self._plant.fleet.note_failure(self._replica)
+            self._retry(str(head.status))
+            return
+        self._plant.fleet.note_success(self._replica)
+        if head.status in _CREDENTIALS:
+            self._fail(UPSTREAM_CREDENTIALS)
+        elif head.status >= 500 or 300 <= head.status < 400:
+            self._fail(UPSTREAM_ERROR)
+        elif head.content_type.lower().startswith(b"text/event-stream"):
+            hides = not self._call.fields.asks_usage
+            self._relay = StreamRelay(self, head, self._plant.clock, hides_usage=hides)
+        else:
+            self._relay = PlainRelay(self, head)
+
+    # relay.RelayOwner
+
+    def begin_answer(self, head: AnswerHead, length: int | None) -> None:
+        self._has_begun = True
+        self._status = head.status
+        self._client.begin(head.status, head.content_type, length, self._headers(head))
+
+    def pass_on(self, data: bytes) -> None:
+        self._client.part(data)
+
+    def whole_answer(self, head: AnswerHead, body: bytes, usage: Usage) -> None:
+        headers = self._headers(head)
+        error = REJECTED if head.status >= 400 else ""
+        self._finish(
+            head.status,
+            error,
+            lambda: self._client.answer(head.status, head.content_type, body, headers),
+            usage=usage,
+        )
+
+    def last_part(self, data: bytes, usage: Usage) -> None:
+        if self._connection is not None:
+            self._connection.detach(DETACHED_S)
+            self._connection = None
+        has_error = isinstance(self._relay, StreamRelay) and self._relay.has_error
+        self._finish(
+            self._status,
+            "upstream_error" if has_error else "",
+            lambda: self._client.end(data, closes=False),
+            usage=usage,
+        )
+
+    def answer_broke(self, reason: str) -> None:
+        if self._replica is not None:
+            self._plant.fleet.note_failure(self._replica)
+        if self._has_begun:
+            self._fail(UPSTREAM_CUT)
+        else:
+            self._retry(reason)
+
+    # Attempts
+
+    async def _connect(self, replica: Replica) -> None:
+        with Bulkhead(self._defect):
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    connection = await replica.connect()
+            except (OSError, TimeoutError):
+                self._connecting = None
+                self._plant.fleet.note_failure(replica, to_connect=True)
+                self._retry("refused")
+                return
+            self._connecting = None
+            self._connection = connection
+            self._plant.fleet.note_connected(replica)
+            self._send(connection)
+
+    def _send(self, connection: UpstreamConnection) -> None:
+        assert self._replica is not None
+        assert self._route is not None
+        fields = self._call.fields
+        self._connection = connection
+        self._relay = None
+        try:
+            body = body_for(self._call.body, fields, self._call.kind, self._route)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            self._fail(invalid_body(f"The body cannot be read: {error}."))
+            return
+        self._sent += 1
+        address = self._replica.address
+        request = build_request(
+            address,
+            f"{address.prefix}/{self._call.kind}",
+            body,
+            request_id=self._call.request_id,
+            authorization=self._replica.authorization,
+            accept="text/event-stream" if fields.stream else "application/json",
+        )
+        connection.send(request, self)
+
+    def _retry(self, reason: str) -> None:
+        self._plant.metrics.retries.inc((self.service, reason))
+        self._leave_replica()
+        if self._sent >= self.limits.attempts:
+            self._fail(UPSTREAM_ERROR)
+        else:
+            self._plant.queue.again(self)
+
+    def _leave_replica(self) -> None:
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        if self._connection is not None:
+            self._connection.abort()
+            self._connection = None
+        self._relay = None
+        if self._replica is not None:
+            replica, self._replica = self._replica, None
+            self._plant.fleet.free_slot(replica)
+
+    # Ends
+
+    def _wait_expired(self) -> None:
+        self._fail(QUEUE_TIMEOUT)
+
+    def _timed_out(self) -> None:
+        self._fail(TIMEOUT)
+
+    def _fail(self, refusal: Refusal) -> None:
+        """End with an error, in the form that what was already sent allows."""
+        if not self._has_begun:
+            self._finish(
+                refusal.status,
+                refusal.code,
+                lambda: self._client.answer(
+                    refusal.status,
+                    b"application/json",
+                    refusal.body,
+                    [*self._own_headers(), *refusal_headers(refusal)],
+                ),
+            )
+        elif isinstance(self._relay, StreamRelay):
+            deliver = lambda: self._client.end(refusal.event, closes=True)  # noqa: E731
+            self._finish(self._status, refusal.code, deliver)
+        else:
+            self._finish(self._status, refusal.code, self._client.cut)
+
+    def _finish(
+        self,
+        status: int,
+        error: str,
+        deliver: Callable[[], None],
+        *,
+        usage: Usage = metering.UNKNOWN,
+    ) -> None:
+        self._is_over = True
+        self._timer.cancel()
+        self._plant.queue.leave(self)
+        self._end_waiting()
+        with Bulkhead(self._defect):
+            record = self._record(status, error, usage)
+            self._plant.recorder.finish(self, record, deliver)
+            self._plant.metrics.count(record)
+        self._leave_replica()
+
+    def _defect(self, error: Exception) -> None:
+        """Something of ours broke on this request: end it, so that it holds up no other."""
+        _log.error("request %s ended by a defect", self._call.request_id, exc_info=error)
+        if not self._is_over:
+            self._fail(INTERNAL_ERROR)
+        else:
+            # Its end is what broke: no record can be made of it.
+            self._plant.recorder.dropped(self)
+            self._client.cut()
+
+    def _record(self, status: int, error: str, usage: Usage) -> RequestRecord:
+        duration_ms = (self._plant.clock.now() - self._started) * 1000.0
+        meter = self._relay.meter if isinstance(self._relay, StreamRelay) else None
+        if meter is not None:
+            ttft_ms = (meter.first_at - self._started) * 1000.0 if meter.first_at >= 0 else -1.0
+            if usage is metering.UNKNOWN:
+                usage = meter.usage
+        else:
+            ttft_ms = duration_ms if 200 <= status < 300 else -1.0
+        if self._fell_back and not error:
+            error = STOOD_IN
+        return RequestRecord(
+            id=self._call.request_id,
+            service=self.service,
+            release=self._release,
+            arm=self.assignment.arm,
+            replica=self._replica_id,
+            key=self._call.key_id,
+            unit=self.assignment.unit,
+            rho=self.assignment.rho,
+            rollout=self.assignment.rollout,
+            phase=self.assignment.phase,
+            endpoint=self._call.kind,
+            stream=self._call.fields.stream is True,
+            status=status,
+            error=error,
+            started_at=self._started_at,
+            ttft_ms=ttft_ms,
+            itl_ms=meter.itl_ms if meter is not None else -1.0,
+            duration_ms=duration_ms,
+            prompt_tokens=usage.prompt_tokens,
+            completion_tokens=usage.completion_tokens,
+            attempts=self._attempts,
+        )
+
+    def _end_waiting(self) -> None:
+        waited = self._patience.end()
+        if waited is not None:
+            self._plant.metrics.queue_wait.observe((self.service,), waited)
+
+    def _own_headers(self) -> list[tuple[bytes, bytes]]:
+        return [(b"x-fairlead-release", self._release.encode())] if self._release else []
+
+    def _headers(self, head: AnswerHead) -> list[tuple[bytes, bytes]]:
+        relayed = [(n, head.headers[n]) for n in _RELAYED_HEADERS if n in head.headers]
+        return [*self._own_headers(), *relayed]
+
+
+def _nothing() -> None:
+    """There is nobody to deliver to."""

@@ -1,0 +1,285 @@
+"""The replicas as this worker knows them: load, health, open connections. Outlives snapshots."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import ssl
+from collections.abc import Callable, Mapping
+
+from fairlead.gateway.clock import Clock
+from fairlead.gateway.limits import (
+    EJECTION_S_MAX,
+    EJECTION_S_MIN,
+    KEY_FILE_BYTES_MAX,
+    UPSTREAM_IDLE_S,
+)
+from fairlead.gateway.upstream import Address, UpstreamConnection, parse_base_url
+from fairlead.wire.snapshot import Endpoint, Snapshot
+
+_log = logging.getLogger("fairlead.gateway")
+
+
+class Replica:
+    """One replica under one address.
+
+    A failure ejects it for a time that doubles with each further one. After it refused a connection
+    it is half open when that time is over: one request at a time, until one is connected.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        address: Address,
+        clock: Clock,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.id = endpoint.replica
+        self.address = address
+        self.tls = tls
+        self.slots = max(1, endpoint.slots)
+        self.authorization = ""
+        self.in_flight = 0
+        self.is_retired = False
+        self._clock = clock
+        self._idle: list[UpstreamConnection] = []
+        self._failures = 0
+        self._failed_to_connect = False
+        self._ejected_until = 0.0
+        self._is_probing = False
+
+    def is_usable(self, now: float) -> bool:
+        """Whether it may get a request (it may still be full)."""
+        return now >= self._ejected_until and not self._is_probing
+
+    @property
+    def ejected_until(self) -> float:
+        """When its present ejection ends, in monotonic seconds."""
+        return self._ejected_until
+
+    def take_slot(self) -> None:
+        """A request begins."""
+        self.in_flight += 1
+        self._is_probing = self._failed_to_connect
+
+    def free_slot(self) -> None:
+        """A request is over, however it ended."""
+        self.in_flight -= 1
+        self._is_probing = False
+
+    def note_connected(self) -> bool:
+        """It accepted a connection; True when that was what had failed."""
+        return self._failed_to_connect and self.note_success()
+
+    def note_success(self) -> bool:
+        """It answered; True when it had failed before."""
+        had_failed = self._failures > 0
+        self._failures = 0
+        self._failed_to_connect = False
+        self._is_probing = False
+        self._ejected_until = 0.0
+        return had_failed
+
+    def note_failure(self, *, to_connect: bool = False) -> None:
+        """It refused, cut, or said that it cannot serve."""
+        now = self._clock.now()
+        self.close_idle()
+        self._failed_to_connect = to_connect
+        if self._failures and now < self._ejected_until:
+            return  # Requests that fail together, with one cause, count once.
+        self._failures += 1
+        growth = min(self._failures - 1, 16)
+        self._ejected_until = now + min(EJECTION_S_MAX, EJECTION_S_MIN * 2**growth)
+
+    def take_idle(self) -> UpstreamConnection | None:
+        """An open connection that was used a short while ago, or None."""
+        oldest = self._clock.now() - UPSTREAM_IDLE_S
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed and connection.idle_since >= oldest:
+                return connection
+            connection.abort()
+        return None
+
+    async def connect(self) -> UpstreamConnection:
+        """Open a new connection; raises OSError."""
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(
+            lambda: UpstreamConnection(self._freed, self._closed),
+            self.address.host,
+            self.address.port,
+            ssl=self.tls,
+        )
+        return connection
+
+    def close_idle(self) -> None:
+        """Close the connections that are not in use."""
+        idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.abort()
+
+    def _freed(self, connection: UpstreamConnection) -> None:
+        if self.is_retired or len(self._idle) >= self.slots:
+            connection.abort()
+            return
+        connection.idle_since = self._clock.now()
+        self._idle.append(connection)
+
+    def _closed(self, connection: UpstreamConnection) -> None:
+        if connection in self._idle:
+            self._idle.remove(connection)
+
+
+class Fleet:
+    """All replicas of the present snapshot, and older ones that still have requests open.
+
+    Args:
+        on_room: Called when a slot or a replica may have become available.
+        on_drained: Called when a replica that is no longer in the snapshot has no request left.
+    """
+
+    def __init__(
+        self, clock: Clock, *, on_room: Callable[[], None], on_drained: Callable[[], None]
+    ) -> None:
+        self._clock = clock
+        self._on_room = on_room
+        self._on_drained = on_drained
+        self._replicas: dict[Endpoint, Replica] = {}
+        self._retired: set[Replica] = set()
+        self._tls: ssl.SSLContext | None = None
+        self._wake: asyncio.TimerHandle | None = None
+        self._wake_at = 0.0
+
+    def update(
+        self, snapshot: Snapshot, environ: Mapping[str, str]
+    ) -> dict[tuple[str, str], tuple[Replica, ...]]:
+        """Take on a snapshot's replicas; returns those of each (service, release digest)."""
+        wanted: dict[Endpoint, Replica] = {}
+        pools: dict[tuple[str, str], tuple[Replica, ...]] = {}
+        for service in snapshot.services.values():
+            for digest, route in service.releases.items():
+                pool = []
+                for endpoint in route.endpoints:
+                    replica = wanted.get(endpoint) or self._replica(endpoint, environ)
+                    if replica is not None:
+                        wanted[endpoint] = replica
+                        pool.append(replica)
+                pools[service.name, digest] = tuple(pool)
+        for endpoint, replica in self._replicas.items():
+            if endpoint not in wanted:
+                self._retire(replica)
+        self._replicas = wanted
+        return pools
+
+    @property
+    def open_replicas(self) -> tuple[str, ...]:
+        """Ids of the replicas on which requests are open."""
+        ids = {r.id for r in (*self._replicas.values(), *self._retired) if r.in_flight}
+        return tuple(sorted(ids))
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether a replica that is no longer in the snapshot has requests open."""
+        return bool(self._retired)
+
+    def free_slot(self, replica: Replica) -> None:
+        """A request on this replica is over."""
+        replica.free_slot()
+        if replica in self._retired and replica.in_flight == 0:
+            self._retired.discard(replica)
+            self._on_drained()
+        self._on_room()
+
+    def note_connected(self, replica: Replica) -> None:
+        """A connection to the replica was accepted."""
+        if replica.note_connected():
+            self._on_room()
+
+    def note_success(self, replica: Replica) -> None:
+        """The replica answered a request."""
+        if replica.note_success():
+            self._on_room()
+
+    def note_failure(self, replica: Replica, *, to_connect: bool = False) -> None:
+        """Pass the replica over for a while, and look again when that has gone by."""
+        replica.note_failure(to_connect=to_connect)
+        at = replica.ejected_until
+        if self._wake is None or at < self._wake_at:
+            self._wake_in(at)
+
+    def close(self) -> None:
+        """Close all idle connections."""
+        if self._wake is not None:
+            self._wake.cancel()
+        for replica in self._replicas.values():
+            replica.close_idle()
+
+    def _wake_in(self, at: float) -> None:
+        if self._wake is not None:
+            self._wake.cancel()
+        self._wake_at = at
+        delay = max(0.0, at - self._clock.now())
+        self._wake = asyncio.get_running_loop().call_later(delay, self._ejection_over)
+
+    def _ejection_over(self) -> None:
+        self._wake = None
+        now = self._clock.now()
+        later = [r.ejected_until for r in self._replicas.values() if r.ejected_until > now]
+        if later:
+            self._wake_in(min(later))
+        self._on_room()
+
+    def _replica(self, endpoint: Endpoint, environ: Mapping[str, str]) -> Replica | None:
+        replica = self._replicas.get(endpoint)
+        if replica is None:
+            try:
+                address = parse_base_url(endpoint.base_url)
+            except ValueError as error:
+                _log.warning("replica %s is left out: %s", endpoint.replica, error)
+                return None
+            tls = self._client_tls() if address.is_tls else None
+            replica = Replica(endpoint, address, self._clock, tls)
+        replica.authorization = _authorization(endpoint, environ)
+        return replica
+
+    def _client_tls(self) -> ssl.SSLContext:
+        """Made once: it reads all certificates of the system, while the event loop waits."""
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
+
+    def _retire(self, replica: Replica) -> None:
+        replica.is_retired = True
+        replica.close_idle()
+        if replica.in_flight:
+            self._retired.add(replica)
+
+
+def _authorization(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
+    """The provider's `Authorization`; read anew with each snapshot, so keys can be rotated."""
+    key = ""
+    if endpoint.api_key_env is not None:
+        key = environ.get(endpoint.api_key_env, "")
+    elif endpoint.api_key_file is not None:
+        try:
+            key = _read_key(endpoint.api_key_file)
+        except (OSError, ValueError) as error:
+            _log.warning("replica %s: its key file cannot be read: %s", endpoint.replica, error)
+    else:
+        return ""
+    key = key.strip()
+    if not key or not key.isascii() or not key.isprintable():
+        _log.warning("replica %s: there is no usable key for its provider", endpoint.replica)
+        return ""
+    return f"Bearer {key}"
+
+
+def _read_key(path: str) -> str:
+    """Raises OSError or ValueError. A pipe in the file's place must not stop the event loop."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    with open(os.open(path, flags), "rb", buffering=0) as file:
+        data = file.read(KEY_FILE_BYTES_MAX + 1) or b""
+    if len(data) > KEY_FILE_BYTES_MAX:
+        raise ValueError(f"it is larger than {KEY_FILE_BYTES_MAX} bytes")
+    return data.decode("ascii")

@@ -1,0 +1,50 @@
+"""A request while it comes in."""
+
+from __future__ import annotations
+
+import enum
+
+from fairlead.gateway.errors import Refusal
+from fairlead.gateway.framing import FirstLine, Head
+from fairlead.gateway.loaded import Loaded
+from fairlead.gateway.operations import Operation
+from fairlead.wire.snapshot import KeyEntry
+
+
+class Phase(enum.Enum):
+    """Where a connection is with its present request."""
+
+    IDLE = enum.auto()
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    BUSY = enum.auto()
+    LINGERING = enum.auto()
+
+
+class RequestRefused(Exception):
+    """Ends the parsing of a request that is refused."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.code)
+        self.refusal = refusal
+
+
+class Incoming:
+    """A request while it comes in."""
+
+    def __init__(self, now: float) -> None:
+        self.began = now
+        self.first_bytes = b""
+        self.line: FirstLine | None = None
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.header_bytes = 0
+        self.head: Head | None = None
+        self.operation: Operation | None = None
+        self.key: KeyEntry | None = None
+        self.loaded: Loaded | None = None
+        self.wire_bytes = 0
+        self.parts: list[bytes] = []
+        self.body_began = now
+        self.body_bytes = 0
+        self.body_bytes_max = 0
+        self.is_complete = False

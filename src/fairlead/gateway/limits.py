@@ -1,0 +1,66 @@
+"""Bounds that do not depend on a service. Those that do are in `wire.snapshot.Limits`."""
+
+from __future__ import annotations
+
+CONNECTIONS_MAX = 8192
+"""Client connections of one worker; one more is answered 503 and closed."""
+BUFFERED_BODY_BYTES_MAX = 256 * 1024 * 1024
+"""Request bodies of one worker held at the same time; one more is answered 503."""
+
+URL_BYTES_MAX = 2048
+HEADERS_MAX = 100
+HEADER_BYTES_MAX = 32 * 1024
+JSON_DEPTH_MAX = 64
+FEEDBACK_BYTES_MAX = 16 * 1024
+CHUNK_OVERHEAD_BYTES_MAX = 64 * 1024
+"""Wire bytes of a chunked body beyond six times its content (chunks of one byte need five)."""
+
+FIRST_REQUEST_S = 15.0
+"""A new connection may be silent this long."""
+HEADER_S = 5.0
+"""From a request's first byte to the end of its head."""
+BODY_PART_S = 10.0
+BODY_BYTES_PER_S_MIN = 16 * 1024
+"""A body has `BODY_PART_S` seconds, and one more for each of these bytes that has come."""
+KEEP_ALIVE_S = 75.0
+CLIENT_STALL_S = 30.0
+"""A client that reads nothing of its answer for so long is dropped."""
+LINGER_S = 2.0
+LINGER_BYTES_MAX = 16 * 1024 * 1024
+"""After a refusal, what the client still sends is read and dropped so that it sees the refusal."""
+WRITE_BUFFER_BYTES = 64 * 1024
+"""Above this much unsent answer, reading from the replica stops."""
+
+CONNECT_S = 5.0
+UPSTREAM_IDLE_S = 4.0
+"""An idle connection to a replica is used again for so long."""
+UPSTREAM_HEADERS_MAX = 100
+UPSTREAM_HEADER_BYTES_MAX = 64 * 1024
+INTERIM_ANSWERS_MAX = 10
+PLAIN_BUFFER_BYTES = 1024 * 1024
+"""A plain answer up to this size is held until it is complete, so that it can be retried."""
+EVENT_BYTES_MAX = 1024 * 1024
+DETACHED_S = 1.0
+"""After a stream's `[DONE]`, its connection has this long to end the answer and be used again."""
+
+KEY_FILE_BYTES_MAX = 16 * 1024
+"""Largest file with a provider's key."""
+
+EJECTION_S_MIN = 0.1
+EJECTION_S_MAX = 2.0
+"""A replica that fails is passed over for a time that doubles between these."""
+
+RECORD_BACKLOG_BYTES_MAX = 4 * 1024 * 1024
+"""Records kept in memory while the spool cannot be written; beyond it the oldest are lost."""
+SEGMENT_BYTES_MAX = 4 * 1024 * 1024
+PROGRESS_EVERY_S = 0.5
+SWEEP_EVERY_S = 0.25
+METRICS_EVERY_S = 1.0
+SERIES_MAX = 2000
+"""Label combinations of one metric; further ones are counted together as `other`."""
+
+SYNC_WAIT_S = 1.0
+SYNC_DRAINING_WAIT_S = 0.25
+SYNC_BACKOFF_S_MIN = 0.05
+SYNC_BACKOFF_S_MAX = 1.0
+SYNC_ANSWER_BYTES_MAX = 64 * 1024 * 1024

@@ -1,0 +1,324 @@
+"""Metrics: counters, gauges and histograms as plain lists, and their Prometheus text form.
+
+A family's values can be taken out (`FamilyState`) and added to those of other workers, since a
+scrape reaches any one worker of several behind the same socket.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from fairlead.domain.release import short
+from fairlead.gateway.limits import SERIES_MAX
+from fairlead.wire.record import RequestRecord
+
+Labels = tuple[str, ...]
+Kind = Literal["counter", "gauge", "histogram"]
+
+DURATION_BUCKETS_S = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+)
+TOKEN_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class FamilyState(msgspec.Struct, frozen=True):
+    """One metric family with its values.
+
+    Attributes:
+        series: Label values with: one number, or for a histogram the count per bucket (the last
+            one is +Inf) followed by the sum.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...]
+    buckets: tuple[float, ...]
+    series: list[tuple[Labels, list[float]]]
+
+
+class Family:
+    """One metric family of this worker."""
+
+    def __init__(
+        self,
+        name: str,
+        kind: Kind,
+        help_text: str,
+        labels: tuple[str, ...] = (),
+        buckets: tuple[float, ...] = (),
+    ) -> None:
+        self._name = name
+        self._kind: Kind = kind
+        self._help = help_text
+        self._labels = labels
+        self._buckets = buckets
+        self._width = len(buckets) + 2 if kind == "histogram" else 1
+        self._series: dict[Labels, list[float]] = {}
+        if not labels:
+            self._values(())
+
+    def inc(self, labels: Labels, by: float = 1) -> None:
+        """Add to a counter."""
+        self._values(labels)[0] += by
+
+    def set(self, labels: Labels, value: float) -> None:
+        """Set a gauge."""
+        self._values(labels)[0] = value
+
+    def observe(self, labels: Labels, value: float) -> None:
+        """Count a value in a histogram."""
+        values = self._values(labels)
+        values[bisect_left(self._buckets, value)] += 1
+        values[-1] += value
+
+    def get(self, labels: Labels = ()) -> float:
+        """The present value of a counter or gauge, or a histogram's count."""
+        values = self._series.get(labels, [0.0])
+        return sum(values[:-1]) if self._kind == "histogram" else values[0]
+
+    def state(self) -> FamilyState:
+        """The values, to be shown or added to others."""
+        return FamilyState(
+            name=self._name,
+            kind=self._kind,
+            help=self._help,
+            labels=self._labels,
+            buckets=self._buckets,
+            series=[(labels, list(values)) for labels, values in self._series.items()],
+        )
+
+    def _values(self, labels: Labels) -> list[float]:
+        values = self._series.get(labels)
+        if values is None:
+            if len(self._series) >= SERIES_MAX:
+                labels = ("other",) * len(self._labels)
+            values = self._series.setdefault(labels, [0.0] * self._width)
+        return values
+
+
+class GatewayMetrics:
+    """All metrics of one worker."""
+
+    def __init__(self) -> None:
+        self._declare_outcomes(("service", "release"))
+        self._declare_times(("service", "release"))
+        self._declare_spool()
+        self._declare_gauges()
+
+    def _declare_outcomes(self, route: Labels) -> None:
+        self.requests = Family(
+            "fairlead_gateway_requests_total",
+            "counter",
+            "Requests answered for a service, by release and HTTP status (499: client left).",
+            (*route, "code"),
+        )
+        self.errors = Family(
+            "fairlead_gateway_request_errors_total",
+            "counter",
+            "Requests of a service that ended with an error, by its machine code.",
+            (*route, "error"),
+        )
+        self.tokens = Family(
+            "fairlead_gateway_tokens_total",
+            "counter",
+            "Tokens as the engine reports them.",
+            (*route, "kind"),
+        )
+        self.retries = Family(
+            "fairlead_gateway_retries_total",
+            "counter",
+            "Attempts on a replica that failed before anything was sent to the client.",
+            ("service", "reason"),
+        )
+        self.rejected = Family(
+            "fairlead_gateway_rejected_total",
+            "counter",
+            "Requests refused by the gateway itself, by reason.",
+            ("reason",),
+        )
+        self.feedback = Family(
+            "fairlead_gateway_feedback_total", "counter", "Feedback taken, by name.", ("name",)
+        )
+        self.sync_failures = Family(
+            "fairlead_gateway_sync_failures_total",
+            "counter",
+            "Calls to the control plane for a newer snapshot that failed.",
+        )
+
+    def _declare_times(self, route: Labels) -> None:
+        self.duration = Family(
+            "fairlead_gateway_request_duration_seconds",
+            "histogram",
+            "Time from the request's last byte to the answer's last byte.",
+            route,
+            DURATION_BUCKETS_S,
+        )
+        self.ttft = Family(
+            "fairlead_gateway_time_to_first_token_seconds",
+            "histogram",
+            "Time from the request's last byte to the first event of a stream.",
+            route,
+            DURATION_BUCKETS_S,
+        )
+        self.itl = Family(
+            "fairlead_gateway_inter_token_latency_seconds",
+            "histogram",
+            "Mean time between the events of a stream.",
+            route,
+            TOKEN_BUCKETS_S,
+        )
+        self.queue_wait = Family(
+            "fairlead_gateway_queue_wait_seconds",
+            "histogram",
+            "Time that a request waited for a free slot, of those that waited.",
+            ("service",),
+            DURATION_BUCKETS_S,
+        )
+
+    def _declare_spool(self) -> None:
+        self.spool_records = Family(
+            "fairlead_spool_records_total", "counter", "Records written to the spool."
+        )
+        self.spool_bytes = Family(
+            "fairlead_spool_bytes_total", "counter", "Bytes of records written to the spool."
+        )
+        self.spool_write_errors = Family(
+            "fairlead_spool_write_errors_total", "counter", "Writes that the disk refused."
+        )
+        self.spool_lost = Family(
+            "fairlead_spool_lost_records_total",
+            "counter",
+            "Records given up because the spool could not be written.",
+        )
+
+    def _declare_gauges(self) -> None:
+        self.open_requests = Family(
+            "fairlead_gateway_open_requests", "gauge", "Requests not yet answered.", ("worker",)
+        )
+        self.connections = Family(
+            "fairlead_gateway_connections", "gauge", "Client connections.", ("worker",)
+        )
+        self.queue_depth = Family(
+            "fairlead_gateway_queue_depth",
+            "gauge",
+            "Requests that wait for a free slot.",
+            ("service", "worker"),
+        )
+        self.snapshot_version = Family(
+            "fairlead_gateway_snapshot_version",
+            "gauge",
+            "Version of the snapshot that the worker runs on; 0 for none.",
+            ("worker",),
+        )
+
+    def count(self, record: RequestRecord) -> None:
+        """Count a finished request."""
+        where = (record.service, short(record.release))
+        self.requests.inc((*where, str(record.status)))
+        if record.error:
+            self.errors.inc((*where, record.error))
+        self.duration.observe(where, record.duration_ms / 1000.0)
+        if record.stream and record.ttft_ms >= 0:
+            self.ttft.observe(where, record.ttft_ms / 1000.0)
+        if record.itl_ms >= 0:
+            self.itl.observe(where, record.itl_ms / 1000.0)
+        for kind, tokens in (
+            ("prompt", record.prompt_tokens),
+            ("completion", record.completion_tokens),
+        ):
+            if tokens > 0:
+                self.tokens.inc((*where, kind), tokens)
+
+    def states(self) -> list[FamilyState]:
+        """All families with their values."""
+        return [family.state() for family in vars(self).values()]
+
+
+def add_up(groups: Iterable[list[FamilyState]]) -> list[FamilyState]:
+    """The sum of several workers' families, series by series."""
+    families: dict[str, FamilyState] = {}
+    series: dict[str, dict[Labels, list[float]]] = {}
+    for group in groups:
+        for state in group:
+            known = families.setdefault(state.name, state)
+            if (known.kind, known.buckets, known.labels) != (
+                state.kind,
+                state.buckets,
+                state.labels,
+            ):
+                continue  # Written by another version of fairlead; not comparable.
+            sums = series.setdefault(state.name, {})
+            for labels, values in state.series:
+                before = sums.get(labels)
+                sums[labels] = (
+                    values
+                    if before is None
+                    else [a + b for a, b in zip(before, values, strict=True)]
+                )
+    return [
+        msgspec.structs.replace(state, series=sorted(series[name].items()))
+        for name, state in families.items()
+    ]
+
+
+def render(states: Iterable[FamilyState]) -> bytes:
+    """Prometheus' text format 0.0.4."""
+    lines: list[str] = []
+    for state in states:
+        lines.append(f"# HELP {state.name} {_escape_help(state.help)}")
+        lines.append(f"# TYPE {state.name} {state.kind}")
+        for labels, values in state.series:
+            pairs = [
+                f'{name}="{_escape(value)}"'
+                for name, value in zip(state.labels, labels, strict=True)
+            ]
+            if state.kind == "histogram":
+                lines.extend(_histogram_lines(state, pairs, values))
+            else:
+                lines.append(f"{state.name}{_braces(pairs)} {_number(values[0])}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _histogram_lines(state: FamilyState, pairs: list[str], values: list[float]) -> Iterable[str]:
+    total = 0.0
+    for bound, count in zip((*state.buckets, None), values[:-1], strict=True):
+        total += count
+        limit = "+Inf" if bound is None else _number(bound)
+        le = f'le="{limit}"'
+        yield f"{state.name}_bucket{_braces([*pairs, le])} {_number(total)}"
+    yield f"{state.name}_sum{_braces(pairs)} {_number(values[-1])}"
+    yield f"{state.name}_count{_braces(pairs)} {_number(total)}"
+
+
+def _braces(pairs: list[str]) -> str:
+    return "{" + ",".join(pairs) + "}" if pairs else ""
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def _escape(value: str) -> str:
+    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+
+
+def _escape_help(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", "\\n")

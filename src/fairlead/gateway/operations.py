@@ -1,0 +1,174 @@
+"""What the gateway answers to: its paths, and what each of them does with a complete request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from fairlead.gateway import errors
+from fairlead.gateway.call import Call, Client, Plant
+from fairlead.gateway.errors import Refusal
+from fairlead.gateway.exchange import Exchange
+from fairlead.gateway.feedback import take_feedback
+from fairlead.gateway.limits import FEEDBACK_BYTES_MAX
+from fairlead.gateway.loaded import Loaded
+from fairlead.gateway.request_body import read_fields
+from fairlead.gateway.routing import assign, unit_of
+
+if TYPE_CHECKING:
+    from fairlead.gateway.client import ClientConnection
+
+_JSON = b"application/json"
+_METRICS = b"text/plain; version=0.0.4; charset=utf-8"
+_MODELS = "/v1/models"
+_NO_BODY = 1
+"""Largest body of an operation that takes none (0 would mean: as large as a service takes)."""
+
+
+class Request(msgspec.Struct, frozen=True):
+    """A complete request of a known key (or of none, where none is needed)."""
+
+    id: str
+    path: str
+    session: bytes | None
+    key_id: str
+    body: bytes
+
+
+class Host(Protocol):
+    """What a connection and its operations use of the worker."""
+
+    @property
+    def plant(self) -> Plant:
+        """The parts that a request uses."""
+
+    @property
+    def loaded(self) -> Loaded | None:
+        """The present snapshot."""
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the worker is about to end."""
+
+    @property
+    def date(self) -> bytes:
+        """The `date` header."""
+
+    def connected(self, connection: ClientConnection) -> bool:
+        """A client connected; False when there are too many."""
+
+    def disconnected(self, connection: ClientConnection) -> None:
+        """It left."""
+
+    def new_request_id(self, key_id: str) -> str:
+        """A fresh request id."""
+
+    def hold_body(self, size: int) -> bool:
+        """Account for bytes of a body; False when too many are held."""
+
+    def let_go_of_body(self, size: int) -> None:
+        """They are not held any longer."""
+
+    def metrics_page(self) -> bytes:
+        """The metrics of all workers."""
+
+
+Outcome = Exchange | Refusal | None
+"""A request to start, a refusal to answer with, or nothing when the answer is on its way."""
+Handler = Callable[[Host, Client, Request, Loaded | None], Outcome]
+
+
+class Operation(msgspec.Struct, frozen=True):
+    """One path and method.
+
+    Attributes:
+        body_bytes_max: Largest body; 0 for as large as a service takes.
+    """
+
+    method: str
+    handle: Handler
+    needs_key: bool = True
+    body_bytes_max: int = 0
+
+
+def find_operation(method: str, path: str) -> Operation | None:
+    """The operation of a path. Its method may be another than the one asked for."""
+    if path.startswith(_MODELS + "/"):
+        path = _MODELS
+    return _OPERATIONS.get(path)
+
+
+def _generate(kind: str) -> Handler:
+    def handle(host: Host, client: Client, request: Request, loaded: Loaded | None) -> Outcome:
+        assert loaded is not None
+        fields = read_fields(request.body)
+        if isinstance(fields, Refusal):
+            return fields
+        service = loaded.snapshot.services.get(fields.model)
+        if service is None:
+            return errors.model_not_found(fields.model)
+        if len(request.body) > service.limits.body_bytes_max:
+            return errors.body_too_large(service.limits.body_bytes_max)
+        unit = unit_of(request.key_id, request.session, fields.user)
+        now = host.plant.clock.now()
+        canary = loaded.pool(service.name, service.canary)
+        assignment = assign(
+            service, unit, canary_is_usable=any(replica.is_usable(now) for replica in canary)
+        )
+        if assignment is None:
+            return errors.no_release(service.name)
+        call = Call(
+            request_id=request.id,
+            key_id=request.key_id,
+            kind=kind,
+            body=request.body,
+            fields=fields,
+        )
+        return Exchange(host.plant, client, call, service.name, assignment, service.limits)
+
+    return handle
+
+
+def _models(host: Host, client: Client, request: Request, loaded: Loaded | None) -> Outcome:
+    assert loaded is not None
+    name = request.path.removeprefix(_MODELS).removeprefix("/")
+    if not name:
+        body = msgspec.json.encode({"object": "list", "data": list(loaded.models.values())})
+    elif name in loaded.models:
+        body = bytes(loaded.models[name])
+    else:
+        return errors.model_not_found(name)
+    client.answer(200, _JSON, body, ())
+    return None
+
+
+def _feedback(host: Host, client: Client, request: Request, loaded: Loaded | None) -> Outcome:
+    assert loaded is not None
+    return take_feedback(host.plant, client, loaded.ids, request.key_id, request.body)
+
+
+def _health(host: Host, client: Client, request: Request, loaded: Loaded | None) -> Outcome:
+    if loaded is None:
+        return errors.NO_SNAPSHOT
+    version = loaded.snapshot.version
+    client.answer(200, _JSON, msgspec.json.encode({"status": "ok", "snapshot": version}), ())
+    return None
+
+
+def _metrics(host: Host, client: Client, request: Request, loaded: Loaded | None) -> Outcome:
+    client.answer(200, _METRICS, host.metrics_page(), ())
+    return None
+
+
+_OPERATIONS = {
+    **{
+        f"/v1/{kind}": Operation("POST", _generate(kind))
+        for kind in ("chat/completions", "completions", "embeddings")
+    },
+    "/v1/feedback": Operation("POST", _feedback, body_bytes_max=FEEDBACK_BYTES_MAX),
+    _MODELS: Operation("GET", _models, body_bytes_max=_NO_BODY),
+    "/healthz": Operation("GET", _health, needs_key=False, body_bytes_max=_NO_BODY),
+    "/metrics": Operation("GET", _metrics, needs_key=False, body_bytes_max=_NO_BODY),
+}

@@ -1,0 +1,132 @@
+"""Who answers a request: assignment to champion or canary, and the choice of a replica. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from typing import Literal, Protocol, TypeVar
+
+import msgspec
+
+from fairlead.wire.snapshot import ServiceRoute
+
+Arm = Literal["champion", "canary"]
+
+
+class Assignment(msgspec.Struct, frozen=True):
+    """Which release a request belongs to, whatever happens to it later (intention to treat).
+
+    Attributes:
+        unit: Hash of the session, user or key by which it was assigned.
+        rho: Probability with which this unit was assigned to the canary.
+    """
+
+    arm: Arm
+    release: str
+    unit: str
+    rho: float
+    rollout: str
+    phase: int
+
+
+def unit_of(key_id: str, session: bytes | None, user: str | None) -> str:
+    """The sticky unit of a request as 16 hex digits: its session, else its user, else its key.
+
+    Sessions and users are the client's own names, so they are told apart by API key.
+    """
+    if session:
+        kind, name = b"session", session
+    elif user:
+        kind, name = b"user", user.encode(errors="surrogatepass")
+    else:
+        kind, name = b"key", b""
+    return hashlib.blake2b(b"\0".join((kind, key_id.encode(), name)), digest_size=8).hexdigest()
+
+
+def is_canary_unit(salt: str, unit: str, share: float) -> bool:
+    """Whether the unit's salted hash, as a number in [0, 1), is below the canary's share."""
+    digest = hashlib.blake2b(f"{salt}\0{unit}".encode(), digest_size=8).digest()
+    # Compared as integers: as a float the largest hashes would round up to 1.
+    return int.from_bytes(digest, "big") < share * 2.0**64
+
+
+def assign(service: ServiceRoute, unit: str, *, canary_is_usable: bool) -> Assignment | None:
+    """The release that this unit belongs to now; None while the service has no champion.
+
+    While no replica of the canary is usable, every unit goes to the champion with certainty
+    (rho 0), so that a gap between two lives of a replica is not taken for the release's quality.
+    Whether it is usable is known before the unit is looked at, so the odds that are logged are
+    those of the assignment. What was assigned before the replica failed stays with the canary.
+    """
+    if service.champion is None:
+        return None
+    has_canary = service.canary is not None and canary_is_usable
+    share = service.canary_share if has_canary else 0.0
+    arm: Arm = "champion"
+    release = service.champion
+    if service.canary is not None and is_canary_unit(service.salt, unit, share):
+        arm, release = "canary", service.canary
+    return Assignment(
+        arm=arm,
+        release=release,
+        unit=unit,
+        rho=share,
+        rollout=service.rollout or "",
+        phase=service.phase if service.rollout is not None else 0,
+    )
+
+
+class Candidate(Protocol):
+    """What the choice of a replica needs to know of it."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests it serves now."""
+
+    @property
+    def slots(self) -> int:
+        """Requests it serves at the same time at most."""
+
+    def is_usable(self, now: float) -> bool:
+        """Whether it is not passed over because it failed."""
+
+
+C = TypeVar("C", bound=Candidate)
+
+
+def least_loaded(candidates: Sequence[C], turn: int) -> C | None:
+    """The candidate with the smallest share of its slots in use; None when all are full.
+
+    Equal ones take turns: `turn` is any number that grows from call to call.
+    """
+    best: C | None = None
+    best_load = 1.0
+    count = len(candidates)
+    for step in range(count):
+        candidate = candidates[(turn + step) % count]
+        load = candidate.in_flight / candidate.slots
+        if load < best_load:
+            best, best_load = candidate, load
+    return best
+
+
+def choose(
+    assigned: Sequence[C],
+    fallback: Sequence[C],
+    tried: Collection[C],
+    now: float,
+    turn: int,
+) -> C | None:
+    """The replica for the next attempt, or None to wait.
+
+    In this order: replicas of the assigned release that were not tried yet; those of the fallback
+    (the champion, for a canary that cannot serve); those that were tried but are usable again.
+    A group with a usable replica is waited for when it is busy, never passed over.
+    """
+    usable = [c for c in assigned if c.is_usable(now)]
+    fresh = [c for c in usable if c not in tried]
+    if fresh:
+        return least_loaded(fresh, turn)
+    spare = [c for c in fallback if c.is_usable(now)]
+    fresh = [c for c in spare if c not in tried]
+    return least_loaded(fresh or usable or spare, turn)

@@ -1,0 +1,39 @@
+"""Settings of one gateway worker, declared once."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a worker is told when it starts.
+
+    Attributes:
+        worker: Number of the worker, 0 upwards.
+        boot: Id of this life of the worker; also the name of its spool folder.
+        listen_fd: A bound and listening TCP socket, shared by all workers.
+        spool_dir: Folder below which the worker makes its own spool folder.
+        snapshot_path: File in which the last snapshot is kept.
+        metrics_dir: Folder in which the workers show each other their metrics.
+        control_url: `http://host:port` of the control plane.
+        control_token: Bearer token for the control plane's internal interface.
+        local_since_ns: Unix time in nanoseconds at which this installation was started. A snapshot
+            kept before it names replicas of this machine that have ended since, so their loopback
+            endpoints are left out until control has sent the present ones. 0 leaves out none.
+        drain_s: Seconds that open requests are given after SIGTERM.
+    """
+
+    worker: int
+    boot: str
+    listen_fd: int
+    spool_dir: str
+    snapshot_path: str
+    metrics_dir: str
+    control_url: str
+    control_token: str
+    drain_s: float = 15.0
+    local_since_ns: int = 0
+
+    def __repr__(self) -> str:
+        """Without the token, so that it cannot end up in a log."""
+        return f"WorkerSettings(worker={self.worker}, boot={self.boot!r})"

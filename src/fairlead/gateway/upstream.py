@@ -1,0 +1,301 @@
+"""One connection to a replica: at any time at most one request is on it.
+
+A connection is used again only when the answer was framed, ended exactly where the parser says,
+and nothing came after it: bytes that belong to nobody must never become part of the next answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Callable
+from typing import Protocol, cast
+from urllib.parse import urlsplit
+
+import httptools
+import msgspec
+
+from fairlead.gateway.limits import (
+    INTERIM_ANSWERS_MAX,
+    UPSTREAM_HEADER_BYTES_MAX,
+    UPSTREAM_HEADERS_MAX,
+)
+
+_HOST = re.compile(
+    r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*|(?=.*:)[0-9a-f:.]{2,45}"
+)
+_PATH = re.compile(r"[!\"$-~]*")
+
+
+class Address(msgspec.Struct, frozen=True):
+    """Where requests go: connection, `Host` header, and the path before the operation's name."""
+
+    host: str
+    port: int
+    is_tls: bool
+    host_header: str
+    prefix: str
+
+
+def parse_base_url(url: str) -> Address:
+    """Raises ValueError when it is not an http(s) URL that requests can be sent to.
+
+    A URL with a path of its own keeps it in place of `/v1`.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or parts.username or parts.query or parts.fragment:
+        raise ValueError(f"{url!r} is not a plain http or https URL")
+    host = parts.hostname or ""
+    path = parts.path.rstrip("/")
+    if _HOST.fullmatch(host) is None or _PATH.fullmatch(path) is None:
+        raise ValueError(f"{url!r} has no usable host or path")
+    is_tls = parts.scheme == "https"
+    port = parts.port or (443 if is_tls else 80)
+    shown = f"[{host}]" if ":" in host else host
+    return Address(
+        host=host,
+        port=port,
+        is_tls=is_tls,
+        host_header=shown if parts.port is None else f"{shown}:{port}",
+        prefix=path or "/v1",
+    )
+
+
+def build_request(
+    address: Address, path: str, body: bytes, *, request_id: str, authorization: str, accept: str
+) -> bytes:
+    """The whole request, from parsed fields alone; nothing is copied from the client's head."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: {address.host_header}\r\n"
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        f"accept: {accept}\r\naccept-encoding: identity\r\nuser-agent: fairlead\r\n"
+    )
+    if request_id:
+        head += f"x-request-id: {request_id}\r\n"
+    if authorization:
+        head += f"authorization: {authorization}\r\n"
+    return f"{head}\r\n".encode("latin-1") + body
+
+
+class AnswerHead(msgspec.Struct, frozen=True):
+    """The head of a final (not interim) answer; header names in lower case."""
+
+    status: int
+    headers: dict[bytes, bytes]
+
+    @property
+    def content_type(self) -> bytes:
+        """The media type as sent."""
+        return self.headers.get(b"content-type", b"application/json")
+
+    @property
+    def content_length(self) -> int | None:
+        """The body's length, if it was declared."""
+        value = self.headers.get(b"content-length")
+        return int(value) if value is not None and value.isdigit() else None
+
+
+class Taker(Protocol):
+    """Who takes in the answer to a request."""
+
+    def on_head(self, head: AnswerHead) -> None:
+        """The answer's head is there."""
+
+    def on_body(self, data: bytes) -> None:
+        """A part of the body."""
+
+    def on_end(self, *, is_framed: bool) -> None:
+        """The answer is complete; not framed means that only the connection's end says so."""
+
+    def on_lost(self, reason: str, *, is_stale: bool) -> None:
+        """No (more) answer will come. Stale: the connection had been used before and was closed
+        without a byte of this answer, which says nothing about the replica."""
+
+
+class _Refused(Exception):
+    """Ends the parsing of an answer that breaks a limit."""
+
+
+class UpstreamConnection(asyncio.Protocol):
+    """See the head of this file.
+
+    Args:
+        on_free: Called when the answer is complete and the connection can be used again.
+        on_closed: Called when the connection is gone.
+    """
+
+    def __init__(
+        self,
+        on_free: Callable[[UpstreamConnection], None],
+        on_closed: Callable[[UpstreamConnection], None],
+    ) -> None:
+        # connection
+        self._on_free = on_free
+        self._on_closed = on_closed
+        self._transport: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._uses = 0
+        self.idle_since = 0.0
+        self.is_closed = False
+        # request
+        self._taker: Taker | None = None
+        self._is_busy = False
+        self._detached: asyncio.TimerHandle | None = None
+        # answer
+        self._has_received = False
+        self._interim = 0
+        self._is_complete = False
+        self._is_reusable = False
+        self._has_extra = False
+        self._is_close_delimited = False
+        self._header_bytes = 0
+        self._headers: dict[bytes, bytes] = {}
+        self._header_count = 0
+
+    # What the owner calls
+
+    def send(self, request: bytes, taker: Taker) -> None:
+        """Send a request; the taker hears everything about its answer."""
+        assert self._transport is not None
+        assert not self._is_busy
+        self._taker = taker
+        self._is_busy = True
+        self._uses += 1
+        self._has_received = False
+        self._interim = 0
+        self._is_complete = False
+        self._has_extra = False
+        self._is_close_delimited = False
+        self._transport.write(request)
+
+    def abort(self) -> None:
+        """Close at once; the taker hears no more. This is what cancels a generation."""
+        self._taker = None
+        self._is_busy = False
+        if self._transport is not None and not self.is_closed:
+            self._transport.abort()
+
+    def detach(self, grace_s: float) -> None:
+        """The taker has all it needs: wait for the answer's end, for reuse, but not for long."""
+        self._taker = None
+        if self._is_busy and not self._is_complete:
+            loop = asyncio.get_running_loop()
+            self._detached = loop.call_later(grace_s, self.abort)
+            self.resume()
+
+    def pause(self) -> None:
+        """Stop reading: the client does not keep up."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop's transports have the methods, but are not of the class.
+        self._transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._is_busy:
+            self.abort()
+            return
+        self._has_received = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, _Refused):
+                raise
+            self._fail("limits")
+            return
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+            self._has_extra = True
+            if not self._is_complete:
+                self._fail("protocol")
+                return
+        if self._is_complete and self._is_busy:
+            self._completed()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.is_closed = True
+        if self._detached is not None:
+            self._detached.cancel()
+        taker, self._taker = self._taker, None
+        was_busy, self._is_busy = self._is_busy, False
+        self._on_closed(self)
+        if taker is not None and was_busy:
+            if self._is_close_delimited and exc is None:
+                taker.on_end(is_framed=False)
+            else:
+                taker.on_lost("reset", is_stale=self._uses > 1 and not self._has_received)
+
+    # httptools
+
+    def on_message_begin(self) -> None:
+        if self._is_complete:
+            self._has_extra = True
+            return
+        self._headers = {}
+        self._header_bytes = 0
+        self._header_count = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._header_bytes += len(name) + len(value)
+        self._header_count += 1
+        if (
+            self._header_bytes > UPSTREAM_HEADER_BYTES_MAX
+            or self._header_count > UPSTREAM_HEADERS_MAX
+        ):
+            raise _Refused
+        self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        if self._has_extra:
+            return
+        status = self._parser.get_status_code()
+        if status < 200:
+            self._interim += 1
+            if status == 101 or self._interim > INTERIM_ANSWERS_MAX:
+                raise _Refused
+            return
+        headers = self._headers
+        self._is_close_delimited = (
+            b"content-length" not in headers and b"transfer-encoding" not in headers
+        )
+        if self._taker is not None:
+            self._taker.on_head(AnswerHead(status=status, headers=headers))
+
+    def on_body(self, data: bytes) -> None:
+        if self._taker is not None and not self._has_extra:
+            self._taker.on_body(data)
+
+    def on_message_complete(self) -> None:
+        if self._parser.get_status_code() >= 200 and not self._is_complete:
+            self._is_complete = True
+            self._is_reusable = self._parser.should_keep_alive()
+
+    # Ends
+
+    def _completed(self) -> None:
+        """After the parser is done with all that has come, so that extra bytes are noticed."""
+        if self._detached is not None:
+            self._detached.cancel()
+            self._detached = None
+        taker, self._taker = self._taker, None
+        self._is_busy = False
+        if self._is_reusable and not self._has_extra and not self.is_closed:
+            self.resume()
+            self._on_free(self)
+        else:
+            self.abort()
+        if taker is not None:
+            taker.on_end(is_framed=True)
+
+    def _fail(self, reason: str) -> None:
+        taker = self._taker
+        self.abort()
+        if taker is not None:
+            taker.on_lost(reason, is_stale=False)

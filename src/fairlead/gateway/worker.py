@@ -1,0 +1,235 @@
+"""One gateway worker, wired: what lives as long as the process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Mapping
+from email.utils import formatdate
+from pathlib import Path
+
+from fairlead.gateway import errors, limits
+from fairlead.gateway.admission import Admission
+from fairlead.gateway.call import Plant
+from fairlead.gateway.client import ClientConnection
+from fairlead.gateway.clock import Clock
+from fairlead.gateway.fleet import Fleet
+from fairlead.gateway.loaded import Loaded
+from fairlead.gateway.metrics import GatewayMetrics, render
+from fairlead.gateway.metrics_share import MetricsShare
+from fairlead.gateway.recorder import Recorder
+from fairlead.gateway.request_id import RequestIds
+from fairlead.gateway.settings import WorkerSettings
+from fairlead.gateway.snapshot_file import SnapshotFile
+from fairlead.gateway.spool import SpoolWriter
+from fairlead.gateway.sync import SnapshotSync
+from fairlead.wire.snapshot import Snapshot, SyncRequest
+
+_BACKLOG = 1024
+_IDLE_GRACE_S = 0.5
+_FLUSH_S = 1.0
+
+
+class Worker:
+    """Serves until it is stopped. Belongs to the event loop that it is made in.
+
+    Args:
+        environ: Where the keys of providers are found (`Endpoint.api_key_env`).
+    """
+
+    def __init__(self, settings: WorkerSettings, environ: Mapping[str, str]) -> None:
+        self._settings = settings
+        self._environ = environ
+        self._label = str(settings.worker)
+        self._loop = asyncio.get_running_loop()
+        clock = Clock()
+        self._metrics = GatewayMetrics()
+        self._queue = Admission(clock)
+        self._fleet = Fleet(clock, on_room=self._queue.pump, on_drained=self._drained)
+        spool = SpoolWriter(Path(settings.spool_dir) / settings.boot)
+        self._recorder = Recorder(spool, clock, self._metrics)
+        self._plant = Plant(
+            clock=clock,
+            fleet=self._fleet,
+            queue=self._queue,
+            recorder=self._recorder,
+            metrics=self._metrics,
+        )
+        self._share = MetricsShare(Path(settings.metrics_dir), settings.boot)
+        self._file = SnapshotFile(
+            Path(settings.snapshot_path), settings.boot, local_since_ns=settings.local_since_ns
+        )
+        self._sync = SnapshotSync(
+            settings.control_url,
+            settings.control_token,
+            describe=self._describe,
+            take=self._use,
+            keep=self._file.keep,
+            on_failure=lambda: self._metrics.sync_failures.inc(()),
+        )
+        self._syncing: asyncio.Task[None] | None = None
+        self._server: asyncio.Server | None = None
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._connections: set[ClientConnection] = set()
+        self._is_empty = asyncio.Event()
+        self._is_empty.set()
+        self._held_body_bytes = 0
+        self._boot_ids = RequestIds(os.urandom(32))
+        self._loaded: Loaded | None = None
+        self._is_draining = False
+        self._date = b""
+
+    # operations.Host
+
+    @property
+    def plant(self) -> Plant:
+        return self._plant
+
+    @property
+    def loaded(self) -> Loaded | None:
+        return self._loaded
+
+    @property
+    def is_draining(self) -> bool:
+        return self._is_draining
+
+    @property
+    def date(self) -> bytes:
+        return self._date
+
+    def connected(self, connection: ClientConnection) -> bool:
+        has_room = len(self._connections) < limits.CONNECTIONS_MAX
+        self._connections.add(connection)
+        self._is_empty.clear()
+        return has_room
+
+    def disconnected(self, connection: ClientConnection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._is_empty.set()
+
+    def new_request_id(self, key_id: str) -> str:
+        ids = self._boot_ids if self._loaded is None else self._loaded.ids
+        return ids.new(key_id)
+
+    def hold_body(self, size: int) -> bool:
+        if self._held_body_bytes + size > limits.BUFFERED_BODY_BYTES_MAX:
+            return False
+        self._held_body_bytes += size
+        return True
+
+    def let_go_of_body(self, size: int) -> None:
+        self._held_body_bytes -= size
+
+    def metrics_page(self) -> bytes:
+        self._refresh_gauges()
+        return render(self._share.total(self._metrics.states()))
+
+    # Life
+
+    async def start(self, listening: socket.socket) -> None:
+        """Serve on this socket from now on, on the kept snapshot if there is one."""
+        self._share.fold_dead()
+        kept = self._file.load()
+        if kept is not None:
+            self._use(kept)
+        self._recorder.start()
+        self._sweep()
+        self._publish()
+        self._syncing = self._loop.create_task(self._sync.run())
+        self._server = await self._loop.create_server(
+            lambda: ClientConnection(self), sock=listening, backlog=_BACKLOG
+        )
+
+    async def failed(self) -> None:
+        """Return (by raising) only when a task that never ends has ended: a defect of ours.
+
+        Without it the worker would serve an ever older snapshot; the process ends instead, in
+        order, and is started anew.
+        """
+        assert self._syncing is not None
+        await asyncio.shield(self._syncing)
+
+    async def stop(self) -> None:
+        """Accept nothing more, give open requests `drain_s`, write everything down."""
+        deadline = self._plant.clock.now() + self._settings.drain_s
+        if self._server is not None:
+            self._server.close()
+        self._is_draining = True
+        # A client may be about to use its idle connection: answer that, with `connection: close`.
+        await self._wait_empty(min(deadline, self._plant.clock.now() + _IDLE_GRACE_S))
+        for connection in list(self._connections):
+            if connection.is_idle:
+                connection.close()
+        await self._wait_empty(deadline)
+        for connection in list(self._connections):
+            connection.shut_down(errors.DRAINING)
+        # Their records are written at the end of this turn, and their last bytes sent after that.
+        await asyncio.sleep(0)
+        await self._end_sync()
+        for timer in self._timers.values():
+            timer.cancel()
+        self._recorder.close()
+        for connection in list(self._connections):
+            connection.close()
+        self._fleet.close()
+        self._share.publish(self._metrics.states())
+        await self._wait_empty(self._plant.clock.now() + _FLUSH_S)
+
+    async def _wait_empty(self, deadline: float) -> None:
+        """Until no client is connected, or until the deadline."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, deadline - self._plant.clock.now())):
+                await self._is_empty.wait()
+
+    async def _end_sync(self) -> None:
+        if self._syncing is not None:
+            self._syncing.cancel()
+            await asyncio.gather(self._syncing, return_exceptions=True)
+
+    # Snapshots
+
+    def _use(self, snapshot: Snapshot) -> None:
+        loaded = Loaded(snapshot, self._fleet, self._environ)
+        self._loaded = loaded
+        self._queue.use(loaded)
+
+    def _describe(self) -> SyncRequest:
+        is_draining = self._fleet.is_draining
+        return SyncRequest(
+            worker=self._settings.worker,
+            boot=self._settings.boot,
+            pid=os.getpid(),
+            version=self._loaded.snapshot.version if self._loaded is not None else 0,
+            open_replicas=self._fleet.open_replicas,
+            wait_s=limits.SYNC_DRAINING_WAIT_S if is_draining else limits.SYNC_WAIT_S,
+        )
+
+    def _drained(self) -> None:
+        self._sync.hurry()
+
+    # Housekeeping
+
+    def _sweep(self) -> None:
+        # The next turn is planned first: a defect in this one must not be the end of them.
+        self._timers["sweep"] = self._loop.call_later(limits.SWEEP_EVERY_S, self._sweep)
+        self._date = formatdate(time.time(), usegmt=True).encode()
+        now = self._plant.clock.now()
+        for connection in list(self._connections):
+            connection.check(now)
+
+    def _publish(self) -> None:
+        self._timers["publish"] = self._loop.call_later(limits.METRICS_EVERY_S, self._publish)
+        self._refresh_gauges()
+        self._share.publish(self._metrics.states())
+
+    def _refresh_gauges(self) -> None:
+        version = self._loaded.snapshot.version if self._loaded is not None else 0
+        self._metrics.snapshot_version.set((self._label,), version)
+        self._metrics.open_requests.set((self._label,), self._recorder.open_count)
+        self._metrics.connections.set((self._label,), len(self._connections))
+        for service, depth in self._queue.depths().items():
+            self._metrics.queue_depth.set((service, self._label), depth)

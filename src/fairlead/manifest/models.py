@@ -1,0 +1,107 @@
+"""The manifest as a whole. Its parts lie beside it, one file each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+
+from fairlead.manifest.gates import Gate, check_gates
+from fairlead.manifest.release import Release
+from fairlead.manifest.rollout import Rollout
+from fairlead.manifest.values import ServiceName, Share, Size, Strict, wrong
+
+
+class Replicas(Strict):
+    """How many engines run. A number alone is the champion's."""
+
+    champion: int = Field(default=1, ge=1, le=256, description="Replicas of the champion.")
+    canary: int = Field(
+        default=1, ge=1, le=256, description="Replicas of a canary; the champion's keep running."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _number_alone(cls, data: Any) -> Any:
+        if isinstance(data, int) and not isinstance(data, bool):
+            return {"champion": data}
+        return data
+
+
+class Slos(Strict):
+    """What the service promises; `fairlead status` says whether it holds."""
+
+    availability: Share | None = Field(
+        default=None, description="Least share of requests without a server error."
+    )
+    ttft_p95_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="Most milliseconds to the first byte of an answer, for 95% of requests.",
+    )
+    latency_p95_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="Most milliseconds to the last byte of an answer, for 95% of requests.",
+    )
+
+
+class Limits(Strict):
+    """What the service may take up in one gateway worker."""
+
+    queue: int = Field(
+        default=256,
+        ge=0,
+        le=100_000,
+        description="Requests that may wait for a free slot; one more is answered 429.",
+    )
+    queue_timeout_seconds: float = Field(
+        default=10.0, gt=0, le=3_600, description="How long a request may wait; then 503."
+    )
+    request_timeout_seconds: float = Field(
+        default=120.0, gt=0, le=86_400, description="How long an answer may take in all."
+    )
+    body_bytes: Size = Field(
+        default=8 * 1024 * 1024, ge=1, le=1 << 30, description="Largest request body."
+    )
+    attempts: int = Field(
+        default=3, ge=1, le=10, description="Replicas tried for one request, the first included."
+    )
+
+
+class Manifest(Strict):
+    """A service: its release, the gates it must pass, and how it gets its traffic."""
+
+    service: ServiceName = Field(
+        description="Name of the service; clients put it into the field `model`."
+    )
+    release: Release = Field(
+        description="What the service answers with: model, engine, prompt template, sampling."
+    )
+    replicas: Replicas = Field(
+        default_factory=Replicas, description="How many engines run; a number or one per role."
+    )
+    gates: tuple[Gate, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=50,
+        description="Rules that a release must pass before it gets traffic.",
+    )
+    rollout: Rollout = Field(
+        default_factory=Rollout, description="How a release gets its traffic, step by step."
+    )
+    slos: Slos = Field(default_factory=Slos, description="What the service promises.")
+    limits: Limits = Field(
+        default_factory=Limits, description="What the service may take up in the gateway."
+    )
+
+    @field_validator("gates")
+    @classmethod
+    def _gate_names_differ(cls, gates: tuple[Gate, ...]) -> tuple[Gate, ...]:
+        return check_gates(gates)
+
+    @model_validator(mode="after")
+    def _embeddings_are_not_gated(self) -> Manifest:
+        if self.release.settings.get("embeddings") and self.gates:
+            raise wrong("need a release that completes; this one serves embeddings", at=("gates",))
+        return self

@@ -1,0 +1,74 @@
+"""The manifest that `fairlead init` writes."""
+
+from __future__ import annotations
+
+_TEMPLATE = """\
+# What this service is and how a new release of it gets its traffic.
+# Every key is explained by `fairlead schema`, which editors can use too:
+#   fairlead schema > fairlead.schema.json
+# yaml-language-server: $schema=fairlead.schema.json
+
+service: {service}   # clients put this name into the field `model`
+
+release:
+  name: first                    # a label for people; optional
+  # A file relative to this one, hf://org/repo@revision, or an OpenAI-compatible endpoint:
+  # openai://host/v1?model=NAME with api_key_env: PROVIDER_KEY
+  model: models/model.gguf
+  engine:
+    settings:
+      context: 4096              # tokens in all slots together
+      slots: 4                   # requests that one replica serves at the same time
+  prompt:
+    # system: You answer the customers of a bank, in one sentence.
+    user: "{{input}}"              # wraps the last user message
+  sampling:                      # used where the client does not say otherwise
+    temperature: 0
+    max_tokens: 256
+
+replicas:
+  champion: 2                    # one may die without anyone noticing
+  canary: 1
+
+# A release must pass every gate before it gets any traffic.
+gates:
+  - name: quality
+    suite: suite.csv             # .csv, .jsonl or .yaml
+    columns: {{input: input, expected: expected}}
+    scorer: contains             # exact, contains, regex, json_schema, json_field or numeric
+    cases: 200                   # at most so many, always the same ones
+    minimum: 70%                 # least mean score
+    non_inferiority:             # against the champion, on the same cases
+      margin: 0.05
+      confidence: 0.95
+
+# Then it gets a growing share of the traffic, and is promoted or rolled back on evidence.
+rollout:
+  steps:
+    - {{share: 10%, requests: 100, seconds: 30}}
+    - {{share: 50%, requests: 200, seconds: 60}}
+  # feedback: {{name: success, good_at_least: 1, required: true}}   # what clients post
+  settle_seconds: 30             # a unit's outcome is final so long after its first request
+  tolerance: 0.0                 # how much worse it may be before it is rolled back
+  margin: 0.02                   # promotion needs evidence that it is not worse by this much
+  alpha: 0.01                    # probability of rolling back an equal release
+  beta: 0.05                     # probability of promoting one that is worse by the margin
+  deadline_minutes: 60
+
+slos:
+  availability: 99.9%
+  ttft_p95_ms: 500
+  latency_p95_ms: 2000
+
+limits:
+  queue: 256                     # requests that may wait for a free slot
+  queue_timeout_seconds: 10
+  request_timeout_seconds: 120
+  body_bytes: 8MiB
+  attempts: 3                    # replicas tried for one request
+"""
+
+
+def starting_point(service: str) -> str:
+    """A commented manifest for a service of this name; it loads once its files are there."""
+    return _TEMPLATE.format(service=service)

@@ -1,0 +1,1 @@
+"""The observer: takes records from the gateway's spool into the store, exactly once."""

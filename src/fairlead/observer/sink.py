@@ -1,0 +1,80 @@
+"""What the observer needs of a store, and what it gives to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from fairlead.wire.record import FeedbackRecord, RequestRecord
+
+
+class SpoolCursor(msgspec.Struct, frozen=True):
+    """How far a spool has been read.
+
+    Attributes:
+        segment, offset: The next byte to read.
+        complete_until: Unix time in seconds; all that began before it has been read.
+        closed: The worker is dead and the spool has been read to its end.
+        broken: Frames lost to damage so far, a torn last one included.
+    """
+
+    segment: int = 1
+    offset: int = 0
+    complete_until: float = 0.0
+    closed: bool = False
+    broken: int = 0
+
+
+class SpoolWarning(msgspec.Struct, frozen=True):
+    """Damage that a person should know of. `at` is Unix time in seconds."""
+
+    at: float
+    message: str
+
+
+class KeptCursor(Protocol):
+    """A cursor as the sink gives it back; the fields are those of `SpoolCursor`."""
+
+    @property
+    def segment(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def complete_until(self) -> float: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def broken(self) -> int: ...
+
+
+class Sink(Protocol):
+    """Where records go. Each call is one transaction.
+
+    Raises `Unavailable` or `StorageFailed` when it cannot be done now; nothing was done then, or
+    all of it: the observer does the same again, and by record id nothing is kept twice.
+    """
+
+    def open_spool(self, boot: str) -> KeptCursor:
+        """The cursor of this spool, made when there is none yet."""
+        ...
+
+    def open_spools(self) -> Mapping[str, KeptCursor]:
+        """Cursors of all spools that are not closed, by boot id."""
+        ...
+
+    def ingest(
+        self,
+        boot: str,
+        records: Sequence[RequestRecord],
+        feedback: Sequence[FeedbackRecord],
+        cursor: SpoolCursor,
+        warnings: Sequence[SpoolWarning] = (),
+    ) -> object:
+        """Keep what was read together with how far it was read."""
+        ...
+
+    def prune(self, before: float) -> int:
+        """Delete a bounded batch of what is older; how much was deleted, 0 when nothing is left."""
+        ...

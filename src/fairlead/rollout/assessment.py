@@ -1,0 +1,173 @@
+"""From what the judge has seen to a verdict with its reason and its numbers."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from fairlead.domain.verdicts import RolloutOutcome, RolloutVerdict
+from fairlead.rollout.judge import CONFIDENCE, ArmCounts, Instruments, Judge
+from fairlead.rollout.plan import Plan
+
+RATIO_ALPHA = 0.001
+_LOG_MAX = 690.0
+
+
+def assess(judge: Judge, plan: Plan) -> RolloutVerdict:
+    """What the evidence says now: roll back, promote, invalid (the split is not as logged) or wait.
+
+    The evidence to roll back counts at its highest so far; that to promote as it is now, so that a
+    canary that went bad after a good start is not promoted on its past.
+    """
+    numbers = numbers_of(judge, plan)
+    ratio = numbers["e_sample_ratio"]
+    if ratio >= 1 / RATIO_ALPHA:
+        return RolloutVerdict(
+            RolloutOutcome.INVALID,
+            f"the split is not the one that was logged: {judge.canary.units:,} canary and "
+            f"{judge.champion.units:,} champion units (evidence {_e(ratio)} against a threshold of "
+            f"{1 / RATIO_ALPHA:g}); a comparison would not be fair",
+            numbers,
+        )
+    rates = _rates(judge)
+    if numbers["e_rollback"] >= numbers["threshold_rollback"]:
+        return RolloutVerdict(
+            RolloutOutcome.ROLL_BACK,
+            f"{rates}; evidence {_e(numbers['e_rollback'])} against a threshold of "
+            f"{numbers['threshold_rollback']:g}; a release no worse than the champion"
+            f"{_by(plan.tolerance)} would show this in fewer than {_one_in(plan.alpha)} rollouts",
+            numbers,
+        )
+    missing = _missing(judge, plan)
+    if numbers["e_promote"] >= numbers["threshold_promote"] and missing is None:
+        return RolloutVerdict(
+            RolloutOutcome.PROMOTE,
+            f"{rates}; evidence {_e(numbers['e_promote'])} against a threshold of "
+            f"{numbers['threshold_promote']:g} that it is not worse by {_points(plan.margin)}; a "
+            f"release that is would show this in fewer than {_one_in(plan.beta)} rollouts",
+            numbers,
+        )
+    return RolloutVerdict(RolloutOutcome.WAIT, missing or _waiting(rates, numbers), numbers)
+
+
+def numbers_of(judge: Judge, plan: Plan) -> dict[str, Any]:
+    """The numbers behind a verdict, in JSON's types."""
+    tests = Instruments(plan)
+    tests.restore(judge)
+    low, high = tests.interval.bounds
+    threshold_rollback, threshold_promote = round(1 / plan.alpha, 9), round(1 / plan.beta, 9)
+    return {
+        "canary": _arm(judge.canary),
+        "champion": _arm(judge.champion),
+        "e_rollback": _exp(tests.rollback.log_e_max),
+        "threshold_rollback": threshold_rollback,
+        "e_promote": _exp(tests.promote.log_e),
+        "threshold_promote": threshold_promote,
+        "e_sample_ratio": _exp(tests.guard.log_e_max),
+        "difference": _difference(judge),
+        "ci_low": low,
+        "ci_high": high,
+        "ci_confidence": CONFIDENCE,
+        "expected_more_units": _expected_more(tests, judge, threshold_rollback, threshold_promote),
+    }
+
+
+def _missing(judge: Judge, plan: Plan) -> str | None:
+    """What must be there before any evidence can promote."""
+    if judge.canary.units == 0:
+        return "no canary unit has settled yet"
+    if judge.champion.units == 0:
+        return "no champion unit has settled yet"
+    rule = plan.feedback
+    if rule is not None and rule.required and judge.canary.feedback == 0:
+        return (
+            f"no feedback {rule.name!r} on any of the canary's {judge.canary.requests:,} requests, "
+            f"and the plan requires it"
+        )
+    return None
+
+
+def _waiting(rates: str, numbers: dict[str, Any]) -> str:
+    more = numbers["expected_more_units"]
+    ahead = "" if more is None else f"; about {more:,} more units to a verdict"
+    return (
+        f"{rates}; evidence that it is worse {_e(numbers['e_rollback'])} of "
+        f"{numbers['threshold_rollback']:g}, that it is not {_e(numbers['e_promote'])} of "
+        f"{numbers['threshold_promote']:g}{ahead}"
+    )
+
+
+def _expected_more(
+    tests: Instruments, judge: Judge, threshold_rollback: float, threshold_promote: float
+) -> int | None:
+    """Units of both arms until the nearer verdict, if the rates go on as they are."""
+    if not judge.canary.units or not judge.champion.units:
+        return None
+    canary, champion = (
+        (arm.failures + 0.5) / (arm.units + 1.0) for arm in (judge.canary, judge.champion)
+    )
+    guesses = [
+        tests.rollback.expected_more(canary, champion, judge.rho, threshold_rollback),
+        tests.promote.expected_more(canary, champion, judge.rho, threshold_promote),
+    ]
+    known = [guess for guess in guesses if guess is not None]
+    return math.ceil(min(known)) if known else None
+
+
+def _difference(judge: Judge) -> float | None:
+    """Canary rate minus champion rate, each unit weighted by the probability of the other arm.
+
+    With these overlap weights (Li, Morgan, Zaslavsky 2018) every share contributes equally to both
+    arms, so a ramp during a drift does not show as a difference.
+    """
+    if judge.canary.weight <= 0 or judge.champion.weight <= 0:
+        return None
+    canary = judge.canary.weighted_failures / judge.canary.weight
+    return canary - judge.champion.weighted_failures / judge.champion.weight
+
+
+def _arm(arm: ArmCounts) -> dict[str, Any]:
+    return {
+        "units": arm.units,
+        "failures": arm.failures,
+        "rate": arm.rate,
+        "requests": arm.requests,
+        "errors": arm.errors,
+        "feedback": arm.feedback,
+    }
+
+
+def _rates(judge: Judge) -> str:
+    canary, champion = judge.canary, judge.champion
+    return (
+        f"canary fails {_percent(canary.rate)} of {canary.units:,} units, champion "
+        f"{_percent(champion.rate)} of {champion.units:,}"
+    )
+
+
+def _percent(rate: float | None) -> str:
+    return "–" if rate is None else f"{100 * rate:.1f} %"
+
+
+def _points(rate: float) -> str:
+    return f"{100 * rate:g} percentage points"
+
+
+def _by(tolerance: float) -> str:
+    return f" by more than {_points(tolerance)}" if tolerance else ""
+
+
+def _one_in(probability: float) -> str:
+    return (
+        f"{100 * probability:g} of 100" if probability >= 0.01 else f"1 of {1 / probability:,.0f}"
+    )
+
+
+def _exp(log_e: float) -> float:
+    return math.exp(min(log_e, _LOG_MAX))
+
+
+def _e(value: float) -> str:
+    if value >= 1e6:
+        return f"{value:.0e}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"

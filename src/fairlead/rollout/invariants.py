@@ -1,0 +1,76 @@
+"""What is true of every rollout at every moment; checked by its tests after each of their steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from fairlead.domain.errors import FairleadError
+from fairlead.domain.verdicts import GateOutcome, RolloutOutcome
+from fairlead.rollout.machine import desired, is_terminal
+from fairlead.rollout.model import Rollout
+from fairlead.rollout.states import TRANSITIONS, State
+
+_BEFORE_TRAFFIC = (State.EVALUATING, State.STARTING, State.GATE_FAILED, State.GATES_PASSED)
+_GATES_OPEN = (State.EVALUATING, State.GATE_FAILED, State.ABORTED, State.FAILED)
+
+
+def validate(rollout: Rollout) -> None:
+    """Raises FairleadError naming every invariant that does not hold, with the history."""
+    broken = [*_split_broken(rollout), *_history_broken(rollout), *_judge_broken(rollout)]
+    if broken:
+        history = "; ".join(f"{t.origin} -> {t.to}: {t.why}" for t in rollout.history)
+        raise FairleadError(f"rollout {rollout.id}: {'; '.join(broken)}", hint=history)
+
+
+def _split_broken(rollout: Rollout) -> Iterator[str]:
+    want = desired(rollout)
+    if (want.share > 0) != (want.canary is not None):
+        yield "a share without a canary, or a canary without a share"
+    if want.share > 0 and (rollout.champion is None or rollout.traffic_since is None):
+        yield "a share without a champion beside it"
+    if rollout.state in _BEFORE_TRAFFIC and rollout.phase:
+        yield "traffic before the gates are passed"
+    passed = len(rollout.gate_verdicts) >= rollout.gates and all(
+        verdict.outcome is GateOutcome.PASS for verdict in rollout.gate_verdicts
+    )
+    if rollout.state not in _GATES_OPEN and not passed:
+        yield "a gate has not passed"
+    champion = rollout.release if want.champion == rollout.release else rollout.champion
+    if want.champion != champion:
+        yield "traffic for a release that is neither champion nor candidate"
+    if want.champion == rollout.release and rollout.state not in (State.SWITCHING, State.PROMOTED):
+        yield "all traffic moved without a promotion"
+    if is_terminal(rollout) and (want.share or rollout.paused or want.run_gates):
+        yield "something goes on after the end"
+
+
+def _history_broken(rollout: Rollout) -> Iterator[str]:
+    state = State.EVALUATING
+    for entry in rollout.history:
+        if entry.origin is not state:
+            yield f"history has a gap before {entry.origin} -> {entry.to}"
+        if entry.to is not entry.origin and entry.to not in TRANSITIONS[entry.origin]:
+            yield f"history has a transition that is not in the table: {entry.origin} -> {entry.to}"
+        state = entry.to
+    if state is not rollout.state:
+        yield f"history ends in {state}, the state is {rollout.state}"
+
+
+def _judge_broken(rollout: Rollout) -> Iterator[str]:
+    judge, verdict = rollout.judge, rollout.verdict
+    units = judge.champion.units + judge.canary.units
+    counted = (
+        judge.rollback["units"],
+        judge.promote["units"],
+        judge.guard["units"],
+        judge.interval["units"],
+        sum(phase.champion + phase.canary for phase in judge.phases),
+    )
+    if any(count != units for count in counted):
+        yield f"the judge counts {units} units, its parts {counted}"
+    if any(phase.phase > rollout.phase for phase in judge.phases):
+        yield "units of a phase that has not begun"
+    if verdict is None or verdict.outcome is not RolloutOutcome.PROMOTE:
+        return
+    if judge.canary.units == 0:
+        yield "a verdict to promote without a canary unit"

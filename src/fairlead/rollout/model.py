@@ -1,0 +1,153 @@
+"""A rollout as it is stored, the facts that move it, and what it wants of the world."""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+
+import msgspec
+
+from fairlead.domain.verdicts import GateVerdict, RolloutVerdict
+from fairlead.rollout.judge import Judge, Observation, new_judge
+from fairlead.rollout.plan import Plan
+from fairlead.rollout.states import State
+
+
+class Transition(msgspec.Struct, frozen=True):
+    """A change of state, or a pause or resumption (`origin` and `to` are then the same)."""
+
+    at: float
+    origin: State
+    to: State
+    why: str
+
+
+class Command(enum.StrEnum):
+    """What a person can tell a rollout."""
+
+    PAUSE = "pause"
+    RESUME = "resume"
+    PROMOTE = "promote"
+    ABORT = "abort"
+
+
+class Rollout(msgspec.Struct, frozen=True):
+    """A rollout, whole: what is stored of it is what is known of it.
+
+    Attributes:
+        release: Digest of the release that is rolled out; `name` is its name.
+        champion: Digest of the release that served before; None for a service's first release.
+        gates: Number of gates it has to pass.
+        gates_only: End after the gates, without traffic.
+        step: Index of the plan's step.
+        phase: Number of the split in force; 0 before the first one.
+        entered_at, step_started_at, created_at: Unix times in seconds: of this state, of the moment
+            since which all workers run on this step, of the rollout.
+        traffic_since: When the canary first had a share.
+        paused_at: When it was paused; None while it is not.
+        paused_s: Seconds spent in pauses that are over and began after `traffic_since`.
+    """
+
+    id: str
+    service: str
+    release: str
+    name: str
+    champion: str | None
+    plan: Plan
+    gates: int
+    created_at: float
+    entered_at: float
+    judge: Judge
+    gates_only: bool = False
+    state: State = State.EVALUATING
+    step: int = 0
+    phase: int = 0
+    step_started_at: float = 0.0
+    traffic_since: float | None = None
+    paused_at: float | None = None
+    paused_s: float = 0.0
+    verdict: RolloutVerdict | None = None
+    gate_verdicts: tuple[GateVerdict, ...] = ()
+    reason: str = ""
+    history: tuple[Transition, ...] = ()
+
+    @property
+    def paused(self) -> bool:
+        """Whether steps and promotion are held."""
+        return self.paused_at is not None
+
+    @property
+    def salt(self) -> str:
+        """Salt of the assignment in this phase."""
+        return hashlib.blake2b(f"{self.id}:{self.phase}".encode(), digest_size=8).hexdigest()
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What is the case at `now`.
+
+    Attributes:
+        gate_verdicts: All gates' verdicts; None while any is missing.
+        candidate_ready: Ready replicas that can serve the release.
+        candidate_failed: Why its replicas cannot run, if they were given up.
+        workers_phase: Phase of the split on which all live gateway workers run; None while they
+            differ.
+        observations, watermark: What `judge.observe` takes.
+        by: Who gave the command.
+    """
+
+    now: float
+    gate_verdicts: tuple[GateVerdict, ...] | None = None
+    candidate_ready: int = 0
+    candidate_failed: str | None = None
+    workers_phase: int | None = None
+    observations: tuple[Observation, ...] = ()
+    watermark: float = 0.0
+    command: Command | None = None
+    by: str = ""
+
+
+class Desired(msgspec.Struct, frozen=True):
+    """What a rollout wants of the world.
+
+    Attributes:
+        share: Probability with which a unit goes to the canary.
+        candidate_replicas: Replicas of the release under rollout, whatever its role is.
+        run_gates: Whether its gates are to be run.
+    """
+
+    share: float = 0.0
+    canary: str | None = None
+    champion: str | None = None
+    phase: int = 0
+    salt: str = ""
+    candidate_replicas: int = 0
+    run_gates: bool = False
+
+
+def new_rollout(
+    *,
+    id: str,
+    service: str,
+    release: str,
+    name: str,
+    champion: str | None,
+    plan: Plan,
+    gates: int,
+    now: float,
+    gates_only: bool = False,
+) -> Rollout:
+    """A rollout at its beginning."""
+    return Rollout(
+        id=id,
+        service=service,
+        release=release,
+        name=name,
+        champion=champion,
+        plan=plan,
+        gates=gates,
+        gates_only=gates_only,
+        created_at=now,
+        entered_at=now,
+        judge=new_judge(plan),
+        reason="its gates are evaluated" if gates else "its replicas are started",
+    )

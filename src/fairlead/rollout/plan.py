@@ -1,0 +1,125 @@
+"""How a release is to be moved to live traffic, and what it is judged by."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fairlead.domain.errors import InvalidInput
+
+STEPS_MAX = 20
+UNITS_MAX = 1_000_000
+REPLICAS_MAX = 1_000
+SETTLE_S_MAX = 86_400.0
+DEADLINE_S_MAX = 90 * 86_400.0
+FEEDBACK_NAME_MAX = 64
+
+
+class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One share of the traffic, and the least that must be seen at it.
+
+    Attributes:
+        share: Probability in (0, 1) with which a unit goes to the canary. All traffic is moved by
+            the promotion, not by a step: at share 1 there is no champion to compare with.
+        units: Least number of canary units settled in this step.
+        seconds: Least time at this step.
+    """
+
+    share: float
+    units: int = 1
+    seconds: float = 0.0
+
+
+class FeedbackRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which feedback makes a request a failure.
+
+    Attributes:
+        name: Name of the feedback that clients post.
+        good_at_least: A value below it is a failure; no feedback is none.
+        required: Never promote by evidence while the canary has no such feedback.
+    """
+
+    name: str
+    good_at_least: float = 0.5
+    required: bool = False
+
+
+class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A rollout's plan. Raises InvalidInput when it does not make sense.
+
+    Attributes:
+        steps: Shares of the traffic, each larger than the one before. Without steps there is no
+            canary: the release is promoted once its replicas are ready.
+        settle_s: Seconds from a unit's first request after which its outcome is final.
+        feedback: Feedback that counts; None to judge by server errors alone.
+        tolerance: Failure rate by which the canary may be worse before it is rolled back.
+        margin: Failure rate by which it must be shown not to be worse to be promoted.
+        alpha: Highest probability to roll back a canary that is worse by no more than `tolerance`.
+        beta: Highest probability to promote a canary that is worse by `margin` or more.
+        deadline_s: Seconds from the first canary traffic, pauses not counted, after which a rollout
+            without evidence is rolled back as inconclusive.
+        expected_failure_rate: The champion's failure rate as far as known; it steers the bets, and
+            a wrong one costs speed, not validity.
+        expected_units: How many observations that rate is worth.
+        champion_replicas: Replicas of the release when it serves all traffic.
+        canary_replicas: Replicas of the release while it is evaluated and judged.
+    """
+
+    steps: tuple[Step, ...] = (Step(0.1, 50), Step(0.5, 100))
+    settle_s: float = 10.0
+    feedback: FeedbackRule | None = None
+    tolerance: float = 0.0
+    margin: float = 0.05
+    alpha: float = 0.01
+    beta: float = 0.05
+    deadline_s: float = 3600.0
+    expected_failure_rate: float = 0.05
+    expected_units: float = 100.0
+    champion_replicas: int = 1
+    canary_replicas: int = 1
+
+    def __post_init__(self) -> None:
+        self._check_steps()
+        _check("settle_s", self.settle_s, 0.0, SETTLE_S_MAX)
+        _check("tolerance", self.tolerance, 0.0, 0.4)
+        _check("margin", self.margin, 0.0005, 0.5)
+        _check("alpha", self.alpha, 1e-9, 0.5)
+        _check("beta", self.beta, 1e-9, 0.5)
+        _check("expected_failure_rate", self.expected_failure_rate, 0.0, 1.0)
+        _check("expected_units", self.expected_units, 1.0, 1e9)
+        _check("champion_replicas", self.champion_replicas, 1, REPLICAS_MAX)
+        _check("canary_replicas", self.canary_replicas, 1, REPLICAS_MAX)
+        least = sum(step.seconds for step in self.steps) + self.settle_s
+        _check("deadline_s", self.deadline_s, 0.0, DEADLINE_S_MAX)
+        if self.steps and self.deadline_s <= least:
+            raise InvalidInput(
+                f"deadline_s: {self.deadline_s:g} s is not enough for the steps, which take at "
+                f"least {least:g} s",
+                hint="raise deadline_s, or shorten the steps or settle_s",
+            )
+        if self.feedback is not None and not 0 < len(self.feedback.name) <= FEEDBACK_NAME_MAX:
+            raise InvalidInput(f"feedback.name: must have 1 to {FEEDBACK_NAME_MAX} characters")
+
+    def _check_steps(self) -> None:
+        if len(self.steps) > STEPS_MAX:
+            raise InvalidInput(f"steps: {len(self.steps)} of them; at most {STEPS_MAX}")
+        before = 0.0
+        for number, step in enumerate(self.steps):
+            where = f"steps[{number}]"
+            if not 0.0 < step.share < 1.0:
+                raise InvalidInput(
+                    f"{where}.share: {step.share:g} is not above 0 and below 1",
+                    hint="leave a step of 100 % out: the promotion itself moves all traffic",
+                )
+            if step.share <= before:
+                raise InvalidInput(
+                    f"{where}.share: {step.share:g} is not larger than {before:g} before it",
+                    hint="order the steps by their share",
+                )
+            _check(f"{where}.units", step.units, 1, UNITS_MAX)
+            _check(f"{where}.seconds", step.seconds, 0.0, DEADLINE_S_MAX)
+            before = step.share
+
+
+def _check(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:
+        raise InvalidInput(f"{name}: {value:g} is not between {least:g} and {most:g}")

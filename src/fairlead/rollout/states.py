@@ -1,0 +1,90 @@
+"""The state machine of a rollout: from gates over a canary to promotion, or back.
+
+Rules
+- `advance` is a pure function of the stored rollout and the facts. It goes on until nothing
+  changes, so a controller that was away for a while catches up in one call; called again with the
+  same facts it returns the same rollout.
+- The split (share, canary, champion) follows from the state alone (`desired`). Whenever it changes,
+  `phase` grows by one and the assignment has a new salt. The gateway workers run on the split when
+  they report its phase; no state that gives traffic is left for a later step before they do.
+- Evidence is gathered while the canary has a share: `shifting`, `judging`, `promoting`.
+- Safety comes first: a verdict to roll back, a split that is not as logged, and replicas that fail
+  act in every state, also while paused. A pause holds steps, promotion and the deadline.
+- A step's least units and seconds are minimums. The last step lasts until there is evidence that
+  the canary is not worse, or until the deadline: then it is rolled back as inconclusive. Nothing is
+  ever promoted for lack of evidence, except by hand.
+- While promoting, replicas come first: all traffic moves only when as many are ready as the
+  champion has to have. The champion's replicas are needed until the rollout has ended.
+- Rolling back is one change of the split.
+- Only what `TRANSITIONS` lists can happen; anything else raises with the history.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class State(enum.StrEnum):
+    """Where a rollout is."""
+
+    EVALUATING = "evaluating"
+    STARTING = "starting"
+    SHIFTING = "shifting"
+    JUDGING = "judging"
+    PROMOTING = "promoting"
+    SWITCHING = "switching"
+    ROLLING_BACK = "rolling_back"
+    PROMOTED = "promoted"
+    ROLLED_BACK = "rolled_back"
+    GATE_FAILED = "gate_failed"
+    GATES_PASSED = "gates_passed"
+    ABORTED = "aborted"
+    FAILED = "failed"
+
+
+_GIVEN_UP = {State.FAILED: "replicas fail", State.ABORTED: "aborted by hand"}
+_BACK = {State.ROLLING_BACK: "worse, invalid, replicas fail or aborted"}
+_BACK_LATE = {State.ROLLING_BACK: "worse, invalid, inconclusive, replicas fail or aborted"}
+
+TRANSITIONS: dict[State, dict[State, str]] = {
+    State.EVALUATING: {
+        State.STARTING: "all gates passed",
+        State.GATE_FAILED: "a gate did not pass",
+        State.GATES_PASSED: "all gates passed, nothing to ship",
+        **_GIVEN_UP,
+    },
+    State.STARTING: {
+        State.SHIFTING: "canary replicas ready",
+        State.PROMOTING: "first release, no steps or by hand",
+        **_GIVEN_UP,
+    },
+    State.SHIFTING: {
+        State.JUDGING: "workers on the split",
+        State.PROMOTING: "by hand",
+        **_BACK_LATE,
+    },
+    State.JUDGING: {
+        State.SHIFTING: "next step",
+        State.PROMOTING: "not worse or by hand",
+        **_BACK_LATE,
+    },
+    State.PROMOTING: {State.SWITCHING: "all replicas ready", **_BACK, **_GIVEN_UP},
+    State.SWITCHING: {State.PROMOTED: "workers on the new champion", **_BACK, **_GIVEN_UP},
+    State.ROLLING_BACK: {State.ROLLED_BACK: "workers on the champion"},
+    State.PROMOTED: {},
+    State.ROLLED_BACK: {},
+    State.GATE_FAILED: {},
+    State.GATES_PASSED: {},
+    State.ABORTED: {},
+    State.FAILED: {},
+}
+
+
+def diagram() -> str:
+    """The table as a Mermaid state diagram."""
+    lines = ["stateDiagram-v2", f"    [*] --> {State.EVALUATING}"]
+    for origin, targets in TRANSITIONS.items():
+        lines += [f"    {origin} --> {to}: {why}" for to, why in targets.items()]
+        if not targets:
+            lines.append(f"    {origin} --> [*]")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,310 @@
+"""The interface that each store implements, by the role of the caller.
+
+All methods are synchronous and each is one transaction: it happens as a whole or not at all.
+Errors: `Unavailable` when the database is locked or does not answer (try again), `StorageFailed`
+when the disk refuses, `Damaged` when the database is corrupt, `Conflict` when what is stored
+contradicts what is asked, `NotFound` when the thing named is not there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from fairlead.store.rows import (
+    AssignedRequest,
+    CaseResultRow,
+    EventRow,
+    FeedbackRow,
+    GateResultRow,
+    IngestCounts,
+    KeyRow,
+    RecordFilter,
+    ReleaseFigures,
+    RequestRow,
+    RolloutRow,
+    ServiceRow,
+    SpoolCursor,
+)
+
+
+class Request(Protocol):
+    """A request to take in; its fields are those of `RequestRow`, in that order."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def service(self) -> str: ...
+    @property
+    def release(self) -> str: ...
+    @property
+    def arm(self) -> str: ...
+    @property
+    def replica(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def rho(self) -> float: ...
+    @property
+    def rollout(self) -> str: ...
+    @property
+    def phase(self) -> int: ...
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def stream(self) -> bool: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def error(self) -> str: ...
+    @property
+    def started_at(self) -> float: ...
+    @property
+    def ttft_ms(self) -> float: ...
+    @property
+    def itl_ms(self) -> float: ...
+    @property
+    def duration_ms(self) -> float: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def attempts(self) -> int: ...
+
+
+class Feedback(Protocol):
+    """Feedback to take in; its fields are those of `FeedbackRow`."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def request(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def value(self) -> float: ...
+    @property
+    def at(self) -> float: ...
+
+
+class Cursor(Protocol):
+    """A cursor to keep; its fields are those of `SpoolCursor`."""
+
+    @property
+    def segment(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def complete_until(self) -> float: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def broken(self) -> int: ...
+
+
+class Warned(Protocol):
+    """Something a person should know of, kept as an event of kind `spool_damaged`."""
+
+    @property
+    def at(self) -> float: ...
+    @property
+    def message(self) -> str: ...
+
+
+class RolloutStore(Protocol):
+    """Services, their rollouts, and what happened to them."""
+
+    def put_service(self, name: str, spec: bytes, at: float) -> None:
+        """Make the service, or replace its spec; its champion stays."""
+        ...
+
+    def service(self, name: str) -> ServiceRow | None: ...
+
+    def services(self) -> list[ServiceRow]:
+        """By name."""
+        ...
+
+    def commit_rollout(
+        self,
+        rollout: RolloutRow,
+        *,
+        expected_version: int,
+        events: Sequence[EventRow] = (),
+        champion: str | None = None,
+    ) -> None:
+        """Keep the rollout with version `expected_version + 1`; 0 makes a new one.
+
+        With `champion`, the rollout's service has this champion from the same moment on, and the
+        one before becomes its previous. Raises Conflict when the stored version is another one,
+        or when the service has another active rollout; NotFound when there is no such service.
+        """
+        ...
+
+    def rollout(self, rollout_id: str) -> RolloutRow | None: ...
+
+    def rollouts(
+        self, service: str | None = None, *, active: bool | None = None, limit: int = 100
+    ) -> list[RolloutRow]:
+        """Newest first."""
+        ...
+
+    def set_champion(
+        self, service: str, champion: str | None, at: float, events: Sequence[EventRow] = ()
+    ) -> None:
+        """Change a service's champion outside a rollout; the present one becomes its previous."""
+        ...
+
+    def add_events(self, events: Sequence[EventRow]) -> None: ...
+
+    def events(
+        self,
+        service: str | None = None,
+        rollout: str | None = None,
+        *,
+        after_id: int = 0,
+        limit: int = 100,
+        newest: bool = False,
+    ) -> list[EventRow]:
+        """Ascending by id: the first `limit` after `after_id`, or with `newest` the last."""
+        ...
+
+
+class KeyStore(Protocol):
+    """API keys, and settings of the installation."""
+
+    def create_key(self, key: KeyRow) -> None:
+        """Raises Conflict when its name is taken by a key not revoked, or the key exists."""
+        ...
+
+    def list_keys(self, *, revoked: bool = False) -> list[KeyRow]:
+        """Oldest first; with `revoked`, those revoked too."""
+        ...
+
+    def revoke_key(self, id_or_name: str, at: float) -> KeyRow:
+        """Raises NotFound when no key in force has this id or name."""
+        ...
+
+    def get_setting(self, key: str) -> str | None: ...
+
+    def set_setting(self, key: str, value: str) -> None: ...
+
+    def setdefault_setting(self, key: str, value: str) -> str:
+        """The value kept under the key; `value` is kept first when there is none."""
+        ...
+
+    def next_number(self, key: str) -> int:
+        """Count up; 1 the first time. No two callers get the same number."""
+        ...
+
+
+class EvaluationStore(Protocol):
+    """Results of cases and verdicts of gates."""
+
+    def put_case_results(self, results: Sequence[CaseResultRow]) -> None:
+        """Keep them; the newer one replaces an older one of the same release, case, scorer."""
+        ...
+
+    def case_results(
+        self, release: str, scorer: str, case_ids: Sequence[str] | None = None
+    ) -> list[CaseResultRow]:
+        """By case id; all of them when no cases are named."""
+        ...
+
+    def put_gate_results(self, results: Sequence[GateResultRow]) -> None: ...
+
+    def gate_results(
+        self, *, rollout: str | None = None, release: str | None = None, limit: int = 100
+    ) -> list[GateResultRow]:
+        """In the order in which they were given; the last `limit`."""
+        ...
+
+
+class TelemetryStore(Protocol):
+    """Records, as the observer writes them and as judge and people read them."""
+
+    def open_spool(self, boot: str) -> SpoolCursor:
+        """The cursor of this spool, made when there is none.
+
+        A new spool is complete until the present watermark: its worker began later than that.
+        """
+        ...
+
+    def open_spools(self) -> Mapping[str, SpoolCursor]:
+        """Cursors of all spools that are not closed, by boot id."""
+        ...
+
+    def ingest(
+        self,
+        boot: str,
+        records: Sequence[Request],
+        feedback: Sequence[Feedback],
+        cursor: Cursor,
+        warnings: Sequence[Warned] = (),
+    ) -> IngestCounts:
+        """Take in what was read from a spool, together with how far it was read.
+
+        What is there already, by its id, stays as it is. A cursor never goes back.
+        """
+        ...
+
+    def watermark(self) -> float:
+        """Everything that began before this time has been taken in; it never goes back.
+
+        The least of the open spools; the greatest of the closed ones when none is open; 0.0 when
+        there has been no spool.
+        """
+        ...
+
+    def assigned_requests(
+        self, rollout: str, *, after: float, until: float, after_id: str = "", limit: int = 10_000
+    ) -> list[AssignedRequest]:
+        """Requests under a rollout in the order (started_at, id).
+
+        Those with (started_at, id) beyond (after, after_id) and started_at before `until`: with
+        the default `after_id` both ends form the span [after, until).
+        """
+        ...
+
+    def record(self, request_id: str) -> tuple[RequestRow, list[FeedbackRow]] | None:
+        """One request with its feedback, oldest first."""
+        ...
+
+    def records(
+        self,
+        wanted: RecordFilter | None = None,
+        *,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
+    ) -> list[RequestRow]:
+        """Newest first; `before` is (started_at, id) of the last one of the page before."""
+        ...
+
+    def count_served(self, release: str, rollout: str | None = None) -> int:
+        """Requests that this release answered (within the rollout) and that are still kept."""
+        ...
+
+    def release_figures(
+        self, service: str | None = None, *, since: float, until: float
+    ) -> list[ReleaseFigures]:
+        """Figures of requests that began in [since, until), by service and release."""
+        ...
+
+    def prune(self, before: float, *, limit: int = 5_000) -> int:
+        """Delete at most `limit` each of the records and feedback from before; says how many.
+
+        Call it again until it returns 0: each call holds the database for a short time only.
+        """
+        ...
+
+
+class Store(RolloutStore, KeyStore, EvaluationStore, TelemetryStore, Protocol):
+    """Everything."""
+
+    def close(self) -> None:
+        """Let go of the database; the store cannot be used after."""
+        ...

@@ -1,0 +1,250 @@
+"""What goes into the store and what comes out of it.
+
+Documents are JSON in bytes, encoded by the room that owns the struct; the store does not look
+into them. All times are Unix times in seconds, given by the caller: the store reads no clock.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from fairlead.domain.verdicts import GateOutcome
+
+ANSWER_BYTES_MAX = 4096
+
+
+class ServiceRow(msgspec.Struct, frozen=True):
+    """A service: its spec, and the digests of the release that serves it and served it before."""
+
+    name: str
+    spec: bytes
+    champion: str | None
+    previous: str | None
+    updated_at: float
+
+
+class RolloutRow(msgspec.Struct, frozen=True):
+    """A rollout.
+
+    Attributes:
+        release: Digest of the canary.
+        name: The canary's name, for people.
+        state: Name of the state; `active` says whether it is one that still moves.
+        version: Grows by one with each commit; 0 before the first. `commit_rollout` sets it.
+        document: The whole state of rollout and judge.
+    """
+
+    id: str
+    service: str
+    release: str
+    name: str
+    state: str
+    active: bool
+    created_at: float
+    updated_at: float
+    version: int
+    document: bytes
+
+
+class EventRow(msgspec.Struct, frozen=True):
+    """Something that happened. `id` is given by the store; 0 before that.
+
+    `service` and `rollout` are empty when it concerns none.
+    """
+
+    at: float
+    kind: str
+    message: str
+    service: str = ""
+    rollout: str = ""
+    data: bytes = b"{}"
+    id: int = 0
+
+
+class KeyRow(msgspec.Struct, frozen=True):
+    """An API key: the hex SHA-256 of it, never the key."""
+
+    id: str
+    name: str
+    sha256: str
+    created_at: float
+    revoked_at: float | None = None
+
+
+class CaseResultRow(msgspec.Struct, frozen=True):
+    """How one release did on one case by one scorer.
+
+    Attributes:
+        score: None when there is an error instead.
+        answer: Cut to `ANSWER_BYTES_MAX` bytes of UTF-8 when it is stored.
+    """
+
+    release: str
+    case_id: str
+    scorer: str
+    score: float | None
+    error: str | None
+    answer: str
+    latency_ms: float
+    at: float
+
+
+class GateResultRow(msgspec.Struct, frozen=True):
+    """A gate's verdict. `id` is given by the store; 0 before that."""
+
+    rollout: str
+    release: str
+    gate: str
+    outcome: GateOutcome
+    document: bytes
+    at: float
+    id: int = 0
+
+
+class SpoolCursor(msgspec.Struct, frozen=True):
+    """How far a spool has been taken in.
+
+    Attributes:
+        segment, offset: The next byte to read; everything before it is in the store.
+        complete_until: Everything of this spool that began before is in the store.
+        closed: Its worker is dead and it has been read to the end.
+        broken: Frames lost to damage so far.
+    """
+
+    segment: int = 1
+    offset: int = 0
+    complete_until: float = 0.0
+    closed: bool = False
+    broken: int = 0
+
+
+class IngestCounts(msgspec.Struct, frozen=True):
+    """Rows that were new; what was there already is not counted."""
+
+    records: int
+    feedback: int
+
+
+class RequestRow(msgspec.Struct, frozen=True):
+    """One request as the gateway recorded it.
+
+    Attributes:
+        release: Digest of the release that answered; empty if none was reached.
+        rollout: Empty outside a rollout.
+        ttft_ms, itl_ms: -1 where there was none.
+        prompt_tokens, completion_tokens: -1 where the engine did not say.
+    """
+
+    id: str
+    service: str
+    release: str
+    arm: str
+    replica: str
+    key: str
+    unit: str
+    rho: float
+    rollout: str
+    phase: int
+    endpoint: str
+    stream: bool
+    status: int
+    error: str
+    started_at: float
+    ttft_ms: float
+    itl_ms: float
+    duration_ms: float
+    prompt_tokens: int
+    completion_tokens: int
+    attempts: int
+
+
+class FeedbackRow(msgspec.Struct, frozen=True):
+    """What a client said of an answer."""
+
+    id: str
+    request: str
+    key: str
+    name: str
+    value: float
+    at: float
+
+
+class RecordFilter(msgspec.Struct, frozen=True):
+    """Which records to show; None means any.
+
+    Attributes:
+        since, until: Began at or after `since`, and before `until`.
+        failed: True for requests with a server error only, False for all others only.
+    """
+
+    service: str | None = None
+    release: str | None = None
+    rollout: str | None = None
+    arm: str | None = None
+    key: str | None = None
+    since: float | None = None
+    until: float | None = None
+    failed: bool | None = None
+
+
+class GivenFeedback(msgspec.Struct, frozen=True):
+    """One feedback on a request, as the judge needs it."""
+
+    name: str
+    value: float
+    at: float
+
+
+class AssignedRequest(msgspec.Struct, frozen=True):
+    """One request under a rollout, with the feedback that has come in for it, oldest first."""
+
+    id: str
+    unit: str
+    arm: str
+    rho: float
+    phase: int
+    status: int
+    error: str
+    attempts: int
+    started_at: float
+    feedback: list[GivenFeedback]
+
+
+class Quantiles(msgspec.Struct, frozen=True):
+    """Exact quantiles by nearest rank of `count` values, in milliseconds."""
+
+    count: int
+    p50: float
+    p95: float
+    p99: float
+
+
+class FeedbackFigures(msgspec.Struct, frozen=True):
+    """Feedback of one name: how many values, and their mean."""
+
+    count: int
+    mean: float
+
+
+class ReleaseFigures(msgspec.Struct, frozen=True):
+    """How a release of a service fared over a span of time.
+
+    Attributes:
+        errors: Requests that the server failed (`fairlead.domain.outcomes`).
+        share: Requests as a part of all requests of the service in the span.
+        ttft_ms, itl_ms, duration_ms: Of requests without error; None when there was none.
+        prompt_tokens, completion_tokens: Sums over requests where the engine reported them.
+        feedback: By name, on requests that began in the span.
+    """
+
+    service: str
+    release: str
+    requests: int
+    errors: int
+    share: float
+    ttft_ms: Quantiles | None
+    itl_ms: Quantiles | None
+    duration_ms: Quantiles | None
+    prompt_tokens: int
+    completion_tokens: int
+    feedback: dict[str, FeedbackFigures]

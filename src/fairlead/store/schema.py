@@ -1,0 +1,228 @@
+"""The tables. `migrations/` brings a database of any earlier version to this form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.types import TypeDecorator
+
+HEAD = "0001"
+"""The revision that this code works on; the newest of `migrations/versions`."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+class JsonDocument(TypeDecorator[bytes]):
+    """JSON that another room encoded: bytes in the program, text that people can query in SQL."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: bytes | None, dialect: Any) -> str | None:
+        return None if value is None else value.decode()
+
+    def process_result_value(self, value: str | None, dialect: Any) -> bytes | None:
+        return None if value is None else value.encode()
+
+
+# An INTEGER PRIMARY KEY is what SQLite numbers by itself; PostgreSQL gets a wide one.
+_Serial = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _text(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _float(name: str) -> Column[float]:
+    return Column(name, Float, nullable=False)
+
+
+def _integer(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False)
+
+
+def _document(name: str) -> Column[bytes]:
+    return Column(name, JsonDocument, nullable=False)
+
+
+services = Table(
+    "services",
+    metadata,
+    Column("name", Text, primary_key=True),
+    _document("spec"),
+    Column("champion", Text),
+    Column("previous", Text),
+    _float("updated_at"),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("service", Text, ForeignKey("services.name"), nullable=False),
+    _text("release"),
+    _text("name"),
+    _text("state"),
+    Column("active", Boolean, nullable=False),
+    _float("created_at"),
+    _float("updated_at"),
+    _integer("version"),
+    _document("document"),
+    Index("ix_rollouts_service_created_at", "service", "created_at"),
+    Index(
+        "uq_rollouts_active",
+        "service",
+        unique=True,
+        sqlite_where=text("active"),
+        postgresql_where=text("active"),
+    ),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    _float("at"),
+    _text("service"),
+    _text("rollout"),
+    _text("kind"),
+    _text("message"),
+    _document("data"),
+    Index("ix_events_service_id", "service", "id"),
+    Index("ix_events_rollout_id", "rollout", "id"),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("name"),
+    _text("sha256"),
+    _float("created_at"),
+    Column("revoked_at", Float),
+    UniqueConstraint("sha256"),
+    Index(
+        "uq_keys_name_in_force",
+        "name",
+        unique=True,
+        sqlite_where=text("revoked_at IS NULL"),
+        postgresql_where=text("revoked_at IS NULL"),
+    ),
+)
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("key", Text, primary_key=True),
+    _text("value"),
+)
+
+case_results = Table(
+    "case_results",
+    metadata,
+    Column("release", Text, primary_key=True),
+    Column("scorer", Text, primary_key=True),
+    Column("case_id", Text, primary_key=True),
+    Column("score", Float),
+    Column("error", Text),
+    _text("answer"),
+    _float("latency_ms"),
+    _float("at"),
+)
+
+gate_results = Table(
+    "gate_results",
+    metadata,
+    Column("id", _Serial, primary_key=True, autoincrement=True),
+    _text("rollout"),
+    _text("release"),
+    _text("gate"),
+    _text("outcome"),
+    _document("document"),
+    _float("at"),
+    Index("ix_gate_results_rollout", "rollout"),
+    Index("ix_gate_results_release", "release"),
+)
+
+records = Table(
+    "records",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("service"),
+    _text("release"),
+    _text("arm"),
+    _text("replica"),
+    _text("key"),
+    _text("unit"),
+    _float("rho"),
+    _text("rollout"),
+    _integer("phase"),
+    _text("endpoint"),
+    Column("stream", Boolean, nullable=False),
+    _integer("status"),
+    _text("error"),
+    _float("started_at"),
+    _float("ttft_ms"),
+    _float("itl_ms"),
+    _float("duration_ms"),
+    _integer("prompt_tokens"),
+    _integer("completion_tokens"),
+    _integer("attempts"),
+    Index("ix_records_service_started_at", "service", "started_at", "id"),
+    Index("ix_records_release_started_at", "release", "started_at", "id"),
+    Index("ix_records_started_at", "started_at", "id"),
+    # The judge reads in this order. Most requests come outside a rollout: they cost nothing here.
+    Index(
+        "ix_records_rollout_started_at",
+        "rollout",
+        "started_at",
+        "id",
+        sqlite_where=text("rollout <> ''"),
+        postgresql_where=text("rollout <> ''"),
+    ),
+)
+
+feedback = Table(
+    "feedback",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("request"),
+    _text("key"),
+    _text("name"),
+    _float("value"),
+    _float("at"),
+    Index("ix_feedback_request", "request"),
+    Index("ix_feedback_at", "at"),
+)
+
+spools = Table(
+    "spools",
+    metadata,
+    Column("boot", Text, primary_key=True),
+    _integer("segment"),
+    _integer("offset"),
+    _float("complete_until"),
+    Column("closed", Boolean, nullable=False),
+    _integer("broken"),
+)

@@ -1,0 +1,99 @@
+"""Records: what a gateway worker says of each request, of feedback, and of its own progress."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fairlead.domain.decoding import decode_with
+
+
+class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request"):
+    """One request that reached a release, or that was refused for lack of capacity.
+
+    Attributes:
+        id: Request id, as given to the client in `x-request-id`.
+        release: Digest of the release that answered; empty if none was reached.
+        arm: `champion` or `canary`.
+        unit: Hash of the session, user or key by which the request was assigned.
+        rho: Probability with which this unit was assigned to the canary when it came.
+        rollout, phase: The split under which it was assigned; empty and 0 outside a rollout.
+        status: HTTP status sent to the client; 499 when the client left first.
+        error: Machine code of the error, empty for none.
+        started_at: Unix time in seconds at which the request was complete in the gateway.
+        ttft_ms: Milliseconds to the first byte of the answer's body; -1 if there was none.
+        itl_ms: Mean milliseconds between events of a stream; -1 for plain answers.
+        duration_ms: Milliseconds to the answer's last byte.
+        prompt_tokens, completion_tokens: As the engine reports them; -1 if it did not.
+        attempts: Replicas tried.
+    """
+
+    id: str
+    service: str
+    release: str
+    arm: str
+    replica: str
+    key: str
+    unit: str
+    rho: float
+    rollout: str
+    phase: int
+    endpoint: str
+    stream: bool
+    status: int
+    error: str
+    started_at: float
+    ttft_ms: float
+    itl_ms: float
+    duration_ms: float
+    prompt_tokens: int
+    completion_tokens: int
+    attempts: int
+
+
+class FeedbackRecord(msgspec.Struct, frozen=True, array_like=True, tag="feedback"):
+    """What a client said of an answer.
+
+    Attributes:
+        id: Id of this feedback.
+        request: Id of the request it is about.
+        value: A number; `true` is 1 and `false` is 0.
+        at: Unix time in seconds at which the gateway took it.
+    """
+
+    id: str
+    request: str
+    key: str
+    name: str
+    value: float
+    at: float
+
+
+class ProgressRecord(msgspec.Struct, frozen=True, array_like=True, tag="progress"):
+    """Everything that began before `complete_until` has been recorded in this spool.
+
+    A worker writes one every half second. With it, a reader knows when it has seen all requests
+    and all feedback up to a moment, so that a verdict does not depend on who was slow.
+
+    Attributes:
+        at: Unix time in seconds at which it was written.
+        complete_until: Start time of the oldest request still open, or `at`.
+    """
+
+    at: float
+    complete_until: float
+
+
+Record = RequestRecord | FeedbackRecord | ProgressRecord
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
+
+
+def encode_record(record: Record) -> bytes:
+    """The MessagePack form, one frame's payload."""
+    return _encoder.encode(record)
+
+
+def decode_record(data: bytes) -> Record:
+    """Raises `msgspec.DecodeError` (or its `ValidationError`) when it is not a record."""
+    return decode_with(_decoder, data)

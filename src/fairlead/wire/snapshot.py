@@ -1,0 +1,147 @@
+"""The snapshot: the immutable routing state that the gateway runs on.
+
+Control computes it, a gateway worker swaps it in whole, and keeps it on disk to start from while
+control is down. Adding an optional field is compatible in both directions.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from fairlead.domain.decoding import decode_json
+from fairlead.domain.release import Prompt, SamplingValue
+
+
+class KeyEntry(msgspec.Struct, frozen=True):
+    """An API key that the gateway accepts; only its digest is known.
+
+    Attributes:
+        id: Public id, written into records.
+        sha256: Hex SHA-256 of the key as the client sends it.
+    """
+
+    id: str
+    name: str
+    sha256: str
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """Where a replica is reached.
+
+    Attributes:
+        replica: Id of the replica.
+        base_url: `http(s)://host[:port][/path]`; request paths such as `/v1/chat/completions`
+            are appended to it without their `/v1` when it ends in a path of its own.
+        slots: Requests it serves at the same time; more than that wait in the gateway.
+        api_key_env: Environment variable with the provider's key (remote replicas only).
+        api_key_file: File with the provider's key (remote replicas only).
+    """
+
+    replica: str
+    base_url: str
+    slots: int = 4
+    api_key_env: str | None = None
+    api_key_file: str | None = None
+
+
+class ReleaseRoute(msgspec.Struct, frozen=True):
+    """How to serve one release: its replicas, and what its prompt does to a request."""
+
+    digest: str
+    name: str
+    endpoints: tuple[Endpoint, ...]
+    prompt: Prompt = Prompt()
+    sampling: dict[str, SamplingValue] = {}
+    upstream_model: str | None = None
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """What one service may take up in one gateway worker. Everything has a bound.
+
+    Attributes:
+        queue: Requests that may wait for a free slot; one more is answered 429.
+        queue_timeout_s: Seconds a request may wait; then 503 with `retry-after`.
+        request_timeout_s: Seconds from the request's last byte to the answer's last byte.
+        body_bytes_max: Largest request body.
+        attempts: Replicas tried for one request, the first included.
+    """
+
+    queue: int = 256
+    queue_timeout_s: float = 10.0
+    request_timeout_s: float = 120.0
+    body_bytes_max: int = 8 * 1024 * 1024
+    attempts: int = 3
+
+
+class ServiceRoute(msgspec.Struct, frozen=True):
+    """Who answers for a service.
+
+    A unit (session, user or key) goes to the canary when its salted hash, as a number in [0, 1),
+    is below `canary_share`. A new phase has a new salt.
+
+    Attributes:
+        champion: Digest of the release that serves all other units; None before the first.
+        canary: Digest of the release under trial, or None.
+        canary_share: Probability in [0, 1] with which a unit goes to the canary.
+        rollout: Id of the rollout that set this split, or None.
+        phase: Number of the split within the rollout; written into records.
+        salt: Salt of the assignment hash; differs per phase.
+    """
+
+    name: str
+    releases: dict[str, ReleaseRoute]
+    champion: str | None
+    canary: str | None = None
+    canary_share: float = 0.0
+    rollout: str | None = None
+    phase: int = 0
+    salt: str = ""
+    limits: Limits = Limits()
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """The whole routing state.
+
+    Attributes:
+        version: Grows with each change; never goes back.
+        request_id_key: Hex key of the tag inside request ids, by which any worker can tell that a
+            request id was given to the key that now sends feedback for it.
+    """
+
+    version: int
+    request_id_key: str
+    keys: tuple[KeyEntry, ...] = ()
+    services: dict[str, ServiceRoute] = {}
+    schema: Literal[1] = 1
+
+
+class SyncRequest(msgspec.Struct, frozen=True):
+    """What a gateway worker tells control when it asks for a newer snapshot.
+
+    Attributes:
+        worker: Number of the worker, 0 upwards.
+        boot: Id of this life of the worker; also the name of its spool folder.
+        pid: Its process id.
+        version: Version of the snapshot it runs on; 0 for none.
+        open_replicas: Replicas on which it has requests open that began under any snapshot.
+        wait_s: How long control may hold the answer back until there is a newer snapshot.
+    """
+
+    worker: int
+    boot: str
+    pid: int
+    version: int
+    open_replicas: tuple[str, ...] = ()
+    wait_s: float = 1.0
+
+
+def encode_snapshot(snapshot: Snapshot) -> bytes:
+    """The JSON form, as sent and as kept on disk."""
+    return msgspec.json.encode(snapshot)
+
+
+def decode_snapshot(data: bytes) -> Snapshot:
+    """Raises `msgspec.DecodeError` (or its `ValidationError`) when it is not a snapshot."""
+    return decode_json(data, Snapshot)

@@ -1,0 +1,215 @@
+"""What `follow`, `status` and the demo draw from a rollout's view: right, and never an error."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console, RenderableType
+
+from fairlead.cli import follow as following
+from fairlead.cli.api import ControlClient
+from fairlead.cli.demo.report import KillReport, ReleaseReport, Report, RequestsReport
+from fairlead.cli.demo.view import DemoView, summary
+from fairlead.cli.follow import (
+    EXIT_CODES,
+    OUTCOME_STYLES,
+    evidence_bar,
+    exit_code_of,
+    follow,
+    panel,
+    verdict_text,
+)
+from fairlead.cli.options import ago, number, size
+from fairlead.control.views import GateProgress, RolloutView
+from fairlead.domain.errors import NotFound, Unavailable
+from fairlead.domain.verdicts import GateOutcome, GateVerdict, RolloutOutcome, RolloutVerdict
+from fairlead.rollout.assessment import numbers_of
+from fairlead.rollout.judge import new_judge
+from fairlead.rollout.machine import is_terminal, new_rollout
+from fairlead.rollout.plan import Plan
+from fairlead.rollout.states import State
+
+NUMBERS: dict[str, Any] = {
+    "champion": {"units": 1200, "rate": 0.1},
+    "canary": {"units": 300, "rate": 0.25},
+    "e_rollback": 31.6, "threshold_rollback": 100.0, "e_promote": 0.2, "threshold_promote": 20.0,
+    "difference": 0.15, "ci_low": 0.05, "ci_high": 0.25,
+}  # fmt: skip
+
+
+def view(**changes: Any) -> RolloutView:
+    made = RolloutView(
+        id="ro-1", service="bank", release="sha256:" + "ab" * 32, name="b", champion="sha256:c",
+        state="judging", outcome="running", paused=False, step=0, steps=2, share=0.25,
+        reason="", created_at=0.0, updated_at=0.0, served=1234, gates=[], gate_verdicts=[],
+        verdict=None, history=[],
+    )  # fmt: skip
+    return msgspec.structs.replace(made, **changes)
+
+
+def drawn(thing: RenderableType, width: int = 200) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(thing)
+    out = console.file
+    assert isinstance(out, io.StringIO)
+    return out.getvalue()
+
+
+def test_a_canary_is_drawn_with_its_split_and_its_evidence() -> None:
+    text = drawn(panel(view(verdict=RolloutVerdict(RolloutOutcome.WAIT, "more", NUMBERS))))
+    assert "step 1/2   canary 25%  champion 75%   1,234 requests served" in text
+    assert "1,200 units, 10.0% failed" in text
+    assert "300 units, 25.0% failed" in text
+    assert "E = 31.60 of 100" in text
+    assert "E = 0.20 of 20" in text
+
+
+def test_a_gate_is_a_bar_first_and_then_its_verdict() -> None:
+    progress = GateProgress("quality", 30, 120, 0.75)
+    running = drawn(panel(view(state="evaluating", share=0.0, gates=[progress])))
+    assert "30/120 cases, mean 0.750" in running
+    assert "requests served" not in running
+    verdict = GateVerdict("quality", GateOutcome.INCONCLUSIVE, "too few cases")
+    decided = drawn(panel(view(share=0.0, gates=[progress], gate_verdicts=[verdict])))
+    assert "gate quality inconclusive  too few cases" in decided
+    assert "30/120" not in decided
+
+
+def test_the_end_is_said_with_its_reason() -> None:
+    text = drawn(panel(view(outcome="rolled_back", share=0.0, reason="canary fails [25 %]")))
+    assert "rolled back: canary fails [25 %]" in text
+
+
+def test_a_verdict_in_words_has_its_difference_and_interval() -> None:
+    told = drawn(verdict_text(RolloutVerdict(RolloutOutcome.ROLL_BACK, "worse", NUMBERS)))
+    assert "verdict roll_back: worse" in told
+    assert "difference canary - champion +15.0%, confidence sequence [+5.0%, +25.0%]" in told
+
+
+def test_a_verdict_before_any_unit_is_drawn_too() -> None:
+    """The numbers that the judge gives before it has seen anything."""
+    numbers = numbers_of(new_judge(Plan()), Plan())
+    verdict = RolloutVerdict(RolloutOutcome.WAIT, "nothing yet", numbers)
+    assert "nothing yet" in drawn(verdict_text(verdict))
+    assert "0 units" in drawn(panel(view(verdict=verdict)))
+
+
+@pytest.mark.parametrize(
+    ("value", "threshold", "share"),
+    [(0.0, 100.0, 0.0), (1.0, 100.0, 0.0), (10.0, 100.0, 0.5), (100.0, 100.0, 1.0),
+     (1e300, 20.0, 1.0), (0.5, 1.0, 1.0)],
+)  # fmt: skip
+def test_evidence_is_drawn_on_a_logarithmic_scale(
+    value: float, threshold: float, share: float
+) -> None:
+    assert evidence_bar(value, threshold, "red").completed == pytest.approx(share)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.floats(0, 1e300), st.floats(0.01, 1e12), st.floats(0, 1), st.integers(0, 10**9),
+    st.text(max_size=40), st.integers(20, 200),
+)  # fmt: skip
+def test_whatever_is_measured_can_be_drawn(
+    e: float, threshold: float, share: float, units: int, text: str, width: int
+) -> None:
+    numbers = {**NUMBERS, "e_rollback": e, "threshold_promote": threshold,
+               "canary": {"units": units, "rate": None}}  # fmt: skip
+    verdict = RolloutVerdict(RolloutOutcome.WAIT, text, numbers)
+    gate = GateProgress(text, units, 0, share)
+    drawn(panel(view(share=share, verdict=verdict, gates=[gate], name=text, reason=text)), width)
+    drawn(verdict_text(verdict), width)
+
+
+def test_every_end_of_a_rollout_has_an_exit_code_and_a_style() -> None:
+    rollout = new_rollout(
+        id="r", service="s", release="x", name="x", champion=None, plan=Plan(), gates=0, now=0.0
+    )
+    ends = {s.value for s in State if is_terminal(msgspec.structs.replace(rollout, state=s))}
+    assert set(EXIT_CODES) == set(OUTCOME_STYLES) == ends
+    assert {end for end in ends if exit_code_of(view(outcome=end)) == 0} == {
+        "promoted", "gates_passed",
+    }  # fmt: skip
+    assert exit_code_of(view(outcome="gate_failed")) == 3
+    assert exit_code_of(view(outcome="rolled_back")) == 4
+
+
+class Answers:
+    """A control that gives these answers, one after the other."""
+
+    def __init__(self, *answers: RolloutView | Exception) -> None:
+        self._answers = list(answers)
+
+    def get(self, _kind: type, *_path: str) -> RolloutView:
+        answer = self._answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., ControlClient]:
+    monkeypatch.setattr(following.time, "sleep", lambda _seconds: None)
+    return lambda *given: Answers(*given)  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+def test_following_survives_a_restart_of_control(
+    answers: Callable[..., ControlClient], quiet: bool
+) -> None:
+    away = Unavailable("control does not answer")
+    end = view(outcome="promoted")
+    control = answers(view(), away, away, view(), away, end)
+    assert follow(control, "ro-1", quiet=quiet) is end
+
+
+def test_following_ends_when_control_stays_away(
+    answers: Callable[..., ControlClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter(range(0, 10_000, 20))
+    monkeypatch.setattr(following.time, "monotonic", lambda: float(next(clock)))
+    control = answers(view(), *[Unavailable("gone")] * 20)
+    with pytest.raises(Unavailable, match="gone"):
+        follow(control, "ro-1", quiet=True)
+
+
+def test_following_what_is_not_there_is_not_found(answers: Callable[..., ControlClient]) -> None:
+    with pytest.raises(NotFound):
+        follow(answers(NotFound("no rollout")), "ro-1", quiet=True)
+
+
+def test_the_demo_s_view_draws_what_there_is() -> None:
+    demo = DemoView()
+    assert "starting fairlead" in drawn(demo)
+    demo.tell("release a: built [x]", style="green")
+    demo.ended(view(outcome="promoted", reason="first release"))
+    text = drawn(demo, 118)
+    assert "release a: built [x]" in text
+    assert "promoted: first release" in text
+
+
+def test_the_summary_counts_what_was_lost_and_says_what_to_type() -> None:
+    releases = [ReleaseReport("a", "sha256:" + "ab" * 32, "promoted", 1500, "why", [], None)]
+    report = Report(
+        releases, RequestsReport(2000, 3, 0, []), KillReport("r", 5, 0, 1.25), 61.0, 512.0
+    )
+    text = drawn(summary(report, "fairlead"))
+    assert "2,000 requests sent, 3 lost" in text
+    assert "1,500" in text
+    assert "abababababab" in text
+    assert "fairlead ship" in text
+
+
+def test_figures_are_readable(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [size(n) for n in (5, 1500, 2.5e6, 7e12)] == ["5 B", "1.5 kB", "2.5 MB", "7000.0 GB"]
+    assert [number(None), number(1234.56), number(0.98765, 3)] == ["–", "1,234.6", "0.988"]
+    monkeypatch.setattr("fairlead.cli.options.time.time", lambda: 200_000.0)
+    assert [ago(200_000 - s) for s in (-5, 5, 90, 7200, 172_800)] == [
+        "0 s ago", "5 s ago", "2 min ago", "2 h ago", "2 d ago",
+    ]  # fmt: skip

@@ -1,0 +1,209 @@
+"""The hub knows what each worker runs on, and when a replica may be stopped."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fairlead.control.hub import GONE_AFTER_S, REPORT_GRACE_S, SnapshotHub
+from fairlead.wire.snapshot import Endpoint, ReleaseRoute, ServiceRoute, Snapshot, SyncRequest
+
+
+class World:
+    """Simulated time and processes."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.dead: set[int] = set()
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def hub(world: World) -> SnapshotHub:
+    return SnapshotHub(clock=lambda: world.now, is_alive=lambda pid: pid not in world.dead)
+
+
+def snapshot(version: int, *replicas: str) -> Snapshot:
+    endpoints = tuple(Endpoint(name, "http://127.0.0.1:1") for name in replicas)
+    route = ReleaseRoute("sha256:a", "a", endpoints)
+    return Snapshot(
+        version, "00", services={"s": ServiceRoute("s", {"sha256:a": route}, "sha256:a")}
+    )
+
+
+def says(
+    version: int, *, boot: str = "w", pid: int = 1, busy: tuple[str, ...] = (), worker: int = 0
+) -> SyncRequest:
+    return SyncRequest(worker, boot, pid, version, busy, wait_s=0.0)
+
+
+async def test_a_worker_gets_a_newer_snapshot_at_once(hub: SnapshotHub) -> None:
+    hub.publish(snapshot(3, "r1"))
+    assert await hub.sync(says(0)) == hub.snapshot
+
+
+async def test_a_worker_with_the_newest_snapshot_gets_none(hub: SnapshotHub) -> None:
+    hub.publish(snapshot(3, "r1"))
+    assert await hub.sync(says(3)) is None
+
+
+async def test_a_waiting_worker_is_answered_when_a_snapshot_is_published(hub: SnapshotHub) -> None:
+    hub.publish(snapshot(1, "r1"))
+    waiting = asyncio.create_task(hub.sync(SyncRequest(0, "w", 1, 1, wait_s=5.0)))
+    await asyncio.sleep(0)
+    hub.publish(snapshot(2, "r1"))
+    answer = await waiting
+    assert answer is not None
+    assert answer.version == 2
+
+
+async def test_without_workers_nothing_is_current(hub: SnapshotHub) -> None:
+    hub.publish(snapshot(1))
+    assert not hub.is_current
+
+
+async def test_it_is_current_when_every_live_worker_has_acknowledged(hub: SnapshotHub) -> None:
+    hub.publish(snapshot(2))
+    await hub.sync(says(2, boot="one", pid=1))
+    await hub.sync(says(1, boot="two", pid=2))
+    assert not hub.is_current
+    await hub.sync(says(2, boot="two", pid=2))
+    assert hub.is_current
+
+
+async def test_a_dead_worker_is_not_waited_for(hub: SnapshotHub, world: World) -> None:
+    hub.publish(snapshot(2))
+    await hub.sync(says(2, boot="one", pid=1))
+    await hub.sync(says(1, boot="two", pid=2))
+    world.now, world.dead = 1.0, {2}
+    assert hub.is_current
+    assert [worker.boot for worker in hub.workers()] == ["one"]
+
+
+async def test_a_silent_worker_that_still_runs_is_waited_for_but_not_for_ever(
+    hub: SnapshotHub, world: World
+) -> None:
+    hub.publish(snapshot(2))
+    await hub.sync(says(1, boot="hung", pid=2))
+    world.now = GONE_AFTER_S - 1
+    assert not hub.is_current
+    await hub.sync(says(2, boot="one", pid=1))
+    world.now = GONE_AFTER_S + 1
+    assert hub.is_current
+
+
+async def test_a_replica_in_the_snapshot_may_not_be_stopped(hub: SnapshotHub) -> None:
+    hub.publish(snapshot(1, "r1"))
+    await hub.sync(says(1))
+    assert not hub.may_stop("r1")
+
+
+async def test_a_replica_may_be_stopped_once_no_worker_knows_it_or_uses_it(
+    hub: SnapshotHub,
+) -> None:
+    hub.publish(snapshot(1, "r1", "r2"))
+    await hub.sync(says(1))
+    hub.publish(snapshot(2, "r2"))
+    assert not hub.may_stop("r1"), "the worker still runs on the older snapshot"
+    await hub.sync(says(2, busy=("r1",)))
+    assert not hub.may_stop("r1"), "a request is open on it"
+    await hub.sync(says(2))
+    assert hub.may_stop("r1")
+
+
+async def test_a_replica_that_came_back_into_the_snapshot_stays(hub: SnapshotHub) -> None:
+    for version, replicas in ((1, ("r1",)), (2, ()), (3, ("r1",))):
+        hub.publish(snapshot(version, *replicas))
+    await hub.sync(says(3))
+    assert not hub.may_stop("r1")
+
+
+@pytest.fixture
+async def of_two(world: World) -> SnapshotHub:
+    """The hub of a control that has just started, beside two workers."""
+    return SnapshotHub(
+        clock=lambda: world.now, is_alive=lambda pid: pid not in world.dead, expected_workers=2
+    )
+
+
+async def test_nothing_is_known_before_all_expected_workers_have_reported(
+    of_two: SnapshotHub,
+) -> None:
+    of_two.publish(snapshot(7, "r1"))
+    assert not of_two.may_stop("gone")
+    await of_two.sync(says(7, boot="one", pid=1))
+    assert not of_two.is_current
+    assert not of_two.may_stop("gone")
+    await of_two.sync(says(7, boot="again", pid=1))
+    assert not of_two.is_current, "two lives of one worker are one worker"
+    await of_two.sync(says(7, boot="two", pid=2, worker=1))
+    assert of_two.is_current
+    assert of_two.may_stop("gone")
+
+
+async def test_a_worker_that_never_reports_is_waited_for_a_while_only(
+    of_two: SnapshotHub, world: World
+) -> None:
+    of_two.publish(snapshot(7, "r1"))
+    world.now = REPORT_GRACE_S - 0.1
+    await of_two.sync(says(7))
+    assert not of_two.is_current
+    world.now = REPORT_GRACE_S
+    assert of_two.is_current
+    assert of_two.may_stop("gone")
+
+
+async def test_the_replacement_of_a_dead_worker_is_waited_for_a_while_only(
+    of_two: SnapshotHub, world: World
+) -> None:
+    """It starts from the snapshot on disk, and may send before it reports."""
+    of_two.publish(snapshot(7, "r1"))
+    world.now = 100.0
+    await of_two.sync(says(7, boot="one", pid=1))
+    await of_two.sync(says(7, boot="two", pid=2, worker=1))
+    assert of_two.is_current
+    world.now, world.dead = 101.0, {2}
+    assert not of_two.is_current
+    assert not of_two.may_stop("gone")
+    world.now = 101.0 + REPORT_GRACE_S
+    assert of_two.is_current
+    assert of_two.may_stop("gone")
+
+
+async def test_without_a_snapshot_nothing_may_be_stopped(hub: SnapshotHub) -> None:
+    await hub.sync(says(3))
+    assert not hub.may_stop("r1")
+
+
+async def test_a_replica_of_the_hub_before_is_kept_until_workers_have_left_its_snapshot(
+    hub: SnapshotHub,
+) -> None:
+    """This hub has never published it, but the worker may still send to it."""
+    hub.publish(snapshot(8, "r2"))
+    await hub.sync(says(7))
+    assert not hub.may_stop("r1")
+    await hub.sync(says(8))
+    assert hub.may_stop("r1")
+
+
+async def test_a_worker_on_a_later_version_than_the_newest_is_not_current(
+    hub: SnapshotHub,
+) -> None:
+    """The store was restored; nobody knows what that version says."""
+    hub.publish(snapshot(3, "r1"))
+    await hub.sync(says(50))
+    assert hub.highest_reported == 50
+    assert not hub.is_current
+    assert not hub.may_stop("r2")
+
+
+async def test_a_waiting_worker_is_never_given_an_older_snapshot(hub: SnapshotHub) -> None:
+    waiting = asyncio.create_task(hub.sync(SyncRequest(0, "w", 1, 50, wait_s=5.0)))
+    await asyncio.sleep(0)
+    hub.publish(snapshot(3, "r1"))
+    assert await waiting is None

@@ -1,0 +1,57 @@
+"""Keys are shown once and kept as digests."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from fairlead.control.keys import Keys
+from fairlead.domain.errors import Conflict, InvalidInput, NotFound
+from fairlead.store import open_store
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Keys:
+    return Keys(open_store(f"sqlite:///{tmp_path / 'fairlead.db'}"), lambda: 100.0)
+
+
+async def test_the_store_never_holds_the_key_itself(keys: Keys, tmp_path: Path) -> None:
+    made = await keys.create("app")
+    assert made.key.encode() not in (tmp_path / "fairlead.db").read_bytes()
+    wal = tmp_path / "fairlead.db-wal"
+    assert not wal.exists() or made.key.encode() not in wal.read_bytes()
+    (entry,) = await keys.entries()
+    assert entry.sha256 == hashlib.sha256(made.key.encode()).hexdigest()
+
+
+async def test_the_first_key_is_made_once(keys: Keys) -> None:
+    assert (await keys.first()).key is not None
+    assert (await keys.first()).key is None
+
+
+async def test_no_first_key_is_made_again_after_all_were_revoked(keys: Keys) -> None:
+    await keys.first()
+    await keys.revoke("default")
+    assert (await keys.first()).key is None
+    assert await keys.entries() == ()
+
+
+async def test_a_name_in_use_is_a_conflict_and_a_revoked_one_is_free(keys: Keys) -> None:
+    await keys.create("app")
+    with pytest.raises(Conflict):
+        await keys.create("app")
+    await keys.revoke("app")
+    await keys.create("app")
+
+
+@pytest.mark.parametrize("name", ["", " ", "-x", "a" * 64, "a\nb"])
+async def test_a_bad_name_is_refused(keys: Keys, name: str) -> None:
+    with pytest.raises(InvalidInput):
+        await keys.create(name)
+
+
+async def test_revoking_an_unknown_key_says_so(keys: Keys) -> None:
+    with pytest.raises(NotFound):
+        await keys.revoke("nobody")

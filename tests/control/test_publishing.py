@@ -1,0 +1,111 @@
+"""What the gateway is told, and under which version."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from control.simulated_world import DIRECT, NOWHERE, World
+from fairlead.control.routing import KnownRelease, service_route
+from fairlead.control.spec import ServiceSpec
+from fairlead.domain.release import Engine, Release, RemoteModel
+from fairlead.domain.replica import ReplicaState, ReplicaStatus
+from fairlead.rollout.machine import Desired
+
+S = ReplicaState
+TWO = msgspec.structs.replace(DIRECT, champion_replicas=2)
+
+
+async def test_workers_on_later_versions_than_the_store_s_are_reached_all_the_same(
+    world: World,
+) -> None:
+    """The database was restored from a backup; keys and routes must arrive."""
+    await world.first_champion()
+    world.store.set_setting("snapshot", "3")
+    for worker in world.workers:
+        assert worker.snapshot is not None
+        worker.snapshot = msgspec.structs.replace(worker.snapshot, version=50)
+    await world.restart()
+    world.published.clear()
+    await world.turn(seconds=6.0)
+    await world.turn()
+    assert [w.snapshot for w in world.workers] == [world.plane.hub.snapshot] * 2
+    assert world.published[-1].version == 51
+    assert world.plane.hub.is_current
+    await world.plane.keys.create("late")
+    await world.turn()
+    assert [w.snapshot.version for w in world.workers if w.snapshot] == [52, 52]
+
+
+async def test_a_later_version_reported_after_the_first_snapshot_makes_another(
+    world: World,
+) -> None:
+    await world.first_champion()
+    worker = world.workers[0]
+    assert worker.snapshot is not None
+    worker.snapshot = msgspec.structs.replace(worker.snapshot, version=1_000_000)
+    await world.turn()
+    assert worker.snapshot == world.plane.hub.snapshot
+    assert world.published[-1].version == 1_000_001
+    seen = len(world.published)
+    await world.turn()
+    assert len(world.published) == seen
+
+
+async def test_a_champion_whose_replicas_are_all_unhealthy_keeps_its_endpoints(
+    world: World,
+) -> None:
+    """They may serve though the probes are late; a refusal of all requests never does."""
+    await world.first_champion(plan=TWO)
+    first, second = (r.id for r in world.replicas_of("a"))
+    for replica in (first, second):
+        world.target.set_state(replica, S.UNHEALTHY)
+    await world.turn()
+    endpoints = world.route().releases[world.digests["a"]].endpoints
+    assert [e.replica for e in endpoints] == [first, second]
+
+
+async def test_a_remote_champion_has_its_endpoint_at_once_after_a_restart_of_control(
+    remote: KnownRelease,
+) -> None:
+    route = routed(remote, S.STARTING, as_champion=True)
+    assert [e.replica for e in route] == ["r"]
+
+
+@pytest.mark.parametrize("state", [S.UNHEALTHY, S.STARTING])
+async def test_a_canary_gets_requests_on_ready_replicas_only(
+    remote: KnownRelease, state: ReplicaState
+) -> None:
+    assert not routed(remote, state, as_champion=False)
+    assert routed(remote, S.READY, as_champion=False)
+
+
+@pytest.mark.parametrize("state", [S.SURPLUS, S.STOPPING, S.BACKING_OFF, S.FAILED])
+async def test_what_leaves_or_has_ended_is_no_endpoint(
+    remote: KnownRelease, state: ReplicaState
+) -> None:
+    assert not routed(remote, state, as_champion=True)
+
+
+@pytest.fixture
+def remote() -> KnownRelease:
+    release = Release(model=RemoteModel(base_url=NOWHERE, model="m"), engine=Engine(kind="remote"))
+    return KnownRelease("sha256:a", "a", release)
+
+
+def routed(known: KnownRelease, state: ReplicaState, *, as_champion: bool) -> tuple[object, ...]:
+    """The endpoints of a release with one replica in this state."""
+    desired = (
+        Desired(champion=known.digest)
+        if as_champion
+        else Desired(champion=None, canary=known.digest, share=0.1)
+    )
+    replica = ReplicaStatus("r", known.release.engine_digest, state, NOWHERE, 0, 4, 0.0)
+    route = service_route(
+        ServiceSpec("bank", known.digest, "a", DIRECT),
+        desired,
+        None,
+        {known.digest: known},
+        [replica],
+    )
+    return route.releases[known.digest].endpoints

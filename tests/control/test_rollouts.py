@@ -1,0 +1,273 @@
+"""Rollouts from `ship` to their end, in a world on simulated time."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from control.simulated_world import DIRECT, PLAN, World
+from fairlead.control.views import RollbackRequest
+from fairlead.domain.errors import Conflict, InvalidInput, NotFound
+from fairlead.domain.replica import ReplicaState
+from fairlead.rollout.plan import Step
+from fairlead.wire.snapshot import Limits
+
+LONG = msgspec.structs.replace(PLAN, steps=(Step(0.5, 1_000_000, 0.0),))
+"""A canary that does not end by itself within a test."""
+
+
+async def judged(world: World, release: str) -> str:
+    """Ship a release whose canary goes on until it is told otherwise."""
+    rollout = await world.ship(release, plan=LONG)
+    await world.until(lambda: world.row(rollout).state == "judging")
+    return rollout
+
+
+async def test_a_first_release_serves_all_traffic_once_its_replicas_are_ready(world: World) -> None:
+    plan = msgspec.structs.replace(PLAN, champion_replicas=2)
+    rollout = await world.ship("a", plan=plan)
+    world.target.held.add(world.engine_of("a"))
+    for _ in range(5):
+        await world.turn()
+    assert world.champion() is None
+    world.target.held.clear()
+    assert (await world.finish(rollout)).outcome == "promoted"
+    await world.turn()
+    route = world.route()
+    assert (route.champion, route.canary, route.rollout) == (world.digests["a"], None, None)
+    assert len(route.releases[world.digests["a"]].endpoints) == 2
+    assert route.releases[world.digests["a"]].sampling == {"temperature": 0.0}
+
+
+async def test_a_better_canary_is_promoted_and_its_spec_becomes_the_service_s(world: World) -> None:
+    await world.first_champion(limits=Limits(queue=10))
+    world.users_per_turn = 15
+    rollout = await world.ship("b", limits=Limits(queue=77))
+    await world.until(lambda: world.row(rollout).state == "judging")
+    assert world.route().limits.queue == 10, "a canary runs by the champion's limits"
+    view = await world.finish(rollout)
+    assert view.outcome == "promoted"
+    assert view.verdict is not None
+    assert view.verdict.numbers["e_promote"] >= 20
+    assert world.champion() == world.digests["b"]
+    await world.turn()
+    assert world.route().limits.queue == 77
+    assert world.served["b"] > 30
+    row = world.store.service("bank")
+    assert row is not None
+    assert row.previous == world.digests["a"]
+
+
+async def test_shares_grow_step_by_step_with_a_new_salt_each(world: World) -> None:
+    await world.first_champion()
+    world.users_per_turn = 15
+    await world.finish(await world.ship("b"))
+    splits = list(
+        dict.fromkeys(
+            (s.services["bank"].canary_share, s.services["bank"].phase, s.services["bank"].salt)
+            for s in world.published
+            if s.services["bank"].canary is not None
+        )
+    )
+    assert [(share, phase) for share, phase, _ in splits] == [(0.3, 1), (0.6, 2)]
+    assert splits[0][2] != splits[1][2]
+
+
+async def test_a_worse_canary_is_rolled_back_with_its_evidence(world: World) -> None:
+    await world.first_champion()
+    world.users_per_turn = 15
+    view = await world.finish(await world.ship("c"))
+    assert view.outcome == "rolled_back"
+    assert view.verdict is not None
+    numbers = view.verdict.numbers
+    assert numbers["e_rollback"] >= numbers["threshold_rollback"] == 100
+    assert "canary fails" in view.reason
+    assert numbers["canary"]["rate"] > numbers["champion"]["rate"]
+    await world.turn()
+    assert world.champion() == world.digests["a"]
+    assert set(world.route().releases) == {world.digests["a"]}
+    await world.until(lambda: world.replicas_of("c") == [])
+    kinds = [event.kind for event in world.store.events("bank", rollout=view.id)]
+    assert kinds[0] == "rollout_begun"
+    assert kinds[-1] == "rollout_rolled_back"
+
+
+async def test_a_canary_whose_replicas_fail_is_given_up_with_their_output(world: World) -> None:
+    await world.first_champion()
+    world.users_per_turn = 5
+    rollout = await judged(world, "b")
+    (replica,) = world.replicas_of("b")
+    world.target.set_state(replica.id, ReplicaState.FAILED, "cannot map memory")
+    view = await world.finish(rollout)
+    assert view.outcome == "rolled_back"
+    assert "cannot map memory" in view.reason
+
+
+async def test_a_canary_that_never_gets_well_is_given_up_after_a_minute(world: World) -> None:
+    await world.first_champion()
+    rollout = await judged(world, "b")
+    (replica,) = world.replicas_of("b")
+    world.target.set_state(replica.id, ReplicaState.UNHEALTHY, "no answer")
+    begun = world.now
+    view = await world.finish(rollout, seconds=7.0)
+    assert view.outcome == "rolled_back"
+    assert 60 < world.now - begun < 80
+
+
+async def test_a_service_has_one_rollout_at_a_time(world: World) -> None:
+    await world.first_champion()
+    rollout = await judged(world, "b")
+    with pytest.raises(Conflict, match=f"rollout {rollout} .* is under way"):
+        await world.ship("c")
+    await world.plane.command(rollout, "abort")
+    await world.finish(rollout)
+    await world.ship("c")
+
+
+async def test_the_champion_is_not_shipped_again(world: World) -> None:
+    await world.first_champion()
+    with pytest.raises(Conflict, match="is the champion already"):
+        await world.ship("a")
+
+
+async def test_the_champion_s_settings_are_changed_without_a_rollout(world: World) -> None:
+    """And kept through a restart; a rollout under way, or another release, is not touched so."""
+    await world.first_champion(limits=Limits(queue=1))
+    changed = world.spec("a", plan=DIRECT, limits=Limits(queue=9))
+    assert (await world.plane.apply(changed)).changed
+    await world.turn()
+    assert world.route().limits.queue == 9
+    assert not (await world.plane.apply(changed)).changed
+    await world.restart()
+    await world.turn()
+    assert world.route().limits.queue == 9
+    assert len(world.rollouts()) == 1
+    with pytest.raises(Conflict, match="is not the champion"):
+        await world.plane.apply(world.spec("b"))
+    await judged(world, "b")
+    with pytest.raises(Conflict, match="is under way"):
+        await world.plane.apply(changed)
+
+
+async def test_a_release_that_the_registry_does_not_have_leaves_nothing_behind(
+    world: World,
+) -> None:
+    unknown = "sha256:" + "0" * 64
+    with pytest.raises(NotFound):
+        await world.plane.ship(msgspec.structs.replace(world.spec("a"), release=unknown))
+    assert world.store.services() == []
+    assert world.rollouts() == []
+
+
+async def test_two_services_do_not_touch_each_other(world: World) -> None:
+    await world.first_champion()
+    await world.first_champion("b", service="shop")
+    world.users_per_turn = 15
+    before, begun = world.route("shop"), len(world.published)
+    worse = await world.ship("c")
+    assert (await world.finish(worse)).outcome == "rolled_back"
+    later = [snapshot.services["shop"] for snapshot in world.published[begun:]]
+    assert len(later) >= 3
+    assert all(route == before for route in later)
+    assert world.champion("shop") == world.digests["b"]
+
+
+async def test_services_with_one_engine_share_its_replicas(world: World) -> None:
+    await world.first_champion()
+    await world.first_champion("a", service="shop")
+    assert len(world.target.replicas()) == 1
+    assert world.route("shop").releases.keys() == world.route("bank").releases.keys()
+
+
+async def test_a_paused_rollout_waits_and_goes_on_when_resumed(world: World) -> None:
+    await world.first_champion()
+    world.users_per_turn = 15
+    rollout = await world.ship("b")
+    await world.until(lambda: world.row(rollout).state == "judging")
+    assert (await world.plane.command(rollout, "pause")).paused
+    for _ in range(30):
+        await world.turn()
+    view = await world.plane.reports.rollout(rollout)
+    assert (view.outcome, view.step) == ("running", 0)
+    assert not (await world.plane.command(rollout, "resume")).paused
+    assert (await world.finish(rollout)).outcome == "promoted"
+
+
+async def test_a_paused_rollout_of_a_worse_canary_is_still_rolled_back(world: World) -> None:
+    await world.first_champion()
+    world.users_per_turn = 15
+    rollout = await world.ship("c")
+    await world.until(lambda: world.row(rollout).state == "judging")
+    await world.plane.command(rollout, "pause")
+    assert (await world.finish(rollout)).outcome == "rolled_back"
+
+
+async def test_a_canary_can_be_promoted_and_aborted_by_hand(world: World) -> None:
+    await world.first_champion()
+    promoted = await judged(world, "b")
+    await world.plane.command(promoted, "promote")
+    assert (await world.finish(promoted)).reason == "promoted by hand"
+    aborted = await judged(world, "c")
+    await world.plane.command(aborted, "abort")
+    view = await world.finish(aborted)
+    assert (view.outcome, view.reason) == ("rolled_back", "aborted by hand")
+    assert world.champion() == world.digests["b"]
+
+
+async def test_commands_that_make_no_sense_are_refused_and_change_nothing(world: World) -> None:
+    await world.first_champion()
+    ended = world.rollouts()[0].id
+    with pytest.raises(Conflict, match="has ended"):
+        await world.plane.command(ended, "abort")
+    with pytest.raises(NotFound):
+        await world.plane.command("ro-none", "abort")
+    rollout = await judged(world, "b")
+    before = world.row(rollout)
+    with pytest.raises(InvalidInput, match="pause, resume, promote, abort"):
+        await world.plane.command(rollout, "explode")
+    assert world.row(rollout) == before
+
+
+async def test_rolling_back_ends_an_active_rollout(world: World) -> None:
+    await world.first_champion()
+    rollout = await judged(world, "b")
+    assert (await world.plane.rollback("bank", RollbackRequest())).id == rollout
+    assert (await world.finish(rollout)).outcome == "rolled_back"
+
+
+async def test_rolling_back_restores_the_release_before_as_a_whole(world: World) -> None:
+    """Its limits and its sampling come back with it, without gates and without a canary."""
+    await world.first_champion(limits=Limits(queue=10))
+    world.users_per_turn = 15
+    better = await world.ship("b", limits=Limits(queue=77))
+    assert (await world.finish(better)).outcome == "promoted"
+    begun = len(world.published)
+    view = await world.plane.rollback("bank", RollbackRequest(why="complaints"))
+    assert (await world.finish(view.id)).outcome == "promoted"
+    await world.turn()
+    route = world.route()
+    assert route.champion == world.digests["a"]
+    assert route.limits.queue == 10
+    assert route.releases[world.digests["a"]].sampling == {"temperature": 0.0}
+    assert all(s.services["bank"].canary is None for s in world.published[begun:])
+    told = [e.message for e in world.store.events("bank", rollout=view.id)]
+    assert any("complaints" in message for message in told), told
+
+
+async def test_one_can_go_back_to_any_former_champion_but_to_no_other(world: World) -> None:
+    for release in "abc":
+        await world.first_champion(release)
+    start = world.digests["a"].removeprefix("sha256:")[:12]
+    view = await world.plane.rollback("bank", RollbackRequest(to=start))
+    assert (await world.finish(view.id)).outcome == "promoted"
+    assert world.champion() == world.digests["a"]
+    with pytest.raises(NotFound, match="never been its champion"):
+        await world.plane.rollback("bank", RollbackRequest(to=world.digests["d"]))
+    with pytest.raises(NotFound, match="no service"):
+        await world.plane.rollback("nothing", RollbackRequest())
+
+
+async def test_without_an_earlier_release_there_is_no_way_back(world: World) -> None:
+    await world.first_champion()
+    with pytest.raises(Conflict, match="no earlier release"):
+        await world.plane.rollback("bank", RollbackRequest())

@@ -1,0 +1,118 @@
+"""Write a random-weight llama of about 100 kB as a GGUF file: `python tiny_gguf.py OUT`.
+
+The values follow the GGUF version 3 specification. Weights are drawn from a fixed seed, so that
+the file is the same each time. Its answers are noise; that is enough to test a server.
+"""
+
+from __future__ import annotations
+
+import random
+import struct
+import sys
+from pathlib import Path
+
+UINT32, FLOAT32, BOOL, STRING, ARRAY, INT32 = 4, 6, 7, 8, 9, 5
+F32 = 0
+ALIGNMENT = 32
+WIDTH, LAYERS, HEADS, FEED_FORWARD, CONTEXT = 64, 2, 2, 128, 512
+NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
+WORDS = ("how", "do", "i", "the", "card", "bank", "my", "a", "top", "up", "hello", "money")
+CHAT_TEMPLATE = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+
+
+def text(value: str) -> bytes:
+    data = value.encode()
+    return struct.pack("<Q", len(data)) + data
+
+
+def vocabulary() -> tuple[list[str], list[float], list[int]]:
+    """A sentencepiece vocabulary: three special tokens, 256 bytes, letters and a few words."""
+    tokens, kinds = ["<unk>", "<s>", "</s>"], [UNKNOWN, CONTROL, CONTROL]
+    tokens += [f"<0x{byte:02X}>" for byte in range(256)]
+    kinds += [BYTE] * 256
+    pieces = ["▁", *(chr(c) for c in range(ord("a"), ord("z") + 1)), *(f"▁{w}" for w in WORDS)]
+    tokens += list(dict.fromkeys(pieces))
+    kinds += [NORMAL] * (len(tokens) - len(kinds))
+    return tokens, [-float(i) for i in range(len(tokens))], kinds
+
+
+def metadata(context: int) -> list[bytes]:
+    def entry(key: str, kind: int, value: bytes) -> bytes:
+        return text(key) + struct.pack("<I", kind) + value
+
+    def array(key: str, kind: int, items: list[bytes]) -> bytes:
+        head = struct.pack("<IQ", kind, len(items))
+        return entry(key, ARRAY, head + b"".join(items))
+
+    def number(key: str, value: int) -> bytes:
+        return entry(key, UINT32, struct.pack("<I", value))
+
+    tokens, scores, kinds = vocabulary()
+    return [
+        entry("general.architecture", STRING, text("llama")),
+        entry("general.name", STRING, text("tiny random llama")),
+        number("llama.context_length", context),
+        number("llama.embedding_length", WIDTH),
+        number("llama.block_count", LAYERS),
+        number("llama.feed_forward_length", FEED_FORWARD),
+        number("llama.attention.head_count", HEADS),
+        number("llama.attention.head_count_kv", HEADS),
+        number("llama.rope.dimension_count", WIDTH // HEADS),
+        number("llama.vocab_size", len(tokens)),
+        entry("llama.attention.layer_norm_rms_epsilon", FLOAT32, struct.pack("<f", 1e-5)),
+        entry("tokenizer.ggml.model", STRING, text("llama")),
+        array("tokenizer.ggml.tokens", STRING, [text(t) for t in tokens]),
+        array("tokenizer.ggml.scores", FLOAT32, [struct.pack("<f", s) for s in scores]),
+        array("tokenizer.ggml.token_type", INT32, [struct.pack("<i", k) for k in kinds]),
+        number("tokenizer.ggml.unknown_token_id", 0),
+        number("tokenizer.ggml.bos_token_id", 1),
+        number("tokenizer.ggml.eos_token_id", 2),
+        entry("tokenizer.ggml.add_bos_token", BOOL, b"\x01"),
+        entry("tokenizer.chat_template", STRING, text(CHAT_TEMPLATE)),
+    ]
+
+
+def tensors() -> list[tuple[str, tuple[int, ...]]]:
+    """Names and dimensions, the fastest first."""
+    words = len(vocabulary()[0])
+    shapes: list[tuple[str, tuple[int, ...]]] = [("token_embd.weight", (WIDTH, words))]
+    for layer in range(LAYERS):
+        shapes += [
+            (f"blk.{layer}.attn_norm.weight", (WIDTH,)),
+            *((f"blk.{layer}.attn_{part}.weight", (WIDTH, WIDTH)) for part in "qkv"),
+            (f"blk.{layer}.attn_output.weight", (WIDTH, WIDTH)),
+            (f"blk.{layer}.ffn_norm.weight", (WIDTH,)),
+            (f"blk.{layer}.ffn_gate.weight", (WIDTH, FEED_FORWARD)),
+            (f"blk.{layer}.ffn_up.weight", (WIDTH, FEED_FORWARD)),
+            (f"blk.{layer}.ffn_down.weight", (FEED_FORWARD, WIDTH)),
+        ]
+    return [*shapes, ("output_norm.weight", (WIDTH,)), ("output.weight", (WIDTH, words))]
+
+
+def padded(data: bytes) -> bytes:
+    return data + b"\0" * (-len(data) % ALIGNMENT)
+
+
+def write(path: Path, *, seed: int = 0, context: int = CONTEXT) -> Path:
+    """Write the model; another seed gives other weights and so another digest."""
+    chance = random.Random(seed)
+    infos: list[bytes] = []
+    blocks: list[bytes] = []
+    offset = 0
+    for name, dims in tensors():
+        count = dims[0] * (dims[1] if len(dims) == 2 else 1)
+        scale, centre = (0.0, 1.0) if len(dims) == 1 else (0.1, 0.0)
+        values = (chance.gauss(centre, scale) for _ in range(count))
+        block = padded(struct.pack(f"<{count}f", *values))
+        shape = struct.pack(f"<I{len(dims)}Q", len(dims), *dims)
+        infos.append(text(name) + shape + struct.pack("<IQ", F32, offset))
+        blocks.append(block)
+        offset += len(block)
+    entries = metadata(context)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(infos), len(entries))
+    path.write_bytes(padded(head + b"".join(entries) + b"".join(infos)) + b"".join(blocks))
+    return path
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]))

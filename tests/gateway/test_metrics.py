@@ -1,0 +1,178 @@
+"""Metrics: right numbers, right text, and one sum over all workers."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from gateway_rig import CHAT, A, Engine, Rig, route, snapshot, streams
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairlead.gateway import metrics as metrics_module
+from fairlead.gateway.metrics import Family, GatewayMetrics, add_up, render
+from fairlead.gateway.metrics_share import MetricsShare, Published
+from fairlead.wire.snapshot import Snapshot
+
+Serve = Callable[[Snapshot | None], Awaitable[Rig]]
+StartEngine = Callable[..., Awaitable[Engine]]
+
+
+def samples(text: str) -> dict[str, float]:
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    return {name: float(value) for name, _, value in (li.rpartition(" ") for li in lines)}
+
+
+async def test_a_request_shows_up_in_every_metric_that_counts_it(
+    engine: StartEngine, serve: Serve
+) -> None:
+    rig = await serve(snapshot(route(A, await engine(streams("a", "b", gap=0.02)))))
+    async with rig.client() as client:
+        await client.post("/v1/chat/completions", json={**CHAT, "stream": True})
+        await client.post("/v1/chat/completions", json={"model": "nobody"})
+        answer = await client.get("/metrics", headers={"authorization": ""})
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    got = samples(answer.text)
+    where = 'service="bank",release="aaaaaaaaaaaa"'
+    assert got[f'fairlead_gateway_requests_total{{{where},code="200"}}'] == 1
+    assert got[f"fairlead_gateway_request_duration_seconds_count{{{where}}}"] == 1
+    assert got[f"fairlead_gateway_time_to_first_token_seconds_count{{{where}}}"] == 1
+    assert got[f"fairlead_gateway_inter_token_latency_seconds_count{{{where}}}"] == 1
+    assert got[f'fairlead_gateway_tokens_total{{{where},kind="prompt"}}'] == 7
+    assert got['fairlead_gateway_rejected_total{reason="model_not_found"}'] == 1
+    assert got['fairlead_gateway_snapshot_version{worker="0"}'] == 1
+    assert got['fairlead_gateway_connections{worker="0"}'] == 1
+    assert got["fairlead_spool_records_total"] == 1
+    assert got["fairlead_spool_lost_records_total"] == 0
+
+
+def test_the_text_form_has_help_type_escapes_and_cumulative_buckets() -> None:
+    counter = Family("c_total", "counter", "Back\\slash\nline.", ("a",))
+    counter.inc(('q"\\\n',), 2)
+    histogram = Family("h_seconds", "histogram", "H.", (), (0.1, 1.0))
+    for value in (0.05, 0.1, 0.5, 7.0):
+        histogram.observe((), value)
+    assert render([counter.state(), histogram.state()]).decode() == (
+        "# HELP c_total Back\\\\slash\\nline.\n"
+        "# TYPE c_total counter\n"
+        'c_total{a="q\\"\\\\\\n"} 2\n'
+        "# HELP h_seconds H.\n"
+        "# TYPE h_seconds histogram\n"
+        'h_seconds_bucket{le="0.1"} 2\n'
+        'h_seconds_bucket{le="1"} 3\n'
+        'h_seconds_bucket{le="+Inf"} 4\n'
+        "h_seconds_sum 7.65\n"
+        "h_seconds_count 4\n"
+    )
+
+
+@given(st.lists(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9))), max_size=4))
+def test_the_sum_over_workers_is_the_sum_of_what_each_counted(
+    workers: list[list[tuple[str, int]]],
+) -> None:
+    groups = []
+    for counted in workers:
+        family = Family("x_total", "counter", "X.", ("l",))
+        for label, by in counted:
+            family.inc((label,), by)
+        groups.append([family.state()])
+    total = {k: v[0] for state in add_up(groups) for k, v in state.series}
+    for label in "abc":
+        expected = sum(by for counted in workers for name, by in counted if name == label)
+        assert total.get((label,), 0) == expected
+
+
+def test_label_combinations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_module, "SERIES_MAX", 3)
+    family = Family("x_total", "counter", "X.", ("l",))
+    for number in range(10):
+        family.inc((str(number),))
+    assert len(family.state().series) == 4
+    assert family.get(("other",)) == 7
+
+
+def counted(requests: float) -> GatewayMetrics:
+    metrics = GatewayMetrics()
+    metrics.spool_records.inc((), requests)
+    metrics.connections.set(("w",), 1)
+    return metrics
+
+
+def total(share: MetricsShare, own: GatewayMetrics) -> tuple[float, float]:
+    states = {s.name: s for s in share.total(own.states())}
+    gauges = states["fairlead_gateway_connections"].series
+    return (
+        states["fairlead_spool_records_total"].series[0][1][0],
+        sum(v[0] for _, v in gauges),
+    )
+
+
+def age(folder: Path, boot: str, seconds: float) -> None:
+    path = folder / f"{boot}.metrics"
+    published = msgspec.json.decode(path.read_bytes(), type=Published)
+    old = msgspec.structs.replace(published, at=time.time() - seconds)
+    path.write_bytes(msgspec.json.encode(old))
+
+
+def test_counters_of_ended_workers_stay_in_the_sum_and_their_gauges_do_not(
+    tmp_path: Path,
+) -> None:
+    one, two = MetricsShare(tmp_path, "one"), MetricsShare(tmp_path, "two")
+    one.publish(counted(10).states())
+    assert total(two, counted(5)) == (15, 2)
+    age(tmp_path, "one", 10)
+    assert total(two, counted(5)) == (15, 1)
+    age(tmp_path, "one", 100)
+    for _ in range(3):
+        MetricsShare(tmp_path, "three").fold_dead()
+        assert total(two, counted(5)) == (15, 1)
+    assert sorted(os.listdir(tmp_path)) == ["lock", "retired.metrics"]
+
+
+def test_a_fold_that_was_killed_before_it_cleaned_up_counts_nothing_twice(
+    tmp_path: Path,
+) -> None:
+    one = MetricsShare(tmp_path, "one")
+    one.publish(counted(10).states())
+    age(tmp_path, "one", 100)
+    left = (tmp_path / "one.metrics").read_bytes()
+    three = MetricsShare(tmp_path, "three")
+    three.fold_dead()
+    (tmp_path / "one.metrics").write_bytes(left)
+    assert total(three, counted(0))[0] == 10
+    three.fold_dead()
+    assert not (tmp_path / "one.metrics").exists()
+    assert total(three, counted(0))[0] == 10
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{",
+        b"\xff",
+        b'{"at":1,"families":[],"folded":["\xff"]}',
+        b'{"at":1,"families":[{"name":"fairlead_spool_records_total","kind":"counter","help":"",'
+        b'"labels":[],"buckets":[],"series":[[[],[1,2]]]}]}',
+    ],
+)
+def test_a_damaged_file_is_left_out(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bad.metrics").write_bytes(content)
+    (tmp_path / "retired.metrics").write_bytes(content)
+    share = MetricsShare(tmp_path, "one")
+    share.fold_dead()
+    assert total(share, counted(3))[0] == 3
+
+
+def test_a_folder_that_cannot_be_written_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "m").write_text("in the way")
+    share = MetricsShare(tmp_path / "m", "one")
+    for _ in range(3):
+        share.publish([])
+    assert caplog.text.count("cannot be shared") == 1
+    assert total(share, counted(3))[0] == 3

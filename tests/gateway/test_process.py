@@ -1,0 +1,276 @@
+"""Workers as processes: killed, stopped, and side by side on one socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+from gateway_rig import (
+    CHAT,
+    KEY,
+    A,
+    Control,
+    Engine,
+    answers,
+    completion,
+    listening_socket,
+    read_spool,
+    route,
+    snapshot,
+    streams,
+    until,
+)
+
+from fairlead.app.state import StatePaths, UpInfo, write_private
+from fairlead.wire.record import ProgressRecord, RequestRecord
+from fairlead.wire.snapshot import encode_snapshot
+
+StartEngine = Callable[..., Awaitable[Engine]]
+PATH = "/v1/chat/completions"
+
+
+class Workers:
+    """Worker processes on one listening socket."""
+
+    def __init__(self, folder: Path, control_url: str) -> None:
+        self.control_url = control_url
+        self.paths = StatePaths(folder)
+        self.paths.create()
+        self.up()
+        self.socket = listening_socket()
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def up(self) -> None:
+        """As a supervisor does that has just been started."""
+        info = UpInfo(pid=os.getpid(), gateway_url="", control_url=self.control_url)
+        write_private(self.paths.up, msgspec.json.encode(info))
+
+    def keep(self, *engines: Engine, **endpoint: str) -> None:
+        """Put a snapshot in the state folder, as a worker does."""
+        path = self.paths.snapshot
+        made = route(A, *engines, slots=64)
+        endpoints = tuple(msgspec.structs.replace(e, **endpoint) for e in made.endpoints)
+        kept = snapshot(msgspec.structs.replace(made, endpoints=endpoints))
+        path.write_bytes(encode_snapshot(kept))
+        # Whatever the resolution of the file system's clock is.
+        os.utime(path, ns=(0, self.paths.up.stat().st_mtime_ns + 1))
+
+    def start(self, **environ: str) -> subprocess.Popen[bytes]:
+        number = len(self.processes)
+        settings = {
+            "worker": number,
+            "state": str(self.paths.root),
+            "listen_fd": self.socket.fileno(),
+            "control_url": self.control_url,
+            "drain_s": 5.0,
+        }
+        text = msgspec.json.encode(settings).decode()
+        with (self.paths.logs / f"gateway-{number}.log").open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "fairlead.app.gateway_process", text],
+                pass_fds=(self.socket.fileno(),),
+                env={**os.environ, "FAIRLEAD_CONTROL_TOKEN": "control-token", **environ},
+                stderr=log,
+            )
+        self.processes.append(process)
+        return process
+
+    def log(self, number: int = 0) -> str:
+        return (self.paths.logs / f"gateway-{number}.log").read_text()
+
+    def client(self) -> httpx.AsyncClient:
+        headers = {"authorization": f"Bearer {KEY}"}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=10, verify=False)
+
+    async def ready(self) -> None:
+        """Every worker has its spool folder, which it makes when it begins to serve."""
+        await until(
+            lambda: len(list(self.paths.spool.glob("[!.]*"))) >= len(self.processes), within_s=20
+        )
+
+    def ids(self) -> list[str]:
+        records = read_spool(self.paths.spool)
+        return [r.id for r in records if isinstance(r, RequestRecord)]
+
+
+@pytest.fixture
+def workers(tmp_path: Path, control: Control) -> Iterator[Workers]:
+    made = Workers(tmp_path, control.engine.url)
+    yield made
+    for process in made.processes:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+    made.socket.close()
+
+
+async def test_a_killed_worker_has_recorded_every_answer_that_it_delivered(
+    engine: StartEngine, workers: Workers
+) -> None:
+    workers.keep(await engine(answers()), await engine(streams("a", "b")))
+    delivered: list[str] = []
+    async with workers.client() as client:
+
+        async def ask(number: int) -> None:
+            body = {**CHAT, "stream": bool(number % 2)}
+            with contextlib.suppress(httpx.TransportError):
+                while True:
+                    answer = await client.post(PATH, json=body)
+                    assert answer.status_code == 200
+                    delivered.append(answer.headers["x-request-id"])
+
+        process = workers.start()
+        await workers.ready()
+        tasks = [asyncio.ensure_future(ask(n)) for n in range(16)]
+        await until(lambda: len(delivered) > 150)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        await asyncio.sleep(0.1)
+        for task in tasks:
+            task.cancel()  # The socket still listens, but nobody accepts any more.
+        ended = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(e is None or isinstance(e, asyncio.CancelledError) for e in ended), ended
+    recorded = workers.ids()
+    assert set(delivered) <= set(recorded)
+    assert len(recorded) == len(set(recorded))
+
+
+async def test_sigterm_finishes_open_requests_refuses_new_ones_and_closes_the_spool(
+    engine: StartEngine, workers: Workers
+) -> None:
+    plain = await engine(answers("late", delay=0.8))
+    stream = await engine(streams(*"abcdefgh", gap=0.1))
+    workers.keep(plain, stream)
+    process = workers.start()
+    await workers.ready()
+    async with workers.client() as client:
+        asking = [asyncio.ensure_future(client.post(PATH, json=CHAT)) for _ in range(4)]
+        await until(lambda: len(plain.asked) + len(stream.asked) == 4)
+        process.send_signal(signal.SIGTERM)
+        got = [await a for a in asking]
+    assert {a.status_code for a in got} == {200}
+    assert any(a.headers.get("connection") == "close" for a in got)
+    assert any(a.content == completion("late") for a in got)
+    assert all(a.content == completion("late") or a.text.endswith("[DONE]\n\n") for a in got)
+    await until(lambda: process.poll() is not None)
+    assert process.returncode == 0, workers.log()
+    assert len(workers.ids()) == 4
+    last = read_spool(workers.paths.spool)[-1]
+    assert isinstance(last, ProgressRecord)
+    assert last.complete_until == last.at
+    assert "Traceback" not in workers.log()
+
+
+async def test_what_one_worker_did_not_accept_another_serves(
+    engine: StartEngine, workers: Workers
+) -> None:
+    workers.keep(await engine(answers()))
+    workers.start()
+    workers.start()
+    await workers.ready()
+    statuses: list[int] = []
+    lost = 0
+    stop = asyncio.Event()
+
+    async def ask() -> None:
+        nonlocal lost
+        while not stop.is_set():
+            try:
+                async with workers.client() as client:
+                    statuses.append((await client.post(PATH, json=CHAT)).status_code)
+            except httpx.ConnectError:
+                raise
+            except httpx.TransportError:
+                lost += 1  # in the hands of the worker that was killed
+
+    tasks = [asyncio.ensure_future(ask()) for _ in range(6)]
+    await until(lambda: len(statuses) > 50)
+    workers.processes[0].kill()
+    before = len(statuses)
+    await until(lambda: len(statuses) > before + 50)
+    stop.set()
+    await asyncio.gather(*tasks)
+    assert set(statuses) == {200}
+    assert lost <= 6
+    assert len(workers.ids()) >= len(statuses)
+    async with workers.client() as client:
+        await asyncio.sleep(1.1)  # both have shown their metrics once
+        text = (await client.get("/metrics")).text
+    total = next(
+        line for line in text.splitlines() if line.startswith("fairlead_gateway_requests_total{")
+    )
+    # The killed one had at most a second of counts that it had not shown yet.
+    assert float(total.rpartition(" ")[2]) >= before - 50
+
+
+async def test_the_control_token_appears_in_no_log(
+    engine: StartEngine, control: Control, workers: Workers
+) -> None:
+    await control.engine.stop()
+    workers.keep(await engine(answers()))
+    process = workers.start()
+    await workers.ready()
+    async with workers.client() as client:
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+    await until(lambda: "control cannot be asked" in workers.log())
+    process.send_signal(signal.SIGTERM)
+    await until(lambda: process.poll() is not None)
+    assert process.returncode == 0
+    assert "control-token" not in workers.log()
+    assert KEY not in workers.log()
+
+
+async def test_a_replica_cannot_be_sent_what_only_fairlead_is_to_know(
+    engine: StartEngine, workers: Workers
+) -> None:
+    one = await engine(answers())
+    sent: list[str | None] = []
+    for number, name in enumerate(("FAIRLEAD_CONTROL_TOKEN", "FAIRLEAD_OTHER", "PROVIDER_KEY")):
+        workers.keep(one, api_key_env=name)
+        process = workers.start(FAIRLEAD_OTHER="other", PROVIDER_KEY="sk-1")
+        await workers.ready()
+        async with workers.client() as client:
+            assert (await client.post(PATH, json=CHAT)).status_code == 200
+        sent.append(one.asked[number].headers.get("authorization"))
+        process.send_signal(signal.SIGTERM)
+        await until(lambda running=process: running.poll() is not None)  # type: ignore[misc]
+    assert sent == [None, None, "Bearer sk-1"]
+
+
+async def test_after_a_new_up_no_prompt_goes_to_a_port_of_the_one_before(
+    engine: StartEngine, control: Control, workers: Workers
+) -> None:
+    stranger, present = await engine(answers("stranger")), await engine(answers("present"))
+    await control.engine.stop()
+    workers.keep(stranger)
+    workers.paths.up.unlink()
+    workers.up()
+    os.utime(workers.paths.snapshot, ns=(0, workers.paths.up.stat().st_mtime_ns - 1))
+    process = workers.start()
+    await workers.ready()
+    async with workers.client() as client:
+        waits = asyncio.ensure_future(client.post(PATH, json=CHAT))
+        await asyncio.sleep(0.3)
+        assert not waits.done()
+        control.publish(snapshot(route(A, present)))  # of the same version as the kept one
+        await control.engine.start()
+        assert (await waits).content == completion("present")
+        up_ns = workers.paths.up.stat().st_mtime_ns
+        await until(lambda: workers.paths.snapshot.stat().st_mtime_ns > up_ns)
+        await control.engine.stop()
+        process.kill()
+        process.wait()
+        workers.start()  # The same supervisor starts it again: what is kept now is of its time.
+        await workers.ready()
+        assert (await client.post(PATH, json=CHAT)).content == completion("present")
+    assert stranger.asked == []

@@ -1,0 +1,52 @@
+"""A plan that makes no sense is refused with the name of what is wrong."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from fairlead.domain.errors import InvalidInput
+from fairlead.rollout.plan import FeedbackRule, Plan, Step
+
+
+def test_default_plan_is_valid_and_survives_json() -> None:
+    """What is stored is what was meant."""
+    plan = Plan(feedback=FeedbackRule("correct", required=True))
+    assert msgspec.json.decode(msgspec.json.encode(plan), type=Plan) == plan
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"steps": (Step(0.5), Step(0.1))}, r"steps\[1\].share: 0.1 is not larger"),
+        ({"steps": (Step(0.5), Step(0.5))}, r"steps\[1\].share"),
+        ({"steps": (Step(0.0),)}, r"steps\[0\].share"),
+        ({"steps": (Step(1.0),)}, "promotion itself moves all traffic"),
+        ({"steps": (Step(float("nan")),)}, r"steps\[0\].share"),
+        ({"steps": (Step(0.5, units=0),)}, r"steps\[0\].units"),
+        ({"steps": (Step(0.5, seconds=-1.0),)}, r"steps\[0\].seconds"),
+        ({"steps": tuple(Step(k / 100) for k in range(1, 40))}, "steps: 39 of them"),
+        ({"settle_s": -1.0}, "settle_s"),
+        ({"settle_s": float("inf")}, "settle_s"),
+        ({"tolerance": 0.9}, "tolerance"),
+        ({"margin": 0.0}, "margin"),
+        ({"alpha": 0.0}, "alpha"),
+        ({"beta": 1.0}, "beta"),
+        ({"expected_failure_rate": 1.5}, "expected_failure_rate"),
+        ({"champion_replicas": 0}, "champion_replicas"),
+        ({"canary_replicas": 0}, "canary_replicas"),
+        ({"deadline_s": 5.0}, "deadline_s: 5 s is not enough"),
+        ({"steps": (Step(0.5, seconds=60.0),), "deadline_s": 60.0}, "deadline_s"),
+        ({"feedback": FeedbackRule("")}, "feedback.name"),
+    ],
+)
+def test_nonsense_is_refused_by_name(changes: dict[str, Any], named: str) -> None:
+    """The message names the field, and what is wrong with it."""
+    with pytest.raises(InvalidInput, match=named) as refused:
+        Plan(**changes)
+    assert str(refused.value)
+
+
+def test_no_steps_is_a_plan() -> None:
+    """Without steps there is no canary, for instance to go back to an earlier release at once."""
+    assert Plan(steps=(), deadline_s=1.0).steps == ()

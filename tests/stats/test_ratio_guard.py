@@ -1,0 +1,75 @@
+"""The sample-ratio guard sees a split that is not as logged, and nothing else."""
+
+import json
+import math
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairlead.stats.intervals import clopper_pearson
+from fairlead.stats.ratio_guard import RatioGuard
+
+ALARM = math.log(1000)
+
+
+def log_beta(a: float, b: float) -> float:
+    return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+
+@given(st.lists(st.booleans(), max_size=300), st.floats(0.1, 0.9))
+def test_is_the_beta_binomial_mixture_for_a_constant_share(arms: list[bool], rho: float) -> None:
+    """The closed form: B(s*rho + k, s*(1-rho) + n-k) / B(s*rho, s*(1-rho)) over the likelihood."""
+    guard = RatioGuard(strength=1000)
+    for canary in arms:
+        guard.update(canary, rho)
+    k, n = sum(arms), len(arms)
+    a, b = 1000 * rho, 1000 * (1 - rho)
+    closed = log_beta(a + k, b + n - k) - log_beta(a, b)
+    closed -= k * math.log(rho) + (n - k) * math.log(1 - rho)
+    assert guard.log_e == pytest.approx(closed, abs=1e-7)
+
+
+def test_no_alarm_when_the_share_is_as_logged_while_it_ramps() -> None:
+    """False alarms stay below .05 at that level over a ramp (and so below .001 at its own)."""
+    alarms = 0
+    for seed in range(100):
+        guard, source = RatioGuard(), random.Random(seed)
+        for i in range(3_000):
+            rho = (0.02, 0.1, 0.5)[i // 1000]
+            guard.update(source.random() < rho, rho)
+        alarms += guard.log_e_max >= math.log(20)
+    assert clopper_pearson(alarms, 100, 0.98)[0] <= 0.05
+
+
+@pytest.mark.parametrize(("logged", "real"), [(0.1, 0.2), (0.5, 0.4), (0.1, 0.0), (0.05, 0.5)])
+def test_alarm_when_the_share_is_logged_wrongly(logged: float, real: float) -> None:
+    """A share that is not the logged one is found within some thousand units."""
+    guard, source = RatioGuard(), random.Random(5)
+    for _ in range(4_000):
+        guard.update(source.random() < real, logged)
+    assert guard.log_e_max >= ALARM
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0.01, 0.99)), max_size=60), st.integers(0, 60))
+def test_resumes_to_identical_floats(taken: list[tuple[bool, float]], cut: int) -> None:
+    """Through JSON at any moment the state is the same, bit for bit, and finite."""
+    whole, first, second = RatioGuard(), RatioGuard(), RatioGuard()
+    for unit in taken:
+        whole.update(*unit)
+    for unit in taken[:cut]:
+        first.update(*unit)
+    second.restore(json.loads(json.dumps(first.state())))
+    for unit in taken[cut:]:
+        second.update(*unit)
+    assert second.state() == whole.state()
+    assert math.isfinite(whole.log_e)
+
+
+def test_impossible_arguments_are_refused() -> None:
+    """An assignment that was not random, or no strength, is a mistake."""
+    with pytest.raises(ValueError, match="rho"):
+        RatioGuard().update(True, 1.0)
+    with pytest.raises(ValueError, match="strength"):
+        RatioGuard(strength=0)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Sequence
 from http.client import HTTPConnection
 from pathlib import Path
@@ -25,7 +24,7 @@ import xllamacpp
 
 from catalogue import Catalogue, Row, load_catalogue, load_rows
 from data import ANSWER, BOS, Vocabulary
-from evaluate import answered_intent, ask, open_engine
+from evaluate import answered_intent, ask, end, open_engine
 from gguf_export import gguf_name
 
 
@@ -136,4 +135,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import xllamacpp
 
@@ -21,6 +23,9 @@ from catalogue import Catalogue, Row, load_catalogue, load_rows
 PARALLEL = 4
 SLOT_CONTEXT = 256
 MAX_TOKENS = 12
+
+# xllamacpp can hang while it takes a server down, so none is taken down: see `end`.
+_running: list[xllamacpp.Server] = []
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,9 @@ def open_engine(path: Path, threads: int) -> xllamacpp.Server:
     params.fit_params = False
     params.warmup = False
     params.verbosity = -1
-    return xllamacpp.Server(params)
+    engine = xllamacpp.Server(params)
+    _running.append(engine)
+    return engine
 
 
 def ask(engine: xllamacpp.Server, question: str) -> str:
@@ -84,9 +91,8 @@ def share(right: Sequence[bool]) -> float:
     return sum(right) / len(right) if right else float("nan")
 
 
-def score(path: Path, rows: list[Row], catalogue: Catalogue, threads: int) -> Scores:
+def score(engine: xllamacpp.Server, rows: list[Row], catalogue: Catalogue) -> Scores:
     """An answer is right when its bytes are exactly those of the expected JSON."""
-    engine = open_engine(path, threads)
     started = time.perf_counter()
     with ThreadPoolExecutor(max_workers=2 * PARALLEL) as pool:
         answers = list(pool.map(lambda row: ask(engine, row.text), rows))
@@ -103,6 +109,13 @@ def score(path: Path, rows: list[Row], catalogue: Catalogue, threads: int) -> Sc
     )
 
 
+def end(status: int) -> NoReturn:
+    """Leave without taking down the engines."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("models", type=Path, nargs="+", help="GGUF files")
@@ -112,7 +125,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     catalogue = load_catalogue()
     rows = load_rows(options.data)
     for path in options.models:
-        result = score(path, rows, catalogue, options.threads)
+        engine = open_engine(path, options.threads)
+        result = score(engine, rows, catalogue)
         print(
             f"{path.name}: {result.questions} questions in {result.seconds:.1f} s, "
             f"accuracy {result.overall:.4f}, covered {result.covered:.4f}, "
@@ -123,4 +137,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

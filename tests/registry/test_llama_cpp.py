@@ -12,7 +12,10 @@ import pytest
 from fairlead.registry import BuildInput, Registry
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "banking" / "models"
+
+# xllamacpp can hang while it takes a server down at the end of the interpreter, so there is no end.
 LOAD = """
+import os
 import sys
 import xllamacpp
 
@@ -21,7 +24,8 @@ params.model.path = sys.argv[1]
 params.n_ctx = 128
 params.warmup = False
 server = xllamacpp.Server(params)
-print("loaded")
+print("loaded", flush=True)
+os._exit(0)
 """
 
 

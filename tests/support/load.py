@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-TIMEOUT_S = 30.0
+TIMEOUT_S = 180.0
 
 
 @dataclass

@@ -2,8 +2,8 @@
 
 A status of 500 or above is a failure; so is 429, because there was no room; so is an answer that
 began well and went wrong (an error beside a status below 400, such as a stream that was cut). What
-the client caused (other 4xx, leaving early) is not, nor is a canary for which the champion stood
-in.
+the client caused (other 4xx, leaving early) is not, nor is an answer by the champion that stood in
+for its canary.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ REJECTED = "upstream_rejected"
 
 def failed_by_server(status: int, error: str) -> bool:
     """Whether a request with this status and error code was failed by the server."""
-    return status >= SERVER_ERRORS or status == NO_ROOM or (bool(error) and status < CLIENT_ERRORS)
+    went_wrong = error not in ("", STOOD_IN) and status < CLIENT_ERRORS
+    return status >= SERVER_ERRORS or status == NO_ROOM or went_wrong
 
 
 def failed_for_judge(status: int, error: str, attempts: int) -> bool:

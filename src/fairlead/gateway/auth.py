@@ -23,9 +23,18 @@ class KeyRing:
 
     def find(self, authorization: bytes | None) -> KeyEntry | None:
         """The entry of the key in an `Authorization` header; None whatever is wrong with it."""
-        given = authorization or b""
-        is_bearer = given[: len(_SCHEME)].lower() == _SCHEME
-        key = given[len(_SCHEME) :].strip() if is_bearer else b""
-        digest = hashlib.sha256(key[:_KEY_BYTES_MAX]).hexdigest()
-        entry = self._by_digest.get(digest)
-        return entry if key and len(key) <= _KEY_BYTES_MAX else None
+        digest = digest_of(authorization)
+        return self._by_digest.get(digest) if digest is not None else None
+
+    def entry(self, digest: str) -> KeyEntry | None:
+        """The entry of a key whose digest is known; None when it is no longer accepted."""
+        return self._by_digest.get(digest)
+
+
+def digest_of(authorization: bytes | None) -> str | None:
+    """The hex SHA-256 of the key in an `Authorization` header; None when it holds none."""
+    given = authorization or b""
+    is_bearer = given[: len(_SCHEME)].lower() == _SCHEME
+    key = given[len(_SCHEME) :].strip() if is_bearer else b""
+    digest = hashlib.sha256(key[:_KEY_BYTES_MAX]).hexdigest()
+    return digest if key and len(key) <= _KEY_BYTES_MAX else None

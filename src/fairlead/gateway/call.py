@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -17,7 +16,8 @@ from fairlead.gateway.request_body import Fields
 if TYPE_CHECKING:
     from fairlead.gateway.exchange import Exchange
 
-Headers = Sequence[tuple[bytes, bytes]]
+Headers = bytes
+"""Header lines, each with the CRLF that ends it."""
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -76,11 +76,11 @@ class Plant(msgspec.Struct, frozen=True):
     metrics: GatewayMetrics
 
 
-def refusal_headers(refusal: Refusal) -> list[tuple[bytes, bytes]]:
+def refusal_headers(refusal: Refusal) -> Headers:
     """The headers that belong to a refusal."""
-    headers = []
+    lines = b""
     if refusal.retry_after_s is not None:
-        headers.append((b"retry-after", str(refusal.retry_after_s).encode()))
+        lines += b"retry-after: %d\r\n" % refusal.retry_after_s
     if refusal.allow is not None:
-        headers.append((b"allow", refusal.allow.encode()))
-    return headers
+        lines += b"allow: %b\r\n" % refusal.allow.encode()
+    return lines

@@ -13,17 +13,28 @@ import asyncio
 from typing import cast
 
 import httptools
+import msgspec
 
 from fairlead.gateway import errors, limits
+from fairlead.gateway.auth import digest_of
 from fairlead.gateway.call import Headers, refusal_headers
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.exchange import Exchange
 from fairlead.gateway.framing import Head, check_head, read_first_line
+from fairlead.gateway.heads import REQUEST_LINES, KnownHead
 from fairlead.gateway.incoming import Incoming, Phase, RequestRefused
 from fairlead.gateway.loaded import Loaded
-from fairlead.gateway.operations import Host, Request, find_operation
+from fairlead.gateway.operations import Host, Operation, Request, find_operation
 from fairlead.gateway.status_lines import status_line
 from fairlead.wire.snapshot import KeyEntry
+
+
+class _Known(msgspec.Struct, frozen=True):
+    """What was decided on the head that the connection remembers."""
+
+    path: str
+    operation: Operation
+    key_digest: str
 
 
 class ClientConnection(asyncio.Protocol):
@@ -36,6 +47,8 @@ class ClientConnection(asyncio.Protocol):
         # connection
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpRequestParser(self)
+        self._known_head = KnownHead(REQUEST_LINES)
+        self._known: _Known | None = None
         self._phase = Phase.IDLE
         self._is_gone = False
         self._must_close = False
@@ -45,6 +58,8 @@ class ClientConnection(asyncio.Protocol):
         self._lingered_bytes = 0
         # request
         self._incoming: Incoming | None = None
+        self._is_read = False
+        self._is_http_1_0 = False
         self._held_bytes = 0
         self._request_id = ""
         self._exchange: Exchange | None = None
@@ -91,6 +106,8 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None
+        if self._phase is Phase.IDLE and self._known is not None and self._take_known(data):
+            return
         if self._phase is Phase.LINGERING:
             self._lingered_bytes += len(data)
             if self._lingered_bytes > limits.LINGER_BYTES_MAX:
@@ -109,9 +126,50 @@ class ClientConnection(asyncio.Protocol):
 
     # Reading
 
+    def _take_known(self, data: bytes) -> bool:
+        """Dispatch a whole request whose head is known; False when it has to be parsed."""
+        message = self._known_head.message(data)
+        known = self._known
+        loaded = self._host.loaded
+        if message is None or known is None or loaded is None:
+            return False
+        key = loaded.keys.entry(known.key_digest)
+        size = len(message.body)
+        largest = known.operation.body_bytes_max or loaded.body_bytes_max
+        if key is None or size > largest or not self._host.hold_body(size):
+            return False
+        self._held_bytes = size
+        self._request_id = self._host.new_request_id(key.id)
+        self._is_read = True
+        self._phase = Phase.BUSY
+        request = Request(
+            id=self._request_id,
+            path=known.path,
+            session=message.session,
+            key_id=key.id,
+            body=message.body,
+        )
+        self._handle(known.operation, request, loaded)
+        return True
+
+    def _learn(self, data: bytes, incoming: Incoming) -> None:
+        """Remember the head of a request that was parsed, when it came in one piece."""
+        head, operation = incoming.head, incoming.operation
+        assert head is not None
+        assert operation is not None
+        self._known = None
+        if incoming.key is None or head.content_length <= 0 or not head.is_plain:
+            return
+        self._known_head.learn(data, head.content_length, head.session)
+        digest = digest_of(head.authorization)
+        assert digest is not None
+        self._known = _Known(head.path, operation, digest)
+
     def _begin_request(self) -> None:
         now = self._now()
         self._incoming = Incoming(now)
+        self._is_read = False
+        self._is_http_1_0 = False
         self._request_id = ""
         self._phase = Phase.HEAD
         self._deadline = now + limits.HEADER_S
@@ -128,9 +186,12 @@ class ClientConnection(asyncio.Protocol):
                 return
             incoming.line = line
             incoming.first_bytes = b""
+            self._is_http_1_0 = line.is_http_1_0
         incoming.wire_bytes += len(data)
         self._parse(data, incoming)
         if incoming.is_complete:
+            if incoming.wire_bytes == len(data):
+                self._learn(data, incoming)
             self._dispatch(incoming)
         elif incoming.head is None:
             if incoming.wire_bytes > limits.HEADER_BYTES_MAX + limits.URL_BYTES_MAX:
@@ -238,6 +299,7 @@ class ClientConnection(asyncio.Protocol):
         assert incoming.head is not None
         assert incoming.operation is not None
         self._phase = Phase.BUSY
+        self._is_read = True
         self._must_close = self._must_close or not incoming.head.keeps_alive
         body = incoming.parts[0] if len(incoming.parts) == 1 else b"".join(incoming.parts)
         incoming.parts = []
@@ -248,7 +310,10 @@ class ClientConnection(asyncio.Protocol):
             key_id=incoming.key.id if incoming.key else "",
             body=body,
         )
-        outcome = incoming.operation.handle(self._host, self, request, incoming.loaded)
+        self._handle(incoming.operation, request, incoming.loaded)
+
+    def _handle(self, operation: Operation, request: Request, loaded: Loaded | None) -> None:
+        outcome = operation.handle(self._host, self, request, loaded)
         if isinstance(outcome, Refusal):
             self._answer_refusal(outcome)
         elif outcome is not None:
@@ -260,26 +325,24 @@ class ClientConnection(asyncio.Protocol):
     def answer(self, status: int, content_type: bytes, body: bytes, headers: Headers) -> None:
         if self._transport is None or not self._can_write:
             return
-        head = self._head(
-            status, content_type, [*headers, (b"content-length", str(len(body)).encode())]
-        )
-        self._transport.write(head + body)
+        head = self._head(status, content_type, headers)
+        self._transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
         self._answered()
 
     def begin(self, status: int, content_type: bytes, length: int | None, headers: Headers) -> None:
         if self._transport is None or not self._can_write:
             return
-        framing: list[tuple[bytes, bytes]] = []
+        framing = b""
         self._is_chunked = False
         if length is not None:
-            framing.append((b"content-length", str(length).encode()))
-        elif self._incoming and self._incoming.line and self._incoming.line.is_http_1_0:
+            framing = b"content-length: %d\r\n" % length
+        elif self._is_http_1_0:
             self._must_close = True
         else:
             self._is_chunked = True
-            framing.append((b"transfer-encoding", b"chunked"))
-        framing.append((b"cache-control", b"no-cache"))
-        self._transport.write(self._head(status, content_type, [*headers, *framing]))
+            framing = b"transfer-encoding: chunked\r\n"
+        head = self._head(status, content_type, headers)
+        self._transport.write(head + framing + b"cache-control: no-cache\r\n\r\n")
 
     def part(self, data: bytes) -> None:
         if not data or self._transport is None or not self._can_write:
@@ -304,21 +367,18 @@ class ClientConnection(asyncio.Protocol):
     def _head(self, status: int, content_type: bytes, headers: Headers) -> bytes:
         if self._host.is_draining:
             self._must_close = True
-        lines = [
+        return b"%b\r\ndate: %b\r\ncontent-type: %b\r\nx-request-id: %b\r\n%b%b" % (
             status_line(status),
-            b"date: " + self._host.date,
-            b"content-type: " + content_type,
-            b"x-request-id: " + self._request_id.encode(),
-            *(name + b": " + value for name, value in headers),
-        ]
-        if self._must_close:
-            lines.append(b"connection: close")
-        return b"\r\n".join(lines) + b"\r\n\r\n"
+            self._host.date,
+            content_type,
+            self._request_id.encode(),
+            headers,
+            b"connection: close\r\n" if self._must_close else b"",
+        )
 
     def _answered(self) -> None:
         """The answer is with the transport: next request, or the end."""
         assert self._transport is not None
-        is_read = self._incoming is not None and self._incoming.is_complete
         self._exchange = None
         self._incoming = None
         self._let_go_of_body()
@@ -329,7 +389,7 @@ class ClientConnection(asyncio.Protocol):
             self._phase = Phase.LINGERING
             is_long = self._transport.get_write_buffer_size() > limits.WRITE_BUFFER_BYTES // 2
             self._deadline = self._now() + (limits.CLIENT_STALL_S if is_long else limits.LINGER_S)
-            if is_read and self._transport.is_reading():
+            if self._is_read and self._transport.is_reading():
                 self._transport.close()
             else:
                 self._linger()

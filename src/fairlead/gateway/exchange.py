@@ -33,7 +33,7 @@ from fairlead.gateway.errors import (
 )
 from fairlead.gateway.fleet import Replica
 from fairlead.gateway.limits import CONNECT_S, DETACHED_S
-from fairlead.gateway.metering import Usage
+from fairlead.gateway.metering import Usage, usage_of_answer
 from fairlead.gateway.patience import Patience
 from fairlead.gateway.relay import PlainRelay, StreamRelay
 from fairlead.gateway.request_body import body_for
@@ -72,11 +72,12 @@ class Exchange:
         self.tried: set[Replica] = set()
         self._started = plant.clock.now()
         self._started_at = plant.recorder.opened(self)
-        self._patience = Patience(plant.clock, limits.queue_timeout_s)
+        self._patience: Patience | None = None
         self._timer = self._loop.call_later(limits.request_timeout_s, self._timed_out)
         self._attempts = 0
         self._sent = 0
         self._is_over = False
+        self._bulkhead = Bulkhead(self._defect)
         # attempt
         self._replica: Replica | None = None
         self._route: ReleaseRoute | None = None
@@ -120,6 +121,8 @@ class Exchange:
 
     def begin_waiting(self) -> None:
         """It waits from now on, for as long as it may still wait."""
+        if self._patience is None:
+            self._patience = Patience(self._plant.clock, self.limits.queue_timeout_s)
         self._patience.begin(self._wait_expired)
 
     def refuse(self, refusal: Refusal) -> None:
@@ -141,7 +144,7 @@ class Exchange:
         self._fell_back = fell_back
         self._attempts += 1
         self.tried.add(replica)
-        with Bulkhead(self._defect):
+        with self._bulkhead:
             connection = replica.take_idle()
             if connection is None:
                 self._connecting = self._loop.create_task(self._connect(replica))
@@ -150,24 +153,31 @@ class Exchange:
 
     # upstream.Taker
 
+    def on_answer(self, head: AnswerHead, body: bytes) -> None:
+        self._connection = None
+        assert self._replica is not None
+        with self._bulkhead:
+            self._plant.fleet.note_success(self._replica)
+            self.whole_answer(head, body, usage_of_answer(body))
+
     def on_head(self, head: AnswerHead) -> None:
-        with Bulkhead(self._defect):
+        with self._bulkhead:
             self._take_head(head)
 
     def on_body(self, data: bytes) -> None:
         if self._relay is not None:
-            with Bulkhead(self._defect):
+            with self._bulkhead:
                 self._relay.feed(data)
 
     def on_end(self, *, is_framed: bool) -> None:
         self._connection = None
         if self._relay is not None:
-            with Bulkhead(self._defect):
+            with self._bulkhead:
                 self._relay.end(is_framed=is_framed)
 
     def on_lost(self, reason: str, *, is_stale: bool) -> None:
         self._connection = None
-        with Bulkhead(self._defect):
+        with self._bulkhead:
             if is_stale and self._replica is not None:
                 # The replica closed an idle connection just when it was used: ask it again.
                 self._sent -= 1
@@ -187,7 +197,7 @@ class Exchange:
             self._fail(UPSTREAM_CREDENTIALS)
         elif head.status >= 500 or 300 <= head.status < 400:
             self._fail(UPSTREAM_ERROR)
-        elif head.content_type.lower().startswith(b"text/event-stream"):
+        elif head.is_event_stream:
             hides = not self._call.fields.asks_usage
             self._relay = StreamRelay(self, head, self._plant.clock, hides_usage=hides)
         else:
@@ -236,7 +246,7 @@ class Exchange:
     # Attempts
 
     async def _connect(self, replica: Replica) -> None:
-        with Bulkhead(self._defect):
+        with self._bulkhead:
             try:
                 async with asyncio.timeout(CONNECT_S):
                     connection = await replica.connect()
@@ -311,7 +321,7 @@ class Exchange:
                     refusal.status,
                     b"application/json",
                     refusal.body,
-                    [*self._own_headers(), *refusal_headers(refusal)],
+                    self._own_headers() + refusal_headers(refusal),
                 ),
             )
         elif isinstance(self._relay, StreamRelay):
@@ -332,7 +342,7 @@ class Exchange:
         self._timer.cancel()
         self._plant.queue.leave(self)
         self._end_waiting()
-        with Bulkhead(self._defect):
+        with self._bulkhead:
             record = self._record(status, error, usage)
             self._plant.recorder.finish(self, record, deliver)
             self._plant.metrics.count(record)
@@ -384,16 +394,19 @@ class Exchange:
         )
 
     def _end_waiting(self) -> None:
-        waited = self._patience.end()
+        waited = self._patience.end() if self._patience is not None else None
         if waited is not None:
             self._plant.metrics.queue_wait.observe((self.service,), waited)
 
-    def _own_headers(self) -> list[tuple[bytes, bytes]]:
-        return [(b"x-fairlead-release", self._release.encode())] if self._release else []
+    def _own_headers(self) -> bytes:
+        return b"x-fairlead-release: %b\r\n" % self._release.encode() if self._release else b""
 
-    def _headers(self, head: AnswerHead) -> list[tuple[bytes, bytes]]:
-        relayed = [(n, head.headers[n]) for n in _RELAYED_HEADERS if n in head.headers]
-        return [*self._own_headers(), *relayed]
+    def _headers(self, head: AnswerHead) -> bytes:
+        own = self._own_headers()
+        for name in _RELAYED_HEADERS:
+            if name in head.headers:
+                own += b"%b: %b\r\n" % (name, head.headers[name])
+        return own
 
 
 def _nothing() -> None:

@@ -72,7 +72,7 @@ def take_feedback(
     )
     answer = msgspec.json.encode({"id": feedback_id})
     plant.recorder.finish(
-        token, record, lambda: client.answer(202, b"application/json", answer, ())
+        token, record, lambda: client.answer(202, b"application/json", answer, b"")
     )
     plant.metrics.feedback.inc((feedback.name,))
     return None

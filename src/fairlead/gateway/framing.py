@@ -67,6 +67,11 @@ class Head(msgspec.Struct, frozen=True):
     content_length: int
     expects_continue: bool
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it asks for nothing but to be answered on a connection that stays open."""
+        return self.keeps_alive and not self.expects_continue
+
 
 def read_first_line(data: bytes) -> FirstLine | Refusal | None:
     """Check the raw request line; None when more bytes are needed.

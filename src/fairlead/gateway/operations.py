@@ -140,7 +140,7 @@ def _models(host: Host, client: Client, request: Request, loaded: Loaded | None)
         body = bytes(loaded.models[name])
     else:
         return errors.model_not_found(name)
-    client.answer(200, _JSON, body, ())
+    client.answer(200, _JSON, body, b"")
     return None
 
 
@@ -153,12 +153,12 @@ def _health(host: Host, client: Client, request: Request, loaded: Loaded | None)
     if loaded is None:
         return errors.NO_SNAPSHOT
     version = loaded.snapshot.version
-    client.answer(200, _JSON, msgspec.json.encode({"status": "ok", "snapshot": version}), ())
+    client.answer(200, _JSON, msgspec.json.encode({"status": "ok", "snapshot": version}), b"")
     return None
 
 
 def _metrics(host: Host, client: Client, request: Request, loaded: Loaded | None) -> Outcome:
-    client.answer(200, _METRICS, host.metrics_page(), ())
+    client.answer(200, _METRICS, host.metrics_page(), b"")
     return None
 
 

@@ -40,6 +40,11 @@ class _Answer:
         self._parts: list[bytes] = []
         self._size = 0
 
+    def on_answer(self, head: AnswerHead, body: bytes) -> None:
+        self.on_head(head)
+        self.on_body(body)
+        self.on_end(is_framed=True)
+
     def on_head(self, head: AnswerHead) -> None:
         self._status = head.status
 

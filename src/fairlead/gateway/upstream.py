@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
+from fairlead.gateway.heads import ANSWER_LINES, KnownHead
 from fairlead.gateway.limits import (
     INTERIM_ANSWERS_MAX,
     UPSTREAM_HEADER_BYTES_MAX,
@@ -94,9 +95,17 @@ class AnswerHead(msgspec.Struct, frozen=True):
         value = self.headers.get(b"content-length")
         return int(value) if value is not None and value.isdigit() else None
 
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the body is a stream of server-sent events."""
+        return self.content_type[:17].lower() == b"text/event-stream"
+
 
 class Taker(Protocol):
     """Who takes in the answer to a request."""
+
+    def on_answer(self, head: AnswerHead, body: bytes) -> None:
+        """The whole answer at once; never a stream of events."""
 
     def on_head(self, head: AnswerHead) -> None:
         """The answer's head is there."""
@@ -134,6 +143,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_closed = on_closed
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
+        self._known_head = KnownHead(ANSWER_LINES)
+        self._known: AnswerHead | None = None
         self._uses = 0
         self.idle_since = 0.0
         self.is_closed = False
@@ -151,6 +162,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._header_bytes = 0
         self._headers: dict[bytes, bytes] = {}
         self._header_count = 0
+        self._head: AnswerHead | None = None
 
     # What the owner calls
 
@@ -203,6 +215,9 @@ class UpstreamConnection(asyncio.Protocol):
         if not self._is_busy:
             self.abort()
             return
+        if self._known is not None and not self._has_received and self._take_known(data):
+            return
+        is_first = not self._has_received
         self._has_received = True
         try:
             self._parser.feed_data(data)
@@ -217,7 +232,32 @@ class UpstreamConnection(asyncio.Protocol):
                 self._fail("protocol")
                 return
         if self._is_complete and self._is_busy:
+            if is_first:
+                self._learn(data)
             self._completed()
+
+    def _take_known(self, data: bytes) -> bool:
+        """Pass on a whole answer whose head is known; False when it has to be parsed."""
+        message = self._known_head.message(data)
+        taker = self._taker
+        if message is None or taker is None or self._known is None:
+            return False
+        self._taker = None
+        self._is_busy = False
+        self._on_free(self)
+        taker.on_answer(self._known, message.body)
+        return True
+
+    def _learn(self, data: bytes) -> None:
+        """Remember the head of an answer that came in one piece and leaves the connection open."""
+        self._known = None
+        head = self._head
+        if head is None or head.status != 200 or self._has_extra or not self._is_reusable:
+            return
+        if head.content_length is None or head.is_event_stream:
+            return
+        self._known_head.learn(data, head.content_length)
+        self._known = head
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.is_closed = True
@@ -238,6 +278,7 @@ class UpstreamConnection(asyncio.Protocol):
         if self._is_complete:
             self._has_extra = True
             return
+        self._head = None
         self._headers = {}
         self._header_bytes = 0
         self._header_count = 0
@@ -265,8 +306,9 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_close_delimited = (
             b"content-length" not in headers and b"transfer-encoding" not in headers
         )
+        self._head = AnswerHead(status=status, headers=headers)
         if self._taker is not None:
-            self._taker.on_head(AnswerHead(status=status, headers=headers))
+            self._taker.on_head(self._head)
 
     def on_body(self, data: bytes) -> None:
         if self._taker is not None and not self._has_extra:

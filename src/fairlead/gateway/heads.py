@@ -1,0 +1,117 @@
+"""The head of a message, known again on the same connection without parsing it.
+
+A client sends the same head with every request, and a replica with every answer, but for a few
+values: the length of the body, the session, the date. So a connection remembers the last head that
+passed all checks, with holes where these values stood. Bytes that are equal outside the holes, and
+have in each hole a value of its plain form (which has no line ends), are a head that passes the
+same checks with the same result. Everything else goes through the parser, and so does a message
+whose body does not end exactly where its bytes do.
+"""
+
+from __future__ import annotations
+
+import re
+
+from fairlead.gateway.limits import KNOWN_HEAD_BYTES_MAX, KNOWN_HEAD_MISSES_MAX
+
+LENGTH = b"content-length"
+SESSION = b"x-session-id"
+DATE = b"date"
+
+_FORMS = {
+    LENGTH: re.compile(rb"[1-9][0-9]{0,8}"),
+    SESSION: re.compile(rb"[!-~]{1,256}"),
+    DATE: re.compile(rb"[A-Za-z0-9,: ]{1,40}"),
+}
+_VALUE_BYTES_MAX = 257
+_END = b"\r\n\r\n"
+
+
+REQUEST_LINES = re.compile(rb"\r\n(content-length|x-session-id): ", re.IGNORECASE)
+ANSWER_LINES = re.compile(rb"\r\n(content-length|date): ", re.IGNORECASE)
+
+
+class Message:
+    """A known head's values, and the body.
+
+    Attributes:
+        session: Value of `x-session-id`; None where the head has none.
+    """
+
+    __slots__ = ("body", "session")
+
+    def __init__(self, body: bytes, session: bytes | None) -> None:
+        self.body = body
+        self.session = session
+
+
+class KnownHead:
+    """The head that one connection remembers.
+
+    Args:
+        lines: Finds the beginnings of the lines whose values are holes.
+    """
+
+    __slots__ = ("_holes", "_lines", "_misses", "_tail")
+
+    def __init__(self, lines: re.Pattern[bytes]) -> None:
+        self._lines = lines
+        self._holes: list[tuple[bytes, bytes]] = []
+        self._tail = b""
+        self._misses = 0
+
+    def message(self, data: bytes) -> Message | None:
+        """The message, when these bytes are exactly one with the remembered head."""
+        if not self._tail:
+            return None
+        at = 0
+        length = b""
+        session = None
+        for before, name in self._holes:
+            if not data.startswith(before, at):
+                return None
+            begin = at + len(before)
+            at = data.find(b"\r", begin, begin + _VALUE_BYTES_MAX)
+            value = data[begin:at]
+            if at < 0 or _FORMS[name].fullmatch(value) is None:
+                return None
+            if name is LENGTH:
+                length = value
+            elif name is SESSION:
+                session = value
+        if not data.startswith(self._tail, at):
+            return None
+        body = data[at + len(self._tail) :]
+        if len(body) != int(length):
+            return None
+        self._misses = 0
+        return Message(body, session)
+
+    def learn(self, data: bytes, length: int, session: bytes | None = None) -> None:
+        """Remember the head at the beginning of these bytes, which passed all checks.
+
+        Args:
+            length, session: What the parser found; a head from whose plain reading they differ is
+                not remembered.
+        """
+        self._tail = b""
+        end = data.find(_END, 0, KNOWN_HEAD_BYTES_MAX)
+        if end < 0 or self._misses > KNOWN_HEAD_MISSES_MAX:
+            return
+        self._misses += 1
+        head = data[: end + len(_END)]
+        holes = []
+        values: dict[bytes, bytes] = {}
+        at = 0
+        for line in self._lines.finditer(head):
+            name = next(n for n in _FORMS if n == line[1].lower())
+            stop = head.find(b"\r", line.end())
+            value = head[line.end() : stop]
+            if name in values or _FORMS[name].fullmatch(value) is None:
+                return
+            values[name] = value
+            holes.append((head[at : line.end()], name))
+            at = stop
+        if values.get(LENGTH) == b"%d" % length and values.get(SESSION) == session:
+            self._holes = holes
+            self._tail = head[at:]

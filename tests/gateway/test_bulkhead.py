@@ -191,7 +191,12 @@ async def test_a_delivery_that_breaks_does_not_keep_the_others_of_its_turn_back(
 
 def test_a_bulkhead_lets_cancellation_through_and_keeps_what_is_unexpected() -> None:
     caught: list[Exception] = []
-    bulkhead = Bulkhead(caught.append)
+
+    class Keeper(Bulkhead):
+        def on_defect(self, error: Exception) -> None:
+            caught.append(error)
+
+    bulkhead = Keeper()
     with bulkhead:
         raise ValueError
     with pytest.raises(asyncio.CancelledError), bulkhead:

@@ -26,6 +26,7 @@ class Admission:
         self._loaded: Loaded | None = None
         self._lanes: dict[tuple[str, routing.Arm], _Lane] = {}
         self._turn = 0
+        self._waiting = 0
         self._is_pumping = False
 
     def use(self, loaded: Loaded) -> None:
@@ -42,6 +43,7 @@ class Admission:
             exchange.refuse(QUEUE_FULL)
             return
         lane[exchange] = None
+        self._waiting += 1
         exchange.begin_waiting()
 
     def again(self, exchange: Exchange) -> None:
@@ -51,15 +53,20 @@ class Admission:
         lane = self._lane(exchange)
         lane[exchange] = None
         lane.move_to_end(exchange, last=False)
+        self._waiting += 1
         exchange.begin_waiting()
 
     def leave(self, exchange: Exchange) -> None:
         """It no longer waits."""
-        self._lane(exchange).pop(exchange, None)
+        if self._waiting:
+            lane = self._lane(exchange)
+            if exchange in lane:
+                del lane[exchange]
+                self._waiting -= 1
 
     def pump(self) -> None:
         """Let go on whoever can."""
-        if self._is_pumping:
+        if not self._waiting or self._is_pumping:
             return
         self._is_pumping = True
         try:
@@ -80,9 +87,11 @@ class Admission:
         while lane:
             exchange = next(iter(lane))
             del lane[exchange]
+            self._waiting -= 1
             if not self._place(exchange):
                 lane[exchange] = None
                 lane.move_to_end(exchange, last=False)
+                self._waiting += 1
                 return
 
     def _lane(self, exchange: Exchange) -> _Lane:
@@ -101,7 +110,7 @@ class Admission:
             return True
         assigned = exchange.assignment.release
         champion = service.champion
-        if exchange.assignment.arm == "champion" and assigned not in service.releases:
+        if assigned not in service.releases and exchange.assignment.arm == "champion":
             assigned = champion or assigned
         pool = self._loaded.pool(exchange.service, assigned)
         fallback = self._loaded.pool(exchange.service, champion) if champion != assigned else ()
@@ -109,7 +118,7 @@ class Admission:
         replica = routing.choose(pool, fallback, exchange.tried, self._clock.now(), self._turn)
         if replica is None:
             return False
-        if replica in pool:
+        if champion == assigned or replica in pool:
             exchange.start_on(replica, service.releases[assigned], fell_back=False)
         else:
             assert champion is not None

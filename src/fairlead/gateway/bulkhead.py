@@ -6,21 +6,21 @@ failure would come back up through the first. A request therefore answers for it
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from types import TracebackType
 
 
 class Bulkhead:
-    """A context that hands an unexpected exception to its owner, and goes on after the block.
+    """What does its work inside `with self:`, and ends itself when that breaks.
 
+    The block's unexpected exception goes to `on_defect`, and the program goes on after the block.
     Cancellation and the end of the process pass through: they are no `Exception`.
-
-    Args:
-        on_defect: Logs the error and ends what it belongs to.
     """
 
-    def __init__(self, on_defect: Callable[[Exception], None]) -> None:
-        self._on_defect = on_defect
+    __slots__ = ()
+
+    def on_defect(self, error: Exception) -> None:
+        """Log the error and end what this is."""
+        raise NotImplementedError
 
     def __enter__(self) -> None:
         """Nothing is set up."""
@@ -31,7 +31,7 @@ class Bulkhead:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> bool:
-        if not isinstance(error, Exception):
+        if error is None or not isinstance(error, Exception):
             return False
-        self._on_defect(error)
+        self.on_defect(error)
         return True

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from fairlead.gateway.clock import Clock
+from fairlead.gateway.deadlines import Deadlines
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.fleet import Fleet
 from fairlead.gateway.metrics import GatewayMetrics
@@ -70,6 +71,7 @@ class Plant(msgspec.Struct, frozen=True):
     """The parts of the worker that a request uses."""
 
     clock: Clock
+    deadlines: Deadlines
     fleet: Fleet
     queue: Queue
     recorder: Recorder

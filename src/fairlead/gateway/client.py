@@ -134,7 +134,8 @@ class ClientConnection(asyncio.Protocol):
         if message is None or known is None or loaded is None:
             return False
         key = loaded.keys.entry(known.key_digest)
-        size = len(message.body)
+        body, session = message
+        size = len(body)
         largest = known.operation.body_bytes_max or loaded.body_bytes_max
         if key is None or size > largest or not self._host.hold_body(size):
             return False
@@ -145,9 +146,9 @@ class ClientConnection(asyncio.Protocol):
         request = Request(
             id=self._request_id,
             path=known.path,
-            session=message.session,
+            session=session,
             key_id=key.id,
-            body=message.body,
+            body=body,
         )
         self._handle(known.operation, request, loaded)
         return True

@@ -48,8 +48,35 @@ _CREDENTIALS = frozenset({401, 403, 407})
 _RELAYED_HEADERS = (b"retry-after",)
 
 
-class Exchange:
+class Exchange(Bulkhead):
     """See the head of this file."""
+
+    __slots__ = (
+        "_attempts",
+        "_call",
+        "_client",
+        "_connecting",
+        "_connection",
+        "_fell_back",
+        "_has_begun",
+        "_is_over",
+        "_loop",
+        "_patience",
+        "_plant",
+        "_relay",
+        "_release",
+        "_replica",
+        "_replica_id",
+        "_route",
+        "_sent",
+        "_started",
+        "_started_at",
+        "_status",
+        "assignment",
+        "limits",
+        "service",
+        "tried",
+    )
 
     def __init__(
         self,
@@ -73,11 +100,10 @@ class Exchange:
         self._started = plant.clock.now()
         self._started_at = plant.recorder.opened(self)
         self._patience: Patience | None = None
-        self._timer = self._loop.call_later(limits.request_timeout_s, self._timed_out)
+        plant.deadlines.begin(self, self._started + limits.request_timeout_s)
         self._attempts = 0
         self._sent = 0
         self._is_over = False
-        self._bulkhead = Bulkhead(self._defect)
         # attempt
         self._replica: Replica | None = None
         self._route: ReleaseRoute | None = None
@@ -101,6 +127,11 @@ class Exchange:
         """The client is gone: stop the generation and record it."""
         if not self._is_over:
             self._finish(499, "client_closed", _nothing)
+
+    def timed_out(self) -> None:
+        """It has taken too long."""
+        with self:
+            self._fail(TIMEOUT)
 
     def shut_down(self, refusal: Refusal) -> None:
         """The worker ends before this request does."""
@@ -144,7 +175,7 @@ class Exchange:
         self._fell_back = fell_back
         self._attempts += 1
         self.tried.add(replica)
-        with self._bulkhead:
+        with self:
             connection = replica.take_idle()
             if connection is None:
                 self._connecting = self._loop.create_task(self._connect(replica))
@@ -156,28 +187,28 @@ class Exchange:
     def on_answer(self, head: AnswerHead, body: bytes) -> None:
         self._connection = None
         assert self._replica is not None
-        with self._bulkhead:
+        with self:
             self._plant.fleet.note_success(self._replica)
             self.whole_answer(head, body, usage_of_answer(body))
 
     def on_head(self, head: AnswerHead) -> None:
-        with self._bulkhead:
+        with self:
             self._take_head(head)
 
     def on_body(self, data: bytes) -> None:
         if self._relay is not None:
-            with self._bulkhead:
+            with self:
                 self._relay.feed(data)
 
     def on_end(self, *, is_framed: bool) -> None:
         self._connection = None
         if self._relay is not None:
-            with self._bulkhead:
+            with self:
                 self._relay.end(is_framed=is_framed)
 
     def on_lost(self, reason: str, *, is_stale: bool) -> None:
         self._connection = None
-        with self._bulkhead:
+        with self:
             if is_stale and self._replica is not None:
                 # The replica closed an idle connection just when it was used: ask it again.
                 self._sent -= 1
@@ -246,7 +277,7 @@ class Exchange:
     # Attempts
 
     async def _connect(self, replica: Replica) -> None:
-        with self._bulkhead:
+        with self:
             try:
                 async with asyncio.timeout(CONNECT_S):
                     connection = await replica.connect()
@@ -308,9 +339,6 @@ class Exchange:
     def _wait_expired(self) -> None:
         self._fail(QUEUE_TIMEOUT)
 
-    def _timed_out(self) -> None:
-        self._fail(TIMEOUT)
-
     def _fail(self, refusal: Refusal) -> None:
         """End with an error, in the form that what was already sent allows."""
         if not self._has_begun:
@@ -339,16 +367,16 @@ class Exchange:
         usage: Usage = metering.UNKNOWN,
     ) -> None:
         self._is_over = True
-        self._timer.cancel()
+        self._plant.deadlines.end(self)
         self._plant.queue.leave(self)
         self._end_waiting()
-        with self._bulkhead:
+        with self:
             record = self._record(status, error, usage)
             self._plant.recorder.finish(self, record, deliver)
             self._plant.metrics.count(record)
         self._leave_replica()
 
-    def _defect(self, error: Exception) -> None:
+    def on_defect(self, error: Exception) -> None:
         """Something of ours broke on this request: end it, so that it holds up no other."""
         _log.error("request %s ended by a defect", self._call.request_id, exc_info=error)
         if not self._is_over:
@@ -394,7 +422,9 @@ class Exchange:
         )
 
     def _end_waiting(self) -> None:
-        waited = self._patience.end() if self._patience is not None else None
+        if self._patience is None:
+            return
+        waited = self._patience.end()
         if waited is not None:
             self._plant.metrics.queue_wait.observe((self.service,), waited)
 

@@ -18,31 +18,24 @@ LENGTH = b"content-length"
 SESSION = b"x-session-id"
 DATE = b"date"
 
+_LENGTH_DIGITS_MAX = 9
 _FORMS = {
-    LENGTH: re.compile(rb"[1-9][0-9]{0,8}"),
     SESSION: re.compile(rb"[!-~]{1,256}"),
     DATE: re.compile(rb"[A-Za-z0-9,: ]{1,40}"),
 }
+_SESSION_FORM = _FORMS[SESSION]
 _VALUE_BYTES_MAX = 257
 _END = b"\r\n\r\n"
-
 
 REQUEST_LINES = re.compile(rb"\r\n(content-length|x-session-id): ", re.IGNORECASE)
 ANSWER_LINES = re.compile(rb"\r\n(content-length|date): ", re.IGNORECASE)
 
+Message = tuple[bytes, bytes | None]
+"""A message's body, and its session where its head names one."""
 
-class Message:
-    """A known head's values, and the body.
 
-    Attributes:
-        session: Value of `x-session-id`; None where the head has none.
-    """
-
-    __slots__ = ("body", "session")
-
-    def __init__(self, body: bytes, session: bytes | None) -> None:
-        self.body = body
-        self.session = session
+def _is_length(value: bytes) -> bool:
+    return value.isdigit() and len(value) <= _LENGTH_DIGITS_MAX and not value.startswith(b"0")
 
 
 class KnownHead:
@@ -56,7 +49,8 @@ class KnownHead:
 
     def __init__(self, lines: re.Pattern[bytes]) -> None:
         self._lines = lines
-        self._holes: list[tuple[bytes, bytes]] = []
+        # What comes before a hole, its size, and the form of the hole (None for the length's).
+        self._holes: list[tuple[bytes, int, re.Pattern[bytes] | None]] = []
         self._tail = b""
         self._misses = 0
 
@@ -65,27 +59,31 @@ class KnownHead:
         if not self._tail:
             return None
         at = 0
-        length = b""
+        length = -1
         session = None
-        for before, name in self._holes:
+        for before, size, form in self._holes:
             if not data.startswith(before, at):
                 return None
-            begin = at + len(before)
+            begin = at + size
             at = data.find(b"\r", begin, begin + _VALUE_BYTES_MAX)
-            value = data[begin:at]
-            if at < 0 or _FORMS[name].fullmatch(value) is None:
+            if at < 0:
                 return None
-            if name is LENGTH:
-                length = value
-            elif name is SESSION:
+            value = data[begin:at]
+            if form is None:
+                if not _is_length(value):
+                    return None
+                length = int(value)
+            elif form.fullmatch(value) is None:
+                return None
+            elif form is _SESSION_FORM:
                 session = value
         if not data.startswith(self._tail, at):
             return None
         body = data[at + len(self._tail) :]
-        if len(body) != int(length):
+        if len(body) != length:
             return None
         self._misses = 0
-        return Message(body, session)
+        return body, session
 
     def learn(self, data: bytes, length: int, session: bytes | None = None) -> None:
         """Remember the head at the beginning of these bytes, which passed all checks.
@@ -104,13 +102,15 @@ class KnownHead:
         values: dict[bytes, bytes] = {}
         at = 0
         for line in self._lines.finditer(head):
-            name = next(n for n in _FORMS if n == line[1].lower())
+            name = line[1].lower()
+            form = _FORMS.get(name)
             stop = head.find(b"\r", line.end())
             value = head[line.end() : stop]
-            if name in values or _FORMS[name].fullmatch(value) is None:
+            is_plain = _is_length(value) if form is None else form.fullmatch(value) is not None
+            if name in values or not is_plain:
                 return
             values[name] = value
-            holes.append((head[at : line.end()], name))
+            holes.append((head[at : line.end()], line.end() - at, form))
             at = stop
         if values.get(LENGTH) == b"%d" % length and values.get(SESSION) == session:
             self._holes = holes

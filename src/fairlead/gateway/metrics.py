@@ -73,19 +73,19 @@ class Family:
         self._width = len(buckets) + 2 if kind == "histogram" else 1
         self._series: dict[Labels, list[float]] = {}
         if not labels:
-            self._values(())
+            self.values(())
 
     def inc(self, labels: Labels, by: float = 1) -> None:
         """Add to a counter."""
-        self._values(labels)[0] += by
+        self.values(labels)[0] += by
 
     def set(self, labels: Labels, value: float) -> None:
         """Set a gauge."""
-        self._values(labels)[0] = value
+        self.values(labels)[0] = value
 
     def observe(self, labels: Labels, value: float) -> None:
         """Count a value in a histogram."""
-        values = self._values(labels)
+        values = self.values(labels)
         values[bisect_left(self._buckets, value)] += 1
         values[-1] += value
 
@@ -105,7 +105,8 @@ class Family:
             series=[(labels, list(values)) for labels, values in self._series.items()],
         )
 
-    def _values(self, labels: Labels) -> list[float]:
+    def values(self, labels: Labels) -> list[float]:
+        """The list that is counted in: the number, or a histogram's buckets and sum."""
         values = self._series.get(labels)
         if values is None:
             if len(self._series) >= SERIES_MAX:
@@ -122,6 +123,7 @@ class GatewayMetrics:
         self._declare_times(("service", "release"))
         self._declare_spool()
         self._declare_gauges()
+        self._tallies: dict[tuple[str, str], _Tally] = {}
 
     def _declare_outcomes(self, route: Labels) -> None:
         self.requests = Family(
@@ -231,25 +233,54 @@ class GatewayMetrics:
 
     def count(self, record: RequestRecord) -> None:
         """Count a finished request."""
-        where = (record.service, short(record.release))
-        self.requests.inc((*where, str(record.status)))
-        if record.error:
-            self.errors.inc((*where, record.error))
-        self.duration.observe(where, record.duration_ms / 1000.0)
-        if record.stream and record.ttft_ms >= 0:
-            self.ttft.observe(where, record.ttft_ms / 1000.0)
-        if record.itl_ms >= 0:
-            self.itl.observe(where, record.itl_ms / 1000.0)
-        for kind, tokens in (
-            ("prompt", record.prompt_tokens),
-            ("completion", record.completion_tokens),
-        ):
-            if tokens > 0:
-                self.tokens.inc((*where, kind), tokens)
+        key = (record.service, record.release)
+        tally = self._tallies.get(key)
+        if tally is None:
+            if len(self._tallies) >= SERIES_MAX:
+                self._tallies.clear()
+            tally = self._tallies[key] = _Tally(self, record.service, short(record.release))
+        tally.count(record)
 
     def states(self) -> list[FamilyState]:
         """All families with their values."""
-        return [family.state() for family in vars(self).values()]
+        families = (value for value in vars(self).values() if isinstance(value, Family))
+        return [family.state() for family in families]
+
+
+class _Tally:
+    """The values that finished requests of one service and release count in, looked up once."""
+
+    def __init__(self, metrics: GatewayMetrics, service: str, release: str) -> None:
+        self._metrics = metrics
+        self._where = where = (service, release)
+        self._duration = metrics.duration.values(where)
+        self._prompt = metrics.tokens.values((*where, "prompt"))
+        self._completion = metrics.tokens.values((*where, "completion"))
+        self._by_status: dict[int, list[float]] = {}
+
+    def count(self, record: RequestRecord) -> None:
+        status = self._by_status.get(record.status)
+        if status is None:
+            status = self._metrics.requests.values((*self._where, str(record.status)))
+            self._by_status[record.status] = status
+        status[0] += 1
+        duration_s = record.duration_ms / 1000.0
+        self._duration[bisect_left(DURATION_BUCKETS_S, duration_s)] += 1
+        self._duration[-1] += duration_s
+        if record.prompt_tokens > 0:
+            self._prompt[0] += record.prompt_tokens
+        if record.completion_tokens > 0:
+            self._completion[0] += record.completion_tokens
+        if record.error:
+            self._metrics.errors.inc((*self._where, record.error))
+        if record.stream:
+            self._count_stream(record)
+
+    def _count_stream(self, record: RequestRecord) -> None:
+        if record.ttft_ms >= 0:
+            self._metrics.ttft.observe(self._where, record.ttft_ms / 1000.0)
+        if record.itl_ms >= 0:
+            self._metrics.itl.observe(self._where, record.itl_ms / 1000.0)
 
 
 def add_up(groups: Iterable[list[FamilyState]]) -> list[FamilyState]:

@@ -16,6 +16,7 @@ from fairlead.gateway.limits import FEEDBACK_BYTES_MAX
 from fairlead.gateway.loaded import Loaded
 from fairlead.gateway.request_body import read_fields
 from fairlead.gateway.routing import assign, unit_of
+from fairlead.wire.snapshot import ServiceRoute
 
 if TYPE_CHECKING:
     from fairlead.gateway.client import ClientConnection
@@ -112,11 +113,7 @@ def _generate(kind: str) -> Handler:
         if len(request.body) > service.limits.body_bytes_max:
             return errors.body_too_large(service.limits.body_bytes_max)
         unit = unit_of(request.key_id, request.session, fields.user)
-        now = host.plant.clock.now()
-        canary = loaded.pool(service.name, service.canary)
-        assignment = assign(
-            service, unit, canary_is_usable=any(replica.is_usable(now) for replica in canary)
-        )
+        assignment = assign(service, unit, canary_is_usable=_has_canary(host, loaded, service))
         if assignment is None:
             return errors.no_release(service.name)
         call = Call(
@@ -129,6 +126,14 @@ def _generate(kind: str) -> Handler:
         return Exchange(host.plant, client, call, service.name, assignment, service.limits)
 
     return handle
+
+
+def _has_canary(host: Host, loaded: Loaded, service: ServiceRoute) -> bool:
+    """Whether a replica of the canary can be used now."""
+    if service.canary is None:
+        return False
+    now = host.plant.clock.now()
+    return any(replica.is_usable(now) for replica in loaded.pool(service.name, service.canary))
 
 
 def _models(host: Host, client: Client, request: Request, loaded: Loaded | None) -> Outcome:

@@ -27,6 +27,8 @@ _BRACKETS = b"[]{}"
 _NOT_BRACKETS = bytes(set(range(256)) - set(_BRACKETS))
 _STEPS = bytes.maketrans(_BRACKETS, b"\x01\xff\x01\xff")
 _FIELDS_READ = (b'"model"', b'"stream"', b'"stream_options"', b'"user"', b'"messages"')
+_KEYS_READ = [(name, re.compile(name + rb"\s*:")) for name in _FIELDS_READ]
+_ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 
 
 class StreamOptions(msgspec.Struct):
@@ -123,7 +125,10 @@ def body_for(body: bytes, fields: Fields, kind: str, route: ReleaseRoute) -> byt
 
 def _is_ambiguous(body: bytes) -> bool:
     """Whether a field that the gateway reads might be there twice (or spelt with escapes)."""
-    return b"\\u" in body or any(body.count(name) > 1 for name in _FIELDS_READ)
+    for name, key in _KEYS_READ:
+        if body.count(name) > 1 and len(key.findall(body)) > 1:
+            return True
+    return b"\\u00" in body and _ESCAPED_LETTER.search(body) is not None
 
 
 def _open_up(parts: dict[str, Any]) -> None:

@@ -40,11 +40,14 @@ def unit_of(key_id: str, session: bytes | None, user: str | None) -> str:
         kind, name = b"user", user.encode(errors="surrogatepass")
     else:
         kind, name = b"key", b""
-    return hashlib.blake2b(b"\0".join((kind, key_id.encode(), name)), digest_size=8).hexdigest()
+    text = b"%b\0%b\0%b" % (kind, key_id.encode(), name)
+    return hashlib.blake2b(text, digest_size=8).hexdigest()
 
 
 def is_canary_unit(salt: str, unit: str, share: float) -> bool:
     """Whether the unit's salted hash, as a number in [0, 1), is below the canary's share."""
+    if share <= 0.0:
+        return False
     digest = hashlib.blake2b(f"{salt}\0{unit}".encode(), digest_size=8).digest()
     # Compared as integers: as a float the largest hashes would round up to 1.
     return int.from_bytes(digest, "big") < share * 2.0**64
@@ -99,9 +102,12 @@ def least_loaded(candidates: Sequence[C], turn: int) -> C | None:
 
     Equal ones take turns: `turn` is any number that grows from call to call.
     """
+    count = len(candidates)
+    if count == 1:
+        only = candidates[0]
+        return only if only.in_flight < only.slots else None
     best: C | None = None
     best_load = 1.0
-    count = len(candidates)
     for step in range(count):
         candidate = candidates[(turn + step) % count]
         load = candidate.in_flight / candidate.slots
@@ -123,6 +129,21 @@ def choose(
     (the champion, for a canary that cannot serve); those that were tried but are usable again.
     A group with a usable replica is waited for when it is busy, never passed over.
     """
+    if not tried:
+        usable = [c for c in assigned if c.is_usable(now)]
+        if usable:
+            return least_loaded(usable, turn)
+        return least_loaded([c for c in fallback if c.is_usable(now)], turn)
+    return _choose_again(assigned, fallback, tried, now, turn)
+
+
+def _choose_again(
+    assigned: Sequence[C],
+    fallback: Sequence[C],
+    tried: Collection[C],
+    now: float,
+    turn: int,
+) -> C | None:
     usable = [c for c in assigned if c.is_usable(now)]
     fresh = [c for c in usable if c not in tried]
     if fresh:

@@ -245,7 +245,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._taker = None
         self._is_busy = False
         self._on_free(self)
-        taker.on_answer(self._known, message.body)
+        taker.on_answer(self._known, message[0])
         return True
 
     def _learn(self, data: bytes) -> None:

@@ -16,6 +16,7 @@ from fairlead.gateway.admission import Admission
 from fairlead.gateway.call import Plant
 from fairlead.gateway.client import ClientConnection
 from fairlead.gateway.clock import Clock
+from fairlead.gateway.deadlines import Deadlines
 from fairlead.gateway.fleet import Fleet
 from fairlead.gateway.loaded import Loaded
 from fairlead.gateway.metrics import GatewayMetrics, render
@@ -53,6 +54,7 @@ class Worker:
         self._recorder = Recorder(spool, clock, self._metrics)
         self._plant = Plant(
             clock=clock,
+            deadlines=Deadlines(),
             fleet=self._fleet,
             queue=self._queue,
             recorder=self._recorder,
@@ -218,6 +220,7 @@ class Worker:
         self._timers["sweep"] = self._loop.call_later(limits.SWEEP_EVERY_S, self._sweep)
         self._date = formatdate(time.time(), usegmt=True).encode()
         now = self._plant.clock.now()
+        self._plant.deadlines.check(now)
         for connection in list(self._connections):
             connection.check(now)
 

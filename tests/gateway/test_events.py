@@ -42,6 +42,30 @@ def test_however_the_bytes_arrive_the_events_are_the_same(
     assert splitter.rest == b"data: rest"
 
 
+@given(texts, st.lists(st.integers(1, 60), min_size=1, max_size=20))
+def test_events_taken_in_one_piece_are_those_taken_one_by_one(
+    parts: list[tuple[bytes, bytes]], steps: list[int]
+) -> None:
+    """What need not be looked into is passed on whole: the same bytes, the same count."""
+    wire = b"".join(b"data: " + text + end for text, end in parts) + b"data: rest"
+    one_by_one, in_pieces = EventSplitter(), EventSplitter()
+    at = turn = 0
+    while at < len(wire):
+        data = wire[at : at + steps[turn % len(steps)]]
+        events = one_by_one.feed(data)
+        whole = in_pieces.whole(data)
+        if whole is None:
+            assert in_pieces.feed(data) == events
+        else:
+            assert whole == b"".join(events)
+            assert whole.count(b"\n\n") == len(events)
+            assert not any(is_done(e) or is_error(e) or e.startswith(b":") for e in events)
+            assert not any(StreamMeter().note_usage(e) for e in events)
+        assert in_pieces.rest == one_by_one.rest
+        at += len(data)
+        turn += 1
+
+
 def test_an_event_may_be_large_but_not_endless() -> None:
     splitter = EventSplitter()
     assert splitter.feed(b"x" * EVENT_BYTES_MAX) == []
@@ -76,7 +100,7 @@ def test_time_between_events_is_their_mean() -> None:
     meter = StreamMeter()
     assert meter.itl_ms == -1
     for at in (1.0, 1.1, 1.4):
-        meter.event_sent(at)
+        meter.events_sent(1, at)
     assert meter.first_at == 1.0
     assert meter.itl_ms == pytest.approx(200)
 

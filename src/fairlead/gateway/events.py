@@ -39,10 +39,36 @@ class EventSplitter:
             raise EventTooLarge
         return events
 
+    def whole(self, data: bytes) -> bytes | None:
+        """All events that are complete now in one piece, when nobody has to look into them.
+
+        None when they have to be told apart; `feed` takes the same data then.
+        """
+        block = self._rest + data if self._rest else data
+        end = block.rfind(b"\n\n") + 2
+        if end < 2 or len(block) > EVENT_BYTES_MAX or not _is_ordinary(block):
+            return None
+        self._rest = block[end:]
+        self._scanned = 0
+        return block[:end] if self._rest else block
+
     @property
     def rest(self) -> bytes:
         """What came after the last whole event."""
         return self._rest
+
+
+def _is_ordinary(block: bytes) -> bool:
+    """Whether these are events of plain form that neither end the stream nor tell of usage."""
+    return (
+        b"\r" not in block
+        and b"[DONE]" not in block
+        and b"error" not in block
+        and not block.startswith((b":", b"\n"))
+        and b"\n:" not in block
+        and b"\n\n\n" not in block
+        and (b'"usage"' not in block or block.count(b'"usage"') == block.count(b'"usage":null'))
+    )
 
 
 def is_done(event: bytes) -> bool:

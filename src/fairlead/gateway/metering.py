@@ -69,12 +69,12 @@ class StreamMeter:
         self.events = 0
         self.usage = UNKNOWN
 
-    def event_sent(self, now: float) -> None:
-        """One event with content was passed on."""
+    def events_sent(self, count: int, now: float) -> None:
+        """Events with content were passed on."""
         if self.events == 0:
             self.first_at = now
         self.last_at = now
-        self.events += 1
+        self.events += count
 
     def note_usage(self, event: bytes) -> bool:
         """Take usage from the event; True when it carries nothing else."""

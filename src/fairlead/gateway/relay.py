@@ -111,6 +111,12 @@ class StreamRelay:
     def feed(self, data: bytes) -> None:
         if self._is_over:
             return
+        whole = self._splitter.whole(data)
+        if whole is not None:
+            self.meter.events_sent(whole.count(b"\n\n"), self._clock.now())
+            self._begin()
+            self._owner.pass_on(whole)
+            return
         try:
             events = self._splitter.feed(data)
         except EventTooLarge:
@@ -142,7 +148,7 @@ class StreamRelay:
             return False
         if not event.startswith(b":"):
             self.has_error = self.has_error or is_error(event)
-            self.meter.event_sent(self._clock.now())
+            self.meter.events_sent(1, self._clock.now())
         return True
 
     def _send(self, events: list[bytes]) -> None:

@@ -163,6 +163,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._header_count = 0
         self._head: AnswerHead | None = None
+        self._parts: list[bytes] = []
 
     # What the owner calls
 
@@ -178,6 +179,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_complete = False
         self._has_extra = False
         self._is_close_delimited = False
+        self._parts = []
         self._transport.write(request)
 
     def abort(self) -> None:
@@ -229,8 +231,10 @@ class UpstreamConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._has_extra = True
             if not self._is_complete:
+                self._pass_body()
                 self._fail("protocol")
                 return
+        self._pass_body()
         if self._is_complete and self._is_busy:
             if is_first:
                 self._learn(data)
@@ -312,12 +316,20 @@ class UpstreamConnection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         if self._taker is not None and not self._has_extra:
-            self._taker.on_body(data)
+            self._parts.append(data)
 
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() >= 200 and not self._is_complete:
             self._is_complete = True
             self._is_reusable = self._parser.should_keep_alive()
+
+    def _pass_body(self) -> None:
+        """Pass on what came in one read as one part: a fast stream has many chunks in it."""
+        if not self._parts:
+            return
+        parts, self._parts = self._parts, []
+        if self._taker is not None:
+            self._taker.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
 
     # Ends
 

@@ -3,7 +3,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DATA ?= ../shared/data
+# Public data sets that some tests read; those tests are skipped where it is not there.
+DATA ?= $(or $(FAIRLEAD_DATA),../shared/data)
 
 # uv trusts what the system trusts, as pip does where it is set up so.
 export UV_SYSTEM_CERTS := 1
@@ -40,7 +41,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/fairlead demo $(ARGS)
 
 test: $(VENV)/.dev
-	@$(BIN)/pytest $(ARGS)
+	@FAIRLEAD_DATA="$(abspath $(DATA))" $(BIN)/pytest $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .

@@ -24,6 +24,7 @@ from fairlead.app.supervisor import (
     Child,
     _bound_log,
     _describe,
+    _last_words,
 )
 
 
@@ -138,6 +139,21 @@ def test_a_log_is_bounded_also_where_its_earlier_part_cannot_be_kept(tmp_path: P
     _bound_log(tmp_path / "missing.log")
 
 
+def test_the_last_words_are_those_of_the_process_that_ended(tmp_path: Path) -> None:
+    log = tmp_path / "control.log"
+    assert _last_words(log, 0) == ""
+    log.write_bytes(b"of an earlier life\n")
+    size = log.stat().st_size
+    assert _last_words(log, size) == ""
+    with log.open("ab") as output:
+        output.write(b"Traceback\n  it is \x1b[1mdamaged\xff  \n\n")
+    assert _last_words(log, size) == "it is [1mdamaged\ufffd"
+    log.write_bytes(b"short\n")
+    assert _last_words(log, size) == "short", "the log was cut meanwhile"
+    log.write_bytes(b"x" * 100_000)
+    assert len(_last_words(log, 0)) == 300
+
+
 REAL = """
 import os, subprocess, sys, time
 from pathlib import Path
@@ -148,6 +164,8 @@ from fairlead.app.supervisor import Supervisor, UpSettings
 root, what = Path(sys.argv[1]), sys.argv[2]
 CHILD = "import os, time; print(os.environ.get('FAIRLEAD_CONTROL_TOKEN'), flush=True)"
 CHILD += "; time.sleep(60)"
+if what == "failing":
+    CHILD = "raise SystemExit('first\\\\n\\\\n[/] the blob is damaged\\\\n \\\\n')"
 supervisor.STOP_GRACE_S = 0.3
 supervisor.LOG_LOOK_S = 0.1
 supervisor.LOG_BYTES_MAX = 1000
@@ -236,3 +254,16 @@ def test_a_log_that_cannot_be_opened_does_not_end_the_others(
     assert "observer cannot be started" in output
     assert output.count("observer cannot be started") == 1
     assert "stopped" in output
+
+
+def test_a_child_that_fails_at_its_start_is_told_with_its_last_words(
+    real: Callable[[str], Any],
+) -> None:
+    run = real("failing")
+    said_by(run.logs / "control.log", lambda text: text.count("damaged") > 1)
+    run.process.send_signal(signal.SIGTERM)
+    output, _ = run.process.communicate(timeout=20)
+    assert "control ended (exit code 1); starting it again\n" in output
+    assert "  its last words: [/] the blob is damaged\n" in output
+    assert "first" not in output
+    assert (run.logs / "control.log").stat().st_mode & 0o077 == 0

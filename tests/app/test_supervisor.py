@@ -67,10 +67,16 @@ paths = StatePaths(root / "state")
 paths.create()
 made = Small(paths, UpSettings(gateway_port=0, control_port=0, workers=2, drain_s=0.2),
              lambda line: print(line, flush=True))
+if stubborn == "nohup":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
 made.install_signal_handlers()
 made.start()
+if stubborn == "odd":
+    paths.up.unlink()
+    paths.up.mkdir()
 made.run()
 made.stop()
+print("closed" if made._gateway.fileno() == made._control.fileno() == -1 else "open")
 print("stopped", flush=True)
 """
 
@@ -203,6 +209,28 @@ def test_a_supervisor_that_is_killed_takes_all_with_it(start: Callable[..., Run]
     pids = [int(pid) for _, _, pid in run.lines("up")]
     run.process.kill()
     assert gone(pids)
+
+
+def test_an_ignored_hangup_changes_nothing(start: Callable[..., Run]) -> None:
+    """`nohup fairlead up &` goes on when its terminal is closed."""
+    run = start("nohup")
+    run.process.send_signal(signal.SIGHUP)
+    os.kill(run.pids("gateway-0")[0], signal.SIGKILL)
+    run.wait(lambda: len(run.pids("gateway-0")) == 2)
+    assert "stopped" in run.stop()
+
+
+def test_a_hangup_stops_it(start: Callable[..., Run]) -> None:
+    run = start()
+    run.process.send_signal(signal.SIGHUP)
+    output, _ = run.process.communicate(timeout=20)
+    assert "stopped" in output
+
+
+def test_it_stops_whatever_lies_where_its_addresses_were(start: Callable[..., Run]) -> None:
+    output = start("odd").stop()
+    assert "closed\nstopped" in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("which", ["gateway", "control"])

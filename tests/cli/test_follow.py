@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
+from fairlead.app.state import STATE_VARIABLE
 from fairlead.cli import follow as following
 from fairlead.cli.api import ControlClient
 from fairlead.cli.demo.report import KillReport, ReleaseReport, Report, RequestsReport
@@ -25,7 +27,9 @@ from fairlead.cli.follow import (
     panel,
     verdict_text,
 )
-from fairlead.cli.options import ago, number, size
+from fairlead.cli.listing import Listing
+from fairlead.cli.options import STATE_DEFAULT, ago, number, plain_console, size, state_words, table
+from fairlead.cli.rollout import went_back
 from fairlead.control.views import GateProgress, RolloutView
 from fairlead.domain.errors import NotFound, Unavailable
 from fairlead.domain.verdicts import GateOutcome, GateVerdict, RolloutOutcome, RolloutVerdict
@@ -54,7 +58,7 @@ def view(**changes: Any) -> RolloutView:
 
 
 def drawn(thing: RenderableType, width: int = 200) -> str:
-    console = Console(file=io.StringIO(), width=width)
+    console = plain_console(file=io.StringIO(), width=width)
     console.print(thing)
     out = console.file
     assert isinstance(out, io.StringIO)
@@ -68,6 +72,13 @@ def test_a_canary_is_drawn_with_its_split_and_its_evidence() -> None:
     assert "300 units, 25.0% failed" in text
     assert "E = 31.60 of 100" in text
     assert "E = 0.20 of 20" in text
+
+
+def test_what_a_starting_replica_says_is_shown_while_it_is_waited_for() -> None:
+    said = "replica remote-ab starting: probe: [Errno 111] refused"
+    starting = view(state="starting", share=0.0, waiting=said)
+    assert said in drawn(panel(starting))
+    assert said not in drawn(panel(msgspec.structs.replace(starting, outcome="failed")))
 
 
 def test_a_gate_is_a_bar_first_and_then_its_verdict() -> None:
@@ -143,12 +154,12 @@ def test_every_end_of_a_rollout_has_an_exit_code_and_a_style() -> None:
 class Answers:
     """A control that gives these answers, one after the other."""
 
-    def __init__(self, *answers: RolloutView | Exception) -> None:
+    def __init__(self, *answers: RolloutView | BaseException) -> None:
         self._answers = list(answers)
 
     def get(self, _kind: type, *_path: str) -> RolloutView:
         answer = self._answers.pop(0)
-        if isinstance(answer, Exception):
+        if isinstance(answer, BaseException):
             raise answer
         return answer
 
@@ -184,6 +195,95 @@ def test_following_what_is_not_there_is_not_found(answers: Callable[..., Control
         follow(answers(NotFound("no rollout")), "ro-1", quiet=True)
 
 
+def test_ctrl_c_says_that_the_rollout_goes_on_and_what_to_type(
+    answers: Callable[..., ControlClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for quiet in (False, True):
+        with pytest.raises(KeyboardInterrupt):
+            follow(answers(view(), KeyboardInterrupt()), "ro-1", quiet=quiet, state=Path("a b"))
+        told = capsys.readouterr().err
+        assert "ro-1 goes on without this terminal" in told
+        assert "fairlead rollout follow ro-1 --state 'a b'\n" in told
+        assert "fairlead rollout abort ro-1 --state 'a b'\n" in told
+
+
+def test_outside_a_terminal_the_last_line_has_its_end(
+    answers: Callable[..., ControlClient], capsys: pytest.CaptureFixture[str]
+) -> None:
+    follow(answers(view(outcome="promoted", reason="as it is")), "ro-1")
+    assert capsys.readouterr().out.endswith("promoted: as it is\n")
+
+
+def test_a_command_names_the_state_folder_only_where_it_needs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(STATE_VARIABLE, raising=False)
+    assert state_words(STATE_DEFAULT) == ""
+    assert state_words(Path("x")) == " --state x"
+    monkeypatch.setenv(STATE_VARIABLE, "x")
+    assert state_words(Path("x")) == ""
+
+
+REASON = (
+    "0 of 212 right, 0% (95% interval 0% to 1.7%): below the minimum 60%; -84.4 points against "
+    "the champion on the same 212 cases; such as case 00b324d720822132, 0120322cca4fd3fb"
+)
+
+
+def gate_failed() -> RolloutView:
+    verdict = GateVerdict("intents", GateOutcome.FAIL, REASON, {})
+    return view(
+        name="d", state="gate_failed", outcome="gate_failed", share=0.0, gate_verdicts=[verdict],
+        reason=f"gate intents: fail: {REASON}",
+    )  # fmt: skip
+
+
+def test_a_gate_s_reason_is_told_once() -> None:
+    text = drawn(panel(gate_failed()), 400)
+    assert text.count("below the minimum") == 1
+    assert text.rstrip().endswith("gate failed: gate intents: fail")
+
+
+def test_the_demo_tells_a_reason_in_full_in_its_summary_alone() -> None:
+    """Nothing of it scrolls out, and no line of the story is folded."""
+    demo = DemoView()
+    for _ in range(7):
+        demo.tell("something " * 20)
+    demo.ended(gate_failed())
+    lines = drawn(demo, 80).splitlines()
+    assert "case 00b3" not in "\n".join(lines)
+    story = lines[next(at for at, line in enumerate(lines) if "what happened" in line) + 1 : -1]
+    assert len(story) == 8
+    assert "release d: gate failed: 0 of 212 right, 0%: below the minimum 60%" in story[-1]
+    release = ReleaseReport("d", "sha256:" + "ab" * 32, "gate_failed", 0, REASON, [], None)
+    report = Report([release], RequestsReport(1, 0, 0, []), None, 1.0, 1.0)
+    assert REASON in drawn(summary(report, "fairlead"), 300)
+
+
+def records_table() -> Listing:
+    shown = table("=request", "=when", "service", ">ms", "error", gives_way=("ms", "service"))
+    shown.add_row("req_" + "0" * 40, "12 s ago", "banking", "12.5", "upstream rejected it")
+    return shown
+
+
+def test_a_table_leaves_columns_out_rather_than_break_ids() -> None:
+    narrow = drawn(records_table(), 80)
+    assert f"req_{'0' * 40}  12 s ago" in narrow
+    assert "12.5" not in narrow
+    assert "left out at this width: ms" in narrow
+    wide = drawn(records_table(), 120)
+    assert "12.5" in wide
+    assert "left out" not in wide
+
+
+def test_a_column_may_be_cut_to_one_line() -> None:
+    shown = table("=rollout", "~reason")
+    shown.add_row("ro-12345678", "many words\n" * 20)
+    _, row = drawn(shown, 40).rstrip().splitlines()
+    assert row.startswith("ro-12345678  many words many words")
+    assert row.endswith("…")
+
+
 def test_the_demo_s_view_draws_what_there_is() -> None:
     demo = DemoView()
     assert "starting fairlead" in drawn(demo)
@@ -213,3 +313,14 @@ def test_figures_are_readable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [ago(200_000 - s) for s in (-5, 5, 90, 7200, 172_800)] == [
         "0 s ago", "5 s ago", "2 min ago", "2 h ago", "2 d ago",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("goes_back", "good"), [(True, {"promoted"}), (False, {"rolled_back", "aborted"})]
+)
+def test_going_back_has_worked_when_the_earlier_release_serves(
+    goes_back: bool, good: set[str]
+) -> None:
+    """A release that cannot be brought back is no success, though its rollout was rolled back."""
+    worked = {end for end in EXIT_CODES if went_back(view(outcome=end, goes_back=goes_back))}
+    assert worked == good

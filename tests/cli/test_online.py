@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from cli.simulated_installation import TOKEN, Done, Installation, Run
 from fairlead.app.state import UpInfo, write_private
 from fairlead.cli.api import ControlClient
-from fairlead.control.views import RolloutView
+from fairlead.control.views import RolloutView, StatusView
 from fairlead.domain.errors import Unavailable
 
 Fairlead = Callable[..., Done]
@@ -71,6 +72,13 @@ def canary(fairlead: Fairlead, project: Path) -> str:
     rollout = str(json.loads(done.out)["id"])
     wait_for(fairlead, rollout, "judging")
     return rollout
+
+
+def champion(fairlead: Fairlead, service: str) -> str:
+    """Digest of the release that serves."""
+    status = json.loads(fairlead("status", "--json").out)
+    (mine,) = (s for s in status["services"] if s["name"] == service)
+    return str(mine["champion"])
 
 
 def wait_for(fairlead: Fairlead, rollout: str, state: str) -> None:
@@ -185,10 +193,55 @@ def test_rollback_goes_back_and_is_a_success(
     rollout = canary(fairlead, project)
     assert fairlead("rollout", "promote", rollout).code == 0
     assert fairlead("rollout", "follow", rollout).code == 0
-    assert fairlead("rollback", service, "--why", "complaints").code == 0
-    status = json.loads(fairlead("status", "--json").out)
-    (mine,) = (s for s in status["services"] if s["name"] == service)
-    assert mine["champion"] == first.release
+    back = fairlead("rollback", service, "--why", "complaints")
+    assert back.code == 0
+    assert "promoted: complaints" in back.out
+    assert "complaints" in fairlead("rollout", "list", "-s", service).out
+    assert champion(fairlead, service) == first.release
+    again = fairlead("rollback", service)
+    assert again.code == 7
+    assert "no earlier release" in again.err
+    assert "--to: second" in again.err
+
+
+def test_rollback_from_a_canary_goes_on_to_the_release_named(
+    fairlead: Fairlead, project: Path, service: str
+) -> None:
+    """It is followed to the end; a release that never was champion is refused before."""
+    first = shipped(fairlead)
+    rollout = canary(fairlead, project)
+    assert fairlead("rollout", "promote", rollout).code == 0
+    assert fairlead("rollout", "follow", rollout).code == 0
+    second = champion(fairlead, service)
+    edit(project, "name: second", "name: third")
+    edit(project, "temperature: 1", "temperature: 0.5")
+    third = json.loads(fairlead("ship", "--detach", "--json").out)["id"]
+    wait_for(fairlead, third, "judging")
+    refused = fairlead("rollback", service, "--to", "third")
+    assert refused.code == 6
+    assert "never been its champion" in refused.err
+    assert champion(fairlead, service) == second
+    back = fairlead("rollback", service, "--to", "first", "--why", "complaints")
+    assert back.code == 0
+    assert "rolled back: complaints" in back.out
+    assert "promoted: complaints" in back.out
+    assert champion(fairlead, service) == first.release
+
+
+def test_rollback_of_a_rollout_before_any_traffic_is_a_success(
+    fairlead: Fairlead, installation: Installation, project: Path, service: str
+) -> None:
+    """It is ended, and the service is as it was."""
+    first = shipped(fairlead)
+    waiting = threading.Event()
+    installation.replica.answer = lambda text: "x" if waiting.wait(10) else ""
+    second_release(project)
+    rollout = json.loads(fairlead("ship", "--detach", "--json").out)["id"]
+    back = fairlead("rollback", service, "--why", "complaints")
+    waiting.set()
+    assert back.code == 0
+    assert "aborted: complaints" in fairlead("rollout", "show", rollout).out
+    assert champion(fairlead, service) == first.release
 
 
 def test_status_shows_services_replicas_and_workers(
@@ -227,6 +280,9 @@ def test_records_are_shown_as_a_table_or_as_json(fairlead: Fairlead) -> None:
     assert json.loads(fairlead("records", "--json", "--errors", "--limit", 5).out) == []
     assert fairlead("records", "--limit", 0).code == 2
     assert fairlead("records", "--release", "nothing").code == 6
+    unknown = fairlead("records", "--rollout", "nope")
+    assert unknown.code == 6
+    assert unknown.err.startswith("error: there is no rollout 'nope'")
 
 
 @pytest.mark.parametrize(
@@ -339,6 +395,28 @@ def test_status_shows_an_installation_whose_release_is_damaged(
     assert service in done.out
     assert [f["what"] for f in findings if not f["ok"]] == ["registry"]
     assert blob.name in next(f["detail"] for f in findings if not f["ok"])
+
+
+def test_status_and_doctor_show_what_keeps_a_service_from_being_served(
+    fairlead: Fairlead, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cause, and what to do, whatever characters are in it."""
+    shipped(fairlead)
+    trouble = "release [/x] cannot be read (build it again)"
+    real = ControlClient.get
+
+    def get(self: ControlClient, kind: type, *path: str, **more: Any) -> Any:
+        view = real(self, kind, *path, **more)
+        if not isinstance(view, StatusView):
+            return view
+        services = [msgspec.structs.replace(s, trouble=trouble) for s in view.services[:1]]
+        return msgspec.structs.replace(view, services=services)
+
+    monkeypatch.setattr(ControlClient, "get", get)
+    assert trouble in fairlead("status").out
+    done = fairlead("doctor")
+    assert done.code == 5
+    assert trouble in done.out
 
 
 @pytest.mark.parametrize("answer", [b'{"id":"\xff"}', b"[" * 100_000, b"{"])

@@ -350,7 +350,10 @@ async def test_records_are_found_by_release_rollout_and_service(
         return len((await client.get("/api/v1/records", params={"limit": 100, **query})).json())
 
     assert await count() == await count(service="bank") == await count(release="a") == 4
-    assert await count(service="shop") == await count(rollout="ro-none") == 0
+    assert await count(service="shop") == 0
+    unknown = await client.get("/api/v1/records", params={"rollout": "ro-none"})
+    is_problem(unknown, 404, "not_found")
+    assert "there is no rollout 'ro-none'" in unknown.text
     assert await count(errors=1) == 0
 
 

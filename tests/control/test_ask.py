@@ -110,6 +110,32 @@ async def test_an_error_status_or_a_closed_port_is_no_answer(replica: Start) -> 
             await ReplicaClient(local(), lambda: [url])(make_case("say x"))
 
 
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b'{"error": {"message": "no model \\"x\\"\\n  here"}}', ': no model "x" here'),
+        (b'{"error": "no such model"}', ": no such model"),
+        (b'{"message": "too long"}', ": too long"),
+        (b'{"detail": [{"msg": "bad"}]}', ': [{"msg": "bad"}]'),
+        (b"<p>Bad\n gateway</p>\x1b[2J\xff", ": <p>Bad gateway</p> [2J\ufffd"),
+        (b'{"error": {"message": "' + b"long " * 2000 + b'"}}', ": " + "long " * 40 + "…"),
+        (b'{"error": {"message": "wrong key sk-secret"}}', ": wrong key [key]"),
+        (b"[" * 100_000, ": " + "[" * 200 + "…"),
+        (b"", ""),
+    ],
+)  # fmt: skip
+async def test_an_error_says_what_the_provider_says_on_one_short_line_without_the_key(
+    replica: Start, monkeypatch: pytest.MonkeyPatch, raw: bytes, told: str
+) -> None:
+    made = replica()
+    made.status, made.raw = 400, raw
+    monkeypatch.setenv("PROVIDER_KEY", "sk-secret")
+    model = RemoteModel("http://x/v1", "m", api_key_env="PROVIDER_KEY")
+    with pytest.raises(Unavailable) as caught:
+        await ReplicaClient(Release(model, Engine("remote")), lambda: [made.url])(make_case("x"))
+    assert caught.value.message == f"replica {made.url[7:]} answered 400{told}"
+
+
 async def test_a_replica_that_does_not_answer_is_given_up(replica: Start) -> None:
     made = replica(lambda text: text, 0)
     client = ReplicaClient(local(), lambda: [made.url], timeout_s=0.1)

@@ -212,3 +212,18 @@ async def test_a_killed_process_is_not_started_again_from_weights_damaged_meanwh
         assert not [r for r in target.replicas() if r.pid]
     finally:
         await fleet.close(stop=True)
+
+
+async def test_a_rollout_shows_what_its_replicas_say_while_they_are_waited_for(
+    world: World,
+) -> None:
+    world.target.held.add(world.engine_of("a"))
+    rollout = await world.ship("a", plan=DIRECT)
+    await world.turn()
+    assert (await world.plane.reports.rollout(rollout)).waiting == ""
+    (starting,) = world.replicas_of("a")
+    world.target.set_state(starting.id, S.STARTING, "loading\nprobe: status 503\n")
+    waiting = (await world.plane.reports.rollout(rollout)).waiting
+    assert waiting == f"replica {starting.id} starting: probe: status 503"
+    world.target.held.clear()
+    assert (await world.finish(rollout)).waiting == ""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from control.simulated_world import DIRECT, PLAN, World
+from fairlead.control.views import RollbackRequest
+from fairlead.domain.errors import StorageFailed
+from fairlead.rollout.plan import Step
 from fairlead.store.interface import Store
 from fairlead.wire.snapshot import Limits
 
@@ -24,7 +28,8 @@ class DyingStore:
 
     Attributes:
         share: Probability with which a write is the last.
-        fatal: A write before which control always dies.
+        fatal: A write in which control always dies.
+        fatal_is_kept: It dies after what it wrote is kept.
     """
 
     def __init__(self, store: Store, dice: random.Random) -> None:
@@ -32,6 +37,7 @@ class DyingStore:
         self._dice = dice
         self.share = 0.0
         self.fatal = ""
+        self.fatal_is_kept = False
         self.deaths = 0
 
     def __getattr__(self, name: str) -> Any:
@@ -41,11 +47,12 @@ class DyingStore:
 
         def write(*arguments: Any, **named: Any) -> Any:
             fate = self._dice.random()
-            if fate < self.share / 2 or name == self.fatal:
+            is_fatal = name == self.fatal
+            if fate < self.share / 2 or (is_fatal and not self.fatal_is_kept):
                 self.deaths += 1
                 raise Crash
             result = method(*arguments, **named)
-            if fate < self.share:
+            if fate < self.share or is_fatal:
                 self.deaths += 1
                 raise Crash
             return result
@@ -99,24 +106,50 @@ async def test_a_control_that_keeps_dying_comes_to_the_same_verdicts(
     assert world.route().limits.queue == 2
 
 
-@pytest.mark.parametrize("fatal", ["put_service", "commit_rollout"])
+@pytest.mark.parametrize("kept", [False, True])
 async def test_champion_and_spec_belong_together_wherever_control_dies(
-    world: World, dying: DyingStore, fatal: str
+    world: World, dying: DyingStore, kept: bool
 ) -> None:
-    """The promotion is two writes at most; the next control sees or makes them one."""
+    """The promotion is one write: before it the champion's settings are those applied last."""
     await world.first_champion(limits=Limits(queue=1))
+    applied = world.spec("a", plan=DIRECT, limits=Limits(queue=9))
+    await world.plane.apply(applied)
     rollout = await world.ship("b", plan=DIRECT, limits=Limits(queue=2))
     await world.until(lambda: world.row(rollout).state == "switching")
-    dying.fatal = fatal
+    dying.fatal, dying.fatal_is_kept = "commit_rollout", kept
     with pytest.raises(Crash):
         await world.finish(rollout)
     dying.fatal = ""
     await world.restart()
     world.check()
+    row = world.store.service("bank")
+    assert row is not None
+    assert world.plane._rollouts.spec_of(row).limits.queue == (2 if kept else 9)
     assert (await world.finish(rollout)).outcome == "promoted"
     await world.turn(seconds=6.0)
     assert world.route().champion == world.digests["b"]
     assert world.route().limits.queue == 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_way_back_that_was_asked_for_is_gone_however_often_control_dies(
+    world: World, dying: DyingStore, seed: int
+) -> None:
+    """From a canary to the release named: two rollouts, of which the second is never forgotten."""
+    for release in "ab":
+        await world.first_champion(release)
+    long = msgspec.structs.replace(PLAN, steps=(Step(0.5, 1_000_000, 0.0),))
+    rollout = await world.ship("c", plan=long)
+    await world.until(lambda: world.row(rollout).state == "judging")
+    view = await world.plane.rollback("bank", RollbackRequest("a", "complaints"))
+    assert view.then is not None
+    dying._dice = random.Random(seed)
+    for _ in range(100):
+        await turn_or_die(world, dying, 0.6)
+    assert dying.deaths > 2
+    assert [row.id for row in world.rollouts()][:2] == [view.then, rollout]
+    assert (await world.plane.reports.rollout(view.then)).reason == "complaints"
+    assert world.champion() == world.digests["a"]
 
 
 async def test_no_snapshot_before_the_champion_s_replicas_are_ready_again(world: World) -> None:
@@ -199,3 +232,106 @@ async def test_a_paused_rollout_is_still_paused_after_a_restart(world: World) ->
     await world.restart()
     await world.turn()
     assert (await world.plane.reports.rollout(rollout)).paused
+
+
+def config_of(world: World, release: str) -> Path:
+    """The small blob that says what the release is."""
+    return world.registry._layout.path_of(world.digests[release])
+
+
+def damage(blob: Path) -> bytes:
+    """Another file of this name: the one there is shared with other tests."""
+    sound = blob.read_bytes()
+    blob.unlink()
+    blob.write_bytes(sound[:-1] + b"?")
+    return sound
+
+
+async def trouble(world: World, service: str = "bank") -> str:
+    status = await world.plane.reports.status()
+    return next(s.trouble for s in status.services if s.name == service)
+
+
+@pytest.mark.parametrize("how", ["damaged", "gone"])
+async def test_a_champion_that_cannot_be_read_is_missing_for_its_service_only(
+    world: World, how: str
+) -> None:
+    """Built again, it is served again, without another restart."""
+    await world.first_champion("a")
+    other = await world.ship("b", plan=DIRECT, service="shop")
+    assert (await world.finish(other)).outcome == "promoted"
+    blob = config_of(world, "a")
+    sound = damage(blob)
+    if how == "gone":
+        blob.unlink()
+    await world.restart()
+    for _ in range(8):
+        await world.turn()
+    assert world.route("bank").champion is None
+    assert world.route("shop").champion == world.digests["b"]
+    assert world.route("shop").releases[world.digests["b"]].endpoints
+    assert await trouble(world, "shop") == ""
+    said = await trouble(world)
+    assert "release a " in said
+    assert "cannot be read" in said
+    assert "fairlead release build" in said
+    blob.unlink(missing_ok=True)
+    blob.write_bytes(sound)
+    for _ in range(6):
+        await world.turn()
+    assert await trouble(world) == ""
+    assert world.route("bank").champion == world.digests["a"]
+    assert world.route("bank").releases[world.digests["a"]].endpoints
+
+
+async def test_another_release_can_be_shipped_over_a_champion_that_cannot_be_read(
+    world: World,
+) -> None:
+    await world.first_champion("a")
+    damage(config_of(world, "a"))
+    await world.restart()
+    rollout = await world.ship("b", plan=DIRECT)
+    assert (await world.finish(rollout)).outcome == "promoted"
+    await world.turn()
+    assert world.route().champion == world.digests["b"]
+    assert await trouble(world) == ""
+
+
+@pytest.mark.parametrize(("state", "outcome"), [("starting", "failed"), ("judging", "rolled_back")])
+async def test_the_rollout_of_a_release_that_cannot_be_read_ends_with_the_cause(
+    world: World, state: str, outcome: str
+) -> None:
+    await world.first_champion("a")
+    if state == "starting":
+        world.target.held.add(world.engine_of("b"))
+    rollout = await world.ship("b")
+    await world.until(lambda: world.row(rollout).state == state)
+    damage(config_of(world, "b"))
+    await world.restart()
+    view = await world.finish(rollout)
+    assert view.outcome == outcome
+    assert "cannot be read" in view.reason
+    assert world.route().champion == world.digests["a"]
+
+
+async def test_a_rollout_waits_for_a_registry_that_cannot_be_read_for_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk that refuses says nothing of the release."""
+    await world.first_champion("a")
+    rollout = await world.ship("b")
+    await world.until(lambda: world.row(rollout).state == "judging")
+
+    def refuse(_reference: str) -> Any:
+        raise StorageFailed("input/output error")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(world.registry, "get", refuse)
+        await world.restart()
+        for _ in range(8):
+            await world.turn()
+        assert world.row(rollout).state == "judging"
+        assert await trouble(world) == "input/output error"
+    world.users_per_turn = 15
+    assert (await world.finish(rollout)).outcome == "promoted"
+    assert await trouble(world) == ""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+from typing import Any
+
 import msgspec
 import pytest
 
-from control.simulated_world import DIRECT, PLAN, World
+from control.simulated_world import DIRECT, PLAN, World, questions
+from fairlead.control import rollouts
 from fairlead.control.views import RollbackRequest
-from fairlead.domain.errors import Conflict, InvalidInput, NotFound
+from fairlead.domain.errors import Conflict, InvalidInput, NotFound, StorageFailed
 from fairlead.domain.replica import ReplicaState
-from fairlead.rollout.plan import Step
+from fairlead.rollout.judge import Gathering, Judge, new_judge, observe
+from fairlead.rollout.plan import Plan, Step
+from fairlead.store.rows import RolloutRow
 from fairlead.wire.snapshot import Limits
 
 LONG = msgspec.structs.replace(PLAN, steps=(Step(0.5, 1_000_000, 0.0),))
@@ -228,11 +234,167 @@ async def test_commands_that_make_no_sense_are_refused_and_change_nothing(world:
     assert world.row(rollout) == before
 
 
-async def test_rolling_back_ends_an_active_rollout(world: World) -> None:
+async def evaluated(world: World, release: str) -> str:
+    """Evaluate a release whose replicas do not come up, so that it goes on."""
+    world.target.held.add(world.engine_of(release))
+    spec = world.spec(release, gates=(world.gate(questions(2), minimum=0.5),))
+    view = await world.plane.ship(spec, gates_only=True)
+    await world.turn()
+    return view.id
+
+
+async def returned(world: World, why: str = "rolled back by hand", to: str | None = None) -> str:
+    """Go back while nothing is under way, to the end; the name of the release that serves then."""
+    view = await world.plane.rollback("bank", RollbackRequest(to, why))
+    final = await world.finish(view.id)
+    assert (final.outcome, final.goes_back, final.then) == ("promoted", True, None)
+    assert final.reason == why
+    assert world.champion() == final.release
+    return final.name
+
+
+def previous(world: World) -> str | None:
+    """The name of the release to which `rollback` goes."""
+    row = world.store.service("bank")
+    assert row is not None
+    names = {digest: name for name, digest in world.digests.items()}
+    return None if row.previous is None else names[row.previous]
+
+
+async def test_rolling_back_ends_an_active_rollout_for_the_reason_given(world: World) -> None:
     await world.first_champion()
     rollout = await judged(world, "b")
-    assert (await world.plane.rollback("bank", RollbackRequest())).id == rollout
+    view = await world.plane.rollback("bank", RollbackRequest(why="complaints"))
+    assert (view.id, view.then) == (rollout, None)
+    view = await world.finish(rollout)
+    assert (view.outcome, view.reason) == ("rolled_back", "complaints")
+    assert [h.why for h in view.history[-2:]] == ["complaints", "complaints"]
+    assert world.champion() == world.digests["a"]
+
+
+async def test_rolling_back_ends_a_canary_and_goes_on_to_the_release_named(world: World) -> None:
+    for release in "ab":
+        await world.first_champion(release)
+    rollout = await judged(world, "c")
+    view = await world.plane.rollback("bank", RollbackRequest("a", "complaints"))
+    assert view.id == rollout
+    assert view.then is not None
+    ended = await world.finish(rollout)
+    assert (ended.outcome, ended.reason, ended.then) == ("rolled_back", "complaints", view.then)
+    begun = await world.plane.reports.rollout(view.then)
+    assert (begun.outcome, begun.goes_back) == ("running", True)
+    final = await world.finish(view.then)
+    assert (final.outcome, final.reason) == ("promoted", "complaints")
+    assert (world.champion(), previous(world)) == (world.digests["a"], None)
+    kinds = [event.kind for event in world.store.events("bank", rollout=view.then)]
+    assert (kinds[0], kinds[-1]) == ("rollout_begun", "rollout_promoted")
+
+
+async def test_the_champion_named_as_the_release_to_go_back_to_ends_the_canary(
+    world: World,
+) -> None:
+    await world.first_champion()
+    rollout = await judged(world, "b")
+    view = await world.plane.rollback("bank", RollbackRequest(to="a"))
+    assert (view.id, view.then) == (rollout, None)
     assert (await world.finish(rollout)).outcome == "rolled_back"
+    assert [row.release for row in world.rollouts()] == [world.digests["b"], world.digests["a"]]
+    with pytest.raises(Conflict, match="is the champion already"):
+        await world.plane.rollback("bank", RollbackRequest(to="a"))
+
+
+async def test_rolling_back_ends_an_evaluation_and_does_go_back(world: World) -> None:
+    for release in "ab":
+        await world.first_champion(release)
+    evaluation = await evaluated(world, "c")
+    view = await world.plane.rollback("bank", RollbackRequest(why="complaints"))
+    ended = await world.plane.reports.rollout(evaluation)
+    assert (ended.outcome, ended.reason, ended.then) == ("aborted", "complaints", view.id)
+    final = await world.finish(view.id)
+    assert (final.outcome, final.reason) == ("promoted", "complaints")
+    assert world.champion() == world.digests["a"]
+
+
+async def test_what_is_under_way_goes_on_where_there_is_no_way_back(world: World) -> None:
+    await world.first_champion()
+    evaluation = await evaluated(world, "c")
+    with pytest.raises(Conflict, match="no earlier release"):
+        await world.plane.rollback("bank", RollbackRequest())
+    assert world.row(evaluation).active
+    await world.plane.command(evaluation, "abort")
+    rollout = await judged(world, "b")
+    before = world.row(rollout)
+    with pytest.raises(NotFound, match="never been its champion"):
+        await world.plane.rollback("bank", RollbackRequest(to="d"))
+    with pytest.raises(NotFound, match="no release 'e' of service bank"):
+        await world.plane.rollback("bank", RollbackRequest(to="e"))
+    with pytest.raises(InvalidInput, match="longer than 500"):
+        await world.plane.rollback("bank", RollbackRequest(why="y" * 501))
+    assert world.row(rollout) == before
+
+
+async def test_rolling_back_again_goes_further_back_and_never_to_what_was_left(
+    world: World,
+) -> None:
+    for release in "abc":
+        await world.first_champion(release)
+    assert previous(world) == "b"
+    assert (await returned(world, "complaints"), previous(world)) == ("b", "a")
+    await world.restart()
+    assert (await returned(world), previous(world)) == ("a", None)
+    with pytest.raises(Conflict, match="no earlier release") as refused:
+        await world.plane.rollback("bank", RollbackRequest())
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith("name a former champion with --to: b (")
+    assert (await returned(world, to="c"), previous(world)) == ("c", "a")
+    await world.first_champion("d")
+    assert (await returned(world), await returned(world)) == ("c", "a")
+
+
+async def test_a_second_rollback_does_not_stop_the_first(world: World) -> None:
+    """But another release can be named meanwhile."""
+    for release in "abc":
+        await world.first_champion(release)
+    world.target.held.add(world.engine_of("b"))
+    first = await world.plane.rollback("bank", RollbackRequest())
+    await world.turn()
+    for to in (None, "b"):
+        with pytest.raises(Conflict, match=r"going back to release b .* already"):
+            await world.plane.rollback("bank", RollbackRequest(to=to))
+    second = await world.plane.rollback("bank", RollbackRequest(to="a"))
+    assert (await world.plane.reports.rollout(first.id)).outcome == "aborted"
+    assert (await world.finish(second.id)).outcome == "promoted"
+    assert world.champion() == world.digests["a"]
+
+
+async def test_the_release_named_last_is_the_one_gone_back_to(world: World) -> None:
+    """While the workers are still taken off the canary."""
+    for release in "abc":
+        await world.first_champion(release)
+    rollout = await judged(world, "d")
+    world.workers[1].is_hung = True
+    await world.plane.rollback("bank", RollbackRequest(to="b"))
+    await world.turn()
+    with pytest.raises(Conflict, match=r"going back to release b .* already"):
+        await world.plane.rollback("bank", RollbackRequest())
+    view = await world.plane.rollback("bank", RollbackRequest(to="a"))
+    assert (view.id, view.state) == (rollout, "rolling_back")
+    world.workers[1].is_hung = False
+    assert view.then is not None
+    await world.finish(rollout)
+    assert (await world.finish(view.then)).outcome == "promoted"
+    assert world.champion() == world.digests["a"]
+
+
+async def test_a_release_that_was_removed_from_the_registry_is_not_gone_back_to(
+    world: World,
+) -> None:
+    for release in "ab":
+        await world.first_champion(release)
+    world.registry.gc({world.digests["b"]}, grace_s=0.0)
+    await world.restart()
+    with pytest.raises(NotFound, match=r"release a \(.* is not in the registry any more"):
+        await world.plane.rollback("bank", RollbackRequest())
 
 
 async def test_rolling_back_restores_the_release_before_as_a_whole(world: World) -> None:
@@ -257,12 +419,14 @@ async def test_rolling_back_restores_the_release_before_as_a_whole(world: World)
 async def test_one_can_go_back_to_any_former_champion_but_to_no_other(world: World) -> None:
     for release in "abc":
         await world.first_champion(release)
-    start = world.digests["a"].removeprefix("sha256:")[:12]
-    view = await world.plane.rollback("bank", RollbackRequest(to=start))
-    assert (await world.finish(view.id)).outcome == "promoted"
-    assert world.champion() == world.digests["a"]
-    with pytest.raises(NotFound, match="never been its champion"):
+    for to in ("a", "bank/b", world.digests["a"][:15], world.digests["b"][7:19]):
+        before = world.champion()
+        name = await returned(world, to=to)
+        assert world.champion() == world.digests[name] != before
+    assert previous(world) == "a"
+    with pytest.raises(NotFound, match="never been its champion") as refused:
         await world.plane.rollback("bank", RollbackRequest(to=world.digests["d"]))
+    assert "a (" in (refused.value.hint or "")
     with pytest.raises(NotFound, match="no service"):
         await world.plane.rollback("nothing", RollbackRequest())
 
@@ -271,3 +435,67 @@ async def test_without_an_earlier_release_there_is_no_way_back(world: World) -> 
     await world.first_champion()
     with pytest.raises(Conflict, match="no earlier release"):
         await world.plane.rollback("bank", RollbackRequest())
+
+
+@pytest.mark.parametrize(("release", "outcome"), [("b", "promoted"), ("c", "rolled_back")])
+async def test_windows_with_more_requests_than_are_read_in_a_turn_come_to_the_same_verdict(
+    world: World, monkeypatch: pytest.MonkeyPatch, release: str, outcome: str
+) -> None:
+    """What a turn cannot read is read in the next ones, to the same watermark, and then judged."""
+    await world.first_champion()
+    monkeypatch.setattr(rollouts, "PAGE", 7)
+    monkeypatch.setattr(rollouts, "PAGES_PER_TURN", 2)
+    watermarks = []
+
+    def gathering(judge: Judge, plan: Plan, watermark: float) -> Gathering:
+        watermarks.append(watermark)
+        return Gathering(judge, plan, watermark)
+
+    monkeypatch.setattr(rollouts, "Gathering", gathering)
+    world.users_per_turn = 12
+    rollout = await world.ship(release)
+    unfinished = 0
+    for _ in range(600):
+        await world.turn(seconds=0.25)
+        unfinished += bool(world.plane._rollouts._gatherings)
+        if not world.row(rollout).active:
+            break
+    assert world.row(rollout).state == outcome
+    assert unfinished > 10
+    assert not world.plane._rollouts._gatherings
+    stored = world.plane._rollouts.document(world.row(rollout)).rollout
+    everything = [
+        rollouts._observation(row)
+        for row in world.store.assigned_requests(rollout, after=0.0, until=world.now, limit=10**6)
+    ]
+    begun = new_judge(stored.plan)
+    assert stored.judge in [observe(begun, stored.plan, everything, at) for at in watermarks]
+
+
+async def test_an_error_in_one_rollout_does_not_hold_up_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said once, shown with its service, and tried again."""
+    first = await world.ship("a", plan=DIRECT)
+    second = await world.ship("b", plan=DIRECT, service="shop")
+    commit = world.store.commit_rollout
+
+    def refuse(row: RolloutRow, **more: Any) -> None:
+        if row.id == first:
+            raise StorageFailed("the disk is full", hint="free some space")
+        commit(row, **more)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(world.store, "commit_rollout", refuse)
+        for _ in range(6):
+            with contextlib.suppress(StorageFailed):
+                await world.turn()
+    assert world.row(second).state == "promoted"
+    assert world.row(first).state == "evaluating"
+    services = {s.name: s for s in (await world.plane.reports.status()).services}
+    assert services["bank"].trouble == "the disk is full (free some space)"
+    assert services["shop"].trouble == ""
+    told = [r for r in caplog.records if f"rollout {first} of bank" in r.getMessage()]
+    assert len(told) == 1
+    assert (await world.finish(first)).outcome == "promoted"
+    assert (await world.plane.reports.status()).services[0].trouble == ""

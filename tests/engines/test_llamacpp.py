@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from fairlead.engines.llamacpp.__main__ import DRAIN_S
+
 pytestmark = pytest.mark.live
 
 Start = Callable[..., Any]
@@ -47,6 +49,14 @@ def busy_slots(base_url: str) -> int:
     found = re.search(r"^llamacpp:requests_processing (\d+)", text, re.MULTILINE)
     assert found is not None
     return int(found.group(1))
+
+
+def wait_until_busy(base_url: str) -> None:
+    """Until a request is in work."""
+    end = time.monotonic() + 20
+    while not busy_slots(base_url):
+        assert time.monotonic() < end
+        time.sleep(0.02)
 
 
 def resident_mb(pid: int) -> float:
@@ -172,7 +182,7 @@ def test_a_hundred_idle_connections_keep_nobody_waiting(
         connection.connect()
     before = time.monotonic()
     assert ask(open_ones[-1], "/health")[0] == 200
-    assert time.monotonic() - before < 2
+    assert time.monotonic() - before < 4, "behind an idle connection it would wait for 5 s"
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -185,10 +195,9 @@ def test_a_client_that_goes_away_frees_its_slot(
         "POST", "/v1/completions", json.dumps({**LONG, "stream": stream}),
         {"Content-Type": "application/json"},
     )  # fmt: skip
-    time.sleep(0.3)
-    assert busy_slots(base_url) == 1
+    wait_until_busy(base_url)
     connection.close()
-    end = time.monotonic() + 10
+    end = time.monotonic() + 30
     # Asking oftener than once a second would itself keep a plain request from being cancelled.
     while busy_slots(base_url):
         assert time.monotonic() < end
@@ -199,21 +208,21 @@ def test_sigterm_lets_open_requests_end_and_exits_with_zero(
     connect: Connect, run_llama: Start, write_model: Write
 ) -> None:
     running = run_llama(write_model(40_000), context=40_000, slots=1)
-    connection = connect(running.wait_ready())
-    body = {**LONG, "max_tokens": 400}
+    base_url = running.wait_ready()
+    connection = connect(base_url)
+    body = {**LONG, "max_tokens": 1000}
     connection.request("POST", "/v1/completions", json.dumps(body))
-    time.sleep(0.1)
+    wait_until_busy(base_url)
     running.process.send_signal(signal.SIGTERM)
     answer = connection.getresponse()
-    assert json.loads(answer.read())["usage"]["completion_tokens"] == 400
+    assert json.loads(answer.read())["usage"]["completion_tokens"] == 1000
     assert running.process.wait(10) == 0
 
 
 def test_sigterm_ends_an_idle_replica_at_once(served: tuple[Any, str]) -> None:
-    before = time.monotonic()
+    """Not only when the time that open requests would have is over."""
     served[0].process.send_signal(signal.SIGTERM)
-    assert served[0].process.wait(10) == 0
-    assert time.monotonic() - before < 2
+    assert served[0].process.wait(0.8 * DRAIN_S) == 0
 
 
 def test_it_ends_with_its_supervisor(run_llama: Start, write_model: Write) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import subprocess
 import sys
@@ -15,10 +14,10 @@ import pytest
 
 from fairlead.manifest import load_manifest
 from fairlead.registry.model_files import accept_file
+from support.data_sets import BANKING77, needs_banking77
 
 ROOT = Path(__file__).parents[2]
 BANKING = ROOT / "examples" / "banking"
-DATA = Path(os.environ.get("FAIRLEAD_DATA", ROOT.parent / "shared" / "data")) / "banking77"
 BYTES_MAX = 8_000_000
 CARD = re.compile(r"^\| ([A-D]) \(`(.\.gguf)`\) \| ([\d.]+) % \| ([\d.]+) % \| ([\d.]+) % ", re.M)
 PRINTED = re.compile(r"accuracy ([\d.]+), covered ([\d.]+), uncovered ([\d.]+)")
@@ -72,14 +71,14 @@ def test_each_release_loads_and_its_model_is_small_and_acceptable(release: str) 
     assert facts.architecture == "llama"
 
 
-@pytest.mark.skipif(not DATA.is_dir(), reason="the Banking77 data set is not here")
+@needs_banking77
 def test_no_question_is_taken_from_the_data_set() -> None:
     def plain(text: str) -> str:
         return re.sub(r"[^a-z0-9 ]", "", text.lower()).strip()
 
     theirs = set()
     for name in ("train.csv", "test.csv"):
-        with (DATA / name).open(newline="", encoding="utf-8") as file:
+        with (BANKING77 / name).open(newline="", encoding="utf-8") as file:
             theirs |= {plain(row["text"]) for row in csv.DictReader(file)}
     ours = rows("suite.csv") + rows("traffic.csv")
     assert [row["text"] for row in ours if plain(row["text"]) in theirs] == []
@@ -88,14 +87,20 @@ def test_no_question_is_taken_from_the_data_set() -> None:
 @pytest.mark.live
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(not DATA.is_dir(), reason="the Banking77 data set is not here")
+@needs_banking77
 def test_the_cards_say_what_is_measured() -> None:
     """Releases a, b and c on the 3,080 test questions, to half a point (kernels differ by CPU)."""
     said = cards()
     assert sorted(said) == ["a.gguf", "b.gguf", "c.gguf", "d.gguf"]
     models = [str(BANKING / "models" / f"{name}.gguf") for name in "abc"]
     done = subprocess.run(
-        [sys.executable, str(BANKING / "evaluate.py"), *models, "--data", str(DATA / "test.csv")],
+        [
+            sys.executable,
+            str(BANKING / "evaluate.py"),
+            *models,
+            "--data",
+            str(BANKING77 / "test.csv"),
+        ],
         capture_output=True,
         text=True,
         check=True,

@@ -199,10 +199,19 @@ def completion(text: str) -> bytes:
 
 
 def answers(
-    text: str = "hi", *, delay: float = 0.0, status: int = 200, body: bytes | None = None
+    text: str = "hi",
+    *,
+    delay: float = 0.0,
+    after: asyncio.Event | None = None,
+    status: int = 200,
+    body: bytes | None = None,
 ) -> Behaviour:
+    """Answers after `delay` seconds, and not before `after` is set."""
+
     async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(delay)
+        if after is not None:
+            await after.wait()
         content = completion(text) if body is None else body
         writer.write(head(status, content_length=len(content)) + content)
         await writer.drain()

@@ -30,6 +30,12 @@ StartEngine = Callable[..., Awaitable[Engine]]
 PATH = "/v1/chat/completions"
 
 
+def waiting_in(rig: Rig) -> int:
+    """Requests that wait for a replica."""
+    assert rig.worker is not None
+    return rig.worker.plant.queue.depth("bank")
+
+
 async def test_a_session_stays_on_its_arm_and_the_split_is_near_the_share(
     engine: StartEngine, serve: Serve
 ) -> None:
@@ -84,17 +90,18 @@ async def test_stickiness_is_by_session_then_user_then_key(
 
 
 async def test_the_least_loaded_replica_gets_the_request(engine: StartEngine, serve: Serve) -> None:
-    slow, fast = await engine(answers(delay=0.4)), await engine(answers())
+    goes_on = asyncio.Event()
+    slow, fast = await engine(answers(after=goes_on)), await engine(answers())
     rig = await serve(snapshot(route(A, slow, fast, slots=8)))
     async with rig.client() as client:
-        waiting: list[asyncio.Future[object]] = []
         while not slow.asked:
-            waiting.append(asyncio.ensure_future(client.post(PATH, json=CHAT)))
-            await asyncio.sleep(0.02)
+            asking = asyncio.ensure_future(client.post(PATH, json=CHAT))
+            await until(lambda: bool(slow.asked) or asking.done())  # noqa: B023 - used at once
         for _ in range(5):
             await client.post(PATH, json=CHAT)
         assert len(slow.asked) == 1
-        await asyncio.gather(*waiting)
+        goes_on.set()
+        await asking
 
 
 async def test_never_more_than_its_slots_on_a_replica_and_the_rest_waits_its_turn(
@@ -121,16 +128,18 @@ async def test_never_more_than_its_slots_on_a_replica_and_the_rest_waits_its_tur
 async def test_a_full_queue_answers_429_and_a_long_wait_503_both_with_retry_after(
     engine: StartEngine, serve: Serve
 ) -> None:
-    one = await engine(answers(delay=0.4))
-    limits = Limits(queue=1, queue_timeout_s=0.2)
+    goes_on = asyncio.Event()
+    one = await engine(answers(after=goes_on))
+    limits = Limits(queue=1, queue_timeout_s=1.0)
     rig = await serve(snapshot(route(A, one, slots=1), limits=limits))
     async with rig.client() as client:
         served = asyncio.ensure_future(client.post(PATH, json=CHAT))
         await until(lambda: len(one.asked) == 1)
         waits = asyncio.ensure_future(client.post(PATH, json=CHAT))
-        await asyncio.sleep(0.05)
+        await until(lambda: waiting_in(rig) == 1)
         full = await client.post(PATH, json=CHAT)
         late = await waits
+        goes_on.set()
         assert (await served).status_code == 200
     assert error_of(full) == (429, "queue_full")
     assert error_of(late) == (503, "queue_timeout")
@@ -143,19 +152,26 @@ async def test_a_full_queue_answers_429_and_a_long_wait_503_both_with_retry_afte
 async def test_a_busy_canary_does_not_hold_up_the_champion(
     engine: StartEngine, serve: Serve
 ) -> None:
-    one, two = await engine(answers("A")), await engine(answers("B", delay=0.1))
+    """While the canary holds its first request, all of the champion's are answered."""
+    goes_on = asyncio.Event()
+    goes_on.set()
+    one, two = await engine(answers("A")), await engine(answers("B", after=goes_on))
     rig = await serve(snapshot(route(A, one, slots=1), route(B, two, slots=1), share=0.5))
-    order: list[str] = []
     async with rig.client() as client:
 
-        async def ask(number: int) -> None:
+        async def ask(number: int) -> str:
             answer = await client.post(PATH, json=CHAT, headers={"x-session-id": f"{number}"})
-            order.append(answer.headers["x-fairlead-release"])
+            return str(answer.headers["x-fairlead-release"])
 
-        await asyncio.gather(*(ask(n) for n in range(14)))
-    assert order.count(B) > 2
-    # Each canary takes as long as all champions together, so these come before the second one.
-    assert order[:-2].count(A) == order.count(A) > 2
+        arms = [await ask(n) for n in range(14)]
+        assert min(arms.count(A), arms.count(B)) > 2
+        goes_on.clear()
+        asking = [asyncio.ensure_future(ask(n)) for n in range(14)]
+        of = {arm: [a for a, its in zip(asking, arms, strict=True) if its == arm] for arm in (A, B)}
+        await asyncio.wait_for(asyncio.gather(*of[A]), 10)
+        assert not any(a.done() for a in of[B])
+        goes_on.set()
+        assert await asyncio.gather(*asking) == arms
 
 
 async def test_a_client_that_leaves_the_queue_frees_its_place(

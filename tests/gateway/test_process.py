@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
@@ -274,3 +275,34 @@ async def test_after_a_new_up_no_prompt_goes_to_a_port_of_the_one_before(
         await workers.ready()
         assert (await client.post(PATH, json=CHAT)).content == completion("present")
     assert stranger.asked == []
+
+
+async def test_the_port_is_free_for_another_up_while_requests_end(
+    engine: StartEngine, workers: Workers
+) -> None:
+    """The supervisor was killed: its workers are told to end, and its sockets are gone with it."""
+    slow = await engine(answers("late", delay=2.0))
+    workers.keep(slow)
+    process = workers.start()
+    await workers.ready()
+    async with workers.client() as client:
+        asking = asyncio.ensure_future(client.post(PATH, json=CHAT))
+        await until(lambda: len(slow.asked) == 1)
+        address = workers.socket.getsockname()
+        workers.socket.close()
+        process.send_signal(signal.SIGTERM)
+        await until(lambda: can_listen(address), within_s=1.5)
+        assert not asking.done()
+        assert process.poll() is None
+        assert (await asking).content == completion("late")
+
+
+def can_listen(address: tuple[str, int]) -> bool:
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            other.bind(address)
+            other.listen()
+        except OSError:
+            return False
+    return True

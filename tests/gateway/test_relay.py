@@ -7,7 +7,6 @@ import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import httpx
 import pytest
 from gateway_rig import (
     CHAT,
@@ -19,6 +18,7 @@ from gateway_rig import (
     answers,
     chunk,
     completion,
+    error_of,
     event,
     head,
     route,
@@ -27,6 +27,7 @@ from gateway_rig import (
     until,
 )
 
+from fairlead.domain.outcomes import failed_by_server
 from fairlead.domain.release import Prompt
 from fairlead.wire.snapshot import Snapshot
 
@@ -146,6 +147,24 @@ async def test_a_large_plain_answer_passes_through_without_being_held(
         answer = await client.post("/v1/embeddings", json={"model": "bank", "input": "x"})
     assert answer.content == big
     assert rig.requests()[0].prompt_tokens == 7
+
+
+async def test_what_a_release_does_not_do_is_the_client_s_error_and_not_tried_again(
+    engine: StartEngine, serve: Serve
+) -> None:
+    """llama.cpp answers 501 to embeddings when it was not started for them."""
+    said = b'{"error":{"code":501,"message":"This server does not support embeddings."}}'
+    one = await engine(answers(status=501, body=said))
+    rig = await serve(snapshot(route(A, one, f"{one.url}/v1")))
+    async with rig.client() as client:
+        answer = await client.post("/v1/embeddings", json={"model": "bank", "input": "x"})
+        assert error_of(answer) == (400, "upstream_rejected")
+        assert answer.json()["error"]["message"] == "This release does not serve embeddings."
+        assert answer.headers["x-fairlead-release"] == A
+    (record,) = rig.requests()
+    assert (record.status, record.error, record.attempts) == (400, "upstream_rejected", 1)
+    assert not failed_by_server(record.status, record.error)
+    assert len(one.asked) == 1
 
 
 async def test_an_answer_that_ends_with_its_connection_is_accepted_when_it_is_whole(
@@ -313,8 +332,10 @@ async def test_a_client_that_leaves_before_the_answer_stops_the_generation_too(
     one = await engine(answers(delay=30))
     rig = await serve(snapshot(route(A, one)))
     async with rig.client() as client:
-        with pytest.raises(httpx.ReadTimeout):
-            await client.post("/v1/chat/completions", json=CHAT, timeout=0.1)
+        asking = asyncio.ensure_future(client.post("/v1/chat/completions", json=CHAT))
+        await until(lambda: len(one.asked) == 1)
+        asking.cancel()
+        await asyncio.wait({asking})
     await until(lambda: one.hung_up == 1)
     await until(lambda: len(rig.requests()) == 1)
     assert rig.requests()[0].status == 499

@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
+from support.data_sets import BANKING77, needs_banking77
 from support.installation import descendants
-
-BANKING77 = Path(os.environ.get("FAIRLEAD_DATA", "../shared/data")) / "banking77"
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -65,7 +64,7 @@ def test_the_demo_goes_as_told(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
 
 
-@pytest.mark.skipif(not BANKING77.is_dir(), reason="the Banking77 data set is not here")
+@needs_banking77
 def test_the_demo_goes_the_same_on_real_customers_questions(tmp_path: Path) -> None:
     """The 3,080 test questions of Banking77 serve as suite and traffic."""
     check(demo(tmp_path, "--data", str(BANKING77)))

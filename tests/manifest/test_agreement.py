@@ -119,6 +119,8 @@ def test_the_kinds_of_scorers_are_the_same_in_both_rooms() -> None:
         "{steps: [{share: 0.001, requests: 1, seconds: 0}, {share: 99.9%, requests: 1000000}]}",
         "{tolerance: 0.4, margin: 0.5, settle_seconds: 86400, deadline_minutes: 129600}",
         "{alpha: 0.49, beta: 0.0001, margin: 0.0005, expected_failure_rate: 99%}",
+        "{alpha: 1.0e-9, beta: 1.0e-9}",
+        "{alpha: 0.5, beta: 0.5}",
         "{steps: [{share: 0.5, seconds: 7775000}], deadline_minutes: 129600}",
         "{feedback: {name: f, good_at_least: -1, required: true}}",
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,13 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "a deadline before the steps are over": (
         GOOD + "rollout:\n  deadline_minutes: 1\n",
         ["5: rollout.deadline_minutes must be longer than the steps take at least: 90 seconds"],
+    ),
+    "an alpha that no evidence can reach": (
+        GOOD + "rollout:\n  alpha: 1.0e-10\n  beta: 0.6\n",
+        [
+            "5: rollout.alpha must be at least 1e-09, not 1e-10",
+            "6: rollout.beta must be at most 0.5, not 0.6",
+        ],
     ),
     "a margin within the tolerance": (
         GOOD + "rollout: {tolerance: 0.1, margin: 0.05}\n",
@@ -237,6 +245,16 @@ def test_a_mistake_is_one_line_that_says_where_and_what(
     with pytest.raises(ManifestError) as caught:
         parse_manifest(text, Path("fairlead.yaml"))
     assert caught.value.message.splitlines() == [f"fairlead.yaml:{line}" for line in expected]
+
+
+def test_what_is_there_but_no_regular_file_is_said_to_be_that(folder: Path) -> None:
+    (folder / "suite.csv").unlink()
+    os.mkfifo(folder / "suite.csv")
+    with pytest.raises(ManifestError) as caught:
+        parse_manifest(GATE + "  scorer: exact\n  minimum: 1\n", folder / "fairlead.yaml")
+    assert caught.value.message.endswith(
+        ':6: gates[0].suite is not a regular file (a device, a pipe or a socket): "suite.csv"'
+    )
 
 
 REMOTE = {

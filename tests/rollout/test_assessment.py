@@ -103,6 +103,42 @@ def test_required_feedback_that_never_comes_is_never_a_pass() -> None:
     assert spoken.outcome is RolloutOutcome.PROMOTE
 
 
+@pytest.mark.parametrize("canary", [True, False])
+def test_one_unit_with_all_requests_is_told_what_to_send(canary: bool) -> None:
+    """A single key without sessions or users cannot be compared with anything, and is told so."""
+    world = [Observation(f"r{i:06}", "key", canary, 0.5, 1, False, float(i)) for i in range(1_200)]
+    verdict = assess(observe(new_judge(PLAN), PLAN, world, 2_000.0), PLAN)
+    assert verdict.outcome is RolloutOutcome.WAIT
+    other = "champion" if canary else "canary"
+    assert verdict.reason.startswith(
+        f"no {other} unit has settled yet; 1,200 requests came from 1 unit (a unit is a session, "
+    )
+    assert "send `x-session-id` or the `user` field" in verdict.reason
+
+
+def test_few_units_are_counted_once_over_the_phases() -> None:
+    """The same three users in two phases are three, and in the reason beside the evidence."""
+    world = [
+        Observation(f"r{i:06}", f"u{i % 3}", i % 3 == 0, 0.5, 1 + i // 200, False, float(i))
+        for i in range(400)
+    ]
+    reason = assess(observe(new_judge(PLAN), PLAN, world, 2_000.0), PLAN).reason
+    assert reason.startswith("canary fails 0.0 % of 2 units, champion 0.0 % of 4; ")
+    assert "; 400 requests came from 3 units" in reason
+
+
+def test_few_units_with_few_requests_are_no_reason_to_change_the_client() -> None:
+    """At the beginning of a rollout there is just little traffic."""
+    assert "x-session-id" not in assess(judged(0.1, 0.1, 60), PLAN).reason
+    many = [
+        Observation(f"r{i:06}", f"u{i % 150}", i % 2 == 0, 0.5, 1, False, float(i))
+        for i in range(6_000)
+    ]
+    judge = observe(new_judge(PLAN), PLAN, many, 1e5)
+    assert judge.requests == 6_000
+    assert "x-session-id" not in assess(judge, PLAN).reason
+
+
 def test_bad_feedback_rolls_back_like_errors() -> None:
     """A release that answers, but wrongly, is found from what clients say."""
     plan = msgspec.structs.replace(PLAN, feedback=FeedbackRule("good"))

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.rollout import judge as judge_module
-from fairlead.rollout.judge import Judge, Observation, new_judge, observe
+from fairlead.rollout.judge import Gathering, Judge, Observation, new_judge, observe
 from fairlead.rollout.plan import FeedbackRule, Plan, Step
 
 PLAN = Plan(
@@ -90,6 +90,38 @@ def test_any_batches_and_watermarks_give_the_same_state(
     assert judge == whole
 
 
+@settings(max_examples=60, deadline=None)
+@given(worlds(), st.lists(st.floats(0, 25), max_size=4), st.integers(1, 5), st.integers(2, 9))
+def test_pages_however_short_give_the_same_state_as_one_reading(
+    world: list[Observation], moments: list[float], page: int, units_max: int
+) -> None:
+    """Also where one window holds more requests than a page, and a phase is full in between."""
+    whole = paged = new_judge(PLAN)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(judge_module, "UNITS_PER_PHASE_MAX", units_max)
+        for moment in [*sorted(moments), 30.0]:
+            whole = observe(whole, PLAN, known(world, moment, whole), moment)
+            batch = sorted(known(world, moment, paged), key=lambda r: (r.started_at, r.id))
+            gathering = Gathering(paged, PLAN, moment)
+            for begin in range(0, len(batch), page):
+                gathering.add(batch[begin : begin + page])
+            paged = gathering.settled()
+            assert paged == whole
+
+
+def test_what_is_held_while_gathering_grows_with_the_units_and_not_with_the_requests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(judge_module, "UNITS_PER_PHASE_MAX", 5)
+    gathering = Gathering(new_judge(PLAN), PLAN, 60.0)
+    for number in range(300):
+        gathering.add([request(number, f"u{number % 50}", number / 100)])
+    assert len(gathering._units) == 5
+    judge = gathering.settled()
+    assert judge.champion.requests + judge.canary.requests == 30
+    assert judge.cursor == (2.99, "r0299")
+
+
 @settings(max_examples=50, deadline=None)
 @given(worlds(), st.floats(0, 25))
 def test_counts_are_those_of_the_definition(world: list[Observation], watermark: float) -> None:
@@ -98,7 +130,7 @@ def test_counts_are_those_of_the_definition(world: list[Observation], watermark:
     by_unit: dict[tuple[int, str], list[Observation]] = defaultdict(list)
     for r in sorted(facts, key=lambda r: (r.started_at, r.id)):
         by_unit[r.phase, r.unit].append(r)
-    expected = {False: [0, 0.0, 0, 0, 0], True: [0, 0.0, 0, 0, 0]}
+    expected = {False: [0, 0.0, 0, 0, 0, 0, 0.0], True: [0, 0.0, 0, 0, 0, 0, 0.0]}
     newest = 0
     for (phase, _), requests in sorted(
         by_unit.items(), key=lambda item: (item[1][0].started_at, item[1][0].id)
@@ -123,12 +155,16 @@ def test_counts_are_those_of_the_definition(world: list[Observation], watermark:
         row[2] += len(inside)
         row[3] += sum(r.failed_by_error for r in inside)
         row[4] += sum(s is not None for s in said)
+        silent = [s is None and not r.failed_by_error for r, s in zip(inside, said, strict=True)]
+        row[5] += sum(silent)
+        row[6] += (sum(bad) + sum(silent)) / len(bad)
     judge = observe(new_judge(PLAN), PLAN, facts, watermark)
     for arm, counts in ((judge.champion, expected[False]), (judge.canary, expected[True])):
-        assert (arm.units, arm.requests, arm.errors, arm.feedback) == (
-            counts[0], counts[2], counts[3], counts[4],
+        assert (arm.units, arm.requests, arm.errors, arm.feedback, arm.silent) == (
+            counts[0], counts[2], counts[3], counts[4], counts[5],
         )  # fmt: skip
-        assert arm.failures == pytest.approx(counts[1])
+        assert arm.failures == arm.failed == pytest.approx(counts[1])
+        assert arm.unconfirmed == pytest.approx(counts[6])
 
 
 def test_a_unit_settles_when_its_window_is_known_and_no_sooner() -> None:
@@ -146,6 +182,7 @@ def test_who_comes_back_is_not_judged_again() -> None:
     judge = observe(new_judge(PLAN), PLAN, world, 100.0)
     assert judge.champion.units + judge.canary.units == 2
     assert judge.champion.requests + judge.canary.requests == 2
+    assert judge.requests == 6
 
 
 def test_feedback_that_comes_late_does_not_count_and_the_last_one_does() -> None:

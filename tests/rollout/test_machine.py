@@ -9,8 +9,9 @@ import pytest
 from fairlead.domain.errors import Conflict, FairleadError
 from fairlead.domain.verdicts import GateOutcome, GateVerdict, RolloutOutcome, RolloutVerdict
 from fairlead.rollout import machine
+from fairlead.rollout.assessment import assess
 from fairlead.rollout.invariants import validate
-from fairlead.rollout.judge import Observation
+from fairlead.rollout.judge import Observation, observe
 from fairlead.rollout.machine import (
     Command,
     Desired,
@@ -44,9 +45,15 @@ def begin(**changes: Any) -> Rollout:
     return new_rollout(**given)
 
 
-def step(rollout: Rollout, **facts: Any) -> Rollout:
+def step(
+    rollout: Rollout,
+    observations: tuple[Observation, ...] = (),
+    watermark: float = 0.0,
+    **facts: Any,
+) -> Rollout:
     """Advance, check every invariant, that it is at rest, and that JSON changes nothing."""
-    given = Facts(**facts)
+    judge = observe(rollout.judge, rollout.plan, observations, watermark)
+    given = Facts(judge=judge, **facts)
     after = advance(rollout, given)
     validate(after)
     quiet = msgspec.structs.replace(given, command=None)
@@ -190,6 +197,85 @@ def test_evidence_promotes_replicas_first_traffic_second() -> None:
     assert rollout.verdict.outcome is RolloutOutcome.PROMOTE
 
 
+def being_promoted() -> Rollout:
+    """By the judge, while a replica is still missing."""
+    rollout = step(
+        last_step(), now=30.0, candidate_ready=2, workers_phase=2, **seen(300, 2, 14.0, 0.5)
+    )
+    assert rollout.state is State.PROMOTING
+    return rollout
+
+
+def later(number: int, failing: float) -> dict[str, Any]:
+    """More units at the last share, after those of `being_promoted`."""
+    return {
+        "observations": tuple(
+            Observation(f"z-{i:05}-{arm}", f"z{arm}{i}", bool(arm), 0.5, 2,
+                        bool(arm) and i < failing * number, 31.0)
+            for i in range(number)
+            for arm in (0, 1)
+        ),
+        "watermark": 40.0,
+    }  # fmt: skip
+
+
+def test_the_verdict_that_promotes_stays_while_evidence_goes_on() -> None:
+    """Units that settle later are counted; the verdict is still the one that decided."""
+    rollout = being_promoted()
+    more = step(rollout, now=41.0, candidate_ready=2, workers_phase=2, **later(60, 0.12))
+    assert more.judge.canary.units == rollout.judge.canary.units + 60
+    assert assess(more.judge, PLAN).outcome is RolloutOutcome.WAIT
+    assert more.verdict == rollout.verdict
+    more = step(more, now=42.0, candidate_ready=3, workers_phase=2)
+    more = step(more, now=43.0, candidate_ready=3, workers_phase=3)
+    assert more.verdict is not None
+    assert (outcome(more), more.reason) == ("promoted", more.verdict.reason)
+    assert more.verdict.outcome is RolloutOutcome.PROMOTE
+
+
+def test_a_later_verdict_takes_a_promotion_back() -> None:
+    """It then stands in the place of the one that promoted."""
+    rollout = being_promoted()
+    worse = step(rollout, now=41.0, candidate_ready=2, workers_phase=2, **later(400, 1.0))
+    assert worse.state is State.ROLLING_BACK
+    assert worse.verdict is not None
+    assert worse.verdict.outcome is RolloutOutcome.ROLL_BACK
+    assert worse.reason == worse.verdict.reason
+
+
+def test_the_verdict_beside_a_promotion_by_hand_is_that_of_the_moment() -> None:
+    """What the person knew; the reason is theirs."""
+    rollout = step(judging(), now=3.0, candidate_ready=2, command=Command.PROMOTE, by="ann")
+    known = rollout.verdict
+    rollout = step(rollout, now=6.0, candidate_ready=2, workers_phase=1, **seen(5, 1, 3.0, 0.5))
+    assert rollout.judge.canary.units == 5
+    assert rollout.verdict == known
+    rollout = step(rollout, now=7.0, candidate_ready=3, workers_phase=1)
+    rollout = step(rollout, now=8.0, candidate_ready=3, workers_phase=2)
+    assert (outcome(rollout), rollout.reason) == ("promoted", "promoted by ann")
+
+
+def test_a_pause_while_promoting_does_not_change_the_reason() -> None:
+    """What promoted it is the verdict, not that it was resumed."""
+    rollout = step(being_promoted(), now=31.0, candidate_ready=3, command=Command.PAUSE)
+    rollout = step(rollout, now=32.0, candidate_ready=3, workers_phase=2, command=Command.RESUME)
+    rollout = step(rollout, now=33.0, candidate_ready=3, workers_phase=3)
+    assert rollout.verdict is not None
+    assert (outcome(rollout), rollout.reason) == ("promoted", rollout.verdict.reason)
+
+
+def test_what_a_person_said_is_the_reason_where_no_canary_gives_one() -> None:
+    """Of going back, and of ending a canary."""
+    plan = msgspec.structs.replace(PLAN, steps=())
+    rollout = begin(plan=plan, gates=0, why="complaints")
+    rollout = step(rollout, now=1.0, candidate_ready=3, workers_phase=0)
+    rollout = step(rollout, now=2.0, candidate_ready=3, workers_phase=1)
+    assert (outcome(rollout), rollout.reason) == ("promoted", "complaints")
+    for at in (begin, judging):
+        ended = step(at(), now=20.0, command=Command.ABORT, by="ann", why="complaints")
+        assert ended.reason == "complaints"
+
+
 @pytest.mark.parametrize("state", ["shifting", "judging", "promoting", "paused"])
 def test_a_worse_canary_is_rolled_back_in_every_state_with_a_share(state: str) -> None:
     """Also while it is promoted, also while paused; in one change of the split."""
@@ -239,6 +325,19 @@ def test_the_deadline_without_evidence_is_inconclusive(facts: dict[str, Any], na
     assert named in rollout.reason
     assert rollout.verdict is not None
     assert rollout.verdict.outcome is RolloutOutcome.INCONCLUSIVE
+
+
+def test_the_deadline_says_when_all_traffic_was_one_unit() -> None:
+    """One API key without sessions or users: not "no traffic", but what the client should send."""
+    world = tuple(Observation(f"q{i:05}", "key", False, 0.1, 1, False, 3.0 + i) for i in range(300))
+    rollout = step(judging(), now=400.0, candidate_ready=2, workers_phase=1,
+                   observations=world, watermark=390.0)  # fmt: skip
+    late = step(rollout, now=1_001.0, candidate_ready=2, workers_phase=1)
+    assert late.reason.startswith(
+        "inconclusive: no verdict within 1000 s: too few units: 0 of 2 canary units settled at "
+        "10%; 300 requests came from 1 unit "
+    )
+    assert "`x-session-id`" in late.reason
 
 
 def test_the_deadline_also_holds_when_no_worker_takes_the_split_over() -> None:
@@ -392,6 +491,15 @@ def test_broken_rollouts_do_not_pass_the_invariants() -> None:
     verdict = RolloutVerdict(RolloutOutcome.PROMOTE, "")
     with pytest.raises(FairleadError, match="without a canary unit"):
         validate(msgspec.structs.replace(good, verdict=verdict))
+    promoting = being_promoted()
+    waiting = RolloutVerdict(RolloutOutcome.WAIT, promoting.reason)
+    for changed in (None, waiting, verdict):
+        with pytest.raises(FairleadError, match="promoted by the judge for 'canary fails"):
+            validate(msgspec.structs.replace(promoting, verdict=changed))
+    ended = step(promoting, now=42.0, candidate_ready=3, workers_phase=2)
+    ended = step(ended, now=43.0, candidate_ready=3, workers_phase=3)
+    with pytest.raises(FairleadError, match="its reason is 'else'"):
+        validate(msgspec.structs.replace(ended, reason="else"))
 
 
 def test_the_table_is_whole() -> None:

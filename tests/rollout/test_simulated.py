@@ -136,8 +136,7 @@ class Run:
             gate_verdicts=(verdict,) if now > 3 else None,
             candidate_ready=self.ready,
             workers_phase=phases.pop() if len(phases) == 1 else None,
-            observations=observations,
-            watermark=watermark,
+            judge=observe(self.rollout.judge, self.rollout.plan, observations, watermark),
         )
         after = advance(self.rollout, facts)
         if self.chance.random() < self.crash:

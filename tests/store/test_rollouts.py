@@ -7,7 +7,7 @@ import pytest
 
 from fairlead.domain.errors import Conflict, NotFound
 from fairlead.store.interface import Store
-from fairlead.store.rows import EventRow, RolloutRow
+from fairlead.store.rows import EventRow, RolloutRow, ServiceRow
 
 Make = Callable[..., RolloutRow]
 
@@ -69,35 +69,31 @@ def test_a_rollout_with_another_version_than_expected_is_a_conflict_and_nothing_
         store.commit_rollout(
             rollout(state="promoted"),
             expected_version=expected,
-            champion="sha256:b",
+            service=ServiceRow("bank", b"new", "sha256:b", None, 2.0),
+            followed_by=rollout("r2"),
             events=[EventRow(1.0, "promoted", "")],
         )
     assert store.rollout("r1") == rollout(version=1)
     service = store.service("bank")
     assert service is not None
-    assert service.champion is None
+    assert (service.spec, service.champion) == (b"{}", None)
+    assert store.rollout("r2") is None
     assert store.events() == []
 
 
-def test_promotion_sets_rollout_champion_and_events_in_one_step(
-    store: Store, rollout: Make
-) -> None:
+def test_promotion_sets_rollout_service_and_events_in_one_step(store: Store, rollout: Make) -> None:
     store.put_service("bank", b"{}", 1.0)
-    store.set_champion("bank", "sha256:a", 2.0)
+    store.put_service("shop", b"{}", 1.0)
     store.commit_rollout(rollout(), expected_version=0)
+    promoted = ServiceRow("bank", b'{"queue":9}', "sha256:b", "sha256:a", 20.0)
     store.commit_rollout(
         rollout(state="promoted", active=False, updated_at=20.0),
         expected_version=1,
-        champion="sha256:b",
+        service=promoted,
         events=[EventRow(20.0, "promoted", "B is champion", "bank", "r1", b'{"e":120}')],
     )
-    service = store.service("bank")
-    assert service is not None
-    assert (service.champion, service.previous, service.updated_at) == (
-        "sha256:b",
-        "sha256:a",
-        20.0,
-    )
+    assert store.service("bank") == promoted
+    assert store.service("shop") == ServiceRow("shop", b"{}", None, None, 1.0)
     (event,) = store.events(rollout="r1")
     assert (event.kind, event.data, event.id > 0) == ("promoted", b'{"e":120}', True)
 
@@ -116,6 +112,28 @@ def test_a_service_has_one_active_rollout_at_most(store: Store, rollout: Make) -
     assert [r.id for r in store.rollouts("bank")] == ["r2", "r1"]
     assert {r.id for r in store.rollouts(active=True)} == {"r2", "r3"}
     assert [r.id for r in store.rollouts("bank", active=False, limit=1)] == ["r1"]
+
+
+def test_a_rollout_that_follows_another_begins_in_the_moment_in_which_that_one_ends(
+    store: Store, rollout: Make
+) -> None:
+    store.put_service("bank", b"{}", 1.0)
+    store.commit_rollout(rollout(), expected_version=0)
+    with pytest.raises(Conflict, match="r1"):
+        store.commit_rollout(rollout(state="s"), expected_version=1, followed_by=rollout("r2"))
+    assert (store.rollout("r1"), store.rollout("r2")) == (rollout(version=1), None)
+    store.commit_rollout(rollout(active=False), expected_version=1, followed_by=rollout("r2"))
+    assert store.rollouts(active=True) == [rollout("r2", version=1)]
+
+
+def test_rollouts_are_found_by_their_state(store: Store, rollout: Make) -> None:
+    store.put_service("bank", b"{}", 1.0)
+    for number, state in enumerate(("promoted", "aborted", "promoted")):
+        row = rollout(f"r{number}", state=state, active=False, created_at=float(number))
+        store.commit_rollout(row, expected_version=0)
+    assert [r.id for r in store.rollouts("bank", state="promoted")] == ["r2", "r0"]
+    assert [r.id for r in store.rollouts("bank", state="promoted", limit=1)] == ["r2"]
+    assert store.rollouts("shop", state="promoted") == []
 
 
 def test_a_rollout_of_an_unknown_service_is_refused(store: Store, rollout: Make) -> None:

@@ -240,6 +240,19 @@ def test_a_remote_endpoint_that_does_not_answer_becomes_unhealthy_and_is_never_k
     assert lifecycle.probed(remote, Probe.GOOD, "", 101.0).state is S.READY
 
 
+def test_a_remote_endpoint_without_its_key_fails_at_once_and_is_looked_at_again_soon() -> None:
+    remote = lifecycle.probed(new(launch=REMOTE), Probe.HOPELESS, "no key", 1.0)
+    assert (remote.status.state, remote.detail) == (S.FAILED, "no key")
+    wanted = [wish(1, launch=REMOTE)]
+    assert plan(wanted, [remote], (), 2.0) == []
+    assert plan(wanted, [remote], (), 3.5) == [RestartReplica(remote.id)]
+    trying = lifecycle.started_again(remote, 3.5)
+    assert trying.status.state is S.FAILED, "a start of it promises nothing"
+    assert lifecycle.probed(trying, Probe.HOPELESS, "no key", 3.6).state is S.FAILED
+    assert lifecycle.probed(trying, Probe.GOOD, "", 3.6).status.state is S.READY
+    assert plan([], [remote], (), 2.0) == [ForgetReplica(remote.id)]
+
+
 def test_a_clock_set_back_does_not_delay_probes_or_restarts() -> None:
     serving, waiting = ready(1000.0), died(restarted(died(ready(), 1000.0), 1000.0), 1000.0)
     assert plan([wish(2)], [serving, waiting], (), 10.0) == [

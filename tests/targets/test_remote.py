@@ -139,9 +139,32 @@ async def test_a_missing_or_broken_key_is_told_without_asking_the_provider(
     provider: Endpoint, where: dict[str, str], environ: dict[str, str], said: str
 ) -> None:
     outcome, detail = await probe(remote(provider, **where), provider.url, environ)
-    assert outcome is Probe.BAD
+    assert outcome is Probe.HOPELESS
     assert said in detail
     assert provider.asked == []
+
+
+async def test_without_its_key_it_has_failed_at_once_and_comes_when_the_key_does(
+    provider: Endpoint, wish: Wish, tmp_path: Path
+) -> None:
+    key, now = tmp_path / "key", [1000.0]
+    wanted = [wish(remote(provider, api_key_file=str(key)))]
+    target = RemoteTarget(environ={}, now=lambda: now[0])
+    await target.adopt()
+    try:
+        (failed,) = await until(target, wanted, lambda rs: rs[0].state is S.FAILED)
+        assert "No such file or directory; put the key there" in failed.detail
+        assert now == [1000.0]
+        now[0] += 2.5
+        key.write_text("secret\n")
+        (ready,) = await until(target, wanted, lambda rs: rs[0].state is S.READY)
+        assert (ready.id, ready.detail) == (failed.id, "")
+        key.unlink()
+        now[0] += 2.5
+        await until(target, wanted, lambda rs: "No such file" in rs[0].detail)
+        assert target.replicas()[0].state is S.READY, "a key that is being replaced"
+    finally:
+        await target.close(stop=True)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from fairlead.app.state import StatePaths
 from fairlead.control.api import create_app
 from fairlead.control.hub import SnapshotHub
 from fairlead.control.plane import ControlPlane
+from fairlead.domain.errors import FairleadError
 from fairlead.registry import Registry
 from fairlead.store import open_store
 from fairlead.targets import EveryTarget
@@ -60,11 +61,17 @@ def main() -> None:
     settings = msgspec.json.decode(sys.argv[1], type=Settings)
     # Taken out of the environment, so that no child process inherits it.
     token = os.environ.pop("FAIRLEAD_CONTROL_TOKEN")
-    asyncio.run(_serve(settings, token))
+    try:
+        asyncio.run(_serve(settings, token))
+    except FairleadError as error:
+        sys.exit(f"control cannot run: {error.one_line}")
 
 
 async def _serve(settings: Settings, token: str) -> None:
     paths = StatePaths(Path(settings.state))
+    # Not for the replicas, which outlive this process and would keep its port.
+    listening = socket.socket(fileno=settings.listen_fd)
+    listening.set_inheritable(False)
     store = open_store(paths.store_url)
     plane = ControlPlane(
         store=store,
@@ -95,7 +102,7 @@ async def _serve(settings: Settings, token: str) -> None:
     loop.add_signal_handler(signal.SIGINT, lambda: end(replicas=True))
     await plane.start(on_broken=lambda: end(replicas=False))
     try:
-        await server.serve(sockets=[socket.socket(fileno=settings.listen_fd)])
+        await server.serve(sockets=[listening])
     finally:
         await plane.close(stop_replicas=stop_replicas)
         store.close()

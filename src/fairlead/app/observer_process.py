@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from fairlead.app.state import StatePaths
+from fairlead.domain.errors import FairleadError
 from fairlead.observer.service import ObserverSettings, run
 from fairlead.store import open_store
 
@@ -23,6 +24,13 @@ def main() -> None:
     """Run until SIGTERM."""
     settings = msgspec.json.decode(sys.argv[1], type=Settings)
     paths = StatePaths(Path(settings.state))
+    try:
+        _observe(paths)
+    except FairleadError as error:
+        sys.exit(f"observer cannot run: {error.one_line}")
+
+
+def _observe(paths: StatePaths) -> None:
     store = open_store(paths.store_url)
     try:
         run(

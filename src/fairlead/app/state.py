@@ -13,8 +13,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, Literal
 
 import msgspec
 
@@ -55,20 +57,52 @@ class StatePaths:
         return f"sqlite:///{self.database}"
 
     def create(self) -> None:
-        """Make the folders, readable by the owner alone; raises StorageFailed."""
+        """Make the folders, readable by the owner alone, and close those that others can read.
+
+        Raises StorageFailed, and Conflict for a folder that others can read and that is not ours.
+        """
         try:
-            for folder in (self.root, self.run, self.logs, self.spool, self.replicas, self.metrics):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._close_root()
+            for folder in (self.run, self.logs, self.spool, self.replicas, self.metrics):
+                folder.mkdir(mode=0o700, exist_ok=True)
+                _close(folder)
+            if self.registry.is_dir():
+                _close(self.registry)
+            for log in self.logs.iterdir():
+                _close(log)
         except OSError as error:
             raise StorageFailed(
                 f"{self.root}: cannot create the state folder: {error.strerror}",
                 hint="choose another one with --state",
             ) from None
 
+    def _close_root(self) -> None:
+        """Take from others what they can read; raises Conflict, OSError."""
+        if not _is_open(self.root):
+            return
+        names = {entry.name for entry in self.root.iterdir()}
+        if names and not names & {self.registry.name, self.database.name, self.run.name}:
+            # `--state /tmp`, say: what else is there may be meant for others.
+            raise Conflict(
+                f"{self.root}: others can read this folder, and it holds things that are not ours",
+                hint=f"choose another one with --state, or: chmod 700 {self.root}",
+            )
+        try:
+            _close(self.root)
+        except PermissionError:
+            raise StorageFailed(
+                f"{self.root}: others can read this folder, and it belongs to another user",
+                hint="choose one of your own with --state",
+            ) from None
+
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the lock of `fairlead up`; raises Conflict when another process holds it."""
-        descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            descriptor = os.open(self.lock, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise _not_written(self.lock, error) from None
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -125,12 +159,38 @@ class StatePaths:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Replace a file as a whole; only the owner can read it."""
+    """Replace a file as a whole; only the owner can read it. Raises StorageFailed."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.write(descriptor, data)
-        os.fsync(descriptor)
+        with open_private(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise _not_written(path, error) from None
     finally:
-        os.close(descriptor)
-    temporary.replace(path)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def open_private(path: Path, mode: Literal["wb", "ab"]) -> BinaryIO:
+    """Open a file to write to; one that is made so can be read by the owner alone."""
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
+
+
+def _not_written(path: Path, error: OSError) -> StorageFailed:
+    return StorageFailed(
+        f"{path}: cannot be written: {error.strerror}",
+        hint="is the disk full, or something else in its place? `fairlead doctor` looks",
+    )
+
+
+def _is_open(path: Path) -> bool:
+    """Whether others than the owner have any right to it."""
+    return stat.S_IMODE(path.stat().st_mode) & 0o077 != 0
+
+
+def _close(path: Path) -> None:
+    if _is_open(path):
+        path.chmod(stat.S_IMODE(path.stat().st_mode) & 0o700)

@@ -23,13 +23,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
 import msgspec
 
-from fairlead.app.state import StatePaths, UpInfo, write_private
+from fairlead.app.state import StatePaths, UpInfo, open_private, write_private
 from fairlead.domain.errors import Unavailable
 
 BACKLOG = 1024
@@ -38,6 +38,8 @@ HEALTHY_AFTER_S = 3.0
 STOP_GRACE_S = 20.0
 LOG_BYTES_MAX = 8 * 1024 * 1024
 LOG_LOOK_S = 60.0
+LAST_WORDS_BYTES = 8192
+LAST_WORDS_SHOWN = 300
 CREDENTIAL_VARIABLE = "FAIRLEAD_CONTROL_TOKEN"
 
 _PR_SET_PDEATHSIG = 1
@@ -142,6 +144,8 @@ class Supervisor:
         self._token = secrets.token_urlsafe(32)
         self._children: list[Child] = []
         self._logs_bounded_at = time.monotonic()
+        self._silent_until: dict[str, int] = {}
+        """How long each child's log was when its present process began."""
 
     def start(self) -> None:
         """Start all processes and write down where they are reached."""
@@ -172,7 +176,7 @@ class Supervisor:
             for child in self._children:
                 code = child.ended(now)
                 if code is not None:
-                    self._say(f"{child.name} ended ({_describe(code)}); starting it again")
+                    self._say_end(child.name, code)
                 if child.process is None and now >= child.restart_at:
                     self._begin(child, now)
             self._reap_orphans()
@@ -182,9 +186,15 @@ class Supervisor:
                     _bound_log(self._log(child.name))
             select.select([self._wake_read], [], [], 0.2)
 
+    def _say_end(self, name: str, code: int) -> None:
+        self._say(f"{name} ended ({_describe(code)}); starting it again")
+        words = _last_words(self._log(name), self._silent_until.get(name, 0)) if code > 0 else ""
+        if words:
+            self._say(f"  its last words: {words}")
+
     def install_signal_handlers(self) -> None:
-        """SIGINT and SIGTERM end `run`; further ones do not hurry the orderly stop."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        """SIGINT, SIGTERM and SIGHUP end `run`; further ones do not hurry the orderly stop."""
+        for number in heeded((signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
             signal.signal(number, self._on_signal)
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
@@ -211,8 +221,10 @@ class Supervisor:
             by_name["observer"].stop(signal.SIGTERM, STOP_GRACE_S)
         self._end_leftovers()
         self._reap_orphans()
-        self._paths.up.unlink(missing_ok=True)
-        self._paths.token.unlink(missing_ok=True)
+        for path in (self._paths.up, self._paths.token):
+            # Whatever is there instead of ours: nobody believes it without the lock.
+            with contextlib.suppress(OSError):
+                path.unlink()
         self._gateway.close()
         self._control.close()
 
@@ -288,7 +300,8 @@ class Supervisor:
         environment = {key: os.environ[key] for key in os.environ if key != CREDENTIAL_VARIABLE}
         if token is not None:
             environment[CREDENTIAL_VARIABLE] = token
-        with log.open("ab") as output:
+        with open_private(log, "ab") as output:
+            self._silent_until[name] = output.tell()
             return subprocess.Popen(
                 [sys.executable, "-m", module, msgspec.json.encode(settings).decode()],
                 stdin=subprocess.DEVNULL,
@@ -351,12 +364,31 @@ def _bound_log(path: Path) -> None:
         return
     earlier = path.with_suffix(".log.1")
     try:
-        shutil.copyfile(path, earlier)
+        with path.open("rb") as source, open_private(earlier, "wb") as copy:
+            shutil.copyfileobj(source, copy)
     except OSError:
         with contextlib.suppress(OSError):
             earlier.unlink()
     with contextlib.suppress(OSError):
         os.truncate(path, 0)
+
+
+def _last_words(log: Path, since: int) -> str:
+    """The last line that says anything in a log; `since`, unless it has become shorter again."""
+    try:
+        with log.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(since if since <= size else 0, size - LAST_WORDS_BYTES))
+            lines = file.read(LAST_WORDS_BYTES).decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    words = next((line.strip() for line in reversed(lines) if line.strip()), "")
+    return "".join(c for c in words if c.isprintable())[:LAST_WORDS_SHOWN]
+
+
+def heeded(numbers: Sequence[signal.Signals]) -> list[signal.Signals]:
+    """Those of the signals that are not ignored: with `nohup`, a hangup is to change nothing."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _describe(code: int) -> str:

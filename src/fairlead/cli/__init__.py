@@ -21,12 +21,11 @@ def main() -> None:
 
         app(prog_name="fairlead")
     except FairleadError as error:
-        from rich.console import Console
+        from fairlead.cli.options import say, stderr
 
-        console = Console(stderr=True, highlight=False, soft_wrap=True)
-        console.print(f"[bold red]error:[/] {_escape(error.message)}")
+        say(("error:", "bold red"), f" {error.message}", to=stderr, whole=True)
         if error.hint:
-            console.print(f"[dim]  {_escape(error.hint)}[/]")
+            say((f"  {error.hint}", "dim"), to=stderr, whole=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
@@ -34,7 +33,3 @@ def main() -> None:
         # The reader of our output has left (`fairlead records | head`): nothing more to say.
         sys.stderr.close()
         sys.exit(0)
-
-
-def _escape(text: str) -> str:
-    return text.replace("[", r"\[")

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
-from rich.console import Console
-from rich.live import Live
 
-from fairlead.cli.options import console
+from fairlead.app.supervisor import heeded
+from fairlead.cli.follow import live
+from fairlead.cli.options import console, plain_console
 from fairlead.domain.errors import InvalidInput, StorageFailed, Unavailable
 
 if TYPE_CHECKING:
@@ -105,24 +105,26 @@ def _play(data: Path | None, rate: float, picture: Path | None) -> Report:
 
     view = DemoView()
     if picture is not None:
-        view.picture = Console(record=True, file=io.StringIO(), width=PICTURE_COLUMNS)
+        view.picture = plain_console(record=True, file=io.StringIO(), width=PICTURE_COLUMNS)
     # Its name is known before it exists, so that no interrupt can come between the two.
     root = Path(tempfile.gettempdir()) / f"fairlead-demo-{secrets.token_hex(8)}"
     scenario = Scenario(root, Example(data), rate, view)
     # A closed terminal and SIGTERM end the demo as Ctrl-C does: with nothing left behind.
-    for number in ENDING:
+    ending = heeded(ENDING)
+    for number in ending:
         signal.signal(number, signal.default_int_handler)
     try:
         scenario.start()  # Makes the folder.
-        with Live(view, console=console, refresh_per_second=8, vertical_overflow="visible"):
+        with live(view, refresh_per_second=8, overflow="visible"):
             report = asyncio.run(scenario.play())
         console.print(summary(report, _typed()))
     finally:
-        for number in ENDING:
+        for number in ending:
             signal.signal(number, signal.SIG_IGN)
         scenario.stop()
         shutil.rmtree(root, ignore_errors=True)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if signal.SIGINT in ending:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
     if picture is not None and view.picture is not None:
         view.picture.print(summary(report, "fairlead"))
         svg = view.picture.export_svg(title="make demo")

@@ -12,7 +12,7 @@ import typer
 
 from fairlead.app.state import StatePaths
 from fairlead.cli.api import ControlClient
-from fairlead.cli.options import STATE_DEFAULT, JsonOption, StateOption, console, print_json
+from fairlead.cli.options import STATE_DEFAULT, JsonOption, StateOption, print_json, say
 from fairlead.control.views import StatusView
 from fairlead.domain.errors import FairleadError
 
@@ -41,10 +41,10 @@ def doctor(state: StateOption = STATE_DEFAULT, as_json: JsonOption = False) -> N
         print_json(findings)
     else:
         for finding in findings:
-            mark = "[green]ok[/]  " if finding.ok else "[red]bad[/] "
-            console.print(f"{mark} {finding.what}: {finding.detail}")
+            mark = ("ok  ", "green") if finding.ok else ("bad ", "red")
+            say(mark, f" {finding.what}: {finding.detail}")
             if finding.advice and not finding.ok:
-                console.print(f"[dim]       {finding.advice}[/]")
+                say((f"       {finding.advice}", "dim"))
     raise typer.Exit(0 if all(finding.ok for finding in findings) else 5)
 
 
@@ -122,6 +122,9 @@ def _running(paths: StatePaths) -> Iterator[Finding]:
         "observer", view.observer_lag_s < OBSERVER_LAG_S_MAX,
         f"{view.observer_lag_s:.1f} s behind the gateway", f"see {paths.logs}/observer.log",
     )  # fmt: skip
+    for service in view.services:
+        if service.trouble:
+            yield Finding(f"service {service.name}", False, service.trouble)
     for replica in view.replicas:
         if replica.state not in ("ready", "starting", "surplus", "stopping"):
             yield Finding(

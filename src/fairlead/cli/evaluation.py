@@ -34,7 +34,7 @@ def evaluate(
     control = client(state)
     spec = prepare(registry_of(state), load_manifest(file))
     begun = control.post(RolloutView, "evaluations", body=spec)
-    view = follow(control, begun.id, quiet=as_json)
+    view = follow(control, begun.id, quiet=as_json, state=state)
     if as_json:
         print_json(view)
     raise typer.Exit(exit_code_of(view))

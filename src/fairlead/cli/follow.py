@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.live import Live
+from rich.live_render import VerticalOverflowMethod
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from fairlead.cli.api import ControlClient
-from fairlead.cli.options import console
+from fairlead.cli.options import STATE_DEFAULT, console, say, state_words, stderr
 from fairlead.control.views import RolloutView
 from fairlead.domain.errors import Unavailable
 from fairlead.domain.release import short
@@ -45,20 +50,57 @@ def exit_code_of(view: RolloutView) -> int:
     return EXIT_CODES.get(view.outcome, 1)
 
 
-def follow(control: ControlClient, rollout: str, *, quiet: bool = False) -> RolloutView:
-    """Show a rollout live (unless `quiet`) until it has ended; survives a restart of control."""
+def follow(
+    control: ControlClient, rollout: str, *, quiet: bool = False, state: Path = STATE_DEFAULT
+) -> RolloutView:
+    """Show a rollout live (unless `quiet`) until it has ended; survives a restart of control.
+
+    Ctrl-C ends the following alone: it is said that the rollout goes on, and what to type.
+    """
+    try:
+        return _follow(control, rollout, quiet=quiet)
+    except KeyboardInterrupt:
+        say(f"{rollout} goes on without this terminal", to=stderr)
+        for command, what in (("follow", "follow it again"), ("abort", "give it up")):
+            typed = f"fairlead rollout {command} {rollout}{state_words(state)}"
+            say((f"  {what}: ", "dim"), typed, to=stderr, whole=True)
+        raise
+
+
+def _follow(control: ControlClient, rollout: str, *, quiet: bool) -> RolloutView:
     view = control.get(RolloutView, "rollouts", rollout)
     if quiet:
         while view.outcome == "running":
             time.sleep(POLL_S)
             view = _poll(control, rollout)
         return view
-    with Live(panel(view), console=console, refresh_per_second=6, transient=False) as live:
+    with live(panel(view), refresh_per_second=6) as shown:
         while view.outcome == "running":
             time.sleep(POLL_S)
             view = _poll(control, rollout)
-            live.update(panel(view))
+            shown.update(panel(view))
     return view
+
+
+@contextmanager
+def live(
+    renderable: RenderableType,
+    *,
+    refresh_per_second: float,
+    overflow: VerticalOverflowMethod = "ellipsis",
+) -> Iterator[Live]:
+    """Rich's live display, which outside a terminal leaves its last line without an end."""
+    try:
+        with Live(
+            renderable,
+            console=console,
+            refresh_per_second=refresh_per_second,
+            vertical_overflow=overflow,
+        ) as shown:
+            yield shown
+    finally:
+        if not console.is_terminal:
+            console.line()
 
 
 def _poll(control: ControlClient, rollout: str) -> RolloutView:
@@ -72,17 +114,33 @@ def _poll(control: ControlClient, rollout: str) -> RolloutView:
             time.sleep(POLL_S)
 
 
-def panel(view: RolloutView) -> RenderableType:
-    """A rollout as a few lines of text and bars."""
+def panel(view: RolloutView, *, is_brief: bool = False) -> RenderableType:
+    """A rollout as a few lines of text and bars; `is_brief` where reasons are told elsewhere."""
     lines: list[RenderableType] = [_headline(view)]
     names = dict.fromkeys([g.gate for g in view.gates] + [v.gate for v in view.gate_verdicts])
-    lines += [gate_line(view, name) for name in names]
+    lines += [gate_line(view, name, is_brief=is_brief) for name in names]
     if view.verdict is not None:
         lines.append(evidence(view))
+    if view.waiting and view.outcome == "running":
+        lines.append(Text(f"  {view.waiting}", style="yellow"))
     if view.outcome != "running":
         style = OUTCOME_STYLES.get(view.outcome, "bold")
-        lines.append(Text(f"  {view.outcome.replace('_', ' ')}: {view.reason}", style=style))
+        why = brief(_unsaid(view)) if is_brief else _unsaid(view)
+        lines.append(Text(f"  {view.outcome.replace('_', ' ')}: {why}", style=style))
     return Group(*lines)
+
+
+def brief(reason: str) -> str:
+    """The first thing that a reason says, without what it says in brackets."""
+    return re.sub(r" \([^()]*\)", "", reason.partition(";")[0])
+
+
+def _unsaid(view: RolloutView) -> str:
+    """Why it ended, without what its gates' lines say already."""
+    reason = view.reason
+    for verdict in view.gate_verdicts:
+        reason = reason.removesuffix(f": {verdict.reason}")
+    return reason
 
 
 def _headline(view: RolloutView) -> Text:
@@ -99,14 +157,15 @@ def _headline(view: RolloutView) -> Text:
     return line
 
 
-def gate_line(view: RolloutView, name: str) -> RenderableType:
+def gate_line(view: RolloutView, name: str, *, is_brief: bool = False) -> RenderableType:
     """A gate's bar while it runs, its verdict when it is there."""
     done = next((g for g in view.gate_verdicts if g.gate == name), None)
     if done is not None:
         good = done.outcome is GateOutcome.PASS
         return Text.assemble(
             "  gate ", (name, "bold"), " ",
-            (done.outcome.value, "bold green" if good else "bold red"), f"  {done.reason}",
+            (done.outcome.value, "bold green" if good else "bold red"),
+            f"  {brief(done.reason) if is_brief else done.reason}",
         )  # fmt: skip
     progress = next(g for g in view.gates if g.gate == name)
     row = Table.grid(padding=(0, 1))

@@ -14,6 +14,7 @@ from fairlead.cli.options import (
     client,
     console,
     print_json,
+    say,
     table,
 )
 from fairlead.control.views import KeyRequest, KeyView, NewKey
@@ -32,8 +33,8 @@ def create(
     if as_json:
         print_json(made)
         return
-    console.print(f"[bold]{made.key}[/]", soft_wrap=True)
-    console.print(f"[dim]id {made.id}; this is the only time the key is shown[/]")
+    say((made.key, "bold"), whole=True)
+    say((f"id {made.id}; this is the only time the key is shown", "dim"))
 
 
 @app.command("list")
@@ -43,7 +44,7 @@ def list_keys(state: StateOption = STATE_DEFAULT, as_json: JsonOption = False) -
     if as_json:
         print_json(keys)
         return
-    shown = table("id", "name", "made", "revoked")
+    shown = table("=id", "name", "=made", "=revoked")
     for key in keys:
         shown.add_row(
             key.id, key.name, ago(key.created_at), ago(key.revoked_at) if key.revoked_at else ""

@@ -14,7 +14,7 @@ import typer
 from fairlead.app.state import StatePaths
 from fairlead.app.supervisor import Supervisor, UpSettings
 from fairlead.cli.api import ControlClient
-from fairlead.cli.options import STATE_DEFAULT, StateOption, console, stderr
+from fairlead.cli.options import STATE_DEFAULT, StateOption, console, say, stderr
 from fairlead.control.first_key import FirstKey
 from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, Unavailable
 
@@ -44,7 +44,7 @@ def up(
         settings = UpSettings(
             host=host, gateway_port=port, control_port=control_port, workers=workers
         )
-        supervisor = Supervisor(paths, settings, lambda line: stderr.print(f"[yellow]{line}[/]"))
+        supervisor = Supervisor(paths, settings, lambda line: say((line, "yellow"), to=stderr))
         supervisor.install_signal_handlers()
         try:
             supervisor.start()
@@ -66,14 +66,14 @@ def _greet(paths: StatePaths, supervisor: Supervisor) -> None:
             break
         except FairleadError as error:
             if time.monotonic() > deadline:
-                stderr.print(f"[red]control does not come up:[/] {error.message}")
-                stderr.print(f"[dim]its output is in {paths.logs / 'control.log'}[/]")
+                say(("control does not come up:", "red"), f" {error.message}", to=stderr)
+                say((f"its output is in {paths.logs / 'control.log'}", "dim"), to=stderr)
                 return
             time.sleep(0.1)
-    console.print(f"[bold]fairlead is up[/]  gateway [cyan]{supervisor.info.gateway_url}/v1[/]")
+    say(("fairlead is up", "bold"), "  gateway ", (f"{supervisor.info.gateway_url}/v1", "cyan"))
     if first.key is not None:
-        console.print(f"first API key, shown only now: [bold]{first.key}[/]", soft_wrap=True)
-    console.print("[dim]next, in another terminal: fairlead ship    (Ctrl-C here stops all)[/]")
+        say("first API key, shown only now: ", (first.key, "bold"), whole=True)
+    say(("next, in another terminal: fairlead ship    (Ctrl-C here stops all)", "dim"))
     # Into a file or a pipe, too, this must be there while `up` goes on.
     console.file.flush()
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from fairlead.app.state import DEFAULT_STATE, STATE_VARIABLE, StatePaths
 from fairlead.cli.api import ControlClient, as_json
+from fairlead.cli.listing import Listing
 
 StateOption = Annotated[
     Path,
@@ -28,8 +33,11 @@ ServiceOption = Annotated[str | None, typer.Option("--service", "-s", help="Only
 STATE_DEFAULT = DEFAULT_STATE
 MANIFEST_DEFAULT = Path("fairlead.yaml")
 
-console = Console(highlight=False)
-stderr = Console(stderr=True, highlight=False)
+plain_console = partial(Console, highlight=False, markup=False, emoji=False)
+"""Makes a console that shows text as it is, whoever wrote it; what has a style is a `Text`."""
+
+console = plain_console()
+stderr = plain_console(stderr=True)
 
 
 def client(state: Path) -> ControlClient:
@@ -42,15 +50,21 @@ def print_json(value: object) -> None:
     typer.echo(as_json(value))
 
 
-def table(*columns: str, title: str | None = None) -> Table:
-    """A plain table; columns that begin with `>` are right-aligned."""
-    made = Table(title=title, box=None, header_style="bold", pad_edge=False, title_justify="left")
-    for column in columns:
-        if column.startswith(">"):
-            made.add_column(column[1:], justify="right")
-        else:
-            made.add_column(column, overflow="fold")
-    return made
+def say(*parts: str | tuple[str, str], to: Console = console, whole: bool = False) -> None:
+    """Print one message: text as it is, or text with a style; `whole` for what will be copied."""
+    to.print(Text.assemble(*parts), soft_wrap=whole)
+
+
+def table(*columns: str, gives_way: Sequence[str] = ()) -> Listing:
+    """A plain table; see `Listing` for what headings begin with, and for what gives way."""
+    return Listing(*columns, gives_way=gives_way)
+
+
+def state_words(state: Path) -> str:
+    """` --state FOLDER` for a command that is shown, where that command would need it."""
+    if state == Path(os.environ.get(STATE_VARIABLE) or STATE_DEFAULT):
+        return ""
+    return f" --state {shlex.quote(str(state))}"
 
 
 def ago(at: float) -> str:

@@ -41,8 +41,11 @@ def records(
     if as_json:
         print_json(found)
         return
-    shown = table("request", "when", "service", "release", "arm", ">status", ">ms", ">in", ">out",
-                  "error")  # fmt: skip
+    shown = table(
+        "=request", "=when", "service", "=release", "=arm", ">status", ">ms", ">in", ">out",
+        "=error",
+        gives_way=("in", "out", "service", "arm", "ms", "release", "when"),
+    )  # fmt: skip
     for row in found:
         shown.add_row(
             row["id"], ago(row["started_at"]), row["service"], short(row["release"]), row["arm"],

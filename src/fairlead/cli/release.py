@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.text import Text
 
 from fairlead.app.state import StatePaths
 from fairlead.cli.options import (
@@ -20,6 +21,7 @@ from fairlead.cli.options import (
     ago,
     console,
     print_json,
+    say,
     size,
     table,
 )
@@ -76,7 +78,9 @@ def list_releases(
     if as_json:
         print_json(entries)
         return
-    shown = table("release", "service", "name", "model", ">size", "built")
+    shown = table(
+        "=release", "service", "name", "model", ">size", "=built", gives_way=("size", "service")
+    )
     for entry in sorted(entries, key=lambda e: -e.created_at):
         model = entry.release.model
         what = model.model if isinstance(model, RemoteModel) else model.files[0].name
@@ -97,7 +101,7 @@ def show(
     if as_json:
         print_json(entry)
         return
-    console.print(f"[bold]{entry.digest}[/]")
+    say((entry.digest, "bold"))
     console.print(
         f"{entry.service}/{entry.name}  {size(entry.size)}  built {ago(entry.created_at)}"
     )
@@ -121,7 +125,9 @@ def diff(
         console.print("the same release")
     shown = table("field", "before", "after")
     for each in differences:
-        shown.add_row(each.path, f"[red]{each.before}[/]", f"[green]{each.after}[/]")
+        shown.add_row(
+            each.path, Text(str(each.before), style="red"), Text(str(each.after), style="green")
+        )
     if differences:
         console.print(shown)
 
@@ -138,7 +144,7 @@ def verify(
     if as_json:
         print_json(problems)
     elif not problems:
-        console.print("[green]everything matches its digest[/]")
+        say(("everything matches its digest", "green"))
     if problems:
         raise Damaged(
             "; ".join(str(problem) for problem in problems),

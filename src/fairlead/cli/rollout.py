@@ -16,6 +16,7 @@ from fairlead.cli.options import (
     client,
     console,
     print_json,
+    say,
     table,
 )
 from fairlead.control.views import RollbackRequest, RolloutView
@@ -34,10 +35,13 @@ def list_rollouts(
     if as_json:
         print_json(rollouts)
         return
-    shown = table("rollout", "service", "release", "outcome", "state", "begun", "reason")
+    shown = table(
+        "=rollout", "service", "=release", "=state", "=begun", "~reason",
+        gives_way=("begun", "service"),
+    )  # fmt: skip
     for view in rollouts:
         shown.add_row(
-            view.id, view.service, f"{view.name} {short(view.release)}", view.outcome,
+            view.id, view.service, f"{view.name} {short(view.release)}",
             view.state + (" (paused)" if view.paused else ""), ago(view.created_at), view.reason,
         )  # fmt: skip
     console.print(shown)
@@ -52,13 +56,13 @@ def show(
     if as_json:
         print_json(view)
         return
-    console.print(f"[bold]{view.id}[/]  {view.service}  release {view.name} {short(view.release)}")
+    say((view.id, "bold"), f"  {view.service}  release {view.name} {short(view.release)}")
     console.print(f"{view.outcome}: {view.reason}")
     for gate in view.gate_verdicts:
         console.print(f"gate {gate.gate}: {gate.outcome} – {gate.reason}")
     if view.verdict is not None:
         console.print(verdict_text(view.verdict))
-    history = table("when", "state", "why")
+    history = table("=when", "=state", "why")
     for entry in view.history:
         history.add_row(ago(entry.at), entry.state, entry.why)
     console.print(history)
@@ -67,7 +71,7 @@ def show(
 @app.command("follow")
 def follow_rollout(rollout: IdArgument, state: StateOption = STATE_DEFAULT) -> None:
     """Follow a rollout to its end; the exit code is its outcome's."""
-    raise typer.Exit(exit_code_of(follow(client(state), rollout)))
+    raise typer.Exit(exit_code_of(follow(client(state), rollout, state=state)))
 
 
 @app.command("pause")
@@ -97,18 +101,35 @@ def abort(rollout: IdArgument, state: StateOption = STATE_DEFAULT) -> None:
 def rollback(
     service: Annotated[str, typer.Argument(help="The service.")],
     to: Annotated[
-        str | None, typer.Option(help="Release (digest); the previous champion if not given.")
+        str | None,
+        typer.Option(
+            help="Former champion: name or digest. If not given: the champion before this one, or "
+            "from a canary back to the champion."
+        ),
     ] = None,
-    why: Annotated[str, typer.Option(help="Reason, for the history.")] = "rolled back by hand",
+    why: Annotated[
+        str, typer.Option(help="Reason, as `rollout show` and `list` give it.")
+    ] = "rolled back by hand",
     state: StateOption = STATE_DEFAULT,
 ) -> None:
-    """Go back to an earlier release of a service, as a whole, without a canary."""
+    """Go back to an earlier release of a service, as a whole, without a canary.
+
+    What is under way is ended: an evaluation, or the rollout of a release.
+    """
     control = client(state)
     body = RollbackRequest(to=to, why=why)
     view = control.post(RolloutView, "services", service, "rollback", body=body)
-    final = follow(control, view.id)
-    # Going back is what was asked for: that it worked is success here.
-    raise typer.Exit(0 if final.outcome in ("promoted", "rolled_back") else exit_code_of(final))
+    final = follow(control, view.id, state=state)
+    if final.then is not None:
+        final = follow(control, final.then, state=state)
+    raise typer.Exit(0 if went_back(final) else exit_code_of(final))
+
+
+def went_back(final: RolloutView) -> bool:
+    """Whether what was asked for is so: the earlier release serves, or the new one is ended."""
+    if final.goes_back:
+        return final.outcome == "promoted"
+    return final.outcome in ("rolled_back", "aborted")
 
 
 def _command(state: StateOption, rollout: str, command: str) -> None:

@@ -16,6 +16,8 @@ from fairlead.cli.options import (
     client,
     console,
     print_json,
+    say,
+    state_words,
 )
 from fairlead.cli.release import registry_of
 from fairlead.control.views import Applied, RolloutView, StatusView
@@ -42,7 +44,7 @@ def ship(
     control = client(state)
     spec = prepare(registry_of(state), manifest)
     if not as_json:
-        console.print(f"built release [bold]{spec.name}[/] {short(spec.release)}")
+        say("built release ", (spec.name, "bold"), f" {short(spec.release)}")
     services = control.get(StatusView, "status").services
     if any(s.name == spec.service and s.champion == spec.release for s in services):
         applied = control.put(Applied, "services", spec.service, body=spec)
@@ -54,9 +56,10 @@ def ship(
         return
     view = control.post(RolloutView, "rollouts", body=spec)
     if not detach:
-        view = follow(control, view.id, quiet=as_json)
+        view = follow(control, view.id, quiet=as_json, state=state)
     if as_json:
         print_json(view)
     elif detach:
-        console.print(f"rollout {view.id}; follow it with `fairlead rollout follow {view.id}`")
+        follow_it = f"fairlead rollout follow {view.id}{state_words(state)}"
+        say(f"rollout {view.id}; follow it with `{follow_it}`", whole=True)
     raise typer.Exit(0 if detach else exit_code_of(view))

@@ -140,7 +140,7 @@ def releases_in_use(paths: StatePaths) -> InUse:
     """What services run on, may go back to, or are moving to; read from the store."""
     if not paths.database.exists():
         return InUse(set(), set())
-    from fairlead.control.rollouts import RolloutDocument
+    from fairlead.control.documents import RolloutDocument
     from fairlead.store import open_store
 
     store = open_store(paths.store_url)
@@ -158,6 +158,7 @@ def releases_in_use(paths: StatePaths) -> InUse:
         document = _stored(rollout.document, RolloutDocument)
         if rollout.active:
             releases.add(rollout.release)
+            releases |= {document.then.spec.release} if document.then else set()
             blobs |= {gate.suite for gate in document.spec.gates}
     return InUse(releases, blobs)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 from rich.text import Text
 
+from fairlead.cli.listing import Listing
 from fairlead.cli.options import (
     STATE_DEFAULT,
     JsonOption,
@@ -13,6 +14,7 @@ from fairlead.cli.options import (
     console,
     number,
     print_json,
+    say,
     table,
 )
 from fairlead.control.views import FiguresView, ServiceView, StatusView
@@ -31,17 +33,21 @@ def status(state: StateOption = STATE_DEFAULT, as_json: JsonOption = False) -> N
     if as_json:
         print_json(view)
         return
-    console.print(
-        f"[bold]gateway[/] {view.gateway_url}/v1   "
+    say(
+        ("gateway", "bold"),
+        f" {view.gateway_url}/v1   "
         f"{len(view.workers)} workers, snapshot {view.snapshot}   "
-        f"records {view.observer_lag_s:.1f} s behind"
+        f"records {view.observer_lag_s:.1f} s behind",
     )
     if not view.services:
-        console.print("[dim]no service yet; ship one: fairlead init, fairlead ship[/]")
+        say(("no service yet; ship one: fairlead init, fairlead ship", "dim"))
     for service in view.services:
         _service(service)
     if view.replicas:
-        shown = table("replica", "state", "address", ">pid", ">restarts", "")
+        shown = table(
+            "=replica", "=state", "=address", ">pid", ">restarts", "~detail",
+            gives_way=("restarts", "pid", "address"),
+        )  # fmt: skip
         for replica in view.replicas:
             colour = _COLOURS.get(replica.state, "red")
             shown.add_row(
@@ -56,32 +62,34 @@ def status(state: StateOption = STATE_DEFAULT, as_json: JsonOption = False) -> N
 
 
 def _service(service: ServiceView) -> None:
-    champion = (
-        f"champion [green]{service.champion_name}[/] {short(service.champion)}"
-        if service.champion
-        else "[yellow]no champion[/]"
-    )
-    canary = (
-        f"   canary [yellow]{short(service.canary)}[/] at {service.share:.0%} ({service.rollout})"
-        if service.canary
-        else ""
-    )
-    console.print(f"\n[bold]{service.name}[/]  {champion}{canary}")
+    line = Text.assemble("\n", (service.name, "bold"), "  ")
+    if service.champion:
+        line.append("champion ").append(service.champion_name, style="green")
+        line.append(f" {short(service.champion)}")
+    else:
+        line.append("no champion", style="yellow")
+    if service.canary:
+        line.append("   canary ").append(short(service.canary), style="yellow")
+        line.append(f" at {service.share:.0%} ({service.rollout})")
+    console.print(line)
+    if service.trouble:
+        say((f"  {service.trouble}", "red"))
     if service.figures:
         console.print(figures_table(service.figures))
     for slo in service.slos:
         if slo.met is None:
-            console.print(f"  [dim]{slo.name} {slo.target:g}: nothing measured yet[/]")
+            say("  ", (f"{slo.name} {slo.target:g}: nothing measured yet", "dim"))
         else:
-            mark = "[green]met[/]" if slo.met else "[red]missed[/]"
-            console.print(f"  {slo.name} {slo.target:g}: {number(slo.measured, 4)} {mark}")
+            mark = ("met", "green") if slo.met else ("missed", "red")
+            say(f"  {slo.name} {slo.target:g}: {number(slo.measured, 4)} ", mark)
 
 
-def figures_table(figures: list[FiguresView]) -> object:
+def figures_table(figures: list[FiguresView]) -> Listing:
     """One line per release: requests, errors, latency, tokens, feedback."""
     shown = table(
         "release", ">requests", ">errors", ">TTFT p50", ">p95", ">latency p50", ">p95", ">p99",
         ">tokens in", ">out", "feedback",
+        gives_way=("p99", "out", "tokens in", "p95"),
     )  # fmt: skip
     for line in figures:
         shown.add_row(

@@ -25,6 +25,8 @@ from fairlead.evaluation.cases import Case
 from fairlead.evaluation.runner import Answer
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
+ERROR_BYTES_MAX = 4096
+ERROR_CHARS_MAX = 200
 THREADS_MAX = 64
 
 
@@ -93,8 +95,28 @@ class ReplicaClient:
         finally:
             connection.close()
         if response.status != 200:
-            raise Unavailable(f"replica {parts.netloc} answered {response.status}")
+            said = _said(data, key)
+            raise Unavailable(
+                f"replica {parts.netloc} answered {response.status}" + (f": {said}" if said else "")
+            )
         return Answer(text=_text(data), latency_ms=(time.monotonic() - started) * 1e3)
+
+
+def _said(data: bytes, key: str | None) -> str:
+    """What an error answer says for itself, on one short line; never the key that was sent."""
+    try:
+        found: Any = json.loads(data)
+    except (ValueError, RecursionError):
+        found = data[:ERROR_BYTES_MAX].decode(errors="replace")
+    for name in ("error", "message", "detail"):
+        if isinstance(found, dict):
+            found = found.get(name, found)
+    text = found if isinstance(found, str) else json.dumps(found)
+    if key:
+        text = text.replace(key, "[key]")
+    text = "".join(c if c.isprintable() else " " for c in text[:ERROR_BYTES_MAX])
+    line = " ".join(text.split())
+    return line if len(line) <= ERROR_CHARS_MAX else line[:ERROR_CHARS_MAX] + "…"
 
 
 def provider_key(remote: RemoteModel) -> str | None:

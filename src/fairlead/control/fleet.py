@@ -18,9 +18,15 @@ from fairlead.targets import Target
 SERVING = (ReplicaState.STARTING, ReplicaState.READY, ReplicaState.UNHEALTHY)
 """States with a process, in which a replica counts for what is wanted."""
 
+TROUBLED = (
+    ReplicaState.STARTING, ReplicaState.UNHEALTHY, ReplicaState.BACKING_OFF, ReplicaState.FAILED,
+)  # fmt: skip
+"""States in which a replica is wanted and not ready."""
+
 PASSING = (Conflict, StorageFailed, Unavailable)
 """Errors that say nothing of the release: a collection under way, a disk that fails to read."""
 
+LINE_MAX = 200
 _log = logging.getLogger(__name__)
 
 
@@ -57,10 +63,27 @@ class Fleet:
             self._known[digest] = known
         return known
 
+    async def resolve(self, reference: str, service: str) -> str:
+        """The digest that a person means; raises NotFound or Conflict."""
+        return await asyncio.to_thread(self._registry.resolve, reference, service)
+
     def name_of(self, digest: str) -> str | None:
         """The release's name, if it is known here."""
         known = self._known.get(digest)
         return None if known is None else known.name
+
+    def waiting_of(self, digest: str) -> str:
+        """What the release's replicas say that are not ready, the newest; empty if nothing."""
+        known = self._known.get(digest)
+        if known is None:
+            return ""
+        engine = known.release.engine_digest
+        said = [
+            (r.since, f"replica {r.id} {r.state}: {_last_line(r.detail)}")
+            for r in self._target.replicas()
+            if r.engine_digest == engine and r.state in TROUBLED and r.detail.strip()
+        ]
+        return max(said)[1] if said else self._troubles.get(engine, "")
 
     def failure_of(self, release: Release) -> str | None:
         """Why no replica of the release can run, if that is so."""
@@ -109,3 +132,7 @@ class Fleet:
         self._refused.pop(engine, None)
         self._troubles.pop(engine, None)
         return self._launches[engine]
+
+
+def _last_line(detail: str) -> str:
+    return detail.strip().splitlines()[-1].strip()[:LINE_MAX]

@@ -120,7 +120,7 @@ class ControlPlane:
         return await self.reports.rollout(rollout)
 
     async def rollback(self, service: str, request: RollbackRequest) -> RolloutView:
-        """Go back: end an active rollout, else return to an earlier release as a whole."""
+        """Go back to an earlier release as a whole; see `Rollouts.go_back`."""
         async with self._lock:
             rollout = await self._rollouts.go_back(service, request, _new_id("ro"))
         self.wake()

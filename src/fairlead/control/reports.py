@@ -9,9 +9,10 @@ from typing import Any
 import msgspec
 
 from fairlead import __version__
+from fairlead.control.documents import RolloutDocument
 from fairlead.control.fleet import Fleet
 from fairlead.control.hub import SnapshotHub
-from fairlead.control.rollouts import RolloutDocument, Rollouts
+from fairlead.control.rollouts import Rollouts
 from fairlead.control.spec import Slos
 from fairlead.control.views import (
     EventView,
@@ -93,6 +94,7 @@ class Reports:
         want = None if running is None else desired(running.rollout)
         mine = [f for f in figures if f.service == row.name]
         champion = next((f for f in mine if f.release == row.champion), None)
+        trouble = self._rollouts.trouble_of(row.name)
         return ServiceView(
             name=row.name,
             champion=row.champion,
@@ -103,6 +105,7 @@ class Reports:
             rollout=None if running is None else running.rollout.id,
             figures=[self._figures(f) for f in mine if f.release],
             slos=_slos(self._rollouts.spec_of(row).slos, champion),
+            trouble="" if trouble is None else trouble.one_line,
         )
 
     def _figures(self, line: ReleaseFigures) -> FiguresView:
@@ -139,13 +142,20 @@ class Reports:
     async def rollout(self, rollout: str) -> RolloutView:
         """One rollout; raises NotFound."""
         row, served = await asyncio.to_thread(self._read_rollout, rollout)
-        return self._view(row, self._rollouts.document(row), served)
+        view = self._view(row, self._rollouts.document(row), served)
+        if not row.active:
+            return view
+        return msgspec.structs.replace(view, waiting=self._fleet.waiting_of(row.release))
 
     def _read_rollout(self, rollout: str) -> tuple[RolloutRow, int]:
+        row = self._row_of_rollout(rollout)
+        return row, self._store.count_served(row.release, row.id)
+
+    def _row_of_rollout(self, rollout: str) -> RolloutRow:
         row = self._store.rollout(rollout)
         if row is None:
             raise NotFound(f"there is no rollout {rollout!r}", hint="see `fairlead rollout list`")
-        return row, self._store.count_served(row.release, row.id)
+        return row
 
     def _view(self, row: RolloutRow, document: RolloutDocument, served: int | None) -> RolloutView:
         rollout = document.rollout
@@ -170,6 +180,8 @@ class Reports:
             gate_verdicts=list(rollout.gate_verdicts),
             verdict=rollout.verdict,
             history=[HistoryEntry(t.at, t.to, t.why) for t in rollout.history],
+            goes_back=document.goes_back,
+            then=None if document.then is None else document.then.rollout,
         )
 
     async def records(
@@ -180,7 +192,10 @@ class Reports:
         errors: bool,
         limit: int,
     ) -> list[dict[str, Any]]:
-        """Request records, the newest first."""
+        """Request records, the newest first; raises NotFound for a release or rollout that is not
+        there."""
+        if rollout is not None:
+            await asyncio.to_thread(self._row_of_rollout, rollout)
         if release is not None:
             release = await asyncio.to_thread(self._registry.resolve, release, service)
         wanted = RecordFilter(

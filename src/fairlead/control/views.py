@@ -35,6 +35,10 @@ class RolloutView(msgspec.Struct, frozen=True):
         share: Probability with which a unit goes to the canary at this moment.
         served: Requests that the release has answered within this rollout; None in lists of
             rollouts, where they are not counted.
+        goes_back: Whether it returns to an earlier release, rather than shipping one.
+        then: Id of the rollout that begins in the moment in which this one ends.
+        waiting: What its replicas show while too few are ready, as far as they say anything; empty
+            in lists of rollouts.
     """
 
     id: str
@@ -56,6 +60,9 @@ class RolloutView(msgspec.Struct, frozen=True):
     gate_verdicts: list[GateVerdict]
     verdict: RolloutVerdict | None
     history: list[HistoryEntry]
+    goes_back: bool = False
+    then: str | None = None
+    waiting: str = ""
 
 
 class FiguresView(msgspec.Struct, frozen=True):
@@ -87,7 +94,11 @@ class SloView(msgspec.Struct, frozen=True):
 
 
 class ServiceView(msgspec.Struct, frozen=True):
-    """A service: who answers for it, and how it fares."""
+    """A service: who answers for it, and how it fares.
+
+    Attributes:
+        trouble: What keeps it from being served, or its rollout from going on, and what to do.
+    """
 
     name: str
     champion: str | None
@@ -98,6 +109,7 @@ class ServiceView(msgspec.Struct, frozen=True):
     rollout: str | None
     figures: list[FiguresView]
     slos: list[SloView]
+    trouble: str = ""
 
 
 class StatusView(msgspec.Struct, frozen=True):
@@ -136,7 +148,13 @@ class KeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Asks to go back to an earlier release; to the previous champion if none is named."""
+    """Asks to go back to an earlier release.
+
+    Attributes:
+        to: A former champion: its digest, six or more of its first hex digits, or its name. If none
+            is named: from a canary to the champion, else to the champion before this one.
+        why: The reason of the rollout that goes back, or of the end of the canary.
+    """
 
     to: str | None = None
     why: str = "rolled back by hand"

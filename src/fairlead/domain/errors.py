@@ -30,6 +30,11 @@ class FairleadError(Exception):
         self.message = message
         self.hint = hint
 
+    @property
+    def one_line(self) -> str:
+        """Message and hint, for a log or a list."""
+        return " ".join((f"{self.message} ({self.hint})" if self.hint else self.message).split())
+
     def __str__(self) -> str:
         return f"{self.message}\n  {self.hint}" if self.hint else self.message
 

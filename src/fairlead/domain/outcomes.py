@@ -16,7 +16,7 @@ STOOD_IN = "canary_unavailable"
 """Error of a record that belongs to the canary and was well answered by the champion."""
 
 REJECTED = "upstream_rejected"
-"""Error of a record whose engine refused the request itself, with a 4xx."""
+"""Error of a record whose engine refused the request itself: with a 4xx, or a 501."""
 
 
 def failed_by_server(status: int, error: str) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from fairlead.domain.outcomes import REJECTED
 from fairlead.gateway.limits import (
     BODY_PART_S,
     HEADER_BYTES_MAX,
@@ -153,6 +154,11 @@ def bad_framing(what: str) -> Refusal:
 def invalid_body(what: str, param: str | None = None) -> Refusal:
     """The body is not what this path takes."""
     return Refusal(400, "invalid_body", what, param=param)
+
+
+def not_served(kind: str) -> Refusal:
+    """The release's engine says that it does not do this kind of request."""
+    return Refusal(400, REJECTED, f"This release does not serve {kind}.", param="model")
 
 
 def body_too_large(bytes_max: int) -> Refusal:

@@ -30,6 +30,7 @@ from fairlead.gateway.errors import (
     UPSTREAM_ERROR,
     Refusal,
     invalid_body,
+    not_served,
 )
 from fairlead.gateway.fleet import Replica
 from fairlead.gateway.limits import CONNECT_S, DETACHED_S
@@ -45,6 +46,8 @@ from fairlead.wire.snapshot import Limits, ReleaseRoute
 _log = logging.getLogger("fairlead.gateway")
 _RETRIED = frozenset({502, 503, 504})
 _CREDENTIALS = frozenset({401, 403, 407})
+_NOT_IMPLEMENTED = 501
+"""The engine is well, but a release like this one does not do what is asked."""
 _RELAYED_HEADERS = (b"retry-after",)
 
 
@@ -226,6 +229,8 @@ class Exchange(Bulkhead):
         self._plant.fleet.note_success(self._replica)
         if head.status in _CREDENTIALS:
             self._fail(UPSTREAM_CREDENTIALS)
+        elif head.status == _NOT_IMPLEMENTED:
+            self._fail(not_served(self._call.kind))
         elif head.status >= 500 or 300 <= head.status < 400:
             self._fail(UPSTREAM_ERROR)
         elif head.is_event_stream:

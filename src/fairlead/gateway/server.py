@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import socket
 from collections.abc import Mapping
@@ -37,8 +36,10 @@ async def _serve(settings: WorkerSettings, environ: Mapping[str, str]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    # A duplicate: the descriptor that was handed over stays as it is.
-    listening = socket.socket(fileno=os.dup(settings.listen_fd))
+    # The descriptor that was handed over, and no duplicate: once the worker has closed it, nothing
+    # of this process listens any more, and another `up` can have the port while requests end here.
+    listening = socket.socket(fileno=settings.listen_fd)
+    listening.set_inheritable(False)
     listening.setblocking(False)
     worker = Worker(settings, environ)
     await worker.start(listening)

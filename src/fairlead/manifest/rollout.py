@@ -47,7 +47,10 @@ class Feedback(Strict):
     )
     required: bool = Field(
         default=False,
-        description="Never promote while no feedback has come for the canary.",
+        description=(
+            "No feedback within `settle_seconds` counts as bad, and nothing is promoted while more "
+            "than half of the requests are without."
+        ),
     )
 
 
@@ -90,12 +93,15 @@ class Rollout(Strict):
         description="Promotion needs evidence that the failure rate is not higher by this much.",
     )
     alpha: float = Field(
-        default=0.01, gt=0, lt=0.5, description="Probability of rolling back an equal canary."
+        default=0.01,
+        ge=1e-9,
+        le=0.5,
+        description="Probability of rolling back an equal canary.",
     )
     beta: float = Field(
         default=0.05,
-        gt=0,
-        lt=0.5,
+        ge=1e-9,
+        le=0.5,
         description="Probability of promoting a canary that is worse by the margin.",
     )
     deadline_minutes: float = Field(

@@ -43,11 +43,14 @@ gates:
       confidence: 0.95
 
 # Then it gets a growing share of the traffic, and is promoted or rolled back on evidence.
+# Sessions are compared: clients should send the header `x-session-id`, or the field `user`. Without
+# them an API key is one unit, and one unit is no comparison.
 rollout:
   steps:
     - {{share: 10%, requests: 100, seconds: 30}}
     - {{share: 50%, requests: 200, seconds: 60}}
-  # feedback: {{name: success, good_at_least: 1, required: true}}   # what clients post
+  # What clients post; required: no feedback within settle_seconds counts as bad.
+  # feedback: {{name: success, good_at_least: 1, required: true}}
   settle_seconds: 30             # a unit's outcome is final so long after its first request
   tolerance: 0.0                 # how much worse it may be before it is rolled back
   margin: 0.02                   # promotion needs evidence that it is not worse by this much

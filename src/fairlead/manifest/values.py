@@ -98,6 +98,8 @@ def existing_file(value: object, info: ValidationInfo, *, folder: bool = False) 
             return path
         if path.is_dir():
             raise wrong(f"is a folder, not a file: {shown(value)}")
+        if path.exists():
+            raise wrong(f"is not a regular file (a device, a pipe or a socket): {shown(value)}")
     except OSError as error:
         raise wrong(
             f"cannot be looked at: {shown(value)}: {os.strerror(error.errno or 0)}"

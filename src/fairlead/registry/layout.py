@@ -59,6 +59,7 @@ class Layout:
             self._create()
 
     def _create(self) -> None:
+        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in (self.blobs, self.staging, self.unpacked):
             folder.mkdir(parents=True, exist_ok=True)
         if (self.root / "oci-layout").exists():

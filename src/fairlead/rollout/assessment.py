@@ -6,10 +6,18 @@ import math
 from typing import Any
 
 from fairlead.domain.verdicts import RolloutOutcome, RolloutVerdict
-from fairlead.rollout.judge import CONFIDENCE, ArmCounts, Instruments, Judge
-from fairlead.rollout.plan import Plan
+from fairlead.rollout.judge import CONFIDENCE, OUTCOMES, ArmCounts, Instruments, Judge
+from fairlead.rollout.plan import FeedbackRule, Plan
+from fairlead.stats.rae import Rates
 
 RATIO_ALPHA = 0.001
+SILENCE_MAX = 0.5
+"""Share of an arm's requests that may be without feedback where the plan requires it."""
+
+FEW_UNITS = 100
+CROWDED = 20
+"""With few units, requests per unit from which on there is something to say about it."""
+
 _LOG_MAX = 690.0
 
 
@@ -29,12 +37,12 @@ def assess(judge: Judge, plan: Plan) -> RolloutVerdict:
             f"{1 / RATIO_ALPHA:g}); a comparison would not be fair",
             numbers,
         )
-    rates = _rates(judge)
+    rates = _rates(judge, plan)
     if numbers["e_rollback"] >= numbers["threshold_rollback"]:
         return RolloutVerdict(
             RolloutOutcome.ROLL_BACK,
-            f"{rates}; evidence {_e(numbers['e_rollback'])} against a threshold of "
-            f"{numbers['threshold_rollback']:g}; a release no worse than the champion"
+            f"{rates}; evidence {_e(numbers['e_rollback'])}{_led_by(numbers, plan)} against a "
+            f"threshold of {numbers['threshold_rollback']:g}; a release no worse than the champion"
             f"{_by(plan.tolerance)} would show this in fewer than {_one_in(plan.alpha)} rollouts",
             numbers,
         )
@@ -47,7 +55,9 @@ def assess(judge: Judge, plan: Plan) -> RolloutVerdict:
             f"release that is would show this in fewer than {_one_in(plan.beta)} rollouts",
             numbers,
         )
-    return RolloutVerdict(RolloutOutcome.WAIT, missing or _waiting(rates, numbers), numbers)
+    crowding = crowding_of(judge)
+    reason = (missing or _waiting(rates, numbers)) + (f"; {crowding}" if crowding else "")
+    return RolloutVerdict(RolloutOutcome.WAIT, reason, numbers)
 
 
 def numbers_of(judge: Judge, plan: Plan) -> dict[str, Any]:
@@ -69,7 +79,24 @@ def numbers_of(judge: Judge, plan: Plan) -> dict[str, Any]:
         "ci_high": high,
         "ci_confidence": CONFIDENCE,
         "expected_more_units": _expected_more(tests, judge, threshold_rollback, threshold_promote),
+        "by_outcome": _by_outcome(tests, judge),
+        "requests_seen": judge.requests,
     }
+
+
+def crowding_of(judge: Judge) -> str | None:
+    """That few units carry many requests, if they do: more requests of them tell nothing more."""
+    if judge.units >= FEW_UNITS:
+        return None
+    units = judge.distinct_units
+    if not units or judge.requests < CROWDED * units:
+        return None
+    came = "1 unit" if units == 1 else f"{units:,} units"
+    return (
+        f"{judge.requests:,} requests came from {came} (a unit is a session, else a user, else an "
+        f"API key): send `x-session-id` or the `user` field, so that there are more units to "
+        f"compare"
+    )
 
 
 def _missing(judge: Judge, plan: Plan) -> str | None:
@@ -78,11 +105,22 @@ def _missing(judge: Judge, plan: Plan) -> str | None:
         return "no canary unit has settled yet"
     if judge.champion.units == 0:
         return "no champion unit has settled yet"
-    rule = plan.feedback
-    if rule is not None and rule.required and judge.canary.feedback == 0:
+    if plan.feedback is not None and plan.feedback.required:
+        return _feedback_missing(judge, plan.feedback)
+    return None
+
+
+def _feedback_missing(judge: Judge, rule: FeedbackRule) -> str | None:
+    if judge.canary.feedback == 0:
         return (
             f"no feedback {rule.name!r} on any of the canary's {judge.canary.requests:,} requests, "
             f"and the plan requires it"
+        )
+    if max(judge.canary.silence, judge.champion.silence) > SILENCE_MAX:
+        return (
+            f"{_silence(judge, rule)}, and the plan requires it: for a promotion at most "
+            f"{_percent(SILENCE_MAX)} of each side may be without (it has to come within "
+            f"settle_seconds of a unit's first request)"
         )
     return None
 
@@ -103,15 +141,41 @@ def _expected_more(
     """Units of both arms until the nearer verdict, if the rates go on as they are."""
     if not judge.canary.units or not judge.champion.units:
         return None
-    canary, champion = (
-        (arm.failures + 0.5) / (arm.units + 1.0) for arm in (judge.canary, judge.champion)
-    )
+    rates: list[Rates] = [
+        (
+            (canary + 0.5) / (judge.canary.units + 1.0),
+            (champion + 0.5) / (judge.champion.units + 1.0),
+        )
+        for canary, champion in _sums(tests, judge)
+    ]
     guesses = [
-        tests.rollback.expected_more(canary, champion, judge.rho, threshold_rollback),
-        tests.promote.expected_more(canary, champion, judge.rho, threshold_promote),
+        tests.rollback.expected_more(rates, judge.rho, threshold_rollback),
+        tests.promote.expected_more(rates, judge.rho, threshold_promote),
     ]
     known = [guess for guess in guesses if guess is not None]
     return math.ceil(min(known)) if known else None
+
+
+def _sums(tests: Instruments, judge: Judge) -> list[tuple[float, float]]:
+    """Sum over the canary's and over the champion's units, of each outcome that is tested."""
+    canary, champion = judge.canary, judge.champion
+    both = [(canary.failed, champion.failed), (canary.unconfirmed, champion.unconfirmed)]
+    return both[: len(tests.rollback.parts)]
+
+
+def _by_outcome(tests: Instruments, judge: Judge) -> dict[str, Any]:
+    """The evidence from each outcome by itself, and the arms' rates of it."""
+    return {
+        name: {
+            "canary_rate": canary / judge.canary.units if judge.canary.units else None,
+            "champion_rate": champion / judge.champion.units if judge.champion.units else None,
+            "e_rollback": _exp(tests.rollback.parts[k].log_e_max),
+            "e_promote": _exp(tests.promote.parts[k].log_e),
+        }
+        for k, (name, (canary, champion)) in enumerate(
+            zip(OUTCOMES, _sums(tests, judge), strict=False)
+        )
+    }
 
 
 def _difference(judge: Judge) -> float | None:
@@ -134,15 +198,39 @@ def _arm(arm: ArmCounts) -> dict[str, Any]:
         "requests": arm.requests,
         "errors": arm.errors,
         "feedback": arm.feedback,
+        "silent": arm.silent,
     }
 
 
-def _rates(judge: Judge) -> str:
+def _rates(judge: Judge, plan: Plan) -> str:
     canary, champion = judge.canary, judge.champion
-    return (
+    rates = (
         f"canary fails {_percent(canary.rate)} of {canary.units:,} units, champion "
         f"{_percent(champion.rate)} of {champion.units:,}"
     )
+    if plan.feedback is None or canary.silent + champion.silent == 0:
+        return rates
+    counts = ", which counts as failed" if plan.feedback.required else ""
+    return f"{rates}; {_silence(judge, plan.feedback)}{counts}"
+
+
+def _silence(judge: Judge, rule: FeedbackRule) -> str:
+    return (
+        f"no feedback {rule.name!r} on {_percent(judge.canary.silence)} of the canary's requests "
+        f"and {_percent(judge.champion.silence)} of the champion's"
+    )
+
+
+def _led_by(numbers: dict[str, Any], plan: Plan) -> str:
+    """Which outcome the evidence comes from, where it is not the one whose rates are given."""
+    outcomes = numbers["by_outcome"]
+    leading = max(outcomes, key=lambda name: float(outcomes[name]["e_rollback"]))
+    silent = numbers["canary"]["silent"] + numbers["champion"]["silent"]
+    if not silent or leading == OUTCOMES[plan.requires_feedback]:
+        return ""
+    what = "errors and bad feedback" if leading == "failed" else "without good feedback"
+    canary, champion = (outcomes[leading][f"{arm}_rate"] for arm in ("canary", "champion"))
+    return f" ({what}: canary {_percent(canary)}, champion {_percent(champion)})"
 
 
 def _percent(rate: float | None) -> str:

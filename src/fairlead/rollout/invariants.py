@@ -6,17 +6,23 @@ from collections.abc import Iterator
 
 from fairlead.domain.errors import FairleadError
 from fairlead.domain.verdicts import GateOutcome, RolloutOutcome
-from fairlead.rollout.machine import desired, is_terminal
+from fairlead.rollout.machine import PROMOTED_BY, desired, is_terminal
 from fairlead.rollout.model import Rollout
 from fairlead.rollout.states import TRANSITIONS, State
 
 _BEFORE_TRAFFIC = (State.EVALUATING, State.STARTING, State.GATE_FAILED, State.GATES_PASSED)
+_PROMOTED = (State.PROMOTING, State.SWITCHING, State.PROMOTED)
 _GATES_OPEN = (State.EVALUATING, State.GATE_FAILED, State.ABORTED, State.FAILED)
 
 
 def validate(rollout: Rollout) -> None:
     """Raises FairleadError naming every invariant that does not hold, with the history."""
-    broken = [*_split_broken(rollout), *_history_broken(rollout), *_judge_broken(rollout)]
+    broken = [
+        *_split_broken(rollout),
+        *_history_broken(rollout),
+        *_judge_broken(rollout),
+        *_promotion_broken(rollout),
+    ]
     if broken:
         history = "; ".join(f"{t.origin} -> {t.to}: {t.why}" for t in rollout.history)
         raise FairleadError(f"rollout {rollout.id}: {'; '.join(broken)}", hint=history)
@@ -74,3 +80,19 @@ def _judge_broken(rollout: Rollout) -> Iterator[str]:
         return
     if judge.canary.units == 0:
         yield "a verdict to promote without a canary unit"
+
+
+def _promotion_broken(rollout: Rollout) -> Iterator[str]:
+    """Its reason is the one that decided it; the judge's is that of the verdict beside it."""
+    if rollout.state not in _PROMOTED:
+        return
+    move, verdict = rollout.promotion, rollout.verdict
+    if move is None:
+        yield "promoted without a move to promotion"
+        return
+    if rollout.state is State.PROMOTED and rollout.reason != move.why:
+        yield f"promoted for {move.why!r}, its reason is {rollout.reason!r}"
+    if move.origin is not State.JUDGING or move.why.startswith(PROMOTED_BY):
+        return
+    if verdict is None or (verdict.outcome, verdict.reason) != (RolloutOutcome.PROMOTE, move.why):
+        yield f"promoted by the judge for {move.why!r}, beside the verdict {verdict}"

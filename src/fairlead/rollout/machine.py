@@ -8,10 +8,10 @@ import msgspec
 
 from fairlead.domain.errors import Conflict, FairleadError
 from fairlead.domain.verdicts import GateOutcome, RolloutOutcome, RolloutVerdict
-from fairlead.rollout.assessment import assess
-from fairlead.rollout.judge import observe
+from fairlead.rollout.assessment import assess, crowding_of
+from fairlead.rollout.judge import Judge
 from fairlead.rollout.model import Command, Desired, Facts, Rollout, Transition, new_rollout
-from fairlead.rollout.plan import Plan
+from fairlead.rollout.plan import Plan, Step
 from fairlead.rollout.states import TRANSITIONS, State
 
 __all__ = [
@@ -28,9 +28,13 @@ __all__ = [
 ]
 
 PAUSES_HISTORY_MAX = 200
+PROMOTED_BY = "promoted by "
+"""How the reason of a promotion by hand begins."""
 _LOOPS_MAX = 20
 
 _PAUSABLE = (State.EVALUATING, State.STARTING, State.SHIFTING, State.JUDGING, State.PROMOTING)
+_ENDING = (RolloutOutcome.ROLL_BACK, RolloutOutcome.INVALID)
+"""What takes the place of the verdict by which a rollout is being promoted."""
 _OBSERVED = (State.SHIFTING, State.JUDGING, State.PROMOTING)
 
 
@@ -125,10 +129,13 @@ def check_command(rollout: Rollout, command: Command) -> None:
 def _observe(rollout: Rollout, facts: Facts) -> Rollout:
     if rollout.state not in _OBSERVED or rollout.phase == 0:
         return rollout
-    judge = observe(rollout.judge, rollout.plan, facts.observations, facts.watermark)
-    if judge is rollout.judge:
+    judge = facts.judge
+    if judge is None or judge == rollout.judge:
         return rollout
-    return msgspec.structs.replace(rollout, judge=judge, verdict=assess(judge, rollout.plan))
+    found = assess(judge, rollout.plan)
+    is_decided = rollout.state is State.PROMOTING and found.outcome not in _ENDING
+    verdict = rollout.verdict if is_decided else found
+    return msgspec.structs.replace(rollout, judge=judge, verdict=verdict)
 
 
 def _obey(rollout: Rollout, command: Command, facts: Facts) -> Rollout:
@@ -145,11 +152,11 @@ def _obey(rollout: Rollout, command: Command, facts: Facts) -> Rollout:
             if rollout.state in (State.PROMOTING, State.SWITCHING):
                 return _resumed(rollout, facts.now, f"resumed{by}")
             resumed = _resumed(rollout, facts.now, f"resumed{by}")
-            return _go(resumed, State.PROMOTING, facts.now, f"promoted{by}")
+            return _go(resumed, State.PROMOTING, facts.now, f"{PROMOTED_BY}{facts.by or 'hand'}")
         case Command.ABORT:
             if rollout.state is State.ROLLING_BACK:
                 return rollout
-            return _give_up(rollout, facts.now, f"aborted{by}", State.ABORTED)
+            return _give_up(rollout, facts.now, facts.why or f"aborted{by}", State.ABORTED)
 
 
 def _resumed(rollout: Rollout, now: float, why: str) -> Rollout:
@@ -185,7 +192,8 @@ def _starting(rollout: Rollout, facts: Facts) -> Rollout:
     if rollout.champion is None:
         return _go(rollout, State.PROMOTING, facts.now, "first release")
     if not rollout.plan.steps:
-        return _go(rollout, State.PROMOTING, facts.now, "the plan has no canary steps")
+        why = rollout.why or "the plan has no canary steps"
+        return _go(rollout, State.PROMOTING, facts.now, why)
     return _shift(rollout, 0, facts.now)
 
 
@@ -231,8 +239,8 @@ def _switching(rollout: Rollout, facts: Facts) -> Rollout:
         return _replicas_failed(rollout, facts)
     if facts.workers_phase != rollout.phase:
         return rollout
-    promoted = next(t.why for t in reversed(rollout.history) if t.to is State.PROMOTING)
-    return _go(rollout, State.PROMOTED, facts.now, promoted)
+    why = "" if rollout.promotion is None else rollout.promotion.why
+    return _go(rollout, State.PROMOTED, facts.now, why)
 
 
 def _rolling_back(rollout: Rollout, facts: Facts) -> Rollout:
@@ -285,11 +293,7 @@ def _missing(rollout: Rollout, facts: Facts) -> str | None:
     step = rollout.plan.steps[rollout.step]
     units = rollout.judge.canary_units(rollout.phase)
     if units < step.units:
-        if not units:
-            return f"no traffic: no canary unit has settled at {step.share:.0%}"
-        return (
-            f"too few units: {units:,} of {step.units:,} canary units settled at {step.share:.0%}"
-        )
+        return _too_few(rollout.judge, step, units)
     if facts.now - rollout.step_started_at < step.seconds:
         return f"the step at {step.share:.0%} lasts {step.seconds:g} s"
     if facts.candidate_ready < rollout.plan.canary_replicas:
@@ -297,6 +301,14 @@ def _missing(rollout: Rollout, facts: Facts) -> str | None:
             f"only {facts.candidate_ready} of {rollout.plan.canary_replicas} canary replicas ready"
         )
     return None
+
+
+def _too_few(judge: Judge, step: Step, units: int) -> str:
+    crowding = crowding_of(judge)
+    if crowding is None and not units:
+        return f"no traffic: no canary unit has settled at {step.share:.0%}"
+    few = f"too few units: {units:,} of {step.units:,} canary units settled at {step.share:.0%}"
+    return f"{few}; {crowding}" if crowding else few
 
 
 def _replicas_failed(rollout: Rollout, facts: Facts) -> Rollout:

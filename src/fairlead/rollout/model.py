@@ -8,7 +8,7 @@ import hashlib
 import msgspec
 
 from fairlead.domain.verdicts import GateVerdict, RolloutVerdict
-from fairlead.rollout.judge import Judge, Observation, new_judge
+from fairlead.rollout.judge import Judge, new_judge
 from fairlead.rollout.plan import Plan
 from fairlead.rollout.states import State
 
@@ -39,6 +39,7 @@ class Rollout(msgspec.Struct, frozen=True):
         champion: Digest of the release that served before; None for a service's first release.
         gates: Number of gates it has to pass.
         gates_only: End after the gates, without traffic.
+        why: Why a person asked for it, in their words; the reason of a promotion without a canary.
         step: Index of the plan's step.
         phase: Number of the split in force; 0 before the first one.
         entered_at, step_started_at, created_at: Unix times in seconds: of this state, of the moment
@@ -46,6 +47,7 @@ class Rollout(msgspec.Struct, frozen=True):
         traffic_since: When the canary first had a share.
         paused_at: When it was paused; None while it is not.
         paused_s: Seconds spent in pauses that are over and began after `traffic_since`.
+        verdict: The judge's; from the move to promotion on the one that decided it.
     """
 
     id: str
@@ -59,6 +61,7 @@ class Rollout(msgspec.Struct, frozen=True):
     entered_at: float
     judge: Judge
     gates_only: bool = False
+    why: str = ""
     state: State = State.EVALUATING
     step: int = 0
     phase: int = 0
@@ -77,6 +80,12 @@ class Rollout(msgspec.Struct, frozen=True):
         return self.paused_at is not None
 
     @property
+    def promotion(self) -> Transition | None:
+        """The move to its promotion; pauses and resumptions are none."""
+        moves = (t for t in reversed(self.history) if t.origin is not t.to)
+        return next((t for t in moves if t.to is State.PROMOTING), None)
+
+    @property
     def salt(self) -> str:
         """Salt of the assignment in this phase."""
         return hashlib.blake2b(f"{self.id}:{self.phase}".encode(), digest_size=8).hexdigest()
@@ -91,8 +100,9 @@ class Facts(msgspec.Struct, frozen=True):
         candidate_failed: Why its replicas cannot run, if they were given up.
         workers_phase: Phase of the split on which all live gateway workers run; None while they
             differ.
-        observations, watermark: What `judge.observe` takes.
+        judge: What the judge knows by now (`judge.observe`); None when nothing is new.
         by: Who gave the command.
+        why: Why they want it ended.
     """
 
     now: float
@@ -100,10 +110,10 @@ class Facts(msgspec.Struct, frozen=True):
     candidate_ready: int = 0
     candidate_failed: str | None = None
     workers_phase: int | None = None
-    observations: tuple[Observation, ...] = ()
-    watermark: float = 0.0
+    judge: Judge | None = None
     command: Command | None = None
     by: str = ""
+    why: str = ""
 
 
 class Desired(msgspec.Struct, frozen=True):
@@ -135,6 +145,7 @@ def new_rollout(
     gates: int,
     now: float,
     gates_only: bool = False,
+    why: str = "",
 ) -> Rollout:
     """A rollout at its beginning."""
     return Rollout(
@@ -146,6 +157,7 @@ def new_rollout(
         plan=plan,
         gates=gates,
         gates_only=gates_only,
+        why=why,
         created_at=now,
         entered_at=now,
         judge=new_judge(plan),

@@ -34,8 +34,9 @@ class FeedbackRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         name: Name of the feedback that clients post.
-        good_at_least: A value below it is a failure; no feedback is none.
-        required: Never promote by evidence while the canary has no such feedback.
+        good_at_least: A value below it is a failure.
+        required: No feedback is a failure too, and there is no promotion by evidence unless most
+            requests of both sides have it.
     """
 
     name: str
@@ -77,11 +78,21 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     champion_replicas: int = 1
     canary_replicas: int = 1
 
+    @property
+    def requires_feedback(self) -> bool:
+        """Whether a request without feedback counts as failed."""
+        return self.feedback is not None and self.feedback.required
+
     def __post_init__(self) -> None:
         self._check_steps()
         _check("settle_s", self.settle_s, 0.0, SETTLE_S_MAX)
         _check("tolerance", self.tolerance, 0.0, 0.4)
         _check("margin", self.margin, 0.0005, 0.5)
+        if self.margin <= self.tolerance:
+            raise InvalidInput(
+                f"margin: {self.margin:g} is not above the tolerance, {self.tolerance:g}",
+                hint="else the same release could be good enough to promote and to roll back",
+            )
         _check("alpha", self.alpha, 1e-9, 0.5)
         _check("beta", self.beta, 1e-9, 0.5)
         _check("expected_failure_rate", self.expected_failure_rate, 0.0, 1.0)

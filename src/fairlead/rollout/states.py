@@ -7,7 +7,8 @@ Rules
 - The split (share, canary, champion) follows from the state alone (`desired`). Whenever it changes,
   `phase` grows by one and the assignment has a new salt. The gateway workers run on the split when
   they report its phase; no state that gives traffic is left for a later step before they do.
-- Evidence is gathered while the canary has a share: `shifting`, `judging`, `promoting`.
+- Evidence is gathered while the canary has a share: `shifting`, `judging`, `promoting`. The verdict
+  by which a release is promoted stays, unless a later one takes it back.
 - Safety comes first: a verdict to roll back, a split that is not as logged, and replicas that fail
   act in every state, also while paused. A pause holds steps, promotion and the deadline.
 - A step's least units and seconds are minimums. The last step lasts until there is evidence that

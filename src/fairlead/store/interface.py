@@ -135,20 +135,26 @@ class RolloutStore(Protocol):
         *,
         expected_version: int,
         events: Sequence[EventRow] = (),
-        champion: str | None = None,
+        service: ServiceRow | None = None,
+        followed_by: RolloutRow | None = None,
     ) -> None:
         """Keep the rollout with version `expected_version + 1`; 0 makes a new one.
 
-        With `champion`, the rollout's service has this champion from the same moment on, and the
-        one before becomes its previous. Raises Conflict when the stored version is another one,
-        or when the service has another active rollout; NotFound when there is no such service.
+        In the same moment the rollout's service becomes `service`, and the new rollout
+        `followed_by` begins, if they are given. Raises Conflict when the stored version is another
+        one, or when the service has another active rollout; NotFound when there is no such service.
         """
         ...
 
     def rollout(self, rollout_id: str) -> RolloutRow | None: ...
 
     def rollouts(
-        self, service: str | None = None, *, active: bool | None = None, limit: int = 100
+        self,
+        service: str | None = None,
+        *,
+        active: bool | None = None,
+        state: str | None = None,
+        limit: int = 100,
     ) -> list[RolloutRow]:
         """Newest first."""
         ...

@@ -4,10 +4,11 @@
 and a fact of the world, with the time, and returns the replica after it. None of them does I/O.
 
 Two counters tell how often it failed. `ends` counts how often its process ended by itself without
-60 s of health in between: the first time it is started again at once, then after 0.2 s, doubling
-up to 30 s. `failed_starts` counts starts in a row that never came to a good probe: after
-`FAILED_STARTS_MAX` it has failed, and is tried again every 30 s only. Others are told that it has
-failed until a good probe: a start of it promises nothing.
+`HEALTHY_AFTER_S` of health in between: the first time it is started again at once, then after
+0.2 s, doubling up to 30 s. `failed_starts` counts starts in a row that never came to a good probe:
+after `FAILED_STARTS_MAX` it has failed, and is tried again every 30 s only. Others are told that it
+has failed until a good probe: a start of it promises nothing. Where a provider's key is missing,
+the first probe says so: it has failed at once, and every 2 s the key is looked for again.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ FAILED_STARTS_MAX = 5
 BACK_OFF_FIRST_S = 0.2
 BACK_OFF_MAX_S = 30.0
 HEALTHY_AFTER_S = 10.0
+LOOK_AGAIN_S = 2.0
 
 
 class Probe(enum.Enum):
@@ -50,6 +52,8 @@ class Probe(enum.Enum):
     BUSY = "busy"
     """No answer in time or at this rate, but it works on other requests."""
     BAD = "bad"
+    HOPELESS = "hopeless"
+    """It was not even asked: something is missing here, and waiting brings nothing."""
 
 
 class Replica(msgspec.Struct, frozen=True):
@@ -161,13 +165,23 @@ def probed(replica: Replica, probe: Probe, detail: str, now: float) -> Replica:
         return _moved(fresh, S.READY, now)
     if probe is Probe.BUSY and replica.state is S.READY:
         return msgspec.structs.replace(replica, probe_failures=0)
+    if replica.state is S.STARTING and probe is Probe.HOPELESS and replica.is_remote:
+        return _given_up(replica, detail, now)
     if replica.state is S.STARTING:
         waiting = msgspec.structs.replace(replica, detail=detail)
         late = now - replica.started_at > replica.launch.start_timeout_s
         return _moved(waiting, S.UNHEALTHY, now) if late and replica.is_remote else waiting
-    failures = replica.probe_failures + (probe is Probe.BAD)
+    failures = replica.probe_failures + (probe in (Probe.BAD, Probe.HOPELESS))
     worse = msgspec.structs.replace(replica, probe_failures=failures, detail=detail)
     return _moved(worse, S.UNHEALTHY, now) if failures >= PROBES_TO_UNHEALTHY else worse
+
+
+def _given_up(replica: Replica, detail: str, now: float) -> Replica:
+    """It has failed at once; whether what is missing has come is looked at soon."""
+    failed = msgspec.structs.replace(
+        replica, failed_starts=FAILED_STARTS_MAX, retry_at=now + LOOK_AGAIN_S, detail=detail
+    )
+    return _moved(failed, S.FAILED, now)
 
 
 def back_off_s(ends: int) -> float:

@@ -45,7 +45,7 @@ async def probe(launch: Launch, base_url: str, environ: Mapping[str, str]) -> tu
             timeout_s=REMOTE_TIMEOUT_S if remote else LOCAL_TIMEOUT_S,
         )
     except KeyMissing as missing:
-        return Probe.BAD, str(missing)
+        return Probe.HOPELESS, str(missing)
     except HttpFailed as failed:
         if failed.is_late and not remote and await _is_busy(base_url):
             return Probe.BUSY, "its slots are all taken"
@@ -83,17 +83,19 @@ def _key(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
     if launch.api_key_env:
         key = environ.get(launch.api_key_env, "").strip()
         where = f"environment variable {launch.api_key_env}"
+        advice = "set it, then start `fairlead up` again"
     elif launch.api_key_file:
         where = f"file {launch.api_key_file}"
+        advice = "put the key there"
         try:
             with Path(launch.api_key_file).expanduser().open("rb") as file:
                 key = file.read(KEY_BYTES_MAX).decode(errors="replace").strip()
         except OSError as error:
-            raise KeyMissing(f"the provider's key: {where}: {error.strerror}") from error
+            raise KeyMissing(f"the provider's key: {where}: {error.strerror}; {advice}") from error
     else:
         return {}
     if not key:
-        raise KeyMissing(f"the provider's key: {where} is not set or empty")
+        raise KeyMissing(f"the provider's key: {where} is not set or empty; {advice}")
     if not (key.isascii() and key.isprintable()):
-        raise KeyMissing(f"the provider's key: {where} holds no key")
+        raise KeyMissing(f"the provider's key: {where} holds no key; {advice}")
     return {"Authorization": f"Bearer {key}"}

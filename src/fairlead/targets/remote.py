@@ -21,6 +21,7 @@ from fairlead.targets.plan import (
     Instruction,
     MarkSurplus,
     ProbeReplica,
+    RestartReplica,
     StartReplica,
     StopReplica,
     TakeBack,
@@ -90,6 +91,8 @@ class RemoteTarget:
                 # The same id after a restart of control: the gateway's routes stay as they are.
                 replica_id = f"remote-{short(wanted.engine_digest)}"
                 self._replicas[replica_id] = lifecycle.created(replica_id, wanted, now)
+            case RestartReplica(key):
+                self._replicas[key] = lifecycle.started_again(self._replicas[key], now)
             case ProbeReplica(key) if key not in self._probes:
                 task = asyncio.create_task(self._probe(key))
                 self._probes[key] = task
@@ -101,7 +104,7 @@ class RemoteTarget:
             case StopReplica(key) | ForgetReplica(key):
                 del self._replicas[key]
             case _:
-                # Without a process there is nothing to restart or kill.
+                # Without a process there is nothing to kill.
                 pass
 
     async def _probe(self, replica_id: str) -> None:

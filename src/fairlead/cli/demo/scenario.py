@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import msgspec
 
-from fairlead.app.state import StatePaths
+from fairlead.app.state import StatePaths, open_private
 from fairlead.app.supervisor import die_with_parent
 from fairlead.cli.api import ControlClient
 from fairlead.cli.demo.example import Example
@@ -34,8 +34,6 @@ UP_TIMEOUT_S = 60.0
 ROLLOUT_TIMEOUT_S = 240.0
 REPLACED_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 60.0
-
-STYLES = {"promoted": "green", "rolled_back": "yellow", "gate_failed": "red"}
 
 
 class Scenario:
@@ -58,7 +56,7 @@ class Scenario:
             sys.executable, "-m", "fairlead", "up", "--state", str(self._paths.root),
             "--port", "0", "--control-port", "0",
         ]  # fmt: skip
-        with (self._paths.logs / "up.log").open("ab") as log:
+        with open_private(self._paths.logs / "up.log", "ab") as log:
             self._up = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -149,7 +147,6 @@ class Scenario:
         registry = Registry(self._paths.registry)
         spec = await _call(lambda: prepare(registry, manifest))
         self._view.names[spec.release] = name
-        self._view.tell(f"release {name}: built, {spec.release[7:19]}")
         begun = await _call(lambda: control.post(RolloutView, "rollouts", body=spec))
         view = begun
         deadline = time.monotonic() + ROLLOUT_TIMEOUT_S
@@ -159,10 +156,6 @@ class Scenario:
             await asyncio.sleep(POLL_S)
             view = await self._latest(control, begun.id, view)
             self._view.rollout = view
-        self._view.tell(
-            f"release {name}: {view.outcome.replace('_', ' ')}: {view.reason}",
-            style=STYLES.get(view.outcome, "red"),
-        )
         self._view.ended(view)
         self._reports.append(_release_report(view))
 

@@ -13,12 +13,14 @@ from rich.text import Text
 
 from fairlead.cli.demo.report import Report
 from fairlead.cli.demo.traffic import Traffic
-from fairlead.cli.follow import OUTCOME_STYLES, panel
+from fairlead.cli.follow import OUTCOME_STYLES, brief, panel
 from fairlead.cli.options import table
 from fairlead.control.views import RolloutView, ServiceView, StatusView
 from fairlead.domain.release import short
+from fairlead.domain.verdicts import GateOutcome
 
-STORY_LINES = 9
+STORY_LINES = 12
+"""More than are told, so that none scrolls out; each is one line."""
 STATE_STYLES = {"ready": "green", "starting": "yellow", "surplus": "dim", "stopping": "dim"}
 
 
@@ -39,11 +41,18 @@ class DemoView:
     def tell(self, line: str, style: str = "") -> None:
         """Add a line to the story."""
         stamp = f"{time.monotonic() - self._begun:5.1f} s  "
-        self._story.append(Text.assemble((stamp, "dim"), (line, style)))
+        told = Text.assemble((stamp, "dim"), (line, style), no_wrap=True, overflow="ellipsis")
+        self._story.append(told)
 
     def ended(self, rollout: RolloutView) -> None:
         """A rollout has ended; a rollback is the moment worth a picture."""
         self.rollout = rollout
+        failed = next((v for v in rollout.gate_verdicts if v.outcome is not GateOutcome.PASS), None)
+        why = brief(rollout.reason if failed is None else failed.reason)
+        self.tell(
+            f"release {rollout.name}: {rollout.outcome.replace('_', ' ')}: {why}",
+            style=OUTCOME_STYLES.get(rollout.outcome, "bold"),
+        )
         if self.picture is not None and rollout.outcome == "rolled_back":
             self.picture.print(self)
 
@@ -53,7 +62,9 @@ class DemoView:
             parts.append(self._replicas(self.status))
             parts += [self._split(service) for service in self.status.services]
         if self.rollout is not None:
-            parts.append(Panel(panel(self.rollout), title="rollout", title_align="left"))
+            parts.append(
+                Panel(panel(self.rollout, is_brief=True), title="rollout", title_align="left")
+            )
         parts.append(Panel(Group(*self._story), title="what happened", title_align="left"))
         return Group(*parts)
 
@@ -106,7 +117,7 @@ class DemoView:
 
 def summary(report: Report, program: str) -> RenderableType:
     """The table at the end, and what to type next; `program` is how fairlead is typed."""
-    shown = table("release", "digest", "outcome", ">requests served", "why")
+    shown = table("=release", "=digest", "=outcome", ">served", "why")
     for release in report.releases:
         style = OUTCOME_STYLES.get(release.outcome, "bold")
         shown.add_row(
@@ -121,10 +132,11 @@ def summary(report: Report, program: str) -> RenderableType:
         f"{report.kill.replaced_s:.1f} s" if report.kill else "",
         f"; {report.seconds:.0f} s; {report.peak_rss_mb:.0f} MB resident at most",
     )  # fmt: skip
-    following = Text.from_markup(
-        "\n[bold]next, for a service of your own[/]\n"
-        f"  {program} init      [dim]write a commented fairlead.yaml, then edit it[/]\n"
-        f"  {program} up        [dim]run gateway, control and observer[/]\n"
-        f"  {program} ship      [dim]build, gate and roll out the release, and follow it[/]"
-    )
+    following = Text.assemble(
+        ("\nnext, for a service of your own", "bold"),
+        f"\n  {program} init      ", ("write a commented fairlead.yaml, then edit it", "dim"),
+        f"\n  {program} up        ", ("run gateway, control and observer", "dim"),
+        f"\n  {program} ship      ",
+        ("build, gate and roll out the release, and follow it", "dim"),
+    )  # fmt: skip
     return Group(Text("\nwhat the demo shipped", style="bold"), shown, Text(), close, following)

@@ -52,12 +52,15 @@ class SqlRollouts:
         *,
         expected_version: int,
         events: Sequence[EventRow] = (),
-        champion: str | None = None,
+        service: ServiceRow | None = None,
+        followed_by: RolloutRow | None = None,
     ) -> None:
         with self._db.writing(f"keeping rollout {rollout.id}") as connection:
             _save_rollout(connection, rollout, expected_version)
-            if champion is not None:
-                _set_champion(connection, rollout.service, champion, rollout.updated_at)
+            if followed_by is not None:
+                _save_rollout(connection, followed_by, 0)
+            if service is not None:
+                _save_service(connection, service)
             _add_events(connection, events)
 
     def rollout(self, rollout_id: str) -> RolloutRow | None:
@@ -66,13 +69,20 @@ class SqlRollouts:
         return None if row is None else RolloutRow(*row)
 
     def rollouts(
-        self, service: str | None = None, *, active: bool | None = None, limit: int = 100
+        self,
+        service: str | None = None,
+        *,
+        active: bool | None = None,
+        state: str | None = None,
+        limit: int = 100,
     ) -> list[RolloutRow]:
         query = select(rollouts).order_by(rollouts.c.created_at.desc(), rollouts.c.id.desc())
         if service is not None:
             query = query.where(rollouts.c.service == service)
         if active is not None:
             query = query.where(rollouts.c.active.is_(active))
+        if state is not None:
+            query = query.where(rollouts.c.state == state)
         with self._db.reading("reading rollouts") as connection:
             rows = connection.execute(query.limit(limit)).all()
         return [RolloutRow(*row) for row in rows]
@@ -157,6 +167,16 @@ def _require_only_active(connection: Connection, rollout: RolloutRow) -> None:
             f"service {rollout.service} has an active rollout already: {other}",
             hint="wait for its end, or abort it",
         )
+
+
+def _save_service(connection: Connection, service: ServiceRow) -> None:
+    values = {
+        "spec": service.spec,
+        "champion": service.champion,
+        "previous": service.previous,
+        "updated_at": service.updated_at,
+    }
+    connection.execute(update(services).where(services.c.name == service.name).values(values))
 
 
 def _set_champion(connection: Connection, service: str, champion: str | None, at: float) -> None:

@@ -1,0 +1,60 @@
+"""A rollout under way, as control has it in memory: what its document has, and its version."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fairlead.control.documents import Return, RolloutDocument
+from fairlead.control.spec import ServiceSpec
+from fairlead.domain.errors import Conflict
+from fairlead.domain.release import short
+from fairlead.rollout.machine import Rollout, is_terminal
+from fairlead.rollout.states import State
+from fairlead.store.rows import RolloutRow
+
+
+class Running(msgspec.Struct):
+    """An active rollout in memory; `goes_back` and `then` are those of its document."""
+
+    spec: ServiceSpec
+    rollout: Rollout
+    version: int
+    created_at: float
+    goes_back: bool = False
+    then: Return | None = None
+
+    @property
+    def goes_back_to(self) -> ServiceSpec | None:
+        """The spec by which the service will run, if it is on its way back."""
+        if self.then is not None:
+            return self.then.spec
+        on_its_way = self.goes_back and self.rollout.state is not State.ROLLING_BACK
+        return self.spec if on_its_way else None
+
+    def row(self, rollout: Rollout, then: Return | None, now: float) -> RolloutRow:
+        """How this state of it is to be kept."""
+        document = RolloutDocument(self.spec, rollout, self.goes_back, then)
+        return RolloutRow(
+            id=rollout.id,
+            service=rollout.service,
+            release=rollout.release,
+            name=rollout.name,
+            state=rollout.state.value,
+            active=not is_terminal(rollout),
+            created_at=self.created_at,
+            updated_at=now,
+            version=self.version,
+            document=msgspec.json.encode(document),
+        )
+
+    def check_other_way(self, to: str | None) -> None:
+        """Raises Conflict when the service is on its way back to this release already."""
+        going = self.goes_back_to
+        if going is None or to not in (None, going.release):
+            return
+        raise Conflict(
+            f"{going.service}: it is going back to release {going.name} ({short(going.release)}) "
+            "already",
+            hint=f"follow it with `fairlead rollout follow {self.rollout.id}`, or name another "
+            "former champion with --to",
+        )

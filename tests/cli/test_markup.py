@@ -1,0 +1,219 @@
+"""Whatever people, models and engines wrote is printed as it is: brackets are no markup."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import msgspec
+import pytest
+import typer
+
+from cli.simulated_installation import Done, Run
+from cli.test_follow import drawn, view
+from fairlead.cli import lifecycle, root
+from fairlead.cli.api import ControlClient
+from fairlead.cli.demo.report import ReleaseReport, Report, RequestsReport
+from fairlead.cli.demo.view import DemoView, summary
+from fairlead.cli.options import say, table
+from fairlead.control.hub import WorkerStatus
+from fairlead.control.views import (
+    FiguresView,
+    GateProgress,
+    HistoryEntry,
+    KeyView,
+    NewKey,
+    RolloutView,
+    ServiceView,
+    SloView,
+    StatusView,
+)
+from fairlead.domain.errors import Unavailable
+from fairlead.domain.replica import ReplicaState, ReplicaStatus
+from fairlead.domain.verdicts import GateOutcome, GateVerdict, RolloutOutcome, RolloutVerdict
+
+NASTY = r"[/x] [bold] :bug: \[/b]"
+DIGEST = "sha256:" + "ab" * 32
+
+
+def nasty_view(**changes: Any) -> RolloutView:
+    """An ended rollout in which every text that somebody else wrote is nasty."""
+    gates = [GateVerdict(NASTY + which, GateOutcome.FAIL, NASTY, {}) for which in "ab"]
+    return view(
+        service=NASTY, name=NASTY, reason=NASTY, state="gate_failed", outcome="gate_failed",
+        gates=[GateProgress(NASTY, 1, 2, 0.5)], gate_verdicts=gates,
+        verdict=RolloutVerdict(RolloutOutcome.WAIT, NASTY, {}),
+        history=[HistoryEntry(0.0, "gate_failed", NASTY)], **changes,
+    )  # fmt: skip
+
+
+def nasty_status() -> StatusView:
+    figures = FiguresView(NASTY, DIGEST, NASTY, 1, 1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1, 1,
+                          {NASTY: (1, 1.0)})  # fmt: skip
+    slos = [SloView(NASTY, 1.0, None, None), SloView(NASTY, 1.0, 1.0, True)]
+    service = ServiceView(NASTY, DIGEST, NASTY, None, DIGEST, 0.5, NASTY, [figures], slos)
+    replica = ReplicaStatus("r-1", DIGEST, ReplicaState.FAILED, "", 0, 1, 0.0, 0, NASTY)
+    worker = WorkerStatus(NASTY, 0, 1, 1, 0.0)
+    return StatusView(NASTY, NASTY, 1, [worker], [replica], [service], 0.0)
+
+
+RECORD = {
+    "id": "req_1", "started_at": 0.0, "service": NASTY, "release": DIGEST, "arm": "champion",
+    "status": 502, "duration_ms": 1.0, "prompt_tokens": 1, "completion_tokens": 1, "error": NASTY,
+}  # fmt: skip
+
+
+def answer(_control: ControlClient, method: str, path: tuple[str, ...], *_rest: object) -> bytes:
+    """What a control says in which everything is nasty."""
+    given: object
+    match (method, *path):
+        case ("GET", "rollouts"):
+            given = [nasty_view()]
+        case ("GET", "status"):
+            given = nasty_status()
+        case ("GET", "records"):
+            given = [RECORD]
+        case ("GET", "keys"):
+            given = [KeyView(NASTY, NASTY, 0.0, 0.0)]
+        case ("POST", "keys"):
+            given = NewKey("k", NASTY, NASTY)
+        case ("DELETE", "keys", _):
+            given = KeyView(NASTY, NASTY, 0.0, 0.0)
+        case _:
+            given = nasty_view()
+    return msgspec.json.encode(given)
+
+
+@pytest.fixture
+def fairlead(run: Run, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Done]:
+    """Run a command against the nasty control."""
+    monkeypatch.setattr(ControlClient, "of", lambda _paths: ControlClient("http://x:1", "t"))
+    monkeypatch.setattr(ControlClient, "_call", answer)
+    return run
+
+
+ONLINE = [
+    ("status",), ("records",), ("rollout", "list"), ("rollout", "show", "ro-1"),
+    ("rollout", "follow", "ro-1"), ("rollout", "pause", "ro-1"), ("rollout", "resume", "ro-1"),
+    ("rollout", "promote", "ro-1"), ("rollout", "abort", "ro-1"), ("rollback", "bank"),
+    ("keys", "create", "k"), ("keys", "list"), ("keys", "revoke", "k"), ("ship",),
+    ("ship", "--detach"), ("eval",), ("doctor",),
+]  # fmt: skip
+OFFLINE = [
+    ("init",), ("release", "build"), ("release", "list"), ("release", "show"), ("release", "diff"),
+    ("release", "verify"), ("release", "gc"), ("feedback",), ("up",), ("demo",),
+]  # fmt: skip
+SAYS_NOTHING_OF_OTHERS = [("schema",), ("down",)]
+
+
+def test_every_printing_command_is_tried_here() -> None:
+    def paths(command: Any, path: tuple[str, ...]) -> list[tuple[str, ...]]:
+        children = getattr(command, "commands", None)
+        if children is None:
+            return [path]
+        return [found for name, child in children.items() for found in paths(child, (*path, name))]
+
+    known = paths(typer.main.get_command(root.app), ())
+    tried = [*ONLINE, *OFFLINE, *SAYS_NOTHING_OF_OTHERS]
+    assert [path for path in known if not any(t[: len(path)] == path for t in tried)] == []
+
+
+@pytest.mark.parametrize("arguments", ONLINE, ids=" ".join)
+def test_what_control_tells_is_printed_as_it_is(
+    fairlead: Callable[..., Done], project: Path, arguments: tuple[str, ...]
+) -> None:
+    state = project / "[/b]"
+    done = fairlead(*arguments, "--state", state)
+    says_ids_alone = arguments[0] == "rollout" and arguments[1] in (
+        "pause", "resume", "promote", "abort",
+    )  # fmt: skip
+    if arguments == ("ship", "--detach") or arguments[0] == "doctor":
+        assert "[/b]" in done.out
+    elif not says_ids_alone:
+        assert NASTY in done.out
+
+
+@pytest.mark.parametrize("width", ["80", "240"])
+@pytest.mark.parametrize("arguments", [("rollout", "list"), ("status",), ("records",)])
+def test_tables_of_any_width_take_it(
+    fairlead: Callable[..., Done], monkeypatch: pytest.MonkeyPatch, arguments: Any, width: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    assert "[/x]" in fairlead(*arguments).out
+
+
+def test_releases_with_brackets_in_everything_are_built_shown_and_compared(
+    run: Run, project: Path
+) -> None:
+    manifest = project / "fairlead.yaml"
+    first = manifest.read_text()
+    prompt = {"system": NASTY, "user": "[INST]{input}[/INST]"}
+    second = first.replace("name: first", f"name: second\n  prompt: {json.dumps(prompt)}")
+    state = ("--state", project / "[/b]")
+    for text in (first, second):
+        manifest.write_text(text)
+        assert run("release", "build", *state).code == 0
+    assert run("release", "list", *state).code == 0
+    assert "[INST]" in run("release", "show", "second", *state).out
+    for pair in (("first", "second"), ("second", "first")):
+        differences = run("release", "diff", *pair, *state).out
+        assert NASTY in differences
+        assert "[/INST]" in differences
+    assert "everything matches" in run("release", "verify", *state).out
+    assert run("release", "gc", *state).code == 0
+    assert "[/x]" in run("release", "show", "[/x]", *state).err
+    assert "[/b]" in run("doctor", *state).out
+
+
+def test_what_is_typed_is_printed_as_it_is(run: Run, project: Path) -> None:
+    (project / "[").mkdir()
+    file = project / "[" / "b].yaml"
+    assert "[/b].yaml" in run("init", "--service", "a", "--file", file).out
+    assert "[/b].yaml" in run("init", "--service", "a", "--file", file).err
+    assert "[/x]" in run("init", "--service", "[/x]").err
+    assert "[/x]" in run("[/x]").err
+    assert "[/b]" in run("feedback", "[/x]", "[/y]", "--key", "k", "--state", "[/b]").err
+    assert "[/b]" in run("demo", "--json", "[/b]/none/x").err
+    assert run("up", "--workers", "[/b]").code == 2
+
+
+def test_an_error_that_ends_in_a_backslash_before_brackets_is_printed_as_it_is(run: Run) -> None:
+    assert r"a\[/b]" in run("status", "--state", r"a\[/b]").err
+
+
+def test_up_says_as_it_is_why_control_does_not_come_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_given: object, **_named: object) -> None:
+        raise Unavailable(NASTY)
+
+    monkeypatch.setattr(ControlClient, "post", refuse)
+    monkeypatch.setattr(lifecycle, "READY_TIMEOUT_S", -1.0)
+    paths: Any = SimpleNamespace(read_token=lambda: "t", logs=Path("/[/b]"))
+    supervisor: Any = SimpleNamespace(info=SimpleNamespace(control_url="http://x:1"))
+    lifecycle._greet(paths, supervisor)
+    told = capsys.readouterr().err
+    assert NASTY in told
+    assert "/[/b]/control.log" in told
+
+
+def test_the_demo_draws_it_as_it_is() -> None:
+    demo = DemoView()
+    demo.status, demo.names = nasty_status(), {DIGEST: NASTY}
+    demo.tell(NASTY)
+    demo.ended(nasty_view())
+    assert drawn(demo).count(NASTY) > 4
+    release = ReleaseReport(NASTY, DIGEST, "promoted", 1, NASTY, [], None)
+    told = summary(Report([release], RequestsReport(1, 0, 0, []), None, 1.0, 1.0), NASTY)
+    assert drawn(told).count(NASTY) == 5
+
+
+def test_a_message_and_a_table_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    say(NASTY, (NASTY, "bold"))
+    shown = table(NASTY, f"={NASTY}", f">{NASTY}", f"~{NASTY}")
+    shown.add_row(*[NASTY] * 4)
+    assert capsys.readouterr().out == NASTY * 2 + "\n"
+    assert drawn(shown).count(NASTY) == 8

@@ -10,7 +10,7 @@ DATA ?= $(or $(FAIRLEAD_DATA),../shared/data)
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
 
-.PHONY: demo test lint bench docs format clean
+.PHONY: demo test lint bench bench-gateway docs format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make lint    ruff, mypy --strict, import contracts, generated pages"
 	@echo "make bench   run the benchmarks"
+	@echo "make bench-gateway   the gateway beside its peers (installs them; half an hour)"
 	@echo "make docs    write the generated pages of docs/"
 
 # The environment is what uv.lock says, whichever package index the machine uses.
@@ -57,6 +58,10 @@ format: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(BIN)/python benchmarks/judge.py
 	@$(BIN)/python benchmarks/serving.py
+	@$(BIN)/python -m benchmarks.gateway --micro
+
+bench-gateway: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.gateway $(ARGS)
 
 docs: $(VENV)/.dev
 	@$(BIN)/python docs/generate.py

@@ -1,0 +1,149 @@
+"""fairlead as the supervisor starts it, with every feature on, and no control plane to ask.
+
+The worker is the real process (`fairlead.app.gateway_process`) on a state folder in which the
+snapshot lies ready: an API key, limits, a champion and a canary, records to a spool on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.gateway.processes import READY_S, BenchmarkFailed, Running, wait_answering
+from benchmarks.gateway.traffic import KEY, KEY_SHA256, SERVICE, chat_request
+
+from fairlead.app.state import StatePaths
+from fairlead.wire.record import RequestRecord, decode_record
+from fairlead.wire.snapshot import (
+    Endpoint,
+    KeyEntry,
+    Limits,
+    ReleaseRoute,
+    ServiceRoute,
+    Snapshot,
+    encode_snapshot,
+)
+from fairlead.wire.spool import MAGIC, frames
+
+CANARY_SHARE = 0.2
+CHAMPION = "sha256:" + "a" * 64
+CANARY = "sha256:" + "b" * 64
+_BACKLOG = 4096
+
+
+class FairleadGateway:
+    """One listening socket and the workers on it.
+
+    Args:
+        cores: One worker on each.
+        upstreams: Ports on loopback; each is a replica of both releases.
+        slots: Requests that each replica serves at the same time.
+    """
+
+    def __init__(
+        self, folder: Path, *, cores: Sequence[int], upstreams: Sequence[int], slots: int
+    ) -> None:
+        self._paths = StatePaths(folder / "state")
+        self._paths.create()
+        self._prepare(upstreams, slots)
+        # Control is down: a port that is taken, and on which nothing listens.
+        self._control = socket.socket()
+        self._control.bind(("127.0.0.1", 0))
+        self._listening = socket.socket()
+        self._listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listening.bind(("127.0.0.1", 0))
+        self._listening.listen(_BACKLOG)
+        self.port = int(self._listening.getsockname()[1])
+        self.workers: list[Running] = []
+        try:
+            for number, core in enumerate(cores):
+                self.workers.append(self._start(number, core, folder))
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the workers."""
+        for worker in self.workers:
+            worker.stop()
+        self._listening.close()
+        self._control.close()
+
+    def wait_ready(self) -> None:
+        """Until every worker has the socket; raises BenchmarkFailed."""
+        for worker in self.workers:
+            wait_answering(worker, self.port, chat_request(0), KEY)
+        deadline = time.monotonic() + READY_S
+        # A worker shows its metrics at the moment at which it begins to serve.
+        while len(list(self._paths.metrics.glob("*.metrics"))) < len(self.workers):
+            if time.monotonic() > deadline:
+                raise BenchmarkFailed("a worker did not start")
+            time.sleep(0.1)
+
+    def split(self) -> tuple[int, int]:
+        """How many requests were recorded, and how many of them were the canary's."""
+        records, canary = 0, 0
+        for segment in self._paths.spool.glob("*/*.seg"):
+            for _, payload in frames(segment.read_bytes(), len(MAGIC)):
+                record = decode_record(payload)
+                if isinstance(record, RequestRecord):
+                    records += 1
+                    canary += record.arm == "canary"
+        return records, canary
+
+    def _prepare(self, upstreams: Sequence[int], slots: int) -> None:
+        self._paths.up.write_text("{}")
+        os.utime(self._paths.up, (1, 1))  # The snapshot is newer: its replicas are the present.
+        self._paths.snapshot.write_bytes(encode_snapshot(snapshot(upstreams, slots)))
+
+    def _start(self, number: int, core: int, folder: Path) -> Running:
+        control_port = self._control.getsockname()[1]
+        settings = {
+            "state": str(self._paths.root),
+            "worker": number,
+            "listen_fd": self._listening.fileno(),
+            "control_url": f"http://127.0.0.1:{control_port}",
+            "drain_s": 1.0,
+        }
+        return Running(
+            [sys.executable, "-m", "fairlead.app.gateway_process", json.dumps(settings)],
+            folder / f"worker-{number}.log",
+            core=core,
+            environ={"FAIRLEAD_CONTROL_TOKEN": "benchmark"},
+            pass_fds=[self._listening.fileno()],
+        )
+
+
+def snapshot(upstreams: Sequence[int], slots: int) -> Snapshot:
+    """A rollout at its second phase: champion and canary, on the same upstreams."""
+    releases = {
+        digest: ReleaseRoute(
+            digest=digest,
+            name=name,
+            endpoints=tuple(
+                Endpoint(
+                    replica=f"{name}-{number}", base_url=f"http://127.0.0.1:{port}", slots=slots
+                )
+                for number, port in enumerate(upstreams)
+            ),
+        )
+        for name, digest in (("champion", CHAMPION), ("canary", CANARY))
+    }
+    service = ServiceRoute(
+        name=SERVICE,
+        releases=releases,
+        champion=CHAMPION,
+        canary=CANARY,
+        canary_share=CANARY_SHARE,
+        rollout="ro-bench",
+        phase=2,
+        salt="bench",
+        limits=Limits(queue=4096),
+    )
+    key = KeyEntry(id="k1", name="bench", sha256=KEY_SHA256)
+    return Snapshot(version=1, request_id_key="11" * 32, keys=(key,), services={SERVICE: service})

@@ -1,0 +1,210 @@
+"""The results as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from benchmarks.gateway.environments import platform_line
+from benchmarks.gateway.peers import FAIRLEAD
+from benchmarks.gateway.plan import DIRECT, Plan, Samples, Spread
+from benchmarks.gateway.streams import LEFT_OUT, paces
+from benchmarks.gateway.workers import ONE, TWO
+from benchmarks.gateway.wrk import CONNECTIONS
+
+Cell = str
+_QUIET = 0.03
+"""Others may take so much of the cores before the figures are said to be noisy."""
+
+
+def markdown(plan: Plan, measured: Mapping[str, Samples], command: str, bystanders: float) -> str:
+    """All parts that were measured.
+
+    Args:
+        bystanders: Share of the two cores that other programs took meanwhile.
+    """
+    blocks = [_head(plan, command, bystanders)]
+    blocks += [_PARTS[part](plan, samples) for part, samples in measured.items()]
+    return "\n\n".join(blocks) + "\n"
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """A table whose first column is text, the others numbers."""
+    marks = ["---", *["--:"] * (len(columns) - 1)]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (columns, marks, *rows))
+
+
+def number(values: Spread | None, digits: int = 0) -> Cell:
+    """A median with its ends."""
+    if values is None:
+        return ""
+    middle, low, high = (f"{v:,.{digits}f}" for v in (values.median, values.low, values.high))
+    return middle if low == high else f"{middle} ({low} to {high})"
+
+
+def ratio(samples: Samples, measure: str, peer: str) -> Cell:
+    """How many times the peer's value fairlead's is."""
+    values = samples.ratio(measure, FAIRLEAD, peer) if peer != FAIRLEAD else None
+    if values is None:
+        return ""
+    ends = f" ({values.low:.2f} to {values.high:.2f})" if values.low < values.high else ""
+    return f"**{values.median:.2f}x**{ends}"
+
+
+def _head(plan: Plan, command: str, bystanders: float) -> str:
+    peers = [name for name in plan.proxies if name != FAIRLEAD]
+    versions = ", ".join(f"{name} {plan.environments.version(name)}" for name in peers)
+    noise = f"Other programs took {bystanders:.1%} of the two cores meanwhile"
+    if bystanders > _QUIET:
+        noise = f"**{noise}: these figures are noisy**"
+    return "\n".join(
+        [
+            "# The gateway beside its peers",
+            "",
+            f"    {command}",
+            "",
+            f"{plan.rounds} round(s), in each of them every proxy in turn for {plan.seconds:g} s: "
+            "medians, in brackets the smallest and the largest. Ratios are taken within each "
+            "round. The proxy has one core to itself; the load and the upstream share another. "
+            f"On {platform_line()}. Peers: {versions or 'none'}. {noise}.",
+            "",
+            "fairlead has everything on: API keys, limits, a canary with a fifth of the users, "
+            "a record of each request in a spool on disk, metrics, release headers. Its one "
+            "worker is the process that `fairlead up` starts. Envoy reads `model` from the body "
+            "(`json_to_metadata`); LiteLLM checks its master key and has no database; nginx only "
+            "passes on: the bare limit.",
+        ]
+    )
+
+
+def _plain(plan: Plan, samples: Samples) -> str:
+    rows = [
+        [
+            name,
+            number(samples.spread("rps", name)),
+            ratio(samples, "rps", name),
+            number(samples.spread("per_cpu_s", name)),
+            ratio(samples, "per_cpu_s", name),
+            f"{sum(samples.of('failed', name)):,.0f}",
+        ]
+        for name in samples.proxies("rps")
+    ]
+    columns = ["", "requests/s", "fairlead's is", "per CPU second", "fairlead's is", "failed"]
+    records = sum(samples.of("records", FAIRLEAD))
+    canary = sum(samples.of("canary", FAIRLEAD))
+    return "\n".join(
+        [
+            "## Plain completions, one core",
+            "",
+            f"`wrk -t1 -c{CONNECTIONS}`; chat requests of some 240 bytes, a completion of 290. "
+            f"fairlead's spool then held {records:,.0f} records, {canary:.1%} of them of the "
+            "canary. Per CPU second: of the proxy's own time, whatever else the cores did.",
+            "",
+            table(columns, rows),
+        ]
+    )
+
+
+def _latency(plan: Plan, samples: Samples) -> str:
+    rows = [
+        [
+            name,
+            number(samples.spread("p50_us", name)),
+            number(samples.spread("p99_us", name)),
+            number(samples.spread("added_p50_us", name)),
+            number(samples.spread("added_p99_us", name)),
+            f"{sum(samples.of('failed', name)):,.0f}",
+        ]
+        for name in samples.proxies("p50_us")
+    ]
+    slow = ", ".join(
+        f"{name} ({samples.of('too_slow', name)[0]:,.0f} requests/s)"
+        for name in samples.proxies("too_slow")
+    )
+    return "\n".join(
+        [
+            f"## Latency at {plan.rate:,} requests/s, microseconds",
+            "",
+            "Requests are sent when they are due, over 50 connections, whatever the answers do, "
+            "and timed from when they were due. Added: beyond asking the upstream directly, in "
+            f"the same round. Left out because they cannot do the rate: {slow or 'none'}.",
+            "",
+            table(["", "p50", "p99", "added to p50", "added to p99", "failed"], rows),
+        ]
+    )
+
+
+def _streams(plan: Plan, samples: Samples) -> str:
+    blocks = [
+        f"## {plan.streams:,} streams at the same time",
+        "An event is one write of the upstream, and carries the moment of that write. Per CPU "
+        "second: events by the proxy's own CPU time, which is what one core can do at most. "
+        "Added: the delay from the upstream's write to the client's read, beyond that without a "
+        "proxy in the same round. Memory: resident, by which the proxy grew with all streams "
+        "open. Where `no proxy` does not reach the pace, the load's core is the limit, and only "
+        f"the figures per CPU second compare. Left out: {', '.join(LEFT_OUT)}, which cannot open "
+        "so many.",
+    ]
+    for pace, events_per_s in paces(plan).items():
+        offered = f"{events_per_s} events/s each, {events_per_s * plan.streams:,} in all"
+        title = f"### {pace.capitalize()}: {offered if events_per_s else 'no pause, back-pressure'}"
+        blocks += [title, _pace_table(pace, samples, with_delays=events_per_s > 0)]
+    return "\n\n".join(blocks)
+
+
+def _pace_table(pace: str, samples: Samples, *, with_delays: bool) -> str:
+    columns = ["", "events/s", "fairlead's is", "per CPU second", "fairlead's is", "of a core"]
+    columns += ["added p50, ms", "added p99, ms"] if with_delays else []
+    rows = []
+    for name in samples.proxies(f"{pace}_events"):
+        row = [name, number(samples.spread(f"{pace}_events", name))]
+        row.append(ratio(samples, f"{pace}_events", name) if name != DIRECT else "")
+        row.append(number(samples.spread(f"{pace}_per_cpu_s", name)))
+        row.append(ratio(samples, f"{pace}_per_cpu_s", name))
+        used = samples.spread(f"{pace}_cpu", name)
+        row.append(f"{used.median:.0%}" if used else "")
+        if with_delays:
+            row.append(number(samples.spread(f"{pace}_added_p50_ms", name), 2))
+            row.append(number(samples.spread(f"{pace}_added_p99_ms", name), 2))
+        row.append(number(samples.spread(f"{pace}_mb", name), 1))
+        row.append(f"{sum(samples.of(f'{pace}_lost', name)):,.0f}")
+        rows.append(row)
+    return table([*columns, "memory, MB", "broken"], rows)
+
+
+def _workers(plan: Plan, samples: Samples) -> str:
+    rows = []
+    for name in (ONE, TWO):
+        busiest = samples.spread("busiest", name)
+        rows.append(
+            [
+                name,
+                number(samples.spread("rps", name)),
+                number(samples.spread("per_cpu_s", name)),
+                f"{busiest.median:.0%}" if busiest else "",
+                f"{sum(samples.of('failed', name)):,.0f}",
+            ]
+        )
+    scaling = number(samples.ratio("rps", TWO, ONE), 2)
+    alone = number(samples.ratio("per_cpu_s", TWO, ONE), 2)
+    return "\n".join(
+        [
+            "## Two workers beside one",
+            "",
+            "A cell is a core with a worker, a wrk and an upstream of its own: one cell with the "
+            "other core idle, then two cells with both workers on one listening socket. Twice the "
+            "machine for twice the load, so perfect is 2; the workers share their cores with the "
+            "load, so each does less than above.",
+            "",
+            table(["", "requests/s", "per CPU second", "busiest worker's share", "failed"], rows),
+            "",
+            f"Two workers do **{scaling}** times what one does, and per CPU second {alone} times.",
+        ]
+    )
+
+
+_PARTS: dict[str, Callable[[Plan, Samples], str]] = {
+    "plain": _plain,
+    "latency": _latency,
+    "streams": _streams,
+    "workers": _workers,
+}

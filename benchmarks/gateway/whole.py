@@ -1,0 +1,223 @@
+"""Whole requests through a whole worker, between transports that are no sockets.
+
+The worker is real: its parser, routing, recorder (which writes its spool to disk) and metrics. Only
+the event loop's connections are replaced: what a client would send is fed to `ClientConnection`,
+and what the worker sends to a replica is answered at the next turn of the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import uvloop
+from benchmarks.gateway.fairlead_proxy import snapshot
+from benchmarks.gateway.functions import EVENT, request_head
+from benchmarks.gateway.traffic import COMPLETION, chat_request
+
+from fairlead.gateway.client import ClientConnection
+from fairlead.gateway.settings import WorkerSettings
+from fairlead.gateway.worker import Worker
+from fairlead.wire.snapshot import encode_snapshot
+
+REPLICA_PORT = 1
+CONTROL_PORT = 2
+_BODY = COMPLETION.encode()
+_PLAIN = (
+    b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sun, 01 Nov 2026 00:00:00 GMT\r\n"
+    b"Content-Type: application/json\r\nContent-Length: %d\r\nConnection: keep-alive\r\n\r\n"
+    % len(_BODY)
+) + _BODY
+_STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+_DONE = b"data: [DONE]\n\n"
+
+
+def chunk(data: bytes) -> bytes:
+    """One chunk of a body."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+class FakeTransport(asyncio.Transport):
+    """Gives what is written to a function, and is never full."""
+
+    def __init__(self, on_write: Callable[[bytes], None]) -> None:
+        super().__init__()
+        self._on_write = on_write
+        self._is_closing = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self._on_write(bytes(data))
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def is_reading(self) -> bool:
+        return True
+
+    def can_write_eof(self) -> bool:
+        return False
+
+    def is_closing(self) -> bool:
+        return self._is_closing
+
+    def close(self) -> None:
+        self._is_closing = True
+
+    def abort(self) -> None:
+        self._is_closing = True
+
+
+class SocketFreeLoop(uvloop.Loop):
+    """uvloop, but whoever connects gets a replica that answers at once."""
+
+    answer_parts: tuple[bytes, ...] = (_PLAIN,)
+
+    async def create_connection(  # type: ignore[override]  # As the gateway calls it.
+        self, factory: Callable[[], Any], host: str, port: int, **_: object
+    ) -> tuple[asyncio.Transport, Any]:
+        if port != REPLICA_PORT:
+            raise ConnectionRefusedError
+        protocol = factory()
+
+        def answer(request: bytes) -> None:
+            for part in self.answer_parts:
+                self.call_soon(protocol.data_received, part)
+
+        transport = FakeTransport(answer)
+        protocol.connection_made(transport)
+        return transport, protocol
+
+
+class Asker:
+    """A client that asks again as soon as it is answered."""
+
+    def __init__(
+        self, worker: Worker, request: bytes, end: bytes, count: int, done: Callable[[], None]
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._request = request
+        self._end = end
+        self._left = count
+        self._done = done
+        self._connection = ClientConnection(worker)
+        self._transport = FakeTransport(self._written)
+        self._connection.connection_made(self._transport)
+
+    def ask(self) -> None:
+        """Send the next request."""
+        self._left -= 1
+        self._connection.data_received(self._request)
+
+    def leave(self) -> None:
+        """Close the connection."""
+        self._connection.connection_lost(None)
+
+    def _written(self, data: bytes) -> None:
+        if not data.endswith(self._end):
+            return
+        if self._left > 0:
+            self._loop.call_soon(self.ask)
+        else:
+            self._done()
+
+
+async def _measure(
+    folder: Path, *, clients: int, requests: int, body: bytes, parts: tuple[bytes, ...], end: bytes
+) -> float:
+    """Seconds for so many requests of each client."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, SocketFreeLoop)
+    loop.answer_parts = parts
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    (folder / "metrics").mkdir(parents=True)
+    settings = WorkerSettings(
+        worker=0,
+        boot="micro",
+        listen_fd=listening.fileno(),
+        spool_dir=str(folder / "spool"),
+        snapshot_path=str(folder / "snapshot.json"),
+        metrics_dir=str(folder / "metrics"),
+        control_url=f"http://127.0.0.1:{CONTROL_PORT}",
+        control_token="none",  # noqa: S106 - there is no control
+        drain_s=0.0,
+    )
+    (folder / "snapshot.json").write_bytes(encode_snapshot(snapshot([REPLICA_PORT], 256)))
+    worker = Worker(settings, {})
+    await worker.start(listening)
+    try:
+        request = request_head().replace(
+            b"Content-Length: %d" % len(chat_request(0)), b"Content-Length: %d" % len(body)
+        )
+        for count in (max(1, requests // 10), requests):  # The first time it warms up.
+            took = await _ask_all(worker, clients, request + body, end, count)
+    finally:
+        await worker.stop()
+    return took
+
+
+async def _ask_all(worker: Worker, clients: int, request: bytes, end: bytes, count: int) -> float:
+    left = clients
+    done = asyncio.Event()
+
+    def one_done() -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            done.set()
+
+    askers = [Asker(worker, request, end, count, one_done) for _ in range(clients)]
+    began = time.perf_counter()
+    for asker in askers:
+        asker.ask()
+    async with asyncio.timeout(60):
+        await done.wait()
+    took = time.perf_counter() - began
+    for asker in askers:
+        asker.leave()
+    return took
+
+
+def plain_us(folder: Path, *, clients: int, requests: int) -> float:
+    """Microseconds of a plain request."""
+    with asyncio.Runner(loop_factory=SocketFreeLoop) as runner:
+        took = runner.run(
+            _measure(
+                folder,
+                clients=clients,
+                requests=requests,
+                body=chat_request(0),
+                parts=(_PLAIN,),
+                end=_BODY,
+            )
+        )
+    return took / (clients * requests) * 1e6
+
+
+def event_us(folder: Path, *, clients: int, requests: int, events: int) -> float:
+    """Microseconds of one event of a stream, its share of the request included."""
+    parts = (_STREAM_HEAD, *[chunk(EVENT)] * events, chunk(_DONE) + b"0\r\n\r\n")
+    with asyncio.Runner(loop_factory=SocketFreeLoop) as runner:
+        took = runner.run(
+            _measure(
+                folder,
+                clients=clients,
+                requests=requests,
+                body=chat_request(0, stream=True),
+                parts=parts,
+                end=b"0\r\n\r\n",
+            )
+        )
+    return took / (clients * requests * events) * 1e6

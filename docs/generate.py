@@ -18,6 +18,7 @@ from fairlead.control.api import create_app, openapi
 from fairlead.control.plane import ControlPlane
 from fairlead.domain import errors
 from fairlead.manifest import manifest_schema
+from fairlead.manifest.gateway_file import gateway_file_schema
 from fairlead.rollout.states import diagram
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -81,6 +82,20 @@ def manifest_page() -> str:
         "| setting | type | default | meaning |",
         "| --- | --- | --- | --- |",
         *_settings(schema, definitions, ""),
+    ]
+    return NOTE + "\n".join(lines) + "\n"
+
+
+def gateway_file_page() -> str:
+    """Every setting of gateway.yaml."""
+    schema = gateway_file_schema()
+    lines = [
+        "# The gateway file, `gateway.yaml`\n",
+        "For a gateway that runs alone ([how](../gateway.md)). `fairlead gateway check` checks it;",
+        "`fairlead schema --gateway` prints the JSON Schema for editors.\n",
+        "| setting | type | default | meaning |",
+        "| --- | --- | --- | --- |",
+        *_settings(schema, schema.get("$defs", {}), ""),
     ]
     return NOTE + "\n".join(lines) + "\n"
 
@@ -193,6 +208,8 @@ def _json(value: object) -> str:
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
     "manifest.md": manifest_page,
+    "gateway-file.md": gateway_file_page,
+    "gateway.schema.json": lambda: _json(gateway_file_schema()),
     "fairlead.schema.json": lambda: _json(manifest_schema()),
     "api.md": api_page,
     "openapi.json": lambda: _json(api_document()),

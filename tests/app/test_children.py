@@ -23,8 +23,8 @@ from fairlead.app.supervisor import (
     RESTART_DELAY_S_MAX,
     Child,
     _bound_log,
-    _describe,
     _last_words,
+    describe,
 )
 
 
@@ -88,7 +88,7 @@ def test_a_child_that_ran_long_enough_is_mended_at_once_again(child: SimpleNames
     ("code", "said"), [(0, "exit code 0"), (3, "exit code 3"), (-9, "SIGKILL"), (-99, "signal 99")]
 )
 def test_every_way_to_end_can_be_told(code: int, said: str) -> None:
-    assert _describe(code) == said
+    assert describe(code) == said
 
 
 def test_a_child_that_cannot_be_started_is_tried_again_later_and_said_once() -> None:

@@ -105,6 +105,8 @@ ONLINE = [
 OFFLINE = [
     ("init",), ("release", "build"), ("release", "list"), ("release", "show"), ("release", "diff"),
     ("release", "verify"), ("release", "gc"), ("feedback",), ("up",), ("demo",),
+    ("gateway", "run"), ("gateway", "check"),
+    ("gateway", "key"), ("gateway", "import"),
 ]  # fmt: skip
 SAYS_NOTHING_OF_OTHERS = [("schema",), ("down",)]
 
@@ -178,6 +180,10 @@ def test_what_is_typed_is_printed_as_it_is(run: Run, project: Path) -> None:
     assert "[/b]" in run("feedback", "[/x]", "[/y]", "--key", "k", "--state", "[/b]").err
     assert "[/b]" in run("demo", "--json", "[/b]/none/x").err
     assert run("up", "--workers", "[/b]").code == 2
+    assert "[/x]" in run("gateway", "key", "--name", "[/x]").err
+    for command in ("run", "check"):
+        assert "[/b]" in run("gateway", command, "--config", "[/b]").err
+    assert "[/b]" in run("gateway", "import", "--from", "litellm", "[/b]").err
 
 
 def test_an_error_that_ends_in_a_backslash_before_brackets_is_printed_as_it_is(run: Run) -> None:

@@ -21,7 +21,7 @@ from fairlead.registry import Registry
 
 COMMANDS = [
     "init", "schema", "up", "down", "ship", "status", "eval", "feedback", "records", "doctor",
-    "demo", "rollback", "release", "rollout", "keys",
+    "demo", "rollback", "release", "rollout", "keys", "gateway",
 ]  # fmt: skip
 
 

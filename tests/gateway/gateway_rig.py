@@ -298,18 +298,17 @@ class Control:
 class Rig:
     """One worker in this process, on a socket of its own."""
 
-    def __init__(self, folder: Path, control_url: str, **settings: Any) -> None:
+    def __init__(self, folder: Path, control_url: str | None, **settings: Any) -> None:
         self.folder = folder
         self.socket = listening_socket()
         self.settings = WorkerSettings(
             worker=0,
             listen_fd=self.socket.fileno(),
-            spool_dir=str(folder / "spool"),
             snapshot_path=str(folder / "snapshot.json"),
             metrics_dir=str(folder / "metrics"),
             control_url=control_url,
             control_token="control-token",
-            **{"boot": "boot-0", "drain_s": 2.0, **settings},
+            **{"boot": "boot-0", "drain_s": 2.0, "spool_dir": str(folder / "spool"), **settings},
         )
         self.environ: dict[str, str] = {}
         self.port = self.socket.getsockname()[1]

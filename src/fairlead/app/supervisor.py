@@ -126,9 +126,9 @@ class Supervisor:
         self._settings = settings
         self._say = say
         self._stopping = False
-        self._gateway = _listen(settings.host, settings.gateway_port, "gateway", "--port")
+        self._gateway = listen(settings.host, settings.gateway_port, "gateway", "--port")
         try:
-            self._control = _listen(
+            self._control = listen(
                 settings.host, settings.control_port, "control API", "--control-port"
             )
         except Unavailable:
@@ -138,8 +138,8 @@ class Supervisor:
         os.set_blocking(self._wake_write, False)
         self.info = UpInfo(
             pid=os.getpid(),
-            gateway_url=_url(settings.host, self._gateway),
-            control_url=_url(settings.host, self._control),
+            gateway_url=url_of(settings.host, self._gateway),
+            control_url=url_of(settings.host, self._control),
         )
         self._token = secrets.token_urlsafe(32)
         self._children: list[Child] = []
@@ -187,7 +187,7 @@ class Supervisor:
             select.select([self._wake_read], [], [], 0.2)
 
     def _say_end(self, name: str, code: int) -> None:
-        self._say(f"{name} ended ({_describe(code)}); starting it again")
+        self._say(f"{name} ended ({describe(code)}); starting it again")
         words = _last_words(self._log(name), self._silent_until.get(name, 0)) if code > 0 else ""
         if words:
             self._say(f"  its last words: {words}")
@@ -315,7 +315,15 @@ class Supervisor:
             )
 
 
-def _listen(host: str, port: int, what: str, option: str) -> socket.socket:
+def listen(
+    host: str, port: int, what: str, option: str, *, host_option: str = "--host"
+) -> socket.socket:
+    """A listening socket that children inherit; raises Unavailable.
+
+    Args:
+        what: Who listens, for the message.
+        option, host_option: What chooses another port, and another address.
+    """
     with contextlib.ExitStack() as undo:
         try:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -327,14 +335,14 @@ def _listen(host: str, port: int, what: str, option: str) -> socket.socket:
             reason = error.strerror if isinstance(error, OSError) else None
             raise Unavailable(
                 f"{what}: cannot listen on {host}:{port}: {reason or error}",
-                hint=_listen_hint(error, option),
+                hint=_listen_hint(error, option, host_option),
             ) from None
         undo.pop_all()
     listening.set_inheritable(True)
     return listening
 
 
-def _listen_hint(error: Exception, option: str) -> str:
+def _listen_hint(error: Exception, option: str, host_option: str) -> str:
     """What to do about it: the port can be wrong, or the address."""
     if isinstance(error, OverflowError):
         return f"choose a port from 0 to 65535 with {option}"
@@ -343,10 +351,11 @@ def _listen_hint(error: Exception, option: str) -> str:
             return f"is another program using it? choose another port with {option}"
         if error.errno in (errno.EACCES, errno.EPERM):
             return f"ports below 1024 are reserved; choose another port with {option}"
-    return "choose an address of this machine with --host, or 127.0.0.1"
+    return f"choose an address of this machine with {host_option}, or 127.0.0.1"
 
 
-def _url(host: str, listening: socket.socket) -> str:
+def url_of(host: str, listening: socket.socket) -> str:
+    """Where a listening socket is reached."""
     port = listening.getsockname()[1]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
@@ -391,7 +400,8 @@ def heeded(numbers: Sequence[signal.Signals]) -> list[signal.Signals]:
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
-def _describe(code: int) -> str:
+def describe(code: int) -> str:
+    """How a process ended."""
     if code >= 0:
         return f"exit code {code}"
     try:

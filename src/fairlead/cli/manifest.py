@@ -43,8 +43,14 @@ def init(
     console.print(f"wrote {file}; edit it, then: fairlead up, fairlead ship")
 
 
-def schema() -> None:
+def schema(
+    gateway: Annotated[
+        bool, typer.Option("--gateway", help="That of a gateway file instead.")
+    ] = False,
+) -> None:
     """Print the manifest's JSON Schema, for editors."""
     from fairlead.manifest import manifest_schema
+    from fairlead.manifest.gateway_file import gateway_file_schema
 
-    typer.echo(json.dumps(manifest_schema(), indent=2))
+    document = gateway_file_schema() if gateway else manifest_schema()
+    typer.echo(json.dumps(document, indent=2))

@@ -12,6 +12,7 @@ from fairlead.cli import (
     doctor,
     evaluation,
     feedback,
+    gateway,
     keys,
     lifecycle,
     manifest,
@@ -63,3 +64,4 @@ app.command("rollback")(rollout.rollback)
 app.add_typer(release.app, name="release")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(keys.app, name="keys")
+app.add_typer(gateway.app, name="gateway")

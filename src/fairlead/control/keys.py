@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import re
 import secrets
 from collections.abc import Callable
 
 from fairlead.control.first_key import FirstKey
 from fairlead.control.views import KeyView, NewKey
+from fairlead.domain.api_keys import api_key_digest, new_api_key
 from fairlead.domain.errors import InvalidInput
 from fairlead.store.interface import KeyStore
 from fairlead.store.rows import KeyRow
 from fairlead.wire.snapshot import KeyEntry
 
-PREFIX = "fl-"
-SECRET_BYTES = 32
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,62}")
 
 
@@ -62,11 +60,11 @@ class Keys:
         return _view(row)
 
     def _create(self, name: str) -> NewKey:
-        key = PREFIX + secrets.token_urlsafe(SECRET_BYTES)
+        key = new_api_key()
         row = KeyRow(
             id="key_" + secrets.token_hex(6),
             name=name,
-            sha256=hashlib.sha256(key.encode()).hexdigest(),
+            sha256=api_key_digest(key),
             created_at=self._now(),
         )
         self._store.create_key(row)

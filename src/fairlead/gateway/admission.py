@@ -1,4 +1,4 @@
-"""Who waits and who goes on: one bounded queue per service, with a lane for each arm.
+"""Who waits and who goes on: one bounded queue per service, with a lane for each release.
 
 A newcomer never overtakes a request of its own lane; a busy canary does not hold up the champion.
 Where a request can go is decided under the present snapshot, also for one that began under an
@@ -24,7 +24,7 @@ class Admission:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._loaded: Loaded | None = None
-        self._lanes: dict[tuple[str, routing.Arm], _Lane] = {}
+        self._lanes: dict[tuple[str, str], _Lane] = {}
         self._turn = 0
         self._waiting = 0
         self._is_pumping = False
@@ -33,6 +33,10 @@ class Admission:
         """Route by this snapshot from now on."""
         self._loaded = loaded
         self.pump()
+        for service, lane in [key for key, waiting in self._lanes.items() if not waiting]:
+            if lane != "champion":  # The champion's stays: its service's depth is still shown.
+                del self._lanes[service, lane]
+                self._lanes.setdefault((service, "champion"), OrderedDict())
 
     def enter(self, exchange: Exchange) -> None:
         """A new request: goes on at once, waits, or is refused because too many wait."""
@@ -95,7 +99,7 @@ class Admission:
                 return
 
     def _lane(self, exchange: Exchange) -> _Lane:
-        key = (exchange.service, exchange.assignment.arm)
+        key = (exchange.service, exchange.assignment.lane)
         lane = self._lanes.get(key)
         if lane is None:
             lane = self._lanes[key] = OrderedDict()

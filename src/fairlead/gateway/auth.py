@@ -9,6 +9,7 @@ from fairlead.wire.snapshot import KeyEntry
 
 _SCHEME = b"bearer "
 _KEY_BYTES_MAX = 512
+_ANYONE = KeyEntry(id="anyone", name="anyone", sha256="")
 
 
 class KeyRing:
@@ -16,19 +17,26 @@ class KeyRing:
 
     A key is hashed before it is looked up, so what the time of the lookup depends on is not under
     the caller's control.
+
+    Args:
+        is_open: No key is asked for.
     """
 
-    def __init__(self, keys: Iterable[KeyEntry]) -> None:
+    def __init__(self, keys: Iterable[KeyEntry], *, is_open: bool = False) -> None:
+        self._is_open = is_open
         self._by_digest = {entry.sha256.lower(): entry for entry in keys}
 
     def find(self, authorization: bytes | None) -> KeyEntry | None:
         """The entry of the key in an `Authorization` header; None whatever is wrong with it."""
-        digest = digest_of(authorization)
-        return self._by_digest.get(digest) if digest is not None else None
+        if self._is_open:
+            return _ANYONE
+        return self.entry(digest_of(authorization))
 
-    def entry(self, digest: str) -> KeyEntry | None:
-        """The entry of a key whose digest is known; None when it is no longer accepted."""
-        return self._by_digest.get(digest)
+    def entry(self, digest: str | None) -> KeyEntry | None:
+        """The entry of a key whose digest is known; None when it is not, or no longer, accepted."""
+        if self._is_open:
+            return _ANYONE
+        return self._by_digest.get(digest) if digest is not None else None
 
 
 def digest_of(authorization: bytes | None) -> str | None:

@@ -34,7 +34,7 @@ class _Known(msgspec.Struct, frozen=True):
 
     path: str
     operation: Operation
-    key_digest: str
+    key_digest: str | None
 
 
 class ClientConnection(asyncio.Protocol):
@@ -162,9 +162,7 @@ class ClientConnection(asyncio.Protocol):
         if incoming.key is None or head.content_length <= 0 or not head.is_plain:
             return
         self._known_head.learn(data, head.content_length, head.session)
-        digest = digest_of(head.authorization)
-        assert digest is not None
-        self._known = _Known(head.path, operation, digest)
+        self._known = _Known(head.path, operation, digest_of(head.authorization))
 
     def _begin_request(self) -> None:
         now = self._now()

@@ -138,6 +138,9 @@ BAD_EXPECT = Refusal(417, "expectation", "Only `Expect: 100-continue` is underst
 ENCODED_BODY = Refusal(415, "content_encoding", "Compressed request bodies are not accepted.")
 TOO_DEEP = Refusal(400, "json_too_deep", f"JSON is nested deeper than {JSON_DEPTH_MAX} levels.")
 NOT_FOUND = Refusal(404, "not_found", "There is no such path here.")
+NOTHING_RECORDED = Refusal(
+    404, "nothing_recorded", "This gateway keeps no records, so it takes no feedback either."
+)
 UNKNOWN_REQUEST = Refusal(
     404,
     "request_not_found",

@@ -63,6 +63,8 @@ SYNC_WAIT_S = 1.0
 SYNC_DRAINING_WAIT_S = 0.25
 SYNC_BACKOFF_S_MIN = 0.05
 SYNC_BACKOFF_S_MAX = 1.0
+FILE_LOOK_S = 0.25
+"""How often a gateway without control looks for a newer snapshot."""
 SYNC_ANSWER_BYTES_MAX = 64 * 1024 * 1024
 
 KNOWN_HEAD_BYTES_MAX = 4096

@@ -18,7 +18,7 @@ class Loaded:
 
     def __init__(self, snapshot: Snapshot, fleet: Fleet, environ: Mapping[str, str]) -> None:
         self.snapshot = snapshot
-        self.keys = KeyRing(snapshot.keys)
+        self.keys = KeyRing(snapshot.keys, is_open=snapshot.open)
         self.ids = RequestIds(_id_key(snapshot.request_id_key))
         self.models = {name: _model(name) for name in sorted(snapshot.services)}
         bodies = [service.limits.body_bytes_max for service in snapshot.services.values()]

@@ -15,7 +15,7 @@ from fairlead.gateway.feedback import take_feedback
 from fairlead.gateway.limits import FEEDBACK_BYTES_MAX
 from fairlead.gateway.loaded import Loaded
 from fairlead.gateway.request_body import read_fields
-from fairlead.gateway.routing import assign, unit_of
+from fairlead.gateway.routing import Assignment, assign, assign_by_weight, unit_of
 from fairlead.wire.snapshot import ServiceRoute
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def _generate(kind: str) -> Handler:
         if len(request.body) > service.limits.body_bytes_max:
             return errors.body_too_large(service.limits.body_bytes_max)
         unit = unit_of(request.key_id, request.session, fields.user)
-        assignment = assign(service, unit, canary_is_usable=_has_canary(host, loaded, service))
+        assignment = _assign(loaded, service, unit, host.plant.clock.now())
         if assignment is None:
             return errors.no_release(service.name)
         call = Call(
@@ -128,12 +128,14 @@ def _generate(kind: str) -> Handler:
     return handle
 
 
-def _has_canary(host: Host, loaded: Loaded, service: ServiceRoute) -> bool:
-    """Whether a replica of the canary can be used now."""
-    if service.canary is None:
-        return False
-    now = host.plant.clock.now()
-    return any(replica.is_usable(now) for replica in loaded.pool(service.name, service.canary))
+def _assign(loaded: Loaded, service: ServiceRoute, unit: str, now: float) -> Assignment | None:
+    def is_usable(release: str | None) -> bool:
+        return any(replica.is_usable(now) for replica in loaded.pool(service.name, release))
+
+    if service.weights:
+        return assign_by_weight(service, unit, is_usable=is_usable)
+    has_canary = service.canary is not None and is_usable(service.canary)
+    return assign(service, unit, canary_is_usable=has_canary)
 
 
 def _models(host: Host, client: Client, request: Request, loaded: Loaded | None) -> Outcome:
@@ -151,6 +153,8 @@ def _models(host: Host, client: Client, request: Request, loaded: Loaded | None)
 
 def _feedback(host: Host, client: Client, request: Request, loaded: Loaded | None) -> Outcome:
     assert loaded is not None
+    if not host.plant.recorder.keeps_records:
+        return errors.NOTHING_RECORDED
     return take_feedback(host.plant, client, loaded.ids, request.key_id, request.body)
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.limits import PROGRESS_EVERY_S, RECORD_BACKLOG_BYTES_MAX
 from fairlead.gateway.metrics import GatewayMetrics
-from fairlead.gateway.spool import SpoolWriter
+from fairlead.gateway.spool import Spool
 from fairlead.wire.record import ProgressRecord, Record, encode_record
 from fairlead.wire.spool import frame
 
@@ -31,7 +31,7 @@ class Recorder:
 
     def __init__(
         self,
-        spool: SpoolWriter,
+        spool: Spool,
         clock: Clock,
         metrics: GatewayMetrics,
         *,
@@ -68,11 +68,19 @@ class Recorder:
 
     def finish(self, token: object, record: Record, deliver: Callable[[], None]) -> None:
         """Write the record at the end of this turn, and call `deliver` after that."""
-        data = frame(encode_record(record))
-        self._frames.append((token, data))
-        self._frame_bytes += len(data)
         self._deliveries.append(deliver)
+        if self._spool.keeps:
+            data = frame(encode_record(record))
+            self._frames.append((token, data))
+            self._frame_bytes += len(data)
+        else:
+            self._open.pop(token, None)
         self._schedule()
+
+    @property
+    def keeps_records(self) -> bool:
+        """Whether what is finished is written anywhere."""
+        return self._spool.keeps
 
     @property
     def open_count(self) -> int:
@@ -134,6 +142,8 @@ class Recorder:
             self._write_progress()
 
     def _write_progress(self) -> None:
+        if not self._spool.keeps:
+            return
         now = self._clock.wall()
         complete_until = next(iter(self._open.values()), now)
         progress = ProgressRecord(at=now, complete_until=complete_until)

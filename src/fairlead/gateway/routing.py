@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Literal, Protocol, TypeVar
 
 import msgspec
@@ -18,7 +18,8 @@ class Assignment(msgspec.Struct, frozen=True):
 
     Attributes:
         unit: Hash of the session, user or key by which it was assigned.
-        rho: Probability with which this unit was assigned to the canary.
+        rho: Probability with which this unit was assigned to the canary; among more than two
+            releases, to this one.
     """
 
     arm: Arm
@@ -27,6 +28,11 @@ class Assignment(msgspec.Struct, frozen=True):
     rho: float
     rollout: str
     phase: int
+
+    @property
+    def lane(self) -> str:
+        """Who waits together: those for the champion, whichever it is, and those for each other."""
+        return self.arm if self.arm == "champion" else self.release
 
 
 def unit_of(key_id: str, session: bytes | None, user: str | None) -> str:
@@ -48,9 +54,13 @@ def is_canary_unit(salt: str, unit: str, share: float) -> bool:
     """Whether the unit's salted hash, as a number in [0, 1), is below the canary's share."""
     if share <= 0.0:
         return False
-    digest = hashlib.blake2b(f"{salt}\0{unit}".encode(), digest_size=8).digest()
     # Compared as integers: as a float the largest hashes would round up to 1.
-    return int.from_bytes(digest, "big") < share * 2.0**64
+    return _point(salt, unit) < share * 2.0**64
+
+
+def _point(salt: str, unit: str) -> int:
+    digest = hashlib.blake2b(f"{salt}\0{unit}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
 
 
 def assign(service: ServiceRoute, unit: str, *, canary_is_usable: bool) -> Assignment | None:
@@ -74,6 +84,39 @@ def assign(service: ServiceRoute, unit: str, *, canary_is_usable: bool) -> Assig
         release=release,
         unit=unit,
         rho=share,
+        rollout=service.rollout or "",
+        phase=service.phase if service.rollout is not None else 0,
+    )
+
+
+def assign_by_weight(
+    service: ServiceRoute, unit: str, *, is_usable: Callable[[str], bool]
+) -> Assignment | None:
+    """The same for a service with `weights`: one of several releases, by cumulative weight.
+
+    As with a canary, what belongs to a release without a usable replica goes to the champion. The
+    others keep their units, so that nobody is moved who need not be.
+    """
+    if service.champion is None:
+        return None
+    point = _point(service.salt, unit)
+    edge, rest = 0.0, 1.0
+    release, rho = "", 0.0
+    is_found = False
+    for digest, share in service.weights[1:]:
+        edge += share
+        takes = is_usable(digest)
+        if takes:
+            rest -= share
+        if not is_found and point < edge * 2.0**64:
+            is_found = True
+            if takes:
+                release, rho = digest, share
+    return Assignment(
+        arm="canary" if release else "champion",
+        release=release or service.champion,
+        unit=unit,
+        rho=rho if release else rest,
         rollout=service.rollout or "",
         phase=service.phase if service.rollout is not None else 0,
     )

@@ -12,10 +12,12 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         worker: Number of the worker, 0 upwards.
         boot: Id of this life of the worker; also the name of its spool folder.
         listen_fd: A bound and listening TCP socket, shared by all workers.
-        spool_dir: Folder below which the worker makes its own spool folder.
-        snapshot_path: File in which the last snapshot is kept.
+        spool_dir: Folder below which the worker makes its own spool folder; None records
+            nothing.
+        snapshot_path: File in which the last snapshot is kept; without a control plane, the file
+            that is watched for a newer one.
         metrics_dir: Folder in which the workers show each other their metrics.
-        control_url: `http://host:port` of the control plane.
+        control_url: `http://host:port` of the control plane; None when there is none.
         control_token: Bearer token for the control plane's internal interface.
         local_since_ns: Unix time in nanoseconds at which this installation was started. A snapshot
             kept before it names replicas of this machine that have ended since, so their loopback
@@ -26,10 +28,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     worker: int
     boot: str
     listen_fd: int
-    spool_dir: str
+    spool_dir: str | None
     snapshot_path: str
     metrics_dir: str
-    control_url: str
+    control_url: str | None
     control_token: str
     drain_s: float = 15.0
     local_since_ns: int = 0

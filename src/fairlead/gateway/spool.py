@@ -6,9 +6,36 @@ import contextlib
 import fcntl
 import os
 from pathlib import Path
+from typing import Protocol
 
 from fairlead.gateway.limits import SEGMENT_BYTES_MAX
 from fairlead.wire.spool import ALIVE_FILE, MAGIC, segment_name
+
+
+class Spool(Protocol):
+    """Where a recorder writes."""
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is written; if not, records need not even be made."""
+
+    def write(self, data: bytes) -> None:
+        """Append; raises OSError."""
+
+    def close(self) -> None:
+        """Nothing more comes."""
+
+
+class NullSpool:
+    """For a gateway that records nothing."""
+
+    keeps = False
+
+    def write(self, data: bytes) -> None:
+        """Forget it."""
+
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 class SpoolWriter:
@@ -18,6 +45,8 @@ class SpoolWriter:
     serving. It appears under its name with its lock already held: a reader that finds it unlocked
     knows that its worker is dead.
     """
+
+    keeps = True
 
     def __init__(self, folder: Path, *, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> None:
         self._folder = folder

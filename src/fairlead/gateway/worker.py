@@ -17,6 +17,7 @@ from fairlead.gateway.call import Plant
 from fairlead.gateway.client import ClientConnection
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.deadlines import Deadlines
+from fairlead.gateway.file_sync import FileSync
 from fairlead.gateway.fleet import Fleet
 from fairlead.gateway.loaded import Loaded
 from fairlead.gateway.metrics import GatewayMetrics, render
@@ -25,7 +26,7 @@ from fairlead.gateway.recorder import Recorder
 from fairlead.gateway.request_id import RequestIds
 from fairlead.gateway.settings import WorkerSettings
 from fairlead.gateway.snapshot_file import SnapshotFile
-from fairlead.gateway.spool import SpoolWriter
+from fairlead.gateway.spool import NullSpool, Spool, SpoolWriter
 from fairlead.gateway.sync import SnapshotSync
 from fairlead.wire.snapshot import Snapshot, SyncRequest
 
@@ -50,8 +51,7 @@ class Worker:
         self._metrics = GatewayMetrics()
         self._queue = Admission(clock)
         self._fleet = Fleet(clock, on_room=self._queue.pump, on_drained=self._drained)
-        spool = SpoolWriter(Path(settings.spool_dir) / settings.boot)
-        self._recorder = Recorder(spool, clock, self._metrics)
+        self._recorder = Recorder(_spool(settings), clock, self._metrics)
         self._plant = Plant(
             clock=clock,
             deadlines=Deadlines(),
@@ -64,14 +64,7 @@ class Worker:
         self._file = SnapshotFile(
             Path(settings.snapshot_path), settings.boot, local_since_ns=settings.local_since_ns
         )
-        self._sync = SnapshotSync(
-            settings.control_url,
-            settings.control_token,
-            describe=self._describe,
-            take=self._use,
-            keep=self._file.keep,
-            on_failure=lambda: self._metrics.sync_failures.inc(()),
-        )
+        self._sync = self._make_sync()
         self._syncing: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -199,6 +192,18 @@ class Worker:
         self._loaded = loaded
         self._queue.use(loaded)
 
+    def _make_sync(self) -> SnapshotSync | FileSync:
+        if self._settings.control_url is None:
+            return FileSync(self._file, take=self._use)
+        return SnapshotSync(
+            self._settings.control_url,
+            self._settings.control_token,
+            describe=self._describe,
+            take=self._use,
+            keep=self._file.keep,
+            on_failure=lambda: self._metrics.sync_failures.inc(()),
+        )
+
     def _describe(self) -> SyncRequest:
         is_draining = self._fleet.is_draining
         return SyncRequest(
@@ -236,3 +241,9 @@ class Worker:
         self._metrics.connections.set((self._label,), len(self._connections))
         for service, depth in self._queue.depths().items():
             self._metrics.queue_depth.set((service, self._label), depth)
+
+
+def _spool(settings: WorkerSettings) -> Spool:
+    if settings.spool_dir is None:
+        return NullSpool()
+    return SpoolWriter(Path(settings.spool_dir) / settings.boot)

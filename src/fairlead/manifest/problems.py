@@ -1,4 +1,4 @@
-"""What is wrong with a manifest, in words: one line for each mistake."""
+"""What is wrong with a file, in words: one line for each mistake."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from fairlead.manifest.lines import Located, Path, Problem, dotted
-from fairlead.manifest.schema import keys_at, places_of
 from fairlead.manifest.values import nearest, shown
+from fairlead.manifest.vocabulary import Vocabulary
 
 _KINDS = {
     "int_type": "a whole number",
@@ -32,13 +32,15 @@ _BOUNDS = {
 }
 
 
-def problems_of(errors: list[ErrorDetails], located: Located) -> list[Problem]:
+def problems_of(
+    errors: list[ErrorDetails], located: Located, vocabulary: Vocabulary
+) -> list[Problem]:
     """Pydantic's errors, one for each mistake, without those that follow from another one."""
     paths = [located.path_of(error["loc"]) for error in errors]
     misspelt = {
         (
             located.path_of(error["loc"][:-1]),
-            nearest(str(error["loc"][-1]), keys_at(error["loc"][:-1])),
+            nearest(str(error["loc"][-1]), vocabulary.keys_at(error["loc"][:-1])),
         )
         for error in errors
         if error["type"] == "extra_forbidden"
@@ -52,30 +54,31 @@ def problems_of(errors: list[ErrorDetails], located: Located) -> list[Problem]:
         ):
             continue
         if path not in located.unreadable:
-            problems.append(_problem_of(error, located))
+            problems.append(_problem_of(error, located, vocabulary))
     return problems
 
 
-def _problem_of(error: ErrorDetails, located: Located) -> Problem:
+def _problem_of(error: ErrorDetails, located: Located, vocabulary: Vocabulary) -> Problem:
     loc: Path = error["loc"]
     context: dict[str, Any] = error.get("ctx", {})
     match error["type"]:
         case "extra_forbidden":
-            return _unknown_key(loc, located)
+            return _unknown_key(loc, located, vocabulary)
         case "missing" | "union_tag_not_found":
-            return _missing_key(error, located)
+            return _missing_key(error, located, vocabulary)
         case "union_tag_invalid":
-            return _wrong_kind(loc, context, located)
+            return _wrong_kind(loc, context, located, vocabulary)
         case "manifest":
             path = located.path_of((*loc, *context["at"]))
-            return _problem(path, str(context["text"]), located)
+            return _problem(path, str(context["text"]), located, vocabulary)
     path = located.path_of(loc)
     must = f"must {_must(error, context)}"
     if "actual_length" in context:
-        return _problem(path, f"{must}; there are {context['actual_length']}", located)
+        text = f"{must}; there are {context['actual_length']}"
+        return _problem(path, text, located, vocabulary)
     if not _is_secret(path):
         must += f", not {shown(error['input'])}"
-    return _problem(path, must, located)
+    return _problem(path, must, located, vocabulary)
 
 
 def _must(error: ErrorDetails, context: dict[str, Any]) -> str:
@@ -106,18 +109,18 @@ _PATTERNS = {
 }
 
 
-def _problem(path: Path, message: str, located: Located) -> Problem:
-    place = dotted(path) or "the manifest"
+def _problem(path: Path, message: str, located: Located, vocabulary: Vocabulary) -> Problem:
+    place = dotted(path) or vocabulary.title
     return Problem(located.lines[path], f"{place} {message}")
 
 
-def _unknown_key(loc: Path, located: Located) -> Problem:
+def _unknown_key(loc: Path, located: Located, vocabulary: Vocabulary) -> Problem:
     path = located.path_of(loc)
     key, parent = str(loc[-1]), dotted(located.path_of(loc[:-1]))
     message = f'unknown key "{key[:60]}"' + (f" in {parent}" if parent else "")
-    known = keys_at(loc[:-1])
+    known = vocabulary.keys_at(loc[:-1])
     near = nearest(key, known)
-    elsewhere = [place for place in places_of(key) if place != parent]
+    elsewhere = [place for place in vocabulary.places_of(key) if place != parent]
     if near:
         message += f' (did you mean "{near}"?)'
     elif len(elsewhere) == 1:
@@ -127,26 +130,27 @@ def _unknown_key(loc: Path, located: Located) -> Problem:
     return Problem(located.lines[path], message)
 
 
-def _missing_key(error: ErrorDetails, located: Located) -> Problem:
+def _missing_key(error: ErrorDetails, located: Located, vocabulary: Vocabulary) -> Problem:
     loc: Path = error["loc"]
     if error["type"] == "union_tag_not_found":
         loc = (*loc, "kind")
     path = located.path_of(loc[:-1])
-    where = f"{dotted(path)} needs" if path else "the manifest needs"
-    return Problem(located.lines[path], f'{where} the key "{loc[-1]}"')
+    where = dotted(path) if path else vocabulary.title
+    return Problem(located.lines[path], f'{where} needs the key "{loc[-1]}"')
 
 
-def _wrong_kind(loc: Path, context: dict[str, Any], located: Located) -> Problem:
+def _wrong_kind(
+    loc: Path, context: dict[str, Any], located: Located, vocabulary: Vocabulary
+) -> Problem:
     expected = re.findall(r"'([^']*)'", context["expected_tags"])
     given = str(context["tag"])
     near = nearest(given, expected)
     hint = f' (did you mean "{near}"?)' if near else ""
     path = located.path_of((*loc, "kind"))
-    return _problem(
-        path, f"must be one of {', '.join(expected)}, not {shown(given)}{hint}", located
-    )
+    text = f"must be one of {', '.join(expected)}, not {shown(given)}{hint}"
+    return _problem(path, text, located, vocabulary)
 
 
 def _is_secret(path: Path) -> bool:
     """Someone may have put the key where its place belongs: such values are not repeated."""
-    return bool(path) and str(path[-1]).startswith("api_key")
+    return bool(path) and str(path[-1]).startswith(("api_key", "sha256"))

@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from fairlead.manifest.models import Manifest
+from fairlead.manifest.vocabulary import Vocabulary
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -25,7 +26,7 @@ def manifest_schema() -> dict[str, Any]:
     gate["scorer"]["oneOf"].insert(
         0, {"enum": [k for k in kinds if _needs_no_more(definitions, k)]}
     )
-    _relax(schema)
+    relax(schema)
     return {"$schema": DIALECT, **schema, "title": "fairlead.yaml"}
 
 
@@ -37,68 +38,20 @@ def _needs_no_more(definitions: dict[str, Any], kind: str) -> bool:
     )
 
 
-def _relax(schema: Any) -> None:
+def relax(schema: Any) -> None:
     """Engines are told apart by a `kind` that may be left out, which `oneOf` cannot express."""
     if isinstance(schema, dict):
         schema.pop("discriminator", None)
         if "oneOf" in schema:
             schema["anyOf"] = schema.pop("oneOf")
         for part in schema.values():
-            _relax(part)
+            relax(part)
     elif isinstance(schema, list):
         for part in schema:
-            _relax(part)
+            relax(part)
 
 
 @functools.cache
-def _schema() -> dict[str, Any]:
-    return manifest_schema()
-
-
-def keys_at(loc: tuple[str | int, ...]) -> list[str]:
-    """The keys that a mapping at this place of a manifest may have (`loc` as pydantic gives it)."""
-    candidates = [_schema()]
-    for element in loc:
-        inner = [part for c in candidates for part in _inside(c, element)]
-        tagged = [c for c in candidates if _kind_of(c) == element]
-        candidates = [e for part in inner for e in _alternatives(part)] or tagged or candidates
-    return list(dict.fromkeys(key for c in candidates for key in c.get("properties", {})))
-
-
-def _inside(schema: dict[str, Any], element: str | int) -> list[dict[str, Any]]:
-    if isinstance(element, int):
-        return [schema["items"]] if "items" in schema else []
-    part = schema.get("properties", {}).get(element)
-    return [part] if part is not None else []
-
-
-def _kind_of(schema: dict[str, Any]) -> object:
-    return schema.get("properties", {}).get("kind", {}).get("const")
-
-
-def _alternatives(schema: dict[str, Any]) -> list[dict[str, Any]]:
-    """The schema itself, or what it refers to and chooses from."""
-    if "$ref" in schema:
-        name = schema["$ref"].rpartition("/")[2]
-        return _alternatives(_schema()["$defs"][name])
-    if "anyOf" in schema:
-        return [a for part in schema["anyOf"] for a in _alternatives(part)]
-    return [schema]
-
-
-def places_of(key: str) -> list[str]:
-    """Where in a manifest a key of this name may stand, as dotted paths of mappings."""
-    found: list[str] = []
-
-    def walk(schema: dict[str, Any], path: str) -> None:
-        for part in _alternatives(schema):
-            properties = part.get("properties", {})
-            if key in properties and path not in found:
-                found.append(path)
-            for name, inner in properties.items():
-                walk(inner, f"{path}.{name}" if path else name)
-            if "items" in part:
-                walk(part["items"], f"{path}[]")
-
-    walk(_schema(), "")
-    return found
+def manifest_vocabulary() -> Vocabulary:
+    """The keys of `fairlead.yaml`."""
+    return Vocabulary("the manifest", manifest_schema())

@@ -75,7 +75,7 @@ def parse_source(value: object, info: ValidationInfo) -> Source:
     if scheme == "hf":
         return _hub(value)
     if scheme in _SCHEMES:
-        return _remote(value, scheme)
+        return remote_source(value, scheme)
     if scheme == "oci":
         raise wrong("cannot be taken from an OCI registry in this version")
     if scheme in ("http", "https"):
@@ -120,7 +120,8 @@ def _hub(value: str) -> HubSource:
     return HubSource(match["repo"], match["revision"], match["file"])
 
 
-def _remote(value: str, scheme: str) -> RemoteSource:
+def remote_source(value: str, scheme: str) -> RemoteSource:
+    """Read `openai://` or `openai+http://`; raises a validation error."""
     form = f"{scheme}://host/v1?model=NAME"
     try:
         parts = urlsplit(value)
@@ -140,14 +141,15 @@ def _remote(value: str, scheme: str) -> RemoteSource:
         raise wrong(f"must name the provider's model once: {form}")
     if re.search(r"\s", value):
         raise wrong("must not have white space in it")
-    if scheme == "openai+http" and not _is_loopback(host):
+    if scheme == "openai+http" and not is_loopback(host):
         raise wrong("would send prompts and keys unencrypted to another machine; use openai://")
     place = (f"[{host}]" if ":" in host else host) + (f":{port}" if port else "")
     path = parts.path.rstrip("/")
     return RemoteSource(f"{_SCHEMES[scheme]}://{place}{path or '/v1'}", names[0])
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address leads to this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -74,9 +74,14 @@ def parse_service(value: object) -> str:
     return value
 
 
+def is_label(value: str) -> bool:
+    """Whether it can name something within a file."""
+    return _LABEL.fullmatch(value) is not None
+
+
 def parse_label(value: object) -> str:
     """A name of something within the manifest."""
-    if not isinstance(value, str) or not _LABEL.fullmatch(value):
+    if not isinstance(value, str) or not is_label(value):
         raise wrong(
             "must be a name of letters, digits, '-', '_' and '.', at most 63 of them, "
             f"not {shown(value)}"

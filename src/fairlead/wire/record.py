@@ -15,7 +15,8 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request")
         release: Digest of the release that answered; empty if none was reached.
         arm: `champion` or `canary`.
         unit: Hash of the session, user or key by which the request was assigned.
-        rho: Probability with which this unit was assigned to the canary when it came.
+        rho: Probability with which this unit was assigned to the canary when it came; among more
+            than two releases, to the one that it was assigned to.
         rollout, phase: The split under which it was assigned; empty and 0 outside a rollout.
         status: HTTP status sent to the client; 499 when the client left first.
         error: Machine code of the error, empty for none.

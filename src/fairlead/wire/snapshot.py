@@ -79,12 +79,15 @@ class ServiceRoute(msgspec.Struct, frozen=True):
     """Who answers for a service.
 
     A unit (session, user or key) goes to the canary when its salted hash, as a number in [0, 1),
-    is below `canary_share`. A new phase has a new salt.
+    is below `canary_share`. A new phase has a new salt. With more than two releases, `weights` says
+    who gets how much instead.
 
     Attributes:
         champion: Digest of the release that serves all other units; None before the first.
         canary: Digest of the release under trial, or None.
         canary_share: Probability in [0, 1] with which a unit goes to the canary.
+        weights: Digest and probability of each of more than two releases, the champion first; the
+            probabilities add up to 1. Empty when champion and canary say it all.
         rollout: Id of the rollout that set this split, or None.
         phase: Number of the split within the rollout; written into records.
         salt: Salt of the assignment hash; differs per phase.
@@ -99,6 +102,7 @@ class ServiceRoute(msgspec.Struct, frozen=True):
     phase: int = 0
     salt: str = ""
     limits: Limits = Limits()
+    weights: tuple[tuple[str, float], ...] = ()
 
 
 class Snapshot(msgspec.Struct, frozen=True):
@@ -108,6 +112,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         version: Grows with each change; never goes back.
         request_id_key: Hex key of the tag inside request ids, by which any worker can tell that a
             request id was given to the key that now sends feedback for it.
+        open: No key is asked for. Only a gateway that runs alone, on loopback, is ever told so.
     """
 
     version: int
@@ -115,6 +120,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     keys: tuple[KeyEntry, ...] = ()
     services: dict[str, ServiceRoute] = {}
     schema: Literal[1] = 1
+    open: bool = False
 
 
 class SyncRequest(msgspec.Struct, frozen=True):

@@ -1,0 +1,25 @@
+"""The example in docs/gateway.md is a gateway file that loads."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+from fairlead.app.standalone.supervisor import describe_services
+from fairlead.manifest.gateway_file import gateway_file_schema, parse_gateway_file
+
+PAGE = Path(__file__).parents[2] / "docs" / "gateway.md"
+
+
+def test_the_example_is_a_gateway_file() -> None:
+    [example] = re.findall(r"```yaml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    file = parse_gateway_file(example, Path("gateway.yaml"))
+    assert describe_services(file) == [
+        "service assistant: llama 90 % (10.0.0.5:8000 and 1 more), hosted 10 % (api.openai.com)"
+    ]
+    document = yaml.load(example, Loader=yaml.BaseLoader)
+    assert set(document) <= set(gateway_file_schema()["properties"])
+    jsonschema.validate({**yaml.safe_load(example), "spool": "off"}, gateway_file_schema())

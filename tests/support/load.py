@@ -108,6 +108,7 @@ class Load:
     Attributes:
         streamed: Share of requests with `stream: true`.
         patience: Times a request whose connection broke is sent again on a new connection.
+        open_max: Requests that may be open; a machine that is slower than the rate gets fewer.
     """
 
     address: tuple[str, int]
@@ -116,6 +117,7 @@ class Load:
     rate: float
     streamed: float = 0.0
     patience: int = 0
+    open_max: int = 100
     feedback: bool = True
     service: str = "banking"
     replies: list[Reply] = field(default_factory=list)
@@ -133,6 +135,8 @@ class Load:
             delay = begun + number / self.rate - time.monotonic()
             if delay > 0:
                 await asyncio.sleep(delay)
+            while len(tasks) >= self.open_max:
+                await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if stop.is_set():
                 break
             stream = dice.random() < self.streamed

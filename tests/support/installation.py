@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,12 +31,12 @@ class Installation:
         self.process: subprocess.Popen[bytes] | None = None
         self.key = ""
 
-    def start(self, workers: int = 2) -> None:
+    def start(self, workers: int = 2, options: Sequence[str] = ()) -> None:
         """Start it and wait until it serves."""
         self.paths.create()
         command = [
             sys.executable, "-m", "fairlead", "up", "--state", str(self.paths.root),
-            "--port", "0", "--control-port", "0", "--workers", str(workers),
+            "--port", "0", "--control-port", "0", "--workers", str(workers), *options,
         ]  # fmt: skip
         with (self.paths.logs / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
@@ -57,7 +57,8 @@ class Installation:
 
     @property
     def gateway(self) -> tuple[str, int]:
-        host, _, port = self.paths.require_up().gateway_url.removeprefix("http://").rpartition(":")
+        url = self.paths.require_up().gateway_url
+        host, _, port = url.partition("://")[2].rpartition(":")
         return host, int(port)
 
     def status(self) -> StatusView:
@@ -158,11 +159,11 @@ def left_over(root: Path) -> list[str]:
 
 
 @contextmanager
-def running(root: Path, workers: int = 2) -> Iterator[Installation]:
+def running(root: Path, workers: int = 2, options: Sequence[str] = ()) -> Iterator[Installation]:
     """A running installation; after it, no process of it is left."""
     made = Installation(root)
     try:
-        made.start(workers)
+        made.start(workers, options)
         yield made
     finally:
         made.stop()

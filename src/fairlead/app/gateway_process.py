@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from fairlead.app.state import StatePaths
-from fairlead.gateway.server import WorkerSettings, run_worker
+from fairlead.gateway.server import TlsFiles, WorkerSettings, run_worker
 
 _OWN_PREFIX = "FAIRLEAD_"
 _TOKEN_VARIABLE = "FAIRLEAD_CONTROL_TOKEN"  # noqa: S105 - a name, not a secret
@@ -24,6 +24,7 @@ class Settings(msgspec.Struct, frozen=True):
     listen_fd: int
     control_url: str
     drain_s: float
+    tls: TlsFiles | None = None
 
 
 def main() -> None:
@@ -45,6 +46,7 @@ def main() -> None:
             control_token=token,
             drain_s=settings.drain_s,
             local_since_ns=_up_since_ns(paths),
+            tls=settings.tls,
         ),
         environ,
     )

@@ -22,6 +22,7 @@ import msgspec
 
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Conflict, StorageFailed, Unavailable
+from fairlead.gateway.settings import TlsFiles
 
 DEFAULT_STATE = Path(".fairlead")
 STATE_VARIABLE = "FAIRLEAD_STATE"
@@ -33,6 +34,7 @@ class UpInfo(msgspec.Struct, frozen=True):
     pid: int
     gateway_url: str
     control_url: str
+    tls: TlsFiles | None = None
 
 
 class StatePaths:

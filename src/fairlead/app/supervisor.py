@@ -31,6 +31,8 @@ import msgspec
 
 from fairlead.app.state import StatePaths, UpInfo, open_private, write_private
 from fairlead.domain.errors import Unavailable
+from fairlead.gateway.settings import TlsFiles
+from fairlead.gateway.tls import server_context
 
 BACKLOG = 1024
 RESTART_DELAY_S_MAX = 5.0
@@ -53,6 +55,7 @@ class UpSettings(msgspec.Struct, frozen=True):
         host: Address of gateway and control; loopback unless the user says otherwise.
         gateway_port, control_port: 0 lets the system choose.
         workers: Gateway worker processes.
+        tls: HTTPS on the gateway; None for plain HTTP.
         drain_s: Seconds that open requests have when the gateway stops.
     """
 
@@ -61,6 +64,7 @@ class UpSettings(msgspec.Struct, frozen=True):
     control_port: int = 7601
     workers: int = 2
     drain_s: float = 15.0
+    tls: TlsFiles | None = None
 
 
 class Child:
@@ -126,6 +130,8 @@ class Supervisor:
         self._settings = settings
         self._say = say
         self._stopping = False
+        if settings.tls is not None:
+            server_context(settings.tls.cert, settings.tls.key, settings.tls.client_ca)
         self._gateway = listen(settings.host, settings.gateway_port, "gateway", "--port")
         try:
             self._control = listen(
@@ -138,8 +144,9 @@ class Supervisor:
         os.set_blocking(self._wake_write, False)
         self.info = UpInfo(
             pid=os.getpid(),
-            gateway_url=url_of(settings.host, self._gateway),
+            gateway_url=url_of(settings.host, self._gateway, is_tls=settings.tls is not None),
             control_url=url_of(settings.host, self._control),
+            tls=settings.tls,
         )
         self._token = secrets.token_urlsafe(32)
         self._children: list[Child] = []
@@ -278,6 +285,7 @@ class Supervisor:
             "listen_fd": self._gateway.fileno(),
             "control_url": self.info.control_url,
             "drain_s": self._settings.drain_s,
+            "tls": self._settings.tls,
         }
         return self._spawn(
             f"gateway-{number}",
@@ -354,10 +362,11 @@ def _listen_hint(error: Exception, option: str, host_option: str) -> str:
     return f"choose an address of this machine with {host_option}, or 127.0.0.1"
 
 
-def url_of(host: str, listening: socket.socket) -> str:
+def url_of(host: str, listening: socket.socket, *, is_tls: bool = False) -> str:
     """Where a listening socket is reached."""
     port = listening.getsockname()[1]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if is_tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _bound_log(path: Path) -> None:

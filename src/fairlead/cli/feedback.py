@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ from fairlead.app.state import StatePaths
 from fairlead.cli.api import error_of_status
 from fairlead.cli.options import STATE_DEFAULT, StateOption, console
 from fairlead.domain.errors import InvalidInput, Unavailable
+from fairlead.gateway.settings import TlsFiles
 
 _WORDS = {"true": True, "yes": True, "good": True, "false": False, "no": False, "bad": False}
 
@@ -41,8 +43,9 @@ def feedback(
             "the key has characters that no key has",
             hint="it is the text that begins with fl-, without a line break",
         )
-    netloc = urlsplit(StatePaths(state).require_up().gateway_url).netloc
-    connection = http.client.HTTPConnection(netloc, timeout=10)
+    up = StatePaths(state).require_up()
+    netloc = urlsplit(up.gateway_url).netloc
+    connection = _connection(netloc, up.tls)
     body = json.dumps({"request_id": request, "name": name, "value": _value(value)})
     headers = {"authorization": f"Bearer {key}", "content-type": "application/json"}
     try:
@@ -56,6 +59,25 @@ def feedback(
     if response.status != 202:
         raise error_of_status(response.status, _message(data, response.status))
     console.print("noted")
+
+
+def _connection(netloc: str, tls: TlsFiles | None) -> http.client.HTTPConnection:
+    """To this machine's gateway; over TLS, to the one with the very certificate it runs with."""
+    if tls is None:
+        return http.client.HTTPConnection(netloc, timeout=10)
+    if tls.client_ca is not None:
+        raise Unavailable(
+            "the gateway asks for a client's certificate, and this command has none",
+            hint="send it yourself: POST /v1/feedback, with your certificate",
+        )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(cafile=tls.cert)
+    except (OSError, ssl.SSLError) as error:
+        raise Unavailable(f"{tls.cert}: {error.strerror or error}") from None
+    return http.client.HTTPSConnection(netloc, timeout=10, context=context)
 
 
 def _value(word: str) -> bool | float:

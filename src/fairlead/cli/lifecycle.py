@@ -17,6 +17,7 @@ from fairlead.cli.api import ControlClient
 from fairlead.cli.options import STATE_DEFAULT, StateOption, console, say, stderr
 from fairlead.control.first_key import FirstKey
 from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, Unavailable
+from fairlead.gateway.settings import TlsFiles
 
 READY_TIMEOUT_S = 60.0
 DOWN_TIMEOUT_S = 90.0
@@ -33,16 +34,26 @@ def up(
     control_port: Annotated[int, typer.Option(help="Control API port; 0 for any.")] = 7601,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     workers: Annotated[int, typer.Option(min=1, max=64, help="Gateway processes.")] = 2,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(help="Serve HTTPS: PEM file with the gateway's certificate and its chain."),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file with its private key.")] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(help="Let in only clients with a certificate of these authorities (PEM)."),
+    ] = None,
 ) -> None:
     """Run gateway, control and observer in the foreground until Ctrl-C."""
     for given in (port, control_port):
         if not 0 <= given <= 65535:
             raise InvalidInput(f"{given} is not a port")
+    tls = _tls(tls_cert, tls_key, tls_client_ca)
     paths = StatePaths(state)
     paths.create()
     with paths.locked():
         settings = UpSettings(
-            host=host, gateway_port=port, control_port=control_port, workers=workers
+            host=host, gateway_port=port, control_port=control_port, workers=workers, tls=tls
         )
         supervisor = Supervisor(paths, settings, lambda line: say((line, "yellow"), to=stderr))
         supervisor.install_signal_handlers()
@@ -54,6 +65,18 @@ def up(
             console.print("stopping …")
             supervisor.stop()
     console.print("stopped")
+
+
+def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise InvalidInput("TLS takes a certificate and its key: give --tls-cert and --tls-key")
+    return TlsFiles(
+        cert=str(cert.absolute()),
+        key=str(key.absolute()),
+        client_ca=None if client_ca is None else str(client_ca.absolute()),
+    )
 
 
 def _greet(paths: StatePaths, supervisor: Supervisor) -> None:

@@ -18,6 +18,7 @@ import msgspec
 from fairlead.gateway import errors, limits
 from fairlead.gateway.auth import digest_of
 from fairlead.gateway.call import Headers, refusal_headers
+from fairlead.gateway.chunks import ChunkFraming
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.exchange import Exchange
 from fairlead.gateway.framing import Head, check_head, read_first_line
@@ -51,6 +52,7 @@ class ClientConnection(asyncio.Protocol):
         self._known: _Known | None = None
         self._phase = Phase.IDLE
         self._is_gone = False
+        self._is_known = False
         self._must_close = False
         self._deadline = self._now() + limits.FIRST_REQUEST_S
         self._stalled_since: float | None = None
@@ -83,8 +85,9 @@ class ClientConnection(asyncio.Protocol):
         # uvloop's transports have the methods, but are not of the class.
         self._transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=limits.WRITE_BUFFER_BYTES)
-        if not self._host.connected(self):
-            self._refuse(errors.OVERLOADED)
+        peer = transport.get_extra_info("peername")
+        if not self._host.connected(self, peer[0] if peer else ""):
+            self.give_way()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_gone = True
@@ -188,11 +191,14 @@ class ClientConnection(asyncio.Protocol):
             self._is_http_1_0 = line.is_http_1_0
         incoming.wire_bytes += len(data)
         self._parse(data, incoming)
+        if incoming.chunks is not None and not incoming.follow_chunks(data):
+            raise RequestRefused(errors.bad_framing("the size of a chunk"))
         if incoming.is_complete:
             if incoming.wire_bytes == len(data):
                 self._learn(data, incoming)
             self._dispatch(incoming)
         elif incoming.head is None:
+            incoming.head_end = data[-3:]
             if incoming.wire_bytes > limits.HEADER_BYTES_MAX + limits.URL_BYTES_MAX:
                 raise RequestRefused(errors.HEADERS_TOO_LARGE)
         elif (
@@ -263,6 +269,9 @@ class ClientConnection(asyncio.Protocol):
         key = loaded.keys.find(head.authorization)
         if key is None:
             raise RequestRefused(errors.UNAUTHORIZED)
+        if not self._is_known:
+            self._is_known = True
+            self._host.recognised(self)
         return key
 
     def _begin_body(self, incoming: Incoming, head: Head) -> None:
@@ -271,6 +280,8 @@ class ClientConnection(asyncio.Protocol):
         incoming.body_bytes_max = incoming.operation.body_bytes_max or loaded_max
         if head.content_length > incoming.body_bytes_max:
             raise RequestRefused(errors.body_too_large(incoming.body_bytes_max))
+        if head.content_length < 0:
+            incoming.chunks = ChunkFraming(incoming.body_bytes_max)
         self._phase = Phase.BODY
         incoming.body_began = self._now()
         if head.expects_continue and self._transport is not None:
@@ -383,7 +394,8 @@ class ClientConnection(asyncio.Protocol):
         self._let_go_of_body()
         if not self._must_close:
             self._phase = Phase.IDLE
-            self._deadline = self._now() + limits.KEEP_ALIVE_S
+            idle_s = limits.KEEP_ALIVE_S if self._is_known else limits.FIRST_REQUEST_S
+            self._deadline = self._now() + idle_s
         else:
             self._phase = Phase.LINGERING
             is_long = self._transport.get_write_buffer_size() > limits.WRITE_BUFFER_BYTES // 2
@@ -443,6 +455,17 @@ class ClientConnection(asyncio.Protocol):
             self._unsent_bytes = unsent
             self._stalled_since = now
         return now - self._stalled_since > limits.CLIENT_STALL_S
+
+    def give_way(self) -> None:
+        """End a connection that has shown no key: there is no room for it any longer."""
+        if self._transport is None:
+            return
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()  # What waits there is not being read.
+            return
+        if self._phase is not Phase.LINGERING:
+            self._refuse(errors.OVERLOADED)
+        self._transport.close()
 
     def shut_down(self, refusal: Refusal) -> None:
         """End an open request now; the connection ends with it."""

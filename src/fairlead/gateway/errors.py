@@ -10,9 +10,11 @@ import msgspec
 from fairlead.domain.outcomes import REJECTED
 from fairlead.gateway.limits import (
     BODY_PART_S,
+    FIELDS_MAX,
     HEADER_BYTES_MAX,
     HEADERS_MAX,
     JSON_DEPTH_MAX,
+    JSON_MARKS_MAX,
     URL_BYTES_MAX,
 )
 
@@ -136,6 +138,12 @@ URL_TOO_LONG = Refusal(414, "url_too_long", f"At most {URL_BYTES_MAX} bytes of U
 BAD_VERSION = Refusal(505, "http_version", "Only HTTP/1.1 (and 1.0) is spoken here.")
 BAD_EXPECT = Refusal(417, "expectation", "Only `Expect: 100-continue` is understood.")
 ENCODED_BODY = Refusal(415, "content_encoding", "Compressed request bodies are not accepted.")
+TOO_COMPLEX = Refusal(
+    400,
+    "json_too_complex",
+    f"JSON has more than {JSON_MARKS_MAX} brackets, quotes and escapes, or {FIELDS_MAX} fields.",
+)
+GIVEN_TWICE = Refusal(400, "invalid_body", "A field of the body is given twice.")
 TOO_DEEP = Refusal(400, "json_too_deep", f"JSON is nested deeper than {JSON_DEPTH_MAX} levels.")
 NOT_FOUND = Refusal(404, "not_found", "There is no such path here.")
 NOTHING_RECORDED = Refusal(

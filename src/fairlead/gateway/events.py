@@ -8,6 +8,7 @@ from fairlead.gateway.limits import EVENT_BYTES_MAX
 
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LONGEST_END = 4
+_REST_BYTES_MAX = 16 * 1024
 _DONE = (b"data: [DONE]", b"data:[DONE]")
 _ERRORS = (b'data: {"error"', b'data:{"error"', b"event: error", b"event:error", b"error:")
 
@@ -20,42 +21,60 @@ class EventSplitter:
     """Collects bytes and gives back whole events, each with the blank line that ends it."""
 
     def __init__(self) -> None:
-        self._rest = b""
-        self._scanned = 0
+        self._rest = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
         """The events that are complete now; raises `EventTooLarge`."""
-        data = self._rest + data
-        events = []
-        start = 0
-        scan = max(0, self._scanned - _LONGEST_END)
-        while (match := _END.search(data, scan)) is not None:
-            scan = match.end()
-            events.append(data[start:scan])
-            start = scan
-        self._rest = data[start:]
-        self._scanned = len(self._rest)
+        if self._rest:
+            return self._go_on(data)
+        events, start = _cut(data, 0)
+        self._rest += data[start:]
+        if len(data) > EVENT_BYTES_MAX:
+            self._check(events)
+        return events
+
+    def _go_on(self, data: bytes) -> list[bytes]:
+        """Into one growing buffer: an event in single bytes must not be copied at each of them."""
+        scan = max(0, len(self._rest) - _LONGEST_END)
+        self._rest += data
+        events, start = _cut(self._rest, scan)
+        del self._rest[:start]
+        self._check(events)
+        return events
+
+    def _check(self, events: list[bytes]) -> None:
         if len(self._rest) > EVENT_BYTES_MAX or any(len(e) > EVENT_BYTES_MAX for e in events):
             raise EventTooLarge
-        return events
 
     def whole(self, data: bytes) -> bytes | None:
         """All events that are complete now in one piece, when nobody has to look into them.
 
         None when they have to be told apart; `feed` takes the same data then.
         """
-        block = self._rest + data if self._rest else data
+        if len(self._rest) > _REST_BYTES_MAX:
+            return None  # A large event is not to be copied with each part of it that comes.
+        block = bytes(self._rest) + data if self._rest else data
         end = block.rfind(b"\n\n") + 2
         if end < 2 or len(block) > EVENT_BYTES_MAX or not _is_ordinary(block):
             return None
-        self._rest = block[end:]
-        self._scanned = 0
+        self._rest = bytearray(block[end:])
         return block[:end] if self._rest else block
 
     @property
     def rest(self) -> bytes:
         """What came after the last whole event."""
-        return self._rest
+        return bytes(self._rest)
+
+
+def _cut(data: bytes | bytearray, scan: int) -> tuple[list[bytes], int]:
+    """The whole events at the beginning, and where they end."""
+    events = []
+    start = 0
+    while (match := _END.search(data, scan)) is not None:
+        scan = match.end()
+        events.append(bytes(data[start:scan]))
+        start = scan
+    return events, start
 
 
 def _is_ordinary(block: bytes) -> bool:

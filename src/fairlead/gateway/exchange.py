@@ -231,7 +231,7 @@ class Exchange(Bulkhead):
             self._fail(UPSTREAM_CREDENTIALS)
         elif head.status == _NOT_IMPLEMENTED:
             self._fail(not_served(self._call.kind))
-        elif head.status >= 500 or 300 <= head.status < 400:
+        elif head.status >= 500 or 202 < head.status < 400 or head.is_encoded:
             self._fail(UPSTREAM_ERROR)
         elif head.is_event_stream:
             hides = not self._call.fields.asks_usage

@@ -26,7 +26,7 @@ FIRST_LINE_BYTES_MAX = URL_BYTES_MAX + 64
 _LINE = re.compile(rb"([A-Z]{3,8}) (/[!\"$-~]*) HTTP/1\.([01])\r\n")
 _OTHER_VERSION = re.compile(rb"[A-Z]{1,16} [!-~]+ HTTP/(?!1\.[01]\r)\d{1,3}(?:\.\d{1,3})?\r\n")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
-_LENGTH = re.compile(rb"[0-9]{1,15}")
+_LENGTH = re.compile(rb"0|[1-9][0-9]{0,14}")
 _ONCE = frozenset(
     {
         b"authorization",
@@ -72,6 +72,10 @@ class Head(msgspec.Struct, frozen=True):
         """Whether it asks for nothing but to be answered on a connection that stays open."""
         return self.keeps_alive and not self.expects_continue
 
+    def __repr__(self) -> str:
+        """Without the key, so that it cannot end up in a log."""
+        return f"Head(method={self.method!r}, path={self.path!r})"
+
 
 def read_first_line(data: bytes) -> FirstLine | Refusal | None:
     """Check the raw request line; None when more bytes are needed.
@@ -80,6 +84,8 @@ def read_first_line(data: bytes) -> FirstLine | Refusal | None:
     """
     end = data.find(b"\n", 0, FIRST_LINE_BYTES_MAX)
     if end < 0:
+        if not data[:1].isalpha():
+            return bad_framing("the request line")  # TLS, mostly: nothing to wait for.
         return URL_TOO_LONG if len(data) >= FIRST_LINE_BYTES_MAX else None
     line = data[: end + 1]
     match = _LINE.fullmatch(line)

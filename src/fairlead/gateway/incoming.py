@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 
+from fairlead.gateway.chunks import ChunkFraming
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.framing import FirstLine, Head
 from fairlead.gateway.loaded import Loaded
@@ -36,6 +37,7 @@ class Incoming:
         self.began = now
         self.first_bytes = b""
         self.line: FirstLine | None = None
+        self.head_end = b""
         self.headers: list[tuple[bytes, bytes]] = []
         self.header_bytes = 0
         self.head: Head | None = None
@@ -47,4 +49,16 @@ class Incoming:
         self.body_began = now
         self.body_bytes = 0
         self.body_bytes_max = 0
+        self._is_in_body = False
+        self.chunks: ChunkFraming | None = None
         self.is_complete = False
+
+    def follow_chunks(self, data: bytes) -> bool:
+        """Whether the framing of the chunks that came with these bytes is as it must be."""
+        assert self.chunks is not None
+        if not self._is_in_body:
+            _, blank, data = (self.head_end + data).partition(b"\r\n\r\n")
+            self._is_in_body = True
+            if not blank:
+                return False
+        return self.chunks.feed(data)

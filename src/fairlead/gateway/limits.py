@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 CONNECTIONS_MAX = 8192
-"""Client connections of one worker; one more is answered 503 and closed."""
+"""Client connections of one worker. For one more, the oldest that has shown no key has to go."""
+CONNECTIONS_PER_ADDRESS_MAX = 4096
+"""The same for one address (of IPv6: one /64). Generous, as a proxy in front is one address."""
+TLS_HANDSHAKE_S = 5.0
+TLS_SHUTDOWN_S = 2.0
 BUFFERED_BODY_BYTES_MAX = 256 * 1024 * 1024
 """Request bodies of one worker held at the same time; one more is answered 503."""
 
@@ -11,18 +15,23 @@ URL_BYTES_MAX = 2048
 HEADERS_MAX = 100
 HEADER_BYTES_MAX = 32 * 1024
 JSON_DEPTH_MAX = 64
+JSON_MARKS_MAX = 500_000
+"""Brackets, quotes and escapes of a request's JSON: they make it costly to look through."""
+FIELDS_MAX = 256
+"""Top-level fields of a request's JSON, where they have to be looked through."""
 FEEDBACK_BYTES_MAX = 16 * 1024
 CHUNK_OVERHEAD_BYTES_MAX = 64 * 1024
 """Wire bytes of a chunked body beyond six times its content (chunks of one byte need five)."""
 
 FIRST_REQUEST_S = 15.0
-"""A new connection may be silent this long."""
+"""A connection that has shown no valid key may be silent this long."""
 HEADER_S = 5.0
 """From a request's first byte to the end of its head."""
 BODY_PART_S = 10.0
 BODY_BYTES_PER_S_MIN = 16 * 1024
 """A body has `BODY_PART_S` seconds, and one more for each of these bytes that has come."""
 KEEP_ALIVE_S = 75.0
+"""One that has shown a key. Longer than what clients and proxies keep theirs open."""
 CLIENT_STALL_S = 30.0
 """A client that reads nothing of its answer for so long is dropped."""
 LINGER_S = 2.0
@@ -36,6 +45,8 @@ UPSTREAM_IDLE_S = 4.0
 """An idle connection to a replica is used again for so long."""
 UPSTREAM_HEADERS_MAX = 100
 UPSTREAM_HEADER_BYTES_MAX = 64 * 1024
+UPSTREAM_OVERHEAD_BYTES_MAX = 256 * 1024
+"""Wire bytes of an answer beyond six times its content."""
 INTERIM_ANSWERS_MAX = 10
 PLAIN_BUFFER_BYTES = 1024 * 1024
 """A plain answer up to this size is held until it is complete, so that it can be retried."""

@@ -57,8 +57,11 @@ class Host(Protocol):
     def date(self) -> bytes:
         """The `date` header."""
 
-    def connected(self, connection: ClientConnection) -> bool:
+    def connected(self, connection: ClientConnection, address: str) -> bool:
         """A client connected; False when there are too many."""
+
+    def recognised(self, connection: ClientConnection) -> None:
+        """It has shown a valid key for the first time."""
 
     def disconnected(self, connection: ClientConnection) -> None:
         """It left."""

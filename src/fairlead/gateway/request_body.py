@@ -1,8 +1,11 @@
 """The request body: the few fields the gateway needs, and the body as the engine is to see it.
 
 The body is never built as Python objects: what is not needed stays raw JSON. When it has to be
-changed, or when it could be read in two ways (a field given twice), it is put together anew from
-the top-level fields as they were read, so that the engine sees what the gateway saw.
+changed, it is put together anew from the top-level fields as they were read. What could be read in
+two ways (a field given twice) is refused, so that the engine sees what the gateway saw.
+
+All of this runs on the event loop, so what it costs is bounded by `JSON_MARKS_MAX`, not by the
+size of the body: 30 MB of empty strings would otherwise hold up everybody for seconds.
 """
 
 from __future__ import annotations
@@ -16,17 +19,34 @@ import msgspec
 
 from fairlead.domain.prompting import apply_release
 from fairlead.domain.release import Prompt
-from fairlead.gateway.errors import TOO_DEEP, Refusal, invalid_body
-from fairlead.gateway.limits import JSON_DEPTH_MAX
+from fairlead.gateway.errors import (
+    GIVEN_TWICE,
+    TOO_COMPLEX,
+    TOO_DEEP,
+    Refusal,
+    invalid_body,
+)
+from fairlead.gateway.limits import FIELDS_MAX, JSON_DEPTH_MAX, JSON_MARKS_MAX
 from fairlead.wire.snapshot import ReleaseRoute
 
 EMBEDDINGS = "embeddings"
 
-_STRINGS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
-_BRACKETS = b"[]{}"
-_NOT_BRACKETS = bytes(set(range(256)) - set(_BRACKETS))
-_STEPS = bytes.maketrans(_BRACKETS, b"\x01\xff\x01\xff")
-_FIELDS_READ = (b'"model"', b'"stream"', b'"stream_options"', b'"user"', b'"messages"')
+_MARKS = b'[]{}"'
+_NOT_MARKS = bytes(set(range(256)) - set(_MARKS))
+_NOT_COUNTED = bytes(set(_NOT_MARKS) - set(b"\\"))
+_STEPS = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
+_MEMBER = re.compile(rb'[ \t\r\n]*[{,][ \t\r\n]*"(?:[^"\\]|\\.)*+"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
+_CLOSE = re.compile(rb"[ \t\r\n]*\}[ \t\r\n]*")
+_LARGE = 256 * 1024
+_FIELDS_READ = (
+    b'"model"',
+    b'"stream"',
+    b'"tools"',
+    b'"stream_options"',
+    b'"user"',
+    b'"messages"',
+    b'"prompt"',
+)
 _KEYS_READ = [(name, re.compile(name + rb"\s*:")) for name in _FIELDS_READ]
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 
@@ -60,6 +80,8 @@ _text = msgspec.json.Decoder(str)
 
 def read_fields(body: bytes) -> Fields | Refusal:
     """Decode what is needed; a refusal says what is wrong with the body."""
+    if len(body) > JSON_MARKS_MAX and len(body.translate(None, _NOT_COUNTED)) > JSON_MARKS_MAX:
+        return TOO_COMPLEX
     try:
         fields = _fields.decode(body)
     except msgspec.ValidationError as error:
@@ -70,7 +92,10 @@ def read_fields(body: bytes) -> Fields | Refusal:
         return TOO_DEEP
     if not _is_utf8(body):
         return invalid_body("The body is not valid JSON: it is not UTF-8 throughout.")
-    return TOO_DEEP if depth_of(body) > JSON_DEPTH_MAX else fields
+    if depth_of(body) > JSON_DEPTH_MAX:
+        return TOO_DEEP
+    problem = _ambiguity(body) if _may_be_ambiguous(body) else None
+    return problem or fields
 
 
 def _is_utf8(body: bytes) -> bool:
@@ -89,8 +114,13 @@ def depth_of(body: bytes) -> int:
     opening = body.count(b"[") + body.count(b"{")
     if opening <= JSON_DEPTH_MAX:
         return opening
-    brackets = _STRINGS.sub(b"", body).translate(_STEPS, _NOT_BRACKETS)
-    return max(accumulate(array("b", brackets)), default=0)
+    if b"\\" in body:
+        body = body.replace(b"\\\\", b"").replace(b'\\"', b"")
+    # What two neighbouring quotes enclose or separate has no bracket in it: without them, the
+    # other brackets are inside or outside of strings as before.
+    marks = body.translate(None, _NOT_MARKS).replace(b'""', b"")
+    brackets = b"".join(marks.split(b'"')[::2])
+    return max(accumulate(array("b", brackets.translate(_STEPS))), default=0)
 
 
 def body_for(body: bytes, fields: Fields, kind: str, route: ReleaseRoute) -> bytes:
@@ -109,7 +139,7 @@ def body_for(body: bytes, fields: Fields, kind: str, route: ReleaseRoute) -> byt
     sampling = route.sampling if shapes_text else {}
     has_policy = bool(prompt.system or prompt.user or sampling or route.upstream_model)
     adds_usage = shapes_text and fields.stream is True and not fields.asks_usage
-    if not has_policy and not adds_usage and not _is_ambiguous(body):
+    if not has_policy and not adds_usage:
         return body
     parts: dict[str, Any] = dict(_parts.decode(body))
     if has_policy:
@@ -123,12 +153,35 @@ def body_for(body: bytes, fields: Fields, kind: str, route: ReleaseRoute) -> byt
     return msgspec.json.encode(parts)
 
 
-def _is_ambiguous(body: bytes) -> bool:
+def _may_be_ambiguous(body: bytes) -> bool:
     """Whether a field that the gateway reads might be there twice (or spelt with escapes)."""
+    if len(body) > _LARGE:  # Where counting costs more than looking.
+        return True
     for name, key in _KEYS_READ:
         if body.count(name) > 1 and len(key.findall(body)) > 1:
             return True
     return b"\\u00" in body and _ESCAPED_LETTER.search(body) is not None
+
+
+def _ambiguity(body: bytes) -> Refusal | None:
+    """Refuse a valid body that has a top-level field twice.
+
+    Of a field given twice, the decoder keeps the last value. So the text is walked along the
+    values that it kept: either they tile it to its end, or a value is met that was not kept.
+    """
+    try:
+        values = _parts.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return invalid_body(f"The body is not valid JSON: {error}.")
+    if len(values) > FIELDS_MAX:
+        return TOO_COMPLEX
+    at = 0
+    for value in values.values():
+        member = _MEMBER.match(body, at)
+        if member is None or not body.startswith(value, member.end()):
+            return GIVEN_TWICE
+        at = member.end() + len(memoryview(value))
+    return None if _CLOSE.fullmatch(body, at) is not None else GIVEN_TWICE
 
 
 def _open_up(parts: dict[str, Any]) -> None:

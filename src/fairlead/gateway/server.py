@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Mapping
 
 import uvloop
 
-from fairlead.gateway.settings import WorkerSettings
+from fairlead.gateway.limits import CONNECTIONS_MAX
+from fairlead.gateway.settings import TlsFiles, WorkerSettings
 from fairlead.gateway.worker import Worker
 
-__all__ = ["WorkerSettings", "run_worker"]
+__all__ = ["TlsFiles", "WorkerSettings", "run_worker"]
 
 
 def run_worker(settings: WorkerSettings, environ: Mapping[str, str]) -> None:
@@ -31,8 +34,19 @@ def run_worker(settings: WorkerSettings, environ: Mapping[str, str]) -> None:
         runner.run(_serve(settings, environ))
 
 
+def _allow_descriptors() -> None:
+    """Each client and each replica's connection is a file descriptor: take as many as we may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 3 * CONNECTIONS_MAX
+    most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
 async def _serve(settings: WorkerSettings, environ: Mapping[str, str]) -> None:
     loop = asyncio.get_running_loop()
+    _allow_descriptors()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

@@ -5,6 +5,21 @@ from __future__ import annotations
 import msgspec
 
 
+class TlsFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """TLS on the front, as PEM files.
+
+    Attributes:
+        cert: The certificate, followed by the chain of its issuers.
+        key: Its private key.
+        client_ca: Authorities; only clients with a certificate of one of them are let in. None
+            asks for none.
+    """
+
+    cert: str
+    key: str
+    client_ca: str | None = None
+
+
 class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a worker is told when it starts.
 
@@ -22,6 +37,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         local_since_ns: Unix time in nanoseconds at which this installation was started. A snapshot
             kept before it names replicas of this machine that have ended since, so their loopback
             endpoints are left out until control has sent the present ones. 0 leaves out none.
+        tls: Serve HTTPS with these files; None serves plain HTTP.
         drain_s: Seconds that open requests are given after SIGTERM.
     """
 
@@ -35,6 +51,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     control_token: str
     drain_s: float = 15.0
     local_since_ns: int = 0
+    tls: TlsFiles | None = None
 
     def __repr__(self) -> str:
         """Without the token, so that it cannot end up in a log."""

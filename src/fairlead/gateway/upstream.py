@@ -20,11 +20,13 @@ from fairlead.gateway.limits import (
     INTERIM_ANSWERS_MAX,
     UPSTREAM_HEADER_BYTES_MAX,
     UPSTREAM_HEADERS_MAX,
+    UPSTREAM_OVERHEAD_BYTES_MAX,
 )
 
 _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*|(?=.*:)[0-9a-f:.]{2,45}"
 )
+_ONCE = frozenset({b"content-length", b"content-type", b"transfer-encoding", b"content-encoding"})
 _PATH = re.compile(r"[!\"$-~]*")
 
 
@@ -88,6 +90,11 @@ class AnswerHead(msgspec.Struct, frozen=True):
     def content_type(self) -> bytes:
         """The media type as sent."""
         return self.headers.get(b"content-type", b"application/json")
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the body is compressed, though nobody asked for that."""
+        return self.headers.get(b"content-encoding", b"identity").lower() not in (b"identity", b"")
 
     @property
     def content_length(self) -> int | None:
@@ -154,7 +161,11 @@ class UpstreamConnection(asyncio.Protocol):
         self._detached: asyncio.TimerHandle | None = None
         # answer
         self._has_received = False
+        self._has_head = False
         self._interim = 0
+        self._wire_bytes = 0
+        self._body_bytes = 0
+        self._pieces: list[bytes] = []
         self._is_complete = False
         self._is_reusable = False
         self._has_extra = False
@@ -163,7 +174,6 @@ class UpstreamConnection(asyncio.Protocol):
         self._headers: dict[bytes, bytes] = {}
         self._header_count = 0
         self._head: AnswerHead | None = None
-        self._parts: list[bytes] = []
 
     # What the owner calls
 
@@ -175,11 +185,16 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_busy = True
         self._uses += 1
         self._has_received = False
+        self._has_head = False
         self._interim = 0
+        self._wire_bytes = 0
+        self._body_bytes = 0
+        self._header_bytes = 0
+        self._header_count = 0
+        self._pieces = []
         self._is_complete = False
         self._has_extra = False
         self._is_close_delimited = False
-        self._parts = []
         self._transport.write(request)
 
     def abort(self) -> None:
@@ -221,6 +236,7 @@ class UpstreamConnection(asyncio.Protocol):
             return
         is_first = not self._has_received
         self._has_received = True
+        self._wire_bytes += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
@@ -231,14 +247,17 @@ class UpstreamConnection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._has_extra = True
             if not self._is_complete:
-                self._pass_body()
+                self._pass_on()
                 self._fail("protocol")
                 return
-        self._pass_body()
+        self._pass_on()
         if self._is_complete and self._is_busy:
             if is_first:
                 self._learn(data)
             self._completed()
+        elif self._wire_bytes > 6 * self._body_bytes + UPSTREAM_OVERHEAD_BYTES_MAX:
+            # The parser keeps a header until its end, and says nothing of a chunk's extension.
+            self._fail("limits")
 
     def _take_known(self, data: bytes) -> bool:
         """Pass on a whole answer whose head is known; False when it has to be parsed."""
@@ -258,7 +277,7 @@ class UpstreamConnection(asyncio.Protocol):
         head = self._head
         if head is None or head.status != 200 or self._has_extra or not self._is_reusable:
             return
-        if head.content_length is None or head.is_event_stream:
+        if head.content_length is None or head.is_event_stream or head.is_encoded:
             return
         self._known_head.learn(data, head.content_length)
         self._known = head
@@ -284,8 +303,6 @@ class UpstreamConnection(asyncio.Protocol):
             return
         self._head = None
         self._headers = {}
-        self._header_bytes = 0
-        self._header_count = 0
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._header_bytes += len(name) + len(value)
@@ -295,7 +312,12 @@ class UpstreamConnection(asyncio.Protocol):
             or self._header_count > UPSTREAM_HEADERS_MAX
         ):
             raise _Refused
-        self._headers[name.lower()] = value
+        if self._has_head:
+            return  # A trailer, or what came after the answer: of no use, and not to be trusted.
+        name = name.lower()
+        if name in _ONCE and name in self._headers:
+            raise _Refused
+        self._headers[name] = value
 
     def on_headers_complete(self) -> None:
         if self._has_extra:
@@ -307,6 +329,7 @@ class UpstreamConnection(asyncio.Protocol):
                 raise _Refused
             return
         headers = self._headers
+        self._has_head = True
         self._is_close_delimited = (
             b"content-length" not in headers and b"transfer-encoding" not in headers
         )
@@ -315,21 +338,22 @@ class UpstreamConnection(asyncio.Protocol):
             self._taker.on_head(self._head)
 
     def on_body(self, data: bytes) -> None:
-        if self._taker is not None and not self._has_extra:
-            self._parts.append(data)
+        if not self._has_extra:
+            self._body_bytes += len(data)
+            self._pieces.append(data)
 
     def on_message_complete(self) -> None:
         if self._parser.get_status_code() >= 200 and not self._is_complete:
             self._is_complete = True
             self._is_reusable = self._parser.should_keep_alive()
 
-    def _pass_body(self) -> None:
-        """Pass on what came in one read as one part: a fast stream has many chunks in it."""
-        if not self._parts:
+    def _pass_on(self) -> None:
+        """What came in one read goes on as one part, however many chunks it was."""
+        if not self._pieces:
             return
-        parts, self._parts = self._parts, []
+        pieces, self._pieces = self._pieces, []
         if self._taker is not None:
-            self._taker.on_body(parts[0] if len(parts) == 1 else b"".join(parts))
+            self._taker.on_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
 
     # Ends
 
@@ -346,7 +370,8 @@ class UpstreamConnection(asyncio.Protocol):
         else:
             self.abort()
         if taker is not None:
-            taker.on_end(is_framed=True)
+            # Who sends more than the answer may have said its length wrong.
+            taker.on_end(is_framed=not self._has_extra)
 
     def _fail(self, reason: str) -> None:
         taker = self._taker

@@ -6,16 +6,19 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
 from pathlib import Path
+from typing import TypedDict
 
 from fairlead.gateway import errors, limits
 from fairlead.gateway.admission import Admission
 from fairlead.gateway.call import Plant
 from fairlead.gateway.client import ClientConnection
 from fairlead.gateway.clock import Clock
+from fairlead.gateway.connections import Connections
 from fairlead.gateway.deadlines import Deadlines
 from fairlead.gateway.file_sync import FileSync
 from fairlead.gateway.fleet import Fleet
@@ -28,11 +31,18 @@ from fairlead.gateway.settings import WorkerSettings
 from fairlead.gateway.snapshot_file import SnapshotFile
 from fairlead.gateway.spool import NullSpool, Spool, SpoolWriter
 from fairlead.gateway.sync import SnapshotSync
+from fairlead.gateway.tls import server_context
 from fairlead.wire.snapshot import Snapshot, SyncRequest
 
 _BACKLOG = 1024
 _IDLE_GRACE_S = 0.5
 _FLUSH_S = 1.0
+
+
+class _Tls(TypedDict, total=False):
+    ssl: ssl.SSLContext
+    ssl_handshake_timeout: float
+    ssl_shutdown_timeout: float
 
 
 class Worker:
@@ -68,7 +78,7 @@ class Worker:
         self._syncing: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._connections: set[ClientConnection] = set()
+        self._connections: Connections[ClientConnection] = Connections()
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._held_body_bytes = 0
@@ -95,14 +105,18 @@ class Worker:
     def date(self) -> bytes:
         return self._date
 
-    def connected(self, connection: ClientConnection) -> bool:
-        has_room = len(self._connections) < limits.CONNECTIONS_MAX
-        self._connections.add(connection)
+    def connected(self, connection: ClientConnection, address: str) -> bool:
         self._is_empty.clear()
-        return has_room
+        leaver = self._connections.enter(connection, address)
+        if leaver is not None and leaver is not connection:
+            leaver.give_way()
+        return leaver is not connection
+
+    def recognised(self, connection: ClientConnection) -> None:
+        self._connections.known(connection)
 
     def disconnected(self, connection: ClientConnection) -> None:
-        self._connections.discard(connection)
+        self._connections.leave(connection)
         if not self._connections:
             self._is_empty.set()
 
@@ -118,6 +132,16 @@ class Worker:
 
     def let_go_of_body(self, size: int) -> None:
         self._held_body_bytes -= size
+
+    @property
+    def held_body_bytes(self) -> int:
+        """Bytes of request bodies that are held at this moment."""
+        return self._held_body_bytes
+
+    @property
+    def connection_count(self) -> int:
+        """How many clients are connected."""
+        return len(self._connections)
 
     def metrics_page(self) -> bytes:
         self._refresh_gauges()
@@ -136,8 +160,18 @@ class Worker:
         self._publish()
         self._syncing = self._loop.create_task(self._sync.run())
         self._server = await self._loop.create_server(
-            lambda: ClientConnection(self), sock=listening, backlog=_BACKLOG
+            lambda: ClientConnection(self), sock=listening, backlog=_BACKLOG, **self._tls()
         )
+
+    def _tls(self) -> _Tls:
+        files = self._settings.tls
+        if files is None:
+            return {}
+        return {
+            "ssl": server_context(files.cert, files.key, files.client_ca),
+            "ssl_handshake_timeout": limits.TLS_HANDSHAKE_S,
+            "ssl_shutdown_timeout": limits.TLS_SHUTDOWN_S,
+        }
 
     async def failed(self) -> None:
         """Return (by raising) only when a task that never ends has ended: a defect of ours.
@@ -156,11 +190,11 @@ class Worker:
         self._is_draining = True
         # A client may be about to use its idle connection: answer that, with `connection: close`.
         await self._wait_empty(min(deadline, self._plant.clock.now() + _IDLE_GRACE_S))
-        for connection in list(self._connections):
+        for connection in self._connections:
             if connection.is_idle:
                 connection.close()
         await self._wait_empty(deadline)
-        for connection in list(self._connections):
+        for connection in self._connections:
             connection.shut_down(errors.DRAINING)
         # Their records are written at the end of this turn, and their last bytes sent after that.
         await asyncio.sleep(0)
@@ -168,7 +202,7 @@ class Worker:
         for timer in self._timers.values():
             timer.cancel()
         self._recorder.close()
-        for connection in list(self._connections):
+        for connection in self._connections:
             connection.close()
         self._fleet.close()
         self._share.publish(self._metrics.states())
@@ -226,7 +260,7 @@ class Worker:
         self._date = formatdate(time.time(), usegmt=True).encode()
         now = self._plant.clock.now()
         self._plant.deadlines.check(now)
-        for connection in list(self._connections):
+        for connection in self._connections:
             connection.check(now)
 
     def _publish(self) -> None:

@@ -1,0 +1,163 @@
+"""Request smuggling: what we take for one request, everybody takes for the same one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+from collections.abc import Awaitable, Callable
+
+import h11
+import pytest
+from attack import corpora, is_closed, statuses
+from gateway_rig import KEY, A, Engine, Rig, answers, route, snapshot
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from mutations import messages, mutated
+from parser_rig import Seen, feed, seeing, split
+
+from fairlead.gateway import client as client_module
+
+StartEngine = Callable[..., Awaitable[Engine]]
+Serve = Callable[[object], Awaitable[Rig]]
+
+ONE_REQUEST = {
+    # The two that are named as legitimate, and the same ones with white space around a value.
+    "ctl-valid-cl",
+    "ctl-valid-te",
+    "cl=' 3'",
+    "cl='3 '",
+    "cl='\\t3'",
+    "te='chunked'",
+    "te='Chunked'",
+    "te=' chunked'",
+    "te='\\tchunked'",
+    # Hexadecimal is read in only one way: a zero before it is harmless (up to 16 digits).
+    "chunk-size='03'",
+    # Served, with `100 Continue` before the answer.
+    "expect-100",
+    # The first is served; the second is not read, and the connection ends.
+    "conn-close-pipeline",
+    "pipeline",
+}
+"""Of the corpus: the messages that are well framed. All others are refused as they come in."""
+
+EXAMPLES = int(os.environ.get("FAIRLEAD_SMUGGLING_EXAMPLES", "6000"))
+
+
+async def test_of_the_corpus_only_well_framed_messages_are_requests_and_never_two(
+    engine: StartEngine, serve: Serve
+) -> None:
+    cases: dict[str, str] = json.loads((corpora() / "http1_smuggling_cases.json").read_text())
+    assert len(cases) == 128
+    assert cases.keys() >= ONE_REQUEST
+    one = await engine(answers("ok"))
+    rig = await serve(snapshot(route(A, one)))
+    # With a key, so that bodies are read; what is well framed then fails for its content or path.
+    key = f"Host: a\r\nAuthorization: Bearer {KEY}\r\n"
+    wires = [text.replace("Host: a\r\n", key, 1).encode("latin-1") for text in cases.values()]
+    got = await asyncio.gather(*(rig.raw(wire, wait_s=1.5) for wire in wires))
+    for name, answer in zip(cases, got, strict=True):
+        final = [status for status in statuses(answer) if status != 100]
+        code = answer.partition(b'"code":"')[2].partition(b'"')[0]
+        if name in ONE_REQUEST:
+            assert final in ([400], [404]), (name, answer)
+            assert code in (b"invalid_body", b"not_found"), (name, answer)
+        else:
+            assert len(final) == 1, (name, answer)
+            assert 400 <= final[0] < 600, (name, answer)
+            assert code not in (b"invalid_body", b"not_found", b"model_not_found"), (name, answer)
+            assert is_closed(answer), (name, answer)
+    assert one.asked == []
+
+
+async def test_of_the_corpus_nothing_but_the_one_request_reaches_the_replica(
+    engine: StartEngine, serve: Serve
+) -> None:
+    """The same framings around a body that is good: at most that one request is sent on."""
+    cases: dict[str, str] = json.loads((corpora() / "http1_smuggling_cases.json").read_text())
+    one = await engine(answers("ok"))
+    rig = await serve(snapshot(route(A, one, slots=64)))
+    body = '{"model":"bank","messages":[]}'
+    key = f"Host: a\r\nAuthorization: Bearer {KEY}\r\n"
+    wires = []
+    for text in cases.values():
+        wire = text.replace("Host: a\r\n", key, 1).replace("abc", body)
+        for size in ("Content-Length: 3", "Content-Length:3", "Content-Length:\t3"):
+            wire = wire.replace(size, size[:-1] + str(len(body)))
+        wire = wire.replace("\r\n3\r\n", f"\r\n{len(body):x}\r\n")
+        wires.append(wire.encode("latin-1"))
+    got = await asyncio.gather(*(rig.raw(wire, wait_s=1.5) for wire in wires))
+    served = {n for n, g in zip(cases, got, strict=True) if 200 in statuses(g)}
+    assert served <= ONE_REQUEST
+    assert {"ctl-valid-cl", "ctl-valid-te", "expect-100"} <= served
+    assert len(one.asked) == len(served)
+    assert all(asked.body == body.encode() for asked in one.asked)
+    assert all("transfer-encoding" not in asked.headers for asked in one.asked)
+
+
+def by_h11(wire: bytes) -> tuple[list[Seen], bool]:
+    """The requests that h11 reads, and whether it then refuses the rest."""
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
+    connection.receive_data(wire)
+    found: list[Seen] = []
+    path, body = "", b""
+    try:
+        while True:
+            event = connection.next_event()
+            if isinstance(event, h11.Request):
+                path, body = event.target.decode("latin-1").partition("?")[0], b""
+            elif isinstance(event, h11.Data):
+                body += event.data
+            elif isinstance(event, h11.EndOfMessage):
+                found.append(Seen(path=path, body=body))
+            elif event is h11.PAUSED:
+                # As a server that answered: `must close` ends it, as it does with us.
+                if connection.our_state in (h11.SEND_RESPONSE, h11.MIGHT_SWITCH_PROTOCOL):
+                    # 404, as a 200 to CONNECT would end the protocol.
+                    head = h11.Response(status_code=404, headers=[("content-length", "0")])
+                    connection.send(head)
+                    connection.send(h11.EndOfMessage())
+                if connection.our_state is not h11.DONE:
+                    return found, False
+                # RFC 9112, 2.2: empty lines before a request are to be ignored. h11 does not.
+                rest = connection.trailing_data[0].lstrip(b"\r\n")
+                connection = h11.Connection(h11.SERVER, max_incomplete_event_size=1 << 20)
+                connection.receive_data(rest)
+            else:
+                return found, False
+    except h11.RemoteProtocolError:
+        return found, True
+
+
+def compare(wire: bytes, cuts: list[int]) -> int:
+    """How many requests we see; h11 must see the same ones, first of all."""
+    theirs, _ = by_h11(wire)
+    counts = []
+    for answers_at_once in (False, True):
+        seen: list[Seen] = []
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(client_module, "find_operation", seeing(seen, answers=answers_at_once))
+            feed(split(wire, cuts))
+        assert seen == theirs[: len(seen)], wire
+        counts.append(len(seen))
+    assert counts[0] <= 1
+    return counts[1]
+
+
+@settings(max_examples=EXAMPLES // 30, deadline=None)
+@given(messages(), st.lists(st.integers(0, 5000), max_size=4))
+@example(b"POST /v1/x HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n" * 2, [])
+def test_what_we_take_for_a_request_h11_reads_as_the_same_one(wire: bytes, cuts: list[int]) -> None:
+    compare(wire, cuts)
+
+
+def test_so_it_is_for_many_mutations_of_requests() -> None:
+    """Byte and grammar mutations, far more than hypothesis has time for."""
+    chance = random.Random(20261125)
+    accepted = 0
+    for _ in range(EXAMPLES):
+        wire = mutated(chance)
+        accepted += compare(wire, [chance.randrange(400) for _ in range(chance.randrange(4))])
+    assert accepted > EXAMPLES // 20  # The mutations are not so wild that they test nothing.

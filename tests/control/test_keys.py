@@ -55,3 +55,9 @@ async def test_a_bad_name_is_refused(keys: Keys, name: str) -> None:
 async def test_revoking_an_unknown_key_says_so(keys: Keys) -> None:
     with pytest.raises(NotFound):
         await keys.revoke("nobody")
+
+
+@pytest.mark.parametrize("priority", [-101, 101])
+async def test_a_priority_out_of_bounds_is_refused(keys: Keys, priority: int) -> None:
+    with pytest.raises(InvalidInput, match="priority"):
+        await keys.create("app", priority)

@@ -7,7 +7,8 @@ import pytest
 
 from control.simulated_world import DIRECT, NOWHERE, World
 from fairlead.control.routing import KnownRelease, service_route
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.spec import ServiceSpec, check_spec
+from fairlead.domain.errors import InvalidInput
 from fairlead.domain.release import Engine, Release, RemoteModel
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.rollout.machine import Desired
@@ -85,6 +86,48 @@ async def test_what_leaves_or_has_ended_is_no_endpoint(
     remote: KnownRelease, state: ReplicaState
 ) -> None:
     assert not routed(remote, state, as_champion=True)
+
+
+async def test_a_fallback_is_published_once_there_is_such_a_service_and_status_says_so_till_then(
+    world: World,
+) -> None:
+    await world.first_champion("a", fallbacks=("shop", "nobody"))
+    assert world.route("bank").fallbacks == ()
+    assert await trouble(world) == (
+        "no fallback: there is no service shop, nobody; ship it, or take it out"
+    )
+    await world.first_champion("b", service="shop")
+    await world.turn()
+    assert world.route("bank").fallbacks == ("shop",)
+    assert world.route("shop").fallbacks == ()
+    assert "no service nobody;" in await trouble(world)
+    await world.plane.apply(world.spec("a", plan=DIRECT, fallbacks=("shop",)))
+    await world.turn()
+    assert await trouble(world) == ""
+
+
+@pytest.mark.parametrize("fallbacks", [("bank",), ("a", "a"), ("A b",), tuple("abcdefghi")])
+async def test_fallbacks_that_a_manifest_could_not_have_said_are_refused(
+    world: World, fallbacks: tuple[str, ...]
+) -> None:
+    with pytest.raises(InvalidInput, match="fallbacks"):
+        check_spec(world.spec("a", fallbacks=fallbacks))
+
+
+async def test_the_gateway_is_told_a_key_s_priority(world: World) -> None:
+    await world.first_champion()
+    await world.plane.keys.create("important", priority=7)
+    await world.turn()
+    assert world.plane.hub.snapshot is not None
+    priorities = {key.name: key.priority for key in world.plane.hub.snapshot.keys}
+    assert priorities["important"] == 7
+    assert (await world.plane.keys.revoke("important")).priority == 7
+
+
+async def trouble(world: World) -> str:
+    """What `status` says of the service `bank`."""
+    status = await world.plane.reports.status()
+    return next(s.trouble for s in status.services if s.name == "bank")
 
 
 @pytest.fixture

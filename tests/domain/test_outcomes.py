@@ -13,6 +13,8 @@ from fairlead.domain.outcomes import REJECTED, failed_by_server, failed_for_judg
         (200, "", False),
         (200, "upstream_cut", True),
         (200, "canary_unavailable", False),
+        (200, "service_unavailable_fell_back", False),
+        (502, "service_unavailable_fell_back", True),
         (400, REJECTED, False),
         (404, "", False),
         (429, "queue_full", True),
@@ -37,3 +39,4 @@ def test_a_release_whose_replicas_die_is_judged_for_it_though_no_client_noticed(
     assert failed_for_judge(200, "", 2)
     assert not failed_for_judge(200, "", 1)
     assert failed_for_judge(200, "canary_unavailable", 1)
+    assert failed_for_judge(200, "service_unavailable_fell_back", 1)

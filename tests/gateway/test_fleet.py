@@ -81,6 +81,7 @@ def test_after_a_refused_connection_one_request_probes_until_it_is_connected() -
     assert not one.is_usable(moments.at)
     assert one.note_connected()
     assert one.is_usable(moments.at)
+    one.free_slot()
     one.note_failure(to_connect=True)
     moments.at = one.ejected_until
     one.take_slot()

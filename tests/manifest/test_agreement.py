@@ -156,3 +156,5 @@ def test_columns_and_limits_have_the_same_defaults_in_both_rooms() -> None:
     assert ours.request_timeout_seconds == theirs.request_timeout_s
     assert ours.body_bytes == theirs.body_bytes_max
     assert ours.attempts == theirs.attempts
+    assert ours.attempt_timeout_seconds == theirs.attempt_timeout_s
+    assert ours.hedge_after_ms == theirs.hedge_after_ms

@@ -38,7 +38,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "an unknown key on top": (
         GOOD + "foo: 1\n",
         ['4: unknown key "foo" (known here: '
-         "service, release, replicas, gates, rollout, slos, limits)"],
+         "service, release, replicas, gates, rollout, fallbacks, slos, limits)"],
     ),
     "a key in the wrong place": (
         GOOD + "  temperature: 0\n",
@@ -47,6 +47,19 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "a top key too deep": (
         GOOD + "  slos: {}\n",
         ['4: unknown key "slos" in release (it belongs on top)'],
+    ),
+    "a service as its own fallback": (
+        GOOD + "fallbacks: [other, banking]\n",
+        ["4: fallbacks[1] is this service itself"],
+    ),
+    "a fallback that is there twice": (
+        GOOD + "fallbacks:\n  - other\n  - other\n",
+        ["6: fallbacks[1] is there twice"],
+    ),
+    "a fallback that is no name": (
+        GOOD + "fallbacks: [A b]\n",
+        ['4: fallbacks[0] must be a name of lower-case letters, digits, '
+         "'-', '_' and '.', at most 63 of them, not \"A b\""],
     ),
     "an unknown engine setting": (
         GOOD + "  engine:\n    settings:\n      contxt: 512\n",

@@ -24,7 +24,7 @@ from fairlead.domain.errors import (
     Unavailable,
 )
 from fairlead.store import database, open_store, opening
-from fairlead.store.rows import RequestRow, SpoolCursor
+from fairlead.store.rows import KeyRow, RequestRow, SpoolCursor
 from fairlead.store.schema import HEAD, metadata
 
 
@@ -52,6 +52,21 @@ def test_migrating_an_empty_file_gives_the_tables_that_the_code_works_on(
     metadata.create_all(engine)
     engine.dispose()
     assert tables(path) == tables(tmp_path / "direct.db")
+
+
+def test_keys_of_the_first_version_are_kept_with_the_middle_priority(path: Path) -> None:
+    store = open_store(url_of(path))
+    store.create_key(KeyRow("k1", "app", "aa", 1.0))
+    store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE keys DROP COLUMN priority")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    connection.close()
+    store = open_store(url_of(path))
+    assert store.list_keys() == [KeyRow("k1", "app", "aa", 1.0, None, 0)]
+    store.create_key(KeyRow("k2", "other", "bb", 2.0, None, -3))
+    assert [key.priority for key in store.list_keys()] == [0, -3]
+    store.close()
 
 
 def test_the_newest_migration_is_the_one_the_code_names() -> None:

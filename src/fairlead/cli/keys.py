@@ -25,11 +25,17 @@ app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
 @app.command("create")
 def create(
     name: Annotated[str, typer.Argument(help="Who will use it.")],
+    priority: Annotated[
+        int,
+        typer.Option(
+            help="Where requests have to wait, those of a higher one go first.", min=-100, max=100
+        ),
+    ] = 0,
     state: StateOption = STATE_DEFAULT,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key. It is shown this once; only its digest is kept."""
-    made = client(state).post(NewKey, "keys", body=KeyRequest(name))
+    made = client(state).post(NewKey, "keys", body=KeyRequest(name, priority))
     if as_json:
         print_json(made)
         return
@@ -44,10 +50,14 @@ def list_keys(state: StateOption = STATE_DEFAULT, as_json: JsonOption = False) -
     if as_json:
         print_json(keys)
         return
-    shown = table("=id", "name", "=made", "=revoked")
+    shown = table("=id", "name", ">priority", "=made", "=revoked")
     for key in keys:
         shown.add_row(
-            key.id, key.name, ago(key.created_at), ago(key.revoked_at) if key.revoked_at else ""
+            key.id,
+            key.name,
+            str(key.priority),
+            ago(key.created_at),
+            ago(key.revoked_at) if key.revoked_at else "",
         )
     console.print(shown)
 

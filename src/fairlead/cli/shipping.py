@@ -71,12 +71,15 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
             request_timeout_s=manifest.limits.request_timeout_seconds,
             body_bytes_max=manifest.limits.body_bytes,
             attempts=manifest.limits.attempts,
+            attempt_timeout_s=manifest.limits.attempt_timeout_seconds,
+            hedge_after_ms=manifest.limits.hedge_after_ms,
         ),
         slos=Slos(
             availability=manifest.slos.availability,
             ttft_p95_ms=manifest.slos.ttft_p95_ms,
             latency_p95_ms=manifest.slos.latency_p95_ms,
         ),
+        fallbacks=manifest.fallbacks,
     )
 
 

@@ -254,7 +254,7 @@ def _keys(plane: ControlPlane) -> APIRouter:
                  summary="Make a key; it is shown this once")  # fmt: skip
     async def create(request: Request) -> Response:
         asked = await _body(request, views.KeyRequest)
-        made = await plane.keys.create(asked.name)
+        made = await plane.keys.create(asked.name, asked.priority)
         plane.wake()
         return _answer(made)
 

@@ -15,6 +15,7 @@ from fairlead.store.interface import KeyStore
 from fairlead.store.rows import KeyRow
 from fairlead.wire.snapshot import KeyEntry
 
+PRIORITY_MAX = 100
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._@-]{0,62}")
 
 
@@ -37,16 +38,21 @@ class Keys:
     async def entries(self) -> tuple[KeyEntry, ...]:
         """Keys in force, as the gateway is told of them."""
         rows = await asyncio.to_thread(self._store.list_keys)
-        return tuple(KeyEntry(row.id, row.name, row.sha256) for row in rows)
+        return tuple(KeyEntry(row.id, row.name, row.sha256, row.priority) for row in rows)
 
-    async def create(self, name: str) -> NewKey:
-        """Make a key; raises InvalidInput for a bad name, Conflict for one that is taken."""
+    async def create(self, name: str, priority: int = 0) -> NewKey:
+        """Make a key.
+
+        Raises InvalidInput for a bad name or priority, Conflict for a name that is taken.
+        """
         if not NAME_PATTERN.fullmatch(name):
             raise InvalidInput(
                 f"{name!r} cannot be a key's name",
                 hint="up to 63 letters, digits, spaces and . _ @ -",
             )
-        return await asyncio.to_thread(self._create, name)
+        if not -PRIORITY_MAX <= priority <= PRIORITY_MAX:
+            raise InvalidInput(f"priority {priority} is not from {-PRIORITY_MAX} to {PRIORITY_MAX}")
+        return await asyncio.to_thread(self._create, name, priority)
 
     async def first(self) -> FirstKey:
         """Make the key `default` if there is no key at all, revoked ones included."""
@@ -59,17 +65,18 @@ class Keys:
         row = await asyncio.to_thread(self._store.revoke_key, id_or_name, self._now())
         return _view(row)
 
-    def _create(self, name: str) -> NewKey:
+    def _create(self, name: str, priority: int) -> NewKey:
         key = new_api_key()
         row = KeyRow(
             id="key_" + secrets.token_hex(6),
             name=name,
             sha256=api_key_digest(key),
             created_at=self._now(),
+            priority=priority,
         )
         self._store.create_key(row)
-        return NewKey(row.id, row.name, key)
+        return NewKey(row.id, row.name, key, priority)
 
 
 def _view(row: KeyRow) -> KeyView:
-    return KeyView(row.id, row.name, row.created_at, row.revoked_at)
+    return KeyView(row.id, row.name, row.created_at, row.revoked_at, row.priority)

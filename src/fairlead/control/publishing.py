@@ -52,9 +52,10 @@ class Publisher:
 
         Also if a worker runs on a later version than the present one.
         """
+        names = {want.spec.service for want in wants}
         services = {
             want.spec.service: service_route(
-                want.spec, want.desired, want.rollout, want.known, replicas
+                want.spec, want.desired, want.rollout, want.known, replicas, names
             )
             for want in wants
         }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from fairlead.control.documents import RolloutDocument
 from fairlead.control.fleet import Fleet
 from fairlead.control.hub import SnapshotHub
 from fairlead.control.rollouts import Rollouts
+from fairlead.control.routing import unknown_fallbacks
 from fairlead.control.spec import Slos
 from fairlead.control.views import (
     EventView,
@@ -72,7 +73,9 @@ class Reports:
             snapshot=0 if self._hub.snapshot is None else self._hub.snapshot.version,
             workers=self._hub.workers(),
             replicas=self._fleet.replicas(),
-            services=[self._service(row, figures) for row in services],
+            services=[
+                self._service(row, figures, {other.name for other in services}) for row in services
+            ],
             observer_lag_s=round(max(0.0, now - watermark), 3) if watermark else 0.0,
         )
 
@@ -89,12 +92,15 @@ class Reports:
             self._figures_until = now + max(FIGURES_KEPT_S, 10 * took)
         return self._figures_kept
 
-    def _service(self, row: ServiceRow, figures: Sequence[ReleaseFigures]) -> ServiceView:
+    def _service(
+        self, row: ServiceRow, figures: Sequence[ReleaseFigures], services: Collection[str]
+    ) -> ServiceView:
         running = self._rollouts.running(row.name)
         want = None if running is None else desired(running.rollout)
         mine = [f for f in figures if f.service == row.name]
         champion = next((f for f in mine if f.release == row.champion), None)
         trouble = self._rollouts.trouble_of(row.name)
+        spec = self._rollouts.spec_of(row)
         return ServiceView(
             name=row.name,
             champion=row.champion,
@@ -104,8 +110,8 @@ class Reports:
             share=0.0 if want is None or want.canary is None else want.share,
             rollout=None if running is None else running.rollout.id,
             figures=[self._figures(f) for f in mine if f.release],
-            slos=_slos(self._rollouts.spec_of(row).slos, champion),
-            trouble="" if trouble is None else trouble.one_line,
+            slos=_slos(spec.slos, champion),
+            trouble=trouble.one_line if trouble is not None else unknown_fallbacks(spec, services),
         )
 
     def _figures(self, line: ReleaseFigures) -> FiguresView:

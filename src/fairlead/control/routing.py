@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
@@ -30,8 +30,13 @@ def service_route(
     rollout: str | None,
     known: Mapping[str, KnownRelease],
     replicas: Sequence[ReplicaStatus],
+    services: Collection[str] = (),
 ) -> ServiceRoute:
-    """The route of one service: its champion, and its canary if it has one."""
+    """The route of one service: its champion, and its canary if it has one.
+
+    Args:
+        services: Names of all services; fallbacks that are not among them are left out.
+    """
     digests = [d for d in (desired.champion, desired.canary) if d is not None]
     return ServiceRoute(
         name=spec.service,
@@ -46,7 +51,16 @@ def service_route(
         phase=desired.phase,
         salt=desired.salt,
         limits=spec.limits,
+        fallbacks=tuple(name for name in spec.fallbacks if name in services),
     )
+
+
+def unknown_fallbacks(spec: ServiceSpec, services: Collection[str]) -> str:
+    """What is said of fallbacks that are no services (yet); empty when all are."""
+    unknown = [name for name in spec.fallbacks if name not in services]
+    if not unknown:
+        return ""
+    return f"no fallback: there is no service {', '.join(unknown)}; ship it, or take it out"
 
 
 def ready_of(release: Release, replicas: Sequence[ReplicaStatus]) -> list[ReplicaStatus]:

@@ -13,6 +13,7 @@ from fairlead.rollout.plan import Plan
 from fairlead.wire.snapshot import Limits
 
 GATES_MAX = 50
+FALLBACKS_MAX = 8
 CASES_MAX = 1_000_000
 CONCURRENCY_MAX = 256
 NAME_MAX = 128
@@ -57,6 +58,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gates: tuple[GateSpec, ...] = ()
     limits: Limits = Limits()
     slos: Slos = Slos()
+    fallbacks: tuple[str, ...] = ()
 
 
 def check_spec(spec: ServiceSpec) -> None:
@@ -74,6 +76,7 @@ def check_spec(spec: ServiceSpec) -> None:
         raise InvalidInput(f"name: longer than {NAME_MAX} characters")
     _check_limits(spec.limits)
     _check_slos(spec.slos)
+    _check_fallbacks(spec)
     if len(spec.gates) > GATES_MAX:
         raise InvalidInput(f"gates: {len(spec.gates)} of them; at most {GATES_MAX}")
     names = set()
@@ -90,6 +93,22 @@ def _check_limits(limits: Limits) -> None:
     _check("limits.request_timeout_s", limits.request_timeout_s, 0, 86_400, above=True)
     _check("limits.body_bytes_max", limits.body_bytes_max, 1, 1 << 30)
     _check("limits.attempts", limits.attempts, 1, 10)
+    if limits.attempt_timeout_s is not None:
+        _check("limits.attempt_timeout_s", limits.attempt_timeout_s, 0, 86_400, above=True)
+    if limits.hedge_after_ms is not None:
+        _check("limits.hedge_after_ms", limits.hedge_after_ms, 0, 3_600_000, above=True)
+
+
+def _check_fallbacks(spec: ServiceSpec) -> None:
+    if len(spec.fallbacks) > FALLBACKS_MAX:
+        raise InvalidInput(f"fallbacks: {len(spec.fallbacks)} of them; at most {FALLBACKS_MAX}")
+    for index, name in enumerate(spec.fallbacks):
+        if not _SERVICE.fullmatch(name):
+            raise InvalidInput(f"fallbacks[{index}]: {ascii(name)[:80]} is no name of a service")
+        if name == spec.service:
+            raise InvalidInput(f"fallbacks[{index}]: this service itself")
+        if name in spec.fallbacks[:index]:
+            raise InvalidInput(f"fallbacks[{index}]: {name} is there twice")
 
 
 def _check_slos(slos: Slos) -> None:

@@ -131,6 +131,7 @@ class KeyView(msgspec.Struct, frozen=True):
     name: str
     created_at: float
     revoked_at: float | None
+    priority: int = 0
 
 
 class NewKey(msgspec.Struct, frozen=True):
@@ -139,12 +140,18 @@ class NewKey(msgspec.Struct, frozen=True):
     id: str
     name: str
     key: str
+    priority: int = 0
 
 
 class KeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Asks for a new key of this name."""
+    """Asks for a new key of this name.
+
+    Attributes:
+        priority: Where requests have to wait, those of a higher one go first; -100 to 100.
+    """
 
     name: str
+    priority: int = 0
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

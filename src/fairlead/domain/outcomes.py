@@ -3,7 +3,7 @@
 A status of 500 or above is a failure; so is 429, because there was no room; so is an answer that
 began well and went wrong (an error beside a status below 400, such as a stream that was cut). What
 the client caused (other 4xx, leaving early) is not, nor is an answer by the champion that stood in
-for its canary.
+for its canary, or by a fallback of the service.
 """
 
 from __future__ import annotations
@@ -15,13 +15,21 @@ SERVER_ERRORS = 500
 STOOD_IN = "canary_unavailable"
 """Error of a record that belongs to the canary and was well answered by the champion."""
 
+FELL_BACK = "service_unavailable_fell_back"
+"""Error of a record whose service could not answer, and that a fallback service answered well."""
+
+ANSWERED_WELL = ("", STOOD_IN, FELL_BACK)
+"""Errors with which the client has its answer all the same."""
+
 REJECTED = "upstream_rejected"
 """Error of a record whose engine refused the request itself: with a 4xx, or a 501."""
+
+_FAILED_FOR_JUDGE = (REJECTED, STOOD_IN, FELL_BACK)
 
 
 def failed_by_server(status: int, error: str) -> bool:
     """Whether a request with this status and error code was failed by the server."""
-    went_wrong = error not in ("", STOOD_IN) and status < CLIENT_ERRORS
+    went_wrong = error not in ANSWERED_WELL and status < CLIENT_ERRORS
     return status >= SERVER_ERRORS or status == NO_ROOM or went_wrong
 
 
@@ -31,6 +39,6 @@ def failed_for_judge(status: int, error: str, attempts: int) -> bool:
     A rejection by the engine counts: the arms get the same requests at random, so a champion
     rejects as often as its canary, unless the canary has come to refuse what the champion takes.
     A request that needed a second attempt counts: its client noticed nothing, but a release on
-    which replicas die has lost it.
+    which replicas die has lost it. So has one that needed a fallback of the service.
     """
-    return failed_by_server(status, error) or error in (REJECTED, STOOD_IN) or attempts > 1
+    return failed_by_server(status, error) or error in _FAILED_FOR_JUDGE or attempts > 1

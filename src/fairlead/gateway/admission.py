@@ -1,30 +1,46 @@
 """Who waits and who goes on: one bounded queue per service, with a lane for each release.
 
-A newcomer never overtakes a request of its own lane; a busy canary does not hold up the champion.
+A request waits when no replica has room for it, and a newcomer never overtakes those of its own
+lane; who of them goes on next is decided by `lanes`. A busy canary does not hold up the champion.
 Where a request can go is decided under the present snapshot, also for one that began under an
 older one: a replica that control has taken out gets no new attempt.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import asyncio
+import random
+from collections.abc import Callable
 
 from fairlead.gateway import routing
 from fairlead.gateway.clock import Clock
-from fairlead.gateway.errors import QUEUE_FULL, SERVICE_GONE
+from fairlead.gateway.errors import (
+    QUEUE_FULL,
+    RETRY_BUDGET_EXHAUSTED,
+    SERVICE_GONE,
+    Refusal,
+    wait_too_long,
+)
 from fairlead.gateway.exchange import Exchange
+from fairlead.gateway.fallback import next_fallback
+from fairlead.gateway.fleet import Replica
+from fairlead.gateway.lanes import Lane, ServiceQueue
 from fairlead.gateway.loaded import Loaded
-
-_Lane = OrderedDict[Exchange, None]
+from fairlead.gateway.metrics import GatewayMetrics
+from fairlead.gateway.retry_budget import backoff_s
+from fairlead.wire.snapshot import ReleaseRoute, ServiceRoute
 
 
 class Admission:
     """The queues of one worker."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, metrics: GatewayMetrics) -> None:
         self._clock = clock
+        self._metrics = metrics
+        self._random: Callable[[], float] = random.random
         self._loaded: Loaded | None = None
-        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._queues: dict[str, ServiceQueue[Exchange]] = {}
+        self._resting: dict[Exchange, asyncio.TimerHandle] = {}
         self._turn = 0
         self._waiting = 0
         self._is_pumping = False
@@ -32,41 +48,95 @@ class Admission:
     def use(self, loaded: Loaded) -> None:
         """Route by this snapshot from now on."""
         self._loaded = loaded
+        for name, queue in self._queues.items():
+            queue.budget.fit(loaded.slots_max(name))
+            queue.forget_empty()
+        for exchange in list(self._resting):
+            self._rested(exchange)
         self.pump()
-        for service, lane in [key for key, waiting in self._lanes.items() if not waiting]:
-            if lane != "champion":  # The champion's stays: its service's depth is still shown.
-                del self._lanes[service, lane]
-                self._lanes.setdefault((service, "champion"), OrderedDict())
 
     def enter(self, exchange: Exchange) -> None:
         """A new request: goes on at once, waits, or is refused because too many wait."""
-        lane = self._lane(exchange)
-        if not lane and self._place(exchange):
+        queue = self._queues.get(exchange.served_by) or self._queue(exchange.served_by)
+        queue.budget.earn()
+        lane = queue.lane(exchange.lane)
+        if not lane.count and self._place(exchange, None):
             return
-        if self.depth(exchange.service) >= exchange.limits.queue:
+        now = self._clock.now()
+        if queue.depth >= exchange.limits.queue and not self._makes_room(queue, exchange, now):
             exchange.refuse(QUEUE_FULL)
             return
-        lane[exchange] = None
+        wait_s = lane.too_long(exchange, now)
+        if wait_s is not None:
+            exchange.refuse(wait_too_long(wait_s))
+            return
+        lane.add(exchange, now)
         self._waiting += 1
         exchange.begin_waiting()
 
-    def again(self, exchange: Exchange) -> None:
-        """A request whose attempt failed: it goes first, and was counted in already."""
-        if self._place(exchange):
+    def again(self, exchange: Exchange, *, was_sent: bool) -> None:
+        """A request whose attempt failed: it goes first, and was counted in already.
+
+        Args:
+            was_sent: A replica got the request. One that refused the connection has had no load
+                from it, so the next attempt adds none.
+        """
+        now = self._clock.now()
+        if was_sent:
+            # A canary's requests are the champion's if need be: a bad canary takes no budget away.
+            is_free = exchange.arm == "canary" and exchange.failures == 1
+            if not is_free and not self._queue(exchange.served_by).budget.spend(now):
+                self._metrics.retries_refused.inc((exchange.service,))
+                self.give_up(exchange, RETRY_BUDGET_EXHAUSTED)
+                return
+            exchange.rests_until = now + backoff_s(exchange.failures, self._random)
+        if self._place(exchange, None):
             return
-        lane = self._lane(exchange)
-        lane[exchange] = None
-        lane.move_to_end(exchange, last=False)
         self._waiting += 1
         exchange.begin_waiting()
+        self._queue(exchange.served_by).lane(exchange.lane).add_first(exchange, now)
+
+    def give_up(self, exchange: Exchange, refusal: Refusal) -> None:
+        """Its service has failed it: another one answers, or it is refused."""
+        exchange.was_failed = True
+        fallback = self._fallback(exchange)
+        if fallback is None:
+            exchange.refuse(refusal)
+        else:
+            self._fall_back(exchange, fallback)
+
+    def hedge(self, exchange: Exchange) -> tuple[Replica, ReleaseRoute] | None:
+        """Another replica of the same release for a second attempt beside the first; it is a retry
+        as far as the budget is concerned. None when there is none free, or no budget."""
+        assert self._loaded is not None
+        service = self._loaded.snapshot.services.get(exchange.served_by)
+        route = service.releases.get(exchange.release) if service is not None else None
+        if route is None or not exchange.is_trying:
+            return None
+        now = self._clock.now()
+        pool = self._loaded.pool(exchange.served_by, route.digest)
+        others = [r for r in pool if r not in exchange.tried and r.is_usable(now)]
+        replica = routing.least_loaded(others, self._turn) if others else None
+        if replica is None:
+            return None
+        if not self._queue(exchange.served_by).budget.spend(now):
+            self._metrics.retries_refused.inc((exchange.service,))
+            return None
+        return replica, route
 
     def leave(self, exchange: Exchange) -> None:
         """It no longer waits."""
-        if self._waiting:
-            lane = self._lane(exchange)
-            if exchange in lane:
-                del lane[exchange]
-                self._waiting -= 1
+        if not self._waiting:
+            return
+        timer = self._resting.pop(exchange, None)
+        if timer is not None:
+            timer.cancel()
+            self._waiting -= 1
+            return
+        lane = self._queue(exchange.served_by).lane(exchange.lane)
+        if exchange in lane:
+            lane.remove(exchange, self._clock.now(), goes_on=False)
+            self._waiting -= 1
 
     def pump(self) -> None:
         """Let go on whoever can."""
@@ -74,54 +144,90 @@ class Admission:
             return
         self._is_pumping = True
         try:
-            for lane in list(self._lanes.values()):
-                self._pump_lane(lane)
+            for queue in list(self._queues.values()):
+                for lane in list(queue.lanes.values()):
+                    self._pump_lane(lane)
         finally:
             self._is_pumping = False
 
+    def check(self) -> None:
+        """A few times a second: refuse those that cannot be served in time, let go on who can."""
+        if not self._waiting:
+            return
+        now = self._clock.now()
+        for queue in list(self._queues.values()):
+            for lane in list(queue.lanes.values()):
+                hopeless, wait_s = lane.hopeless(now)
+                self._waiting -= len(hopeless)
+                for exchange in hopeless:
+                    exchange.refuse(wait_too_long(wait_s))
+        self.pump()
+
     def depth(self, service: str) -> int:
-        """How many requests of this service wait."""
-        return sum(len(lane) for (name, _), lane in self._lanes.items() if name == service)
+        """How many requests wait for this service's replicas."""
+        queue = self._queues.get(service)
+        resting = sum(exchange.served_by == service for exchange in self._resting)
+        return (queue.depth if queue is not None else 0) + resting
 
     def depths(self) -> dict[str, int]:
         """How many requests wait, for each service that was ever asked for."""
-        return {name: self.depth(name) for name in {name for name, _ in self._lanes}}
+        return {name: self.depth(name) for name in self._queues}
 
-    def _pump_lane(self, lane: _Lane) -> None:
-        while lane:
-            exchange = next(iter(lane))
-            del lane[exchange]
-            self._waiting -= 1
-            if not self._place(exchange):
-                lane[exchange] = None
-                lane.move_to_end(exchange, last=False)
-                self._waiting += 1
+    def _pump_lane(self, lane: Lane[Exchange]) -> None:
+        while (exchange := lane.next(self._clock.now())) is not None:
+            if not self._place(exchange, lane):
                 return
 
-    def _lane(self, exchange: Exchange) -> _Lane:
-        key = (exchange.service, exchange.assignment.lane)
-        lane = self._lanes.get(key)
-        if lane is None:
-            lane = self._lanes[key] = OrderedDict()
-        return lane
+    def _queue(self, service: str) -> ServiceQueue[Exchange]:
+        queue = self._queues.get(service)
+        if queue is None:
+            queue = self._queues[service] = ServiceQueue(self._clock.now())
+            if self._loaded is not None:
+                queue.budget.fit(self._loaded.slots_max(service))
+        return queue
 
-    def _place(self, exchange: Exchange) -> bool:
-        """Start it on a replica (or end it, when its service is gone); False when it must wait."""
+    def _makes_room(self, queue: ServiceQueue[Exchange], newcomer: Exchange, now: float) -> bool:
+        """Refuse another request in its favour, if there is one that has to give way."""
+        found = queue.makes_room_for(newcomer)
+        if found is None:
+            return False
+        lane, loser = found
+        lane.remove(loser, now, goes_on=False)
+        self._waiting -= 1
+        loser.refuse(QUEUE_FULL)
+        return True
+
+    def _place(self, exchange: Exchange, lane: Lane[Exchange] | None) -> bool:
+        """Start it on a replica (or end it, or let it rest); False when it must wait.
+
+        Args:
+            lane: Where it waits; it is taken out of it before anything is done with it.
+        """
         assert self._loaded is not None
-        service = self._loaded.snapshot.services.get(exchange.service)
+        service = self._loaded.snapshot.services.get(exchange.served_by)
         if service is None:
+            self._take_out(exchange, lane, goes_on=False)
             exchange.refuse(SERVICE_GONE)
             return True
-        assigned = exchange.assignment.release
         champion = service.champion
-        if assigned not in service.releases and exchange.assignment.arm == "champion":
+        assigned = exchange.assignment.release
+        if exchange.served_by != exchange.service or (
+            assigned not in service.releases and exchange.arm == "champion"
+        ):
             assigned = champion or assigned
-        pool = self._loaded.pool(exchange.service, assigned)
-        fallback = self._loaded.pool(exchange.service, champion) if champion != assigned else ()
+        pool = self._loaded.pool(exchange.served_by, assigned)
+        spare = self._loaded.pool(exchange.served_by, champion) if champion != assigned else ()
         self._turn += 1
-        replica = routing.choose(pool, fallback, exchange.tried, self._clock.now(), self._turn)
+        now = self._clock.now()
+        replica = routing.choose(pool, spare, exchange.tried, now, self._turn)
         if replica is None:
-            return False
+            return self._goes_elsewhere(exchange, lane, (*pool, *spare), now)
+        if exchange.tried and replica in exchange.tried and now < exchange.rests_until:
+            self._take_out(exchange, lane, goes_on=False)
+            self._rest(exchange, exchange.rests_until - now)
+            return True
+        if lane is not None:
+            self._take_out(exchange, lane, goes_on=True)
         if champion == assigned or replica in pool:
             exchange.start_on(replica, service.releases[assigned], fell_back=False)
         else:
@@ -129,3 +235,63 @@ class Admission:
             is_canary = exchange.assignment.arm == "canary"
             exchange.start_on(replica, service.releases[champion], fell_back=is_canary)
         return True
+
+    def _take_out(self, exchange: Exchange, lane: Lane[Exchange] | None, *, goes_on: bool) -> None:
+        if lane is not None:
+            lane.remove(exchange, self._clock.now(), goes_on=goes_on)
+            self._waiting -= 1
+
+    # Rest: a replica that has failed this request is not asked again at once
+
+    def _rest(self, exchange: Exchange, rest_s: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._resting[exchange] = loop.call_later(rest_s, self._rested, exchange)
+        self._waiting += 1
+        exchange.begin_waiting()
+
+    def _rested(self, exchange: Exchange) -> None:
+        self._resting.pop(exchange).cancel()
+        self._waiting -= 1
+        self.again(exchange, was_sent=False)
+
+    # Fallbacks: another service answers
+
+    def _goes_elsewhere(
+        self,
+        exchange: Exchange,
+        lane: Lane[Exchange] | None,
+        replicas: tuple[Replica, ...],
+        now: float,
+    ) -> bool:
+        """Let another service answer, if no replica of this one is usable; False when it waits."""
+        if any(replica.is_usable(now) for replica in replicas):
+            return False
+        fallback = self._fallback(exchange)
+        if fallback is None:
+            return False
+        self._take_out(exchange, lane, goes_on=False)
+        self._fall_back(exchange, fallback)
+        return True
+
+    def _fallback(self, exchange: Exchange) -> ServiceRoute | None:
+        assert self._loaded is not None
+        loaded, now = self._loaded, self._clock.now()
+
+        def is_usable(service: ServiceRoute) -> bool:
+            pool = loaded.pool(service.name, service.champion)
+            return any(replica.is_usable(now) for replica in pool)
+
+        return next_fallback(
+            loaded.snapshot.services,
+            exchange.service,
+            exchange.served_by,
+            exchange.body_bytes,
+            is_usable,
+            may_return=not exchange.was_failed,
+        )
+
+    def _fall_back(self, exchange: Exchange, fallback: ServiceRoute) -> None:
+        if fallback.name != exchange.service:
+            self._metrics.fallbacks.inc((exchange.service, fallback.name))
+        exchange.fall_back_to(fallback.name, fallback.limits)
+        self.enter(exchange)

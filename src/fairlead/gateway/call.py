@@ -9,10 +9,11 @@ import msgspec
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.deadlines import Deadlines
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.fleet import Fleet
+from fairlead.gateway.fleet import Fleet, Replica
 from fairlead.gateway.metrics import GatewayMetrics
 from fairlead.gateway.recorder import Recorder
 from fairlead.gateway.request_body import Fields
+from fairlead.wire.snapshot import ReleaseRoute
 
 if TYPE_CHECKING:
     from fairlead.gateway.exchange import Exchange
@@ -26,6 +27,7 @@ class Call(msgspec.Struct, frozen=True):
 
     Attributes:
         kind: `chat/completions`, `completions` or `embeddings`.
+        priority: Of the key; a higher one goes first.
     """
 
     request_id: str
@@ -33,6 +35,7 @@ class Call(msgspec.Struct, frozen=True):
     kind: str
     body: bytes
     fields: Fields
+    priority: int = 0
 
 
 class Client(Protocol):
@@ -60,8 +63,14 @@ class Queue(Protocol):
     def enter(self, exchange: Exchange) -> None:
         """A new request."""
 
-    def again(self, exchange: Exchange) -> None:
-        """A request whose attempt failed."""
+    def again(self, exchange: Exchange, *, was_sent: bool) -> None:
+        """A request whose attempt failed; `was_sent` says whether a replica got it."""
+
+    def give_up(self, exchange: Exchange, refusal: Refusal) -> None:
+        """A request that its service cannot answer any more."""
+
+    def hedge(self, exchange: Exchange) -> tuple[Replica, ReleaseRoute] | None:
+        """Another replica for a second attempt beside the first."""
 
     def leave(self, exchange: Exchange) -> None:
         """A request that gives up waiting."""

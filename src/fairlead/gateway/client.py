@@ -152,6 +152,7 @@ class ClientConnection(asyncio.Protocol):
             session=session,
             key_id=key.id,
             body=body,
+            priority=key.priority,
         )
         self._handle(known.operation, request, loaded)
         return True
@@ -319,6 +320,7 @@ class ClientConnection(asyncio.Protocol):
             session=incoming.head.session,
             key_id=incoming.key.id if incoming.key else "",
             body=body,
+            priority=incoming.key.priority if incoming.key else 0,
         )
         self._handle(incoming.operation, request, incoming.loaded)
 

@@ -5,6 +5,8 @@ A `Refusal` is a value, not an exception: on the data plane nothing unwinds a st
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from fairlead.domain.outcomes import REJECTED
@@ -15,6 +17,7 @@ from fairlead.gateway.limits import (
     HEADERS_MAX,
     JSON_DEPTH_MAX,
     JSON_MARKS_MAX,
+    RETRY_AFTER_S_MAX,
     URL_BYTES_MAX,
 )
 
@@ -101,6 +104,13 @@ QUEUE_TIMEOUT = Refusal(
     503,
     "queue_timeout",
     "No replica of this service became free in time.",
+    type="service_unavailable",
+    retry_after_s=1,
+)
+RETRY_BUDGET_EXHAUSTED = Refusal(
+    503,
+    "retry_budget_exhausted",
+    "The replica failed, and this service has retried as much as it may.",
     type="service_unavailable",
     retry_after_s=1,
 )
@@ -195,6 +205,18 @@ def no_release(name: str) -> Refusal:
         f"The service `{name}` has no release in service yet.",
         type="service_unavailable",
         retry_after_s=2,
+    )
+
+
+def wait_too_long(wait_s: float) -> Refusal:
+    """The queue is longer than what can be served while the request may wait."""
+    retry_after_s = max(1, min(RETRY_AFTER_S_MAX, math.ceil(wait_s)))
+    return Refusal(
+        503,
+        "wait_too_long",
+        f"No replica of this service would become free in time: the wait is {retry_after_s} s.",
+        type="service_unavailable",
+        retry_after_s=retry_after_s,
     )
 
 

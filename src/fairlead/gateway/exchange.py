@@ -6,7 +6,8 @@
 Trying goes back to waiting as long as nothing was sent to the client. Every way to `over` writes
 exactly one record. A replica that refuses a connection has seen nothing of the request, so only
 attempts that were sent count against `limits.attempts`; the others are bounded by the time that a
-request may wait.
+request may wait. When its service cannot answer at all, a fallback service does: the request keeps
+its assignment, and its record says so.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from fairlead.domain.outcomes import REJECTED, STOOD_IN
+from fairlead.domain.outcomes import FELL_BACK, REJECTED, STOOD_IN
 from fairlead.gateway import metering
 from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.call import Call, Client, Plant, refusal_headers
@@ -33,12 +34,13 @@ from fairlead.gateway.errors import (
     not_served,
 )
 from fairlead.gateway.fleet import Replica
+from fairlead.gateway.hedging import Hedge
 from fairlead.gateway.limits import CONNECT_S, DETACHED_S
 from fairlead.gateway.metering import Usage, usage_of_answer
 from fairlead.gateway.patience import Patience
 from fairlead.gateway.relay import PlainRelay, StreamRelay
-from fairlead.gateway.request_body import body_for
-from fairlead.gateway.routing import Assignment
+from fairlead.gateway.request_body import EMBEDDINGS, body_for
+from fairlead.gateway.routing import Arm, Assignment
 from fairlead.gateway.upstream import AnswerHead, UpstreamConnection, build_request
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import Limits, ReleaseRoute
@@ -46,6 +48,8 @@ from fairlead.wire.snapshot import Limits, ReleaseRoute
 _log = logging.getLogger("fairlead.gateway")
 _RETRIED = frozenset({502, 503, 504})
 _CREDENTIALS = frozenset({401, 403, 407})
+_LATE = "timeout"
+_REFUSED = "refused"
 _NOT_IMPLEMENTED = 501
 """The engine is well, but a release like this one does not do what is asked."""
 _RELAYED_HEADERS = (b"retry-after",)
@@ -56,13 +60,16 @@ class Exchange(Bulkhead):
 
     __slots__ = (
         "_attempts",
+        "_awaits_hedge",
         "_call",
         "_client",
         "_connecting",
         "_connection",
         "_fell_back",
         "_has_begun",
+        "_hedge",
         "_is_over",
+        "_late",
         "_loop",
         "_patience",
         "_plant",
@@ -75,10 +82,16 @@ class Exchange(Bulkhead):
         "_started",
         "_started_at",
         "_status",
+        "arm",
         "assignment",
+        "failures",
+        "lane",
         "limits",
+        "rests_until",
+        "served_by",
         "service",
         "tried",
+        "was_failed",
     )
 
     def __init__(
@@ -98,6 +111,10 @@ class Exchange(Bulkhead):
         self._call = call
         self.service = service
         self.assignment = assignment
+        # The service whose replicas it uses, and its limits: its own, or a fallback's.
+        self.served_by = service
+        self.arm: Arm = assignment.arm
+        self.lane = assignment.lane
         self.limits = limits
         self.tried: set[Replica] = set()
         self._started = plant.clock.now()
@@ -106,6 +123,11 @@ class Exchange(Bulkhead):
         plant.deadlines.begin(self, self._started + limits.request_timeout_s)
         self._attempts = 0
         self._sent = 0
+        self.failures = 0
+        self.was_failed = False
+        self.rests_until = 0.0
+        self._hedge: Hedge | None = None
+        self._awaits_hedge = False
         self._is_over = False
         # attempt
         self._replica: Replica | None = None
@@ -113,6 +135,7 @@ class Exchange(Bulkhead):
         self._fell_back = False
         self._connecting: asyncio.Task[None] | None = None
         self._connection: UpstreamConnection | None = None
+        self._late: asyncio.TimerHandle | None = None
         # answer
         self._relay: PlainRelay | StreamRelay | None = None
         self._has_begun = False
@@ -151,7 +174,49 @@ class Exchange(Bulkhead):
         if self._connection is not None:
             self._connection.resume()
 
-    # What the queue calls
+    # What the queue asks and calls
+
+    @property
+    def key_id(self) -> str:
+        """The API key whose request it is."""
+        return self._call.key_id
+
+    @property
+    def priority(self) -> int:
+        """Of its key."""
+        return self._call.priority
+
+    @property
+    def patience_s(self) -> float:
+        """Seconds that it may wait in all."""
+        return min(self.limits.queue_timeout_s, self.limits.request_timeout_s)
+
+    @property
+    def is_trying(self) -> bool:
+        """Whether it is on a replica now."""
+        return self._replica is not None
+
+    @property
+    def body_bytes(self) -> int:
+        """Size of its body."""
+        return len(self._call.body)
+
+    @property
+    def release(self) -> str:
+        """Digest of the release that it was sent to last."""
+        return self._release
+
+    def fall_back_to(self, service: str, limits: Limits) -> None:
+        """Another service is to answer, within its limits: its champion, or this one's again."""
+        self.served_by = service
+        is_home = service == self.service
+        self.arm = self.assignment.arm if is_home else "champion"
+        self.lane = self.assignment.lane if is_home else "champion"
+        self.limits = limits
+        self.tried.clear()
+        self._sent = 0
+        self.failures = 0
+        self._fell_back = False
 
     def begin_waiting(self) -> None:
         """It waits from now on, for as long as it may still wait."""
@@ -171,6 +236,11 @@ class Exchange(Bulkhead):
         """
         self._end_waiting()
         replica.take_slot()
+        if self.limits.attempt_timeout_s is not None:
+            late_s = self.limits.attempt_timeout_s
+            self._late = self._loop.call_later(late_s, self._is_late)
+        if self.limits.hedge_after_ms is not None and self._call.kind == EMBEDDINGS:
+            self._begin_hedge(self.limits.hedge_after_ms / 1000.0)
         self._replica = replica
         self._replica_id = replica.id
         self._route = route
@@ -227,6 +297,7 @@ class Exchange(Bulkhead):
             self._retry(str(head.status))
             return
         self._plant.fleet.note_success(self._replica)
+        self._first_byte_came()
         if head.status in _CREDENTIALS:
             self._fail(UPSTREAM_CREDENTIALS)
         elif head.status == _NOT_IMPLEMENTED:
@@ -289,7 +360,7 @@ class Exchange(Bulkhead):
             except (OSError, TimeoutError):
                 self._connecting = None
                 self._plant.fleet.note_failure(replica, to_connect=True)
-                self._retry("refused")
+                self._retry(_REFUSED)
                 return
             self._connecting = None
             self._connection = connection
@@ -319,15 +390,59 @@ class Exchange(Bulkhead):
         )
         connection.send(request, self)
 
+    def _is_late(self) -> None:
+        """This attempt has taken too long to its answer's first byte."""
+        self._late = None
+        if self._replica is None:
+            return
+        with self:
+            was_sent = self._connection is not None
+            self._plant.fleet.note_failure(self._replica, to_connect=not was_sent)
+            self._retry(_LATE if was_sent else _REFUSED)
+
+    def _first_byte_came(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
+        if self._hedge is not None:
+            self._hedge.cancel()
+
+    def _begin_hedge(self, after_s: float) -> None:
+        if self._hedge is None:
+            self._hedge = Hedge(self._plant, self, self._call, after_s)
+
+    def hedge_won(self, replica: Replica, head: AnswerHead, body: bytes) -> None:
+        """The second attempt was answered first."""
+        with self:
+            self._replica_id = replica.id
+            self.whole_answer(head, body, usage_of_answer(body))
+
+    def hedge_failed(self) -> None:
+        """The second attempt failed; the first one may have failed before it."""
+        with self:
+            if self._awaits_hedge and not self._is_over:
+                self._try_again("hedge")
+
     def _retry(self, reason: str) -> None:
         self._plant.metrics.retries.inc((self.service, reason))
         self._leave_replica()
-        if self._sent >= self.limits.attempts:
-            self._fail(UPSTREAM_ERROR)
+        if self._hedge is not None and self._hedge.is_open:
+            self._awaits_hedge = True
         else:
-            self._plant.queue.again(self)
+            self._try_again(reason)
+
+    def _try_again(self, reason: str) -> None:
+        self._awaits_hedge = False
+        self.failures += 1
+        if self._sent >= self.limits.attempts:
+            self._plant.queue.give_up(self, TIMEOUT if reason == _LATE else UPSTREAM_ERROR)
+        else:
+            self._plant.queue.again(self, was_sent=reason != _REFUSED)
 
     def _leave_replica(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
@@ -375,6 +490,8 @@ class Exchange(Bulkhead):
         self._plant.deadlines.end(self)
         self._plant.queue.leave(self)
         self._end_waiting()
+        if self._hedge is not None:
+            self._hedge.cancel()
         with self:
             record = self._record(status, error, usage)
             self._plant.recorder.finish(self, record, deliver)
@@ -400,8 +517,11 @@ class Exchange(Bulkhead):
                 usage = meter.usage
         else:
             ttft_ms = duration_ms if 200 <= status < 300 else -1.0
-        if self._fell_back and not error:
-            error = STOOD_IN
+        if not error:
+            if self.served_by != self.service:
+                error = FELL_BACK
+            elif self._fell_back:
+                error = STOOD_IN
         return RequestRecord(
             id=self._call.request_id,
             service=self.service,
@@ -434,7 +554,10 @@ class Exchange(Bulkhead):
             self._plant.metrics.queue_wait.observe((self.service,), waited)
 
     def _own_headers(self) -> bytes:
-        return b"x-fairlead-release: %b\r\n" % self._release.encode() if self._release else b""
+        own = b"x-fairlead-release: %b\r\n" % self._release.encode() if self._release else b""
+        if self.served_by != self.service:
+            own += b"x-fairlead-fallback: %b\r\n" % self.served_by.encode()
+        return own
 
     def _headers(self, head: AnswerHead) -> bytes:
         own = self._own_headers()

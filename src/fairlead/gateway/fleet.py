@@ -13,8 +13,12 @@ from fairlead.gateway.limits import (
     EJECTION_S_MAX,
     EJECTION_S_MIN,
     KEY_FILE_BYTES_MAX,
+    OUTLIER_EJECTION_S_MAX,
+    OUTLIER_EJECTION_S_MIN,
+    PROBE_S,
     UPSTREAM_IDLE_S,
 )
+from fairlead.gateway.outliers import RecentAttempts, is_outlier, may_eject
 from fairlead.gateway.upstream import Address, UpstreamConnection, parse_base_url
 from fairlead.wire.snapshot import Endpoint, Snapshot
 
@@ -24,8 +28,10 @@ _log = logging.getLogger("fairlead.gateway")
 class Replica:
     """One replica under one address.
 
-    A failure ejects it for a time that doubles with each further one. After it refused a connection
-    it is half open when that time is over: one request at a time, until one is connected.
+    A failure ejects it for a time that doubles with each further one. So does a share of failures
+    far above that of its pools' other replicas, for longer, and whatever succeeds meanwhile. When
+    that time is over it is half open: one request at a time, until one is answered (or connected,
+    if refused connections were the failure), but not longer than `PROBE_S` for each.
     """
 
     def __init__(
@@ -44,53 +50,101 @@ class Replica:
         self.is_retired = False
         self._clock = clock
         self._idle: list[UpstreamConnection] = []
+        self.pools: tuple[tuple[Replica, ...], ...] = ()
+        self.recent = RecentAttempts()
         self._failures = 0
         self._failed_to_connect = False
         self._ejected_until = 0.0
-        self._is_probing = False
+        self._is_half_open = False
+        self._outlier_ejections = 0
+        self._outlier_until = 0.0
+        # Until an ejection ends, or a probe no longer holds up others.
+        self._closed_until = 0.0
 
     def is_usable(self, now: float) -> bool:
         """Whether it may get a request (it may still be full)."""
-        return now >= self._ejected_until and not self._is_probing
+        return now >= self._closed_until
 
     @property
     def ejected_until(self) -> float:
         """When its present ejection ends, in monotonic seconds."""
         return self._ejected_until
 
+    @property
+    def is_ejected(self) -> bool:
+        """Whether it is passed over now."""
+        return self._clock.now() < self._ejected_until
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Attempts on it in the last seconds, and how many of them failed."""
+        return self.recent.counts
+
     def take_slot(self) -> None:
         """A request begins."""
         self.in_flight += 1
-        self._is_probing = self._failed_to_connect
+        if self._is_half_open:
+            self._closed_until = self._clock.now() + PROBE_S
 
     def free_slot(self) -> None:
         """A request is over, however it ended."""
         self.in_flight -= 1
-        self._is_probing = False
+        if self._is_half_open and not self.in_flight:
+            self._closed_until = self._ejected_until  # Nobody is probing.
 
     def note_connected(self) -> bool:
         """It accepted a connection; True when that was what had failed."""
-        return self._failed_to_connect and self.note_success()
+        return self._failed_to_connect and self._recover()
 
     def note_success(self) -> bool:
         """It answered; True when it had failed before."""
-        had_failed = self._failures > 0
-        self._failures = 0
-        self._failed_to_connect = False
-        self._is_probing = False
-        self._ejected_until = 0.0
-        return had_failed
+        self.recent.succeeded += 1
+        return self._is_half_open and self._recover()
 
     def note_failure(self, *, to_connect: bool = False) -> None:
         """It refused, cut, or said that it cannot serve."""
         now = self._clock.now()
         self.close_idle()
+        self.recent.note_failure()
         self._failed_to_connect = to_connect
+        self._is_half_open = True
+        if self._is_far_worse():
+            self._eject_outlier(now)
         if self._failures and now < self._ejected_until:
             return  # Requests that fail together, with one cause, count once.
         self._failures += 1
         growth = min(self._failures - 1, 16)
-        self._ejected_until = now + min(EJECTION_S_MAX, EJECTION_S_MIN * 2**growth)
+        self._eject(now + min(EJECTION_S_MAX, EJECTION_S_MIN * 2**growth))
+
+    def _recover(self) -> bool:
+        """It is well again, unless it is left alone whatever succeeds."""
+        if self._clock.now() < self._outlier_until:
+            return False
+        self._failures = 0
+        self._failed_to_connect = False
+        self._is_half_open = False
+        self._ejected_until = 0.0
+        self._closed_until = 0.0
+        return True
+
+    def _is_far_worse(self) -> bool:
+        others = {peer for pool in self.pools for peer in pool if peer is not self}
+        return is_outlier(self.counts, (peer.counts for peer in others)) and all(
+            may_eject([peer for peer in pool if peer is not self]) for pool in self.pools
+        )
+
+    def _eject_outlier(self, now: float) -> None:
+        if now - self._outlier_until > OUTLIER_EJECTION_S_MAX:
+            self._outlier_ejections = 0
+        longest = OUTLIER_EJECTION_S_MIN * 2 ** min(self._outlier_ejections, 16)
+        self._outlier_ejections += 1
+        self._failures = max(1, self._failures)
+        self.recent.forget()
+        self._outlier_until = now + min(OUTLIER_EJECTION_S_MAX, longest)
+        self._eject(self._outlier_until)
+
+    def _eject(self, until: float) -> None:
+        self._ejected_until = self._closed_until = until
 
     def take_idle(self) -> UpstreamConnection | None:
         """An open connection that was used a short while ago, or None."""
@@ -166,6 +220,8 @@ class Fleet:
                         wanted[endpoint] = replica
                         pool.append(replica)
                 pools[service.name, digest] = tuple(pool)
+        for replica in wanted.values():
+            replica.pools = tuple(pool for pool in pools.values() if replica in pool)
         for endpoint, replica in self._replicas.items():
             if endpoint not in wanted:
                 self._retire(replica)
@@ -207,6 +263,11 @@ class Fleet:
         at = replica.ejected_until
         if self._wake is None or at < self._wake_at:
             self._wake_in(at)
+
+    def check(self, now: float) -> None:
+        """A few times a second: forget what came of attempts too long ago."""
+        for replica in self._replicas.values():
+            replica.recent.pass_to(now)
 
     def close(self) -> None:
         """Close all idle connections."""
@@ -251,6 +312,7 @@ class Fleet:
 
     def _retire(self, replica: Replica) -> None:
         replica.is_retired = True
+        replica.pools = ()
         replica.close_idle()
         if replica.in_flight:
             self._retired.add(replica)

@@ -60,6 +60,38 @@ KEY_FILE_BYTES_MAX = 16 * 1024
 EJECTION_S_MIN = 0.1
 EJECTION_S_MAX = 2.0
 """A replica that fails is passed over for a time that doubles between these."""
+PROBE_S = 1.0
+"""A replica that comes back gets one request at a time until one succeeds. One that has not failed
+for so long no longer holds up the next: a long answer is not a failure."""
+OUTLIER_WINDOW_S = 10.0
+OUTLIER_ATTEMPTS_MIN = 10
+OUTLIER_FAILED_SHARE = 0.5
+OUTLIER_BETTER_BY = 0.3
+"""A replica is passed over, too, when in this time it failed more than this share of at least so
+many attempts, and the others of its pool together a share that is less by so much."""
+OUTLIER_EJECTION_S_MIN = 2.0
+OUTLIER_EJECTION_S_MAX = 30.0
+
+RETRY_SHARE = 0.2
+"""Retries may add this share of load."""
+RETRIES_SAVED_MAX = 100.0
+RETRIES_QUIET_MIN = 3
+RETRIES_QUIET_S = 60.0
+"""So many retries (or a replica's slots, if more) grow back in this time without any request."""
+BACKOFF_S_MIN = 0.05
+BACKOFF_S_MAX = 1.0
+"""A replica that failed a request is asked again by it after a time that doubles between these."""
+
+AGED_EVERY = 4
+AGED_SHARE = 0.5
+"""Every so many places, one goes to a request that has used up this share of its patience."""
+DRAIN_MEMORY_S = 30.0
+DRAIN_SEEN_MIN = 4
+DRAIN_SPAN_S_MIN = 0.5
+"""How fast a queue moves on is known when so many were seen, in no less than this time."""
+SHED_TOLERANCE = 1.25
+"""A request is refused early when its wait is estimated at this many times what it may wait."""
+RETRY_AFTER_S_MAX = 3600
 
 RECORD_BACKLOG_BYTES_MAX = 4 * 1024 * 1024
 """Records kept in memory while the spool cannot be written; beyond it the oldest are lost."""

@@ -30,6 +30,13 @@ class Loaded:
         """The replicas of a release; none when it is not in the snapshot."""
         return self._pools.get((service, release), ()) if release is not None else ()
 
+    def slots_max(self, service: str) -> int:
+        """Most slots of one of a service's replicas; 0 when it has none."""
+        route = self.snapshot.services.get(service)
+        if route is None:
+            return 0
+        return max((e.slots for r in route.releases.values() for e in r.endpoints), default=0)
+
 
 def _id_key(text: str) -> bytes:
     try:

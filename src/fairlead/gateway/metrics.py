@@ -150,6 +150,24 @@ class GatewayMetrics:
             "Attempts on a replica that failed before anything was sent to the client.",
             ("service", "reason"),
         )
+        self.retries_refused = Family(
+            "fairlead_gateway_retries_refused_total",
+            "counter",
+            "Retries and hedges that the service's retry budget did not allow.",
+            ("service",),
+        )
+        self.fallbacks = Family(
+            "fairlead_gateway_fallbacks_total",
+            "counter",
+            "Requests that went on to another service, because their own could not serve them.",
+            ("service", "fallback"),
+        )
+        self.hedges = Family(
+            "fairlead_gateway_hedges_total",
+            "counter",
+            "Second attempts beside a slow first one, by which of them was answered: won or lost.",
+            ("service", "outcome"),
+        )
         self.rejected = Family(
             "fairlead_gateway_rejected_total",
             "counter",

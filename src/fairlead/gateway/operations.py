@@ -36,6 +36,7 @@ class Request(msgspec.Struct, frozen=True):
     session: bytes | None
     key_id: str
     body: bytes
+    priority: int = 0
 
 
 class Host(Protocol):
@@ -125,6 +126,7 @@ def _generate(kind: str) -> Handler:
             kind=kind,
             body=request.body,
             fields=fields,
+            priority=request.priority,
         )
         return Exchange(host.plant, client, call, service.name, assignment, service.limits)
 
@@ -132,12 +134,22 @@ def _generate(kind: str) -> Handler:
 
 
 def _assign(loaded: Loaded, service: ServiceRoute, unit: str, now: float) -> Assignment | None:
+    """The release of this unit.
+
+    While another service stands in for the champion, the arms cannot be compared: then nobody is
+    assigned to the canary either (see `assign`).
+    """
+
     def is_usable(release: str | None) -> bool:
         return any(replica.is_usable(now) for replica in loaded.pool(service.name, release))
 
     if service.weights:
         return assign_by_weight(service, unit, is_usable=is_usable)
-    has_canary = service.canary is not None and is_usable(service.canary)
+    has_canary = (
+        service.canary is not None
+        and is_usable(service.canary)
+        and (not service.fallbacks or is_usable(service.champion))
+    )
     return assign(service, unit, canary_is_usable=has_canary)
 
 

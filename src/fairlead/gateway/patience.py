@@ -22,7 +22,9 @@ class Patience:
         self._timer: asyncio.TimerHandle | None = None
 
     def begin(self, on_expired: Callable[[], None]) -> None:
-        """It waits from now on; call this when nothing is left."""
+        """It waits from now on (or still does); call this when nothing is left."""
+        if self._timer is not None:
+            return
         self._since = self._clock.now()
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(max(0.0, self._left_s), on_expired)

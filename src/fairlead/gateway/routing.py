@@ -66,17 +66,19 @@ def _point(salt: str, unit: str) -> int:
 def assign(service: ServiceRoute, unit: str, *, canary_is_usable: bool) -> Assignment | None:
     """The release that this unit belongs to now; None while the service has no champion.
 
+    With fallbacks there is an assignment to no release then: one of those answers meanwhile.
+
     While no replica of the canary is usable, every unit goes to the champion with certainty
     (rho 0), so that a gap between two lives of a replica is not taken for the release's quality.
     Whether it is usable is known before the unit is looked at, so the odds that are logged are
     those of the assignment. What was assigned before the replica failed stays with the canary.
     """
-    if service.champion is None:
+    if service.champion is None and not service.fallbacks:
         return None
-    has_canary = service.canary is not None and canary_is_usable
+    has_canary = service.champion is not None and service.canary is not None and canary_is_usable
     share = service.canary_share if has_canary else 0.0
     arm: Arm = "champion"
-    release = service.champion
+    release = service.champion or ""
     if service.canary is not None and is_canary_unit(service.salt, unit, share):
         arm, release = "canary", service.canary
     return Assignment(

@@ -59,7 +59,7 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         clock = Clock()
         self._metrics = GatewayMetrics()
-        self._queue = Admission(clock)
+        self._queue = Admission(clock, self._metrics)
         self._fleet = Fleet(clock, on_room=self._queue.pump, on_drained=self._drained)
         self._recorder = Recorder(_spool(settings), clock, self._metrics)
         self._plant = Plant(
@@ -260,6 +260,8 @@ class Worker:
         self._date = formatdate(time.time(), usegmt=True).encode()
         now = self._plant.clock.now()
         self._plant.deadlines.check(now)
+        self._fleet.check(now)
+        self._queue.check()
         for connection in self._connections:
             connection.check(now)
 

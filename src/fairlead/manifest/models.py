@@ -67,6 +67,21 @@ class Limits(Strict):
     attempts: int = Field(
         default=3, ge=1, le=10, description="Replicas tried for one request, the first included."
     )
+    attempt_timeout_seconds: float | None = Field(
+        default=None,
+        gt=0,
+        le=86_400,
+        description="How long a replica may take to its first byte; then another one is tried.",
+    )
+    hedge_after_ms: float | None = Field(
+        default=None,
+        gt=0,
+        le=3_600_000,
+        description=(
+            "Embeddings only: a request not answered after so long is sent to a second replica, "
+            "too; the first answer counts."
+        ),
+    )
 
 
 class Manifest(Strict):
@@ -90,6 +105,15 @@ class Manifest(Strict):
     rollout: Rollout = Field(
         default_factory=Rollout, description="How a release gets its traffic, step by step."
     )
+    fallbacks: tuple[ServiceName, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=8,
+        description=(
+            "Other services whose champion answers, the first that can, when no replica of this "
+            "service can be used or all attempts have failed."
+        ),
+    )
     slos: Slos = Field(default_factory=Slos, description="What the service promises.")
     limits: Limits = Field(
         default_factory=Limits, description="What the service may take up in the gateway."
@@ -99,6 +123,15 @@ class Manifest(Strict):
     @classmethod
     def _gate_names_differ(cls, gates: tuple[Gate, ...]) -> tuple[Gate, ...]:
         return check_gates(gates)
+
+    @model_validator(mode="after")
+    def _fallbacks_are_others(self) -> Manifest:
+        for index, name in enumerate(self.fallbacks):
+            if name == self.service:
+                raise wrong("is this service itself", at=("fallbacks", index))
+            if name in self.fallbacks[:index]:
+                raise wrong("is there twice", at=("fallbacks", index))
+        return self
 
     @model_validator(mode="after")
     def _embeddings_are_not_gated(self) -> Manifest:

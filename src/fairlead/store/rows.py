@@ -69,6 +69,7 @@ class KeyRow(msgspec.Struct, frozen=True):
     sha256: str
     created_at: float
     revoked_at: float | None = None
+    priority: int = 0
 
 
 class CaseResultRow(msgspec.Struct, frozen=True):

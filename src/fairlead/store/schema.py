@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0001"
+HEAD = "0002"
 """The revision that this code works on; the newest of `migrations/versions`."""
 
 metadata = MetaData(
@@ -121,6 +121,7 @@ keys = Table(
     _text("sha256"),
     _float("created_at"),
     Column("revoked_at", Float),
+    Column("priority", BigInteger, nullable=False, server_default="0"),
     UniqueConstraint("sha256"),
     Index(
         "uq_keys_name_in_force",

@@ -20,11 +20,13 @@ class KeyEntry(msgspec.Struct, frozen=True):
     Attributes:
         id: Public id, written into records.
         sha256: Hex SHA-256 of the key as the client sends it.
+        priority: Its requests go before those of keys with a lower one, where they have to wait.
     """
 
     id: str
     name: str
     sha256: str
+    priority: int = 0
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -66,6 +68,10 @@ class Limits(msgspec.Struct, frozen=True):
         request_timeout_s: Seconds from the request's last byte to the answer's last byte.
         body_bytes_max: Largest request body.
         attempts: Replicas tried for one request, the first included.
+        attempt_timeout_s: Seconds from an attempt's begin to the first byte of its answer; then
+            another replica is tried. None for as long as the request may take.
+        hedge_after_ms: Milliseconds after which an embeddings request that has no answer is sent to
+            a second replica, too; the first answer counts. None for never.
     """
 
     queue: int = 256
@@ -73,6 +79,8 @@ class Limits(msgspec.Struct, frozen=True):
     request_timeout_s: float = 120.0
     body_bytes_max: int = 8 * 1024 * 1024
     attempts: int = 3
+    attempt_timeout_s: float | None = None
+    hedge_after_ms: float | None = None
 
 
 class ServiceRoute(msgspec.Struct, frozen=True):
@@ -91,6 +99,7 @@ class ServiceRoute(msgspec.Struct, frozen=True):
         rollout: Id of the rollout that set this split, or None.
         phase: Number of the split within the rollout; written into records.
         salt: Salt of the assignment hash; differs per phase.
+        fallbacks: Services whose champion answers, the first that can, when this one cannot.
     """
 
     name: str
@@ -103,6 +112,7 @@ class ServiceRoute(msgspec.Struct, frozen=True):
     salt: str = ""
     limits: Limits = Limits()
     weights: tuple[tuple[str, float], ...] = ()
+    fallbacks: tuple[str, ...] = ()
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -45,7 +45,7 @@ class SqlKeys:
             if row is None:
                 raise NotFound(f"no key in force has the id or name {id_or_name}")
             connection.execute(update(keys).where(keys.c.id == row.id).values(revoked_at=at))
-        return KeyRow(row.id, row.name, row.sha256, row.created_at, at)
+        return KeyRow(row.id, row.name, row.sha256, row.created_at, at, row.priority)
 
     def get_setting(self, key: str) -> str | None:
         with self._db.reading(f"reading setting {key}") as connection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import ColumnElement, and_, func, not_, or_, select, tuple_
 
-from fairlead.domain.outcomes import CLIENT_ERRORS, NO_ROOM, SERVER_ERRORS, STOOD_IN
+from fairlead.domain.outcomes import ANSWERED_WELL, CLIENT_ERRORS, NO_ROOM, SERVER_ERRORS
 from fairlead.store.database import Database
 from fairlead.store.rows import (
     AssignedRequest,
@@ -18,7 +18,7 @@ from fairlead.store.schema import feedback, records
 FAILED = or_(
     records.c.status >= SERVER_ERRORS,
     records.c.status == NO_ROOM,
-    and_(records.c.error.not_in(("", STOOD_IN)), records.c.status < CLIENT_ERRORS),
+    and_(records.c.error.not_in(ANSWERED_WELL), records.c.status < CLIENT_ERRORS),
 )
 """`fairlead.domain.outcomes.failed_by_server` in SQL."""
 

@@ -30,8 +30,10 @@ from fairlead.control.views import (
     ServiceView,
     SloView,
     StatusView,
+    TenantView,
 )
 from fairlead.domain.errors import Unavailable
+from fairlead.domain.quota import Quota
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.domain.verdicts import GateOutcome, GateVerdict, RolloutOutcome, RolloutVerdict
 
@@ -80,8 +82,10 @@ def answer(_control: ControlClient, method: str, path: tuple[str, ...], *_rest: 
             given = [KeyView(NASTY, NASTY, 0.0, 0.0)]
         case ("POST", "keys"):
             given = NewKey("k", NASTY, NASTY)
-        case ("DELETE", "keys", _):
-            given = KeyView(NASTY, NASTY, 0.0, 0.0)
+        case ("DELETE" | "PUT", "keys", *_):
+            given = KeyView(NASTY, NASTY, 0.0, 0.0, NASTY)
+        case ("PUT", "tenants", _):
+            given = TenantView(NASTY, Quota(), (NASTY,))
         case _:
             given = nasty_view()
     return msgspec.json.encode(given)
@@ -100,6 +104,7 @@ ONLINE = [
     ("rollout", "follow", "ro-1"), ("rollout", "pause", "ro-1"), ("rollout", "resume", "ro-1"),
     ("rollout", "promote", "ro-1"), ("rollout", "abort", "ro-1"), ("rollback", "bank"),
     ("keys", "create", "k"), ("keys", "list"), ("keys", "revoke", "k"), ("ship",),
+    ("keys", "limit", "k"), ("keys", "tenant", "k"),
     ("ship", "--detach"), ("eval",), ("doctor",),
 ]  # fmt: skip
 OFFLINE = [

@@ -275,6 +275,27 @@ def test_keys_are_made_shown_once_and_revoked(fairlead: Fairlead) -> None:
     assert fairlead("keys", "revoke", "two").code == 6
 
 
+def test_limits_of_keys_and_tenants_are_set_shown_changed_and_taken_away(
+    fairlead: Fairlead,
+) -> None:
+    fairlead("keys", "create", "lim", "--tenant", "acme", "--requests-per-minute", 60,
+             "--usd-per-month", 2.5)  # fmt: skip
+    listed = json.loads(fairlead("keys", "list", "--json").out)
+    (key,) = [row for row in listed if row["name"] == "lim"]
+    assert key["tenant"] == "acme"
+    assert key["limits"] == {"requests_per_minute": 60, "usd_per_month": 2.5}
+    done = fairlead("keys", "limit", "lim", "--requests-per-minute", 0, "--tokens-per-day", 9)
+    assert "of acme: 9 tokens per day, 2.5 usd per month" in done.out
+    assert "acme: 5 requests per minute; keys: lim" in (
+        fairlead("keys", "tenant", "acme", "--requests-per-minute", 5).out
+    )
+    shown = json.loads(fairlead("keys", "tenant", "acme", "--json").out)
+    assert shown == {"name": "acme", "limits": {"requests_per_minute": 5}, "keys": ["lim"]}
+    assert fairlead("keys", "limit", "nobody", "--tokens-per-day", 9).code == 6
+    assert fairlead("keys", "limit", "lim", "--tokens-per-day", "-9").code == 2
+    assert fairlead("keys", "create", "bad", "--tenant", "a/b").code == 2
+
+
 def test_records_are_shown_as_a_table_or_as_json(fairlead: Fairlead) -> None:
     assert "request" in fairlead("records").out
     assert json.loads(fairlead("records", "--json", "--errors", "--limit", 5).out) == []

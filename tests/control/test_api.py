@@ -20,6 +20,9 @@ from fairlead.wire.snapshot import decode_snapshot
 TOKEN = "the-token"
 PUBLIC = {"/healthz", "/openapi.json"}
 CALLS = {
+    "PUT /api/v1/keys/{key}/limits",
+    "GET /api/v1/tenants/{tenant}",
+    "PUT /api/v1/tenants/{tenant}",
     "GET /healthz",
     "GET /api/v1/status",
     "GET /api/v1/rollouts",
@@ -70,7 +73,7 @@ def is_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]
 async def paths(client: httpx.AsyncClient) -> list[tuple[str, str]]:
     document = (await client.get("/openapi.json")).json()
     return [
-        (method, path.format(rollout="ro-1", command="pause", service="bank", key="k"))
+        (method, path.format(rollout="ro-1", command="pause", service="bank", key="k", tenant="t"))
         for path, methods in document["paths"].items()
         for method in methods
     ]

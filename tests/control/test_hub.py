@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from fairlead.control.hub import GONE_AFTER_S, REPORT_GRACE_S, SnapshotHub
-from fairlead.wire.snapshot import Endpoint, ReleaseRoute, ServiceRoute, Snapshot, SyncRequest
+from fairlead.control.leases import Leases
+from fairlead.domain.quota import Quota
+from fairlead.store import open_store
+from fairlead.wire.quota import Grants, QuotaReport, WindowUse
+from fairlead.wire.snapshot import (
+    Endpoint,
+    KeyEntry,
+    ReleaseRoute,
+    ServiceRoute,
+    Snapshot,
+    SyncRequest,
+)
 
 
 class World:
@@ -207,3 +219,38 @@ async def test_a_waiting_worker_is_never_given_an_older_snapshot(hub: SnapshotHu
     await asyncio.sleep(0)
     hub.publish(snapshot(3, "r1"))
     assert await waiting is None
+
+
+async def test_a_worker_that_lacks_gets_what_another_one_gives_back(
+    world: World, tmp_path: Path
+) -> None:
+    """The other one waits for news meanwhile, and is told at once to hold less."""
+    at = 1_764_000_000.0
+    hub = SnapshotHub(clock=lambda: world.now, is_alive=lambda _: True, expected_workers=2)
+    store = open_store(f"sqlite:///{tmp_path / 'store.db'}")
+    hub.leases = Leases(store, 2, now=lambda: at, monotonic=lambda: world.now)
+    key = KeyEntry("k", "k", "aa", quota=Quota(requests_per_minute=100))
+    hub.publish(Snapshot(1, "00", keys=(key,), workers=2))
+    limit, start = "key:k:requests_per_minute", int(at)
+
+    def asks(number: int, sequence: int, *uses: WindowUse, wait_s: float = 5.0) -> SyncRequest:
+        report = QuotaReport(f"s{number}", number, sequence, uses)
+        return SyncRequest(number, f"b{number}", 1, 1, wait_s=wait_s, quota=report)
+
+    idle = asyncio.create_task(hub.sync(asks(1, 1)))
+    await asyncio.sleep(0)
+    full = WindowUse(limit, start, 50, 50, 60, 1)
+    busy = asyncio.create_task(hub.sync(asks(0, 1, full)))
+    told = await idle
+    assert isinstance(told, Grants)
+    (less,) = told.grants
+    assert less.held < 10
+    world.now += 0.1
+    back = asks(1, 2, WindowUse(limit, start, less.held, 0, 0, 0), wait_s=0.0)
+    await hub.sync(back)
+    got = await busy
+    assert isinstance(got, Grants)
+    assert got.grants[0].held == 100 - less.held
+    await hub.leases.save(at_once=True)
+    assert [(row.seat, row.used) for row in store.quota_use(at)] == [("s0", 50)]
+    store.close()

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from fairlead.control.keys import Keys
+from fairlead.control.views import KeyRequest, LimitsRequest
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound
+from fairlead.domain.quota import Quota
 from fairlead.store import open_store
 
 
@@ -22,7 +24,7 @@ async def test_the_store_never_holds_the_key_itself(keys: Keys, tmp_path: Path) 
     assert made.key.encode() not in (tmp_path / "fairlead.db").read_bytes()
     wal = tmp_path / "fairlead.db-wal"
     assert not wal.exists() or made.key.encode() not in wal.read_bytes()
-    (entry,) = await keys.entries()
+    ((entry,), _) = await keys.entries()
     assert entry.sha256 == hashlib.sha256(made.key.encode()).hexdigest()
 
 
@@ -35,7 +37,7 @@ async def test_no_first_key_is_made_again_after_all_were_revoked(keys: Keys) -> 
     await keys.first()
     await keys.revoke("default")
     assert (await keys.first()).key is None
-    assert await keys.entries() == ()
+    assert (await keys.entries())[0] == ()
 
 
 async def test_a_name_in_use_is_a_conflict_and_a_revoked_one_is_free(keys: Keys) -> None:
@@ -60,4 +62,26 @@ async def test_revoking_an_unknown_key_says_so(keys: Keys) -> None:
 @pytest.mark.parametrize("priority", [-101, 101])
 async def test_a_priority_out_of_bounds_is_refused(keys: Keys, priority: int) -> None:
     with pytest.raises(InvalidInput, match="priority"):
-        await keys.create("app", priority)
+        await keys.create("app", KeyRequest("app", priority=priority))
+
+
+async def test_a_key_comes_with_its_limits_and_its_tenants(keys: Keys) -> None:
+    await keys.create("app", KeyRequest("app", "acme", Quota(requests_per_minute=3)))
+    await keys.tenant("acme", Quota(usd_per_day=1.5))
+    ((entry,), tenants) = await keys.entries()
+    assert (entry.tenant, entry.quota) == ("acme", Quota(requests_per_minute=3))
+    assert tenants == {"acme": Quota(usd_per_day=1.5)}
+    moved = await keys.limit("app", LimitsRequest(tenant=""))
+    assert (moved.tenant, moved.limits) == (None, Quota(requests_per_minute=3))
+    assert (await keys.tenant("acme")).keys == ()
+
+
+async def test_a_limit_that_cannot_be_one_makes_no_key(keys: Keys) -> None:
+    with pytest.raises(InvalidInput, match=r"limits\.usd_per_day"):
+        await keys.create("app", KeyRequest("app", limits=Quota(usd_per_day=-1.0)))
+    assert await keys.list() == []
+
+
+async def test_limits_of_an_unknown_key_say_so(keys: Keys) -> None:
+    with pytest.raises(NotFound):
+        await keys.limit("nobody", LimitsRequest(Quota(1)))

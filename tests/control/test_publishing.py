@@ -8,6 +8,7 @@ import pytest
 from control.simulated_world import DIRECT, NOWHERE, World
 from fairlead.control.routing import KnownRelease, service_route
 from fairlead.control.spec import ServiceSpec, check_spec
+from fairlead.control.views import KeyRequest
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.release import Engine, Release, RemoteModel
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
@@ -116,7 +117,7 @@ async def test_fallbacks_that_a_manifest_could_not_have_said_are_refused(
 
 async def test_the_gateway_is_told_a_key_s_priority(world: World) -> None:
     await world.first_champion()
-    await world.plane.keys.create("important", priority=7)
+    await world.plane.keys.create("important", KeyRequest("important", priority=7))
     await world.turn()
     assert world.plane.hub.snapshot is not None
     priorities = {key.name: key.priority for key in world.plane.hub.snapshot.keys}

@@ -11,6 +11,8 @@ import msgspec
 import pytest
 from pydantic import BaseModel
 
+from fairlead.domain.quota import Price as PriceOfDomain
+from fairlead.domain.quota import Quota, check_quota
 from fairlead.domain.release import RemoteModel
 from fairlead.engines.llamacpp.settings import LlamaCppSettings as LlamaCppOfEngine
 from fairlead.engines.remote import RemoteSettings as RemoteOfEngine
@@ -25,6 +27,7 @@ from fairlead.manifest import (
     parse_manifest,
 )
 from fairlead.manifest.models import Limits, Rollout
+from fairlead.manifest.release import Price
 from fairlead.registry.sources.address import HubAddress, LocalAddress, parse_address
 from fairlead.rollout.plan import FeedbackRule, Plan
 from fairlead.rollout.plan import Step as StepOfPlan
@@ -158,3 +161,7 @@ def test_columns_and_limits_have_the_same_defaults_in_both_rooms() -> None:
     assert ours.attempts == theirs.attempts
     assert ours.attempt_timeout_seconds == theirs.attempt_timeout_s
     assert ours.hedge_after_ms == theirs.hedge_after_ms
+    for name in Quota.__struct_fields__:
+        assert getattr(ours, name) == getattr(theirs.quota, name)
+        check_quota("", Quota(**{name: 1}))
+    assert Price().model_dump() == msgspec.to_builtins(PriceOfDomain())

@@ -60,6 +60,8 @@ def test_keys_of_the_first_version_are_kept_with_the_middle_priority(path: Path)
     store.close()
     with sqlite3.connect(path) as connection:
         connection.execute("ALTER TABLE keys DROP COLUMN priority")
+        connection.execute("DROP TABLE quotas")
+        connection.execute("DROP TABLE quota_use")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     connection.close()
     store = open_store(url_of(path))

@@ -17,9 +17,30 @@ from fairlead.cli.options import (
     say,
     table,
 )
-from fairlead.control.views import KeyRequest, KeyView, NewKey
+from fairlead.control.views import KeyRequest, KeyView, LimitsRequest, NewKey, TenantView
+from fairlead.domain.quota import Quota
 
 app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)
+
+
+Tenant = Annotated[
+    str | None, typer.Option("--tenant", help="Whose limits count too; empty for nobody's.")
+]
+RequestsPerMinute = Annotated[
+    int | None,
+    typer.Option("--requests-per-minute", help="Requests in a minute; 0 for no such limit."),
+]
+TokensPerMinute = Annotated[
+    int | None,
+    typer.Option("--tokens-per-minute", help="Tokens of prompts and answers in a minute."),
+]
+TokensPerDay = Annotated[
+    int | None, typer.Option("--tokens-per-day", help="The same in a UTC day.")
+]
+UsdPerDay = Annotated[
+    float | None, typer.Option("--usd-per-day", help="Cost in a UTC day, by the releases' prices.")
+]
+UsdPerMonth = Annotated[float | None, typer.Option("--usd-per-month", help="Cost in a UTC month.")]
 
 
 @app.command("create")
@@ -31,16 +52,78 @@ def create(
             help="Where requests have to wait, those of a higher one go first.", min=-100, max=100
         ),
     ] = 0,
+    tenant: Tenant = None,
+    requests_per_minute: RequestsPerMinute = None,
+    tokens_per_minute: TokensPerMinute = None,
+    tokens_per_day: TokensPerDay = None,
+    usd_per_day: UsdPerDay = None,
+    usd_per_month: UsdPerMonth = None,
     state: StateOption = STATE_DEFAULT,
     as_json: JsonOption = False,
 ) -> None:
     """Make a key. It is shown this once; only its digest is kept."""
-    made = client(state).post(NewKey, "keys", body=KeyRequest(name, priority))
+    limits = Quota(
+        requests_per_minute, tokens_per_minute, tokens_per_day, usd_per_day, usd_per_month
+    )
+    made = client(state).post(NewKey, "keys", body=KeyRequest(name, tenant, limits, priority))
     if as_json:
         print_json(made)
         return
     say((made.key, "bold"), whole=True)
     say((f"id {made.id}; this is the only time the key is shown", "dim"))
+
+
+@app.command("limit")
+def limit(
+    key: Annotated[str, typer.Argument(help="Id or name of the key.")],
+    tenant: Tenant = None,
+    requests_per_minute: RequestsPerMinute = None,
+    tokens_per_minute: TokensPerMinute = None,
+    tokens_per_day: TokensPerDay = None,
+    usd_per_day: UsdPerDay = None,
+    usd_per_month: UsdPerMonth = None,
+    state: StateOption = STATE_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what may be used of a key; limits that are not named stay, 0 takes one away."""
+    limits = Quota(
+        requests_per_minute, tokens_per_minute, tokens_per_day, usd_per_day, usd_per_month
+    )
+    now = client(state).put(KeyView, "keys", key, "limits", body=LimitsRequest(limits, tenant))
+    if as_json:
+        print_json(now)
+        return
+    of = f" of {now.tenant}" if now.tenant else ""
+    say(f"{now.name} ({now.id}){of}: {_words(now.limits) or 'no limits'}")
+
+
+@app.command("tenant")
+def tenant(
+    name: Annotated[str, typer.Argument(help="Name of the tenant.")],
+    requests_per_minute: RequestsPerMinute = None,
+    tokens_per_minute: TokensPerMinute = None,
+    tokens_per_day: TokensPerDay = None,
+    usd_per_day: UsdPerDay = None,
+    usd_per_month: UsdPerMonth = None,
+    state: StateOption = STATE_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Change what all keys of a tenant may use together, or show it; 0 takes a limit away."""
+    limits = Quota(
+        requests_per_minute, tokens_per_minute, tokens_per_day, usd_per_day, usd_per_month
+    )
+    now = client(state).put(TenantView, "tenants", name, body=limits)
+    if as_json:
+        print_json(now)
+        return
+    say(f"{now.name}: {_words(now.limits) or 'no limits'}; keys: {', '.join(now.keys) or 'none'}")
+
+
+def _words(limits: Quota) -> str:
+    named = {name: getattr(limits, name) for name in Quota.__struct_fields__}
+    return ", ".join(
+        f"{value:g} {name.replace('_', ' ')}" for name, value in named.items() if value is not None
+    )
 
 
 @app.command("list")
@@ -50,14 +133,15 @@ def list_keys(state: StateOption = STATE_DEFAULT, as_json: JsonOption = False) -
     if as_json:
         print_json(keys)
         return
-    shown = table("=id", "name", ">priority", "=made", "=revoked")
+    shown = table("=id", "name", ">priority", "=made", "tenant", "limits")
     for key in keys:
         shown.add_row(
             key.id,
             key.name,
             str(key.priority),
             ago(key.created_at),
-            ago(key.revoked_at) if key.revoked_at else "",
+            key.tenant or "",
+            _words(key.limits),
         )
     console.print(shown)
 

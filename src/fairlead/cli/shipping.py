@@ -12,6 +12,7 @@ from fairlead.app.state import StatePaths
 from fairlead.control.spec import GateSpec, ServiceSpec, Slos
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Damaged, InvalidInput
+from fairlead.domain.quota import Price, Quota
 from fairlead.domain.release import Engine, Prompt
 from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.scorers import Scorer, check_scorer
@@ -59,6 +60,7 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
     """
     suites = [(gate, _suite(gate)) for gate in manifest.gates]
     entry = build_release(registry, manifest)
+    price = manifest.release.price
     return ServiceSpec(
         service=manifest.service,
         release=entry.digest,
@@ -73,6 +75,13 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
             attempts=manifest.limits.attempts,
             attempt_timeout_s=manifest.limits.attempt_timeout_seconds,
             hedge_after_ms=manifest.limits.hedge_after_ms,
+            quota=Quota(
+                requests_per_minute=manifest.limits.requests_per_minute,
+                tokens_per_minute=manifest.limits.tokens_per_minute,
+                tokens_per_day=manifest.limits.tokens_per_day,
+                usd_per_day=manifest.limits.usd_per_day,
+                usd_per_month=manifest.limits.usd_per_month,
+            ),
         ),
         slos=Slos(
             availability=manifest.slos.availability,
@@ -80,6 +89,7 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
             latency_p95_ms=manifest.slos.latency_p95_ms,
         ),
         fallbacks=manifest.fallbacks,
+        price=Price(price.input_per_million, price.output_per_million) if price else None,
     )
 
 

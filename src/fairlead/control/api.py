@@ -24,6 +24,8 @@ from fairlead.control.plane import ControlPlane
 from fairlead.control.spec import ServiceSpec, check_spec
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import FairleadError, InvalidInput, NotFound, Unauthorized
+from fairlead.domain.quota import Quota
+from fairlead.wire.quota import GRANTS_TYPE, Grants
 from fairlead.wire.snapshot import SyncRequest, encode_snapshot
 
 T = TypeVar("T")
@@ -48,6 +50,7 @@ def create_app(plane: ControlPlane, token: str) -> FastAPI:
     app.include_router(_reading(plane), prefix="/api/v1", dependencies=[guard])
     app.include_router(_acting(plane), prefix="/api/v1", dependencies=[guard])
     app.include_router(_keys(plane), prefix="/api/v1", dependencies=[guard])
+    app.include_router(_tenants(plane), prefix="/api/v1", dependencies=[guard])
     app.include_router(_internal(plane), prefix="/internal/v1", dependencies=[guard])
     app.add_exception_handler(FairleadError, _problem)
     app.add_exception_handler(HTTPException, _no_such_call)
@@ -254,7 +257,7 @@ def _keys(plane: ControlPlane) -> APIRouter:
                  summary="Make a key; it is shown this once")  # fmt: skip
     async def create(request: Request) -> Response:
         asked = await _body(request, views.KeyRequest)
-        made = await plane.keys.create(asked.name, asked.priority)
+        made = await plane.keys.create(asked.name, asked)
         plane.wake()
         return _answer(made)
 
@@ -265,11 +268,37 @@ def _keys(plane: ControlPlane) -> APIRouter:
         plane.wake()
         return _answer(made)
 
+    @router.put("/{key}/limits", responses=_gives(views.KeyView),
+                openapi_extra=_takes(views.LimitsRequest),
+                summary="Change what may be used of a key")  # fmt: skip
+    async def limit(key: str, request: Request) -> Response:
+        changed = await plane.keys.limit(key, await _body(request, views.LimitsRequest))
+        plane.wake()
+        return _answer(changed)
+
     @router.delete("/{key}", responses=_gives(views.KeyView), summary="Revoke a key")
     async def revoke(key: str) -> Response:
         gone = await plane.keys.revoke(key)
         plane.wake()
         return _answer(gone)
+
+    return router
+
+
+def _tenants(plane: ControlPlane) -> APIRouter:
+    router = APIRouter(tags=["keys"], prefix="/tenants")
+
+    @router.get("/{tenant}", responses=_gives(views.TenantView),
+                summary="A tenant's limits and keys")  # fmt: skip
+    async def show(tenant: str) -> Response:
+        return _answer(await plane.keys.tenant(tenant))
+
+    @router.put("/{tenant}", responses=_gives(views.TenantView), openapi_extra=_takes(Quota),
+                summary="Change what may be used by all keys of a tenant")  # fmt: skip
+    async def limit(tenant: str, request: Request) -> Response:
+        changed = await plane.keys.tenant(tenant, await _body(request, Quota))
+        plane.wake()
+        return _answer(changed)
 
     return router
 
@@ -280,9 +309,11 @@ def _internal(plane: ControlPlane) -> APIRouter:
     @router.post("/sync", summary="A gateway worker asks for a newer snapshot",
                  openapi_extra=_takes(SyncRequest), include_in_schema=False)  # fmt: skip
     async def sync(request: Request) -> Response:
-        snapshot = await plane.hub.sync(await _body(request, SyncRequest))
-        if snapshot is None:
+        answer = await plane.hub.sync(await _body(request, SyncRequest))
+        if answer is None:
             return Response(status_code=204)
-        return Response(encode_snapshot(snapshot), media_type="application/json")
+        if isinstance(answer, Grants):
+            return Response(msgspec.json.encode(answer), media_type=GRANTS_TYPE.decode())
+        return Response(encode_snapshot(answer), media_type="application/json")
 
     return router

@@ -15,10 +15,16 @@ from collections.abc import Callable
 
 import msgspec
 
+from fairlead.control.leases import Leases
+from fairlead.wire.quota import Grant, Grants
 from fairlead.wire.snapshot import Snapshot, SyncRequest
 
 SILENT_AFTER_S = 5.0
 GONE_AFTER_S = 60.0
+GRANTS_EVERY_S = 0.05
+"""A worker is told of its limits no more often than so, and the same thing again only"""
+GRANTS_AGAIN_S = 1.0
+"""after so long: it may not know that limit yet."""
 REPORT_GRACE_S = 15.0
 """Seconds for which an expected worker is waited for, before the hub goes by those it knows."""
 
@@ -29,6 +35,9 @@ class _Worker(msgspec.Struct):
     version: int
     open_replicas: frozenset[str]
     seen_at: float
+    asked: SyncRequest
+    granted: tuple[Grant, ...] = ()
+    granted_at: float = float("-inf")
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
@@ -54,6 +63,7 @@ class SnapshotHub:
         snapshot: The newest snapshot; None before the first.
         highest_reported: The highest version on which a worker said that it runs. It is above the
             newest snapshot's when control's store was restored from an earlier time.
+        leases: Shares limits among the workers; None where nobody does.
     """
 
     def __init__(
@@ -73,6 +83,12 @@ class SnapshotHub:
         self._changed = asyncio.Event()
         self.snapshot: Snapshot | None = None
         self.highest_reported = 0
+        self.leases: Leases | None = None
+
+    @property
+    def worker_count(self) -> int:
+        """How many workers share the limits."""
+        return max(1, self._expected_workers)
 
     def publish(self, snapshot: Snapshot) -> None:
         """Make this the newest snapshot; waiting workers are answered at once."""
@@ -85,27 +101,73 @@ class SnapshotHub:
         for replica in after:
             self._left_at_version.pop(replica, None)
         self.snapshot = snapshot
+        if self.leases is not None:
+            self.leases.use(snapshot)
+        self._wake()
+
+    def _wake(self) -> None:
+        """Let all waiting calls look for an answer anew."""
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def sync(self, request: SyncRequest) -> Snapshot | None:
-        """Note what the worker runs on; return a newer snapshot, or None after `wait_s`."""
-        self._workers[request.boot] = _Worker(
+    async def sync(self, request: SyncRequest) -> Snapshot | Grants | None:
+        """Note what the worker runs on and has used.
+
+        Returns a newer snapshot, or grants, or None when there is neither within `wait_s`.
+        """
+        worker = self._note(request)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + min(max(request.wait_s, 0.0), 5.0)
+        while True:
+            newer = self._newer_than(request.version)
+            if newer is not None:
+                return newer
+            grants, wait_s = self._grants(worker, request)
+            if grants is not None:
+                return grants
+            try:
+                left_s = deadline - loop.time()
+                await asyncio.wait_for(self._changed.wait(), min(left_s, wait_s))
+            except TimeoutError:
+                if loop.time() >= deadline:
+                    return None
+
+    def _note(self, request: SyncRequest) -> _Worker:
+        now = self._clock()
+        before = self._workers.get(request.boot)
+        worker = self._workers[request.boot] = _Worker(
             number=request.worker,
             pid=request.pid,
             version=request.version,
             open_replicas=frozenset(request.open_replicas),
-            seen_at=self._clock(),
+            seen_at=now,
+            asked=request,
         )
+        if before is not None:
+            worker.granted, worker.granted_at = before.granted, before.granted_at
         self.highest_reported = max(self.highest_reported, request.version)
-        newer = self._newer_than(request.version)
-        if newer is not None:
-            return newer
-        try:
-            await asyncio.wait_for(self._changed.wait(), min(max(request.wait_s, 0.0), 5.0))
-        except TimeoutError:
-            return None
-        return self._newer_than(request.version)
+        if self.leases is not None and request.quota is not None:
+            self._forget_dead(now)
+            self.leases.report(request, self._workers.keys())
+            if self.leases.is_asked_for:
+                self._wake()
+        return worker
+
+    def _grants(self, worker: _Worker, request: SyncRequest) -> tuple[Grants | None, float]:
+        """What to tell the worker of limits, and when to look again at the latest."""
+        leases = self.leases
+        if leases is None or request.quota is None or worker.asked is not request:
+            return None, 5.0
+        now = self._clock()
+        early_s = worker.granted_at + GRANTS_EVERY_S - now
+        if early_s > 0:
+            return None, early_s
+        grants = leases.grants(request, all_known=self._all_have_reported())
+        is_again = grants == worker.granted and now - worker.granted_at < GRANTS_AGAIN_S
+        if not grants or is_again:
+            return None, 5.0
+        worker.granted, worker.granted_at = grants, now
+        return Grants(grants), 0.0
 
     def _newer_than(self, version: int) -> Snapshot | None:
         newest = self.snapshot

@@ -18,6 +18,7 @@ from fairlead.control.evaluations import Evaluations
 from fairlead.control.fleet import Fleet
 from fairlead.control.hub import SnapshotHub
 from fairlead.control.keys import Keys
+from fairlead.control.leases import Leases
 from fairlead.control.publishing import Publisher
 from fairlead.control.reports import Reports
 from fairlead.control.rollouts import Rollouts
@@ -54,6 +55,7 @@ class ControlPlane:
     ) -> None:
         self.hub = hub
         self.keys = Keys(store, now)
+        self._leases = hub.leases = Leases(store, hub.worker_count, now=now, monotonic=monotonic)
         self._fleet = Fleet(registry, target, now)
         evaluations = Evaluations(registry, store, now)
         self._rollouts = Rollouts(store, self._fleet, evaluations, hub, now)
@@ -74,6 +76,7 @@ class ControlPlane:
         """
         await self._fleet.adopt()
         await self._rollouts.load()
+        await self._leases.load()
         self._publisher.begin()
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(lambda task: _report(task, on_broken))
@@ -83,6 +86,8 @@ class ControlPlane:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        with contextlib.suppress(FairleadError):  # The workers say it again.
+            await self._leases.save(at_once=True)
         await self._evaluations.close()
         await self._fleet.close(stop=stop_replicas)
 
@@ -139,6 +144,7 @@ class ControlPlane:
             wants = self._rollouts.wants()
             await _attempt(self._fleet.reconcile(wants, self.hub.may_stop), troubles)
             await _attempt(self._publisher.publish(wants, self._fleet.replicas()), troubles)
+            await _attempt(self._leases.save(), troubles)
         if troubles:
             raise troubles[0]
 

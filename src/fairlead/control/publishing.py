@@ -55,7 +55,13 @@ class Publisher:
         names = {want.spec.service for want in wants}
         services = {
             want.spec.service: service_route(
-                want.spec, want.desired, want.rollout, want.known, replicas, names
+                want.spec,
+                want.desired,
+                want.rollout,
+                want.known,
+                replicas,
+                names,
+                want.prices,
             )
             for want in wants
         }
@@ -66,12 +72,14 @@ class Publisher:
             self._request_id_key = await asyncio.to_thread(
                 self._store.setdefault_setting, "request_id_key", secrets.token_hex(32)
             )
-        keys = await self._keys.entries()
+        keys, tenants = await self._keys.entries()
         wanted = Snapshot(
             version=0 if present is None else present.version,
             request_id_key=self._request_id_key,
             keys=keys,
             services=services,
+            tenants=tenants,
+            workers=self._hub.worker_count,
         )
         if wanted != present or present.version < self._hub.highest_reported:
             version = await asyncio.to_thread(self._next_version, self._hub.highest_reported)

@@ -20,7 +20,7 @@ from fairlead.control.fleet import PASSING, Fleet
 from fairlead.control.hub import SnapshotHub
 from fairlead.control.routing import KnownRelease, ready_of
 from fairlead.control.running import Running
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.spec import ServiceSpec, prices_of
 from fairlead.control.views import GateProgress, RollbackRequest
 from fairlead.control.wants import ServiceWant
 from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, NotFound
@@ -308,7 +308,7 @@ class Rollouts:
         if running is None:
             want = Desired(champion=service.champion)
             replicas = {service.champion: spec.plan.champion_replicas} if service.champion else {}
-            return ServiceWant(spec, want, None, self._known, replicas)
+            return ServiceWant(spec, want, None, self._known, replicas, prices_of(spec))
         want = desired(running.rollout)
         replicas = {}
         if service.champion is not None:
@@ -317,7 +317,8 @@ class Rollouts:
             # The champion itself may be evaluated: it keeps the replicas with which it serves.
             release = running.rollout.release
             replicas[release] = max(replicas.get(release, 0), want.candidate_replicas)
-        return ServiceWant(spec, want, running.rollout.id, self._known, replicas)
+        prices = prices_of(running.spec, spec)
+        return ServiceWant(spec, want, running.rollout.id, self._known, replicas, prices)
 
     async def _advance(self, running: Running, order: Order | None) -> None:
         facts = await self._facts(running, order)

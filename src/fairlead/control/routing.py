@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from fairlead.control.spec import ServiceSpec
+from fairlead.domain.quota import Price
 from fairlead.domain.release import Release, RemoteModel
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.rollout.machine import Desired
@@ -31,6 +32,7 @@ def service_route(
     known: Mapping[str, KnownRelease],
     replicas: Sequence[ReplicaStatus],
     services: Collection[str] = (),
+    prices: Mapping[str, Price] | None = None,
 ) -> ServiceRoute:
     """The route of one service: its champion, and its canary if it has one.
 
@@ -41,7 +43,12 @@ def service_route(
     return ServiceRoute(
         name=spec.service,
         releases={
-            digest: _release_route(known[digest], replicas, serves=digest == desired.champion)
+            digest: _release_route(
+                known[digest],
+                replicas,
+                price=(prices or {}).get(digest),
+                serves=digest == desired.champion,
+            )
             for digest in digests
         },
         champion=desired.champion,
@@ -105,7 +112,7 @@ def _likely(release: Release, replicas: Sequence[ReplicaStatus]) -> list[Replica
 
 
 def _release_route(
-    known: KnownRelease, replicas: Sequence[ReplicaStatus], *, serves: bool
+    known: KnownRelease, replicas: Sequence[ReplicaStatus], *, price: Price | None, serves: bool
 ) -> ReleaseRoute:
     """The route of one release; with `serves` it is the champion, which others rely on."""
     model = known.release.model
@@ -129,4 +136,5 @@ def _release_route(
         prompt=known.release.prompt,
         sampling=known.release.sampling,
         upstream_model=remote.model if remote else None,
+        price=price,
     )

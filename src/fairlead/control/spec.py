@@ -7,6 +7,7 @@ import re
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.domain.quota import Price, check_price, check_quota
 from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.scorers import Scorer
 from fairlead.rollout.plan import Plan
@@ -49,6 +50,10 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How a release of a service is gated, rolled out and run.
 
     The champion's spec is the service's: it changes only by promotion, as a whole.
+
+    Attributes:
+        price: What the release's tokens cost. It is no part of the release: the same release can
+            become cheaper.
     """
 
     service: str
@@ -59,6 +64,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     limits: Limits = Limits()
     slos: Slos = Slos()
     fallbacks: tuple[str, ...] = ()
+    price: Price | None = None
 
 
 def check_spec(spec: ServiceSpec) -> None:
@@ -75,6 +81,8 @@ def check_spec(spec: ServiceSpec) -> None:
     if len(spec.name) > NAME_MAX:
         raise InvalidInput(f"name: longer than {NAME_MAX} characters")
     _check_limits(spec.limits)
+    if spec.price is not None:
+        check_price("price.", spec.price)
     _check_slos(spec.slos)
     _check_fallbacks(spec)
     if len(spec.gates) > GATES_MAX:
@@ -87,12 +95,18 @@ def check_spec(spec: ServiceSpec) -> None:
         names.add(gate.rule.name)
 
 
+def prices_of(*specs: ServiceSpec) -> dict[str, Price]:
+    """What their releases cost; of the same release, what the last one says."""
+    return {spec.release: spec.price for spec in specs if spec.price is not None}
+
+
 def _check_limits(limits: Limits) -> None:
     _check("limits.queue", limits.queue, 0, 100_000)
     _check("limits.queue_timeout_s", limits.queue_timeout_s, 0, 3_600, above=True)
     _check("limits.request_timeout_s", limits.request_timeout_s, 0, 86_400, above=True)
     _check("limits.body_bytes_max", limits.body_bytes_max, 1, 1 << 30)
     _check("limits.attempts", limits.attempts, 1, 10)
+    check_quota("limits.quota.", limits.quota)
     if limits.attempt_timeout_s is not None:
         _check("limits.attempt_timeout_s", limits.attempt_timeout_s, 0, 86_400, above=True)
     if limits.hedge_after_ms is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fairlead.control.hub import WorkerStatus
+from fairlead.domain.quota import NO_QUOTA, Quota
 from fairlead.domain.replica import ReplicaStatus
 from fairlead.domain.verdicts import GateVerdict, RolloutVerdict
 
@@ -131,6 +132,8 @@ class KeyView(msgspec.Struct, frozen=True):
     name: str
     created_at: float
     revoked_at: float | None
+    tenant: str | None = None
+    limits: Quota = NO_QUOTA
     priority: int = 0
 
 
@@ -144,14 +147,35 @@ class NewKey(msgspec.Struct, frozen=True):
 
 
 class KeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Asks for a new key of this name.
+    """Asks for a new key of this name; with limits, and as one of a tenant's keys.
 
     Attributes:
         priority: Where requests have to wait, those of a higher one go first; -100 to 100.
     """
 
     name: str
+    tenant: str | None = None
+    limits: Quota = NO_QUOTA
     priority: int = 0
+
+
+class LimitsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Changes the limits that it names; 0 takes one away.
+
+    Attributes:
+        tenant: Whose key it is from now on; empty for nobody's.
+    """
+
+    limits: Quota = NO_QUOTA
+    tenant: str | None = None
+
+
+class TenantView(msgspec.Struct, frozen=True):
+    """A tenant: what its keys may use together, and their names."""
+
+    name: str
+    limits: Quota
+    keys: tuple[str, ...]
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -8,6 +8,7 @@ import msgspec
 
 from fairlead.control.routing import KnownRelease
 from fairlead.control.spec import ServiceSpec
+from fairlead.domain.quota import Price
 from fairlead.rollout.machine import Desired
 
 
@@ -19,6 +20,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
         rollout: Id of its active rollout.
         known: The releases that `desired` speaks of.
         replicas: Ready replicas wanted, by release digest.
+        prices: What the releases cost, where that is known.
     """
 
     spec: ServiceSpec
@@ -26,6 +28,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
     rollout: str | None
     known: Mapping[str, KnownRelease]
     replicas: Mapping[str, int]
+    prices: Mapping[str, Price] = {}
 
 
 def engine_counts(wants: Sequence[ServiceWant]) -> dict[str, tuple[str, int]]:

@@ -11,6 +11,7 @@ from fairlead.gateway.deadlines import Deadlines
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.fleet import Fleet, Replica
 from fairlead.gateway.metrics import GatewayMetrics
+from fairlead.gateway.quota import Hold
 from fairlead.gateway.recorder import Recorder
 from fairlead.gateway.request_body import Fields
 from fairlead.wire.snapshot import ReleaseRoute
@@ -28,6 +29,7 @@ class Call(msgspec.Struct, frozen=True):
     Attributes:
         kind: `chat/completions`, `completions` or `embeddings`.
         priority: Of the key; a higher one goes first.
+        hold: What it has taken of limits; None where none applies.
     """
 
     request_id: str
@@ -36,6 +38,7 @@ class Call(msgspec.Struct, frozen=True):
     body: bytes
     fields: Fields
     priority: int = 0
+    hold: Hold | None = None
 
 
 class Client(Protocol):
@@ -89,7 +92,7 @@ class Plant(msgspec.Struct, frozen=True):
 
 def refusal_headers(refusal: Refusal) -> Headers:
     """The headers that belong to a refusal."""
-    lines = b""
+    lines = refusal.headers
     if refusal.retry_after_s is not None:
         lines += b"retry-after: %d\r\n" % refusal.retry_after_s
     if refusal.allow is not None:

@@ -30,6 +30,7 @@ class Refusal(msgspec.Struct, frozen=True):
         code: Machine code; also the label of the metric that counts it.
         retry_after_s: Value of the `retry-after` header, when trying again makes sense.
         allow: Value of the `allow` header of a 405.
+        headers: Further header lines, each with the CRLF that ends it.
     """
 
     status: int
@@ -39,6 +40,7 @@ class Refusal(msgspec.Struct, frozen=True):
     param: str | None = None
     retry_after_s: int | None = None
     allow: str | None = None
+    headers: bytes = b""
 
     @property
     def body(self) -> bytes:

@@ -38,6 +38,9 @@ from fairlead.gateway.hedging import Hedge
 from fairlead.gateway.limits import CONNECT_S, DETACHED_S
 from fairlead.gateway.metering import Usage, usage_of_answer
 from fairlead.gateway.patience import Patience
+from fairlead.gateway.quota import Hold
+from fairlead.gateway.quota_answers import cost_of
+from fairlead.gateway.quota_answers import headers as ratelimit_headers
 from fairlead.gateway.relay import PlainRelay, StreamRelay
 from fairlead.gateway.request_body import EMBEDDINGS, body_for
 from fairlead.gateway.routing import Arm, Assignment
@@ -496,7 +499,16 @@ class Exchange(Bulkhead):
             record = self._record(status, error, usage)
             self._plant.recorder.finish(self, record, deliver)
             self._plant.metrics.count(record)
+            if self._call.hold is not None:
+                self._settle(self._call.hold, record)
         self._leave_replica()
+
+    def _settle(self, hold: Hold, record: RequestRecord) -> None:
+        events = self._relay.meter.events if isinstance(self._relay, StreamRelay) else 0
+        cost, is_estimate = cost_of(hold, record, self._route, events=events)
+        hold.settle(cost)
+        if is_estimate:
+            self._plant.metrics.usage_estimated.inc((self.service,))
 
     def on_defect(self, error: Exception) -> None:
         """Something of ours broke on this request: end it, so that it holds up no other."""
@@ -561,6 +573,8 @@ class Exchange(Bulkhead):
 
     def _headers(self, head: AnswerHead) -> bytes:
         own = self._own_headers()
+        if self._call.hold is not None:
+            own += ratelimit_headers(self._call.hold.meters, self._plant.clock.wall())
         for name in _RELAYED_HEADERS:
             if name in head.headers:
                 own += b"%b: %b\r\n" % (name, head.headers[name])

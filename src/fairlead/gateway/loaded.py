@@ -9,6 +9,7 @@ import msgspec
 
 from fairlead.gateway.auth import KeyRing
 from fairlead.gateway.fleet import Fleet, Replica
+from fairlead.gateway.quota import QuotaBook
 from fairlead.gateway.request_id import RequestIds
 from fairlead.wire.snapshot import Limits, Snapshot
 
@@ -16,7 +17,13 @@ from fairlead.wire.snapshot import Limits, Snapshot
 class Loaded:
     """One snapshot's lifetime."""
 
-    def __init__(self, snapshot: Snapshot, fleet: Fleet, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        fleet: Fleet,
+        environ: Mapping[str, str],
+        quotas: QuotaBook | None = None,
+    ) -> None:
         self.snapshot = snapshot
         self.keys = KeyRing(snapshot.keys, is_open=snapshot.open)
         self.ids = RequestIds(_id_key(snapshot.request_id_key))
@@ -24,6 +31,8 @@ class Loaded:
         bodies = [service.limits.body_bytes_max for service in snapshot.services.values()]
         # Which service it is for is in the body itself: until then the largest bound holds.
         self.body_bytes_max = max(bodies, default=Limits().body_bytes_max)
+        self.quotas = quotas if quotas is not None and not quotas.is_empty else None
+        """The limits that are declared; None when there are none."""
         self._pools = fleet.update(snapshot, environ)
 
     def pool(self, service: str, release: str | None) -> tuple[Replica, ...]:

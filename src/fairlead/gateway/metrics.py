@@ -83,6 +83,10 @@ class Family:
         """Set a gauge."""
         self.values(labels)[0] = value
 
+    def reset(self) -> None:
+        """Forget the values of a gauge whose series come and go."""
+        self._series.clear()
+
     def observe(self, labels: Labels, value: float) -> None:
         """Count a value in a histogram."""
         values = self.values(labels)
@@ -123,6 +127,7 @@ class GatewayMetrics:
         self._declare_times(("service", "release"))
         self._declare_spool()
         self._declare_gauges()
+        self._declare_limits()
         self._tallies: dict[tuple[str, str], _Tally] = {}
 
     def _declare_outcomes(self, route: Labels) -> None:
@@ -247,6 +252,32 @@ class GatewayMetrics:
             "gauge",
             "Version of the snapshot that the worker runs on; 0 for none.",
             ("worker",),
+        )
+
+    def _declare_limits(self) -> None:
+        self.limit_used = Family(
+            "fairlead_gateway_limit_used",
+            "gauge",
+            "What a worker has used of a limit in its present window, in requests, tokens or USD.",
+            ("limit", "worker"),
+        )
+        self.limit_held = Family(
+            "fairlead_gateway_limit_held",
+            "gauge",
+            "What a worker may use of a limit in its present window, all told.",
+            ("limit", "worker"),
+        )
+        self.limit_amount = Family(
+            "fairlead_gateway_limit",
+            "gauge",
+            "The limit itself, as each worker knows it.",
+            ("limit", "worker"),
+        )
+        self.usage_estimated = Family(
+            "fairlead_gateway_usage_estimated_total",
+            "counter",
+            "Answers under a limit whose usage the engine did not report; it was estimated.",
+            ("service",),
         )
 
     def count(self, record: RequestRecord) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from fairlead.gateway import errors
+from fairlead.gateway import errors, quota_answers
 from fairlead.gateway.call import Call, Client, Plant
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.exchange import Exchange
@@ -120,6 +120,20 @@ def _generate(kind: str) -> Handler:
         assignment = _assign(loaded, service, unit, host.plant.clock.now())
         if assignment is None:
             return errors.no_release(service.name)
+        hold = None
+        if loaded.quotas is not None:
+            taken = quota_answers.take(
+                loaded.quotas,
+                request.key_id,
+                kind,
+                request.body,
+                service,
+                assignment.release,
+                host.plant.clock.wall(),
+            )
+            if isinstance(taken, Refusal):
+                return taken
+            hold = taken
         call = Call(
             request_id=request.id,
             key_id=request.key_id,
@@ -127,6 +141,7 @@ def _generate(kind: str) -> Handler:
             body=request.body,
             fields=fields,
             priority=request.priority,
+            hold=hold,
         )
         return Exchange(host.plant, client, call, service.name, assignment, service.limits)
 

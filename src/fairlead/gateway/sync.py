@@ -1,4 +1,7 @@
-"""Keeps the snapshot up to date: asks control for a newer one, all the time."""
+"""Keeps the snapshot up to date: asks control for a newer one, all the time.
+
+The same calls say what was used of limits, and an answer may hold grants in a snapshot's place.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from fairlead.gateway.upstream import (
     build_request,
     parse_base_url,
 )
+from fairlead.wire.quota import GRANTS_TYPE, Grant, decode_grants
 from fairlead.wire.snapshot import Snapshot, SyncRequest, decode_snapshot
 
 _log = logging.getLogger("fairlead.gateway")
@@ -36,6 +40,7 @@ class _Answer:
 
     def __init__(self) -> None:
         self.done: asyncio.Future[tuple[int, bytes]] = asyncio.get_running_loop().create_future()
+        self.content_type = b""
         self._status = 0
         self._parts: list[bytes] = []
         self._size = 0
@@ -47,6 +52,7 @@ class _Answer:
 
     def on_head(self, head: AnswerHead) -> None:
         self._status = head.status
+        self.content_type = head.content_type
 
     def on_body(self, data: bytes) -> None:
         self._parts.append(data)
@@ -69,6 +75,7 @@ class SnapshotSync:
     Args:
         describe: What to tell control now.
         take: Called with each newer snapshot, to run on it.
+        grant: Called with what each answer grants of limits, nothing included.
         keep: Called in a thread with the same, to put it on disk.
         on_failure: Called when a question was not answered.
     """
@@ -80,6 +87,7 @@ class SnapshotSync:
         *,
         describe: Callable[[], SyncRequest],
         take: Callable[[Snapshot], None],
+        grant: Callable[[tuple[Grant, ...]], None],
         keep: Callable[[Snapshot], None],
         on_failure: Callable[[], None],
     ) -> None:
@@ -87,6 +95,7 @@ class SnapshotSync:
         self._authorization = f"Bearer {token}"
         self._describe = describe
         self._take = take
+        self._grant = grant
         self._keep = keep
         self._on_failure = on_failure
         self._news = asyncio.Event()
@@ -148,13 +157,17 @@ class SnapshotSync:
             )
             status, data = await answer.done
         if status == 204:
+            self._grant(())
             return
         if status != 200:
             raise SyncFailed(f"it answered {status}")
         try:
+            if answer.content_type == GRANTS_TYPE:
+                self._grant(decode_grants(data).grants)
+                return
             snapshot = decode_snapshot(data)
         except msgspec.DecodeError as error:
-            raise SyncFailed(f"its snapshot is not one: {error}") from None
+            raise SyncFailed(f"its answer is not one: {error}") from None
         if snapshot.version <= question.version:
             raise SyncFailed(f"it offers version {snapshot.version} after {question.version}")
         self._take(snapshot)

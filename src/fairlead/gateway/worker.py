@@ -25,6 +25,9 @@ from fairlead.gateway.fleet import Fleet
 from fairlead.gateway.loaded import Loaded
 from fairlead.gateway.metrics import GatewayMetrics, render
 from fairlead.gateway.metrics_share import MetricsShare
+from fairlead.gateway.quota import QuotaBook
+from fairlead.gateway.quota_file import QuotaFile
+from fairlead.gateway.quota_gauges import show_limits
 from fairlead.gateway.recorder import Recorder
 from fairlead.gateway.request_id import RequestIds
 from fairlead.gateway.settings import WorkerSettings
@@ -32,6 +35,7 @@ from fairlead.gateway.snapshot_file import SnapshotFile
 from fairlead.gateway.spool import NullSpool, Spool, SpoolWriter
 from fairlead.gateway.sync import SnapshotSync
 from fairlead.gateway.tls import server_context
+from fairlead.wire.quota import Grant
 from fairlead.wire.snapshot import Snapshot, SyncRequest
 
 _BACKLOG = 1024
@@ -75,6 +79,14 @@ class Worker:
             Path(settings.snapshot_path), settings.boot, local_since_ns=settings.local_since_ns
         )
         self._sync = self._make_sync()
+        self._quota_file = QuotaFile(
+            Path(f"{settings.snapshot_path}.quota-{settings.worker}"), settings.boot
+        )
+        seat = self._quota_file.take_over()
+        self._quotas = QuotaBook(
+            seat.seat, settings.worker, sequence=time.time_ns() // 1000, hurry=self._sync.hurry
+        )
+        self._quotas.kept = {use.limit: use for use in seat.uses}
         self._syncing: asyncio.Task[None] | None = None
         self._server: asyncio.Server | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -206,6 +218,7 @@ class Worker:
             connection.close()
         self._fleet.close()
         self._share.publish(self._metrics.states())
+        self._keep_quotas()
         await self._wait_empty(self._plant.clock.now() + _FLUSH_S)
 
     async def _wait_empty(self, deadline: float) -> None:
@@ -222,7 +235,8 @@ class Worker:
     # Snapshots
 
     def _use(self, snapshot: Snapshot) -> None:
-        loaded = Loaded(snapshot, self._fleet, self._environ)
+        self._quotas.use(snapshot, self._plant.clock.wall())
+        loaded = Loaded(snapshot, self._fleet, self._environ, self._quotas)
         self._loaded = loaded
         self._queue.use(loaded)
 
@@ -234,6 +248,7 @@ class Worker:
             self._settings.control_token,
             describe=self._describe,
             take=self._use,
+            grant=self._granted,
             keep=self._file.keep,
             on_failure=lambda: self._metrics.sync_failures.inc(()),
         )
@@ -247,7 +262,13 @@ class Worker:
             version=self._loaded.snapshot.version if self._loaded is not None else 0,
             open_replicas=self._fleet.open_replicas,
             wait_s=limits.SYNC_DRAINING_WAIT_S if is_draining else limits.SYNC_WAIT_S,
+            quota=self._quotas.report(self._plant.clock.wall()),
         )
+
+    def _granted(self, grants: tuple[Grant, ...]) -> None:
+        now = self._plant.clock.wall()
+        self._quotas.heard(now)
+        self._quotas.apply(grants, now)
 
     def _drained(self) -> None:
         self._sync.hurry()
@@ -269,6 +290,10 @@ class Worker:
         self._timers["publish"] = self._loop.call_later(limits.METRICS_EVERY_S, self._publish)
         self._refresh_gauges()
         self._share.publish(self._metrics.states())
+        self._keep_quotas()
+
+    def _keep_quotas(self) -> None:
+        self._quota_file.keep(self._quotas.seat, self._quotas.to_keep(self._plant.clock.wall()))
 
     def _refresh_gauges(self) -> None:
         version = self._loaded.snapshot.version if self._loaded is not None else 0
@@ -277,6 +302,7 @@ class Worker:
         self._metrics.connections.set((self._label,), len(self._connections))
         for service, depth in self._queue.depths().items():
             self._metrics.queue_depth.set((service, self._label), depth)
+        show_limits(self._metrics, self._quotas, self._label, self._plant.clock.wall())
 
 
 def _spool(settings: WorkerSettings) -> Spool:

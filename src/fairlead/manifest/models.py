@@ -47,7 +47,7 @@ class Slos(Strict):
 
 
 class Limits(Strict):
-    """What the service may take up in one gateway worker."""
+    """What the service may take up in one gateway worker, and what may be used of it in all."""
 
     queue: int = Field(
         default=256,
@@ -81,6 +81,21 @@ class Limits(Strict):
             "Embeddings only: a request not answered after so long is sent to a second replica, "
             "too; the first answer counts."
         ),
+    )
+    requests_per_minute: int | None = Field(
+        default=None, ge=1, le=10**15, description="Requests that are let through in a minute."
+    )
+    tokens_per_minute: int | None = Field(
+        default=None, ge=1, le=10**15, description="Tokens of prompts and answers in a minute."
+    )
+    tokens_per_day: int | None = Field(
+        default=None, ge=1, le=10**15, description="Tokens of prompts and answers in a UTC day."
+    )
+    usd_per_day: float | None = Field(
+        default=None, gt=0, le=1e6, description="Cost in a UTC day, by the release's price."
+    )
+    usd_per_month: float | None = Field(
+        default=None, gt=0, le=1e6, description="Cost in a UTC month, by the release's price."
     )
 
 

@@ -97,6 +97,17 @@ class Sampling(Strict):
     )
 
 
+class Price(Strict):
+    """What the release's tokens cost. It is not part of the release's digest."""
+
+    input_per_million: float = Field(
+        default=0.0, ge=0, le=1e6, description="USD per million tokens of prompts."
+    )
+    output_per_million: float = Field(
+        default=0.0, ge=0, le=1e6, description="USD per million tokens of answers."
+    )
+
+
 class Release(Strict):
     """What the service answers with."""
 
@@ -129,6 +140,10 @@ class Release(Strict):
     )
     sampling: Sampling = Field(
         default_factory=Sampling, description="Defaults for what a client does not send."
+    )
+    price: Price | None = Field(
+        default=None,
+        description="What its tokens cost, for limits in USD; not part of its digest.",
     )
 
     @model_validator(mode="before")

@@ -19,12 +19,14 @@ from fairlead.store.rows import (
     GateResultRow,
     IngestCounts,
     KeyRow,
+    QuotaRow,
     RecordFilter,
     ReleaseFigures,
     RequestRow,
     RolloutRow,
     ServiceRow,
     SpoolCursor,
+    UseRow,
 )
 
 
@@ -181,7 +183,7 @@ class RolloutStore(Protocol):
 
 
 class KeyStore(Protocol):
-    """API keys, and settings of the installation."""
+    """API keys, what is declared and used of limits, and settings of the installation."""
 
     def create_key(self, key: KeyRow) -> None:
         """Raises Conflict when its name is taken by a key not revoked, or the key exists."""
@@ -193,6 +195,25 @@ class KeyStore(Protocol):
 
     def revoke_key(self, id_or_name: str, at: float) -> KeyRow:
         """Raises NotFound when no key in force has this id or name."""
+        ...
+
+    def put_quota(self, quota: QuotaRow) -> None:
+        """Keep it in the place of what was declared of the same thing."""
+        ...
+
+    def quotas(self) -> list[QuotaRow]:
+        """By scope and subject."""
+        ...
+
+    def put_quota_use(self, rows: Sequence[UseRow], now: float) -> None:
+        """Keep these in the place of what was kept of the same seat, window and limit.
+
+        Windows that ended before `now` are let go of.
+        """
+        ...
+
+    def quota_use(self, now: float) -> list[UseRow]:
+        """Of the windows that have not ended."""
         ...
 
     def get_setting(self, key: str) -> str | None: ...

@@ -72,6 +72,36 @@ class KeyRow(msgspec.Struct, frozen=True):
     priority: int = 0
 
 
+class QuotaRow(msgspec.Struct, frozen=True):
+    """What is declared of a key (by id) or a tenant (by name).
+
+    Attributes:
+        scope: `key` or `tenant`.
+        tenant: The tenant that a key belongs to.
+        document: The limits, as JSON.
+    """
+
+    scope: str
+    subject: str
+    tenant: str | None
+    document: bytes
+
+
+class UseRow(msgspec.Struct, frozen=True):
+    """What one seat (a gateway worker, through its lives) has used of one window of a limit.
+
+    Attributes:
+        start, ends_at: Unix times at which the window begins and ends.
+        used: In units of the limit, since the window began.
+    """
+
+    limit: str
+    start: int
+    seat: str
+    used: int
+    ends_at: float
+
+
 class CaseResultRow(msgspec.Struct, frozen=True):
     """How one release did on one case by one scorer.
 

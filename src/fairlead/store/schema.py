@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0002"
+HEAD = "0003"
 """The revision that this code works on; the newest of `migrations/versions`."""
 
 metadata = MetaData(
@@ -130,6 +130,26 @@ keys = Table(
         sqlite_where=text("revoked_at IS NULL"),
         postgresql_where=text("revoked_at IS NULL"),
     ),
+)
+
+quotas = Table(
+    "quotas",
+    metadata,
+    Column("scope", Text, primary_key=True),
+    Column("subject", Text, primary_key=True),
+    Column("tenant", Text),
+    _document("document"),
+)
+
+quota_use = Table(
+    "quota_use",
+    metadata,
+    Column("limit", Text, primary_key=True),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("seat", Text, primary_key=True),
+    _integer("used"),
+    _float("ends_at"),
+    Index("ix_quota_use_ends_at", "ends_at"),
 )
 
 settings = Table(

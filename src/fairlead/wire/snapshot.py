@@ -11,7 +11,9 @@ from typing import Literal
 import msgspec
 
 from fairlead.domain.decoding import decode_json
+from fairlead.domain.quota import NO_QUOTA, Limit, Price, Quota, limits_of
 from fairlead.domain.release import Prompt, SamplingValue
+from fairlead.wire.quota import QuotaReport
 
 
 class KeyEntry(msgspec.Struct, frozen=True):
@@ -21,11 +23,14 @@ class KeyEntry(msgspec.Struct, frozen=True):
         id: Public id, written into records.
         sha256: Hex SHA-256 of the key as the client sends it.
         priority: Its requests go before those of keys with a lower one, where they have to wait.
+        tenant: Whose limits count for it too.
     """
 
     id: str
     name: str
     sha256: str
+    tenant: str | None = None
+    quota: Quota = NO_QUOTA
     priority: int = 0
 
 
@@ -49,7 +54,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class ReleaseRoute(msgspec.Struct, frozen=True):
-    """How to serve one release: its replicas, and what its prompt does to a request."""
+    """How to serve one release: its replicas, what its prompt does to a request, what it costs."""
 
     digest: str
     name: str
@@ -57,10 +62,11 @@ class ReleaseRoute(msgspec.Struct, frozen=True):
     prompt: Prompt = Prompt()
     sampling: dict[str, SamplingValue] = {}
     upstream_model: str | None = None
+    price: Price | None = None
 
 
 class Limits(msgspec.Struct, frozen=True):
-    """What one service may take up in one gateway worker. Everything has a bound.
+    """What one service may take up. Everything has a bound, in each gateway worker.
 
     Attributes:
         queue: Requests that may wait for a free slot; one more is answered 429.
@@ -72,6 +78,7 @@ class Limits(msgspec.Struct, frozen=True):
             another replica is tried. None for as long as the request may take.
         hedge_after_ms: Milliseconds after which an embeddings request that has no answer is sent to
             a second replica, too; the first answer counts. None for never.
+        quota: What may be used of it in all workers together.
     """
 
     queue: int = 256
@@ -81,6 +88,7 @@ class Limits(msgspec.Struct, frozen=True):
     attempts: int = 3
     attempt_timeout_s: float | None = None
     hedge_after_ms: float | None = None
+    quota: Quota = NO_QUOTA
 
 
 class ServiceRoute(msgspec.Struct, frozen=True):
@@ -123,12 +131,16 @@ class Snapshot(msgspec.Struct, frozen=True):
         request_id_key: Hex key of the tag inside request ids, by which any worker can tell that a
             request id was given to the key that now sends feedback for it.
         open: No key is asked for. Only a gateway that runs alone, on loopback, is ever told so.
+        tenants: What may be used by all keys of a tenant together.
+        workers: How many gateway workers share the limits.
     """
 
     version: int
     request_id_key: str
     keys: tuple[KeyEntry, ...] = ()
     services: dict[str, ServiceRoute] = {}
+    tenants: dict[str, Quota] = {}
+    workers: int = 1
     schema: Literal[1] = 1
     open: bool = False
 
@@ -143,6 +155,7 @@ class SyncRequest(msgspec.Struct, frozen=True):
         version: Version of the snapshot it runs on; 0 for none.
         open_replicas: Replicas on which it has requests open that began under any snapshot.
         wait_s: How long control may hold the answer back until there is a newer snapshot.
+        quota: What it has used of limits, and what it lacks.
     """
 
     worker: int
@@ -151,6 +164,19 @@ class SyncRequest(msgspec.Struct, frozen=True):
     version: int
     open_replicas: tuple[str, ...] = ()
     wait_s: float = 1.0
+    quota: QuotaReport | None = None
+
+
+def declared_limits(snapshot: Snapshot) -> dict[str, Limit]:
+    """All limits of a snapshot, by id."""
+    found: list[Limit] = []
+    for key in snapshot.keys:
+        found += limits_of(key.quota, "key", key.id)
+    for name, quota in snapshot.tenants.items():
+        found += limits_of(quota, "tenant", name)
+    for service in snapshot.services.values():
+        found += limits_of(service.limits.quota, "service", service.name)
+    return {limit.id: limit for limit in found}
 
 
 def encode_snapshot(snapshot: Snapshot) -> bytes:

@@ -1,0 +1,185 @@
+"""What clients see of limits: the refusal, and the headers; and what a request is likely to use."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fairlead.domain.decoding import decode_with
+from fairlead.domain.quota import PICO, Cost, Measure, Price
+from fairlead.gateway.errors import Refusal
+from fairlead.gateway.quota import Denial, Hold, Meter, QuotaBook
+from fairlead.gateway.request_body import EMBEDDINGS
+from fairlead.wire.record import RequestRecord
+from fairlead.wire.snapshot import ReleaseRoute, ServiceRoute
+
+BYTES_PER_TOKEN = 4
+COMPLETION_TOKENS = 256
+"""Reserved for an answer where neither the client nor the release says how long it may be."""
+CLIENT_LEFT = 499
+TOKENS_MAX = 10_000_000
+FREE = Price()
+_ONE: Cost = (1, 0, 0)
+_WORDS = {
+    Measure.REQUESTS: ("requests", "requests"),
+    Measure.TOKENS: ("tokens", "tokens"),
+    Measure.USD: ("insufficient_quota", "USD"),
+}
+_REQUESTS, _TOKENS = int(Measure.REQUESTS), int(Measure.TOKENS)
+_LINES = (
+    b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
+)
+_REQUESTS_LINES = _LINES % ((b"requests",) * 3)
+_TOKENS_LINES = _LINES % ((b"tokens",) * 3)
+
+
+class _Sizes(msgspec.Struct):
+    """What a client says of the size of the answer; whatever it is, the engine judges it."""
+
+    max_tokens: object = None
+    max_completion_tokens: object = None
+    n: object = None
+
+
+_sizes = msgspec.json.Decoder(_Sizes)
+
+
+def take(
+    book: QuotaBook,
+    key: str,
+    kind: str,
+    body: bytes,
+    service: ServiceRoute,
+    release: str,
+    now: float,
+) -> Hold | Refusal | None:
+    """Reserve what a request is likely to use, or say which limit is in its way.
+
+    None when it is under no limit.
+    """
+    meters = book.meters_for(key, service.name)
+    if not meters:
+        return None
+    if not book.measures_tokens(meters):
+        hold = book.take(meters, _ONE, _ONE, now)
+        return _refusal(hold, now) if isinstance(hold, Denial) else hold
+    route = service.releases.get(release)
+    prompt, completion, is_asked = _estimate(kind, body, route)
+    price = (route.price if route is not None else None) or FREE
+    cost = (1, prompt + completion, price.cost(prompt, completion))
+    least = cost if is_asked else (1, prompt, price.cost(prompt, 0))
+    hold = book.take(meters, cost, least, now)
+    if isinstance(hold, Denial):
+        return _refusal(hold, now)
+    hold.prompt_tokens = prompt
+    hold.completion_tokens = completion
+    return hold
+
+
+def _estimate(kind: str, body: bytes, route: ReleaseRoute | None) -> tuple[int, int, bool]:
+    """Tokens of the prompt and of the answer; and whether the client asked for so many."""
+    prompt = len(body) // BYTES_PER_TOKEN + 1
+    if kind == EMBEDDINGS:
+        return prompt, 0, True
+    try:
+        sizes = decode_with(_sizes, body)
+    except msgspec.DecodeError:
+        sizes = _Sizes()
+    asked = _count(sizes.max_completion_tokens) or _count(sizes.max_tokens)
+    usual = 0
+    if route is not None:
+        given = route.sampling
+        usual = _count(given.get("max_completion_tokens")) or _count(given.get("max_tokens"))
+    each = asked or usual or COMPLETION_TOKENS
+    return prompt, min(TOKENS_MAX, each * (_count(sizes.n) or 1)), asked > 0
+
+
+def _count(value: object) -> int:
+    """A positive whole number; 0 for anything else."""
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return min(value, TOKENS_MAX) if is_count and isinstance(value, int) else 0
+
+
+def cost_of(
+    hold: Hold, record: RequestRecord, route: ReleaseRoute | None, *, events: int
+) -> tuple[Cost, bool]:
+    """What a finished request has used, and whether that is an estimate.
+
+    Where the engine does not say: the prompt by its size, and of the answer as many tokens as
+    events were sent, or what was reserved for one that is not a stream. A request that failed
+    before it was answered has used none; one whose client left while a replica worked on it has.
+    """
+    prompt, completion = record.prompt_tokens, record.completion_tokens
+    is_estimate = False
+    if prompt < 0 or (completion < 0 and record.endpoint != EMBEDDINGS):
+        has_left = record.status == CLIENT_LEFT and record.attempts > 0
+        was_answered = 200 <= record.status < 300 or events > 0 or has_left
+        is_estimate = was_answered
+        said = events if record.stream else hold.completion_tokens
+        prompt = prompt if prompt >= 0 else hold.prompt_tokens * was_answered
+        completion = completion if completion >= 0 else said * was_answered
+    completion = max(0, completion)
+    price = (route.price if route is not None else None) or FREE
+    return (1, prompt + completion, price.cost(prompt, completion)), is_estimate
+
+
+def headers(meters: tuple[Meter, ...], now: float) -> bytes:
+    """`x-ratelimit-*`: of the limits on requests and on tokens, the one that is nearest."""
+    requests: Meter | None = None
+    tokens: Meter | None = None
+    for meter in meters:
+        if meter.measure == _REQUESTS:
+            if requests is None or meter.remaining < requests.remaining:
+                requests = meter
+        elif meter.measure == _TOKENS and (tokens is None or meter.remaining < tokens.remaining):
+            tokens = meter
+    lines = b""
+    if requests is not None:
+        reset = _duration(requests.window.end - now).encode()
+        lines = _REQUESTS_LINES % (requests.amount, requests.remaining, reset)
+    if tokens is not None:
+        reset = _duration(tokens.window.end - now).encode()
+        lines += _TOKENS_LINES % (tokens.amount, tokens.remaining, reset)
+    return lines
+
+
+def _refusal(denial: Denial, now: float) -> Refusal:
+    limit = denial.meter.limit
+    measure = limit.measure
+    kind, unit = _WORDS[measure]
+    of = "this API key" if limit.scope == "key" else f"the {limit.scope} `{limit.subject}`"
+    whole = _amount(measure, limit.amount)
+    named = f"the limit of {whole} {unit} per {limit.period.value} of {of}"
+    resets = _duration(denial.meter.window.end - now)
+    if denial.retry_after_s is None:
+        message = (
+            f"The request asks for up to {_amount(measure, denial.asked)} {unit}, more than "
+            f"{named} can ever give: ask for less, with max_tokens."
+        )
+    else:
+        message = (
+            f"{named[0].upper()}{named[1:]} is reached ({_amount(measure, denial.asked)} asked "
+            f"for); it resets in {resets}. Try again in {denial.retry_after_s} s."
+        )
+    is_budget = measure is Measure.USD
+    return Refusal(
+        429,
+        "insufficient_quota" if is_budget else "rate_limit_exceeded",
+        message,
+        type="insufficient_quota" if is_budget else kind,
+        retry_after_s=denial.retry_after_s,
+        headers=headers((denial.meter,), now),
+    )
+
+
+def _amount(measure: Measure, amount: int) -> str:
+    return f"{amount / PICO:.6g}" if measure is Measure.USD else str(amount)
+
+
+def _duration(seconds: float) -> str:
+    """As OpenAI writes it: `6m0s`."""
+    left = max(0, int(seconds + 0.999))
+    hours, left = divmod(left, 3600)
+    minutes, left = divmod(left, 60)
+    if hours:
+        return f"{hours}h{minutes}m{left}s"
+    return f"{minutes}m{left}s" if minutes else f"{left}s"

@@ -10,7 +10,7 @@ DATA ?= $(or $(FAIRLEAD_DATA),../shared/data)
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
 
-.PHONY: demo test lint bench bench-gateway docs format clean
+.PHONY: demo test lint bench bench-gateway bench-prefix docs format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -62,6 +62,9 @@ bench: $(VENV)/.dev
 
 bench-gateway: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.gateway $(ARGS)
+
+bench-prefix: $(VENV)/.dev
+	@$(BIN)/python benchmarks/prefix.py $(ARGS)
 
 docs: $(VENV)/.dev
 	@$(BIN)/python docs/generate.py

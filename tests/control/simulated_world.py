@@ -204,6 +204,7 @@ class World:
         self.fails = {"a": 0.2, "b": 0.0, "c": 0.75, "d": 1.0}
         self.dice = random.Random(4)
         self.served: dict[str, int] = {}
+        self.copied: dict[str, int] = {}
         self._requests = 0
         self._validated: dict[str, int] = {}
         self.plane: ControlByHand = None  # type: ignore[assignment]
@@ -368,8 +369,28 @@ class World:
                     )
                 )  # fmt: skip
                 feedback.append(FeedbackRow(f"f{request}", request, "key", "success", good, at))
+                records += self._copies(service, records[-1], names)
         cursor = SpoolCursor(offset=self._requests, complete_until=self.now)
         self.store.ingest(SPOOL, records, feedback, cursor)
+
+    def _copies(
+        self, service: ServiceRoute, live: RequestRow, names: dict[str, str]
+    ) -> list[RequestRow]:
+        """The copy of a request, which the shadow's server fails as often as users complain."""
+        shadow = service.shadow
+        if shadow is None or not service.releases[shadow.release].endpoints:
+            return []
+        if self.dice.random() >= shadow.share:
+            return []
+        name = names[shadow.release]
+        self.copied[name] = self.copied.get(name, 0) + 1
+        fails = self.dice.random() < self.fails[name]
+        return [
+            msgspec.structs.replace(
+                live, id=f"{live.id}.shadow", release=shadow.release, arm="shadow", rho=0.0,
+                status=502 if fails else 200, error="upstream_error" if fails else "",
+            )
+        ]  # fmt: skip
 
 
 def questions(count: int) -> list[Case]:

@@ -106,7 +106,7 @@ async def test_an_error_status_or_a_closed_port_is_no_answer(replica: Start) -> 
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        with pytest.raises(Unavailable, match="refused"):
+        with pytest.raises(Unavailable, match="not reached"):
             await ReplicaClient(local(), lambda: [url])(make_case("say x"))
 
 
@@ -139,5 +139,5 @@ async def test_an_error_says_what_the_provider_says_on_one_short_line_without_th
 async def test_a_replica_that_does_not_answer_is_given_up(replica: Start) -> None:
     made = replica(lambda text: text, 0)
     client = ReplicaClient(local(), lambda: [made.url], timeout_s=0.1)
-    with pytest.raises(Unavailable, match="timed out"):
+    with pytest.raises(Unavailable, match=r"no answer within 0\.1 s"):
         await client(make_case("say x"))

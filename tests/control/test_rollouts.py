@@ -14,9 +14,9 @@ from fairlead.control.views import RollbackRequest
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound, StorageFailed
 from fairlead.domain.replica import ReplicaState
 from fairlead.rollout.judge import Gathering, Judge, new_judge, observe
-from fairlead.rollout.plan import Plan, Step
+from fairlead.rollout.plan import Plan, ShadowRule, Step
 from fairlead.store.rows import RolloutRow
-from fairlead.wire.snapshot import Limits
+from fairlead.wire.snapshot import Limits, Shadow
 
 LONG = msgspec.structs.replace(PLAN, steps=(Step(0.5, 1_000_000, 0.0),))
 """A canary that does not end by itself within a test."""
@@ -62,6 +62,42 @@ async def test_a_better_canary_is_promoted_and_its_spec_becomes_the_service_s(wo
     row = world.store.service("bank")
     assert row is not None
     assert row.previous == world.digests["a"]
+
+
+SHADOWED = msgspec.structs.replace(PLAN, shadow=ShadowRule(0.5, requests=20, seconds=3.0))
+
+
+async def test_a_release_answers_copies_before_it_answers_clients(world: World) -> None:
+    await world.first_champion()
+    world.users_per_turn = 15
+    rollout = await world.ship("b", plan=SHADOWED)
+    await world.until(lambda: world.row(rollout).state == "shadowing")
+    await world.turn()
+    route = world.route()
+    assert route.shadow == Shadow(world.digests["b"], 0.5)
+    assert route.releases[world.digests["b"]].endpoints
+    assert (route.canary, route.champion, route.phase) == (None, world.digests["a"], 0)
+    assert world.served.get("b", 0) == 0
+    view = await world.finish(rollout)
+    assert view.outcome == "promoted"
+    assert view.shadow is not None
+    assert view.shadow.copies >= 20
+    assert view.shadow.failed == 0
+    assert world.served["b"] > 30
+    await world.turn()
+    assert world.route().shadow is None
+
+
+async def test_a_release_that_fails_its_copies_never_answers_a_client(world: World) -> None:
+    await world.first_champion()
+    world.users_per_turn = 15
+    view = await world.finish(await world.ship("c", plan=SHADOWED))
+    assert view.outcome == "failed"
+    assert view.reason.startswith("shadow: ")
+    assert world.copied["c"] >= 2
+    assert world.served.get("c", 0) == 0
+    await world.turn()
+    assert (world.route().shadow, world.route().champion) == (None, world.digests["a"])
 
 
 async def test_shares_grow_step_by_step_with_a_new_salt_each(world: World) -> None:

@@ -7,7 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.domain.release import Blob, Engine, Prompt, Release, WeightsModel, short
+from fairlead.domain.outbound import Outbound
+from fairlead.domain.release import (
+    Blob,
+    Engine,
+    Prompt,
+    Release,
+    RemoteModel,
+    WeightsModel,
+    short,
+)
 
 MODEL = WeightsModel("gguf", (Blob("sha256:" + "a" * 64, 10, "m.gguf"),))
 BASE = Release(MODEL, Engine("llama.cpp", {"slots": 4, "context": 512}), sampling={"top_p": 0.5})
@@ -27,6 +36,19 @@ def test_each_part_changes_the_canonical_form() -> None:
         msgspec.structs.replace(BASE, engine=Engine("llama.cpp", {"slots": 8})),
     ]
     assert len({release.canonical() for release in [BASE, *changed]}) == 4
+
+
+def test_a_provider_reached_the_plain_way_has_the_canonical_form_of_before() -> None:
+    plain = Release(RemoteModel("https://h/v1", "m"), Engine("remote"))
+    assert plain.canonical() == (
+        b'{"engine":{"kind":"remote","settings":{}},"model":{"api_key_env":null,"api_key_file":null,'
+        b'"base_url":"https://h/v1","model":"m","type":"remote"},"prompt":{"system":null,'
+        b'"user":null},"sampling":{},"schema":1}'
+    )
+    way = Outbound(proxy="http://proxy.example:3128")
+    other = msgspec.structs.replace(plain, model=RemoteModel("https://h/v1", "m", outbound=way))
+    assert Release.from_canonical(other.canonical()) == other
+    assert other.engine_digest != plain.engine_digest
 
 
 def test_releases_that_differ_in_prompt_or_sampling_share_the_engine_digest() -> None:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import socket
+import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -104,8 +105,10 @@ Behaviour = Callable[[Asked, asyncio.StreamWriter], Awaitable[None]]
 class Engine:
     """A real HTTP server that answers as `behave` says; it counts who hung up on it."""
 
-    def __init__(self, name: str = "engine") -> None:
+    def __init__(self, name: str = "engine", tls: ssl.SSLContext | None = None) -> None:
         self.name = name
+        self.tls = tls
+        self.connections = 0
         self.asked: list[Asked] = []
         self.hung_up = 0
         self.port = 0
@@ -118,7 +121,7 @@ class Engine:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> Engine:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -134,6 +137,7 @@ class Engine:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
+        self.connections += 1
         self._tasks.add(task)
         try:
             while await self._one(reader, writer):

@@ -186,9 +186,9 @@ def test_a_providers_key_comes_from_its_variable_or_file_and_is_read_anew(
 
 def test_all_replicas_with_tls_share_one_context_that_verifies_and_others_have_none() -> None:
     heard = Heard()
-    assert heard.only(snapshot(route(A, URL))).tls is None
-    one = heard.only(snapshot(route(A, "https://a.example:1"), version=2)).tls
-    two = heard.only(snapshot(route(A, "https://b.example:2"), version=3)).tls
+    assert heard.only(snapshot(route(A, URL))).dialer.tls is None
+    one = heard.only(snapshot(route(A, "https://a.example:1"), version=2)).dialer.tls
+    two = heard.only(snapshot(route(A, "https://b.example:2"), version=3)).dialer.tls
     assert one is two
     assert one is not None
     assert one.verify_mode is ssl.CERT_REQUIRED

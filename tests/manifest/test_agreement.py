@@ -29,7 +29,7 @@ from fairlead.manifest import (
 from fairlead.manifest.models import Limits, Rollout
 from fairlead.manifest.release import Price
 from fairlead.registry.sources.address import HubAddress, LocalAddress, parse_address
-from fairlead.rollout.plan import FeedbackRule, Plan
+from fairlead.rollout.plan import FeedbackRule, Plan, ShadowRule
 from fairlead.rollout.plan import Step as StepOfPlan
 from fairlead.wire.snapshot import Limits as LimitsOfGateway
 
@@ -126,6 +126,8 @@ def test_the_kinds_of_scorers_are_the_same_in_both_rooms() -> None:
         "{alpha: 0.5, beta: 0.5}",
         "{steps: [{share: 0.5, seconds: 7775000}], deadline_minutes: 129600}",
         "{feedback: {name: f, good_at_least: -1, required: true}}",
+        "{shadow: {share: 100%}}",
+        "{shadow: {share: 0.1%, requests: 1000000, seconds: 0, failures_at_most: 0}}",
     ],
 )
 def test_every_rollout_of_a_manifest_is_a_plan(text: str, tmp_path: Path) -> None:
@@ -144,6 +146,7 @@ def test_every_rollout_of_a_manifest_is_a_plan(text: str, tmp_path: Path) -> Non
         beta=rollout.beta,
         deadline_s=rollout.deadline_minutes * 60,
         expected_failure_rate=rollout.expected_failure_rate,
+        shadow=rollout.shadow and ShadowRule(**rollout.shadow.model_dump()),
     )
     assert len(plan.steps) == len(rollout.steps)
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fairlead.domain.errors import Conflict, InvalidInput, ModelFileRefused, NotFound
+from fairlead.domain.outbound import Outbound
 from fairlead.domain.release import Engine, Prompt, RemoteModel, sha256_digest
 from fairlead.registry import BuildInput, Registry
 from registry.model_writer import ENTRIES, gguf, number_entry, safetensors, write
@@ -118,6 +119,19 @@ def test_a_remote_release_has_no_files_and_keeps_no_key(registry: Registry, give
     assert registry.weights(entry.digest) == []
     assert registry.describe(entry.digest) == []
     assert registry.verify() == []
+
+
+def test_the_way_to_a_provider_is_part_of_its_release(registry: Registry, given: Given) -> None:
+    way = Outbound(ca_file="/etc/ca.pem", proxy="http://proxy.example:3128")
+    model = {"model": "openai://api.example.com/v1?model=m-1", "engine": REMOTE}
+    plain, other = (
+        registry.build(given(**model, **more), now=1.0) for more in ({}, {"outbound": way})
+    )
+    assert plain.release.model == RemoteModel("https://api.example.com/v1", "m-1")
+    assert other.release.model == RemoteModel("https://api.example.com/v1", "m-1", outbound=way)
+    assert plain.digest != other.digest
+    with pytest.raises(InvalidInput, match="are for openai:// models only"):
+        registry.build(given(outbound=way), now=1.0)
 
 
 def test_a_folder_is_handed_out_under_its_file_names(

@@ -12,6 +12,7 @@ from fairlead.store.rows import (
     IngestCounts,
     RecordFilter,
     RequestRow,
+    ShadowCounts,
     SpoolCursor,
 )
 from fairlead.wire.record import FeedbackRecord, RequestRecord
@@ -177,6 +178,50 @@ def test_served_requests_are_counted_by_release_and_rollout(
     assert store.count_served("sha256:a") == 2
     assert store.count_served("sha256:a", "r1") == 1
     assert store.count_served("sha256:d") == 0
+
+
+def test_copies_of_requests_are_no_requests_of_clients(store: Store, request_row: Make) -> None:
+    rows = [
+        request_row("q1", 1.0, rollout="r1", release="sha256:a"),
+        request_row("q1.shadow", 1.0, rollout="r1", release="sha256:b", arm="shadow", status=500),
+        request_row("q2", 1.0, release="sha256:a"),
+        request_row("q2.shadow", 1.0, release="sha256:b", arm="shadow"),
+    ]
+    store.ingest("b1", rows, [], SpoolCursor(1, 1))
+    assert [r.id for r in store.assigned_requests("r1", after=0.0, until=9.0)] == ["q1"]
+    assert store.count_served("sha256:b") == 0
+    assert [f.release for f in store.release_figures(since=0.0, until=9.0)] == ["sha256:a"]
+    shadows = store.records(RecordFilter(arm="shadow"))
+    assert {r.id for r in shadows} == {"q1.shadow", "q2.shadow"}
+
+
+def test_copies_are_counted_and_failed_where_their_live_request_did_not(
+    store: Store, request_row: Make
+) -> None:
+    def pair(name: str, live: tuple[int, str], copy: tuple[int, str]) -> list[RequestRow]:
+        return [
+            request_row(name, 1.0, rollout="r1", status=live[0], error=live[1]),
+            request_row(
+                f"{name}.shadow", 1.0, rollout="r1", arm="shadow", status=copy[0], error=copy[1]
+            ),
+        ]
+
+    rows = [
+        *pair("q1", (200, ""), (200, "")),
+        *pair("q2", (200, ""), (502, "upstream_error")),
+        *pair("q3", (502, "upstream_error"), (502, "upstream_error")),
+        *pair("q4", (400, "upstream_rejected"), (400, "upstream_rejected")),
+        *pair("q5", (200, ""), (400, "upstream_rejected")),
+        *pair("q6", (200, ""), (499, "shadow_ended")),
+        request_row("q7.shadow", 1.0, rollout="r1", arm="shadow", status=500),
+        request_row("q8", 1.0, rollout="r1"),
+        request_row("q9", 1.0, rollout="r2"),
+        request_row("q9.shadow", 1.0, rollout="r2", arm="shadow", status=500),
+    ]
+    store.ingest("b1", rows, [], SpoolCursor(1, 1))
+    assert store.shadow_counts("r1") == ShadowCounts(copies=5, failed=2)
+    assert store.shadow_counts("r2") == ShadowCounts(copies=1, failed=1)
+    assert store.shadow_counts("") == store.shadow_counts("r3") == ShadowCounts(0, 0)
 
 
 def test_pruning_deletes_what_is_old_in_bounded_batches_and_nothing_else(

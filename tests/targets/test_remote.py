@@ -11,11 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from fairlead.domain.outbound import Outbound
 from fairlead.domain.replica import Launch, ReplicaState, ReplicaStatus, Wanted
 from fairlead.targets import EveryTarget, RemoteTarget, Target
 from fairlead.targets.http import HttpFailed, request
 from fairlead.targets.lifecycle import Probe
 from fairlead.targets.probe import probe
+from support.tls import Authority, connect_proxy
 
 S = ReplicaState
 Wish = Callable[..., Wanted]
@@ -241,6 +243,42 @@ async def test_tls_to_a_server_that_speaks_none_fails_with_a_reason() -> None:
     with pytest.raises(HttpFailed, match=r"not reached: .*SSL"):
         await request(f"https://127.0.0.1:{port}/", body=None, headers={}, timeout_s=5)
     server.close()
+
+
+async def test_a_provider_is_probed_by_its_own_authority_and_through_its_proxy(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path)
+    it = Endpoint()
+    tls = authority.server("provider.example", "localhost")
+    server = await asyncio.start_server(it.handle, "127.0.0.1", 0, ssl=tls)
+    port = server.sockets[0].getsockname()[1]
+    trusting = Outbound(ca_file=str(authority.file))
+    straight = Launch(base_url=f"https://localhost:{port}", outbound=trusting)
+    assert await probe(straight, f"https://localhost:{port}", {}) == (Probe.GOOD, "")
+    distrusting = Launch(base_url=f"https://localhost:{port}")
+    outcome, detail = await probe(distrusting, f"https://localhost:{port}", {})
+    assert outcome is Probe.BAD
+    assert "certificate" in detail.lower()
+    async with connect_proxy() as proxy:
+        proxy.leads_to, proxy.credentials = ("127.0.0.1", port), "me:secret"
+        through = Launch(
+            base_url="https://provider.example",
+            outbound=Outbound(str(authority.file), proxy.url, "PROXY_AUTH"),
+        )
+        environ = {"PROXY_AUTH": "me:secret"}
+        assert await probe(through, "https://provider.example", environ) == (Probe.GOOD, "")
+        outcome, detail = await probe(through, "https://provider.example", {})
+        assert (outcome, detail) == (Probe.BAD, "probe: not reached: the proxy answered 407")
+        assert set(proxy.asked) == {"CONNECT provider.example:443 HTTP/1.1"}
+    server.close()
+
+
+async def test_a_metadata_address_is_not_probed() -> None:
+    launch = Launch(base_url="http://169.254.169.254")
+    outcome, detail = await probe(launch, "http://169.254.169.254", {})
+    assert outcome is Probe.BAD
+    assert "not an address that requests are sent to" in detail
 
 
 @pytest.fixture(params=["local", "remote"])

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from fairlead.cli.api import ControlClient
 from fairlead.cli.options import STATE_DEFAULT, console, say, state_words, stderr
-from fairlead.control.views import RolloutView
+from fairlead.control.views import RolloutView, ShadowView
 from fairlead.domain.errors import Unavailable
 from fairlead.domain.release import short
 from fairlead.domain.verdicts import GateOutcome, RolloutVerdict
@@ -119,6 +119,8 @@ def panel(view: RolloutView, *, is_brief: bool = False) -> RenderableType:
     lines: list[RenderableType] = [_headline(view)]
     names = dict.fromkeys([g.gate for g in view.gates] + [v.gate for v in view.gate_verdicts])
     lines += [gate_line(view, name, is_brief=is_brief) for name in names]
+    if view.shadow is not None and (view.shadow.copies or view.state == "shadowing"):
+        lines.append(shadow_line(view.shadow))
     if view.verdict is not None:
         lines.append(evidence(view))
     if view.waiting and view.outcome == "running":
@@ -175,6 +177,15 @@ def gate_line(view: RolloutView, name: str, *, is_brief: bool = False) -> Render
         Text(f"{progress.done}/{progress.total} cases, mean {progress.mean:.3f}"),
     )
     return row
+
+
+def shadow_line(shadow: ShadowView) -> RenderableType:
+    """What became of the copies of requests."""
+    return Text.assemble(
+        "  shadow ", (f"{shadow.share:.0%} of the requests copied", "dim"),
+        f"  {shadow.copies:,} answered of {shadow.requests:,}, ",
+        (f"{shadow.failed:,} failed", "red" if shadow.failed else "green"),
+    )  # fmt: skip
 
 
 def evidence(view: RolloutView) -> RenderableType:

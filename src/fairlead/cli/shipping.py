@@ -12,13 +12,14 @@ from fairlead.app.state import StatePaths
 from fairlead.control.spec import GateSpec, ServiceSpec, Slos
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Damaged, InvalidInput
+from fairlead.domain.outbound import Outbound
 from fairlead.domain.quota import Price, Quota
 from fairlead.domain.release import Engine, Prompt
 from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.scorers import Scorer, check_scorer
 from fairlead.evaluation.suite import Columns, parse_suite
 from fairlead.registry import BuildInput, Registry, ReleaseEntry
-from fairlead.rollout.plan import FeedbackRule, Plan, Step
+from fairlead.rollout.plan import FeedbackRule, Plan, ShadowRule, Step
 from fairlead.wire.snapshot import Limits
 
 if TYPE_CHECKING:
@@ -49,6 +50,12 @@ def build_release(registry: Registry, manifest: Manifest) -> ReleaseEntry:
         service=manifest.service,
         api_key_env=release.api_key_env,
         api_key_file=release.api_key_file,
+        outbound=Outbound(
+            ca_file=release.outbound.ca_file,
+            proxy=release.outbound.proxy,
+            proxy_auth_env=release.outbound.proxy_auth_env,
+            link_local=release.outbound.link_local,
+        ),
     )
     return registry.build(given, now=time.time(), hf_token=os.environ.get("HF_TOKEN"))
 
@@ -90,6 +97,7 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
         ),
         fallbacks=manifest.fallbacks,
         price=Price(price.input_per_million, price.output_per_million) if price else None,
+        balance=manifest.balance,
     )
 
 
@@ -131,7 +139,7 @@ def _gate(registry: Registry, gate: Gate, suite: bytes) -> GateSpec:
 
 def _plan(manifest: Manifest) -> Plan:
     rollout = manifest.rollout
-    feedback = rollout.feedback
+    feedback, shadow = rollout.feedback, rollout.shadow
     return Plan(
         steps=tuple(Step(step.share, step.requests, step.seconds) for step in rollout.steps),
         settle_s=rollout.settle_seconds,
@@ -146,6 +154,14 @@ def _plan(manifest: Manifest) -> Plan:
         expected_failure_rate=rollout.expected_failure_rate,
         champion_replicas=manifest.replicas.champion,
         canary_replicas=manifest.replicas.canary,
+        shadow=ShadowRule(
+            share=shadow.share,
+            requests=shadow.requests,
+            seconds=shadow.seconds,
+            failures_at_most=shadow.failures_at_most,
+        )
+        if shadow
+        else None,
     )
 
 

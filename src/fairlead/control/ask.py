@@ -5,29 +5,25 @@ The requests go to the replicas directly: a release under evaluation gets nothin
 
 from __future__ import annotations
 
-import asyncio
-import http.client
 import itertools
 import json
 import os
-import ssl
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from fairlead.domain.errors import Unavailable
+from fairlead.domain.outbound import DIRECT
 from fairlead.domain.prompting import apply_release
 from fairlead.domain.release import Release, RemoteModel
 from fairlead.evaluation.cases import Case
 from fairlead.evaluation.runner import Answer
+from fairlead.targets.http import HttpFailed, request
 
-ANSWER_BYTES_MAX = 4 * 1024 * 1024
 ERROR_BYTES_MAX = 4096
 ERROR_CHARS_MAX = 200
-THREADS_MAX = 64
 
 
 class ReplicaClient:
@@ -45,9 +41,6 @@ class ReplicaClient:
         self._base_urls = base_urls
         self._timeout_s = timeout_s
         self._turn = itertools.count()
-        # Threads of its own, made as they are needed: slow answers must not take those in which
-        # control reads and writes its store.
-        self._threads = ThreadPoolExecutor(THREADS_MAX, thread_name_prefix="evaluation")
 
     async def __call__(self, case: Case) -> Answer:
         """The release's answer to the case; raises Unavailable when there is none."""
@@ -68,38 +61,31 @@ class ReplicaClient:
             upstream_model=remote.model if remote else None,
         )
         key = provider_key(remote) if remote else None
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._post, url, body, key)
+        return await self._post(url, body, key, remote)
 
-    def _post(self, base_url: str, body: dict[str, Any], key: str | None) -> Answer:
+    async def _post(
+        self, base_url: str, body: dict[str, Any], key: str | None, remote: RemoteModel | None
+    ) -> Answer:
         started = time.monotonic()
         parts = urlsplit(base_url)
-        host, port = parts.hostname or "", parts.port
-        connection: http.client.HTTPConnection
-        if parts.scheme == "https":
-            connection = http.client.HTTPSConnection(
-                host, port, timeout=self._timeout_s, context=ssl.create_default_context()
-            )
-        else:
-            connection = http.client.HTTPConnection(host, port, timeout=self._timeout_s)
         path = (parts.path.rstrip("/") or "/v1") + "/chat/completions"
-        headers = {"content-type": "application/json"}
-        if key:
-            headers["authorization"] = f"Bearer {key}"
         try:
-            connection.request("POST", path, json.dumps(body).encode(), headers)
-            response = connection.getresponse()
-            data = response.read(ANSWER_BYTES_MAX)
-        except (OSError, http.client.HTTPException) as error:
-            raise Unavailable(f"replica {parts.netloc}: {error or type(error).__name__}") from None
-        finally:
-            connection.close()
-        if response.status != 200:
-            said = _said(data, key)
-            raise Unavailable(
-                f"replica {parts.netloc} answered {response.status}" + (f": {said}" if said else "")
+            answer = await request(
+                f"{parts.scheme}://{parts.netloc}{path}",
+                body=json.dumps(body).encode(),
+                headers={"Authorization": f"Bearer {key}"} if key else {},
+                timeout_s=self._timeout_s,
+                outbound=(remote.outbound or DIRECT) if remote else DIRECT,
+                environ=os.environ,
             )
-        return Answer(text=_text(data), latency_ms=(time.monotonic() - started) * 1e3)
+        except HttpFailed as error:
+            raise Unavailable(f"replica {parts.netloc}: {error}") from None
+        if answer.status != 200:
+            said = _said(answer.body, key)
+            raise Unavailable(
+                f"replica {parts.netloc} answered {answer.status}" + (f": {said}" if said else "")
+            )
+        return Answer(text=_text(answer.body), latency_ms=(time.monotonic() - started) * 1e3)
 
 
 def _said(data: bytes, key: str | None) -> str:

@@ -21,13 +21,14 @@ from fairlead.control.views import (
     HistoryEntry,
     RolloutView,
     ServiceView,
+    ShadowView,
     SloView,
     StatusView,
 )
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
 from fairlead.registry import Registry
-from fairlead.rollout.machine import desired, outcome
+from fairlead.rollout.machine import Rollout, desired, outcome
 from fairlead.store.interface import Store
 from fairlead.store.rows import Quantiles, RecordFilter, ReleaseFigures, RolloutRow, ServiceRow
 
@@ -188,6 +189,7 @@ class Reports:
             history=[HistoryEntry(t.at, t.to, t.why) for t in rollout.history],
             goes_back=document.goes_back,
             then=None if document.then is None else document.then.rollout,
+            shadow=_shadow(rollout),
         )
 
     async def records(
@@ -218,6 +220,13 @@ class Reports:
             lambda: self._store.events(service, after_id=after, limit=max(1, min(limit, LIMIT_MAX)))
         )
         return [EventView(r.id, r.at, r.service, r.rollout, r.kind, r.message) for r in rows]
+
+
+def _shadow(rollout: Rollout) -> ShadowView | None:
+    rule, seen = rollout.plan.shadow, rollout.shadowed
+    if rule is None:
+        return None
+    return ShadowView(rule.share, rule.requests, seen.copies, seen.failed)
 
 
 def _p(quantiles: Quantiles | None, which: str) -> float | None:

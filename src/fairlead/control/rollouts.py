@@ -38,6 +38,7 @@ from fairlead.rollout.machine import (
     new_rollout,
     outcome,
 )
+from fairlead.rollout.model import ShadowCount
 from fairlead.rollout.states import State
 from fairlead.store.interface import Store
 from fairlead.store.rows import AssignedRequest, EventRow, RolloutRow, ServiceRow
@@ -49,6 +50,8 @@ LOOK_AGAIN_S = 2.0
 PROMOTIONS_MAX = 1_000
 """How many of a service's last promotions are looked at to go back."""
 WHY_MAX = 500
+SHADOW_LOOK_S = 1.0
+"""Seconds between two looks at a rollout's copies."""
 WATERMARK_SLACK_S = 1.0
 """A gateway worker that has just started may record for so long before its spool is known."""
 _log = logging.getLogger(__name__)
@@ -93,6 +96,7 @@ class Rollouts:
         """Why a service's rollout could not go on in the last turn."""
         self._gatherings: dict[str, Gathering] = {}
         self._observed_until: dict[str, float] = {}
+        self._shadowed_at: dict[str, float] = {}
 
     async def load(self) -> None:
         """Read services and active rollouts from the store.
@@ -299,6 +303,8 @@ class Rollouts:
             split = msgspec.structs.replace(split, champion=None, canary=None, share=0.0)
         if split.canary is not None and split.canary not in known:
             split = msgspec.structs.replace(split, canary=None, share=0.0)
+        if split.shadow is not None and (split.champion is None or split.shadow not in known):
+            split = msgspec.structs.replace(split, shadow=None, shadow_share=0.0)
         replicas = {digest: count for digest, count in want.replicas.items() if digest in known}
         return msgspec.structs.replace(want, desired=split, replicas=replicas)
 
@@ -334,6 +340,7 @@ class Rollouts:
         if is_terminal(after):
             await self._evaluations.forget(after.id)
             self._observed_until.pop(after.id, None)
+            self._shadowed_at.pop(after.id, None)
             self._gatherings.pop(after.id, None)
             del self._running[after.service]
         if following is not None:
@@ -394,6 +401,9 @@ class Rollouts:
         judge = None
         if want.canary is not None or rollout.phase > 0:
             judge = await asyncio.to_thread(self._observed, rollout)
+        shadowed = None
+        if want.shadow is not None:
+            shadowed = await asyncio.to_thread(self._shadowed, rollout)
         return Facts(
             now=self._now(),
             gate_verdicts=self._evaluations.verdicts(rollout.id),
@@ -401,6 +411,7 @@ class Rollouts:
             candidate_failed=failed,
             workers_phase=self._workers_phase(rollout.service),
             judge=judge,
+            shadowed=shadowed,
             command=None if order is None else order.command,
             why="" if order is None else order.why,
         )
@@ -522,6 +533,15 @@ class Rollouts:
                 return gathering.settled()
         self._gatherings[rollout.id] = gathering
         return None
+
+    def _shadowed(self, rollout: Rollout) -> ShadowCount | None:
+        """What became of its copies; None shortly after the last look."""
+        now = self._now()
+        if 0.0 <= now - self._shadowed_at.get(rollout.id, 0.0) < SHADOW_LOOK_S:
+            return None
+        self._shadowed_at[rollout.id] = now
+        counts = self._store.shadow_counts(rollout.id)
+        return ShadowCount(counts.copies, counts.failed)
 
     def _begin_to_gather(self, rollout: Rollout) -> Gathering | None:
         watermark = self._store.watermark() - WATERMARK_SLACK_S

@@ -7,11 +7,12 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from fairlead.control.spec import ServiceSpec
+from fairlead.domain.outbound import DIRECT
 from fairlead.domain.quota import Price
 from fairlead.domain.release import Release, RemoteModel
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.rollout.machine import Desired
-from fairlead.wire.snapshot import Endpoint, ReleaseRoute, ServiceRoute
+from fairlead.wire.snapshot import Endpoint, ReleaseRoute, ServiceRoute, Shadow
 
 ILL_S_MAX = 60.0
 """Seconds for which a release may have unhealthy replicas only, before its rollout ends."""
@@ -34,12 +35,13 @@ def service_route(
     services: Collection[str] = (),
     prices: Mapping[str, Price] | None = None,
 ) -> ServiceRoute:
-    """The route of one service: its champion, and its canary if it has one.
+    """The route of one service: its champion, and its canary or shadow if it has one.
 
     Args:
         services: Names of all services; fallbacks that are not among them are left out.
     """
-    digests = [d for d in (desired.champion, desired.canary) if d is not None]
+    wanted = (desired.champion, desired.canary, desired.shadow)
+    digests = [d for d in wanted if d is not None]
     return ServiceRoute(
         name=spec.service,
         releases={
@@ -59,6 +61,10 @@ def service_route(
         salt=desired.salt,
         limits=spec.limits,
         fallbacks=tuple(name for name in spec.fallbacks if name in services),
+        shadow=None
+        if desired.shadow is None
+        else Shadow(release=desired.shadow, share=desired.shadow_share),
+        balance=spec.balance,
     )
 
 
@@ -130,6 +136,7 @@ def _release_route(
                 slots=replica.slots,
                 api_key_env=remote.api_key_env if remote else None,
                 api_key_file=remote.api_key_file if remote else None,
+                outbound=(remote.outbound or DIRECT) if remote else DIRECT,
             )
             for replica in sorted(usable, key=lambda r: r.id)
         ),

@@ -11,7 +11,7 @@ from fairlead.domain.quota import Price, check_price, check_quota
 from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.scorers import Scorer
 from fairlead.rollout.plan import Plan
-from fairlead.wire.snapshot import Limits
+from fairlead.wire.snapshot import Balance, Limits
 
 GATES_MAX = 50
 FALLBACKS_MAX = 8
@@ -65,6 +65,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     slos: Slos = Slos()
     fallbacks: tuple[str, ...] = ()
     price: Price | None = None
+    balance: Balance = "least_loaded"
 
 
 def check_spec(spec: ServiceSpec) -> None:

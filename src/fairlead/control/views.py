@@ -28,6 +28,19 @@ class HistoryEntry(msgspec.Struct, frozen=True):
     why: str
 
 
+class ShadowView(msgspec.Struct, frozen=True):
+    """How a rollout's copies of requests fare: so many have an outcome, of how many at least.
+
+    Attributes:
+        failed: Copies that failed where the live request did not.
+    """
+
+    share: float
+    requests: int
+    copies: int
+    failed: int
+
+
 class RolloutView(msgspec.Struct, frozen=True):
     """A rollout as people see it.
 
@@ -38,6 +51,7 @@ class RolloutView(msgspec.Struct, frozen=True):
             rollouts, where they are not counted.
         goes_back: Whether it returns to an earlier release, rather than shipping one.
         then: Id of the rollout that begins in the moment in which this one ends.
+        shadow: Its copies of requests; None if its plan has none.
         waiting: What its replicas show while too few are ready, as far as they say anything; empty
             in lists of rollouts.
     """
@@ -64,6 +78,7 @@ class RolloutView(msgspec.Struct, frozen=True):
     goes_back: bool = False
     then: str | None = None
     waiting: str = ""
+    shadow: ShadowView | None = None
 
 
 class FiguresView(msgspec.Struct, frozen=True):

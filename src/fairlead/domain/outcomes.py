@@ -12,6 +12,15 @@ CLIENT_ERRORS = 400
 NO_ROOM = 429
 SERVER_ERRORS = 500
 
+GIVEN_UP = 499
+"""Status of a record whose client left, or whose copy was ended, before there was an outcome."""
+
+SHADOW = "shadow"
+"""Arm of a record that is of a copy: no client had this answer, so that it counts for none."""
+
+SHADOW_ID_SUFFIX = ".shadow"
+"""Stands behind the id of the request that a copy is of."""
+
 STOOD_IN = "canary_unavailable"
 """Error of a record that belongs to the canary and was well answered by the champion."""
 

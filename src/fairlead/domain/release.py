@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 import msgspec
 
+from fairlead.domain.outbound import Outbound
+
 SamplingValue = bool | int | float | str | list[str] | dict[str, Any] | None
 """What a sampling default may be: any value that the OpenAI API takes for a request parameter."""
 
@@ -39,12 +41,15 @@ class RemoteModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag="
         model: The provider's name of the model.
         api_key_env: Environment variable that holds the provider's key.
         api_key_file: File that holds the provider's key. The key itself is never stored.
+        outbound: How it is reached, where that is not the plain way; left out where it is, so that
+            the digests of earlier releases stay as they were.
     """
 
     base_url: str
     model: str
     api_key_env: str | None = None
     api_key_file: str | None = None
+    outbound: Outbound | msgspec.UnsetType = msgspec.UNSET
 
 
 class Engine(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from fairlead.domain.outbound import DIRECT, Outbound
+
 
 class Launch(msgspec.Struct, frozen=True):
     """How to run one replica of an engine digest.
@@ -18,6 +20,7 @@ class Launch(msgspec.Struct, frozen=True):
         env: Variables added to a minimal environment.
         base_url: For a model that runs elsewhere: where; `argv` is then empty.
         api_key_env, api_key_file: Where that provider's key is found.
+        outbound: How that provider is reached.
         probe_path: Path of the probe; for an engine of ours a real, short completion.
         probe_body: JSON body of the probe (POST); None for a GET.
         slots: Requests one replica serves at the same time.
@@ -29,6 +32,7 @@ class Launch(msgspec.Struct, frozen=True):
     base_url: str | None = None
     api_key_env: str | None = None
     api_key_file: str | None = None
+    outbound: Outbound = DIRECT
     probe_path: str = "/v1/completions"
     probe_body: dict[str, Any] | None = None
     slots: int = 4

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.domain.outbound import DIRECT, Outbound, check_host, parse_proxy
 from fairlead.domain.release import Release, RemoteModel
 from fairlead.domain.replica import Launch
 from fairlead.engines.settings import read_settings, setting
@@ -65,10 +66,26 @@ class Remote:
             base_url=release.model.base_url.rstrip("/"),
             api_key_env=release.model.api_key_env,
             api_key_file=release.model.api_key_file,
+            outbound=release.model.outbound or DIRECT,
             probe_path=settings.probe_path,
             slots=settings.slots,
             start_timeout_s=START_TIMEOUT_S,
         )
+
+
+def _check_outbound(outbound: Outbound, host: str) -> None:
+    try:
+        check_host(host, link_local=outbound.link_local)
+        if outbound.proxy is not None:
+            parse_proxy(outbound.proxy)
+    except ValueError as error:
+        raise InvalidInput(
+            f"engine {ENGINE}: {error}",
+            hint="A host is written as a name or as a plain address; link_local: true allows "
+            "link-local ones.",
+        ) from None
+    if outbound.proxy_auth_env and outbound.proxy is None:
+        raise InvalidInput(f"engine {ENGINE}: proxy_auth_env is given without a proxy")
 
 
 def _check_model(model: RemoteModel) -> None:
@@ -88,6 +105,7 @@ def _check_model(model: RemoteModel) -> None:
             f"engine {ENGINE}: the base URL of {url.hostname} carries more than a path",
             hint="Keys are read from `api_key_env` or `api_key_file`; they do not stand in a URL.",
         )
+    _check_outbound(model.outbound or DIRECT, url.hostname)
     if model.api_key_env and model.api_key_file:
         raise InvalidInput(f"engine {ENGINE}: both api_key_env and api_key_file are given")
     has_key = bool(model.api_key_env or model.api_key_file)

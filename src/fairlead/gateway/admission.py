@@ -13,6 +13,7 @@ import random
 from collections.abc import Callable
 
 from fairlead.gateway import routing
+from fairlead.gateway.affinity import PrefixBalancer
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import (
     QUEUE_FULL,
@@ -41,6 +42,7 @@ class Admission:
         self._loaded: Loaded | None = None
         self._queues: dict[str, ServiceQueue[Exchange]] = {}
         self._resting: dict[Exchange, asyncio.TimerHandle] = {}
+        self._balancers: dict[str, PrefixBalancer] = {}
         self._turn = 0
         self._waiting = 0
         self._is_pumping = False
@@ -53,6 +55,9 @@ class Admission:
             queue.forget_empty()
         for exchange in list(self._resting):
             self._rested(exchange)
+        services = loaded.snapshot.services
+        for name in [name for name in self._balancers if name not in services]:
+            del self._balancers[name]
         self.pump()
 
     def enter(self, exchange: Exchange) -> None:
@@ -197,6 +202,12 @@ class Admission:
         loser.refuse(QUEUE_FULL)
         return True
 
+    def _balancer(self, service: str) -> PrefixBalancer:
+        balancer = self._balancers.get(service)
+        if balancer is None:
+            balancer = self._balancers[service] = PrefixBalancer()
+        return balancer
+
     def _place(self, exchange: Exchange, lane: Lane[Exchange] | None) -> bool:
         """Start it on a replica (or end it, or let it rest); False when it must wait.
 
@@ -219,7 +230,18 @@ class Admission:
         spare = self._loaded.pool(exchange.served_by, champion) if champion != assigned else ()
         self._turn += 1
         now = self._clock.now()
-        replica = routing.choose(pool, spare, exchange.tried, now, self._turn)
+        prefix = exchange.prefix
+        balancer = None if prefix is None else self._balancer(exchange.served_by)
+        replica = routing.choose(
+            pool,
+            spare,
+            exchange.tried,
+            now,
+            self._turn,
+            routing.least_loaded
+            if prefix is None or balancer is None
+            else lambda usable, turn: balancer.pick(usable, prefix, turn),
+        )
         if replica is None:
             return self._goes_elsewhere(exchange, lane, (*pool, *spare), now)
         if exchange.tried and replica in exchange.tried and now < exchange.rests_until:
@@ -228,6 +250,8 @@ class Admission:
             return True
         if lane is not None:
             self._take_out(exchange, lane, goes_on=True)
+        if prefix is not None and balancer is not None:
+            balancer.note(replica.id, prefix)
         if champion == assigned or replica in pool:
             exchange.start_on(replica, service.releases[assigned], fell_back=False)
         else:

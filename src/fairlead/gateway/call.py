@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
+from fairlead.gateway.affinity import Prefix
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.deadlines import Deadlines
 from fairlead.gateway.errors import Refusal
@@ -14,6 +15,7 @@ from fairlead.gateway.metrics import GatewayMetrics
 from fairlead.gateway.quota import Hold
 from fairlead.gateway.recorder import Recorder
 from fairlead.gateway.request_body import Fields
+from fairlead.gateway.routing import Assignment
 from fairlead.wire.snapshot import ReleaseRoute
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ class Call(msgspec.Struct, frozen=True):
         kind: `chat/completions`, `completions` or `embeddings`.
         priority: Of the key; a higher one goes first.
         hold: What it has taken of limits; None where none applies.
+        prefix: The prompt's beginnings, where the service is balanced by them.
     """
 
     request_id: str
@@ -39,6 +42,7 @@ class Call(msgspec.Struct, frozen=True):
     fields: Fields
     priority: int = 0
     hold: Hold | None = None
+    prefix: Prefix | None = None
 
 
 class Client(Protocol):
@@ -79,6 +83,20 @@ class Queue(Protocol):
         """A request that gives up waiting."""
 
 
+class Shadows(Protocol):
+    """Where copies of requests go."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is mirrored now."""
+
+    def mirror(self, call: Call, service_name: str, assignment: Assignment) -> None:
+        """A live request is on its way."""
+
+    def make_room(self) -> None:
+        """A live request has to wait."""
+
+
 class Plant(msgspec.Struct, frozen=True):
     """The parts of the worker that a request uses."""
 
@@ -88,6 +106,7 @@ class Plant(msgspec.Struct, frozen=True):
     queue: Queue
     recorder: Recorder
     metrics: GatewayMetrics
+    shadows: Shadows
 
 
 def refusal_headers(refusal: Refusal) -> Headers:

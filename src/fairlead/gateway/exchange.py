@@ -20,6 +20,7 @@ import msgspec
 
 from fairlead.domain.outcomes import FELL_BACK, REJECTED, STOOD_IN
 from fairlead.gateway import metering
+from fairlead.gateway.affinity import Prefix
 from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.call import Call, Client, Plant, refusal_headers
 from fairlead.gateway.errors import (
@@ -146,6 +147,11 @@ class Exchange(Bulkhead):
         self._release = ""
         self._replica_id = ""
 
+    @property
+    def prefix(self) -> Prefix | None:
+        """The prompt's beginnings, where the service is balanced by them."""
+        return self._call.prefix
+
     # What the client's connection calls
 
     def start(self) -> None:
@@ -226,6 +232,7 @@ class Exchange(Bulkhead):
         if self._patience is None:
             self._patience = Patience(self._plant.clock, self.limits.queue_timeout_s)
         self._patience.begin(self._wait_expired)
+        self._plant.shadows.make_room()
 
     def refuse(self, refusal: Refusal) -> None:
         """It cannot be served."""
@@ -257,6 +264,8 @@ class Exchange(Bulkhead):
                 self._connecting = self._loop.create_task(self._connect(replica))
             else:
                 self._send(connection)
+            if self._attempts == 1 and self._plant.shadows.is_on:
+                self._plant.shadows.mirror(self._call, self.service, self.assignment)
 
     # upstream.Taker
 

@@ -8,7 +8,9 @@ import os
 import ssl
 from collections.abc import Callable, Mapping
 
+from fairlead.domain.outbound import parse_proxy
 from fairlead.gateway.clock import Clock
+from fairlead.gateway.dialing import Dialer
 from fairlead.gateway.limits import (
     EJECTION_S_MAX,
     EJECTION_S_MIN,
@@ -39,11 +41,11 @@ class Replica:
         endpoint: Endpoint,
         address: Address,
         clock: Clock,
-        tls: ssl.SSLContext | None = None,
+        dialer: Dialer | None = None,
     ) -> None:
         self.id = endpoint.replica
         self.address = address
-        self.tls = tls
+        self.dialer = dialer or Dialer(address)
         self.slots = max(1, endpoint.slots)
         self.authorization = ""
         self.in_flight = 0
@@ -158,14 +160,7 @@ class Replica:
 
     async def connect(self) -> UpstreamConnection:
         """Open a new connection; raises OSError."""
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(
-            lambda: UpstreamConnection(self._freed, self._closed),
-            self.address.host,
-            self.address.port,
-            ssl=self.tls,
-        )
-        return connection
+        return await self.dialer.connect(lambda: UpstreamConnection(self._freed, self._closed))
 
     def close_idle(self) -> None:
         """Close the connections that are not in use."""
@@ -201,7 +196,7 @@ class Fleet:
         self._on_drained = on_drained
         self._replicas: dict[Endpoint, Replica] = {}
         self._retired: set[Replica] = set()
-        self._tls: ssl.SSLContext | None = None
+        self._tls: dict[tuple[str | None, int], ssl.SSLContext] = {}
         self._wake: asyncio.TimerHandle | None = None
         self._wake_at = 0.0
 
@@ -293,22 +288,45 @@ class Fleet:
 
     def _replica(self, endpoint: Endpoint, environ: Mapping[str, str]) -> Replica | None:
         replica = self._replicas.get(endpoint)
-        if replica is None:
-            try:
-                address = parse_base_url(endpoint.base_url)
-            except ValueError as error:
-                _log.warning("replica %s is left out: %s", endpoint.replica, error)
-                return None
-            tls = self._client_tls() if address.is_tls else None
-            replica = Replica(endpoint, address, self._clock, tls)
+        try:
+            if replica is None:
+                link_local = endpoint.outbound.link_local
+                address = parse_base_url(endpoint.base_url, link_local=link_local)
+                replica = Replica(endpoint, address, self._clock)
+            replica.dialer = self._dialer(replica.address, endpoint, environ)
+        except (ValueError, OSError) as error:
+            _log.warning("replica %s is left out: %s", endpoint.replica, error)
+            return None
         replica.authorization = _authorization(endpoint, environ)
         return replica
 
-    def _client_tls(self) -> ssl.SSLContext:
-        """Made once: it reads all certificates of the system, while the event loop waits."""
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-        return self._tls
+    def _dialer(self, address: Address, endpoint: Endpoint, environ: Mapping[str, str]) -> Dialer:
+        """Raises ValueError or OSError when there is no such way: a bad proxy, no certificates."""
+        outbound = endpoint.outbound
+        proxy = None if outbound.proxy is None else parse_proxy(outbound.proxy)
+        credentials = ""
+        if proxy is not None and outbound.proxy_auth_env is not None:
+            credentials = environ.get(outbound.proxy_auth_env, "")
+            if not credentials:
+                _log.warning("replica %s: no credentials for its proxy", endpoint.replica)
+        return Dialer(
+            address=address,
+            tls=self._client_tls(outbound.ca_file) if address.is_tls else None,
+            outbound=outbound,
+            proxy=proxy,
+            proxy_tls=self._client_tls(None) if proxy is not None and proxy.is_tls else None,
+            credentials=credentials,
+        )
+
+    def _client_tls(self, ca_file: str | None) -> ssl.SSLContext:
+        """Made once for each file as it is: reading certificates takes milliseconds."""
+        changed_at = 0 if ca_file is None else os.stat(ca_file).st_mtime_ns
+        known = self._tls.get((ca_file, changed_at))
+        if known is None:
+            known = ssl.create_default_context(cafile=ca_file)
+            self._tls = {key: tls for key, tls in self._tls.items() if key[0] != ca_file}
+            self._tls[ca_file, changed_at] = known
+        return known
 
     def _retire(self, replica: Replica) -> None:
         replica.is_retired = True

@@ -179,6 +179,13 @@ class GatewayMetrics:
             "Requests refused by the gateway itself, by reason.",
             ("reason",),
         )
+        self.shadows = Family(
+            "fairlead_gateway_shadow_requests_total",
+            "counter",
+            "Requests of which a copy was due to a shadow release, by what became of the copy: "
+            "answered, failed, dropped (no free slot) or ended (its slot or answer not wanted).",
+            (*route, "outcome"),
+        )
         self.feedback = Family(
             "fairlead_gateway_feedback_total", "counter", "Feedback taken, by name.", ("name",)
         )

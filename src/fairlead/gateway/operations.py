@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from fairlead.gateway import errors, quota_answers
+from fairlead.gateway.affinity import prefix_of
 from fairlead.gateway.call import Call, Client, Plant
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.exchange import Exchange
@@ -142,6 +143,7 @@ def _generate(kind: str) -> Handler:
             fields=fields,
             priority=request.priority,
             hold=hold,
+            prefix=prefix_of(request.body) if _has_choice(loaded, service, assignment) else None,
         )
         return Exchange(host.plant, client, call, service.name, assignment, service.limits)
 
@@ -166,6 +168,11 @@ def _assign(loaded: Loaded, service: ServiceRoute, unit: str, now: float) -> Ass
         and (not service.fallbacks or is_usable(service.champion))
     )
     return assign(service, unit, canary_is_usable=has_canary)
+
+
+def _has_choice(loaded: Loaded, service: ServiceRoute, assignment: Assignment) -> bool:
+    """Whether it matters which replica has the prompt's beginning in its cache."""
+    return service.balance == "prefix" and len(loaded.pool(service.name, assignment.release)) > 1
 
 
 def _models(host: Host, client: Client, request: Request, loaded: Loaded | None) -> Outcome:

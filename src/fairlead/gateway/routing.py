@@ -161,12 +161,17 @@ def least_loaded(candidates: Sequence[C], turn: int) -> C | None:
     return best
 
 
+Picker = Callable[[Sequence[C], int], C | None]
+"""Chooses among usable candidates; None when all are full."""
+
+
 def choose(
     assigned: Sequence[C],
     fallback: Sequence[C],
     tried: Collection[C],
     now: float,
     turn: int,
+    pick: Picker[C] = least_loaded,
 ) -> C | None:
     """The replica for the next attempt, or None to wait.
 
@@ -177,8 +182,8 @@ def choose(
     if not tried:
         usable = [c for c in assigned if c.is_usable(now)]
         if usable:
-            return least_loaded(usable, turn)
-        return least_loaded([c for c in fallback if c.is_usable(now)], turn)
+            return pick(usable, turn)
+        return pick([c for c in fallback if c.is_usable(now)], turn)
     return _choose_again(assigned, fallback, tried, now, turn)
 
 

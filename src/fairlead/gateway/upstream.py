@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httptools
 import msgspec
 
+from fairlead.domain.outbound import check_host
 from fairlead.gateway.heads import ANSWER_LINES, KnownHead
 from fairlead.gateway.limits import (
     INTERIM_ANSWERS_MAX,
@@ -23,9 +24,6 @@ from fairlead.gateway.limits import (
     UPSTREAM_OVERHEAD_BYTES_MAX,
 )
 
-_HOST = re.compile(
-    r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*|(?=.*:)[0-9a-f:.]{2,45}"
-)
 _ONCE = frozenset({b"content-length", b"content-type", b"transfer-encoding", b"content-encoding"})
 _PATH = re.compile(r"[!\"$-~]*")
 
@@ -40,18 +38,26 @@ class Address(msgspec.Struct, frozen=True):
     prefix: str
 
 
-def parse_base_url(url: str) -> Address:
+def parse_base_url(url: str, *, link_local: bool = False) -> Address:
     """Raises ValueError when it is not an http(s) URL that requests can be sent to.
 
     A URL with a path of its own keeps it in place of `/v1`.
     """
+    if not url.isascii() or not url.isprintable() or "\\" in url or " " in url:
+        raise ValueError(f"{ascii(url)[:200]} is not a plain http or https URL")
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or parts.username or parts.query or parts.fragment:
+    if (
+        parts.scheme not in ("http", "https")
+        or "@" in parts.netloc
+        or parts.query
+        or parts.fragment
+    ):
         raise ValueError(f"{url!r} is not a plain http or https URL")
     host = parts.hostname or ""
     path = parts.path.rstrip("/")
-    if _HOST.fullmatch(host) is None or _PATH.fullmatch(path) is None:
-        raise ValueError(f"{url!r} has no usable host or path")
+    if _PATH.fullmatch(path) is None:
+        raise ValueError(f"{url!r} has no usable path")
+    check_host(host, link_local=link_local)
     is_tls = parts.scheme == "https"
     port = parts.port or (443 if is_tls else 80)
     shown = f"[{host}]" if ":" in host else host

@@ -31,6 +31,7 @@ from fairlead.gateway.quota_gauges import show_limits
 from fairlead.gateway.recorder import Recorder
 from fairlead.gateway.request_id import RequestIds
 from fairlead.gateway.settings import WorkerSettings
+from fairlead.gateway.shadow import Shadows
 from fairlead.gateway.snapshot_file import SnapshotFile
 from fairlead.gateway.spool import NullSpool, Spool, SpoolWriter
 from fairlead.gateway.sync import SnapshotSync
@@ -66,13 +67,16 @@ class Worker:
         self._queue = Admission(clock, self._metrics)
         self._fleet = Fleet(clock, on_room=self._queue.pump, on_drained=self._drained)
         self._recorder = Recorder(_spool(settings), clock, self._metrics)
+        deadlines = Deadlines()
+        self._shadows = Shadows(clock, deadlines, self._fleet, self._recorder, self._metrics)
         self._plant = Plant(
             clock=clock,
-            deadlines=Deadlines(),
+            deadlines=deadlines,
             fleet=self._fleet,
             queue=self._queue,
             recorder=self._recorder,
             metrics=self._metrics,
+            shadows=self._shadows,
         )
         self._share = MetricsShare(Path(settings.metrics_dir), settings.boot)
         self._file = SnapshotFile(
@@ -208,6 +212,7 @@ class Worker:
         await self._wait_empty(deadline)
         for connection in self._connections:
             connection.shut_down(errors.DRAINING)
+        self._shadows.close()
         # Their records are written at the end of this turn, and their last bytes sent after that.
         await asyncio.sleep(0)
         await self._end_sync()
@@ -238,6 +243,7 @@ class Worker:
         self._quotas.use(snapshot, self._plant.clock.wall())
         loaded = Loaded(snapshot, self._fleet, self._environ, self._quotas)
         self._loaded = loaded
+        self._shadows.use(loaded)
         self._queue.use(loaded)
 
     def _make_sync(self) -> SnapshotSync | FileSync:

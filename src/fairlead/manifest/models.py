@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -127,6 +127,14 @@ class Manifest(Strict):
         description=(
             "Other services whose champion answers, the first that can, when no replica of this "
             "service can be used or all attempts have failed."
+        ),
+    )
+    balance: Literal["prefix", "least_loaded"] = Field(
+        default="prefix",
+        description=(
+            "How a replica is chosen: prefix sends a request to the one that has the longest part "
+            "of its prompt cached, unless it is busier than the others; least_loaded looks at load "
+            "alone."
         ),
     )
     slos: Slos = Field(default_factory=Slos, description="What the service promises.")

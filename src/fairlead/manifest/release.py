@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from fairlead.domain.outbound import check_host, parse_proxy
 from fairlead.domain.prompting import INPUT_SLOT
 from fairlead.domain.release import SamplingValue
 from fairlead.manifest.engines import LlamaCppEngine, RemoteEngine, SettingValue
@@ -34,6 +36,15 @@ class Prompt(Strict):
         if self.user is not None and self.user.count(INPUT_SLOT) != 1:
             raise wrong(f"must hold {INPUT_SLOT} exactly once", at=("user",))
         return self
+
+
+def _proxy(value: object) -> object:
+    if isinstance(value, str):
+        try:
+            parse_proxy(value)
+        except ValueError as error:
+            raise wrong(f"cannot be used: {error}") from None
+    return value
 
 
 def _one_or_more(value: object) -> object:
@@ -108,6 +119,42 @@ class Price(Strict):
     )
 
 
+class Outbound(Strict):
+    """How a provider is reached, where that is not the plain way."""
+
+    ca_file: str | None = Field(
+        default=None,
+        pattern=r"^/[^\x00]{1,1023}$",
+        description=(
+            "Absolute path of a file (PEM) with the authorities that are trusted for this "
+            "provider, and no others."
+        ),
+    )
+    proxy: Annotated[str, BeforeValidator(_proxy)] | None = Field(
+        default=None,
+        max_length=300,
+        description=(
+            "Proxy through which connections go (CONNECT), as http://host:port or "
+            "https://host:port. Never taken from the environment."
+        ),
+    )
+    proxy_auth_env: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$",
+        description="Environment variable that holds user:password for the proxy.",
+    )
+    link_local: bool = Field(
+        default=False,
+        description="Allow link-local addresses, where clouds also have their metadata.",
+    )
+
+    @model_validator(mode="after")
+    def _has_a_proxy(self) -> Outbound:
+        if self.proxy_auth_env is not None and self.proxy is None:
+            raise wrong("needs a proxy", at=("proxy_auth_env",))
+        return self
+
+
 class Release(Strict):
     """What the service answers with."""
 
@@ -130,6 +177,10 @@ class Release(Strict):
         default=None,
         pattern=r"^/[^\x00]{1,1023}$",
         description="Absolute path of a file with the provider's key (openai:// only).",
+    )
+    outbound: Outbound = Field(
+        default_factory=Outbound,
+        description="Own authority, proxy and addresses of the provider (openai:// only).",
     )
     engine: Engine = Field(
         default_factory=LlamaCppEngine,
@@ -163,12 +214,22 @@ class Release(Strict):
         if remote != isinstance(self.engine, RemoteEngine):
             needed = "remote" if remote else "llama.cpp"
             raise wrong(f'must be of kind "{needed}" for this model', at=("engine",))
+        if not remote and self.outbound != Outbound():
+            raise wrong("is only for a model at openai://", at=("outbound",))
+        if isinstance(self.model, RemoteSource):
+            self._check_host(self.model)
         for key in ("api_key_env", "api_key_file"):
             if getattr(self, key) is not None and not remote:
                 raise wrong("is only for a model at openai://", at=(key,))
         if self.api_key_env is not None and self.api_key_file is not None:
             raise wrong("is one place too many: api_key_env is given too", at=("api_key_file",))
         return self
+
+    def _check_host(self, model: RemoteSource) -> None:
+        try:
+            check_host(urlsplit(model.base_url).hostname or "", link_local=self.outbound.link_local)
+        except ValueError as error:
+            raise wrong(f"has a host that cannot be used: {error}", at=("model",)) from None
 
     @property
     def source_text(self) -> str:

@@ -36,6 +36,29 @@ class Step(Strict):
         return share
 
 
+class Shadow(Strict):
+    """Copies of the champion's requests, before the release answers anyone."""
+
+    share: Share = Field(description="Share of the requests that are copied to the release.")
+    requests: int = Field(
+        default=50, ge=1, le=1_000_000, description="Least number of copies with an outcome."
+    )
+    seconds: float = Field(
+        default=10.0, ge=0, le=7_776_000, description="Least time with copies of requests."
+    )
+    failures_at_most: Share = Field(
+        default=0.05,
+        description="Share of the copies that may fail where the live request did not.",
+    )
+
+    @field_validator("share")
+    @classmethod
+    def _copies_something(cls, share: float) -> float:
+        if share <= 0.0:
+            raise wrong(f"must be above 0%, not {shown(share)}")
+        return share
+
+
 class Feedback(Strict):
     """Which feedback says whether an answer was good."""
 
@@ -61,6 +84,13 @@ def _default_steps() -> tuple[Step, ...]:
 class Rollout(Strict):
     """How a release that passed its gates gets its traffic, and who judges it."""
 
+    shadow: Shadow | None = Field(
+        default=None,
+        description=(
+            "Before the first step the release gets copies of requests; its answers are recorded "
+            "and thrown away. Too many failures end the rollout before any client has met it."
+        ),
+    )
     steps: tuple[Step, ...] = Field(
         default_factory=_default_steps,
         strict=False,
@@ -136,4 +166,6 @@ class Rollout(Strict):
                 f"must be longer than the steps take at least: {least:g} seconds",
                 at=("deadline_minutes",),
             )
+        if self.shadow is not None and self.shadow.seconds >= self.deadline_minutes * 60:
+            raise wrong("must be shorter than deadline_minutes", at=("shadow", "seconds"))
         return self

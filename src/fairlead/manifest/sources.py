@@ -123,6 +123,8 @@ def _hub(value: str) -> HubSource:
 def remote_source(value: str, scheme: str) -> RemoteSource:
     """Read `openai://` or `openai+http://`; raises a validation error."""
     form = f"{scheme}://host/v1?model=NAME"
+    if not value.isprintable() or " " in value or "\\" in value:
+        raise wrong(f"must have the form {form}, without white space and backslashes")
     try:
         parts = urlsplit(value)
         host, port = parts.hostname, parts.port

@@ -46,6 +46,8 @@ gates:
 # Sessions are compared: clients should send the header `x-session-id`, or the field `user`. Without
 # them an API key is one unit, and one unit is no comparison.
 rollout:
+  # Copies of requests first, whose answers no client gets:
+  # shadow: {{share: 10%, requests: 50, seconds: 10}}
   steps:
     - {{share: 10%, requests: 100, seconds: 30}}
     - {{share: 50%, requests: 200, seconds: 60}}

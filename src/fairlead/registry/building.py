@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from fairlead.domain.errors import InvalidInput, ModelFileRefused
+from fairlead.domain.outbound import DIRECT
 from fairlead.domain.release import Blob, Release, RemoteModel, WeightsModel, sha256_digest
 from fairlead.registry import oci
 from fairlead.registry.disk import require_space
@@ -50,7 +51,10 @@ class Builder:
             model: WeightsModel | RemoteModel
             if isinstance(address, RemoteModel):
                 model = msgspec.structs.replace(
-                    address, api_key_env=given.api_key_env, api_key_file=given.api_key_file
+                    address,
+                    api_key_env=given.api_key_env,
+                    api_key_file=given.api_key_file,
+                    outbound=msgspec.UNSET if given.outbound == DIRECT else given.outbound,
                 )
             else:
                 source, files = self._files(address, hf_token)
@@ -217,6 +221,8 @@ def _check_engine(given: BuildInput, *, remote: bool) -> None:
         )
     if not remote and (given.api_key_env or given.api_key_file):
         raise InvalidInput("api_key_env and api_key_file are for openai:// models only")
+    if not remote and given.outbound != DIRECT:
+        raise InvalidInput("ca_file, proxy and link_local are for openai:// models only")
     if given.api_key_env and given.api_key_file:
         raise InvalidInput("give api_key_env or api_key_file, not both")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from fairlead.domain.outbound import DIRECT, Outbound
 from fairlead.domain.release import Engine, Prompt, Release, SamplingValue, short
 
 Progress = Callable[[str, int, int], None]
@@ -20,6 +21,7 @@ class BuildInput(msgspec.Struct, frozen=True):
             `openai://host[:port]/path?model=NAME`, or `openai+http://…` on loopback.
         name: Label of the release within its service.
         api_key_env, api_key_file: Where the provider's key is found; for `openai://` only.
+        outbound: How the provider is reached; for `openai://` only.
     """
 
     model: str
@@ -30,6 +32,7 @@ class BuildInput(msgspec.Struct, frozen=True):
     service: str
     api_key_env: str | None = None
     api_key_file: str | None = None
+    outbound: Outbound = DIRECT
 
 
 class Tag(msgspec.Struct, frozen=True):

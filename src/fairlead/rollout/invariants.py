@@ -10,7 +10,13 @@ from fairlead.rollout.machine import PROMOTED_BY, desired, is_terminal
 from fairlead.rollout.model import Rollout
 from fairlead.rollout.states import TRANSITIONS, State
 
-_BEFORE_TRAFFIC = (State.EVALUATING, State.STARTING, State.GATE_FAILED, State.GATES_PASSED)
+_BEFORE_TRAFFIC = (
+    State.EVALUATING,
+    State.STARTING,
+    State.SHADOWING,
+    State.GATE_FAILED,
+    State.GATES_PASSED,
+)
 _PROMOTED = (State.PROMOTING, State.SWITCHING, State.PROMOTED)
 _GATES_OPEN = (State.EVALUATING, State.GATE_FAILED, State.ABORTED, State.FAILED)
 
@@ -46,6 +52,8 @@ def _split_broken(rollout: Rollout) -> Iterator[str]:
         yield "traffic for a release that is neither champion nor candidate"
     if want.champion == rollout.release and rollout.state not in (State.SWITCHING, State.PROMOTED):
         yield "all traffic moved without a promotion"
+    if want.shadow is not None and (rollout.champion is None or want.shadow == want.champion):
+        yield "copies without a champion that answers"
     if is_terminal(rollout) and (want.share or rollout.paused or want.run_gates):
         yield "something goes on after the end"
 

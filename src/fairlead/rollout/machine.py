@@ -32,7 +32,14 @@ PROMOTED_BY = "promoted by "
 """How the reason of a promotion by hand begins."""
 _LOOPS_MAX = 20
 
-_PAUSABLE = (State.EVALUATING, State.STARTING, State.SHIFTING, State.JUDGING, State.PROMOTING)
+_PAUSABLE = (
+    State.EVALUATING,
+    State.STARTING,
+    State.SHADOWING,
+    State.SHIFTING,
+    State.JUDGING,
+    State.PROMOTING,
+)
 _ENDING = (RolloutOutcome.ROLL_BACK, RolloutOutcome.INVALID)
 """What takes the place of the verdict by which a rollout is being promoted."""
 _OBSERVED = (State.SHIFTING, State.JUDGING, State.PROMOTING)
@@ -51,6 +58,7 @@ def outcome(rollout: Rollout) -> str:
 def desired(rollout: Rollout) -> Desired:
     """What the rollout wants in its present state."""
     share, canary, champion = _split(rollout)
+    shadow = rollout.plan.shadow if rollout.state is State.SHADOWING else None
     return Desired(
         share=share,
         canary=canary,
@@ -59,6 +67,8 @@ def desired(rollout: Rollout) -> Desired:
         salt=rollout.salt,
         candidate_replicas=_replicas(rollout),
         run_gates=rollout.state is State.EVALUATING and rollout.gates > 0,
+        shadow=rollout.release if shadow is not None else None,
+        shadow_share=shadow.share if shadow is not None else 0.0,
     )
 
 
@@ -127,6 +137,8 @@ def check_command(rollout: Rollout, command: Command) -> None:
 
 
 def _observe(rollout: Rollout, facts: Facts) -> Rollout:
+    if rollout.state is State.SHADOWING and facts.shadowed not in (None, rollout.shadowed):
+        return msgspec.structs.replace(rollout, shadowed=facts.shadowed)
     if rollout.state not in _OBSERVED or rollout.phase == 0:
         return rollout
     judge = facts.judge
@@ -166,6 +178,11 @@ def _resumed(rollout: Rollout, now: float, why: str) -> Rollout:
     resumed = msgspec.structs.replace(
         rollout, paused_at=None, paused_s=rollout.paused_s + max(0.0, held)
     )
+    if rollout.state is State.SHADOWING:
+        # Its time is counted from here, as if it had begun later by the length of the pause.
+        resumed = msgspec.structs.replace(
+            resumed, entered_at=rollout.entered_at + max(0.0, now - rollout.paused_at)
+        )
     return _note(resumed, now, why)
 
 
@@ -191,10 +208,44 @@ def _starting(rollout: Rollout, facts: Facts) -> Rollout:
         return rollout
     if rollout.champion is None:
         return _go(rollout, State.PROMOTING, facts.now, "first release")
+    if rollout.plan.shadow is not None:
+        why = f"copies of {rollout.plan.shadow.share:.0%} of the requests"
+        return _go(rollout, State.SHADOWING, facts.now, why)
+    return _first_step(rollout, facts)
+
+
+def _first_step(rollout: Rollout, facts: Facts) -> Rollout:
     if not rollout.plan.steps:
         why = rollout.why or "the plan has no canary steps"
         return _go(rollout, State.PROMOTING, facts.now, why)
     return _shift(rollout, 0, facts.now)
+
+
+def _shadowing(rollout: Rollout, facts: Facts) -> Rollout:
+    if facts.candidate_failed is not None:
+        return _replicas_failed(rollout, facts)
+    rule, seen = rollout.plan.shadow, rollout.shadowed
+    if rule is None:
+        raise _impossible(rollout, "it has no shadow in its plan")
+    # Once there are too many for the least number of copies, more of them decide nothing.
+    if seen.failed > rule.failures_at_most * max(seen.copies, rule.requests):
+        why = (
+            f"shadow: {seen.failed:,} of {seen.copies:,} copies failed where the live request did "
+            f"not; at most {rule.failures_at_most:.1%} may"
+        )
+        return _go(rollout, State.FAILED, facts.now, why)
+    if rollout.paused:
+        return rollout
+    lasted = facts.now - rollout.entered_at
+    if seen.copies >= rule.requests and lasted >= rule.seconds:
+        return _first_step(rollout, facts)
+    if lasted >= rollout.plan.deadline_s:
+        why = (
+            f"shadow: inconclusive: {seen.copies:,} of {rule.requests:,} copies have an outcome "
+            f"after {rollout.plan.deadline_s:g} s"
+        )
+        return _go(rollout, State.FAILED, facts.now, why)
+    return rollout
 
 
 def _shifting(rollout: Rollout, facts: Facts) -> Rollout:
@@ -252,6 +303,7 @@ def _rolling_back(rollout: Rollout, facts: Facts) -> Rollout:
 _RULES: dict[State, Callable[[Rollout, Facts], Rollout]] = {
     State.EVALUATING: _evaluating,
     State.STARTING: _starting,
+    State.SHADOWING: _shadowing,
     State.SHIFTING: _shifting,
     State.JUDGING: _judging,
     State.PROMOTING: _promoting,

@@ -31,6 +31,13 @@ class Command(enum.StrEnum):
     ABORT = "abort"
 
 
+class ShadowCount(msgspec.Struct, frozen=True):
+    """Copies with an outcome, and those that failed where the live request did not."""
+
+    copies: int = 0
+    failed: int = 0
+
+
 class Rollout(msgspec.Struct, frozen=True):
     """A rollout, whole: what is stored of it is what is known of it.
 
@@ -47,6 +54,7 @@ class Rollout(msgspec.Struct, frozen=True):
         traffic_since: When the canary first had a share.
         paused_at: When it was paused; None while it is not.
         paused_s: Seconds spent in pauses that are over and began after `traffic_since`.
+        shadowed: What became of the copies while shadowing.
         verdict: The judge's; from the move to promotion on the one that decided it.
     """
 
@@ -72,6 +80,7 @@ class Rollout(msgspec.Struct, frozen=True):
     verdict: RolloutVerdict | None = None
     gate_verdicts: tuple[GateVerdict, ...] = ()
     reason: str = ""
+    shadowed: ShadowCount = ShadowCount()
     history: tuple[Transition, ...] = ()
 
     @property
@@ -101,6 +110,7 @@ class Facts(msgspec.Struct, frozen=True):
         workers_phase: Phase of the split on which all live gateway workers run; None while they
             differ.
         judge: What the judge knows by now (`judge.observe`); None when nothing is new.
+        shadowed: What became of the copies so far; None when nothing is new.
         by: Who gave the command.
         why: Why they want it ended.
     """
@@ -111,6 +121,7 @@ class Facts(msgspec.Struct, frozen=True):
     candidate_failed: str | None = None
     workers_phase: int | None = None
     judge: Judge | None = None
+    shadowed: ShadowCount | None = None
     command: Command | None = None
     by: str = ""
     why: str = ""
@@ -121,6 +132,8 @@ class Desired(msgspec.Struct, frozen=True):
 
     Attributes:
         share: Probability with which a unit goes to the canary.
+        shadow: Digest of the release that gets copies, or None.
+        shadow_share: Probability with which a request is copied.
         candidate_replicas: Replicas of the release under rollout, whatever its role is.
         run_gates: Whether its gates are to be run.
     """
@@ -132,6 +145,8 @@ class Desired(msgspec.Struct, frozen=True):
     salt: str = ""
     candidate_replicas: int = 0
     run_gates: bool = False
+    shadow: str | None = None
+    shadow_share: float = 0.0
 
 
 def new_rollout(

@@ -29,6 +29,22 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: float = 0.0
 
 
+class ShadowRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Copies of the champion's requests that the release must stand before it answers anyone.
+
+    Attributes:
+        share: Probability in (0, 1] with which a request is copied.
+        requests: Least number of copies with an outcome.
+        seconds: Least time with copies.
+        failures_at_most: Share of the copies that may fail where the live request did not.
+    """
+
+    share: float
+    requests: int = 50
+    seconds: float = 0.0
+    failures_at_most: float = 0.05
+
+
 class FeedbackRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which feedback makes a request a failure.
 
@@ -48,6 +64,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A rollout's plan. Raises InvalidInput when it does not make sense.
 
     Attributes:
+        shadow: Copies of requests first, whose answers nobody gets; None to begin with the steps.
         steps: Shares of the traffic, each larger than the one before. Without steps there is no
             canary: the release is promoted once its replicas are ready.
         settle_s: Seconds from a unit's first request after which its outcome is final.
@@ -57,7 +74,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         alpha: Highest probability to roll back a canary that is worse by no more than `tolerance`.
         beta: Highest probability to promote a canary that is worse by `margin` or more.
         deadline_s: Seconds from the first canary traffic, pauses not counted, after which a rollout
-            without evidence is rolled back as inconclusive.
+            without evidence is rolled back as inconclusive. The shadow has as long for itself.
         expected_failure_rate: The champion's failure rate as far as known; it steers the bets, and
             a wrong one costs speed, not validity.
         expected_units: How many observations that rate is worth.
@@ -77,6 +94,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     expected_units: float = 100.0
     champion_replicas: int = 1
     canary_replicas: int = 1
+    shadow: ShadowRule | None = None
 
     @property
     def requires_feedback(self) -> bool:
@@ -107,6 +125,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 f"least {least:g} s",
                 hint="raise deadline_s, or shorten the steps or settle_s",
             )
+        if self.shadow is not None:
+            _check_shadow(self.shadow, self.deadline_s)
         if self.feedback is not None and not 0 < len(self.feedback.name) <= FEEDBACK_NAME_MAX:
             raise InvalidInput(f"feedback.name: must have 1 to {FEEDBACK_NAME_MAX} characters")
 
@@ -129,6 +149,18 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             _check(f"{where}.units", step.units, 1, UNITS_MAX)
             _check(f"{where}.seconds", step.seconds, 0.0, DEADLINE_S_MAX)
             before = step.share
+
+
+def _check_shadow(shadow: ShadowRule, deadline_s: float) -> None:
+    if not 0.0 < shadow.share <= 1.0:
+        raise InvalidInput(f"shadow.share: {shadow.share:g} is not above 0 and at most 1")
+    _check("shadow.requests", shadow.requests, 1, UNITS_MAX)
+    _check("shadow.failures_at_most", shadow.failures_at_most, 0.0, 1.0)
+    _check("shadow.seconds", shadow.seconds, 0.0, DEADLINE_S_MAX)
+    if shadow.seconds >= deadline_s:
+        raise InvalidInput(
+            f"shadow.seconds: {shadow.seconds:g} is not below the deadline_s, {deadline_s:g}"
+        )
 
 
 def _check(name: str, value: float, least: float, most: float) -> None:

@@ -4,6 +4,9 @@ Rules
 - `advance` is a pure function of the stored rollout and the facts. It goes on until nothing
   changes, so a controller that was away for a while catches up in one call; called again with the
   same facts it returns the same rollout.
+- While shadowing the release gets copies of requests and nobody its answers: the split stays as it
+  was, phase 0. It goes on when enough copies have an outcome and few enough of them failed where
+  the live request did not; else, or without an end within the deadline, the rollout has failed.
 - The split (share, canary, champion) follows from the state alone (`desired`). Whenever it changes,
   `phase` grows by one and the assignment has a new salt. The gateway workers run on the split when
   they report its phase; no state that gives traffic is left for a later step before they do.
@@ -30,6 +33,7 @@ class State(enum.StrEnum):
 
     EVALUATING = "evaluating"
     STARTING = "starting"
+    SHADOWING = "shadowing"
     SHIFTING = "shifting"
     JUDGING = "judging"
     PROMOTING = "promoting"
@@ -55,9 +59,16 @@ TRANSITIONS: dict[State, dict[State, str]] = {
         **_GIVEN_UP,
     },
     State.STARTING: {
+        State.SHADOWING: "canary replicas ready, copies first",
         State.SHIFTING: "canary replicas ready",
         State.PROMOTING: "first release, no steps or by hand",
         **_GIVEN_UP,
+    },
+    State.SHADOWING: {
+        State.SHIFTING: "copies answered",
+        State.PROMOTING: "no steps or by hand",
+        State.FAILED: "replicas or too many copies fail, or too few come",
+        State.ABORTED: "aborted by hand",
     },
     State.SHIFTING: {
         State.JUDGING: "workers on the split",

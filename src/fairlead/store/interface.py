@@ -25,6 +25,7 @@ from fairlead.store.rows import (
     RequestRow,
     RolloutRow,
     ServiceRow,
+    ShadowCounts,
     SpoolCursor,
     UseRow,
 )
@@ -290,7 +291,7 @@ class TelemetryStore(Protocol):
     def assigned_requests(
         self, rollout: str, *, after: float, until: float, after_id: str = "", limit: int = 10_000
     ) -> list[AssignedRequest]:
-        """Requests under a rollout in the order (started_at, id).
+        """Clients' requests under a rollout in the order (started_at, id).
 
         Those with (started_at, id) beyond (after, after_id) and started_at before `until`: with
         the default `after_id` both ends form the span [after, until).
@@ -312,13 +313,23 @@ class TelemetryStore(Protocol):
         ...
 
     def count_served(self, release: str, rollout: str | None = None) -> int:
-        """Requests that this release answered (within the rollout) and that are still kept."""
+        """Requests that this release answered (within the rollout) and that are still kept.
+
+        Copies of requests, whose answers no client had, are not among them.
+        """
+        ...
+
+    def shadow_counts(self, rollout: str) -> ShadowCounts:
+        """What became of the rollout's copies, of those whose live request is recorded too.
+
+        Copies that were given up before they had an outcome are left out.
+        """
         ...
 
     def release_figures(
         self, service: str | None = None, *, since: float, until: float
     ) -> list[ReleaseFigures]:
-        """Figures of requests that began in [since, until), by service and release."""
+        """Figures of clients' requests that began in [since, until), by service and release."""
         ...
 
     def prune(self, before: float, *, limit: int = 5_000) -> int:

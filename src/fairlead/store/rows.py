@@ -189,6 +189,13 @@ class RequestRow(msgspec.Struct, frozen=True):
     attempts: int
 
 
+class ShadowCounts(msgspec.Struct, frozen=True):
+    """Copies with an outcome, and those that failed where the live request did not."""
+
+    copies: int
+    failed: int
+
+
 class FeedbackRow(msgspec.Struct, frozen=True):
     """What a client said of an answer."""
 

@@ -43,6 +43,8 @@ async def probe(launch: Launch, base_url: str, environ: Mapping[str, str]) -> tu
             body=body,
             headers=_key(launch, environ),
             timeout_s=REMOTE_TIMEOUT_S if remote else LOCAL_TIMEOUT_S,
+            outbound=launch.outbound,
+            environ=environ,
         )
     except KeyMissing as missing:
         return Probe.HOPELESS, str(missing)

@@ -11,9 +11,10 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request")
     """One request that reached a release, or that was refused for lack of capacity.
 
     Attributes:
-        id: Request id, as given to the client in `x-request-id`.
+        id: Request id, as given to the client in `x-request-id`; a shadow's has `.shadow` behind
+            the id of the request that it is a copy of.
         release: Digest of the release that answered; empty if none was reached.
-        arm: `champion` or `canary`.
+        arm: `champion`, `canary`, or `shadow` for a copy whose answer no client had.
         unit: Hash of the session, user or key by which the request was assigned.
         rho: Probability with which this unit was assigned to the canary when it came; among more
             than two releases, to the one that it was assigned to.

@@ -11,9 +11,12 @@ from typing import Literal
 import msgspec
 
 from fairlead.domain.decoding import decode_json
+from fairlead.domain.outbound import DIRECT, Outbound
 from fairlead.domain.quota import NO_QUOTA, Limit, Price, Quota, limits_of
 from fairlead.domain.release import Prompt, SamplingValue
 from fairlead.wire.quota import QuotaReport
+
+Balance = Literal["prefix", "least_loaded"]
 
 
 class KeyEntry(msgspec.Struct, frozen=True):
@@ -44,6 +47,7 @@ class Endpoint(msgspec.Struct, frozen=True):
         slots: Requests it serves at the same time; more than that wait in the gateway.
         api_key_env: Environment variable with the provider's key (remote replicas only).
         api_key_file: File with the provider's key (remote replicas only).
+        outbound: How the provider is reached (remote replicas only).
     """
 
     replica: str
@@ -51,6 +55,7 @@ class Endpoint(msgspec.Struct, frozen=True):
     slots: int = 4
     api_key_env: str | None = None
     api_key_file: str | None = None
+    outbound: Outbound = DIRECT
 
 
 class ReleaseRoute(msgspec.Struct, frozen=True):
@@ -91,6 +96,20 @@ class Limits(msgspec.Struct, frozen=True):
     quota: Quota = NO_QUOTA
 
 
+class Shadow(msgspec.Struct, frozen=True):
+    """A release that gets copies of live requests; its answers are recorded and thrown away.
+
+    Attributes:
+        release: Its digest; its route is among the service's `releases`.
+        share: Probability in [0, 1] with which a request is copied.
+        concurrent: Copies that one gateway worker has open at most; further ones are dropped.
+    """
+
+    release: str
+    share: float
+    concurrent: int = 16
+
+
 class ServiceRoute(msgspec.Struct, frozen=True):
     """Who answers for a service.
 
@@ -108,6 +127,9 @@ class ServiceRoute(msgspec.Struct, frozen=True):
         phase: Number of the split within the rollout; written into records.
         salt: Salt of the assignment hash; differs per phase.
         fallbacks: Services whose champion answers, the first that can, when this one cannot.
+        shadow: Which release gets copies of the requests, or None.
+        balance: How a replica is chosen: `prefix` sends a request to the one that has the longest
+            part of its prompt cached, within bounds of load; `least_loaded` looks at load alone.
     """
 
     name: str
@@ -121,6 +143,8 @@ class ServiceRoute(msgspec.Struct, frozen=True):
     limits: Limits = Limits()
     weights: tuple[tuple[str, float], ...] = ()
     fallbacks: tuple[str, ...] = ()
+    shadow: Shadow | None = None
+    balance: Balance = "least_loaded"
 
 
 class Snapshot(msgspec.Struct, frozen=True):

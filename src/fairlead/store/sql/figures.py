@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, Connection, case, func, not_, or_, select
 
+from fairlead.domain.outcomes import SHADOW
 from fairlead.store.database import Database
 from fairlead.store.rows import FeedbackFigures, Quantiles, ReleaseFigures
 from fairlead.store.schema import feedback, records
@@ -24,7 +25,11 @@ class SqlFigures:
     def release_figures(
         self, service: str | None = None, *, since: float, until: float
     ) -> list[ReleaseFigures]:
-        where = [records.c.started_at >= since, records.c.started_at < until]
+        where = [
+            records.c.started_at >= since,
+            records.c.started_at < until,
+            records.c.arm != SHADOW,
+        ]
         if service is not None:
             where.append(records.c.service == service)
         with self._db.reading("reading figures") as connection:

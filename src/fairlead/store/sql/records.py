@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from sqlalchemy import ColumnElement, and_, func, not_, or_, select, tuple_
+from sqlalchemy import ColumnElement, FromClause, and_, case, func, not_, or_, select, tuple_
 
-from fairlead.domain.outcomes import ANSWERED_WELL, CLIENT_ERRORS, NO_ROOM, SERVER_ERRORS
+from fairlead.domain.outcomes import (
+    ANSWERED_WELL,
+    CLIENT_ERRORS,
+    GIVEN_UP,
+    NO_ROOM,
+    REJECTED,
+    SERVER_ERRORS,
+    SHADOW,
+    SHADOW_ID_SUFFIX,
+)
 from fairlead.store.database import Database
 from fairlead.store.rows import (
     AssignedRequest,
@@ -12,14 +21,21 @@ from fairlead.store.rows import (
     GivenFeedback,
     RecordFilter,
     RequestRow,
+    ShadowCounts,
 )
 from fairlead.store.schema import feedback, records
 
-FAILED = or_(
-    records.c.status >= SERVER_ERRORS,
-    records.c.status == NO_ROOM,
-    and_(records.c.error.not_in(ANSWERED_WELL), records.c.status < CLIENT_ERRORS),
-)
+
+def _failed(table: FromClause) -> ColumnElement[bool]:
+    c = table.c
+    return or_(
+        c.status >= SERVER_ERRORS,
+        c.status == NO_ROOM,
+        and_(c.error.not_in(ANSWERED_WELL), c.status < CLIENT_ERRORS),
+    )
+
+
+FAILED = _failed(records)
 """`fairlead.domain.outcomes.failed_by_server` in SQL."""
 
 
@@ -37,6 +53,7 @@ class SqlRecords:
             .where(
                 c.rollout == rollout,
                 c.rollout != "",  # literally the condition of the partial index
+                c.arm != SHADOW,
                 tuple_(c.started_at, c.id) > tuple_(after, after_id),
                 c.started_at < until,
             )
@@ -96,11 +113,38 @@ class SqlRecords:
             return [RequestRow(*row) for row in connection.execute(query)]
 
     def count_served(self, release: str, rollout: str | None = None) -> int:
-        query = select(func.count()).where(records.c.release == release)
+        query = select(func.count()).where(records.c.release == release, records.c.arm != SHADOW)
         if rollout is not None:
             query = query.where(records.c.rollout == rollout, records.c.rollout != "")
         with self._db.reading("counting requests") as connection:
             return connection.execute(query).scalar_one()
+
+    def shadow_counts(self, rollout: str) -> ShadowCounts:
+        live = records.alias("live")
+        copy = records.c
+        failed = and_(_refused(records), not_(_refused(live)))
+        query = (
+            select(func.count(), func.sum(case((failed, 1), else_=0)))
+            .join_from(records, live, live.c.id == func.substr(copy.id, 1, _id_length(copy.id)))
+            .where(
+                copy.rollout == rollout,
+                copy.rollout != "",
+                copy.arm == SHADOW,
+                copy.status != GIVEN_UP,
+            )
+        )
+        with self._db.reading(f"counting copies of rollout {rollout}") as connection:
+            count, worse = connection.execute(query).one()
+        return ShadowCounts(int(count), int(worse or 0))
+
+
+def _id_length(copy_id: ColumnElement[str]) -> ColumnElement[int]:
+    return func.length(copy_id) - len(SHADOW_ID_SUFFIX)
+
+
+def _refused(table: FromClause) -> ColumnElement[bool]:
+    """Whether the server failed it, or the engine refused it."""
+    return or_(_failed(table), table.c.error == REJECTED)
 
 
 def _conditions(wanted: RecordFilter) -> list[ColumnElement[bool]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 import pytest
 
@@ -10,7 +12,7 @@ from fairlead.control.routing import KnownRelease, service_route
 from fairlead.control.spec import ServiceSpec, check_spec
 from fairlead.control.views import KeyRequest
 from fairlead.domain.errors import InvalidInput
-from fairlead.domain.release import Engine, Release, RemoteModel
+from fairlead.domain.release import Engine, Release, RemoteModel, WeightsModel
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.rollout.machine import Desired
 
@@ -153,3 +155,24 @@ def routed(known: KnownRelease, state: ReplicaState, *, as_champion: bool) -> tu
         [replica],
     )
     return route.releases[known.digest].endpoints
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "continues"),
+    [
+        ("llama.cpp", WeightsModel(format="gguf", files=()), "llama.cpp"),
+        ("remote", RemoteModel(base_url="https://x.example/v1", model="m"), None),
+    ],
+)
+def test_the_gateway_is_told_which_engine_can_go_on_with_a_broken_stream(
+    kind: Literal["llama.cpp", "remote"], model: WeightsModel | RemoteModel, continues: str | None
+) -> None:
+    known = KnownRelease("sha256:a", "a", Release(model=model, engine=Engine(kind=kind)))
+    route = service_route(
+        ServiceSpec("bank", known.digest, "a", DIRECT),
+        Desired(champion=known.digest),
+        None,
+        {known.digest: known},
+        [],
+    )
+    assert route.releases[known.digest].continues == continues

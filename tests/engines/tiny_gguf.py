@@ -9,11 +9,13 @@ from __future__ import annotations
 import random
 import struct
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 UINT32, FLOAT32, BOOL, STRING, ARRAY, INT32 = 4, 6, 7, 8, 9, 5
 F32 = 0
 ALIGNMENT = 32
+FAINT = 0.25
 WIDTH, LAYERS, HEADS, FEED_FORWARD, CONTEXT = 64, 2, 2, 128, 512
 NORMAL, UNKNOWN, CONTROL, BYTE = 1, 2, 3, 6
 WORDS = ("how", "do", "i", "the", "card", "bank", "my", "a", "top", "up", "hello", "money")
@@ -25,18 +27,18 @@ def text(value: str) -> bytes:
     return struct.pack("<Q", len(data)) + data
 
 
-def vocabulary() -> tuple[list[str], list[float], list[int]]:
-    """A sentencepiece vocabulary: three special tokens, 256 bytes, letters and a few words."""
+def vocabulary(words: Sequence[str]) -> tuple[list[str], list[float], list[int]]:
+    """A sentencepiece vocabulary: three special tokens, 256 bytes, letters and some words."""
     tokens, kinds = ["<unk>", "<s>", "</s>"], [UNKNOWN, CONTROL, CONTROL]
     tokens += [f"<0x{byte:02X}>" for byte in range(256)]
     kinds += [BYTE] * 256
-    pieces = ["▁", *(chr(c) for c in range(ord("a"), ord("z") + 1)), *(f"▁{w}" for w in WORDS)]
+    pieces = ["▁", *(chr(c) for c in range(ord("a"), ord("z") + 1)), *(f"▁{w}" for w in words)]
     tokens += list(dict.fromkeys(pieces))
     kinds += [NORMAL] * (len(tokens) - len(kinds))
     return tokens, [-float(i) for i in range(len(tokens))], kinds
 
 
-def metadata(context: int) -> list[bytes]:
+def metadata(context: int, words: Sequence[str]) -> list[bytes]:
     def entry(key: str, kind: int, value: bytes) -> bytes:
         return text(key) + struct.pack("<I", kind) + value
 
@@ -47,7 +49,7 @@ def metadata(context: int) -> list[bytes]:
     def number(key: str, value: int) -> bytes:
         return entry(key, UINT32, struct.pack("<I", value))
 
-    tokens, scores, kinds = vocabulary()
+    tokens, scores, kinds = vocabulary(words)
     return [
         entry("general.architecture", STRING, text("llama")),
         entry("general.name", STRING, text("tiny random llama")),
@@ -72,9 +74,8 @@ def metadata(context: int) -> list[bytes]:
     ]
 
 
-def tensors() -> list[tuple[str, tuple[int, ...]]]:
+def tensors(words: int) -> list[tuple[str, tuple[int, ...]]]:
     """Names and dimensions, the fastest first."""
-    words = len(vocabulary()[0])
     shapes: list[tuple[str, tuple[int, ...]]] = [("token_embd.weight", (WIDTH, words))]
     for layer in range(LAYERS):
         shapes += [
@@ -93,22 +94,36 @@ def padded(data: bytes) -> bytes:
     return data + b"\0" * (-len(data) % ALIGNMENT)
 
 
-def write(path: Path, *, seed: int = 0, context: int = CONTEXT) -> Path:
-    """Write the model; another seed gives other weights and so another digest."""
+def write(path: Path, *, seed: int = 0, context: int = CONTEXT, spells: bool = False) -> Path:
+    """Write the model; another seed gives other weights and so another digest.
+
+    Args:
+        spells: It knows no words and says nothing but letters and spaces, without end: its text
+            read back is the tokens that it said.
+    """
+    known = () if spells else WORDS
+    kinds = vocabulary(known)[2]
     chance = random.Random(seed)
     infos: list[bytes] = []
     blocks: list[bytes] = []
     offset = 0
-    for name, dims in tensors():
+    for name, dims in tensors(len(kinds)):
         count = dims[0] * (dims[1] if len(dims) == 2 else 1)
         scale, centre = (0.0, 1.0) if len(dims) == 1 else (0.1, 0.0)
-        values = (chance.gauss(centre, scale) for _ in range(count))
+        values = [chance.gauss(centre, scale) for _ in range(count)]
+        if spells and name.endswith("attn_output.weight"):
+            values = [value * FAINT for value in values]
+        if spells and name == "output.weight":
+            said = (kind == NORMAL for kind in kinds for _ in range(WIDTH))
+            values = [
+                value if is_said else 0.0 for value, is_said in zip(values, said, strict=True)
+            ]
         block = padded(struct.pack(f"<{count}f", *values))
         shape = struct.pack(f"<I{len(dims)}Q", len(dims), *dims)
         infos.append(text(name) + shape + struct.pack("<IQ", F32, offset))
         blocks.append(block)
         offset += len(block)
-    entries = metadata(context)
+    entries = metadata(context, known)
     head = b"GGUF" + struct.pack("<IQQ", 3, len(infos), len(entries))
     path.write_bytes(padded(head + b"".join(entries) + b"".join(infos)) + b"".join(blocks))
     return path

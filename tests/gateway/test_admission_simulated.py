@@ -104,6 +104,8 @@ class Request:
         self.service = self.served_by = "bank"
         self.arm: Arm = arm
         self.lane = self.arm
+        self.bound_to: str | None = None
+        self.prefix = None
         self.assignment = Assignment(arm, release, "u", 0.5, "ro-1", 2)
         self.limits = LIMITS
         self.key_id, self.priority, self.patience_s = key, priority, LIMITS.queue_timeout_s

@@ -12,10 +12,20 @@ from fairlead.domain.quota import Price
 from fairlead.domain.release import Release, RemoteModel
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.rollout.machine import Desired
-from fairlead.wire.snapshot import Endpoint, ReleaseRoute, ServiceRoute, Shadow
+from fairlead.wire.snapshot import (
+    LLAMA_CPP,
+    VLLM,
+    Endpoint,
+    ReleaseRoute,
+    ServiceRoute,
+    Shadow,
+)
 
 ILL_S_MAX = 60.0
 """Seconds for which a release may have unhealthy replicas only, before its rollout ends."""
+
+CONTINUING = frozenset({LLAMA_CPP, VLLM})
+"""Engines that go on from a text that another replica of the release began."""
 
 
 class KnownRelease(msgspec.Struct, frozen=True):
@@ -144,4 +154,5 @@ def _release_route(
         sampling=known.release.sampling,
         upstream_model=remote.model if remote else None,
         price=price,
+        continues=engine if (engine := known.release.engine.kind) in CONTINUING else None,
     )

@@ -4,6 +4,9 @@ A request waits when no replica has room for it, and a newcomer never overtakes 
 lane; who of them goes on next is decided by `lanes`. A busy canary does not hold up the champion.
 Where a request can go is decided under the present snapshot, also for one that began under an
 older one: a replica that control has taken out gets no new attempt.
+
+A broken stream can only be gone on with by replicas of the release that began it. Those that wait
+for one have lanes of their own, which go first and hold up nobody who has a choice.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from fairlead.gateway.errors import (
     QUEUE_FULL,
     RETRY_BUDGET_EXHAUSTED,
     SERVICE_GONE,
+    UPSTREAM_CUT,
     Refusal,
     wait_too_long,
 )
@@ -89,7 +93,9 @@ class Admission:
         now = self._clock.now()
         if was_sent:
             # A canary's requests are the champion's if need be: a bad canary takes no budget away.
-            is_free = exchange.arm == "canary" and exchange.failures == 1
+            # The rest of a broken stream is work that would have been done anyway.
+            is_canary = exchange.arm == "canary" and exchange.failures == 1
+            is_free = is_canary or exchange.bound_to is not None
             if not is_free and not self._queue(exchange.served_by).budget.spend(now):
                 self._metrics.retries_refused.inc((exchange.service,))
                 self.give_up(exchange, RETRY_BUDGET_EXHAUSTED)
@@ -222,7 +228,14 @@ class Admission:
             return True
         champion = service.champion
         assigned = exchange.assignment.release
-        if exchange.served_by != exchange.service or (
+        bound_to = exchange.bound_to
+        if bound_to is not None:
+            if bound_to not in service.releases:
+                self._take_out(exchange, lane, goes_on=False)
+                exchange.refuse(UPSTREAM_CUT)
+                return True
+            assigned = champion = bound_to
+        elif exchange.served_by != exchange.service or (
             assigned not in service.releases and exchange.arm == "champion"
         ):
             assigned = champion or assigned
@@ -243,6 +256,8 @@ class Admission:
             else lambda usable, turn: balancer.pick(usable, prefix, turn),
         )
         if replica is None:
+            if bound_to is not None:
+                return False
             return self._goes_elsewhere(exchange, lane, (*pool, *spare), now)
         if exchange.tried and replica in exchange.tried and now < exchange.rests_until:
             self._take_out(exchange, lane, goes_on=False)

@@ -1,9 +1,10 @@
 """One request: waits, is tried on replicas, answered and recorded.
 
     waiting -> trying -> answering -> over
-       ^________|
+       ^________|___________|
 
-Trying goes back to waiting as long as nothing was sent to the client. Every way to `over` writes
+Trying goes back to waiting as long as nothing was sent to the client; answering does when a stream
+breaks that another replica can go on with (`fairlead.gateway.course`). Every way to `over` writes
 exactly one record. A replica that refuses a connection has seen nothing of the request, so only
 attempts that were sent count against `limits.attempts`; the others are bounded by the time that a
 request may wait. When its service cannot answer at all, a fallback service does: the request keeps
@@ -23,6 +24,8 @@ from fairlead.gateway import metering
 from fairlead.gateway.affinity import Prefix
 from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.call import Call, Client, Plant, refusal_headers
+from fairlead.gateway.continuation import KINDS as CONTINUED
+from fairlead.gateway.course import Course
 from fairlead.gateway.errors import (
     INTERNAL_ERROR,
     QUEUE_TIMEOUT,
@@ -37,14 +40,16 @@ from fairlead.gateway.errors import (
 from fairlead.gateway.fleet import Replica
 from fairlead.gateway.hedging import Hedge
 from fairlead.gateway.limits import CONNECT_S, DETACHED_S
-from fairlead.gateway.metering import Usage, usage_of_answer
+from fairlead.gateway.metering import StreamMeter, Usage, usage_of_answer
 from fairlead.gateway.patience import Patience
 from fairlead.gateway.quota import Hold
 from fairlead.gateway.quota_answers import cost_of
 from fairlead.gateway.quota_answers import headers as ratelimit_headers
+from fairlead.gateway.recount import PATH as COUNT_PATH
+from fairlead.gateway.recount import Recount
 from fairlead.gateway.relay import PlainRelay, StreamRelay
 from fairlead.gateway.request_body import EMBEDDINGS, body_for
-from fairlead.gateway.routing import Arm, Assignment
+from fairlead.gateway.routing import CONTINUING, Arm, Assignment
 from fairlead.gateway.upstream import AnswerHead, UpstreamConnection, build_request
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import Limits, ReleaseRoute
@@ -69,10 +74,12 @@ class Exchange(Bulkhead):
         "_client",
         "_connecting",
         "_connection",
+        "_course",
         "_fell_back",
         "_has_begun",
         "_hedge",
         "_is_over",
+        "_is_paused",
         "_late",
         "_loop",
         "_patience",
@@ -142,7 +149,9 @@ class Exchange(Bulkhead):
         self._late: asyncio.TimerHandle | None = None
         # answer
         self._relay: PlainRelay | StreamRelay | None = None
+        self._course: Course | None = None
         self._has_begun = False
+        self._is_paused = False
         self._status = 0
         self._release = ""
         self._replica_id = ""
@@ -175,11 +184,13 @@ class Exchange(Bulkhead):
 
     def pause(self) -> None:
         """The client does not keep up: read no more from the replica."""
+        self._is_paused = True
         if self._connection is not None:
             self._connection.pause()
 
     def resume(self) -> None:
         """The client has caught up."""
+        self._is_paused = False
         if self._connection is not None:
             self._connection.resume()
 
@@ -227,6 +238,12 @@ class Exchange(Bulkhead):
         self.failures = 0
         self._fell_back = False
 
+    @property
+    def bound_to(self) -> str | None:
+        """The only release that can go on with what this request's client has."""
+        course = self._course
+        return course.release if course is not None and course.is_broken else None
+
     def begin_waiting(self) -> None:
         """It waits from now on, for as long as it may still wait."""
         if self._patience is None:
@@ -255,15 +272,11 @@ class Exchange(Bulkhead):
         self._replica_id = replica.id
         self._route = route
         self._release = route.digest
-        self._fell_back = fell_back
+        self._fell_back = fell_back or (self._fell_back and self.bound_to is not None)
         self._attempts += 1
         self.tried.add(replica)
         with self:
-            connection = replica.take_idle()
-            if connection is None:
-                self._connecting = self._loop.create_task(self._connect(replica))
-            else:
-                self._send(connection)
+            self._reach(replica)
             if self._attempts == 1 and self._plant.shadows.is_on:
                 self._plant.shadows.mirror(self._call, self.service, self.assignment)
 
@@ -274,7 +287,10 @@ class Exchange(Bulkhead):
         assert self._replica is not None
         with self:
             self._plant.fleet.note_success(self._replica)
-            self.whole_answer(head, body, usage_of_answer(body))
+            if self._has_begun:
+                self._fail(UPSTREAM_CUT)
+            else:
+                self.whole_answer(head, body, usage_of_answer(body))
 
     def on_head(self, head: AnswerHead) -> None:
         with self:
@@ -310,26 +326,56 @@ class Exchange(Bulkhead):
             return
         self._plant.fleet.note_success(self._replica)
         self._first_byte_came()
-        if head.status in _CREDENTIALS:
+        if self._course is not None:
+            self._take_head_of_rest(head, self._course)
+        elif head.status in _CREDENTIALS:
             self._fail(UPSTREAM_CREDENTIALS)
         elif head.status == _NOT_IMPLEMENTED:
             self._fail(not_served(self._call.kind))
         elif head.status >= 500 or 202 < head.status < 400 or head.is_encoded:
             self._fail(UPSTREAM_ERROR)
         elif head.is_event_stream:
-            hides = not self._call.fields.asks_usage
-            self._relay = StreamRelay(self, head, self._plant.clock, hides_usage=hides)
+            self._relay = self._stream_relay(head)
         else:
             self._relay = PlainRelay(self, head)
+
+    def _stream_relay(self, head: AnswerHead) -> StreamRelay:
+        assert self._route is not None
+        wants_usage = self._call.fields.asks_usage
+        relay = StreamRelay(self, head, self._plant.clock, hides_usage=not wants_usage)
+        engine, kind = self._route.continues, self._call.kind
+        if engine is not None and kind in CONTINUED and head.status == 200:
+            self._course = Course(
+                self._route.digest, engine, kind, relay.meter, wants_usage=wants_usage
+            )
+        return relay
+
+    def _take_head_of_rest(self, head: AnswerHead, course: Course) -> None:
+        if head.status == 200 and head.is_event_stream:
+            self._plant.metrics.streams_continued.inc((self.service,))
+            self._relay = StreamRelay(
+                self,
+                head,
+                self._plant.clock,
+                hides_usage=not self._call.fields.asks_usage,
+                meter=course.meter,
+                seam=course.seam(),
+            )
+        else:
+            self._fail(UPSTREAM_CUT)
 
     # relay.RelayOwner
 
     def begin_answer(self, head: AnswerHead, length: int | None) -> None:
+        if self._has_begun:
+            return
         self._has_begun = True
         self._status = head.status
         self._client.begin(head.status, head.content_type, length, self._headers(head))
 
     def pass_on(self, data: bytes) -> None:
+        if self._course is not None:
+            self._course.sent.add(data)
         self._client.part(data)
 
     def whole_answer(self, head: AnswerHead, body: bytes, usage: Usage) -> None:
@@ -357,12 +403,73 @@ class Exchange(Bulkhead):
     def answer_broke(self, reason: str) -> None:
         if self._replica is not None:
             self._plant.fleet.note_failure(self._replica)
-        if self._has_begun:
-            self._fail(UPSTREAM_CUT)
+        if not self._has_begun:
+            self._retry(reason)
+        elif self._course is not None and reason != "event_too_large":
+            self._go_on(reason, self._course)
         else:
+            self._fail(UPSTREAM_CUT)
+
+    def _go_on(self, reason: str, course: Course) -> None:
+        """Go on with a broken stream on another replica, if that can be done."""
+        try:
+            can_go_on = course.broke(self._body())
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            can_go_on = False
+        if not can_go_on:
+            self._fail(UPSTREAM_CUT)
+        elif not self._ends(course):
+            self.lane = CONTINUING + course.release
             self._retry(reason)
 
+    def _ends(self, course: Course) -> bool:
+        """End the stream if nothing but its end is missing."""
+        end = course.end
+        if end is not None:
+            self._finish(self._status, "", lambda: self._client.end(end, closes=False))
+        return end is not None
+
+    def _ask_count(self, connection: UpstreamConnection, question: bytes) -> None:
+        assert self._replica is not None
+        self._connection = connection
+        request = build_request(
+            self._replica.address,
+            COUNT_PATH,
+            question,
+            request_id=self._call.request_id,
+            authorization=self._replica.authorization,
+            accept="application/json",
+        )
+        connection.send(request, Recount(self._counted, self._count_lost))
+
+    def _counted(self, count: int | None) -> None:
+        self._connection = None
+        assert self._course is not None
+        assert self._replica is not None
+        with self:
+            if not self._course.counted(count):
+                self._fail(UPSTREAM_CUT)
+            elif not self._ends(self._course):
+                self._reach(self._replica)
+
+    def _count_lost(self, reason: str, is_stale: bool) -> None:
+        # Not counted as sent before; an attempt that failed counts.
+        self._sent += 1
+        self.on_lost(reason, is_stale=is_stale)
+
+    def _body(self) -> bytes:
+        """The request as the engine has it first; raises as `body_for`."""
+        assert self._route is not None
+        return body_for(self._call.body, self._call.fields, self._call.kind, self._route)
+
     # Attempts
+
+    def _reach(self, replica: Replica) -> None:
+        connection = replica.take_idle()
+        if connection is None:
+            self._connecting = self._loop.create_task(self._connect(replica))
+        else:
+            self._send(connection)
 
     async def _connect(self, replica: Replica) -> None:
         with self:
@@ -385,8 +492,13 @@ class Exchange(Bulkhead):
         fields = self._call.fields
         self._connection = connection
         self._relay = None
+        course = self._course
+        question = course.count_question if course is not None else None
+        if question is not None:
+            self._ask_count(connection, question)
+            return
         try:
-            body = body_for(self._call.body, fields, self._call.kind, self._route)
+            body = course.body if course is not None and course.is_broken else self._body()
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             self._fail(invalid_body(f"The body cannot be read: {error}."))
             return
@@ -401,6 +513,8 @@ class Exchange(Bulkhead):
             accept="text/event-stream" if fields.stream else "application/json",
         )
         connection.send(request, self)
+        if self._is_paused:
+            connection.pause()
 
     def _is_late(self) -> None:
         """This attempt has taken too long to its answer's first byte."""
@@ -436,7 +550,9 @@ class Exchange(Bulkhead):
                 self._try_again("hedge")
 
     def _retry(self, reason: str) -> None:
-        self._plant.metrics.retries.inc((self.service, reason))
+        if not self._has_begun:
+            self._course = None
+            self._plant.metrics.retries.inc((self.service, reason))
         self._leave_replica()
         if self._hedge is not None and self._hedge.is_open:
             self._awaits_hedge = True
@@ -446,10 +562,12 @@ class Exchange(Bulkhead):
     def _try_again(self, reason: str) -> None:
         self._awaits_hedge = False
         self.failures += 1
-        if self._sent >= self.limits.attempts:
-            self._plant.queue.give_up(self, TIMEOUT if reason == _LATE else UPSTREAM_ERROR)
-        else:
+        if self._sent < self.limits.attempts:
             self._plant.queue.again(self, was_sent=reason != _REFUSED)
+        elif self._has_begun:
+            self._fail(UPSTREAM_CUT)
+        else:
+            self._plant.queue.give_up(self, TIMEOUT if reason == _LATE else UPSTREAM_ERROR)
 
     def _leave_replica(self) -> None:
         if self._late is not None:
@@ -469,7 +587,7 @@ class Exchange(Bulkhead):
     # Ends
 
     def _wait_expired(self) -> None:
-        self._fail(QUEUE_TIMEOUT)
+        self._fail(UPSTREAM_CUT if self._has_begun else QUEUE_TIMEOUT)
 
     def _fail(self, refusal: Refusal) -> None:
         """End with an error, in the form that what was already sent allows."""
@@ -484,7 +602,7 @@ class Exchange(Bulkhead):
                     self._own_headers() + refusal_headers(refusal),
                 ),
             )
-        elif isinstance(self._relay, StreamRelay):
+        elif isinstance(self._relay, StreamRelay) or self._course is not None:
             deliver = lambda: self._client.end(refusal.event, closes=True)  # noqa: E731
             self._finish(self._status, refusal.code, deliver)
         else:
@@ -513,7 +631,8 @@ class Exchange(Bulkhead):
         self._leave_replica()
 
     def _settle(self, hold: Hold, record: RequestRecord) -> None:
-        events = self._relay.meter.events if isinstance(self._relay, StreamRelay) else 0
+        meter = self._meter()
+        events = meter.events if meter is not None else 0
         cost, is_estimate = cost_of(hold, record, self._route, events=events)
         hold.settle(cost)
         if is_estimate:
@@ -531,7 +650,7 @@ class Exchange(Bulkhead):
 
     def _record(self, status: int, error: str, usage: Usage) -> RequestRecord:
         duration_ms = (self._plant.clock.now() - self._started) * 1000.0
-        meter = self._relay.meter if isinstance(self._relay, StreamRelay) else None
+        meter = self._meter()
         if meter is not None:
             ttft_ms = (meter.first_at - self._started) * 1000.0 if meter.first_at >= 0 else -1.0
             if usage is metering.UNKNOWN:
@@ -566,6 +685,12 @@ class Exchange(Bulkhead):
             completion_tokens=usage.completion_tokens,
             attempts=self._attempts,
         )
+
+    def _meter(self) -> StreamMeter | None:
+        """The meter of the stream, over all its parts; None for a plain answer."""
+        if isinstance(self._relay, StreamRelay):
+            return self._relay.meter
+        return self._course.meter if self._course is not None else None
 
     def _end_waiting(self) -> None:
         if self._patience is None:

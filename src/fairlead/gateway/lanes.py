@@ -14,6 +14,7 @@ from typing import Generic
 from fairlead.gateway.fairness import Level, W
 from fairlead.gateway.limits import AGED_EVERY, AGED_SHARE
 from fairlead.gateway.retry_budget import RetryBudget
+from fairlead.gateway.routing import CONTINUING
 from fairlead.gateway.shedding import DrainRate, served_in_time, waits_too_long
 
 
@@ -145,10 +146,12 @@ class ServiceQueue(Generic[W]):
         self.budget = RetryBudget(now)
 
     def lane(self, name: str) -> Lane[W]:
-        """The lane of this name (`Assignment.lane`)."""
+        """The lane of this name (`Assignment.lane`); those of broken streams go first."""
         lane = self.lanes.get(name)
         if lane is None:
-            lane = self.lanes[name] = Lane()
+            lane = Lane()
+            is_first = name.startswith(CONTINUING)
+            self.lanes = {name: lane, **self.lanes} if is_first else {**self.lanes, name: lane}
         return lane
 
     def forget_empty(self) -> None:

@@ -51,6 +51,14 @@ INTERIM_ANSWERS_MAX = 10
 PLAIN_BUFFER_BYTES = 1024 * 1024
 """A plain answer up to this size is held until it is complete, so that it can be retried."""
 EVENT_BYTES_MAX = 1024 * 1024
+SENT_BLOCK_BYTES = 8 * 1024
+"""So much of a stream is kept as it was passed on, before it is packed."""
+SENT_PACKED_BYTES_MAX = 512 * 1024
+"""A stream that takes up more, packed, is not gone on with when it breaks."""
+CONTINUED_TEXT_BYTES_MAX = 1024 * 1024
+"""A stream with more text is not gone on with when it breaks."""
+RECOUNT_BYTES_MAX = 8 * 1024 * 1024
+"""Largest answer of an engine that is asked how many tokens a text has."""
 DETACHED_S = 1.0
 """After a stream's `[DONE]`, its connection has this long to end the answer and be used again."""
 

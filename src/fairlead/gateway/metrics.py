@@ -173,6 +173,12 @@ class GatewayMetrics:
             "Second attempts beside a slow first one, by which of them was answered: won or lost.",
             ("service", "outcome"),
         )
+        self.streams_continued = Family(
+            "fairlead_gateway_streams_continued_total",
+            "counter",
+            "Broken streams that another replica went on with.",
+            ("service",),
+        )
         self.rejected = Family(
             "fairlead_gateway_rejected_total",
             "counter",

@@ -16,6 +16,7 @@ from fairlead.gateway.clock import Clock
 from fairlead.gateway.events import EventSplitter, EventTooLarge, is_done, is_error
 from fairlead.gateway.limits import PLAIN_BUFFER_BYTES
 from fairlead.gateway.metering import StreamMeter, TailKeeper, Usage, usage_of_answer
+from fairlead.gateway.seam import Seam
 from fairlead.gateway.upstream import AnswerHead
 
 
@@ -93,10 +94,19 @@ class StreamRelay:
 
     Args:
         hides_usage: The usage event was asked for by the gateway, not by the client.
+        meter: Goes on with the stream's first part.
+        seam: Joins this stream to what the client has.
     """
 
     def __init__(
-        self, owner: RelayOwner, head: AnswerHead, clock: Clock, *, hides_usage: bool
+        self,
+        owner: RelayOwner,
+        head: AnswerHead,
+        clock: Clock,
+        *,
+        hides_usage: bool,
+        meter: StreamMeter | None = None,
+        seam: Seam | None = None,
     ) -> None:
         self._owner = owner
         self._head = head
@@ -105,13 +115,14 @@ class StreamRelay:
         self._splitter = EventSplitter()
         self._has_begun = False
         self._is_over = False
-        self.meter = StreamMeter()
+        self._seam = seam
+        self.meter = meter or StreamMeter()
         self.has_error = False
 
     def feed(self, data: bytes) -> None:
         if self._is_over:
             return
-        whole = self._splitter.whole(data)
+        whole = self._splitter.whole(data) if self._seam is None else None
         if whole is not None:
             self.meter.events_sent(whole.count(b"\n\n"), self._clock.now())
             self._begin()
@@ -129,8 +140,9 @@ class StreamRelay:
                 self._send(out)
                 self._finish(event)
                 return
-            if self._keeps(event):
-                out.append(event)
+            kept = event if self._seam is None else self._seam.rewrite(event)
+            if kept is not None and self._keeps(kept):
+                out.append(kept)
         self._send(out)
 
     def end(self, *, is_framed: bool) -> None:

@@ -13,6 +13,10 @@ from fairlead.wire.snapshot import ServiceRoute
 Arm = Literal["champion", "canary"]
 
 
+CONTINUING = "continuing "
+"""Beginning of the name of a lane in which the rest of broken streams waits for its release."""
+
+
 class Assignment(msgspec.Struct, frozen=True):
     """Which release a request belongs to, whatever happens to it later (intention to treat).
 

@@ -18,6 +18,9 @@ from fairlead.wire.quota import QuotaReport
 
 Balance = Literal["prefix", "least_loaded"]
 
+LLAMA_CPP = "llama.cpp"
+VLLM = "vllm"
+
 
 class KeyEntry(msgspec.Struct, frozen=True):
     """An API key that the gateway accepts; only its digest is known.
@@ -59,7 +62,12 @@ class Endpoint(msgspec.Struct, frozen=True):
 
 
 class ReleaseRoute(msgspec.Struct, frozen=True):
-    """How to serve one release: its replicas, what its prompt does to a request, what it costs."""
+    """How to serve one release: its replicas, what its prompt does to a request, its cost.
+
+    Attributes:
+        continues: The engine, if it can go on from a text that another replica began:
+            `llama.cpp` or `vllm`. A name that the gateway does not know means that it cannot.
+    """
 
     digest: str
     name: str
@@ -68,6 +76,7 @@ class ReleaseRoute(msgspec.Struct, frozen=True):
     sampling: dict[str, SamplingValue] = {}
     upstream_model: str | None = None
     price: Price | None = None
+    continues: str | None = None
 
 
 class Limits(msgspec.Struct, frozen=True):

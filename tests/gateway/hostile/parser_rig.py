@@ -85,6 +85,7 @@ class Host:
         nothing = cast(Any, None)
         self.plant = Plant(
             deadlines=Deadlines(),
+            shadows=nothing,
             clock=clock,
             fleet=fleet,
             queue=nothing,

@@ -1,0 +1,107 @@
+"""The course of one stream over the replicas that it takes to end it."""
+
+from __future__ import annotations
+
+from fairlead.gateway.continuation import (
+    NotContinuable,
+    Rest,
+    continued_body,
+    end_of,
+)
+from fairlead.gateway.metering import StreamMeter
+from fairlead.gateway.recount import question, tokens_of
+from fairlead.gateway.seam import Seam
+from fairlead.gateway.sent import Sent
+
+
+class Course:
+    """Begins with the first event that can be gone on from.
+
+    Args:
+        release: Only replicas of this release say the same.
+        engine: What they run on.
+        wants_usage: The client asked for the usage event.
+    """
+
+    def __init__(
+        self, release: str, engine: str, kind: str, meter: StreamMeter, *, wants_usage: bool
+    ) -> None:
+        self.release = release
+        self.meter = meter
+        self.sent = Sent()
+        self._engine = engine
+        self._kind = kind
+        self._wants_usage = wants_usage
+        self._asked = b""
+        self._rest: Rest | None = None
+        self._is_counted = False
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether it broke, and is to be gone on with."""
+        return self._rest is not None
+
+    @property
+    def body(self) -> bytes:
+        """The request for the rest."""
+        assert self._rest is not None
+        return self._rest.body
+
+    def broke(self, asked: bytes) -> bool:
+        """It broke; whether it can be gone on with.
+
+        Args:
+            asked: The request as the engine had it first.
+        """
+        self.sent.settle()
+        self._asked = asked
+        self._is_counted = False
+        return self._plan(None)
+
+    @property
+    def count_question(self) -> bytes | None:
+        """What to ask the engine first: how many tokens the text has. None when that is known."""
+        rest = self._rest
+        if rest is None or self._is_counted or not rest.text or rest.ends_with is not None:
+            return None
+        if self.sent.prompt_tokens is not None:
+            return None
+        return question(rest.text, self._engine, rest.model)
+
+    def counted(self, count: int | None) -> bool:
+        """The engine's answer; whether the stream can still be gone on with."""
+        self._is_counted = True
+        if count is None or self._rest is None:
+            return self._rest is not None
+        rest = self._rest
+        # A last token with text and white space is said again in part.
+        partial = int(bool(rest.repeats) and self.sent.ends_mixed)
+        tokens = tokens_of(
+            rest.text,
+            self._engine,
+            events=rest.tokens,
+            counted=count - partial,
+            has_stop=rest.has_stop,
+        )
+        return tokens is not None and self._plan((tokens, tokens + partial))
+
+    def _plan(self, counted: tuple[int, int] | None) -> bool:
+        try:
+            self._rest = continued_body(self._asked, self._kind, self._engine, self.sent, counted)
+        except NotContinuable:
+            self._rest = None
+        return self._rest is not None
+
+    @property
+    def end(self) -> bytes | None:
+        """The end, when nothing else is missing."""
+        if self._rest is None or self._rest.ends_with is None:
+            return None
+        if self._wants_usage and not self.sent.has_usage:
+            return None
+        return end_of(self.sent, self._kind, self._rest.ends_with)
+
+    def seam(self) -> Seam:
+        """What joins the next part to what was sent."""
+        assert self._rest is not None
+        return Seam(self.sent, self._rest)

@@ -10,7 +10,7 @@ DATA ?= $(or $(FAIRLEAD_DATA),../shared/data)
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
 
-.PHONY: demo test lint bench bench-gateway bench-prefix docs format clean
+.PHONY: demo test lint bench bench-gateway bench-prefix soak docs format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -19,6 +19,7 @@ help:
 	@echo "make lint    ruff, mypy --strict, import contracts, generated pages"
 	@echo "make bench   run the benchmarks"
 	@echo "make bench-gateway   the gateway beside its peers (installs them; half an hour)"
+	@echo "make soak    an hour of load, kills and restarts; ARGS=\"--minutes 60\""
 	@echo "make docs    write the generated pages of docs/"
 
 # The environment is what uv.lock says, whichever package index the machine uses.
@@ -65,6 +66,9 @@ bench-gateway: $(VENV)/.dev
 
 bench-prefix: $(VENV)/.dev
 	@$(BIN)/python benchmarks/prefix.py $(ARGS)
+
+soak: $(VENV)/.dev
+	@$(BIN)/python benchmarks/soak.py $(ARGS)
 
 docs: $(VENV)/.dev
 	@$(BIN)/python docs/generate.py

@@ -111,7 +111,7 @@ OFFLINE = [
     ("init",), ("release", "build"), ("release", "list"), ("release", "show"), ("release", "diff"),
     ("release", "verify"), ("release", "gc"), ("feedback",), ("up",), ("demo",),
     ("gateway", "run"), ("gateway", "check"),
-    ("gateway", "key"), ("gateway", "import"),
+    ("gateway", "key"), ("gateway", "import"), ("gateway", "restart"),
 ]  # fmt: skip
 SAYS_NOTHING_OF_OTHERS = [("schema",), ("down",)]
 
@@ -186,6 +186,7 @@ def test_what_is_typed_is_printed_as_it_is(run: Run, project: Path) -> None:
     assert "[/b]" in run("demo", "--json", "[/b]/none/x").err
     assert run("up", "--workers", "[/b]").code == 2
     assert "[/x]" in run("gateway", "key", "--name", "[/x]").err
+    assert "[/b]" in run("gateway", "restart", "--state", "[/b]").err
     for command in ("run", "check"):
         assert "[/b]" in run("gateway", command, "--config", "[/b]").err
     assert "[/b]" in run("gateway", "import", "--from", "litellm", "[/b]").err

@@ -254,3 +254,37 @@ async def test_a_worker_that_lacks_gets_what_another_one_gives_back(
     await hub.leases.save(at_once=True)
     assert [(row.seat, row.used) for row in store.quota_use(at)] == [("s0", 50)]
     store.close()
+
+
+async def test_old_processes_of_a_restarted_gateway_are_waited_for(world: World) -> None:
+    """Control came up while the old process of worker 0 (pid 3) still ended its requests."""
+    hub = SnapshotHub(
+        clock=lambda: world.now,
+        is_alive=lambda pid: pid not in world.dead,
+        expected_workers=2,
+        expected_pids=(1, 2, 3),
+    )
+    hub.publish(snapshot(2, "r2"))
+    await hub.sync(says(2, boot="new", pid=1))
+    await hub.sync(says(2, boot="other", pid=2, worker=1))
+    assert not hub.may_stop("r1")
+    await hub.sync(says(2, boot="old", pid=3, busy=("r1",)))
+    assert hub.is_current
+    assert not hub.may_stop("r1")
+    world.now += 1.0
+    world.dead.add(3)
+    assert hub.may_stop("r1")
+
+
+async def test_an_old_process_that_has_ended_unheard_is_not_waited_for(world: World) -> None:
+    hub = SnapshotHub(
+        clock=lambda: world.now,
+        is_alive=lambda pid: pid not in world.dead,
+        expected_workers=1,
+        expected_pids=(1, 3),
+    )
+    hub.publish(snapshot(2))
+    await hub.sync(says(2, pid=1))
+    assert not hub.is_current
+    world.dead.add(3)
+    assert hub.is_current

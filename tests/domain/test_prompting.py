@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.domain.prompting import apply_release
+from fairlead.domain.prompting import apply_release, apply_to_messages, apply_to_responses
 from fairlead.domain.release import Prompt
 
 PROMPT = Prompt(system="You are a bank.", user="Question: {input}\nAnswer:")
@@ -65,3 +65,40 @@ def test_a_release_without_prompt_and_sampling_changes_nothing(body: dict[str, A
     before = repr(body)
     assert applied(body, Prompt()) == body
     assert repr(body) == before
+
+
+SAMPLING: dict[str, Any] = {"temperature": 0, "max_tokens": 8, "stop": "#", "response_format": {}}
+
+
+def test_a_body_of_the_responses_api_has_the_same_under_its_names() -> None:
+    changed = apply_to_responses(
+        {"input": "hi"}, prompt=PROMPT, sampling=SAMPLING, upstream_model="up"
+    )
+    assert changed == {
+        "model": "up",
+        "instructions": "You are a bank.",
+        "input": "Question: hi\nAnswer:",
+        "temperature": 0,
+        "max_output_tokens": 8,
+    }
+    parts = [{"type": "input_text", "text": "hi"}]
+    items = [{"role": "user", "content": parts}, {"type": "function_call_output", "output": "x"}]
+    changed = apply_to_responses(
+        {"input": items, "instructions": "mine"}, prompt=PROMPT, sampling={}, upstream_model=None
+    )
+    texts = [part["text"] for part in changed["input"][0]["content"]]
+    assert texts == ["Question: ", "hi", "\nAnswer:"]
+    assert (changed["input"][1], changed["instructions"]) == (items[1], "mine")
+
+
+def test_a_body_of_anthropic_s_api_has_the_same_under_its_names() -> None:
+    result = {"role": "user", "content": [{"type": "tool_result", "content": "x"}]}
+    body = {"messages": [{"role": "user", "content": "hi"}, result], "max_tokens": 3}
+    changed = apply_to_messages(body, prompt=PROMPT, sampling=SAMPLING, upstream_model=None)
+    assert changed == {
+        "system": "You are a bank.",
+        "messages": [{"role": "user", "content": "Question: hi\nAnswer:"}, result],
+        "temperature": 0,
+        "max_tokens": 3,
+        "stop_sequences": ["#"],
+    }

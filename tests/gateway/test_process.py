@@ -21,6 +21,7 @@ from gateway_rig import (
     A,
     Control,
     Engine,
+    Rig,
     answers,
     completion,
     listening_socket,
@@ -66,25 +67,38 @@ class Workers:
         # Whatever the resolution of the file system's clock is.
         os.utime(path, ns=(0, self.paths.up.stat().st_mtime_ns + 1))
 
-    def start(self, **environ: str) -> subprocess.Popen[bytes]:
+    def start(
+        self, *, worker: int | None = None, ready: int | None = None, **environ: str
+    ) -> subprocess.Popen[bytes]:
         number = len(self.processes)
         settings = {
-            "worker": number,
+            "worker": number if worker is None else worker,
             "state": str(self.paths.root),
             "listen_fd": self.socket.fileno(),
             "control_url": self.control_url,
             "drain_s": 5.0,
+            "ready_fd": ready,
         }
         text = msgspec.json.encode(settings).decode()
         with (self.paths.logs / f"gateway-{number}.log").open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", "fairlead.app.gateway_process", text],
-                pass_fds=(self.socket.fileno(),),
+                pass_fds=(self.socket.fileno(), *(() if ready is None else (ready,))),
                 env={**os.environ, "FAIRLEAD_CONTROL_TOKEN": "control-token", **environ},
                 stderr=log,
             )
         self.processes.append(process)
         return process
+
+    async def take_over(self, worker: int) -> None:
+        """Start another process of a worker, and return when it says that it serves."""
+        read, write = os.pipe()
+        self.start(worker=worker, ready=write)
+        os.close(write)
+        try:
+            assert await asyncio.to_thread(os.read, read, 16) == b"serves\n", self.log(worker)
+        finally:
+            os.close(read)
 
     def log(self, number: int = 0) -> str:
         return (self.paths.logs / f"gateway-{number}.log").read_text()
@@ -306,3 +320,133 @@ def can_listen(address: tuple[str, int]) -> bool:
         except OSError:
             return False
     return True
+
+
+async def test_a_retiring_worker_ends_its_stream_and_closes_idle_connections_with_their_next_answer(
+    engine: StartEngine, control: Control, workers: Workers
+) -> None:
+    slow, quick = await engine(streams(*"abcdefghij", gap=0.2)), await engine(answers())
+    workers.keep(slow)
+    old = workers.start()
+    await workers.ready()
+    async with workers.client() as streaming, workers.client() as idle:
+        assert (await idle.get("/healthz")).status_code == 200
+        stream = asyncio.ensure_future(streaming.post(PATH, json={**CHAT, "stream": True}))
+        await until(lambda: len(slow.asked) == 1)
+        await workers.take_over(0)
+        old.send_signal(signal.SIGUSR1)
+        await asyncio.sleep(0.7)  # longer than a worker that is to stop leaves them open
+        control.publish(snapshot(route(A, quick, slots=64), version=2))
+        await until(lambda: any(q.pid == old.pid and q.version == 2 for q in control.questions))
+        last = await idle.post(PATH, json=CHAT)
+        assert (last.content, last.headers["connection"]) == (completion("hi"), "close")
+        after = await idle.post(PATH, json=CHAT)
+        assert (after.status_code, "connection" in after.headers) == (200, False)
+        assert (await stream).text.endswith("[DONE]\n\n")
+        assert old.poll() is None, "the stream's connection is idle, and can be used once more"
+        assert (await streaming.get("/healthz")).headers["connection"] == "close"
+    await until(lambda: old.poll() is not None)
+    assert old.returncode == 0, workers.log()
+    ids = workers.ids()
+    assert len(ids) == len(set(ids)) == 3
+
+
+async def _leave(rig: Rig) -> None:
+    assert rig.worker is not None
+    worker = rig.worker
+    await worker.retire()
+    await worker.stop()
+
+
+async def test_what_is_accepted_just_before_a_worker_retires_is_answered(
+    engine: StartEngine, control: Control, tmp_path: Path
+) -> None:
+    """Whoever is accepted is served, and whoever is not waits for another worker to accept."""
+    one = await engine(answers())
+    asked = b"GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n"
+    outcomes = []
+    for turns in range(8):
+        rig = Rig(tmp_path / str(turns), control.engine.url)
+        rig.folder.mkdir()
+        await rig.start(snapshot(route(A, one)))
+        assert rig.worker is not None
+        client = socket.create_connection(("127.0.0.1", rig.port))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        leaving = asyncio.ensure_future(_leave(rig))
+        await asyncio.sleep(0.01)
+        client.sendall(asked)
+        client.setblocking(False)
+        try:
+            async with asyncio.timeout(0.3):
+                got = await asyncio.get_running_loop().sock_recv(client, 4096)
+        except TimeoutError:
+            outcomes.append("waits")
+        else:
+            assert got.startswith(b"HTTP/1.1 200"), (turns, got)
+            outcomes.append("served")
+        client.close()
+        rig.worker = None
+        await leaving
+        rig.socket.close()
+    assert "served" in outcomes
+
+
+async def test_a_successor_reports_to_control_before_it_serves(
+    engine: StartEngine, control: Control, workers: Workers
+) -> None:
+    gone, present = await engine(answers("gone")), await engine(answers("present"))
+    workers.keep(gone)
+    control.publish(snapshot(route(A, present), version=2))
+    await workers.take_over(0)
+    assert control.questions, "it said so before it served"
+    async with workers.client() as client:
+        assert (await client.post(PATH, json=CHAT)).content == completion("present")
+    assert gone.asked == []
+
+
+async def test_a_successor_serves_on_the_kept_snapshot_while_control_is_down(
+    engine: StartEngine, control: Control, workers: Workers
+) -> None:
+    await control.engine.stop()
+    workers.keep(await engine(answers("kept")))
+    await workers.take_over(0)
+    async with workers.client() as client:
+        assert (await client.post(PATH, json=CHAT)).content == completion("kept")
+
+
+async def test_a_successor_that_is_told_to_stop_before_it_serves_ends(
+    control: Control, workers: Workers
+) -> None:
+    read, write = os.pipe()
+    process = workers.start(ready=write)
+    os.close(write)
+    await until(lambda: bool(control.questions))
+    await asyncio.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(os.read, read, 16) == b""
+    os.close(read)
+    await until(lambda: process.poll() is not None)
+    assert process.returncode == 0, workers.log()
+
+
+async def test_a_worker_that_retires_leaves_its_counts_and_no_second_version(
+    engine: StartEngine, control: Control, workers: Workers
+) -> None:
+    workers.keep(await engine(streams("a", gap=3.0)))
+    old = workers.start()
+    await workers.ready()
+    async with workers.client() as streaming, workers.client() as other:
+        stream = asyncio.ensure_future(streaming.post(PATH, json={**CHAT, "stream": True}))
+        assert (await other.get("/v1/models")).status_code == 200
+        assert (await other.get("/nothing")).status_code == 404
+        await asyncio.sleep(0.2)
+        await workers.take_over(0)
+        old.send_signal(signal.SIGUSR1)
+        await asyncio.sleep(1.2)  # it has shown its metrics once more
+        async with workers.client() as client:
+            text = (await client.get("/metrics")).text
+        assert 'fairlead_gateway_snapshot_version{worker="0"} 1' in text
+        assert 'fairlead_gateway_open_requests{worker="0"} 1' in text
+        assert 'fairlead_gateway_rejected_total{reason="not_found"} 1' in text
+        assert (await stream).status_code == 200

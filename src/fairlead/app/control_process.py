@@ -44,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True):
 
     Attributes:
         workers: How many gateway workers it keeps running.
+        gateway_pids: The gateway's processes when control was started. There are more of them than
+            workers while old ones end.
     """
 
     state: str
@@ -51,6 +53,7 @@ class Settings(msgspec.Struct, frozen=True):
     gateway_url: str
     supervisor_pid: int
     workers: int
+    gateway_pids: tuple[int, ...] = ()
 
 
 def main() -> None:
@@ -78,7 +81,10 @@ async def _serve(settings: Settings, token: str) -> None:
         registry=Registry(paths.registry),
         target=EveryTarget(paths.replicas, supervisor_pid=settings.supervisor_pid, now=time.time),
         hub=SnapshotHub(
-            clock=time.monotonic, is_alive=_is_alive, expected_workers=settings.workers
+            clock=time.monotonic,
+            is_alive=_is_alive,
+            expected_workers=settings.workers,
+            expected_pids=settings.gateway_pids,
         ),
         gateway_url=settings.gateway_url,
         now=time.time,

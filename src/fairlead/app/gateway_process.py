@@ -17,7 +17,11 @@ _TOKEN_VARIABLE = "FAIRLEAD_CONTROL_TOKEN"  # noqa: S105 - a name, not a secret
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What the supervisor tells a gateway worker; the token comes by the environment."""
+    """What the supervisor tells a gateway worker; the token comes by the environment.
+
+    Attributes:
+        ready_fd: Where to say that it serves, when it is to take over from a worker that runs.
+    """
 
     state: str
     worker: int
@@ -25,6 +29,7 @@ class Settings(msgspec.Struct, frozen=True):
     control_url: str
     drain_s: float
     tls: TlsFiles | None = None
+    ready_fd: int | None = None
 
 
 def main() -> None:
@@ -47,6 +52,7 @@ def main() -> None:
             drain_s=settings.drain_s,
             local_since_ns=_up_since_ns(paths),
             tls=settings.tls,
+            ready_fd=settings.ready_fd,
         ),
         environ,
     )

@@ -4,6 +4,8 @@ It owns the listening socket, starts gateway workers, control and observer, star
 by itself, and stops everything in order. It holds no state of its own: killed, it takes all the
 others with it, and the next `up` goes on from the state folder.
 
+SIGUSR2 restarts the gateway workers one after the other; see `fairlead.app.turnover`.
+
 Order of stopping: gateway workers first (they finish open requests), then control (it stops the
 replicas), then the observer (it takes in the last records).
 """
@@ -30,6 +32,13 @@ from types import FrameType
 import msgspec
 
 from fairlead.app.state import StatePaths, UpInfo, open_private, write_private
+from fairlead.app.turnover import (
+    RestartRequest,
+    Successor,
+    Turnover,
+    clear_away,
+    take_requests,
+)
 from fairlead.domain.errors import Unavailable
 from fairlead.gateway.settings import TlsFiles
 from fairlead.gateway.tls import server_context
@@ -104,6 +113,15 @@ class Child:
         self._plan_restart(now)
         return code
 
+    def replace(
+        self, process: subprocess.Popen[bytes], now: float
+    ) -> subprocess.Popen[bytes] | None:
+        """Go on with this process; the one before it, if it had not ended."""
+        old, self.process = self.process, process
+        self.started_at = now
+        self.failures = 0
+        return old
+
     def _plan_restart(self, now: float) -> None:
         self.failures = 1 if now - self.started_at > HEALTHY_AFTER_S else self.failures + 1
         delay = 0.0 if self.failures == 1 else 0.2 * 2 ** min(self.failures, 10)
@@ -130,6 +148,7 @@ class Supervisor:
         self._settings = settings
         self._say = say
         self._stopping = False
+        self._restart_asked = False
         if settings.tls is not None:
             server_context(settings.tls.cert, settings.tls.key, settings.tls.client_ca)
         self._gateway = listen(settings.host, settings.gateway_port, "gateway", "--port")
@@ -141,6 +160,7 @@ class Supervisor:
             self._gateway.close()
             raise
         self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
         self.info = UpInfo(
             pid=os.getpid(),
@@ -153,10 +173,19 @@ class Supervisor:
         self._logs_bounded_at = time.monotonic()
         self._silent_until: dict[str, int] = {}
         """How long each child's log was when its present process began."""
+        self._turnover = Turnover(
+            paths,
+            start=self._start_successor,
+            last_words=lambda number: self._words(f"gateway-{number}"),
+            describe=describe,
+            hurry_s=settings.drain_s + STOP_GRACE_S,
+            say=say,
+        )
 
     def start(self) -> None:
         """Start all processes and write down where they are reached."""
         _become_subreaper()
+        clear_away(self._paths)
         write_private(self._paths.token, self._token.encode())
         write_private(self._paths.up, msgspec.json.encode(self.info))
         self._children = [
@@ -186,23 +215,44 @@ class Supervisor:
                     self._say_end(child.name, code)
                 if child.process is None and now >= child.restart_at:
                     self._begin(child, now)
+            if self._restart_asked:
+                self._restart_asked = False
+                self._begin_restart(now)
+            self._turnover.look(now)
             self._reap_orphans()
             if now - self._logs_bounded_at >= LOG_LOOK_S:
                 self._logs_bounded_at = now
                 for child in self._children:
                     _bound_log(self._log(child.name))
-            select.select([self._wake_read], [], [], 0.2)
+            self._wait()
+
+    def _wait(self) -> None:
+        """A moment, or until a signal."""
+        if select.select([self._wake_read], [], [], 0.2)[0]:
+            os.read(self._wake_read, 64)
+
+    def _begin_restart(self, now: float) -> None:
+        gateways = [child for child in self._children if child.name.startswith("gateway")]
+        for request in take_requests(self._paths) or [RestartRequest(id="")]:
+            self._turnover.begin(request, gateways, now)
 
     def _say_end(self, name: str, code: int) -> None:
         self._say(f"{name} ended ({describe(code)}); starting it again")
-        words = _last_words(self._log(name), self._silent_until.get(name, 0)) if code > 0 else ""
+        words = self._words(name) if code > 0 else ""
         if words:
             self._say(f"  its last words: {words}")
 
+    def _words(self, name: str) -> str:
+        return _last_words(self._log(name), self._silent_until.get(name, 0))
+
     def install_signal_handlers(self) -> None:
-        """SIGINT, SIGTERM and SIGHUP end `run`; further ones do not hurry the orderly stop."""
+        """SIGINT, SIGTERM and SIGHUP end `run`; further ones do not hurry the orderly stop.
+
+        SIGUSR2 restarts the gateway workers.
+        """
         for number in heeded((signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
             signal.signal(number, self._on_signal)
+        signal.signal(signal.SIGUSR2, lambda _number, _frame: self.request_restart())
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         self.request_stop()
@@ -210,17 +260,30 @@ class Supervisor:
     def request_stop(self) -> None:
         """End `run` soon; safe to call from a signal handler."""
         self._stopping = True
-        os.write(self._wake_write, b".")
+        self._wake()
+
+    def request_restart(self) -> None:
+        """Restart the gateway workers soon; safe to call from a signal handler."""
+        self._restart_asked = True
+        self._wake()
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_write, b".")
 
     def stop(self) -> None:
         """Stop all processes in order and take back what was written for other commands."""
         grace = self._settings.drain_s + STOP_GRACE_S
+        self._turnover.abandon()
         gateways = [child for child in self._children if child.name.startswith("gateway")]
+        for old in self._turnover.processes:
+            old.send_signal(signal.SIGTERM)
         for child in gateways:
             if child.process is not None:
                 child.process.send_signal(signal.SIGTERM)
         for child in gateways:
             child.stop(signal.SIGTERM, grace)
+        self._turnover.stop(time.monotonic() + grace)
         by_name = {child.name: child for child in self._children}
         if "control" in by_name:
             by_name["control"].stop(signal.SIGINT, STOP_GRACE_S)
@@ -252,6 +315,7 @@ class Supervisor:
     def _reap_orphans(self) -> None:
         """Reap replicas that outlived the control process that started them."""
         own = {child.process.pid for child in self._children if child.process is not None}
+        own |= {process.pid for process in self._turnover.processes}
         for pid in _children_of(os.getpid()):
             if pid not in own:
                 try:
@@ -266,10 +330,20 @@ class Supervisor:
             "gateway_url": self.info.gateway_url,
             "supervisor_pid": os.getpid(),
             "workers": self._settings.workers,
+            "gateway_pids": self._gateway_pids(),
         }
         return self._spawn(
-            "control", "fairlead.app.control_process", settings, self._control, self._token
+            "control",
+            "fairlead.app.control_process",
+            settings,
+            (self._control.fileno(),),
+            self._token,
         )
+
+    def _gateway_pids(self) -> list[int]:
+        """The gateway's processes, those included that are about to serve or to end."""
+        gateways = [child.process for child in self._children if child.name.startswith("gateway")]
+        return [p.pid for p in (*gateways, *self._turnover.processes) if p is not None]
 
     def _start_observer(self) -> subprocess.Popen[bytes]:
         settings = {"state": str(self._paths.root)}
@@ -278,7 +352,7 @@ class Supervisor:
     def _log(self, name: str) -> Path:
         return self._paths.logs / f"{name}.log"
 
-    def _start_gateway(self, number: int) -> subprocess.Popen[bytes]:
+    def _start_gateway(self, number: int, ready: int | None = None) -> subprocess.Popen[bytes]:
         settings = {
             "state": str(self._paths.root),
             "worker": number,
@@ -286,21 +360,32 @@ class Supervisor:
             "control_url": self.info.control_url,
             "drain_s": self._settings.drain_s,
             "tls": self._settings.tls,
+            "ready_fd": ready,
         }
         return self._spawn(
             f"gateway-{number}",
             "fairlead.app.gateway_process",
             settings,
-            self._gateway,
+            (self._gateway.fileno(), *(() if ready is None else (ready,))),
             self._token,
         )
+
+    def _start_successor(self, number: int) -> Successor:
+        read, write = os.pipe()
+        try:
+            return Successor(self._start_gateway(number, write), read)
+        except BaseException:
+            os.close(read)
+            raise
+        finally:
+            os.close(write)
 
     def _spawn(
         self,
         name: str,
         module: str,
         settings: Mapping[str, object],
-        listening: socket.socket | None = None,
+        descriptors: Sequence[int] = (),
         token: str | None = None,
     ) -> subprocess.Popen[bytes]:
         log = self._log(name)
@@ -316,7 +401,7 @@ class Supervisor:
                 stdout=output,
                 stderr=output,
                 env=environment,
-                pass_fds=() if listening is None else (listening.fileno(),),
+                pass_fds=descriptors,
                 # A session of its own keeps the terminal's Ctrl-C away: the order is ours.
                 start_new_session=True,
                 preexec_fn=die_with_parent,

@@ -1,4 +1,4 @@
-"""`fairlead gateway`: a gateway that runs alone, on a file."""
+"""`fairlead gateway`: one that runs alone, on a file; and the one of this installation, anew."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 import typer
 
+from fairlead.cli import gateway_restart
 from fairlead.cli.options import JsonOption, console, print_json, say, stderr
 from fairlead.domain.api_keys import api_key_digest, new_api_key
 from fairlead.domain.errors import Conflict, InvalidInput, StorageFailed
@@ -16,6 +17,7 @@ from fairlead.domain.errors import Conflict, InvalidInput, StorageFailed
 app = typer.Typer(
     help="A gateway that runs alone: no control, no observer, no registry.", no_args_is_help=True
 )
+gateway_restart.register(app)
 
 CONFIG_DEFAULT = Path("gateway.yaml")
 ConfigOption = Annotated[

@@ -5,13 +5,15 @@ these the hub tells two things that the loops need: whether all live workers run
 snapshot, and whether a replica that is no longer in it can be stopped without losing a request.
 
 Workers outlive control. Until as many have reported as run, or had their time to, the hub does not
-know what those others run on, and both answers are no.
+know what those others run on, and both answers are no. While the gateway is restarted there are
+two processes of one worker: the new one reports before it serves, and the old one until its last
+client has left. Each of them counts.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import msgspec
 
@@ -58,6 +60,8 @@ class SnapshotHub:
         is_alive: Whether a process with this id runs; a silent worker that still runs may have
             requests open, one that has ended has none.
         expected_workers: How many workers are kept running; 0 when that is not known.
+        expected_pids: Processes that ran before this hub: workers, also old ones that only end
+            their requests.
 
     Attributes:
         snapshot: The newest snapshot; None before the first.
@@ -72,10 +76,12 @@ class SnapshotHub:
         clock: Callable[[], float],
         is_alive: Callable[[int], bool],
         expected_workers: int = 0,
+        expected_pids: Collection[int] = (),
     ) -> None:
         self._clock = clock
         self._is_alive = is_alive
         self._expected_workers = expected_workers
+        self._unheard_pids = set(expected_pids)
         self._awaited_since = clock()
         self._workers: dict[str, _Worker] = {}
         self._first_version = 0
@@ -145,6 +151,7 @@ class SnapshotHub:
         )
         if before is not None:
             worker.granted, worker.granted_at = before.granted, before.granted_at
+        self._unheard_pids.discard(request.pid)
         self.highest_reported = max(self.highest_reported, request.version)
         if self.leases is not None and request.quota is not None:
             self._forget_dead(now)
@@ -210,7 +217,11 @@ class SnapshotHub:
         now = self._clock()
         self._forget_dead(now)
         known = len({worker.number for worker in self._workers.values()})
-        return known >= self._expected_workers or now - self._awaited_since >= REPORT_GRACE_S
+        if now - self._awaited_since >= REPORT_GRACE_S:
+            self._unheard_pids.clear()
+            return True
+        self._unheard_pids = {pid for pid in self._unheard_pids if self._is_alive(pid)}
+        return known >= self._expected_workers and not self._unheard_pids
 
     def _forget_dead(self, now: float) -> None:
         for boot, worker in list(self._workers.items()):

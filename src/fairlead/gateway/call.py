@@ -29,7 +29,7 @@ class Call(msgspec.Struct, frozen=True):
     """What the client asked for.
 
     Attributes:
-        kind: `chat/completions`, `completions` or `embeddings`.
+        kind: `chat/completions`, `completions`, `embeddings`, `responses` or `messages`.
         priority: Of the key; a higher one goes first.
         hold: What it has taken of limits; None where none applies.
         prefix: The prompt's beginnings, where the service is balanced by them.

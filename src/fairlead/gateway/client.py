@@ -15,7 +15,7 @@ from typing import cast
 import httptools
 import msgspec
 
-from fairlead.gateway import errors, limits
+from fairlead.gateway import dialects, errors, limits
 from fairlead.gateway.auth import digest_of
 from fairlead.gateway.call import Headers, refusal_headers
 from fairlead.gateway.chunks import ChunkFraming
@@ -72,6 +72,13 @@ class ClientConnection(asyncio.Protocol):
     def is_idle(self) -> bool:
         """Whether no request is on it."""
         return self._phase is Phase.IDLE
+
+    @property
+    def _path(self) -> str:
+        """The path of the present request, as far as it is known."""
+        if self._incoming is None:
+            return "" if self._known is None else self._known.path
+        return "" if self._incoming.line is None else self._incoming.line.path
 
     @property
     def _can_write(self) -> bool:
@@ -418,7 +425,8 @@ class ClientConnection(asyncio.Protocol):
 
     def _answer_refusal(self, refusal: Refusal) -> None:
         self._host.plant.metrics.rejected.inc((refusal.code,))
-        self.answer(refusal.status, b"application/json", refusal.body, refusal_headers(refusal))
+        body = dialects.error_body(dialects.kind_of(self._path), refusal)
+        self.answer(refusal.status, b"application/json", body, refusal_headers(refusal))
 
     def _linger(self) -> None:
         """Let the client read the answer: closing with unread bytes would reset it away."""

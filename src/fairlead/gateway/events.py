@@ -10,7 +10,25 @@ _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _LONGEST_END = 4
 _REST_BYTES_MAX = 16 * 1024
 _DONE = (b"data: [DONE]", b"data:[DONE]")
-_ERRORS = (b'data: {"error"', b'data:{"error"', b"event: error", b"event:error", b"error:")
+_ERRORS = (
+    b'data: {"error"',
+    b'data:{"error"',
+    b"event: error",
+    b"event:error",
+    b"event: response.failed",
+    b"error:",
+)
+_LAST = frozenset(
+    {
+        b"event: response.completed",
+        b"event: response.incomplete",
+        b"event: response.failed",
+        b"event: message_stop",
+    }
+)
+"""What ends a stream of the Responses API and of Anthropic's, which have no `[DONE]`."""
+_OF_OTHER_APIS = (b"event: response.", b"event: message_", b"event: content_block_", b"event: ping")
+_WITH_CONTENT = re.compile(rb"event: (?:response\.[a-z_.]*delta|content_block_delta)\s")
 
 
 class EventTooLarge(Exception):
@@ -83,7 +101,7 @@ def _is_ordinary(block: bytes) -> bool:
         b"\r" not in block
         and b"[DONE]" not in block
         and b"error" not in block
-        and not block.startswith((b":", b"\n"))
+        and not block.startswith((b":", b"\n", b"event:"))
         and b"\n:" not in block
         and b"\n\n\n" not in block
         and (b'"usage"' not in block or block.count(b'"usage"') == block.count(b'"usage":null'))
@@ -91,8 +109,15 @@ def _is_ordinary(block: bytes) -> bool:
 
 
 def is_done(event: bytes) -> bool:
-    """Whether this is the event that ends an OpenAI stream."""
-    return event.rstrip() in _DONE
+    """Whether this is the event that ends a stream."""
+    return event.rstrip() in _DONE or (
+        event.startswith(b"event: ") and event.splitlines()[0].rstrip() in _LAST
+    )
+
+
+def has_content(event: bytes) -> bool:
+    """Whether this may be a part of the answer, rather than a word on how far it is."""
+    return not event.startswith(_OF_OTHER_APIS) or _WITH_CONTENT.match(event) is not None
 
 
 def is_error(event: bytes) -> bool:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 import msgspec
 
 from fairlead.domain.outcomes import FELL_BACK, REJECTED, STOOD_IN
-from fairlead.gateway import metering
+from fairlead.gateway import dialects, metering
 from fairlead.gateway.affinity import Prefix
 from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.call import Call, Client, Plant, refusal_headers
@@ -380,11 +380,14 @@ class Exchange(Bulkhead):
 
     def whole_answer(self, head: AnswerHead, body: bytes, usage: Usage) -> None:
         headers = self._headers(head)
-        error = REJECTED if head.status >= 400 else ""
+        status, error = head.status, ""
+        if status >= 400:
+            error = REJECTED
+            status, body = dialects.rejected(self._call.kind, status, body)
         self._finish(
-            head.status,
+            status,
             error,
-            lambda: self._client.answer(head.status, head.content_type, body, headers),
+            lambda: self._client.answer(status, head.content_type, body, headers),
             usage=usage,
         )
 
@@ -504,13 +507,15 @@ class Exchange(Bulkhead):
             return
         self._sent += 1
         address = self._replica.address
+        authorization, more = dialects.credentials(self._call.kind, self._replica.authorization)
         request = build_request(
             address,
             f"{address.prefix}/{self._call.kind}",
             body,
             request_id=self._call.request_id,
-            authorization=self._replica.authorization,
+            authorization=authorization,
             accept="text/event-stream" if fields.stream else "application/json",
+            more=more,
         )
         connection.send(request, self)
         if self._is_paused:
@@ -598,13 +603,13 @@ class Exchange(Bulkhead):
                 lambda: self._client.answer(
                     refusal.status,
                     b"application/json",
-                    refusal.body,
+                    dialects.error_body(self._call.kind, refusal),
                     self._own_headers() + refusal_headers(refusal),
                 ),
             )
         elif isinstance(self._relay, StreamRelay) or self._course is not None:
-            deliver = lambda: self._client.end(refusal.event, closes=True)  # noqa: E731
-            self._finish(self._status, refusal.code, deliver)
+            event = dialects.error_event(self._call.kind, refusal)
+            self._finish(self._status, refusal.code, lambda: self._client.end(event, closes=False))
         else:
             self._finish(self._status, refusal.code, self._client.cut)
 

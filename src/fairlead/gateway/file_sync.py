@@ -22,6 +22,8 @@ class FileSync:
         self._take = take
         self._seen: object = None
         self._version = 0
+        self.has_reported = asyncio.Event()
+        self.has_reported.set()  # There is nobody to report to.
 
     def hurry(self) -> None:
         """There is nobody to tell."""

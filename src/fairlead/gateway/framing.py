@@ -37,6 +37,7 @@ _ONCE = frozenset(
         b"expect",
         b"host",
         b"transfer-encoding",
+        b"x-api-key",
         b"x-session-id",
     }
 )
@@ -122,11 +123,18 @@ def check_head(line: FirstLine, headers: Sequence[tuple[bytes, bytes]]) -> Head 
         path=line.path,
         is_http_1_0=line.is_http_1_0,
         keeps_alive=not line.is_http_1_0 and b"close" not in connection,
-        authorization=seen.get(b"authorization"),
+        authorization=seen.get(b"authorization") or _api_key(seen, line),
         session=seen.get(b"x-session-id"),
         content_length=length,
         expects_continue=b"expect" in seen and length != 0,
     )
+
+
+def _api_key(seen: dict[bytes, bytes], line: FirstLine) -> bytes | None:
+    """The key where clients of Anthropic's API put it, as `authorization` would have it."""
+    if not line.path.startswith("/v1/messages") or b"x-api-key" not in seen:
+        return None
+    return b"Bearer " + seen[b"x-api-key"]
 
 
 def _host_problem(seen: dict[bytes, bytes], line: FirstLine) -> Refusal | None:

@@ -112,6 +112,8 @@ SERIES_MAX = 2000
 
 SYNC_WAIT_S = 1.0
 SYNC_DRAINING_WAIT_S = 0.25
+REPORT_S = 5.0
+"""So long a worker that takes over from another waits for control to know of it."""
 SYNC_BACKOFF_S_MIN = 0.05
 SYNC_BACKOFF_S_MAX = 1.0
 FILE_LOOK_S = 0.25

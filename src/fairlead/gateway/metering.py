@@ -11,8 +11,8 @@ from fairlead.domain.decoding import decode_with
 from fairlead.gateway import events
 
 _TAIL_BYTES = 4096
-_PROMPT = re.compile(rb'"prompt_tokens"\s*:\s*(\d{1,9})')
-_COMPLETION = re.compile(rb'"completion_tokens"\s*:\s*(\d{1,9})')
+_PROMPT = re.compile(rb'"(?:prompt|input)_tokens"\s*:\s*(\d{1,9})')
+_COMPLETION = re.compile(rb'"(?:completion|output)_tokens"\s*:\s*(\d{1,9})')
 
 
 _Tokens = Annotated[int, msgspec.Meta(ge=-1, lt=10**9)]
@@ -29,6 +29,38 @@ class Usage(msgspec.Struct, frozen=True):
 UNKNOWN = Usage()
 
 
+class _OtherUsage(msgspec.Struct):
+    """As the Responses API and Anthropic's report it; the latter counts cached input apart."""
+
+    input_tokens: _Tokens | None = None
+    output_tokens: _Tokens | None = None
+    cache_read_input_tokens: _Tokens | None = None
+    cache_creation_input_tokens: _Tokens | None = None
+
+    def after(self, before: Usage) -> Usage:
+        """What is known now: an event may tell of one side only."""
+        prompt, completion = self.input_tokens, self.output_tokens
+        if prompt is not None:
+            cached = (self.cache_read_input_tokens, self.cache_creation_input_tokens)
+            prompt += sum(count for count in cached if count is not None)
+        return Usage(
+            prompt_tokens=before.prompt_tokens if prompt is None else min(prompt, 10**9 - 1),
+            completion_tokens=before.completion_tokens if completion is None else completion,
+        )
+
+
+class _OtherMessage(msgspec.Struct):
+    usage: _OtherUsage | None = None
+
+
+class _OtherEvent(msgspec.Struct):
+    """An answer or an event of those APIs; usage is in it, or in the answer that it carries."""
+
+    usage: _OtherUsage | None = None
+    response: _OtherMessage | None = None
+    message: _OtherMessage | None = None
+
+
 class _Answer(msgspec.Struct):
     usage: Usage | None = None
 
@@ -40,14 +72,27 @@ class _Event(msgspec.Struct):
 
 _answer = msgspec.json.Decoder(_Answer)
 _event = msgspec.json.Decoder(_Event)
+_other = msgspec.json.Decoder(_OtherEvent)
 
 
 def usage_of_answer(body: bytes) -> Usage:
     """Usage in a whole JSON answer."""
     try:
-        return decode_with(_answer, body).usage or UNKNOWN
+        usage = decode_with(_answer, body).usage or UNKNOWN
     except msgspec.DecodeError:
         return UNKNOWN
+    return _other_usage(body, usage) if usage == UNKNOWN and b'"usage"' in body else usage
+
+
+def _other_usage(data: bytes, before: Usage) -> Usage:
+    """Usage in an answer or an event of the other APIs."""
+    try:
+        found = decode_with(_other, data)
+    except msgspec.DecodeError:
+        return before
+    carried = found.response or found.message
+    usage = found.usage or (carried.usage if carried is not None else None)
+    return usage.after(before) if usage is not None else before
 
 
 def usage_of_tail(tail: bytes) -> Usage:
@@ -80,11 +125,13 @@ class StreamMeter:
         """Take usage from the event; True when it carries nothing else."""
         if b'"usage"' not in event:
             return False
+        payload = events.payload(event)
         try:
-            decoded = decode_with(_event, events.payload(event))
+            decoded = decode_with(_event, payload)
         except msgspec.DecodeError:
             return False
-        if decoded.usage is None:
+        if decoded.usage is None or decoded.usage == UNKNOWN:
+            self.usage = _other_usage(payload, self.usage)
             return False
         self.usage = decoded.usage
         return decoded.choices == []

@@ -87,6 +87,10 @@ class Family:
         """Forget the values of a gauge whose series come and go."""
         self._series.clear()
 
+    def drop(self, labels: Labels) -> None:
+        """Show a gauge's value no longer."""
+        self._series.pop(labels, None)
+
     def observe(self, labels: Labels, value: float) -> None:
         """Count a value in a histogram."""
         values = self.values(labels)

@@ -10,6 +10,7 @@ import msgspec
 from fairlead.gateway import errors, quota_answers
 from fairlead.gateway.affinity import prefix_of
 from fairlead.gateway.call import Call, Client, Plant
+from fairlead.gateway.dialects import PASSED_THROUGH, user_of
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.exchange import Exchange
 from fairlead.gateway.feedback import take_feedback
@@ -117,7 +118,8 @@ def _generate(kind: str) -> Handler:
             return errors.model_not_found(fields.model)
         if len(request.body) > service.limits.body_bytes_max:
             return errors.body_too_large(service.limits.body_bytes_max)
-        unit = unit_of(request.key_id, request.session, fields.user)
+        user = user_of(kind, request.body, fields.user)
+        unit = unit_of(request.key_id, request.session, user)
         assignment = _assign(loaded, service, unit, host.plant.clock.now())
         if assignment is None:
             return errors.no_release(service.name)
@@ -211,7 +213,7 @@ def _metrics(host: Host, client: Client, request: Request, loaded: Loaded | None
 _OPERATIONS = {
     **{
         f"/v1/{kind}": Operation("POST", _generate(kind))
-        for kind in ("chat/completions", "completions", "embeddings")
+        for kind in ("chat/completions", "completions", "embeddings", *sorted(PASSED_THROUGH))
     },
     "/v1/feedback": Operation("POST", _feedback, body_bytes_max=FEEDBACK_BYTES_MAX),
     _MODELS: Operation("GET", _models, body_bytes_max=_NO_BODY),

@@ -13,7 +13,13 @@ import msgspec
 
 from fairlead.domain.decoding import decode_json
 from fairlead.gateway.clock import Clock
-from fairlead.gateway.events import EventSplitter, EventTooLarge, is_done, is_error
+from fairlead.gateway.events import (
+    EventSplitter,
+    EventTooLarge,
+    has_content,
+    is_done,
+    is_error,
+)
 from fairlead.gateway.limits import PLAIN_BUFFER_BYTES
 from fairlead.gateway.metering import StreamMeter, TailKeeper, Usage, usage_of_answer
 from fairlead.gateway.seam import Seam
@@ -137,6 +143,8 @@ class StreamRelay:
         out: list[bytes] = []
         for event in events:
             if is_done(event):
+                self.meter.note_usage(event)
+                self.has_error = self.has_error or is_error(event)
                 self._send(out)
                 self._finish(event)
                 return
@@ -160,7 +168,8 @@ class StreamRelay:
             return False
         if not event.startswith(b":"):
             self.has_error = self.has_error or is_error(event)
-            self.meter.events_sent(1, self._clock.now())
+            if has_content(event):
+                self.meter.events_sent(1, self._clock.now())
         return True
 
     def _send(self, events: list[bytes]) -> None:

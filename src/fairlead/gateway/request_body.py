@@ -17,8 +17,9 @@ from typing import Any
 
 import msgspec
 
-from fairlead.domain.prompting import apply_release
+from fairlead.domain.prompting import apply_release, apply_to_messages, apply_to_responses
 from fairlead.domain.release import Prompt
+from fairlead.gateway.dialects import MESSAGES, PASSED_THROUGH, RESPONSES
 from fairlead.gateway.errors import (
     GIVEN_TWICE,
     TOO_COMPLEX,
@@ -76,6 +77,7 @@ _parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _messages = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
 _text = msgspec.json.Decoder(str)
+_APPLY = {RESPONSES: apply_to_responses, MESSAGES: apply_to_messages}
 
 
 def read_fields(body: bytes) -> Fields | Refusal:
@@ -127,8 +129,8 @@ def body_for(body: bytes, fields: Fields, kind: str, route: ReleaseRoute) -> byt
     """The body as the release's engine is to see it.
 
     Args:
-        kind: `chat/completions`, `completions` or `embeddings`. Prompt and sampling defaults
-            mean nothing to embeddings and are left out there.
+        kind: As in `Call`. Prompt and sampling defaults mean nothing to embeddings and are left
+            out there.
 
     Raises:
         msgspec.DecodeError: A text that only now had to be read is none (half of an escaped
@@ -138,14 +140,19 @@ def body_for(body: bytes, fields: Fields, kind: str, route: ReleaseRoute) -> byt
     prompt = route.prompt if shapes_text else Prompt()
     sampling = route.sampling if shapes_text else {}
     has_policy = bool(prompt.system or prompt.user or sampling or route.upstream_model)
-    adds_usage = shapes_text and fields.stream is True and not fields.asks_usage
+    adds_usage = (
+        shapes_text
+        and fields.stream is True
+        and not fields.asks_usage
+        and kind not in PASSED_THROUGH  # Their streams always tell of usage.
+    )
     if not has_policy and not adds_usage:
         return body
     parts: dict[str, Any] = dict(_parts.decode(body))
     if has_policy:
         if prompt.system or prompt.user:
             _open_up(parts)
-        parts = apply_release(
+        parts = _APPLY.get(kind, apply_release)(
             parts, prompt=prompt, sampling=sampling, upstream_model=route.upstream_model
         )
     if adds_usage:
@@ -189,18 +196,42 @@ def _open_up(parts: dict[str, Any]) -> None:
 
     What has another form than the API's is left raw, for the engine to refuse.
     """
+    for name in ("instructions", "system"):
+        if name in parts and bytes(parts[name]) == b"null":
+            parts[name] = None
     if "messages" in parts:
-        try:
-            messages: list[dict[str, Any]] = [dict(m) for m in _messages.decode(parts["messages"])]
-        except msgspec.DecodeError:
-            return
-        for message in messages:
-            for name in ("role", "content"):
-                if name in message:
-                    message[name] = _opened(message[name])
-        parts["messages"] = messages
+        _open_messages(parts, "messages")
     elif "prompt" in parts:
         parts["prompt"] = _opened(parts["prompt"])
+    elif "input" in parts:
+        if memoryview(parts["input"])[0] == ord("["):
+            _open_messages(parts, "input")
+        else:
+            parts["input"] = _opened(parts["input"])
+
+
+def _open_messages(parts: dict[str, Any], where: str) -> None:
+    try:
+        messages: list[dict[str, Any]] = [dict(m) for m in _messages.decode(parts[where])]
+    except msgspec.DecodeError:
+        return
+    for message in messages:
+        for name in ("role", "content"):
+            if name in message:
+                message[name] = _opened(message[name])
+        if isinstance(message.get("content"), list):
+            message["content"] = [_opened_part(part) for part in message["content"]]
+    parts[where] = messages
+
+
+def _opened_part(raw: msgspec.Raw) -> Any:
+    """A part that may be a tool's result is told apart from what the user says."""
+    if b'"tool_result"' not in memoryview(raw).tobytes():
+        return raw
+    part: dict[str, Any] = dict(_parts.decode(raw))
+    if "type" in part:
+        part["type"] = _opened(part["type"])
+    return part
 
 
 def _opened(raw: msgspec.Raw) -> Any:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import signal
 import socket
 from collections.abc import Mapping
+from typing import Literal
 
 import uvloop
 
@@ -21,6 +23,8 @@ __all__ = ["TlsFiles", "WorkerSettings", "run_worker"]
 
 def run_worker(settings: WorkerSettings, environ: Mapping[str, str]) -> None:
     """Serve until SIGTERM (or SIGINT); open requests then have `drain_s` seconds to end.
+
+    After SIGUSR1 it accepts nothing more, and ends when its last client has left.
 
     Args:
         environ: Where the keys of providers are found. A snapshot names the variables, so nothing
@@ -47,20 +51,42 @@ def _allow_descriptors() -> None:
 async def _serve(settings: WorkerSettings, environ: Mapping[str, str]) -> None:
     loop = asyncio.get_running_loop()
     _allow_descriptors()
-    stop = asyncio.Event()
+    stop, retire = asyncio.Event(), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGUSR1, retire.set)
     # The descriptor that was handed over, and no duplicate: once the worker has closed it, nothing
     # of this process listens any more, and another `up` can have the port while requests end here.
     listening = socket.socket(fileno=settings.listen_fd)
     listening.set_inheritable(False)
     listening.setblocking(False)
     worker = Worker(settings, environ)
-    await worker.start(listening)
     stopping = loop.create_task(stop.wait())
+    starting = loop.create_task(worker.start(listening))
+    await _first_of(starting, stopping)
+    if not starting.done():
+        starting.cancel()
+        await worker.stop()
+        return
+    starting.result()
+    _say_ready(settings)
     failing = loop.create_task(worker.failed())
-    await asyncio.wait({stopping, failing}, return_when=asyncio.FIRST_COMPLETED)
+    retiring = loop.create_task(retire.wait())
+    await _first_of(stopping, failing, retiring)
+    if retire.is_set():
+        await _first_of(stopping, failing, loop.create_task(worker.retire()))
     await worker.stop()
     if failing.done() and not failing.cancelled():
         failing.result()
     failing.cancel()
+
+
+async def _first_of(*tasks: asyncio.Task[None] | asyncio.Task[Literal[True]]) -> None:
+    """Wait until one of them is done."""
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+
+
+def _say_ready(settings: WorkerSettings) -> None:
+    if settings.ready_fd is not None:
+        with os.fdopen(settings.ready_fd, "wb") as pipe:
+            pipe.write(b"serves\n")

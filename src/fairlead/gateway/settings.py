@@ -38,6 +38,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             kept before it names replicas of this machine that have ended since, so their loopback
             endpoints are left out until control has sent the present ones. 0 leaves out none.
         tls: Serve HTTPS with these files; None serves plain HTTP.
+        ready_fd: Set when another process serves under the same number until this one does. It then
+            begins to serve only when it has a snapshot and control has been told of it (or could
+            not be, for `limits.REPORT_S`), and writes a line here.
         drain_s: Seconds that open requests are given after SIGTERM.
     """
 
@@ -52,6 +55,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drain_s: float = 15.0
     local_since_ns: int = 0
     tls: TlsFiles | None = None
+    ready_fd: int | None = None
 
     def __repr__(self) -> str:
         """Without the token, so that it cannot end up in a log."""

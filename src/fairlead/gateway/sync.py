@@ -101,6 +101,8 @@ class SnapshotSync:
         self._news = asyncio.Event()
         self._connection: UpstreamConnection | None = None
         self._backoff_s = 0.0
+        self.has_reported = asyncio.Event()
+        """Set when control has answered once: it knows of this worker."""
 
     def hurry(self) -> None:
         """There is something to tell that cannot wait for the present question's answer."""
@@ -125,6 +127,7 @@ class SnapshotSync:
                 return
             await question
             self._backoff_s = 0.0
+            self.has_reported.set()
         except (SyncFailed, OSError, TimeoutError) as error:
             self._disconnect()
             self._on_failure()

@@ -71,9 +71,20 @@ def parse_base_url(url: str, *, link_local: bool = False) -> Address:
 
 
 def build_request(
-    address: Address, path: str, body: bytes, *, request_id: str, authorization: str, accept: str
+    address: Address,
+    path: str,
+    body: bytes,
+    *,
+    request_id: str,
+    authorization: str,
+    accept: str,
+    more: str = "",
 ) -> bytes:
-    """The whole request, from parsed fields alone; nothing is copied from the client's head."""
+    """The whole request, from parsed fields alone; nothing is copied from the client's head.
+
+    Args:
+        more: Further header lines, each with its CRLF.
+    """
     head = (
         f"POST {path} HTTP/1.1\r\nhost: {address.host_header}\r\n"
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
@@ -83,7 +94,7 @@ def build_request(
         head += f"x-request-id: {request_id}\r\n"
     if authorization:
         head += f"authorization: {authorization}\r\n"
-    return f"{head}\r\n".encode("latin-1") + body
+    return f"{head}{more}\r\n".encode("latin-1") + body
 
 
 class AnswerHead(msgspec.Struct, frozen=True):

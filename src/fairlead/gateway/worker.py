@@ -100,6 +100,7 @@ class Worker:
         self._held_body_bytes = 0
         self._boot_ids = RequestIds(os.urandom(32))
         self._loaded: Loaded | None = None
+        self._has_snapshot = asyncio.Event()
         self._is_draining = False
         self._date = b""
 
@@ -175,6 +176,8 @@ class Worker:
         self._sweep()
         self._publish()
         self._syncing = self._loop.create_task(self._sync.run())
+        if self._settings.ready_fd is not None:
+            await self._report()
         self._server = await self._loop.create_server(
             lambda: ClientConnection(self), sock=listening, backlog=_BACKLOG, **self._tls()
         )
@@ -189,6 +192,16 @@ class Worker:
             "ssl_shutdown_timeout": limits.TLS_SHUTDOWN_S,
         }
 
+    async def _report(self) -> None:
+        """Wait until control knows of this worker, and there is something to serve.
+
+        Control does not wait for workers that it has not heard of, when it stops a replica.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limits.REPORT_S):
+                await self._sync.has_reported.wait()
+        await self._has_snapshot.wait()
+
     async def failed(self) -> None:
         """Return (by raising) only when a task that never ends has ended: a defect of ours.
 
@@ -197,6 +210,19 @@ class Worker:
         """
         assert self._syncing is not None
         await asyncio.shield(self._syncing)
+
+    async def retire(self) -> None:
+        """Accept nothing more, and return when the last client has left; then comes `stop`.
+
+        A connection is closed with its next answer, or when it was idle for as long as any may be:
+        one that is closed sooner may be just about to be used.
+        """
+        assert self._server is not None
+        self._server.close()
+        self._is_draining = True
+        # Another process goes by this number now; added up, the two would be a third version.
+        self._metrics.snapshot_version.drop((self._label,))
+        await self._is_empty.wait()
 
     async def stop(self) -> None:
         """Accept nothing more, give open requests `drain_s`, write everything down."""
@@ -243,6 +269,7 @@ class Worker:
         self._quotas.use(snapshot, self._plant.clock.wall())
         loaded = Loaded(snapshot, self._fleet, self._environ, self._quotas)
         self._loaded = loaded
+        self._has_snapshot.set()
         self._shadows.use(loaded)
         self._queue.use(loaded)
 
@@ -259,6 +286,11 @@ class Worker:
             on_failure=lambda: self._metrics.sync_failures.inc(()),
         )
 
+    def _sync_wait_s(self, *, is_draining: bool) -> float:
+        if self._server is None and self._settings.ready_fd is not None:
+            return 0.0
+        return limits.SYNC_DRAINING_WAIT_S if is_draining else limits.SYNC_WAIT_S
+
     def _describe(self) -> SyncRequest:
         is_draining = self._fleet.is_draining
         return SyncRequest(
@@ -267,7 +299,7 @@ class Worker:
             pid=os.getpid(),
             version=self._loaded.snapshot.version if self._loaded is not None else 0,
             open_replicas=self._fleet.open_replicas,
-            wait_s=limits.SYNC_DRAINING_WAIT_S if is_draining else limits.SYNC_WAIT_S,
+            wait_s=self._sync_wait_s(is_draining=is_draining),
             quota=self._quotas.report(self._plant.clock.wall()),
         )
 
@@ -303,7 +335,8 @@ class Worker:
 
     def _refresh_gauges(self) -> None:
         version = self._loaded.snapshot.version if self._loaded is not None else 0
-        self._metrics.snapshot_version.set((self._label,), version)
+        if not self._is_draining:
+            self._metrics.snapshot_version.set((self._label,), version)
         self._metrics.open_requests.set((self._label,), self._recorder.open_count)
         self._metrics.connections.set((self._label,), len(self._connections))
         for service, depth in self._queue.depths().items():

@@ -23,6 +23,7 @@ from gateway_rig import (
     until,
 )
 
+from fairlead.gateway.admission import Admission
 from fairlead.wire.snapshot import Limits, Snapshot
 
 Serve = Callable[[Snapshot | None], Awaitable[Rig]]
@@ -183,9 +184,12 @@ async def test_a_client_that_leaves_the_queue_frees_its_place(
         served = asyncio.ensure_future(client.post(PATH, json=CHAT))
         await until(lambda: len(one.asked) == 1)
         leaves = asyncio.ensure_future(client.post(PATH, json=CHAT))
-        await asyncio.sleep(0.05)
+        assert rig.worker is not None
+        queue = rig.worker.plant.queue
+        assert isinstance(queue, Admission)
+        await until(lambda: queue.depth("bank") == 1)
         leaves.cancel()
-        await asyncio.sleep(0.1)
+        await until(lambda: queue.depth("bank") == 0)
         assert (await client.post(PATH, json=CHAT)).status_code == 200
         await served
     assert sorted(r.status for r in rig.requests()) == [200, 200, 499]

@@ -103,9 +103,10 @@ class Admission:
             exchange.rests_until = now + backoff_s(exchange.failures, self._random)
         if self._place(exchange, None):
             return
+        # First into its lane: waiting can make room, and whoever waits is asked then.
+        self._queue(exchange.served_by).lane(exchange.lane).add_first(exchange, now)
         self._waiting += 1
         exchange.begin_waiting()
-        self._queue(exchange.served_by).lane(exchange.lane).add_first(exchange, now)
 
     def give_up(self, exchange: Exchange, refusal: Refusal) -> None:
         """Its service has failed it: another one answers, or it is refused."""
@@ -243,7 +244,7 @@ class Admission:
         spare = self._loaded.pool(exchange.served_by, champion) if champion != assigned else ()
         self._turn += 1
         now = self._clock.now()
-        prefix = exchange.prefix
+        prefix = exchange.prefix if service.balance == "prefix" else None
         balancer = None if prefix is None else self._balancer(exchange.served_by)
         replica = routing.choose(
             pool,

@@ -113,6 +113,8 @@ class ClientConnection(asyncio.Protocol):
         self._stalled_since = None
         if self._exchange is not None:
             self._exchange.resume()
+        elif self._phase is Phase.IDLE and self._transport is not None and self._can_write:
+            self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None
@@ -405,6 +407,8 @@ class ClientConnection(asyncio.Protocol):
             self._phase = Phase.IDLE
             idle_s = limits.KEEP_ALIVE_S if self._is_known else limits.FIRST_REQUEST_S
             self._deadline = self._now() + idle_s
+            if self._stalled_since is not None:
+                self._transport.pause_reading()  # No more answers before it has read these.
         else:
             self._phase = Phase.LINGERING
             is_long = self._transport.get_write_buffer_size() > limits.WRITE_BUFFER_BYTES // 2

@@ -29,5 +29,6 @@ class Deadlines:
     def check(self, now: float) -> None:
         """Tell those whose deadline has passed."""
         for timed in [timed for timed, at in self._at.items() if at <= now]:
-            del self._at[timed]
-            timed.timed_out()
+            # The end of one can be the end of another one that is due.
+            if self._at.pop(timed, None) is not None:
+                timed.timed_out()

@@ -67,6 +67,23 @@ def user_of(kind: str, body: bytes, user: str | None) -> str | None:
     return metadata.user_id if metadata is not None else user
 
 
+class _MayRunOn(msgspec.Struct):
+    background: object = None
+
+
+_may_run_on = msgspec.json.Decoder(_MayRunOn)
+
+
+def runs_on(kind: str, body: bytes) -> bool:
+    """Whether the answer would be made after the request is over (`background` of Responses)."""
+    if kind != RESPONSES or b"background" not in body:
+        return False
+    try:
+        return bool(_may_run_on.decode(body).background)
+    except msgspec.DecodeError:
+        return False  # It is the engine that refuses such a body.
+
+
 def credentials(kind: str, authorization: str) -> tuple[str, str]:
     """The `authorization` of a request to a replica, and header lines that go beside it."""
     if kind != MESSAGES:

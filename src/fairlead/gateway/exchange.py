@@ -277,7 +277,7 @@ class Exchange(Bulkhead):
         self.tried.add(replica)
         with self:
             self._reach(replica)
-            if self._attempts == 1 and self._plant.shadows.is_on:
+            if self._attempts == 1 and self._plant.shadows.is_on and not self._is_over:
                 self._plant.shadows.mirror(self._call, self.service, self.assignment)
 
     # upstream.Taker
@@ -351,7 +351,7 @@ class Exchange(Bulkhead):
         return relay
 
     def _take_head_of_rest(self, head: AnswerHead, course: Course) -> None:
-        if head.status == 200 and head.is_event_stream:
+        if head.status == 200 and head.is_event_stream and not head.is_encoded:
             self._plant.metrics.streams_continued.inc((self.service,))
             self._relay = StreamRelay(
                 self,
@@ -629,10 +629,10 @@ class Exchange(Bulkhead):
             self._hedge.cancel()
         with self:
             record = self._record(status, error, usage)
-            self._plant.recorder.finish(self, record, deliver)
-            self._plant.metrics.count(record)
             if self._call.hold is not None:
                 self._settle(self._call.hold, record)
+            self._plant.recorder.finish(self, record, deliver)
+            self._plant.metrics.count(record)
         self._leave_replica()
 
     def _settle(self, hold: Hold, record: RequestRecord) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from fairlead.gateway import errors, quota_answers
 from fairlead.gateway.affinity import prefix_of
 from fairlead.gateway.call import Call, Client, Plant
-from fairlead.gateway.dialects import PASSED_THROUGH, user_of
+from fairlead.gateway.dialects import PASSED_THROUGH, runs_on, user_of
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.exchange import Exchange
 from fairlead.gateway.feedback import take_feedback
@@ -118,6 +118,11 @@ def _generate(kind: str) -> Handler:
             return errors.model_not_found(fields.model)
         if len(request.body) > service.limits.body_bytes_max:
             return errors.body_too_large(service.limits.body_bytes_max)
+        if runs_on(kind, request.body):
+            return errors.invalid_body(
+                "`background` is not offered: an answer is made while its client waits for it.",
+                "background",
+            )
         user = user_of(kind, request.body, fields.user)
         unit = unit_of(request.key_id, request.session, user)
         assignment = _assign(loaded, service, unit, host.plant.clock.now())

@@ -6,6 +6,7 @@ import msgspec
 
 from fairlead.domain.decoding import decode_with
 from fairlead.domain.quota import PICO, Cost, Measure, Price
+from fairlead.gateway.dialects import RESPONSES
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.quota import Denial, Hold, Meter, QuotaBook
 from fairlead.gateway.request_body import EMBEDDINGS
@@ -37,6 +38,7 @@ class _Sizes(msgspec.Struct):
 
     max_tokens: object = None
     max_completion_tokens: object = None
+    max_output_tokens: object = None
     n: object = None
 
 
@@ -84,7 +86,10 @@ def _estimate(kind: str, body: bytes, route: ReleaseRoute | None) -> tuple[int, 
         sizes = decode_with(_sizes, body)
     except msgspec.DecodeError:
         sizes = _Sizes()
-    asked = _count(sizes.max_completion_tokens) or _count(sizes.max_tokens)
+    if kind == RESPONSES:
+        asked = _count(sizes.max_output_tokens)
+    else:
+        asked = _count(sizes.max_completion_tokens) or _count(sizes.max_tokens)
     usual = 0
     if route is not None:
         given = route.sampling
@@ -117,6 +122,9 @@ def cost_of(
         said = events if record.stream else hold.completion_tokens
         prompt = prompt if prompt >= 0 else hold.prompt_tokens * was_answered
         completion = completion if completion >= 0 else said * was_answered
+    if record.stream and record.error and events > completion:
+        # It ended early: what it had said of its use by then was not the last word.
+        completion, is_estimate = events, True
     completion = max(0, completion)
     price = (route.price if route is not None else None) or FREE
     return (1, prompt + completion, price.cost(prompt, completion)), is_estimate

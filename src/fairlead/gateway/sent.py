@@ -95,6 +95,8 @@ class Sent:
 
     def add(self, data: bytes) -> None:
         """Note what was passed on."""
+        if not self.is_continuable:
+            return
         self._held.append(data)
         self._held_bytes += len(data)
         if self._held_bytes > SENT_BLOCK_BYTES:

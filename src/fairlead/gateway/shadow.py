@@ -23,7 +23,7 @@ import msgspec
 
 from fairlead.domain.outcomes import GIVEN_UP, REJECTED, SHADOW, SHADOW_ID_SUFFIX
 from fairlead.domain.release import short
-from fairlead.gateway import metering
+from fairlead.gateway import dialects, metering
 from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.call import Call
 from fairlead.gateway.clock import Clock
@@ -316,13 +316,15 @@ class ShadowCopy(Bulkhead):
             self._finish(400, REJECTED)
             return
         address = self.replica.address
+        authorization, more = dialects.credentials(self._call.kind, self.replica.authorization)
         request = build_request(
             address,
             f"{address.prefix}/{self._call.kind}",
             body,
             request_id=self._call.request_id + SHADOW_ID_SUFFIX,
-            authorization=self.replica.authorization,
+            authorization=authorization,
             accept="text/event-stream" if fields.stream else "application/json",
+            more=more,
         )
         connection.send(request, self)
 

@@ -102,6 +102,7 @@ class Worker:
         self._loaded: Loaded | None = None
         self._has_snapshot = asyncio.Event()
         self._is_draining = False
+        self._is_retired = False
         self._date = b""
 
     # operations.Host
@@ -219,7 +220,7 @@ class Worker:
         """
         assert self._server is not None
         self._server.close()
-        self._is_draining = True
+        self._is_draining = self._is_retired = True
         # Another process goes by this number now; added up, the two would be a third version.
         self._metrics.snapshot_version.drop((self._label,))
         await self._is_empty.wait()
@@ -270,8 +271,8 @@ class Worker:
         loaded = Loaded(snapshot, self._fleet, self._environ, self._quotas)
         self._loaded = loaded
         self._has_snapshot.set()
-        self._shadows.use(loaded)
         self._queue.use(loaded)
+        self._shadows.use(loaded)
 
     def _make_sync(self) -> SnapshotSync | FileSync:
         if self._settings.control_url is None:
@@ -331,6 +332,8 @@ class Worker:
         self._keep_quotas()
 
     def _keep_quotas(self) -> None:
+        if self._is_retired:
+            return  # The file is its successor's.
         self._quota_file.keep(self._quotas.seat, self._quotas.to_keep(self._plant.clock.wall()))
 
     def _refresh_gauges(self) -> None:

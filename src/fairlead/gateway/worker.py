@@ -41,6 +41,7 @@ from fairlead.wire.snapshot import Snapshot, SyncRequest
 
 _BACKLOG = 1024
 _IDLE_GRACE_S = 0.5
+_ACCEPTED_S = 0.1
 _FLUSH_S = 1.0
 
 
@@ -223,6 +224,8 @@ class Worker:
         self._is_draining = self._is_retired = True
         # Another process goes by this number now; added up, the two would be a third version.
         self._metrics.snapshot_version.drop((self._label,))
+        # What was accepted in this turn of the loop becomes a connection in one of the next.
+        await asyncio.sleep(_ACCEPTED_S)
         await self._is_empty.wait()
 
     async def stop(self) -> None:

@@ -18,6 +18,7 @@ from benchmarks.gateway.processes import READY_S, BenchmarkFailed, Running, wait
 from benchmarks.gateway.traffic import KEY, KEY_SHA256, SERVICE, chat_request
 
 from fairlead.app.state import StatePaths
+from fairlead.domain.quota import Quota
 from fairlead.wire.record import RequestRecord, decode_record
 from fairlead.wire.snapshot import (
     Endpoint,
@@ -145,5 +146,6 @@ def snapshot(upstreams: Sequence[int], slots: int) -> Snapshot:
         salt="bench",
         limits=Limits(queue=4096),
     )
-    key = KeyEntry(id="k1", name="bench", sha256=KEY_SHA256)
+    limit = Quota(requests_per_minute=1_000_000_000)  # Counted, but never reached.
+    key = KeyEntry(id="k1", name="bench", sha256=KEY_SHA256, quota=limit)
     return Snapshot(version=1, request_id_key="11" * 32, keys=(key,), services={SERVICE: service})

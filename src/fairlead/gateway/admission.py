@@ -16,7 +16,7 @@ import random
 from collections.abc import Callable
 
 from fairlead.gateway import routing
-from fairlead.gateway.affinity import PrefixBalancer
+from fairlead.gateway.affinity import Prefix, PrefixBalancer
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import (
     QUEUE_FULL,
@@ -30,9 +30,11 @@ from fairlead.gateway.exchange import Exchange
 from fairlead.gateway.fallback import next_fallback
 from fairlead.gateway.fleet import Replica
 from fairlead.gateway.lanes import Lane, ServiceQueue
-from fairlead.gateway.loaded import Loaded
+from fairlead.gateway.loaded import LiveService, Loaded
 from fairlead.gateway.metrics import GatewayMetrics
 from fairlead.gateway.retry_budget import backoff_s
+from fairlead.gateway.routing import Assignment
+from fairlead.gateway.upstream import UpstreamConnection
 from fairlead.wire.snapshot import ReleaseRoute, ServiceRoute
 
 
@@ -63,6 +65,33 @@ class Admission:
         for name in [name for name in self._balancers if name not in services]:
             del self._balancers[name]
         self.pump()
+
+    def at_once(
+        self, service: LiveService, assignment: Assignment, prefix: Prefix | None, now: float
+    ) -> tuple[Replica, UpstreamConnection] | None:
+        """A replica with a free slot and an open connection, if nobody waits; else None: `enter`.
+
+        What is returned has to be used.
+        """
+        pool = service.pools.get(assignment.release)
+        if self._waiting or not pool:
+            return None
+        turn = self._turn + 1
+        balancer = None if prefix is None else self._balancer(service.route.name)
+        replica: Replica | None = pool[0]
+        if len(pool) > 1 or not pool[0].is_usable(now):
+            replica = routing.choose(pool, (), (), now, turn, _picker(balancer, prefix))
+        elif pool[0].in_flight >= pool[0].slots:
+            return None
+        connection = None if replica is None else replica.take_idle(now)
+        if replica is None or connection is None:
+            return None
+        self._turn = turn
+        if prefix is not None and balancer is not None:
+            balancer.note(replica.id, prefix)
+        name = service.route.name
+        (self._queues.get(name) or self._queue(name)).budget.earn()
+        return replica, connection
 
     def enter(self, exchange: Exchange) -> None:
         """A new request: goes on at once, waits, or is refused because too many wait."""
@@ -252,9 +281,7 @@ class Admission:
             exchange.tried,
             now,
             self._turn,
-            routing.least_loaded
-            if prefix is None or balancer is None
-            else lambda usable, turn: balancer.pick(usable, prefix, turn),
+            _picker(balancer, prefix),
         )
         if replica is None:
             if bound_to is not None:
@@ -335,3 +362,10 @@ class Admission:
             self._metrics.fallbacks.inc((exchange.service, fallback.name))
         exchange.fall_back_to(fallback.name, fallback.limits)
         self.enter(exchange)
+
+
+def _picker(balancer: PrefixBalancer | None, prefix: Prefix | None) -> routing.Picker[Replica]:
+    """How one of several usable replicas is chosen."""
+    if balancer is None or prefix is None:
+        return routing.least_loaded
+    return lambda usable, turn: balancer.pick(usable, prefix, turn)

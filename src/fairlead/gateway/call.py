@@ -20,6 +20,8 @@ from fairlead.wire.snapshot import ReleaseRoute
 
 if TYPE_CHECKING:
     from fairlead.gateway.exchange import Exchange
+    from fairlead.gateway.loaded import LiveService
+    from fairlead.gateway.upstream import UpstreamConnection
 
 Headers = bytes
 """Header lines, each with the CRLF that ends it."""
@@ -64,8 +66,32 @@ class Client(Protocol):
         """Close without an end, where a well-formed one would be a lie."""
 
 
+class Running(Protocol):
+    """A request on its way, as its client's connection sees it."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def client_left(self) -> None:
+        """The client is gone: stop the generation and record it."""
+
+    def pause(self) -> None:
+        """The client does not keep up: read no more from the replica."""
+
+    def resume(self) -> None:
+        """The client has caught up."""
+
+    def shut_down(self, refusal: Refusal) -> None:
+        """The worker ends before this request does."""
+
+
 class Queue(Protocol):
     """Where a request waits for a replica."""
+
+    def at_once(
+        self, service: LiveService, assignment: Assignment, prefix: Prefix | None, now: float
+    ) -> tuple[Replica, UpstreamConnection] | None:
+        """A replica with a free slot and an open connection, if nobody waits."""
 
     def enter(self, exchange: Exchange) -> None:
         """A new request."""

@@ -17,10 +17,9 @@ import msgspec
 
 from fairlead.gateway import dialects, errors, limits
 from fairlead.gateway.auth import digest_of
-from fairlead.gateway.call import Headers, refusal_headers
+from fairlead.gateway.call import Headers, Running, refusal_headers
 from fairlead.gateway.chunks import ChunkFraming
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.exchange import Exchange
 from fairlead.gateway.framing import Head, check_head, read_first_line
 from fairlead.gateway.heads import REQUEST_LINES, KnownHead
 from fairlead.gateway.incoming import Incoming, Phase, RequestRefused
@@ -64,7 +63,7 @@ class ClientConnection(asyncio.Protocol):
         self._is_http_1_0 = False
         self._held_bytes = 0
         self._request_id = ""
-        self._exchange: Exchange | None = None
+        self._exchange: Running | None = None
         # answer
         self._is_chunked = False
 
@@ -142,27 +141,21 @@ class ClientConnection(asyncio.Protocol):
         """Dispatch a whole request whose head is known; False when it has to be parsed."""
         message = self._known_head.message(data)
         known = self._known
-        loaded = self._host.loaded
+        host = self._host
+        loaded = host.loaded
         if message is None or known is None or loaded is None:
             return False
         key = loaded.keys.entry(known.key_digest)
         body, session = message
         size = len(body)
         largest = known.operation.body_bytes_max or loaded.body_bytes_max
-        if key is None or size > largest or not self._host.hold_body(size):
+        if key is None or size > largest or not host.hold_body(size):
             return False
         self._held_bytes = size
-        self._request_id = self._host.new_request_id(key.id)
+        self._request_id = request_id = loaded.ids.new(key.id)
         self._is_read = True
         self._phase = Phase.BUSY
-        request = Request(
-            id=self._request_id,
-            path=known.path,
-            session=session,
-            key_id=key.id,
-            body=body,
-            priority=key.priority,
-        )
+        request = Request(request_id, known.path, session, key.id, body, key.priority)
         self._handle(known.operation, request, loaded)
         return True
 
@@ -344,10 +337,11 @@ class ClientConnection(asyncio.Protocol):
     # Answering (exchange.Client)
 
     def answer(self, status: int, content_type: bytes, body: bytes, headers: Headers) -> None:
-        if self._transport is None or not self._can_write:
+        transport = self._transport
+        if transport is None or self._is_gone or transport.is_closing():
             return
         head = self._head(status, content_type, headers)
-        self._transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
         self._answered()
 
     def begin(self, status: int, content_type: bytes, length: int | None, headers: Headers) -> None:

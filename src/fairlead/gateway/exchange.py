@@ -40,6 +40,7 @@ from fairlead.gateway.errors import (
 from fairlead.gateway.fleet import Replica
 from fairlead.gateway.hedging import Hedge
 from fairlead.gateway.limits import CONNECT_S, DETACHED_S
+from fairlead.gateway.loaded import release_header
 from fairlead.gateway.metering import StreamMeter, Usage, usage_of_answer
 from fairlead.gateway.patience import Patience
 from fairlead.gateway.quota import Hold
@@ -48,7 +49,7 @@ from fairlead.gateway.quota_answers import headers as ratelimit_headers
 from fairlead.gateway.recount import PATH as COUNT_PATH
 from fairlead.gateway.recount import Recount
 from fairlead.gateway.relay import PlainRelay, StreamRelay
-from fairlead.gateway.request_body import EMBEDDINGS, body_for
+from fairlead.gateway.request_body import EMBEDDINGS, UNREADABLE, body_for
 from fairlead.gateway.routing import CONTINUING, Arm, Assignment
 from fairlead.gateway.upstream import AnswerHead, UpstreamConnection, build_request
 from fairlead.wire.record import RequestRecord
@@ -62,6 +63,22 @@ _REFUSED = "refused"
 _NOT_IMPLEMENTED = 501
 """The engine is well, but a release like this one does not do what is asked."""
 _RELAYED_HEADERS = (b"retry-after",)
+
+
+class FirstAttempt(msgspec.Struct, frozen=True):
+    """What a request has come to before it needed an exchange (see `express`).
+
+    Attributes:
+        replica: Has been sent the request, on this connection; its slot is taken.
+        started: In monotonic seconds.
+        started_at: The same as Unix time.
+    """
+
+    replica: Replica
+    route: ReleaseRoute
+    connection: UpstreamConnection
+    started: float
+    started_at: float
 
 
 class Exchange(Bulkhead):
@@ -113,6 +130,7 @@ class Exchange(Bulkhead):
         service: str,
         assignment: Assignment,
         limits: Limits,
+        first: FirstAttempt | None = None,
     ) -> None:
         # process
         self._plant = plant
@@ -128,8 +146,11 @@ class Exchange(Bulkhead):
         self.lane = assignment.lane
         self.limits = limits
         self.tried: set[Replica] = set()
-        self._started = plant.clock.now()
-        self._started_at = plant.recorder.opened(self)
+        if first is None:
+            self._started = plant.clock.now()
+            self._started_at = plant.recorder.opened(call.request_id, self._started)
+        else:
+            self._started, self._started_at = first.started, first.started_at
         self._patience: Patience | None = None
         plant.deadlines.begin(self, self._started + limits.request_timeout_s)
         self._attempts = 0
@@ -155,6 +176,17 @@ class Exchange(Bulkhead):
         self._status = 0
         self._release = ""
         self._replica_id = ""
+        if first is not None:
+            self._go_on_from(first)
+
+    def _go_on_from(self, first: FirstAttempt) -> None:
+        self._replica = first.replica
+        self._replica_id = first.replica.id
+        self._route = first.route
+        self._release = first.route.digest
+        self._connection = first.connection
+        self._attempts = self._sent = 1
+        self.tried.add(first.replica)
 
     @property
     def prefix(self) -> Prefix | None:
@@ -417,7 +449,7 @@ class Exchange(Bulkhead):
         """Go on with a broken stream on another replica, if that can be done."""
         try:
             can_go_on = course.broke(self._body())
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        except UNREADABLE:
             can_go_on = False
         if not can_go_on:
             self._fail(UPSTREAM_CUT)
@@ -468,7 +500,7 @@ class Exchange(Bulkhead):
     # Attempts
 
     def _reach(self, replica: Replica) -> None:
-        connection = replica.take_idle()
+        connection = replica.take_idle(self._plant.clock.now())
         if connection is None:
             self._connecting = self._loop.create_task(self._connect(replica))
         else:
@@ -502,7 +534,7 @@ class Exchange(Bulkhead):
             return
         try:
             body = course.body if course is not None and course.is_broken else self._body()
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        except UNREADABLE as error:
             self._fail(invalid_body(f"The body cannot be read: {error}."))
             return
         self._sent += 1
@@ -631,7 +663,7 @@ class Exchange(Bulkhead):
             record = self._record(status, error, usage)
             if self._call.hold is not None:
                 self._settle(self._call.hold, record)
-            self._plant.recorder.finish(self, record, deliver)
+            self._plant.recorder.finish(self._call.request_id, record, deliver)
             self._plant.metrics.count(record)
         self._leave_replica()
 
@@ -650,7 +682,7 @@ class Exchange(Bulkhead):
             self._fail(INTERNAL_ERROR)
         else:
             # Its end is what broke: no record can be made of it.
-            self._plant.recorder.dropped(self)
+            self._plant.recorder.dropped(self._call.request_id)
             self._client.cut()
 
     def _record(self, status: int, error: str, usage: Usage) -> RequestRecord:
@@ -705,7 +737,7 @@ class Exchange(Bulkhead):
             self._plant.metrics.queue_wait.observe((self.service,), waited)
 
     def _own_headers(self) -> bytes:
-        own = b"x-fairlead-release: %b\r\n" % self._release.encode() if self._release else b""
+        own = release_header(self._release) if self._release else b""
         if self.served_by != self.service:
             own += b"x-fairlead-fallback: %b\r\n" % self.served_by.encode()
         return own

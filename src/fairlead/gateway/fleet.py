@@ -148,9 +148,9 @@ class Replica:
     def _eject(self, until: float) -> None:
         self._ejected_until = self._closed_until = until
 
-    def take_idle(self) -> UpstreamConnection | None:
+    def take_idle(self, now: float) -> UpstreamConnection | None:
         """An open connection that was used a short while ago, or None."""
-        oldest = self._clock.now() - UPSTREAM_IDLE_S
+        oldest = now - UPSTREAM_IDLE_S
         while self._idle:
             connection = self._idle.pop()
             if not connection.is_closed and connection.idle_since >= oldest:

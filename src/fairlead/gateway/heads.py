@@ -26,6 +26,7 @@ _FORMS = {
 _SESSION_FORM = _FORMS[SESSION]
 _VALUE_BYTES_MAX = 257
 _END = b"\r\n\r\n"
+_ZERO = ord("0")
 
 REQUEST_LINES = re.compile(rb"\r\n(content-length|x-session-id): ", re.IGNORECASE)
 ANSWER_LINES = re.compile(rb"\r\n(content-length|date): ", re.IGNORECASE)
@@ -45,10 +46,15 @@ class KnownHead:
         lines: Finds the beginnings of the lines whose values are holes.
     """
 
-    __slots__ = ("_holes", "_lines", "_misses", "_tail")
+    __slots__ = ("_after", "_before", "_holes", "_lines", "_misses", "_session", "_size", "_tail")
 
     def __init__(self, lines: re.Pattern[bytes]) -> None:
         self._lines = lines
+        # The last message's bytes before and after its length, the other holes filled as there.
+        self._before = b""
+        self._after = b""
+        self._size = 0
+        self._session: bytes | None = None
         # What comes before a hole, its size, and the form of the hole (None for the length's).
         self._holes: list[tuple[bytes, int, re.Pattern[bytes] | None]] = []
         self._tail = b""
@@ -56,11 +62,23 @@ class KnownHead:
 
     def message(self, data: bytes) -> Message | None:
         """The message, when these bytes are exactly one with the remembered head."""
-        if not self._tail:
-            return None
+        size = self._size
+        if size and data.startswith(self._before):
+            at = data.find(b"\r", size, size + _LENGTH_DIGITS_MAX + 1)
+            after = self._after
+            if at > size and data.startswith(after, at) and data[size] != _ZERO:
+                digits = data[size:at]
+                body = data[at + len(after) :]
+                if digits.isdigit() and len(body) == int(digits):
+                    return body, self._session
+        return self._other_message(data) if self._tail else None
+
+    def _other_message(self, data: bytes) -> Message | None:
+        """The same for a message whose holes are filled otherwise than in the one before."""
         at = 0
         length = -1
         session = None
+        length_at = length_end = 0
         for before, size, form in self._holes:
             if not data.startswith(before, at):
                 return None
@@ -73,16 +91,20 @@ class KnownHead:
                 if not _is_length(value):
                     return None
                 length = int(value)
+                length_at, length_end = begin, at
             elif form.fullmatch(value) is None:
                 return None
             elif form is _SESSION_FORM:
                 session = value
         if not data.startswith(self._tail, at):
             return None
-        body = data[at + len(self._tail) :]
+        end = at + len(self._tail)
+        body = data[end:]
         if len(body) != length:
             return None
         self._misses = 0
+        self._before, self._after = data[:length_at], data[length_end:end]
+        self._size, self._session = length_at, session
         return body, session
 
     def learn(self, data: bytes, length: int, session: bytes | None = None) -> None:
@@ -93,6 +115,7 @@ class KnownHead:
                 not remembered.
         """
         self._tail = b""
+        self._size = 0
         end = data.find(_END, 0, KNOWN_HEAD_BYTES_MAX)
         if end < 0 or self._misses > KNOWN_HEAD_MISSES_MAX:
             return

@@ -85,7 +85,7 @@ class Hedge(Bulkhead):
             self._replica, route = found
             self._owner.tried.add(self._replica)
             self._replica.take_slot()
-            connection = self._replica.take_idle()
+            connection = self._replica.take_idle(self._plant.clock.now())
             if connection is None:
                 loop = asyncio.get_running_loop()
                 self._connecting = loop.create_task(self._connect(self._replica, route))

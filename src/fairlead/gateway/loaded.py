@@ -11,7 +11,64 @@ from fairlead.gateway.auth import KeyRing
 from fairlead.gateway.fleet import Fleet, Replica
 from fairlead.gateway.quota import QuotaBook
 from fairlead.gateway.request_id import RequestIds
-from fairlead.wire.snapshot import Limits, Snapshot
+from fairlead.gateway.routing import Assignment, assign, assign_by_weight
+from fairlead.wire.snapshot import Limits, ServiceRoute, Snapshot
+
+Pool = tuple[Replica, ...]
+
+
+class LiveService:
+    """One service of the snapshot, with the replicas of its releases at hand.
+
+    Attributes:
+        pools: The replicas of each release.
+        headers: What an answer of each release says of it.
+        is_usual: Its requests are tried one replica at a time, for as long as they may take.
+    """
+
+    __slots__ = ("_canary", "_champion", "headers", "is_usual", "pools", "route")
+
+    def __init__(self, route: ServiceRoute, pools: dict[str, Pool]) -> None:
+        self.route = route
+        self.pools = pools
+        self.headers = {digest: release_header(digest) for digest in route.releases}
+        self._champion = pools.get(route.champion or "", ())
+        self._canary = pools.get(route.canary or "", ())
+        limits = route.limits
+        self.is_usual = limits.attempt_timeout_s is None and limits.hedge_after_ms is None
+
+    def assign(self, unit: str, now: float) -> Assignment | None:
+        """The release of this unit.
+
+        While another service stands in for the champion, the arms cannot be compared: then nobody
+        is assigned to the canary either (see `routing.assign`).
+        """
+        route = self.route
+        if route.weights:
+            return assign_by_weight(
+                route, unit, is_usable=lambda release: any_usable(self.pools.get(release, ()), now)
+            )
+        has_canary = any_usable(self._canary, now) and (
+            not route.fallbacks or any_usable(self._champion, now)
+        )
+        return assign(route, unit, canary_is_usable=has_canary)
+
+    def has_choice(self, release: str) -> bool:
+        """Whether it matters which replica has the prompt's beginning in its cache."""
+        return self.route.balance == "prefix" and len(self.pools.get(release, ())) > 1
+
+
+def release_header(digest: str) -> bytes:
+    """The header line that says which release answered."""
+    return b"x-fairlead-release: %b\r\n" % digest.encode()
+
+
+def any_usable(pool: Pool, now: float) -> bool:
+    """Whether one of these replicas is not passed over."""
+    for replica in pool:  # noqa: SIM110 - at half the cost, for every request
+        if replica.is_usable(now):
+            return True
+    return False
 
 
 class Loaded:
@@ -34,8 +91,12 @@ class Loaded:
         self.quotas = quotas if quotas is not None and not quotas.is_empty else None
         """The limits that are declared; None when there are none."""
         self._pools = fleet.update(snapshot, environ)
+        self.services = {name: self._live(route) for name, route in snapshot.services.items()}
 
-    def pool(self, service: str, release: str | None) -> tuple[Replica, ...]:
+    def _live(self, route: ServiceRoute) -> LiveService:
+        return LiveService(route, {r: self.pool(route.name, r) for r in route.releases})
+
+    def pool(self, service: str, release: str | None) -> Pool:
         """The replicas of a release; none when it is not in the snapshot."""
         return self._pools.get((service, release), ()) if release is not None else ()
 

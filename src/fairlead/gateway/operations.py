@@ -9,16 +9,15 @@ import msgspec
 
 from fairlead.gateway import errors, quota_answers
 from fairlead.gateway.affinity import prefix_of
-from fairlead.gateway.call import Call, Client, Plant
+from fairlead.gateway.call import Call, Client, Plant, Running
 from fairlead.gateway.dialects import PASSED_THROUGH, runs_on, user_of
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.exchange import Exchange
+from fairlead.gateway.express import shortest, whole
 from fairlead.gateway.feedback import take_feedback
 from fairlead.gateway.limits import FEEDBACK_BYTES_MAX
 from fairlead.gateway.loaded import Loaded
 from fairlead.gateway.request_body import read_fields
-from fairlead.gateway.routing import Assignment, assign, assign_by_weight, unit_of
-from fairlead.wire.snapshot import ServiceRoute
+from fairlead.gateway.routing import unit_of
 
 if TYPE_CHECKING:
     from fairlead.gateway.client import ClientConnection
@@ -82,7 +81,7 @@ class Host(Protocol):
         """The metrics of all workers."""
 
 
-Outcome = Exchange | Refusal | None
+Outcome = Running | Refusal | None
 """A request to start, a refusal to answer with, or nothing when the answer is on its way."""
 Handler = Callable[[Host, Client, Request, Loaded | None], Outcome]
 
@@ -108,78 +107,52 @@ def find_operation(method: str, path: str) -> Operation | None:
 
 
 def _generate(kind: str) -> Handler:
+    is_passed_through = kind in PASSED_THROUGH
+
     def handle(host: Host, client: Client, request: Request, loaded: Loaded | None) -> Outcome:
         assert loaded is not None
-        fields = read_fields(request.body)
+        body = request.body
+        fields = read_fields(body)
         if isinstance(fields, Refusal):
             return fields
-        service = loaded.snapshot.services.get(fields.model)
+        service = loaded.services.get(fields.model)
         if service is None:
             return errors.model_not_found(fields.model)
-        if len(request.body) > service.limits.body_bytes_max:
-            return errors.body_too_large(service.limits.body_bytes_max)
-        if runs_on(kind, request.body):
-            return errors.invalid_body(
-                "`background` is not offered: an answer is made while its client waits for it.",
-                "background",
-            )
-        user = user_of(kind, request.body, fields.user)
-        unit = unit_of(request.key_id, request.session, user)
-        assignment = _assign(loaded, service, unit, host.plant.clock.now())
+        if len(body) > service.route.limits.body_bytes_max:
+            return errors.body_too_large(service.route.limits.body_bytes_max)
+        user = fields.user
+        if is_passed_through:
+            if runs_on(kind, body):
+                return errors.invalid_body(
+                    "`background` is not offered: an answer is made while its client waits for it.",
+                    "background",
+                )
+            user = user_of(kind, body, user)
+        plant = host.plant
+        now = plant.clock.now()
+        assignment = service.assign(unit_of(request.key_id, request.session, user), now)
         if assignment is None:
-            return errors.no_release(service.name)
+            return errors.no_release(service.route.name)
         hold = None
         if loaded.quotas is not None:
             taken = quota_answers.take(
                 loaded.quotas,
                 request.key_id,
                 kind,
-                request.body,
-                service,
+                body,
+                service.route,
                 assignment.release,
-                host.plant.clock.wall(),
+                plant.clock.as_wall(now),
             )
             if isinstance(taken, Refusal):
                 return taken
             hold = taken
-        call = Call(
-            request_id=request.id,
-            key_id=request.key_id,
-            kind=kind,
-            body=request.body,
-            fields=fields,
-            priority=request.priority,
-            hold=hold,
-            prefix=prefix_of(request.body) if _has_choice(loaded, service, assignment) else None,
-        )
-        return Exchange(host.plant, client, call, service.name, assignment, service.limits)
+        prefix = prefix_of(body) if service.has_choice(assignment.release) else None
+        call = Call(request.id, request.key_id, kind, body, fields, request.priority, hold, prefix)
+        begin = whole if is_passed_through else shortest
+        return begin(plant, client, call, service, assignment, now)
 
     return handle
-
-
-def _assign(loaded: Loaded, service: ServiceRoute, unit: str, now: float) -> Assignment | None:
-    """The release of this unit.
-
-    While another service stands in for the champion, the arms cannot be compared: then nobody is
-    assigned to the canary either (see `assign`).
-    """
-
-    def is_usable(release: str | None) -> bool:
-        return any(replica.is_usable(now) for replica in loaded.pool(service.name, release))
-
-    if service.weights:
-        return assign_by_weight(service, unit, is_usable=is_usable)
-    has_canary = (
-        service.canary is not None
-        and is_usable(service.canary)
-        and (not service.fallbacks or is_usable(service.champion))
-    )
-    return assign(service, unit, canary_is_usable=has_canary)
-
-
-def _has_choice(loaded: Loaded, service: ServiceRoute, assignment: Assignment) -> bool:
-    """Whether it matters which replica has the prompt's beginning in its cache."""
-    return service.balance == "prefix" and len(loaded.pool(service.name, assignment.release)) > 1
 
 
 def _models(host: Host, client: Client, request: Request, loaded: Loaded | None) -> Outcome:

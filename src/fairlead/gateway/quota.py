@@ -10,7 +10,7 @@ report come soon. It does so ever less often as long as nothing comes of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 
@@ -25,6 +25,8 @@ LEASE_S = 30.0
 REPORTED_MAX = 4_000
 """Windows in one report; with more, they take turns."""
 SHORT_RETRY_S = 1
+_ONE: Cost = (1, 0, 0)
+_NOTHING: tuple[tuple[Window, int, int], ...] = ()
 
 
 class Window:
@@ -55,12 +57,18 @@ class Window:
 
 
 class Meter:
-    """One limit on this worker; outlives the snapshots."""
+    """One limit on this worker; outlives the snapshots.
 
-    __slots__ = ("amount", "limit", "measure", "share", "window")
+    Attributes:
+        shown: What answers last said of it: the seconds to its reset and its amount, and the text
+            before and after what remains.
+    """
+
+    __slots__ = ("amount", "limit", "measure", "share", "shown", "window")
 
     def __init__(self, limit: Limit, share: int) -> None:
         self.window = Window(0, 0, 0, 0)
+        self.shown: tuple[int, int, bytes, bytes] | None = None
         self._declare(limit, share)
 
     def _declare(self, limit: Limit, share: int) -> None:
@@ -117,18 +125,23 @@ class Hold:
 
     __slots__ = ("_taken", "completion_tokens", "meters", "prompt_tokens")
 
-    def __init__(self, meters: tuple[Meter, ...], taken: list[tuple[Window, int, int]]) -> None:
+    def __init__(self, meters: tuple[Meter, ...], taken: Sequence[tuple[Window, int, int]]) -> None:
         self.meters = meters
-        self._taken = taken
+        self._taken: Sequence[tuple[Window, int, int]] = taken
         self.prompt_tokens = 0
         self.completion_tokens = 0
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing is to be put right: it is, or only requests were counted."""
+        return not self._taken
 
     def settle(self, cost: Cost) -> None:
         """It has used this: the reservation is put right, once."""
         for window, measure, amount in self._taken:
             if measure:
                 window.used += cost[measure] - amount
-        self._taken = []
+        self._taken = _NOTHING
 
 
 class QuotaBook:
@@ -247,6 +260,20 @@ class QuotaBook:
             if window.elsewhere > 0 and window.held - window.used <= window.base >> 1:
                 self._lack(window, amount, now)
         return Hold(meters, taken)
+
+    def take_one(self, meters: tuple[Meter, ...], now: float) -> Hold | Denial:
+        """The same where only requests are counted: there is nothing to put right afterwards."""
+        for meter in meters:
+            window = meter.window
+            if now >= window.end or window.used >= window.held:
+                return self.take(meters, _ONE, _ONE, now)
+        for meter in meters:
+            window = meter.window
+            window.demand += 1
+            window.used += 1
+            if window.elsewhere > 0 and window.held - window.used <= window.base >> 1:
+                self._lack(window, 1, now)
+        return Hold(meters, _NOTHING)
 
     def _deny(self, meter: Meter, amount: int, now: float, before: Denial | None) -> Denial:
         """Why it is not let through: by the limit for which there is longest to wait."""

@@ -19,18 +19,12 @@ COMPLETION_TOKENS = 256
 CLIENT_LEFT = 499
 TOKENS_MAX = 10_000_000
 FREE = Price()
-_ONE: Cost = (1, 0, 0)
 _WORDS = {
     Measure.REQUESTS: ("requests", "requests"),
     Measure.TOKENS: ("tokens", "tokens"),
     Measure.USD: ("insufficient_quota", "USD"),
 }
-_REQUESTS, _TOKENS = int(Measure.REQUESTS), int(Measure.TOKENS)
-_LINES = (
-    b"x-ratelimit-limit-%b: %%d\r\nx-ratelimit-remaining-%b: %%d\r\nx-ratelimit-reset-%b: %%b\r\n"
-)
-_REQUESTS_LINES = _LINES % ((b"requests",) * 3)
-_TOKENS_LINES = _LINES % ((b"tokens",) * 3)
+_NAMES = {int(Measure.REQUESTS): b"requests", int(Measure.TOKENS): b"tokens"}
 
 
 class _Sizes(msgspec.Struct):
@@ -62,7 +56,7 @@ def take(
     if not meters:
         return None
     if not book.measures_tokens(meters):
-        hold = book.take(meters, _ONE, _ONE, now)
+        hold = book.take_one(meters, now)
         return _refusal(hold, now) if isinstance(hold, Denial) else hold
     route = service.releases.get(release)
     prompt, completion, is_asked = _estimate(kind, body, route)
@@ -132,22 +126,32 @@ def cost_of(
 
 def headers(meters: tuple[Meter, ...], now: float) -> bytes:
     """`x-ratelimit-*`: of the limits on requests and on tokens, the one that is nearest."""
-    requests: Meter | None = None
-    tokens: Meter | None = None
+    if len(meters) == 1:
+        return _lines(meters[0], now)
+    nearest: dict[int, Meter] = {}
     for meter in meters:
-        if meter.measure == _REQUESTS:
-            if requests is None or meter.remaining < requests.remaining:
-                requests = meter
-        elif meter.measure == _TOKENS and (tokens is None or meter.remaining < tokens.remaining):
-            tokens = meter
-    lines = b""
-    if requests is not None:
-        reset = _duration(requests.window.end - now).encode()
-        lines = _REQUESTS_LINES % (requests.amount, requests.remaining, reset)
-    if tokens is not None:
-        reset = _duration(tokens.window.end - now).encode()
-        lines += _TOKENS_LINES % (tokens.amount, tokens.remaining, reset)
-    return lines
+        known = nearest.get(meter.measure)
+        if known is None or meter.remaining < known.remaining:
+            nearest[meter.measure] = meter
+    return b"".join(_lines(nearest[measure], now) for measure in sorted(nearest))
+
+
+def _lines(meter: Meter, now: float) -> bytes:
+    """Of one limit; a budget in money has none. What stays the same for a second is kept."""
+    names = _NAMES.get(meter.measure)
+    if names is None:
+        return b""
+    reset_s = int(meter.window.end - now + 0.999)
+    shown = meter.shown
+    if shown is None or shown[0] != reset_s or shown[1] != meter.amount:
+        before = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: " % (
+            names,
+            meter.amount,
+            names,
+        )
+        after = b"\r\nx-ratelimit-reset-%b: %b\r\n" % (names, _duration(reset_s).encode())
+        shown = meter.shown = (reset_s, meter.amount, before, after)
+    return b"%b%d%b" % (shown[2], meter.remaining, shown[3])
 
 
 def _refusal(denial: Denial, now: float) -> Refusal:

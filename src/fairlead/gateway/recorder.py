@@ -56,9 +56,14 @@ class Recorder:
         """Begin to write progress records."""
         self._tick()
 
-    def opened(self, token: object) -> float:
-        """Something that will be recorded begins; returns its start as Unix time in seconds."""
-        started_at = self._clock.wall()
+    def opened(self, token: object, now: float | None = None) -> float:
+        """Something that will be recorded begins; returns its start as Unix time in seconds.
+
+        Args:
+            now: The present, in monotonic seconds; the clock is asked if it is not given.
+        """
+        clock = self._clock
+        started_at = clock.as_wall(clock.now() if now is None else now)
         self._open[token] = started_at
         return started_at
 

@@ -31,6 +31,8 @@ from fairlead.gateway.limits import FIELDS_MAX, JSON_DEPTH_MAX, JSON_MARKS_MAX
 from fairlead.wire.snapshot import ReleaseRoute
 
 EMBEDDINGS = "embeddings"
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What `body_for` raises when the body turns out to be none."""
 
 _MARKS = b'[]{}"'
 _NOT_MARKS = bytes(set(range(256)) - set(_MARKS))
@@ -39,16 +41,8 @@ _STEPS = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
 _MEMBER = re.compile(rb'[ \t\r\n]*[{,][ \t\r\n]*"(?:[^"\\]|\\.)*+"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _CLOSE = re.compile(rb"[ \t\r\n]*\}[ \t\r\n]*")
 _LARGE = 256 * 1024
-_FIELDS_READ = (
-    b'"model"',
-    b'"stream"',
-    b'"tools"',
-    b'"stream_options"',
-    b'"user"',
-    b'"messages"',
-    b'"prompt"',
-)
-_KEYS_READ = [(name, re.compile(name + rb"\s*:")) for name in _FIELDS_READ]
+_FIELDS_READ = ("model", "stream", "tools", "stream_options", "user", "messages", "prompt")
+_KEYS_READ = [re.compile(rb'"%b"\s*:' % name.encode()) for name in _FIELDS_READ]
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 
 
@@ -92,18 +86,17 @@ def read_fields(body: bytes) -> Fields | Refusal:
         return invalid_body(f"The body is not valid JSON: {error}.")
     except RecursionError:
         return TOO_DEEP
-    if not _is_utf8(body):
+    if not body.isascii() and not _is_utf8(body):
         return invalid_body("The body is not valid JSON: it is not UTF-8 throughout.")
-    if depth_of(body) > JSON_DEPTH_MAX:
+    if body.count(b"[") + body.count(b"{") > JSON_DEPTH_MAX and depth_of(body) > JSON_DEPTH_MAX:
         return TOO_DEEP
-    problem = _ambiguity(body) if _may_be_ambiguous(body) else None
-    return problem or fields
+    if _may_be_ambiguous(body):
+        return _ambiguity(body) or fields
+    return fields
 
 
 def _is_utf8(body: bytes) -> bool:
     """The decoder looks only at the text that it needs, but all of it is sent on or read later."""
-    if body.isascii():
-        return True
     try:
         body.decode()
     except UnicodeDecodeError:
@@ -164,9 +157,18 @@ def _may_be_ambiguous(body: bytes) -> bool:
     """Whether a field that the gateway reads might be there twice (or spelt with escapes)."""
     if len(body) > _LARGE:  # Where counting costs more than looking.
         return True
-    for name, key in _KEYS_READ:
-        if body.count(name) > 1 and len(key.findall(body)) > 1:
-            return True
+    count = body.count
+    # Nearly always each is there once: that is looked at in one expression.
+    if (
+        count(b'"model"') > 1
+        or count(b'"stream"') > 1
+        or count(b'"user"') > 1
+        or count(b'"messages"') > 1
+        or count(b'"prompt"') > 1
+        or count(b'"tools"') > 1
+        or count(b'"stream_options"') > 1
+    ) and any(len(key.findall(body)) > 1 for key in _KEYS_READ):
+        return True
     return b"\\u00" in body and _ESCAPED_LETTER.search(body) is not None
 
 

@@ -79,20 +79,17 @@ def assign(service: ServiceRoute, unit: str, *, canary_is_usable: bool) -> Assig
     """
     if service.champion is None and not service.fallbacks:
         return None
-    has_canary = service.champion is not None and service.canary is not None and canary_is_usable
-    share = service.canary_share if has_canary else 0.0
     arm: Arm = "champion"
     release = service.champion or ""
-    if service.canary is not None and is_canary_unit(service.salt, unit, share):
-        arm, release = "canary", service.canary
-    return Assignment(
-        arm=arm,
-        release=release,
-        unit=unit,
-        rho=share,
-        rollout=service.rollout or "",
-        phase=service.phase if service.rollout is not None else 0,
-    )
+    share = 0.0
+    if canary_is_usable and service.champion is not None and service.canary is not None:
+        share = service.canary_share
+        if is_canary_unit(service.salt, unit, share):
+            arm, release = "canary", service.canary
+    rollout = service.rollout
+    if rollout is None:
+        return Assignment(arm, release, unit, share, "", 0)
+    return Assignment(arm, release, unit, share, rollout, service.phase)
 
 
 def assign_by_weight(
@@ -184,6 +181,8 @@ def choose(
     A group with a usable replica is waited for when it is busy, never passed over.
     """
     if not tried:
+        if len(assigned) == 1 and assigned[0].is_usable(now):
+            return pick(assigned, turn)
         usable = [c for c in assigned if c.is_usable(now)]
         if usable:
             return pick(usable, turn)

@@ -209,7 +209,7 @@ class ShadowCopy(Bulkhead):
         self.replica.take_slot()
         self._shadows.deadlines.begin(self, self._started + self._timeout_s)
         with self:
-            connection = self.replica.take_idle()
+            connection = self.replica.take_idle(self._shadows.clock.now())
             if connection is None:
                 self._connecting = self._loop.create_task(self._connect())
             else:

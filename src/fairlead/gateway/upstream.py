@@ -202,17 +202,13 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_busy = True
         self._uses += 1
         self._has_received = False
-        self._has_head = False
-        self._interim = 0
-        self._wire_bytes = 0
-        self._body_bytes = 0
-        self._header_bytes = 0
-        self._header_count = 0
-        self._pieces = []
         self._is_complete = False
-        self._has_extra = False
-        self._is_close_delimited = False
         self._transport.write(request)
+
+    def hand_over(self, taker: Taker, successor: Taker) -> None:
+        """Another one hears from now on what this taker would have heard."""
+        if self._taker is taker:
+            self._taker = successor
 
     def abort(self) -> None:
         """Close at once; the taker hears no more. This is what cancels a generation."""
@@ -252,7 +248,8 @@ class UpstreamConnection(asyncio.Protocol):
         if self._known is not None and not self._has_received and self._take_known(data):
             return
         is_first = not self._has_received
-        self._has_received = True
+        if is_first:
+            self._begin_answer()
         self._wire_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -276,6 +273,18 @@ class UpstreamConnection(asyncio.Protocol):
             # The parser keeps a header until its end, and says nothing of a chunk's extension.
             self._fail("limits")
 
+    def _begin_answer(self) -> None:
+        self._has_received = True
+        self._has_head = False
+        self._interim = 0
+        self._wire_bytes = 0
+        self._body_bytes = 0
+        self._header_bytes = 0
+        self._header_count = 0
+        self._pieces = []
+        self._has_extra = False
+        self._is_close_delimited = False
+
     def _take_known(self, data: bytes) -> bool:
         """Pass on a whole answer whose head is known; False when it has to be parsed."""
         message = self._known_head.message(data)
@@ -295,6 +304,8 @@ class UpstreamConnection(asyncio.Protocol):
         if head is None or head.status != 200 or self._has_extra or not self._is_reusable:
             return
         if head.content_length is None or head.is_event_stream or head.is_encoded:
+            return
+        if b"retry-after" in head.headers:
             return
         self._known_head.learn(data, head.content_length)
         self._known = head

@@ -71,7 +71,7 @@ class SimulatedWorker:
         self.ask()
 
     def request(self, cost: Cost) -> Hold | None:
-        hold = self.book.take(self.book.meters_for("k", "s"), cost, cost, self.world.now)
+        hold = self.book.take(self.book.meters_for("k", "s")[0], cost, cost, self.world.now)
         self.let += isinstance(hold, Hold)
         return hold if isinstance(hold, Hold) else None
 

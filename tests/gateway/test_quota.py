@@ -39,7 +39,7 @@ class Rig:
 
     def take(self, now: float, tokens: int = 0, usd: int = 0, key: str = "k") -> Hold | Denial:
         cost: Cost = (1, tokens, usd)
-        return self.book.take(self.book.meters_for(key, "s"), cost, cost, now)
+        return self.book.take(self.book.meters_for(key, "s")[0], cost, cost, now)
 
     def used(self, name: str) -> int:
         return self.book.meters[name].window.used
@@ -91,7 +91,7 @@ def test_all_limits_must_have_room_and_a_refused_request_takes_nothing() -> None
 
 def test_a_key_without_limits_is_under_those_of_the_service_only() -> None:
     rig = Rig(snapshot(Quota(requests_per_minute=1), service=Quota(requests_per_minute=3)))
-    assert rig.book.meters_for("free", "other") == ()
+    assert rig.book.meters_for("free", "other") == ((), False)
     taken = [rig.take(T0, key=key) for key in ("k", "k", "free", "free", "free")]
     assert [isinstance(one, Hold) for one in taken] == [True, False, True, True, False]
 
@@ -125,7 +125,7 @@ def test_a_request_larger_than_the_limit_is_never_served_unless_it_may_be_smalle
     denied = rig.take(T0, 101)
     assert isinstance(denied, Denial)
     assert denied.retry_after_s is None
-    meters = rig.book.meters_for("k", "s")
+    meters = rig.book.meters_for("k", "s")[0]
     assert isinstance(rig.book.take(meters, (1, 256, 0), (1, 20, 0), T0), Hold)
     assert rig.used("key:k:tokens_per_minute") == 100
 

@@ -108,7 +108,7 @@ def test_money_goes_by_the_price_of_the_release_that_answered() -> None:
 def test_of_several_limits_the_headers_show_the_nearest() -> None:
     limits = book(Quota(requests_per_minute=5, tokens_per_minute=900, tokens_per_day=1000))
     take(limits, "k", "chat/completions", b'{"max_tokens":99}', service(), "d", T0 + 1)
-    shown = headers(limits.meters_for("k", "s"), T0 + 1).decode().split("\r\n")
+    shown = headers(limits.meters_for("k", "s")[0], T0 + 1).decode().split("\r\n")
     assert shown[:6] == [
         "x-ratelimit-limit-requests: 5",
         "x-ratelimit-remaining-requests: 4",

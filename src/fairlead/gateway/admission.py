@@ -76,21 +76,25 @@ class Admission:
         pool = service.pools.get(assignment.release)
         if self._waiting or not pool:
             return None
+        name = service.route.name
         turn = self._turn + 1
-        balancer = None if prefix is None else self._balancer(service.route.name)
-        replica: Replica | None = pool[0]
-        if len(pool) > 1 or not pool[0].is_usable(now):
-            replica = routing.choose(pool, (), (), now, turn, _picker(balancer, prefix))
-        elif pool[0].in_flight >= pool[0].slots:
-            return None
+        if len(pool) == 1:
+            replica: Replica | None = pool[0]
+            if pool[0].in_flight >= pool[0].slots or not pool[0].is_usable(now):
+                return None
+        elif prefix is None:
+            replica = routing.choose(pool, (), (), now, turn)
+        else:
+            picker = _picker(self._balancer(name), prefix)
+            replica = routing.choose(pool, (), (), now, turn, picker)
         connection = None if replica is None else replica.take_idle(now)
         if replica is None or connection is None:
             return None
         self._turn = turn
-        if prefix is not None and balancer is not None:
-            balancer.note(replica.id, prefix)
-        name = service.route.name
-        (self._queues.get(name) or self._queue(name)).budget.earn()
+        if prefix is not None:
+            self._balancer(name).note(replica.id, prefix)
+        queue = self._queues.get(name) or self._queue(name)
+        queue.budget.earn()
         return replica, connection
 
     def enter(self, exchange: Exchange) -> None:

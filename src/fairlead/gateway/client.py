@@ -340,8 +340,8 @@ class ClientConnection(asyncio.Protocol):
         transport = self._transport
         if transport is None or self._is_gone or transport.is_closing():
             return
-        head = self._head(status, content_type, headers)
-        transport.write(b"%bcontent-length: %d\r\n\r\n%b" % (head, len(body), body))
+        headers += b"content-length: %d\r\n" % len(body)
+        transport.write(self._head(status, content_type, headers, body))
         self._answered()
 
     def begin(self, status: int, content_type: bytes, length: int | None, headers: Headers) -> None:
@@ -356,8 +356,8 @@ class ClientConnection(asyncio.Protocol):
         else:
             self._is_chunked = True
             framing = b"transfer-encoding: chunked\r\n"
-        head = self._head(status, content_type, headers)
-        self._transport.write(head + framing + b"cache-control: no-cache\r\n\r\n")
+        headers += framing + b"cache-control: no-cache\r\n"
+        self._transport.write(self._head(status, content_type, headers, b""))
 
     def part(self, data: bytes) -> None:
         if not data or self._transport is None or not self._can_write:
@@ -379,16 +379,19 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
-    def _head(self, status: int, content_type: bytes, headers: Headers) -> bytes:
-        if self._host.is_draining:
+    def _head(self, status: int, content_type: bytes, headers: Headers, body: bytes) -> bytes:
+        """The head of an answer, and what is known of its body."""
+        host = self._host
+        if host.is_draining:
             self._must_close = True
-        return b"%b\r\ndate: %b\r\ncontent-type: %b\r\nx-request-id: %b\r\n%b%b" % (
+        return b"%b\r\ndate: %b\r\ncontent-type: %b\r\nx-request-id: %b\r\n%b%b\r\n%b" % (
             status_line(status),
-            self._host.date,
+            host.date,
             content_type,
             self._request_id.encode(),
             headers,
             b"connection: close\r\n" if self._must_close else b"",
+            body,
         )
 
     def _answered(self) -> None:

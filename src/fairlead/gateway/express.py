@@ -174,28 +174,29 @@ class Express:
         duration_ms = (now - self._started) * 1000.0
         usage = usage_of_answer(body)
         service = self._service.route
+        # By position: with names it takes four times as long. Tests hold it against an exchange's.
         record = RequestRecord(
-            id=call.request_id,
-            service=service.name,
-            release=assignment.release,
-            arm=assignment.arm,
-            replica=self._replica.id,
-            key=call.key_id,
-            unit=assignment.unit,
-            rho=assignment.rho,
-            rollout=assignment.rollout,
-            phase=assignment.phase,
-            endpoint=call.kind,
-            stream=False,
-            status=head.status,
-            error="",
-            started_at=self._started_at,
-            ttft_ms=duration_ms,
-            itl_ms=-1.0,
-            duration_ms=duration_ms,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            attempts=1,
+            call.request_id,
+            service.name,
+            assignment.release,
+            assignment.arm,
+            self._replica.id,
+            call.key_id,
+            assignment.unit,
+            assignment.rho,
+            assignment.rollout,
+            assignment.phase,
+            call.kind,
+            False,  # stream
+            head.status,
+            "",  # error
+            self._started_at,
+            duration_ms,  # to the first byte
+            -1.0,  # between events
+            duration_ms,
+            usage.prompt_tokens,
+            usage.completion_tokens,
+            1,  # attempts
         )
         headers = self._service.headers[assignment.release]
         hold = call.hold

@@ -11,10 +11,15 @@ from fairlead.gateway.auth import KeyRing
 from fairlead.gateway.fleet import Fleet, Replica
 from fairlead.gateway.quota import QuotaBook
 from fairlead.gateway.request_id import RequestIds
-from fairlead.gateway.routing import Assignment, assign, assign_by_weight
+from fairlead.gateway.routing import Assignment, assign, assign_by_weight, unit_of
 from fairlead.wire.snapshot import Limits, ServiceRoute, Snapshot
 
 Pool = tuple[Replica, ...]
+_Who = tuple[str, bytes | None, str | None]
+_UNITS_MAX = 8192
+"""Units whose assignment is remembered, of one service: at most some 4 MB."""
+_NAME_MAX = 256
+"""Characters of a session or user that is remembered."""
 
 
 class LiveService:
@@ -26,7 +31,16 @@ class LiveService:
         is_usual: Its requests are tried one replica at a time, for as long as they may take.
     """
 
-    __slots__ = ("_canary", "_champion", "headers", "is_usual", "pools", "route")
+    __slots__ = (
+        "_canary",
+        "_champion",
+        "_with_canary",
+        "_without",
+        "headers",
+        "is_usual",
+        "pools",
+        "route",
+    )
 
     def __init__(self, route: ServiceRoute, pools: dict[str, Pool]) -> None:
         self.route = route
@@ -34,24 +48,40 @@ class LiveService:
         self.headers = {digest: release_header(digest) for digest in route.releases}
         self._champion = pools.get(route.champion or "", ())
         self._canary = pools.get(route.canary or "", ())
+        self._with_canary: dict[_Who, Assignment] = {}
+        self._without: dict[_Who, Assignment] = {}
         limits = route.limits
         self.is_usual = limits.attempt_timeout_s is None and limits.hedge_after_ms is None
 
-    def assign(self, unit: str, now: float) -> Assignment | None:
-        """The release of this unit.
+    def assign(
+        self, key_id: str, session: bytes | None, user: str | None, now: float
+    ) -> Assignment | None:
+        """The release of a request's unit (see `routing.unit_of` and `routing.assign`).
 
         While another service stands in for the champion, the arms cannot be compared: then nobody
-        is assigned to the canary either (see `routing.assign`).
+        is assigned to the canary either.
         """
         route = self.route
         if route.weights:
             return assign_by_weight(
-                route, unit, is_usable=lambda release: any_usable(self.pools.get(release, ()), now)
+                route,
+                unit_of(key_id, session, user),
+                is_usable=lambda release: any_usable(self.pools.get(release, ()), now),
             )
         has_canary = any_usable(self._canary, now) and (
             not route.fallbacks or any_usable(self._champion, now)
         )
-        return assign(route, unit, canary_is_usable=has_canary)
+        # Units come again, and under one snapshot they are assigned as before.
+        known = self._with_canary if has_canary else self._without
+        who = (key_id, session, user)
+        found = known.get(who)
+        if found is None:
+            found = assign(route, unit_of(key_id, session, user), canary_is_usable=has_canary)
+            if found is not None and len(session or b"") + len(user or "") <= _NAME_MAX:
+                if len(known) >= _UNITS_MAX:
+                    known.clear()
+                known[who] = found
+        return found
 
     def has_choice(self, release: str) -> bool:
         """Whether it matters which replica has the prompt's beginning in its cache."""

@@ -17,7 +17,6 @@ from fairlead.gateway.feedback import take_feedback
 from fairlead.gateway.limits import FEEDBACK_BYTES_MAX
 from fairlead.gateway.loaded import Loaded
 from fairlead.gateway.request_body import read_fields
-from fairlead.gateway.routing import unit_of
 
 if TYPE_CHECKING:
     from fairlead.gateway.client import ClientConnection
@@ -130,7 +129,7 @@ def _generate(kind: str) -> Handler:
             user = user_of(kind, body, user)
         plant = host.plant
         now = plant.clock.now()
-        assignment = service.assign(unit_of(request.key_id, request.session, user), now)
+        assignment = service.assign(request.key_id, request.session, user, now)
         if assignment is None:
             return errors.no_release(service.route.name)
         hold = None

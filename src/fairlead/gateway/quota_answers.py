@@ -52,10 +52,10 @@ def take(
 
     None when it is under no limit.
     """
-    meters = book.meters_for(key, service.name)
+    meters, counts_tokens = book.meters_for(key, service.name)
     if not meters:
         return None
-    if not book.measures_tokens(meters):
+    if not counts_tokens:
         hold = book.take_one(meters, now)
         return _refusal(hold, now) if isinstance(hold, Denial) else hold
     route = service.releases.get(release)

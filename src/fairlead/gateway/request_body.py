@@ -42,7 +42,7 @@ _MEMBER = re.compile(rb'[ \t\r\n]*[{,][ \t\r\n]*"(?:[^"\\]|\\.)*+"[ \t\r\n]*:[ \
 _CLOSE = re.compile(rb"[ \t\r\n]*\}[ \t\r\n]*")
 _LARGE = 256 * 1024
 _FIELDS_READ = ("model", "stream", "tools", "stream_options", "user", "messages", "prompt")
-_KEYS_READ = [re.compile(rb'"%b"\s*:' % name.encode()) for name in _FIELDS_READ]
+_KEYS_READ = {name: re.compile(rb'"%b"\s*:' % name.encode()) for name in _FIELDS_READ}
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 
 
@@ -158,18 +158,25 @@ def _may_be_ambiguous(body: bytes) -> bool:
     if len(body) > _LARGE:  # Where counting costs more than looking.
         return True
     count = body.count
-    # Nearly always each is there once: that is looked at in one expression.
+    # In one expression, for every request. "user" is also a role, and there more than once.
     if (
-        count(b'"model"') > 1
-        or count(b'"stream"') > 1
-        or count(b'"user"') > 1
-        or count(b'"messages"') > 1
-        or count(b'"prompt"') > 1
-        or count(b'"tools"') > 1
-        or count(b'"stream_options"') > 1
-    ) and any(len(key.findall(body)) > 1 for key in _KEYS_READ):
+        (count(b'"user"') > 1 and _is_key_twice("user", body))
+        or (count(b'"model"') > 1 and _is_key_twice("model", body))
+        or (count(b'"messages"') > 1 and _is_key_twice("messages", body))
+        or (count(b'"prompt"') > 1 and _is_key_twice("prompt", body))
+        or (count(b'"tools"') > 1 and _is_key_twice("tools", body))
+        or (count(b'"stream') > 1 and _is_stream_twice(body))
+    ):
         return True
     return b"\\u00" in body and _ESCAPED_LETTER.search(body) is not None
+
+
+def _is_key_twice(name: str, body: bytes) -> bool:
+    return len(_KEYS_READ[name].findall(body)) > 1
+
+
+def _is_stream_twice(body: bytes) -> bool:
+    return _is_key_twice("stream", body) or _is_key_twice("stream_options", body)
 
 
 def _ambiguity(body: bytes) -> Refusal | None:

@@ -7,6 +7,7 @@ and nothing came after it: bytes that belong to nobody must never become part of
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import Callable
 from typing import Protocol, cast
@@ -85,16 +86,28 @@ def build_request(
     Args:
         more: Further header lines, each with its CRLF.
     """
+    fixed = _fixed_lines(address.host_header, path, authorization, accept, more)
+    if request_id:
+        line = request_id.encode("latin-1")
+        return b"%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
+            fixed,
+            len(body),
+            line,
+            body,
+        )
+    return b"%bcontent-length: %d\r\n\r\n%b" % (fixed, len(body), body)
+
+
+@functools.lru_cache(maxsize=1024)
+def _fixed_lines(host: str, path: str, authorization: str, accept: str, more: str) -> bytes:
+    """What requests to one replica begin with."""
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: {address.host_header}\r\n"
-        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
         f"accept: {accept}\r\naccept-encoding: identity\r\nuser-agent: fairlead\r\n"
     )
-    if request_id:
-        head += f"x-request-id: {request_id}\r\n"
     if authorization:
         head += f"authorization: {authorization}\r\n"
-    return f"{head}{more}\r\n".encode("latin-1") + body
+    return f"{head}{more}".encode("latin-1")
 
 
 class AnswerHead(msgspec.Struct, frozen=True):

@@ -51,7 +51,7 @@ class FairleadGateway:
     ) -> None:
         self._paths = StatePaths(folder / "state")
         self._paths.create()
-        self._prepare(upstreams, slots)
+        self._prepare(upstreams, slots, len(cores))
         # Control is down: a port that is taken, and on which nothing listens.
         self._control = socket.socket()
         self._control.bind(("127.0.0.1", 0))
@@ -97,10 +97,10 @@ class FairleadGateway:
                     canary += record.arm == "canary"
         return records, canary
 
-    def _prepare(self, upstreams: Sequence[int], slots: int) -> None:
+    def _prepare(self, upstreams: Sequence[int], slots: int, workers: int) -> None:
         self._paths.up.write_text("{}")
         os.utime(self._paths.up, (1, 1))  # The snapshot is newer: its replicas are the present.
-        self._paths.snapshot.write_bytes(encode_snapshot(snapshot(upstreams, slots)))
+        self._paths.snapshot.write_bytes(encode_snapshot(snapshot(upstreams, slots, workers)))
 
     def _start(self, number: int, core: int, folder: Path) -> Running:
         control_port = self._control.getsockname()[1]
@@ -120,7 +120,7 @@ class FairleadGateway:
         )
 
 
-def snapshot(upstreams: Sequence[int], slots: int) -> Snapshot:
+def snapshot(upstreams: Sequence[int], slots: int, workers: int = 1) -> Snapshot:
     """A rollout at its second phase: champion and canary, on the same upstreams."""
     releases = {
         digest: ReleaseRoute(
@@ -148,4 +148,10 @@ def snapshot(upstreams: Sequence[int], slots: int) -> Snapshot:
     )
     limit = Quota(requests_per_minute=1_000_000_000)  # Counted, but never reached.
     key = KeyEntry(id="k1", name="bench", sha256=KEY_SHA256, quota=limit)
-    return Snapshot(version=1, request_id_key="11" * 32, keys=(key,), services={SERVICE: service})
+    return Snapshot(
+        version=1,
+        request_id_key="11" * 32,
+        keys=(key,),
+        services={SERVICE: service},
+        workers=workers,
+    )

@@ -26,18 +26,30 @@ def text(value: str) -> bytes:
     return struct.pack("<Q", len(data)) + data
 
 
-def vocabulary(words: Sequence[str]) -> tuple[list[str], list[float], list[int]]:
-    """A sentencepiece vocabulary: three special tokens, 256 bytes, letters and some words."""
+def vocabulary(
+    words: Sequence[str], characters: Sequence[str] = ()
+) -> tuple[list[str], list[float], list[int]]:
+    """A sentencepiece vocabulary: three special tokens, 256 bytes, letters and some words.
+
+    Args:
+        characters: More that are one token each; the last ones of the vocabulary.
+    """
     tokens, kinds = ["<unk>", "<s>", "</s>"], [UNKNOWN, CONTROL, CONTROL]
     tokens += [f"<0x{byte:02X}>" for byte in range(256)]
     kinds += [BYTE] * 256
     pieces = ["▁", *(chr(c) for c in range(ord("a"), ord("z") + 1)), *(f"▁{w}" for w in words)]
-    tokens += list(dict.fromkeys(pieces))
+    tokens += [*dict.fromkeys(pieces), *characters]
     kinds += [NORMAL] * (len(tokens) - len(kinds))
     return tokens, [-float(i) for i in range(len(tokens))], kinds
 
 
-def metadata(context: int, words: Sequence[str]) -> list[bytes]:
+def metadata(
+    context: int,
+    words: Sequence[str],
+    characters: Sequence[str] = (),
+    chat_template: str = CHAT_TEMPLATE,
+    layers: int = LAYERS,
+) -> list[bytes]:
     def entry(key: str, kind: int, value: bytes) -> bytes:
         return text(key) + struct.pack("<I", kind) + value
 
@@ -48,13 +60,13 @@ def metadata(context: int, words: Sequence[str]) -> list[bytes]:
     def number(key: str, value: int) -> bytes:
         return entry(key, UINT32, struct.pack("<I", value))
 
-    tokens, scores, kinds = vocabulary(words)
+    tokens, scores, kinds = vocabulary(words, characters)
     return [
         entry("general.architecture", STRING, text("llama")),
         entry("general.name", STRING, text("tiny random llama")),
         number("llama.context_length", context),
         number("llama.embedding_length", WIDTH),
-        number("llama.block_count", LAYERS),
+        number("llama.block_count", layers),
         number("llama.feed_forward_length", FEED_FORWARD),
         number("llama.attention.head_count", HEADS),
         number("llama.attention.head_count_kv", HEADS),
@@ -69,14 +81,14 @@ def metadata(context: int, words: Sequence[str]) -> list[bytes]:
         number("tokenizer.ggml.bos_token_id", 1),
         number("tokenizer.ggml.eos_token_id", 2),
         entry("tokenizer.ggml.add_bos_token", BOOL, b"\x01"),
-        entry("tokenizer.chat_template", STRING, text(CHAT_TEMPLATE)),
+        entry("tokenizer.chat_template", STRING, text(chat_template)),
     ]
 
 
-def tensors(words: int) -> list[tuple[str, tuple[int, ...]]]:
+def tensors(words: int, layers: int = LAYERS) -> list[tuple[str, tuple[int, ...]]]:
     """Names and dimensions, the fastest first."""
     shapes: list[tuple[str, tuple[int, ...]]] = [("token_embd.weight", (WIDTH, words))]
-    for layer in range(LAYERS):
+    for layer in range(layers):
         shapes += [
             (f"blk.{layer}.attn_norm.weight", (WIDTH,)),
             *((f"blk.{layer}.attn_{part}.weight", (WIDTH, WIDTH)) for part in "qkv"),
@@ -103,9 +115,7 @@ def write(path: Path, *, seed: int = 0, context: int = CONTEXT, spells: bool = F
     known = () if spells else WORDS
     kinds = vocabulary(known)[2]
     chance = random.Random(seed)
-    infos: list[bytes] = []
-    blocks: list[bytes] = []
-    offset = 0
+    named: list[tuple[str, tuple[int, ...], list[float]]] = []
     for name, dims in tensors(len(kinds)):
         count = dims[0] * (dims[1] if len(dims) == 2 else 1)
         scale, centre = (0.0, 1.0) if len(dims) == 1 else (0.1, 0.0)
@@ -120,12 +130,23 @@ def write(path: Path, *, seed: int = 0, context: int = CONTEXT, spells: bool = F
             values = [
                 value if is_said else 0.0 for value, is_said in zip(values, said, strict=True)
             ]
-        block = padded(struct.pack(f"<{count}f", *values))
+        named.append((name, dims, values))
+    return write_file(path, metadata(context, known), named)
+
+
+def write_file(
+    path: Path, entries: Sequence[bytes], named: Sequence[tuple[str, tuple[int, ...], list[float]]]
+) -> Path:
+    """Write a model of these metadata and tensors (name, dimensions, values)."""
+    infos: list[bytes] = []
+    blocks: list[bytes] = []
+    offset = 0
+    for name, dims, values in named:
+        block = padded(struct.pack(f"<{len(values)}f", *values))
         shape = struct.pack(f"<I{len(dims)}Q", len(dims), *dims)
         infos.append(text(name) + shape + struct.pack("<IQ", F32, offset))
         blocks.append(block)
         offset += len(block)
-    entries = metadata(context, known)
     head = b"GGUF" + struct.pack("<IQQ", 3, len(infos), len(entries))
     path.write_bytes(padded(head + b"".join(entries) + b"".join(infos)) + b"".join(blocks))
     return path

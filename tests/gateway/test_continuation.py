@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from fairlead.gateway.continuation import NotContinuable, continued_body
 from fairlead.gateway.limits import CONTINUED_TEXT_BYTES_MAX
-from fairlead.gateway.recount import tokens_of
+from fairlead.gateway.recount import Reading, Recount, tokens_of
 from fairlead.gateway.seam import Seam
 from fairlead.gateway.sent import Sent
+from fairlead.gateway.upstream import AnswerHead
 
 CHAT = "chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}
@@ -127,6 +128,42 @@ def test_white_space_that_a_template_may_trim_is_said_again_and_dropped() -> Non
     assert said[:2] == [None, None]
     assert sent(*(e for e in said if e is not None)).text == "\nb c"
     assert all(b'"i1"' in e for e in said if e is not None)
+
+
+def read_as(answer: object) -> Reading | None:
+    """What an engine's answer to the question for its tokens says."""
+    found: list[Reading | None] = []
+    recount = Recount(found.append, lambda reason, is_stale: None)
+    head = AnswerHead(200, {b"content-type": b"application/json"})
+    recount.on_answer(head, json.dumps(answer).encode())
+    return found[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces", "tokens"),
+    [
+        ("日本", [" ", "日", "本"], 2),
+        ("日", [" ", [0xE6, 0x97], [0xA5]], 2),
+        ("card", [" card"], 1),
+        ("card", ["car", "d"], 2),
+        (" card", [" ", " card"], 1),
+        (" card", [" ", "card"], 2),
+        ("  card", [" ", " ", " card"], 2),
+    ],
+)
+def test_a_space_that_a_tokenizer_puts_before_the_text_is_no_token_of_the_answer(
+    text: str, pieces: list[object], tokens: int
+) -> None:
+    reading = read_as({"tokens": [{"id": 1, "piece": piece} for piece in pieces]})
+    assert reading is not None
+    assert reading.tokens_in(text) == tokens
+
+
+def test_an_engine_that_names_its_tokens_by_number_is_taken_at_its_word() -> None:
+    reading = read_as({"tokens": [1, 2, 3]})
+    assert reading is not None
+    assert reading.tokens_in("日本") == 3
+    assert read_as({"count": 3}) is None
 
 
 def test_what_the_engine_reads_decides_whether_and_how_far() -> None:

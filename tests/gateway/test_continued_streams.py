@@ -49,6 +49,7 @@ def speaks(
     before_done: bool = False,
     delta: dict[str, Any] | None = None,
     tokens_factor: int = 1,
+    error: dict[str, Any] | None = None,
 ) -> Behaviour:
     """An engine that says `WORDS`, one a token, from wherever the request's text ends.
 
@@ -58,6 +59,7 @@ def speaks(
         before_done: It dies after the event with the finish reason.
         delta: Sent before the text.
         tokens_factor: It reads so many tokens in each word.
+        error: Instead of dying it reports this, and ends the stream.
     """
 
     async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
@@ -97,6 +99,11 @@ def speaks(
         count = 0
         words = list(after(said, len(TEXT)))
         for word in words[:limit]:
+            if count == cut_after and error is not None:
+                report = b"data: %b\n\n" % json.dumps({"error": error}).encode()
+                writer.write(chunk(report) + chunk(b"data: [DONE]\n\n") + chunk(b""))
+                await writer.drain()
+                return
             if count == cut_after:
                 await dies(writer)
                 return
@@ -210,6 +217,60 @@ async def test_a_stream_that_breaks_anywhere_reads_as_if_nothing_had_happened(
     assert rest
 
 
+DEAD = {"message": "EngineCore encountered an issue.", "type": "InternalServerError", "code": 500}
+ITS_OWN = {"message": "The prompt is too long.", "type": "BadRequestError", "code": 400}
+
+
+@pytest.mark.parametrize("at", [0, 1, 4])
+async def test_an_engine_that_reports_its_own_failure_is_gone_on_from(
+    engine: StartEngine, serve: Serve, at: int
+) -> None:
+    one = await engine(speaks(1, cut_after=at, error=DEAD))
+    two = await engine(speaks(2))
+    rig = await serve(snapshot(route(A, one, two, continues="llama.cpp")))
+    for _ in range(2):
+        stream = await ask(rig, STREAM)
+        assert (stream.text, stream.errors, stream.is_done) == (TEXT, [], True)
+        assert len(stream.identities) == 1
+    assert one.asked, "each had its turn"
+    assert {(r.status, r.error) for r in rig.requests()} == {(200, "")}
+    assert sorted(r.attempts for r in rig.requests()) == [1, 2]
+
+
+async def test_a_failure_reported_before_anything_was_said_is_retried_on_any_engine(
+    engine: StartEngine, serve: Serve
+) -> None:
+    one = await engine(speaks(1, cut_after=0, error=DEAD))
+    two = await engine(speaks(2))
+    rig = await serve(snapshot(route(A, one, two)))
+    for _ in range(2):
+        stream = await ask(rig, PROMPT, TEXT_PATH)
+        assert (stream.text, stream.errors, stream.is_done) == (TEXT, [], True)
+    assert one.asked, "each had its turn"
+
+
+async def test_an_error_that_is_the_requests_own_is_the_clients(
+    engine: StartEngine, serve: Serve
+) -> None:
+    engines = [await engine(speaks(n, cut_after=2, error=ITS_OWN)) for n in range(2)]
+    rig = await serve(snapshot(route(A, *engines, continues="llama.cpp")))
+    stream = await ask(rig, STREAM)
+    assert (stream.text, stream.errors) == ("".join(WORDS[:2]), [400])
+    assert sum(len(each.asked) for each in engines) == 1
+    (record,) = rig.requests()
+    assert (record.status, record.error, record.attempts) == (200, "upstream_error", 1)
+
+
+async def test_a_failure_that_nobody_can_go_on_from_is_told_as_the_engine_said_it(
+    engine: StartEngine, serve: Serve
+) -> None:
+    engines = [await engine(speaks(n, cut_after=2, error=DEAD)) for n in range(2)]
+    rig = await serve(snapshot(route(A, *engines)))
+    stream = await ask(rig, STREAM)
+    assert (stream.text, stream.errors) == ("".join(WORDS[:2]), [500])
+    assert rig.requests()[0].error == "upstream_error"
+
+
 @pytest.mark.parametrize("asks_usage", [False, True])
 async def test_what_is_asked_of_the_next_engine(
     engine: StartEngine, serve: Serve, asks_usage: bool
@@ -235,7 +296,7 @@ async def test_what_is_asked_of_the_next_engine(
     assert len(stream.usage) == asks_usage
     first, count, rest = one.asked
     assert count.path == "/tokenize"
-    assert count.json == {"content": "Your card was", "add_special": False}
+    assert count.json == {"content": "Your card was", "add_special": False, "with_pieces": True}
     assert rest.json == {
         **first.json,
         "messages": [*first.json["messages"], {"role": "assistant", "content": "Your card was"}],

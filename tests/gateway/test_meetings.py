@@ -3,18 +3,39 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import msgspec
 import pytest
-from gateway_rig import KEY, A, Engine, Rig, error_of, route, snapshot, until
+from gateway_rig import (
+    CHAT,
+    KEY,
+    KEYS,
+    A,
+    Asked,
+    B,
+    Control,
+    Engine,
+    Rig,
+    answers,
+    completion,
+    error_of,
+    hangs,
+    route,
+    snapshot,
+    until,
+)
 
-from fairlead.gateway import limits
+from fairlead.domain.quota import Quota
+from fairlead.gateway import fleet, limits
 from fairlead.gateway.deadlines import Deadlines
 from fairlead.gateway.dialects import runs_on
 from fairlead.gateway.quota_answers import _estimate
 from fairlead.gateway.quota_file import QuotaFile
+from fairlead.wire.snapshot import ReleaseRoute, Shadow, Snapshot
 
 StartEngine = Callable[..., Awaitable[Engine]]
 Serve = Callable[[object], Awaitable[Rig]]
@@ -98,3 +119,99 @@ def test_a_seat_of_a_running_process_is_not_taken_over(tmp_path: Path) -> None:
     path = tmp_path / "quota-0"
     path.write_bytes(b'{"seat":"old","pid":1,"boot":"old","uses":[]}')
     assert QuotaFile(path, "new").take_over().seat == "new"
+
+
+def mirrored(champion: ReleaseRoute, trial: ReleaseRoute, *, version: int = 1) -> Snapshot:
+    """A copy of each request goes to the trial."""
+    base = snapshot(champion, version=version)
+    bank = msgspec.structs.replace(
+        base.services["bank"],
+        releases={champion.digest: champion, trial.digest: trial},
+        shadow=Shadow(trial.digest, 1.0, 16),
+        rollout="ro-1",
+    )
+    return msgspec.structs.replace(base, services={"bank": bank})
+
+
+def provided(digest: str, engine: Engine, key_env: str) -> ReleaseRoute:
+    """A release of a provider who wants a key."""
+    made = route(digest, engine)
+    endpoints = tuple(msgspec.structs.replace(e, api_key_env=key_env) for e in made.endpoints)
+    return msgspec.structs.replace(made, endpoints=endpoints)
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions"])
+async def test_a_copy_carries_the_credentials_of_its_own_provider_and_no_others(
+    engine: StartEngine, rig: Rig, path: str
+) -> None:
+    live, trial = await engine(), await engine()
+    rig.environ.update(LIVE="sk-live", TRIAL="sk-trial")
+    await rig.start(mirrored(provided(A, live, "LIVE"), provided(B, trial, "TRIAL")))
+    async with rig.client() as client:
+        body = {**CHAT, "max_tokens": 3}
+        headers = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
+        assert (await client.post(path, json=body, headers=headers)).status_code == 200
+    await until(lambda: bool(trial.asked))
+    for one, key in ((live, "sk-live"), (trial, "sk-trial")):
+        sent = one.asked[0].headers
+        assert sent["authorization"] == f"Bearer {key}"
+        if path == "/v1/messages":
+            assert (sent["x-api-key"], sent["anthropic-version"]) == (key, "2023-06-01")
+        others = {"sk-live", "sk-trial", KEY} - {key}
+        assert not any(other in value for other in others for value in sent.values())
+
+
+async def test_a_retried_request_gets_the_slot_that_a_copy_gives_back_for_it(
+    engine: StartEngine, control: Control, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It gets it at once, not when those that wait are next looked at."""
+    for where, name in (
+        (limits, "SWEEP_EVERY_S"),
+        (fleet, "EJECTION_S_MIN"),
+        (fleet, "EJECTION_S_MAX"),
+    ):
+        monkeypatch.setattr(where, name, 60.0)
+    fails = asyncio.Event()
+
+    async def failing(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await answers(status=503, after=fails)(asked, writer)
+
+    async def shared(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        is_copy = asked.headers["x-request-id"].endswith(".shadow")
+        await (hangs if is_copy else answers("well"))(asked, writer)
+
+    one, two = await engine(failing), await engine(shared)
+    trial = route(B, two, slots=1)
+    rig = await serve(mirrored(route(A, one, slots=1), trial))
+    async with rig.client() as client:
+        asking = asyncio.ensure_future(client.post("/v1/chat/completions", json=CHAT))
+        await until(lambda: bool(one.asked) and bool(two.asked))
+        control.publish(mirrored(route(A, two, slots=1), trial, version=2))
+        await until(lambda: control.questions[-1].version == 2)
+        fails.set()
+        async with asyncio.timeout(5):
+            assert (await asking).content == completion("well")
+    assert two.hung_up == 1
+
+
+async def test_a_worker_that_has_retired_leaves_the_file_of_its_seat_to_its_successor(
+    engine: StartEngine, rig: Rig
+) -> None:
+    key = msgspec.structs.replace(KEYS[0], quota=Quota(tokens_per_day=10**6))
+    kept = msgspec.structs.replace(snapshot(route(A, await engine())), keys=(key, *KEYS[1:]))
+    await rig.start(kept)
+    assert rig.worker is not None
+    path = Path(f"{rig.settings.snapshot_path}.quota-0")
+    async with rig.client() as client:
+        assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
+        await until(lambda: path.exists() and bool(json.loads(path.read_bytes())["uses"]))
+        retiring = asyncio.ensure_future(rig.worker.retire())
+        await until(lambda: rig.worker._is_draining)  # type: ignore[union-attr]
+        path.write_bytes(b"the successor's")
+        # What its last clients use is something new to write down.
+        assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
+        rig.worker._publish()
+        assert path.read_bytes() == b"the successor's"
+    await retiring
+    await rig.stop()
+    assert path.read_bytes() == b"the successor's"

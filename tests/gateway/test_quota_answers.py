@@ -89,6 +89,11 @@ def record(**changes: Any) -> RequestRecord:
         ({"prompt_tokens": -1, "completion_tokens": -1, "status": 499, "attempts": 0}, 0, 0, False),
         ({"prompt_tokens": -1, "completion_tokens": -1, "status": 502}, 0, 0, False),
         ({"prompt_tokens": -1, "completion_tokens": -1, "status": 400}, 0, 0, False),
+        # A stream that ended early: the engine's last word was of an earlier moment.
+        ({"stream": True, "error": "upstream_cut"}, 9, 5 + 9, True),
+        ({"stream": True, "error": "client_closed", "status": 499}, 9, 5 + 9, True),
+        ({"stream": True, "error": "upstream_cut"}, 2, 8, False),
+        ({"stream": True}, 9, 8, False),
     ],
 )
 def test_what_was_used_is_what_the_engine_says_or_an_estimate_that_is_marked(

@@ -13,7 +13,15 @@ pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(400)]
 async def test_under_load_kills_and_restarts_fail_no_request_and_leave_memory_flat(
     installation: Installation, questions: list[tuple[str, str]]
 ) -> None:
-    plan = Plan(seconds=75.0, kill_every_s=15.0, restart_every_s=25.0, calibration_s=4.0)
+    plan = Plan(
+        seconds=100.0,
+        kill_every_s=10.0,
+        restart_every_s=30.0,
+        rate_step=2.0,
+        rate_s=2.0,
+        sample_every_s=2.0,
+    )
     soak = await run_soak(installation, [text for text, _ in questions], plan)
     assert soak.problems() == [], installation.log()
-    assert soak.answered > 100
+    assert len(soak.answers) > 100
+    assert soak.continued + soak.streams_again > 0

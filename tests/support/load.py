@@ -18,6 +18,10 @@ class Reply:
     """One answer as the client saw it; `status` 0 when the connection broke.
 
     `idle_since` is when its connection was used last, `began` if it was a new one.
+
+    Attributes:
+        first: When the first chunk of a chunked answer came; 0.0 for another one.
+        gap_s_max: The longest wait between two chunks.
     """
 
     status: int
@@ -29,6 +33,8 @@ class Reply:
     idle_since: float = 0.0
     began: float = 0.0
     ended: float = 0.0
+    first: float = 0.0
+    gap_s_max: float = 0.0
 
 
 class Connection:
@@ -77,7 +83,7 @@ class Connection:
             headers[name.strip().lower()] = value.strip()
         if not status or line == b"":
             raise EOFError("closed before the head was complete")
-        content = await self._content(reader, headers)
+        content = await self._content(reply, reader, headers)
         reply.status = int(status.split()[1])
         reply.request_id = headers.get("x-request-id", "")
         reply.release = headers.get("x-fairlead-release", "")
@@ -86,12 +92,21 @@ class Connection:
             self.close()
 
     @staticmethod
-    async def _content(reader: asyncio.StreamReader, headers: dict[str, str]) -> bytes:
+    async def _content(
+        reply: Reply, reader: asyncio.StreamReader, headers: dict[str, str]
+    ) -> bytes:
         if headers.get("transfer-encoding") != "chunked":
             return await reader.readexactly(int(headers.get("content-length", "0")))
-        parts = []
+        parts: list[bytes] = []
+        last = 0.0
         while True:
             line = await reader.readline()
+            now = time.time()
+            if parts:
+                reply.gap_s_max = max(reply.gap_s_max, now - last)
+            else:
+                reply.first = now
+            last = now
             if not line.endswith(b"\r\n"):
                 raise EOFError("closed in the middle of a chunk")
             size = int(line, 16)

@@ -1,60 +1,67 @@
 """A soak: an installation under steady load for long, while its parts are killed and restarted.
 
-The load is a share of what the machine can do at the start, found by a short calibration; and it
-never has more requests open than a few times the replicas' slots, so that a machine that becomes
-slower later is not flooded.
+The replicas are real llama.cpp servers of a model whose answers are known beforehand and can be
+gone on with after any character, so a stream that a kill cuts has to end as if nothing had
+happened. The load is a share of what the machine could do at the start.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
-import os
-import random
-import signal
 import statistics
-import subprocess
-import sys
 import time
+import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import NamedTuple
 
-from fairlead.domain.errors import FairleadError
-from fairlead.domain.replica import ReplicaState
-from fairlead.manifest import Manifest
+from fairlead.cli.shipping import prepare
+from fairlead.manifest import load_manifest
+from fairlead.registry import Registry
 from fairlead.store import open_store
-from fairlead.store.rows import RecordFilter
-from support.installation import Installation, descendants
-from support.load import Connection, Reply, is_whole
+from fairlead.store.rows import RecordFilter, RequestRow
+from support.havoc import Havoc
+from support.installation import Installation
+from support.load import Reply
+from support.models import reciter
+from support.processes import ROLES, SUPERVISOR, Held
+from support.soak_clients import SERVICE, Clients
+from support.trend import Trend, trend
 
-ROLES = {
-    "control": "fairlead.app.control_process",
-    "observer": "fairlead.app.observer_process",
-    "gateway": "fairlead.app.gateway_process",
-    "replica": "fairlead.engines.llamacpp",
-}
-OPEN_MAX = 24
-IDLE_S_MAX = 20.0
-"""A client does not use a connection again that was idle for so long; servers close those."""
-SAMPLE_EVERY_S = 2.0
-RSS_GROWTH_MAX = 0.10
-RSS_GROWTH_KB_FREE = 8 * 1024
-FDS_GROWTH_MAX = 0.10
-FDS_GROWTH_FREE = 8
+MANIFEST = f"""
+service: {SERVICE}
+release:
+  name: s
+  model: reciter.gguf
+  engine: {{kind: llama.cpp, settings: {{context: 4096, slots: 4, threads: 1}}}}
+  sampling: {{temperature: 0}}
+replicas: {{champion: 2, canary: 1}}
+limits: {{queue: 1000, queue_timeout_seconds: 60, request_timeout_seconds: 90}}
+"""
+LAYERS = 8
+"""So many that a stream takes long enough to be cut."""
+RATE_FIRST = 5.0
+GROWS_AT_LEAST = 1.05
+RATES_MAX = 24
+WARM_UP_SHARE, WARM_UP_S_MAX = 0.25, 600.0
+"""Control's threads take some six minutes until each has held all that it ever holds at once."""
+FREE_KB, FREE_KB_WARMING = 2048.0, 10240.0
+FREE_FDS = 4.0
 SHOWN_MAX = 10
+PAGE = 5000
 
 
-@dataclass
+@dataclass(frozen=True)
 class Plan:
     """What a soak does.
 
     Attributes:
-        load: Share of the calibrated saturation.
-        cut_streams_fail: Whether a stream that ends with an error because its replica was killed
-            counts as failed. It does once streams are continued on another replica.
+        kill_every_s, restart_every_s: 0 for never.
+        load: Share of saturation.
+        streamed: Share of streams.
+        rate_step: Each rate that is tried for saturation is so many times the one before.
+        rate_s: How long each is tried.
     """
 
     seconds: float
@@ -62,291 +69,262 @@ class Plan:
     restart_every_s: float = 120.0
     load: float = 0.5
     streamed: float = 0.5
-    calibration_s: float = 6.0
-    cut_streams_fail: bool = False
+    rate_step: float = 1.35
+    rate_s: float = 10.0
+    sample_every_s: float = 5.0
 
 
-@dataclass
-class Sample:
-    """What the processes of one role held at one moment."""
+class Answer(NamedTuple):
+    """One right answer; `at` is when it ended, in seconds after the begin; others in ms."""
 
     at: float
-    role: str
-    processes: int
-    rss_kb: int
-    fds: int
+    stream: bool
+    duration: float
+    ttft: float
+    gap_max: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One answer that was wrong."""
+
+    at: float
+    stream: bool
+    what: str
+    request_id: str
+    text: str
+
+    def __str__(self) -> str:
+        kind = "stream" if self.stream else "plain"
+        shown = f"failed after {self.at:.1f} s: {kind} {self.request_id}, {self.what}"
+        return f"{shown}; ends {self.text[-200:]!r}"
 
 
 @dataclass
 class Soak:
-    """What happened. `rss_kb` and `fds` of a sample are those of the role's largest process."""
+    """What happened.
+
+    Attributes:
+        rates: The rates that were tried for saturation, and the answers a second to each.
+        streams_again, plain_again: Requests that took more than one replica.
+        continued: Streams that broke after the client had a part, and were gone on with.
+    """
 
     plan: Plan
-    saturation: float = 0.0
+    rates: list[tuple[float, float]] = field(default_factory=list)
     rate: float = 0.0
-    answered: int = 0
-    streams: int = 0
+    answers: list[Answer] = field(default_factory=list)
+    failed: list[Failure] = field(default_factory=list)
     held_back: int = 0
-    failed: list[Reply] = field(default_factory=list)
-    cut: list[Reply] = field(default_factory=list)
-    kills: int = 0
-    restarts: int = 0
-    restarts_failed: list[str] = field(default_factory=list)
-    processes_ended: list[str] = field(default_factory=list)
-    samples: list[Sample] = field(default_factory=list)
-    durations_ms: list[float] = field(default_factory=list)
+    kills: list[float] = field(default_factory=list)
+    restarts: list[float] = field(default_factory=list)
+    troubles: list[str] = field(default_factory=list)
+    samples: list[tuple[float, list[Held]]] = field(default_factory=list)
     unrecorded: int = 0
     recorded_twice: int = 0
+    streams_again: int = 0
+    plain_again: int = 0
+    continued: int = 0
+
+    @property
+    def saturation(self) -> float:
+        """The most answers a second."""
+        return max((answered for _, answered in self.rates), default=0.0)
+
+    @property
+    def warm_up_s(self) -> float:
+        """What comes before is not looked at for growth."""
+        return min(WARM_UP_S_MAX, WARM_UP_SHARE * self.plan.seconds)
 
     def roles(self) -> list[str]:
         """The roles that were seen, in a fixed order."""
-        seen = {sample.role for sample in self.samples}
-        return [role for role in ("supervisor", *ROLES) if role in seen]
+        seen = {held.role for _, sample in self.samples for held in sample}
+        return [role for role in (SUPERVISOR, *ROLES) if role in seen]
 
-    def third(self, role: str, number: int, what: Callable[[Sample], int]) -> float:
-        """The median of a figure in one third of the time: 0, 1 or 2."""
-        begin, end = self.samples[0].at, self.samples[-1].at + 0.001
-        length = (end - begin) / 3
-        low = begin + number * length
-        chosen = [what(s) for s in self.samples if s.role == role and low <= s.at < low + length]
-        return statistics.median(chosen) if chosen else 0.0
+    def series(self, role: str, measure: str) -> list[tuple[float, float]]:
+        """A figure over time.
+
+        Args:
+            measure: `rss_kb` or `fds` of the role's largest process, or `pss_kb` of all of them.
+        """
+        found = []
+        for at, sample in self.samples:
+            values = [getattr(held, measure) for held in sample if held.role == role]
+            if values:
+                found.append((at, float(sum(values) if measure == "pss_kb" else max(values))))
+        return found
+
+    def trend(self, role: str, measure: str) -> Trend | None:
+        """How a figure grows after the warm-up."""
+        late = [(at, value) for at, value in self.series(role, measure) if at >= self.warm_up_s]
+        return trend([at for at, _ in late], [value for _, value in late])
 
     def problems(self) -> list[str]:
         """All that is not as it has to be; empty when the soak has passed."""
-        found = [f"failed: {_shown(reply)}" for reply in self.failed[:SHOWN_MAX]]
-        if self.plan.cut_streams_fail:
-            found += [f"cut: {_shown(reply)}" for reply in self.cut[:SHOWN_MAX]]
-        found += [f"a restart failed: {what}" for what in self.restarts_failed]
-        found += [f"ended by itself: {what}" for what in self.processes_ended]
+        found = [str(failure) for failure in self.failed[:SHOWN_MAX]]
+        if len(self.failed) > SHOWN_MAX:
+            found.append(f"and {len(self.failed) - SHOWN_MAX} more have failed")
+        found += self.troubles
         if self.unrecorded:
             found.append(f"{self.unrecorded} answers have no record")
         if self.recorded_twice:
             found.append(f"{self.recorded_twice} requests have more than one record")
-        if not self.kills or not self.restarts:
-            found.append(f"{self.kills} kills and {self.restarts} restarts: nothing was tried")
+        if bool(self.plan.kill_every_s) > bool(self.kills):
+            found.append("no replica was killed: nothing was tried")
+        if bool(self.plan.restart_every_s) > bool(self.restarts):
+            found.append("the gateway was not restarted: nothing was tried")
         for role in self.roles():
             found += self._growth(role)
         return found
 
     def _growth(self, role: str) -> Iterator[str]:
-        for name, what, share, free in (
-            ("kB of memory", lambda s: s.rss_kb, RSS_GROWTH_MAX, RSS_GROWTH_KB_FREE),
-            ("descriptors", lambda s: s.fds, FDS_GROWTH_MAX, FDS_GROWTH_FREE),
+        free_kb = FREE_KB if self.warm_up_s >= WARM_UP_S_MAX else FREE_KB_WARMING
+        for measure, free, name in (
+            ("rss_kb", free_kb, "kB of memory"),
+            ("pss_kb", free_kb, "kB of memory of its own"),
+            ("fds", FREE_FDS, "descriptors"),
         ):
-            before, after = self.third(role, 1, what), self.third(role, 2, what)
-            if after > before * (1 + share) + free:
-                yield f"{role}: {before:.0f} {name} in the second third, {after:.0f} in the last"
+            seen = self.trend(role, measure)
+            if seen is not None and seen.grows(free):
+                yield (
+                    f"{role}: {seen.level:.0f} {name}, and {seen.per_hour:+.0f} an hour "
+                    f"({seen.low:+.0f} to {seen.high:+.0f})"
+                )
 
 
-def _shown(reply: Reply) -> str:
-    kind = "stream" if reply.stream else "plain"
-    return f"{kind}, status {reply.status} {reply.error} {reply.text[-200:]!r}"
-
-
-def prepared(manifest: Manifest) -> Manifest:
-    """The example's release with short rollout steps and patience for a slow machine."""
-    limits = manifest.limits.model_copy(
-        update={"queue": 1000, "queue_timeout_seconds": 60, "request_timeout_seconds": 90}
-    )
-    return manifest.model_copy(update={"limits": limits})
-
-
-class Clients:
-    """Clients of the gateway, each request on a connection that is free or new."""
-
-    def __init__(self, soak: Soak, installation: Installation, questions: list[str]) -> None:
-        self._soak = soak
-        self._address = installation.gateway
-        self._key = installation.key
-        self._questions = itertools.cycle(questions)
-        self._dice = random.Random(5)
-        self._free: list[tuple[float, Connection]] = []
-        self._open: set[asyncio.Task[None]] = set()
-        self.ids: list[str] = []
-
-    async def saturate(self, seconds: float) -> float:
-        """Requests a second with as many open as there ever are."""
-        end = time.monotonic() + seconds
-        begin, before = time.monotonic(), self._soak.answered
-
-        async def one_after_the_other() -> None:
-            while time.monotonic() < end:
-                await self._ask()
-
-        await asyncio.gather(*(one_after_the_other() for _ in range(OPEN_MAX)))
-        return (self._soak.answered - before) / (time.monotonic() - begin)
-
-    async def steady(self, rate: float, end: float) -> None:
-        """Send at this rate, and wait for what is due at the end."""
-        begin = time.monotonic()
-        for number in itertools.count():
-            delay = begin + number / rate - time.monotonic()
-            if delay > 0:
-                await asyncio.sleep(delay)
-            if time.monotonic() >= end:
-                break
-            if len(self._open) >= OPEN_MAX:
-                self._soak.held_back += 1
-                continue
-            task = asyncio.create_task(self._ask())
-            self._open.add(task)
-            task.add_done_callback(self._open.discard)
-        if self._open:
-            await asyncio.wait(self._open)
-        for _, connection in self._free:
-            connection.close()
-
-    async def _ask(self) -> None:
-        stream = self._dice.random() < self._soak.plan.streamed
-        body = {
-            "model": "banking",
-            "messages": [{"role": "user", "content": next(self._questions)}],
-            **({"stream": True} if stream else {}),
-        }
-        connection = self._connection()
-        reply = await connection.post("/v1/chat/completions", body)
-        self._free.append((time.monotonic(), connection))
-        self._note(reply)
-
-    def _connection(self) -> Connection:
-        now = time.monotonic()
-        while self._free and now - self._free[0][0] > IDLE_S_MAX:
-            self._free.pop(0)[1].close()
-        return self._free.pop()[1] if self._free else Connection(self._address, self._key)
-
-    def _note(self, reply: Reply) -> None:
-        soak = self._soak
-        soak.answered += 1
-        soak.streams += reply.stream
-        if reply.request_id:
-            self.ids.append(reply.request_id)
-        if is_whole(reply):
-            soak.durations_ms.append((reply.ended - reply.began) * 1000)
-        elif reply.stream and reply.status == 200 and "upstream_cut" in reply.text:
-            soak.cut.append(reply)
-        else:
-            soak.failed.append(reply)
-
-
-class Havoc:
-    """Kills replicas, restarts the gateway, and looks at all processes."""
-
-    def __init__(self, soak: Soak, installation: Installation) -> None:
-        self._soak = soak
-        self._installation = installation
-        self._dice = random.Random(20)
-        self._begin = time.monotonic()
-
-    async def run(self) -> None:
-        """Until cancelled."""
-        await asyncio.gather(
-            self._every(self._soak.plan.kill_every_s, self._kill),
-            self._every(self._soak.plan.restart_every_s, self._restart),
-            self._every(SAMPLE_EVERY_S, self._sample),
-        )
-
-    @staticmethod
-    async def _every(seconds: float, do: Callable[[], None]) -> None:
-        at = time.monotonic()
-        while True:
-            at = max(at + seconds, time.monotonic())
-            await asyncio.sleep(at - time.monotonic())
-            await asyncio.to_thread(do)
-
-    def _kill(self) -> None:
-        """Kill a replica, if there is another that serves."""
-        try:
-            replicas = self._installation.status().replicas
-        except FairleadError as error:
-            self._soak.processes_ended.append(f"control does not answer: {error.message}")
-            return
-        ready = [r.pid for r in replicas if r.state is ReplicaState.READY and r.pid]
-        if len(ready) > 1:
-            os.kill(self._dice.choice(ready), signal.SIGKILL)
-            self._soak.kills += 1
-
-    def _restart(self) -> None:
-        state = str(self._installation.paths.root)
-        command = [sys.executable, "-m", "fairlead", "gateway", "restart", "--state", state]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        self._soak.restarts += 1
-        if done.returncode != 0:
-            self._soak.restarts_failed.append(" ".join((done.stdout + done.stderr).split()))
-
-    def _sample(self) -> None:
-        process = self._installation.process
-        assert process is not None
-        at = time.monotonic() - self._begin
-        held: dict[str, list[tuple[int, int]]] = {}
-        for pid in (process.pid, *descendants(process.pid)):
-            with contextlib.suppress(OSError):
-                role = "supervisor" if pid == process.pid else role_of(pid)
-                if role:
-                    held.setdefault(role, []).append((rss_kb(pid), descriptors(pid)))
-        for role, figures in held.items():
-            rss, fds = (max(column) for column in zip(*figures, strict=True))
-            self._soak.samples.append(Sample(at, role, len(figures), rss, fds))
-
-
-def role_of(pid: int) -> str:
-    """What a process is; empty for one that belongs to none of the parts."""
-    line = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
-    return next((role for role, module in ROLES.items() if module in line), "")
-
-
-def rss_kb(pid: int) -> int:
-    """Resident memory of a process."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1])
-    raise ProcessLookupError(pid)  # It has ended, and is not reaped yet.
-
-
-def descriptors(pid: int) -> int:
-    """Open files and sockets of a process."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+def lives(samples: list[tuple[float, list[Held]]], role: str, skip_s: float) -> list[Trend]:
+    """How memory grows within the life of each process of a role, after its first seconds."""
+    held: dict[int, list[tuple[float, float]]] = {}
+    for at, sample in samples:
+        for one in sample:
+            if one.role == role:
+                held.setdefault(one.pid, []).append((at, float(one.rss_kb)))
+    found = []
+    for points in held.values():
+        late = [(at, kb) for at, kb in points if at >= points[0][0] + skip_s]
+        seen = trend([at for at, _ in late], [kb for _, kb in late])
+        found += [seen] if seen is not None else []
+    return found
 
 
 async def run_soak(installation: Installation, questions: list[str], plan: Plan) -> Soak:
-    """Ship the example's release, calibrate, and soak it."""
+    """Ship the model, find out what the machine can do, and soak it."""
     soak = Soak(plan)
-    shipped = await asyncio.to_thread(lambda: installation.ship(installation.spec("a", prepared)))
-    ended = await asyncio.to_thread(installation.finish, shipped.id)
-    assert ended.outcome == "promoted", ended
-    clients = Clients(soak, installation, questions)
-    soak.saturation = await clients.saturate(plan.calibration_s)
+    await asyncio.to_thread(_ship, installation)
+    begin = time.time()
+    ids: list[str] = []
+
+    def note(reply: Reply, fault: str) -> None:
+        at = reply.ended - begin
+        if reply.request_id:
+            ids.append(reply.request_id)
+        if fault:
+            what = (at, reply.stream, fault, reply.request_id, reply.text)
+            soak.failed.append(Failure(*what))
+        else:
+            times = (reply.ended - reply.began, reply.first - reply.began, reply.gap_s_max)
+            soak.answers.append(Answer(at, reply.stream, *(1000 * each for each in times)))
+
+    clients = Clients(installation.gateway, installation.key, questions, plan.streamed, note)
+    await _find_saturation(soak, clients)
     soak.rate = max(1.0, plan.load * soak.saturation)
-    soak.durations_ms.clear()
-    havoc = asyncio.create_task(Havoc(soak, installation).run())
+    soak.answers.clear()
+    clients.held_back = 0
+    begin = time.time()
+    havoc = Havoc(installation, plan.kill_every_s, plan.restart_every_s, plan.sample_every_s)
+    wrecking = asyncio.create_task(havoc.run())
     try:
-        await clients.steady(soak.rate, time.monotonic() + plan.seconds)
+        await clients.send(soak.rate, plan.seconds)
+        await clients.drain()
     finally:
-        havoc.cancel()
-        ends = await asyncio.gather(havoc, return_exceptions=True)
-    soak.processes_ended += [str(e) for e in ends if not isinstance(e, asyncio.CancelledError)]
-    soak.processes_ended += unplanned_ends(installation)
-    recorded = await asyncio.to_thread(recorded_ids, installation, len(clients.ids))
-    counted = Counter(recorded)
-    soak.unrecorded = sum(1 for each in clients.ids if each not in counted)
-    soak.recorded_twice = sum(1 for count in counted.values() if count > 1)
+        wrecking.cancel()
+        ends = await asyncio.gather(wrecking, return_exceptions=True)
+        clients.close()
+    soak.held_back = clients.held_back
+    soak.kills, soak.restarts, soak.samples = havoc.kills, havoc.restarts, havoc.samples
+    soak.troubles += havoc.troubles
+    soak.troubles += [repr(end) for end in ends if not isinstance(end, asyncio.CancelledError)]
+    soak.troubles += unplanned_ends(installation)
+    soak.continued = await asyncio.to_thread(_continued, installation)
+    await asyncio.to_thread(_compare, soak, installation, ids)
     return soak
+
+
+def _ship(installation: Installation) -> None:
+    folder = installation.paths.root.parent / "service"
+    folder.mkdir()
+    reciter(folder / "reciter.gguf", layers=LAYERS)
+    (folder / "fairlead.yaml").write_text(MANIFEST)
+    spec = prepare(Registry(installation.paths.registry), load_manifest(folder / "fairlead.yaml"))
+    ended = installation.finish(installation.ship(spec).id)
+    assert ended.outcome == "promoted", ended
+
+
+async def _find_saturation(soak: Soak, clients: Clients) -> None:
+    """Try higher and higher rates until more requests bring no more answers."""
+    rate, best = RATE_FIRST, 0.0
+    for _ in range(RATES_MAX):
+        answered = await clients.send(rate, soak.plan.rate_s)
+        await clients.drain()
+        soak.rates.append((rate, answered))
+        if answered < best * GROWS_AT_LEAST:
+            return
+        rate, best = rate * soak.plan.rate_step, answered
 
 
 def unplanned_ends(installation: Installation) -> list[str]:
     """What the supervisor said of parts that ended by themselves."""
     said = (installation.paths.logs / "up.log").read_text(errors="replace").splitlines()
-    return [line for line in said if "starting it again" in line or "an old process" in line]
+    return [
+        f"ended by itself: {line}"
+        for line in said
+        if "starting it again" in line or "an old process" in line
+    ]
 
 
-def recorded_ids(installation: Installation, expected: int) -> list[str]:
-    """Ids of all kept records, once the observer has caught up."""
+def _continued(installation: Installation) -> int:
+    """Streams that were gone on with, as the gateway's metrics say."""
+    host, port = installation.gateway
+    with urllib.request.urlopen(f"http://{host}:{port}/metrics", timeout=10) as answer:
+        lines = answer.read().decode().splitlines()
+    name = "fairlead_gateway_streams_continued_total{"
+    return sum(int(float(line.split()[-1])) for line in lines if line.startswith(name))
+
+
+def _compare(soak: Soak, installation: Installation, ids: list[str]) -> None:
+    """Each answer has one record."""
+    deadline = time.monotonic() + 60
+    while True:
+        rows = list(_records(installation))
+        counted = Counter(row.id for row in rows)
+        missing = sum(1 for each in ids if each not in counted)
+        if not missing or time.monotonic() > deadline:
+            break
+        time.sleep(1.0)
+    soak.unrecorded = missing
+    soak.recorded_twice = sum(1 for count in counted.values() if count > 1)
+    again = [row for row in rows if row.attempts > 1]
+    soak.streams_again = sum(row.stream for row in again)
+    soak.plain_again = len(again) - soak.streams_again
+
+
+def _records(installation: Installation) -> Iterator[RequestRow]:
     store = open_store(installation.paths.store_url)
     try:
-        deadline = time.monotonic() + 30
-        while True:
-            found = [row.id for row in store.records(RecordFilter(), limit=expected + 10_000)]
-            if len(found) >= expected or time.monotonic() > deadline:
-                return found
-            time.sleep(0.5)
+        before: tuple[float, str] | None = None
+        while page := store.records(RecordFilter(), before=before, limit=PAGE):
+            yield from page
+            before = (page[-1].started_at, page[-1].id)
     finally:
         store.close()
+
+
+def median_slope_mb(trends: list[Trend]) -> tuple[float, float, float] | None:
+    """The median growth in MB/h of several lives, with its 95 % interval by ranks."""
+    slopes = sorted(each.per_hour / 1024 for each in trends)
+    if len(slopes) < 8:
+        return None
+    half = 0.98 * len(slopes) ** 0.5
+    low = max(0, round(len(slopes) / 2 - half))
+    high = min(len(slopes) - 1, round(len(slopes) / 2 + half))
+    return statistics.median(slopes), slopes[low], slopes[high]

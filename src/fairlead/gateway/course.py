@@ -9,7 +9,7 @@ from fairlead.gateway.continuation import (
     end_of,
 )
 from fairlead.gateway.metering import StreamMeter
-from fairlead.gateway.recount import question, tokens_of
+from fairlead.gateway.recount import Reading, question, tokens_of
 from fairlead.gateway.seam import Seam
 from fairlead.gateway.sent import Sent
 
@@ -68,12 +68,13 @@ class Course:
             return None
         return question(rest.text, self._engine, rest.model)
 
-    def counted(self, count: int | None) -> bool:
+    def counted(self, reading: Reading | None) -> bool:
         """The engine's answer; whether the stream can still be gone on with."""
         self._is_counted = True
-        if count is None or self._rest is None:
+        if reading is None or self._rest is None:
             return self._rest is not None
         rest = self._rest
+        count = reading.tokens_in(rest.text)
         # A last token with text and white space is said again in part.
         partial = int(bool(rest.repeats) and self.sent.ends_mixed)
         tokens = tokens_of(

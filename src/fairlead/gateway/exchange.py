@@ -47,7 +47,7 @@ from fairlead.gateway.quota import Hold
 from fairlead.gateway.quota_answers import cost_of
 from fairlead.gateway.quota_answers import headers as ratelimit_headers
 from fairlead.gateway.recount import PATH as COUNT_PATH
-from fairlead.gateway.recount import Recount
+from fairlead.gateway.recount import Reading, Recount
 from fairlead.gateway.relay import PlainRelay, StreamRelay
 from fairlead.gateway.request_body import EMBEDDINGS, UNREADABLE, body_for
 from fairlead.gateway.routing import CONTINUING, Arm, Assignment
@@ -445,6 +445,12 @@ class Exchange(Bulkhead):
         else:
             self._fail(UPSTREAM_CUT)
 
+    def engine_failed(self) -> bool:
+        goes_on = not self._has_begun or self._course is not None
+        if goes_on:
+            self.answer_broke("engine_error")
+        return goes_on
+
     def _go_on(self, reason: str, course: Course) -> None:
         """Go on with a broken stream on another replica, if that can be done."""
         try:
@@ -477,12 +483,12 @@ class Exchange(Bulkhead):
         )
         connection.send(request, Recount(self._counted, self._count_lost))
 
-    def _counted(self, count: int | None) -> None:
+    def _counted(self, reading: Reading | None) -> None:
         self._connection = None
         assert self._course is not None
         assert self._replica is not None
         with self:
-            if not self._course.counted(count):
+            if not self._course.counted(reading):
                 self._fail(UPSTREAM_CUT)
             elif not self._ends(self._course):
                 self._reach(self._replica)

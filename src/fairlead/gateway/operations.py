@@ -7,16 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from fairlead.gateway import errors, quota_answers
-from fairlead.gateway.affinity import prefix_of
-from fairlead.gateway.call import Call, Client, Plant, Running
-from fairlead.gateway.dialects import PASSED_THROUGH, runs_on, user_of
+from fairlead.gateway import errors
+from fairlead.gateway.call import Client, Plant, Running
+from fairlead.gateway.dialects import PASSED_THROUGH
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.express import shortest, whole
 from fairlead.gateway.feedback import take_feedback
+from fairlead.gateway.generation import generate
 from fairlead.gateway.limits import FEEDBACK_BYTES_MAX
 from fairlead.gateway.loaded import Loaded
-from fairlead.gateway.request_body import read_fields
 
 if TYPE_CHECKING:
     from fairlead.gateway.client import ClientConnection
@@ -105,55 +103,6 @@ def find_operation(method: str, path: str) -> Operation | None:
     return _OPERATIONS.get(path)
 
 
-def _generate(kind: str) -> Handler:
-    is_passed_through = kind in PASSED_THROUGH
-
-    def handle(host: Host, client: Client, request: Request, loaded: Loaded | None) -> Outcome:
-        assert loaded is not None
-        body = request.body
-        fields = read_fields(body)
-        if isinstance(fields, Refusal):
-            return fields
-        service = loaded.services.get(fields.model)
-        if service is None:
-            return errors.model_not_found(fields.model)
-        if len(body) > service.route.limits.body_bytes_max:
-            return errors.body_too_large(service.route.limits.body_bytes_max)
-        user = fields.user
-        if is_passed_through:
-            if runs_on(kind, body):
-                return errors.invalid_body(
-                    "`background` is not offered: an answer is made while its client waits for it.",
-                    "background",
-                )
-            user = user_of(kind, body, user)
-        plant = host.plant
-        now = plant.clock.now()
-        assignment = service.assign(request.key_id, request.session, user, now)
-        if assignment is None:
-            return errors.no_release(service.route.name)
-        hold = None
-        if loaded.quotas is not None:
-            taken = quota_answers.take(
-                loaded.quotas,
-                request.key_id,
-                kind,
-                body,
-                service.route,
-                assignment.release,
-                plant.clock.as_wall(now),
-            )
-            if isinstance(taken, Refusal):
-                return taken
-            hold = taken
-        prefix = prefix_of(body) if service.has_choice(assignment.release) else None
-        call = Call(request.id, request.key_id, kind, body, fields, request.priority, hold, prefix)
-        begin = whole if is_passed_through else shortest
-        return begin(plant, client, call, service, assignment, now)
-
-    return handle
-
-
 def _models(host: Host, client: Client, request: Request, loaded: Loaded | None) -> Outcome:
     assert loaded is not None
     name = request.path.removeprefix(_MODELS).removeprefix("/")
@@ -189,7 +138,7 @@ def _metrics(host: Host, client: Client, request: Request, loaded: Loaded | None
 
 _OPERATIONS = {
     **{
-        f"/v1/{kind}": Operation("POST", _generate(kind))
+        f"/v1/{kind}": Operation("POST", generate(kind))
         for kind in ("chat/completions", "completions", "embeddings", *sorted(PASSED_THROUGH))
     },
     "/v1/feedback": Operation("POST", _feedback, body_bytes_max=FEEDBACK_BYTES_MAX),

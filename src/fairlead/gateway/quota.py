@@ -11,6 +11,7 @@ report come soon. It does so ever less often as long as nothing comes of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
 
 import msgspec
 
@@ -25,6 +26,8 @@ LEASE_S = 30.0
 REPORTED_MAX = 4_000
 """Windows in one report; with more, they take turns."""
 SHORT_RETRY_S = 1
+WAITERS_MAX = 1_000
+"""Requests of one worker that may wait to be lent more of a limit."""
 _PAIRS_MAX = 4096
 """Pairs of key and service whose limits are remembered together."""
 _ONE: Cost = (1, 0, 0)
@@ -110,11 +113,20 @@ class Denial(msgspec.Struct, frozen=True):
     Attributes:
         asked: What the request asked for, in units of the limit.
         retry_after_s: When trying again makes sense; None when the request can never be served.
+        may_be_lent: What is missing is held elsewhere and not used; it has been asked for.
     """
 
     meter: Meter
     asked: int
     retry_after_s: int | None
+    may_be_lent: bool = False
+
+
+class Waiter(Protocol):
+    """A request that waits to be lent more."""
+
+    def look_again(self) -> None:
+        """The worker may hold more now."""
 
 
 class Hold:
@@ -169,6 +181,7 @@ class QuotaBook:
         self._by_service: dict[str, tuple[Meter, ...]] = {}
         self._by_both: dict[tuple[str, str], tuple[tuple[Meter, ...], bool]] = {}
         self._turn = 0
+        self._waiters: dict[Waiter, None] = {}
         self.kept: dict[str, WindowUse] = {}
         """Windows of the process before, taken up when their limit is declared."""
 
@@ -235,13 +248,22 @@ class QuotaBook:
             self._by_both[key, service] = found
         return found
 
-    def take(self, meters: tuple[Meter, ...], cost: Cost, least: Cost, now: float) -> Hold | Denial:
+    def take(
+        self,
+        meters: tuple[Meter, ...],
+        cost: Cost,
+        least: Cost,
+        now: float,
+        *,
+        is_again: bool = False,
+    ) -> Hold | Denial:
         """Reserve what a request may use: all of it, or nothing and why not.
 
         Args:
             cost: The estimate.
             least: What it uses at the least: a limit below the estimate, but not below this, lets
                 it through when nothing else has used any of it.
+            is_again: It was counted in the demand before.
         """
         denied: Denial | None = None
         taken: list[tuple[Window, int, int]] = []
@@ -251,7 +273,8 @@ class QuotaBook:
             amount = cost[measure]
             if amount > meter.amount >= least[measure]:
                 amount = meter.amount
-            window.demand += amount
+            if not is_again:
+                window.demand += amount
             if window.used + amount > window.held:
                 denied = self._deny(meter, amount, now, denied)
             taken.append((window, measure, amount))
@@ -263,15 +286,17 @@ class QuotaBook:
                 self._lack(window, amount, now)
         return Hold(meters, taken)
 
-    def take_one(self, meters: tuple[Meter, ...], now: float) -> Hold | Denial:
+    def take_one(
+        self, meters: tuple[Meter, ...], now: float, *, is_again: bool = False
+    ) -> Hold | Denial:
         """The same where only requests are counted: there is nothing to put right afterwards."""
         for meter in meters:
             window = meter.window
             if now >= window.end or window.used >= window.held:
-                return self.take(meters, _ONE, _ONE, now)
+                return self.take(meters, _ONE, _ONE, now, is_again=is_again)
         for meter in meters:
             window = meter.window
-            window.demand += 1
+            window.demand += not is_again
             window.used += 1
             if window.elsewhere > 0 and window.held - window.used <= window.base >> 1:
                 self._lack(window, 1, now)
@@ -281,10 +306,11 @@ class QuotaBook:
         """Why it is not let through: by the limit for which there is longest to wait."""
         window = meter.window
         retry_s: int | None
+        may_be_lent = False
         if amount > meter.amount:
             retry_s = None
         elif window.elsewhere > 0 and window.held - window.used + window.elsewhere >= amount:
-            retry_s = SHORT_RETRY_S
+            retry_s, may_be_lent = SHORT_RETRY_S, True
             self._lack(window, amount, now)
         else:
             retry_s = max(1, int(window.end - now + 0.999))
@@ -293,7 +319,7 @@ class QuotaBook:
             or (retry_s is not None and retry_s <= before.retry_after_s)
         ):
             return before
-        return Denial(meter, amount, retry_s)
+        return Denial(meter, amount, retry_s, may_be_lent)
 
     def _lack(self, window: Window, amount: int, now: float) -> None:
         window.need = max(window.need, amount, 1)
@@ -301,6 +327,17 @@ class QuotaBook:
             self._hurry_at = now + self._hurry_s
             self._hurry_s = min(HURRY_S_MAX, self._hurry_s * 2)
             self._hurry()
+
+    def wait(self, waiter: Waiter) -> bool:
+        """Tell it when this worker may hold more; False when too many wait."""
+        if len(self._waiters) >= WAITERS_MAX:
+            return False
+        self._waiters[waiter] = None
+        return True
+
+    def wait_no_more(self, waiter: Waiter) -> None:
+        """It has what it waited for, or waits no longer."""
+        self._waiters.pop(waiter, None)
 
     # Control
 
@@ -347,6 +384,9 @@ class QuotaBook:
             window.held = max(grant.held, window.used)
             window.base = window.held - window.used
             window.elsewhere = max(0, grant.left - window.base)
+        if grants:
+            for waiter in list(self._waiters):
+                waiter.look_again()
 
     def _expire(self, now: float) -> None:
         if self._heard_at is None or now - self._heard_at < LEASE_S:

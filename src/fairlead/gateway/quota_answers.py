@@ -39,6 +39,12 @@ class _Sizes(msgspec.Struct):
 _sizes = msgspec.json.Decoder(_Sizes)
 
 
+class Lacking(msgspec.Struct, frozen=True):
+    """A limit is in the way that this worker may soon be lent more of; else this is the refusal."""
+
+    refusal: Refusal
+
+
 def take(
     book: QuotaBook,
     key: str,
@@ -47,25 +53,30 @@ def take(
     service: ServiceRoute,
     release: str,
     now: float,
-) -> Hold | Refusal | None:
+    *,
+    is_again: bool = False,
+) -> Hold | Refusal | Lacking | None:
     """Reserve what a request is likely to use, or say which limit is in its way.
 
     None when it is under no limit.
+
+    Args:
+        is_again: It has asked before, and waited.
     """
     meters, counts_tokens = book.meters_for(key, service.name)
     if not meters:
         return None
     if not counts_tokens:
-        hold = book.take_one(meters, now)
-        return _refusal(hold, now) if isinstance(hold, Denial) else hold
+        hold = book.take_one(meters, now, is_again=is_again)
+        return _denied(hold, now) if isinstance(hold, Denial) else hold
     route = service.releases.get(release)
     prompt, completion, is_asked = _estimate(kind, body, route)
     price = (route.price if route is not None else None) or FREE
     cost = (1, prompt + completion, price.cost(prompt, completion))
     least = cost if is_asked else (1, prompt, price.cost(prompt, 0))
-    hold = book.take(meters, cost, least, now)
+    hold = book.take(meters, cost, least, now, is_again=is_again)
     if isinstance(hold, Denial):
-        return _refusal(hold, now)
+        return _denied(hold, now)
     hold.prompt_tokens = prompt
     hold.completion_tokens = completion
     return hold
@@ -152,6 +163,11 @@ def _lines(meter: Meter, now: float) -> bytes:
         after = b"\r\nx-ratelimit-reset-%b: %b\r\n" % (names, _duration(reset_s).encode())
         shown = meter.shown = (reset_s, meter.amount, before, after)
     return b"%b%d%b" % (shown[2], meter.remaining, shown[3])
+
+
+def _denied(denial: Denial, now: float) -> Refusal | Lacking:
+    refusal = _refusal(denial, now)
+    return Lacking(refusal) if denial.may_be_lent else refusal
 
 
 def _refusal(denial: Denial, now: float) -> Refusal:

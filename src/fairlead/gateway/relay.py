@@ -13,6 +13,7 @@ import msgspec
 
 from fairlead.domain.decoding import decode_json
 from fairlead.gateway.clock import Clock
+from fairlead.gateway.engine_errors import is_engine_fault
 from fairlead.gateway.events import (
     EventSplitter,
     EventTooLarge,
@@ -43,6 +44,12 @@ class RelayOwner(Protocol):
 
     def answer_broke(self, reason: str) -> None:
         """The answer cannot be completed."""
+
+    def engine_failed(self) -> bool:
+        """The engine reports a failure of its own; whether the request goes on elsewhere.
+
+        If not, the report is for the client.
+        """
 
 
 class Relay(Protocol):
@@ -142,6 +149,12 @@ class StreamRelay:
             return
         out: list[bytes] = []
         for event in events:
+            if is_engine_fault(event):
+                self._send(out)
+                out = []
+                if self._owner.engine_failed():
+                    self._is_over = True
+                    return
             if is_done(event):
                 self.meter.note_usage(event)
                 self.has_error = self.has_error or is_error(event)

@@ -290,6 +290,9 @@ class ShadowCopy(Bulkhead):
         else:
             self._finish(UPSTREAM_ERROR.status, UPSTREAM_ERROR.code)
 
+    def engine_failed(self) -> bool:
+        return False
+
     # The attempt
 
     async def _connect(self) -> None:

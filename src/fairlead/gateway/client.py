@@ -17,6 +17,7 @@ import msgspec
 
 from fairlead.gateway import dialects, errors, limits
 from fairlead.gateway.auth import digest_of
+from fairlead.gateway.batching import BATCH_BYTES_MAX, Batches
 from fairlead.gateway.call import Headers, Running, refusal_headers
 from fairlead.gateway.chunks import ChunkFraming
 from fairlead.gateway.errors import Refusal
@@ -66,6 +67,9 @@ class ClientConnection(asyncio.Protocol):
         self._exchange: Running | None = None
         # answer
         self._is_chunked = False
+        self._has_part = False
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
 
     @property
     def is_idle(self) -> bool:
@@ -98,6 +102,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._is_gone = True
         self._host.disconnected(self)
+        self._waiting.clear()
         self._let_go_of_body()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
@@ -348,7 +353,7 @@ class ClientConnection(asyncio.Protocol):
         if self._transport is None or not self._can_write:
             return
         framing = b""
-        self._is_chunked = False
+        self._is_chunked = self._has_part = False
         if length is not None:
             framing = b"content-length: %d\r\n" % length
         elif self._is_http_1_0:
@@ -360,11 +365,38 @@ class ClientConnection(asyncio.Protocol):
         self._transport.write(self._head(status, content_type, headers, b""))
 
     def part(self, data: bytes) -> None:
-        if not data or self._transport is None or not self._can_write:
+        transport = self._transport
+        if not data or transport is None or self._is_gone or transport.is_closing():
             return
-        self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        batches = self._host.batches
+        if (batches.delay_s and self._has_part) or self._waiting:
+            self._wait(data, batches)
+            return
+        self._has_part = True
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+
+    def _wait(self, data: bytes, batches: Batches) -> None:
+        """Let a part wait for the next ones."""
+        if not self._waiting:
+            batches.add(self)
+        self._waiting.append(data)
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes > BATCH_BYTES_MAX:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send the parts that wait."""
+        if not self._waiting:
+            return
+        data = b"".join(self._waiting)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        if self._transport is not None and self._can_write:
+            framed = b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data
+            self._transport.write(framed)
 
     def end(self, data: bytes, *, closes: bool) -> None:
+        self.flush()
         if self._transport is None or not self._can_write:
             return
         if self._is_chunked:

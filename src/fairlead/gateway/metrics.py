@@ -258,6 +258,13 @@ class GatewayMetrics:
         self.connections = Family(
             "fairlead_gateway_connections", "gauge", "Client connections.", ("worker",)
         )
+        self.batching = Family(
+            "fairlead_gateway_batching_seconds",
+            "gauge",
+            "How long events of streams wait for each other, because the worker is close to what "
+            "it can do; 0 for not at all.",
+            ("worker",),
+        )
         self.queue_depth = Family(
             "fairlead_gateway_queue_depth",
             "gauge",

@@ -25,6 +25,9 @@ from fairlead.gateway.limits import (
     UPSTREAM_OVERHEAD_BYTES_MAX,
 )
 
+_CHUNK_DIGITS_MAX = 6
+_CHUNK_SIZE = re.compile(rb"[1-9a-fA-F][0-9a-fA-F]{0,5}")
+_LINE_FEED = ord("\n")
 _ONCE = frozenset({b"content-length", b"content-type", b"transfer-encoding", b"content-encoding"})
 _PATH = re.compile(r"[!\"$-~]*")
 
@@ -191,6 +194,8 @@ class UpstreamConnection(asyncio.Protocol):
         self._detached: asyncio.TimerHandle | None = None
         # answer
         self._has_received = False
+        self._at_chunk = False
+        self._chunks_open = -1
         self._has_head = False
         self._interim = 0
         self._wire_bytes = 0
@@ -214,7 +219,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._taker = taker
         self._is_busy = True
         self._uses += 1
-        self._has_received = False
+        self._has_received = self._at_chunk = False
         self._is_complete = False
         self._transport.write(request)
 
@@ -260,6 +265,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._known is not None and not self._has_received and self._take_known(data):
             return
+        if self._at_chunk and self._take_chunk(data):
+            return
         is_first = not self._has_received
         if is_first:
             self._begin_answer()
@@ -277,6 +284,7 @@ class UpstreamConnection(asyncio.Protocol):
                 self._pass_on()
                 self._fail("protocol")
                 return
+        self._at_chunk = self._chunks_open == 0 and data.endswith(b"\r\n")
         self._pass_on()
         if self._is_complete and self._is_busy:
             if is_first:
@@ -286,8 +294,28 @@ class UpstreamConnection(asyncio.Protocol):
             # The parser keeps a header until its end, and says nothing of a chunk's extension.
             self._fail("limits")
 
+    def _take_chunk(self, data: bytes) -> bool:
+        """Pass on what is exactly one chunk; False when it has to be parsed.
+
+        The parser stands between two chunks: it misses nothing of one that it is not shown.
+        """
+        at = data.find(b"\r", 0, _CHUNK_DIGITS_MAX + 1)
+        digits = data[:at]
+        if at <= 0 or _CHUNK_SIZE.fullmatch(digits) is None or not data.endswith(b"\r\n"):
+            return False
+        body = data[at + 2 : -2]
+        if len(body) != int(digits, 16) or data[at + 1] != _LINE_FEED:
+            return False
+        self._wire_bytes += len(data)
+        self._body_bytes += len(body)
+        if self._taker is not None:
+            self._taker.on_body(body)
+        return True
+
     def _begin_answer(self) -> None:
         self._has_received = True
+        self._at_chunk = False
+        self._chunks_open = -1
         self._has_head = False
         self._interim = 0
         self._wire_bytes = 0
@@ -383,7 +411,14 @@ class UpstreamConnection(asyncio.Protocol):
             self._body_bytes += len(data)
             self._pieces.append(data)
 
+    def on_chunk_header(self) -> None:
+        self._chunks_open = 1
+
+    def on_chunk_complete(self) -> None:
+        self._chunks_open = 0
+
     def on_message_complete(self) -> None:
+        self._chunks_open = -1
         if self._parser.get_status_code() >= 200 and not self._is_complete:
             self._is_complete = True
             self._is_reusable = self._parser.should_keep_alive()

@@ -15,6 +15,7 @@ from typing import TypedDict
 
 from fairlead.gateway import errors, limits
 from fairlead.gateway.admission import Admission
+from fairlead.gateway.batching import Batches
 from fairlead.gateway.call import Plant
 from fairlead.gateway.client import ClientConnection
 from fairlead.gateway.clock import Clock
@@ -64,6 +65,7 @@ class Worker:
         self._label = str(settings.worker)
         self._loop = asyncio.get_running_loop()
         clock = Clock()
+        self._batches = Batches(self._loop.call_later, clock.now)
         self._metrics = GatewayMetrics()
         self._queue = Admission(clock, self._metrics)
         self._fleet = Fleet(clock, on_room=self._queue.pump, on_drained=self._drained)
@@ -123,6 +125,10 @@ class Worker:
     @property
     def date(self) -> bytes:
         return self._date
+
+    @property
+    def batches(self) -> Batches:
+        return self._batches
 
     def connected(self, connection: ClientConnection, address: str) -> bool:
         self._is_empty.clear()
@@ -321,6 +327,7 @@ class Worker:
         # The next turn is planned first: a defect in this one must not be the end of them.
         self._timers["sweep"] = self._loop.call_later(limits.SWEEP_EVERY_S, self._sweep)
         self._date = formatdate(time.time(), usegmt=True).encode()
+        self._batches.adjust(limits.SWEEP_EVERY_S)
         now = self._plant.clock.now()
         self._plant.deadlines.check(now)
         self._fleet.check(now)
@@ -345,6 +352,7 @@ class Worker:
             self._metrics.snapshot_version.set((self._label,), version)
         self._metrics.open_requests.set((self._label,), self._recorder.open_count)
         self._metrics.connections.set((self._label,), len(self._connections))
+        self._metrics.batching.set((self._label,), self._batches.delay_s)
         for service, depth in self._queue.depths().items():
             self._metrics.queue_depth.set((service, self._label), depth)
         show_limits(self._metrics, self._quotas, self._label, self._plant.clock.wall())

@@ -164,7 +164,8 @@ def api_page() -> str:
     document = api_document()
     lines = [
         "# The control API\n",
-        "It listens on loopback, at the address in `run/up.json` of the state folder. Every call",
+        "It listens on loopback unless `fairlead up --control-host` says otherwise; the address is",
+        "in `run/up.json` of the state folder. Every call",
         "but `/healthz` and `/openapi.json` needs `Authorization: Bearer <token>`, with the token",
         "in `run/control.token`. The OpenAPI document is also in [openapi.json](openapi.json).\n",
         "| method | path | what it does |",

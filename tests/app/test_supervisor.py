@@ -132,3 +132,33 @@ def test_an_address_that_is_not_here_is_not_taken_for_a_port_in_use(
         Supervisor(StatePaths(tmp_path), UpSettings(host=host, gateway_port=port), print)
     assert hint in (caught.value.hint or "")
     assert "another program" not in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("control_host", "reached"),
+    [("127.0.0.1", "127.0.0.1"), ("127.0.0.3", "127.0.0.3"), ("0.0.0.0", "127.0.0.1")],
+)
+def test_the_control_api_has_an_address_of_its_own(
+    tmp_path: Path, control_host: str, reached: str
+) -> None:
+    """Opening the gateway opens nothing else."""
+    settings = UpSettings(
+        host="127.0.0.2", control_host=control_host, gateway_port=0, control_port=0
+    )
+    made = Supervisor(StatePaths(tmp_path), settings, print)
+    assert made._gateway.getsockname()[0] == "127.0.0.2"
+    assert made._control.getsockname()[0] == control_host
+    assert made.info.gateway_url.startswith("http://127.0.0.2:")
+    assert made.info.control_url.startswith(f"http://{reached}:")
+    made.stop()
+
+
+def test_by_default_only_the_gateway_is_opened() -> None:
+    assert UpSettings(host="0.0.0.0").control_host == "127.0.0.1"
+
+
+def test_an_address_of_control_that_is_not_here_names_its_option(tmp_path: Path) -> None:
+    settings = UpSettings(control_host="203.0.113.7", gateway_port=0)
+    with pytest.raises(Unavailable, match=r"control API: cannot listen on 203.0.113.7") as caught:
+        Supervisor(StatePaths(tmp_path), settings, print)
+    assert "--control-host" in (caught.value.hint or "")

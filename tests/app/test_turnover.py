@@ -76,9 +76,9 @@ def test_a_successor_that_never_serves_is_given_up(start: Callable[..., Run]) ->
 
 def test_a_second_restart_at_the_same_time_is_refused(start: Callable[..., Run]) -> None:
     run = start("hanging")
-    request_path(run.paths, "one").write_text('{"id": "one"}')
+    request_path(run.paths.run, "one").write_text('{"id": "one"}')
     run.process.send_signal(signal.SIGUSR2)
-    run.wait(lambda: report_path(run.paths, "one").exists())
+    run.wait(lambda: report_path(run.paths.run, "one").exists())
     with pytest.raises(Conflict, match="under way"):
         restart(run)
     run.stop()

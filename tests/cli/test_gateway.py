@@ -27,7 +27,69 @@ def config(tmp_path: Path) -> Path:
 def test_check_says_what_is_served(run: Run, config: Path) -> None:
     done = run("gateway", "check", "--config", config)
     assert done.code == 0
-    assert done.out.splitlines() == [f"{config} is valid", "service s: r 100 % (h:8000)"]
+    assert done.out.splitlines() == [
+        f"{config} is valid",
+        "listens on 127.0.0.1:7600 with 1 worker",
+        "records: off",
+        "no key is asked for; no limits",
+        "may call it: this machine",
+        "service s: r 100 % (h:8000)",
+        "  in all: no limits",
+        "  each request: 256 may wait, 10 s; 3 attempts; 120 s in all; 8388608 bytes",
+        "  r: 1 place, 256 requests at a time per worker; broken streams end with an error",
+    ]
+
+
+FULL = f"""\
+workers: 2
+spool: records
+keys:
+- {{name: alice, sha256: {"ab" * 32}, priority: 5, tenant: acme, limits: {{usd_per_month: 20}}}}
+- {{name: bob, sha256: {"cd" * 32}}}
+tenants: [{{name: acme, limits: {{tokens_per_day: 9000, usd_per_day: 2.5}}}}]
+services:
+- name: s
+  fallbacks: [t]
+  balance: least_loaded
+  limits: {{attempts: 1, attempt_timeout_seconds: 4, hedge_after_ms: 80, requests_per_minute: 6}}
+  shadow: {{release: trial, share: 10%}}
+  releases:
+  - name: r
+    engine: vllm
+    model: m
+    price: {{input_per_million: 0.15, output_per_million: 0.6}}
+    replicas: [http://a:1, {{url: http://b:1, slots: 4}}]
+  - {{name: trial, weight: 0, url: https://p/v1}}
+- name: t
+  releases: [{{name: r, url: https://p/v1}}]
+"""
+
+
+def test_check_says_all_that_is_declared(run: Run, config: Path) -> None:
+    config.write_text(FULL)
+    done = run("gateway", "check", "--config", config)
+    assert done.code == 0
+    folder = config.parent / "records"
+    assert done.out.splitlines()[1:13] == [
+        "listens on 127.0.0.1:7600 with 2 workers",
+        f"records: {folder}",
+        f"use of limits: in {folder / 'limits'}",
+        "key alice of acme: priority 5, 20 usd per month",
+        "key bob: no limits",
+        "tenant acme: 9000 tokens per day, 2.5 usd per day",
+        "service s: r 100 % (a:1 and 1 more)",
+        "  in all: 6 requests per minute",
+        "  each request: 256 may wait, 10 s; 1 attempt of 4 s to the first byte; 120 s in all; "
+        "8388608 bytes; embeddings hedged after 80 ms",
+        "  falls back to: t",
+        "  copies 10 % of the requests to trial",
+        "  r: 2 places, least_loaded, 260 requests at a time per worker; as m; broken streams go "
+        "on; 0.15 and 0.6 USD per million tokens",
+    ]
+    assert done.out.splitlines()[13].endswith("broken streams end with an error; gets no clients")
+    assert done.err.splitlines() == [
+        "warning: t, r: has no price, so it costs nothing in limits in USD"
+    ]
 
 
 def test_check_warns_of_a_key_that_is_not_there(run: Run, config: Path) -> None:

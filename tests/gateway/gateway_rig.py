@@ -302,7 +302,7 @@ class Control:
 class Rig:
     """One worker in this process, on a socket of its own."""
 
-    def __init__(self, folder: Path, control_url: str | None, **settings: Any) -> None:
+    def __init__(self, folder: Path, control_url: str, **settings: Any) -> None:
         self.folder = folder
         self.socket = listening_socket()
         self.settings = WorkerSettings(

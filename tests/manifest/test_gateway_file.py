@@ -57,9 +57,64 @@ CASES: dict[str, tuple[str, list[str]]] = {
         GOOD.replace(KEYS, KEYS + f"- {{name: l, sha256: {SHA.upper()}}}\n"),
         ["3: keys[1].sha256 is the sha256 of an earlier key"],
     ),
-    "a limit on a key, which nothing enforces yet": (
-        GOOD.replace("{name: k,", "{name: k, budget_usd_per_month: 5,"),
-        ['2: unknown key "budget_usd_per_month" in keys[0] (known here: name, sha256)'],
+    "a limit beside the others' place": (
+        GOOD.replace("{name: k,", "{name: k, usd_per_month: 5,"),
+        ['2: unknown key "usd_per_month" in keys[0] (it belongs in "keys[].limits")'],
+    ),
+    "a limit that is none": (
+        GOOD.replace("{name: k,", "{name: k, limits: {requests_per_minute: 0},"),
+        ["2: keys[0].limits.requests_per_minute must be at least 1, not 0"],
+    ),
+    "a tenant that is not there": (
+        "tenants: [{name: acme, limits: {usd_per_day: 5}}]\n"
+        + GOOD.replace("{name: k,", "{name: k, tenant: acne,"),
+        ['3: keys[0].tenant names no tenant of `tenants`: "acne" (did you mean "acme"?)'],
+    ),
+    "two tenants of one name": (
+        "tenants: [{name: acme}, {name: acme}]\n" + GOOD,
+        ['1: tenants[1].name "acme" is the name of an earlier tenant'],
+    ),
+    "a limit for all beside keys": (
+        "limits: {usd_per_day: 5}\n" + GOOD,
+        ["1: limits is only for `keys: none`; give each key its limits, or several a tenant"],
+    ),
+    "an origin beside keys": (
+        "allow_origins: ['https://x']\n" + GOOD,
+        ["1: allow_origins is only for `keys: none`"],
+    ),
+    "an origin that is none": (
+        "allow_origins: [chat.example]\n" + GOOD,
+        ["1: allow_origins[0] must be an origin such as https://chat.example:8443, not "
+         '"chat.example"'],
+    ),
+    "a host with a port": (
+        "allow_hosts: ['a:80']\n" + GOOD,
+        ['1: allow_hosts[0] must be a host\'s name or address without a port, not "a:80"'],
+    ),
+    "a fallback that is not there": (
+        GOOD + "  fallbacks: [t]\n",
+        ['8: services[0].fallbacks[0] names no service of this file: "t"'],
+    ),
+    "a fallback to itself": (
+        GOOD + "  fallbacks: [s]\n",
+        ["8: services[0].fallbacks[0] is this service itself"],
+    ),
+    "an engine that is not known": (
+        GOOD + "    engine: vlm\n",
+        ['8: services[0].releases[0].engine must be "llama.cpp", "vllm" or "other", not "vlm"'],
+    ),
+    "copies to a release that has clients": (
+        GOOD + "  shadow: {release: r, share: 10%}\n",
+        ['8: services[0].shadow.release must name a release of weight 0, not "r"'],
+    ),
+    "an authority for what is not at https://": (
+        GOOD + "    outbound: {ca_file: /ca.pem}\n",
+        ["8: services[0].releases[0].outbound is only for places at https://"],
+    ),
+    "a certificate that is not there": (
+        "tls: {cert: gone.pem, key: gone.key}\n" + GOOD,
+        ['1: tls.cert names a file that is not there: "gone.pem"',
+         '1: tls.key names a file that is not there: "gone.key"'],
     ),
     "two keys of one name": (
         GOOD.replace(KEYS, KEYS + f"- {{name: k, sha256: {'cd' * 32}}}\n"),

@@ -65,14 +65,21 @@ def test_a_litellm_config_is_carried_over() -> None:
         {
             "name": "meta-llama-Llama-3.1-8B-Instruct", "slots": 64,
             "replicas": ["http://10.0.0.5:8000/v1", "http://10.0.0.6:8000"],
-            "model": "meta-llama/Llama-3.1-8B-Instruct", "sampling": {"temperature": 0.2},
+            "model": "meta-llama/Llama-3.1-8B-Instruct", "engine": "vllm",
+            "sampling": {"temperature": 0.2},
         }
     ]  # fmt: skip
     assert found["local"][0]["url"] == "http://localhost:11434/v1"
     assert found["embed"][0]["api_key_env"] == "INTERNAL_KEY"
     limits = {service["name"]: service["limits"] for service in document["services"]}
-    assert limits["gpt-4o"] == {"request_timeout_seconds": 30, "attempts": 3}
+    assert limits["gpt-4o"] == {
+        "request_timeout_seconds": 30, "attempts": 3, "requests_per_minute": 80
+    }  # fmt: skip
+    assert limits["gpt-4"] == limits["gpt-4o"]
     assert limits["llama"] == {"request_timeout_seconds": 90, "attempts": 3}
+    fallbacks = {service["name"]: service.get("fallbacks") for service in document["services"]}
+    assert fallbacks["llama"] == ["gpt-4o"]
+    assert {name for name, others in fallbacks.items() if others} == {"llama"}
 
 
 def test_what_a_litellm_config_loses_is_listed_by_line() -> None:
@@ -82,7 +89,7 @@ def test_what_a_litellm_config_loses_is_listed_by_line() -> None:
         (14, "model_list[1].litellm_params.api_key"),
         (15, "model_list[1].litellm_params.rpm"),
         (16, "model_list[1].litellm_params.timeout"),
-        (17, "model_list[1].model_info"),
+        (18, "model_list[1].model_info.base_model"),
         (29, "model_list[3].litellm_params.api_base"),
         (33, "model_list[4].litellm_params.api_key"),
         (34, "model_list[4].litellm_params.temperature"),
@@ -92,8 +99,8 @@ def test_what_a_litellm_config_loses_is_listed_by_line() -> None:
         (48, "model_list[9]"),
         (49, "model_list[9].litellm_params.api_base"),
         (56, "router_settings.routing_strategy"),
+        (57, "router_settings.model_group_alias.gpt-4"),
         (57, "router_settings.model_group_alias.old"),
-        (60, "router_settings.fallbacks"),
         (61, "router_settings.redis_password"),
         (63, "litellm_settings.drop_params"),
         (64, "litellm_settings.success_callback"),
@@ -110,24 +117,36 @@ def test_a_tensorzero_config_is_carried_over() -> None:
     assert (document["listen"], document["keys"]) == ("127.0.0.1:3000", "none")
     assert not made.wants_key
     found = releases(made)
-    assert list(found) == ["answer", "extract", "poet", "chat", "llama-3.1", "embed"]
+    assert list(found) == [
+        "answer", "answer:small:azure", "answer:spare", "extract", "poet", "poet:x:azure", "chat",
+        "chat:azure", "llama-3.1", "embed",
+    ]  # fmt: skip
     assert found["answer"] == [
         {
             "name": "small", "weight": 0.9, "url": "https://api.openai.com/v1",
             "model": "gpt-4o-mini", "api_key_env": "OPENAI_API_KEY",
+            "price": {"input_per_million": 2.5},
             "prompt": {"system": "Answer briefly."},
             "sampling": {"temperature": 0.3, "stop": ["END"]},
         },
         {
             "name": "own", "weight": 0.1, "model": "meta-llama/Llama-3.1-8B-Instruct",
             "replicas": ["http://10.0.0.5:8000/v1", "http://10.0.0.6:8000/v1"],
-            "sampling": {"max_tokens": 200},
+            "engine": "vllm", "sampling": {"max_tokens": 200},
         },
     ]  # fmt: skip
     assert [(r["name"], r["weight"]) for r in found["poet"]] == [("x", 3), ("y", 1)]
     assert found["extract"][0]["api_key_env"] == "GROQ_API_KEY"
     assert found["embed"][0]["api_key_env"] == "EMBED_API_KEY"
-    assert document["services"][0]["limits"] == {"request_timeout_seconds": 60, "attempts": 3}
+    answer, stands_in = document["services"][:2]
+    assert answer["limits"] == {"request_timeout_seconds": 60, "attempts": 3}
+    assert answer["fallbacks"] == ["answer:small:azure", "answer:spare"]
+    assert stands_in["limits"] == answer["limits"]
+    [release] = stands_in["releases"]
+    assert (release["model"], release["prompt"]) == ("gpt4o-mini", {"system": "Answer briefly."})
+    by_name = {service["name"]: service for service in document["services"]}
+    assert by_name["llama-3.1"]["limits"] == {"request_timeout_seconds": 15}
+    assert by_name["chat"]["fallbacks"] == ["chat:azure"]
 
 
 def test_what_a_tensorzero_config_loses_is_listed_by_line() -> None:
@@ -135,10 +154,8 @@ def test_what_a_tensorzero_config_loses_is_listed_by_line() -> None:
         (3, "gateway.bind_address"),
         (4, "gateway.debug"),
         (5, "gateway.observability"),
-        (14, "models.chat.providers.openai.cost"),
-        (18, "models.chat.providers.azure"),
+        *[(18, "models.chat.providers.azure")] * 3,
         (23, "models.chat.providers.bedrock"),
-        (30, "models.llama-3.1.timeouts"),
         (38, "models.llama-3.1.providers.b"),
         (42, "models.llama-3.1.providers.b.api_key_location"),
         (44, "models.claude"),
@@ -147,19 +164,137 @@ def test_what_a_tensorzero_config_loses_is_listed_by_line() -> None:
         (59, "functions.answer.system_schema"),
         (60, "functions.answer.tools"),
         (69, "functions.answer.variants.small.retries.max_delay_s"),
+        (71, "functions.answer.variants.own"),
         (75, "functions.answer.variants.own.system_template"),
         (78, "functions.answer.variants.spare"),
         (82, "functions.answer.variants.best"),
         (87, "functions.extract.type"),
         (88, "functions.extract.output_schema"),
         (92, "functions.extract.variants.v1.json_mode"),
-        (99, "functions.poet.experimentation.fallback_variants"),
+        (103, "functions.poet.variants.y"),
         (106, "functions.poet.variants.z"),
         (108, "functions.poet.variants.z.model"),
         (110, "tools.search"),
         (115, "metrics.good"),
-        (120, "rate_limiting"),
     ]
+
+
+LITELLM_LIMITS = """\
+model_list:
+- model_name: m
+  litellm_params: {model: openai/a, rpm: 60, tpm: 9000, order: 1, max_budget: 10,
+    budget_duration: 1d, input_cost_per_token: 0.000002, num_retries: 4, timeout: 20}
+- model_name: m
+  litellm_params: {model: openai/b, rpm: 30, order: 2, stream_timeout: 5}
+  model_info: {input_cost_per_token: 0.000001, output_cost_per_token: 0.000004}
+- {model_name: n, litellm_params: {model: openai/c, tpm: 5}}
+- {model_name: n, litellm_params: {model: openai/d, rpm: 5}}
+router_settings:
+  routing_strategy: usage-based-routing-v2
+  fallbacks: [{m: [n]}, {n: [gone]}]
+  default_fallbacks: [m]
+  content_policy_fallbacks: [{m: [n]}]
+litellm_settings:
+  max_budget: 100
+  budget_duration: 30d
+  default_key_generate_params: {max_budget: 5, budget_duration: 1d, tpm_limit: 700, models: [m]}
+general_settings: {master_key: os.environ/M}
+"""
+
+
+def test_limits_budgets_prices_orders_and_fallbacks_of_litellm_are_carried_over(
+    tmp_path: Path,
+) -> None:
+    made = written("litellm", LITELLM_LIMITS, tmp_path)
+    document = yaml.safe_load(made.text)
+    assert document["keys"][0]["limits"] == {
+        "usd_per_month": 100, "usd_per_day": 5, "tokens_per_minute": 700
+    }  # fmt: skip
+    m, later, n = document["services"]
+    assert (m["name"], later["name"], n["name"]) == ("m", "m:2", "n")
+    assert m["fallbacks"] == ["m:2", "n"]
+    assert n["fallbacks"] == ["m"]
+    assert m["limits"] == {
+        "request_timeout_seconds": 20, "attempts": 5, "requests_per_minute": 60,
+        "tokens_per_minute": 9000, "usd_per_day": 10,
+    }  # fmt: skip
+    assert later["limits"] == {"requests_per_minute": 30}
+    assert "limits" not in n
+    assert m["releases"][0]["price"] == {"input_per_million": 2}
+    assert later["releases"][0]["price"] == {"input_per_million": 1, "output_per_million": 4}
+    assert [(loss.line, loss.what.rpartition(".")[2]) for loss in made.losses] == [
+        (6, "order"), (6, "stream_timeout"), (8, "tpm"), (9, "rpm"), (11, "routing_strategy"),
+        (12, "fallbacks[1]"),
+        (14, "content_policy_fallbacks"), (16, "max_budget"), (16, "max_budget"),
+        (18, "max_budget"), (18, "models"), (19, "master_key"),
+    ]  # fmt: skip
+
+
+TENSORZERO_LIMITS = """\
+[gateway]
+auth.enabled = true
+[models.m]
+routing = ["a", "b"]
+timeouts = { non_streaming.total_ms = 30000, streaming.total_ms = 60000 }
+[models.m.providers.a]
+type = "vllm"
+model_name = "x"
+api_base = "http://10.0.0.5:8000/v1/"
+api_key_location = "none"
+timeouts = { non_streaming.total_ms = 10000, streaming.ttft_ms = 4000 }
+cost = [
+  { pointer = "/usage/prompt_tokens", cost_per_million = 1.5 },
+  { pointer = "/usage/completion_tokens", cost_per_unit = 0.000002 },
+]
+[models.m.providers.b]
+type = "openai"
+model_name = "y"
+[rate_limiting]
+enabled = true
+[[rate_limiting.rules]]
+always = true
+model_inferences_per_minute = 90
+tokens_per_hour = 5
+[[rate_limiting.rules]]
+priority = 1
+tokens_per_day = { capacity = 1000, refill_rate = 800 }
+cost_per_month = 20
+scope = [{ api_key_public_id = "tensorzero::each" }]
+[[rate_limiting.rules]]
+priority = 2
+tokens_per_minute = 10
+scope = [{ tag_key = "user_id", tag_value = "tensorzero::each" }]
+"""
+
+
+def test_rate_limits_times_prices_and_providers_of_tensorzero_are_carried_over(
+    tmp_path: Path,
+) -> None:
+    made = written("tensorzero", TENSORZERO_LIMITS, tmp_path)
+    document = yaml.safe_load(made.text)
+    assert document["keys"][0]["limits"] == {
+        "requests_per_minute": 90, "tokens_per_day": 800, "usd_per_month": 20
+    }  # fmt: skip
+    m, spare = document["services"]
+    assert (m["fallbacks"], spare["name"]) == (["m:b"], "m:b")
+    assert m["limits"] == {"request_timeout_seconds": 60, "attempt_timeout_seconds": 10}
+    assert m["releases"][0]["price"] == {"input_per_million": 1.5, "output_per_million": 2}
+    assert [(loss.line, loss.what) for loss in made.losses] == [
+        (2, "gateway.auth.enabled"),
+        (5, "models.m.timeouts"),
+        (11, "models.m.providers.a.timeouts"),
+        (16, "models.m.providers.b"),
+        (19, "rate_limiting"),
+        (24, "rate_limiting.rules[0].tokens_per_hour"),
+        (27, "rate_limiting.rules[1].tokens_per_day"),
+        (30, "rate_limiting.rules[2]"),
+    ]
+
+
+def test_limits_without_keys_hold_for_all(tmp_path: Path) -> None:
+    text = TENSORZERO_LIMITS.replace("auth.enabled = true", "")
+    document = yaml.safe_load(written("tensorzero", text, tmp_path).text)
+    assert (document["keys"], document["limits"]) == ("none", {"requests_per_minute": 90})
 
 
 @pytest.mark.parametrize(

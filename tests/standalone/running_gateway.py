@@ -16,17 +16,43 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from fairlead.domain.api_keys import api_key_digest
 from support.installation import descendants
 
-WITHIN_S = 60.0
+WITHIN_S = 180.0
+KEY = "fl-test"
+KEYS = f"keys: [{{name: tester, sha256: {api_key_digest(KEY)}}}]\n"
+StartEngine = Callable[..., "SmallEngine"]
+
+
+def write(config: Path, *releases: str, top: str = KEYS, more: str = "") -> None:
+    """A file with one service, replaced as a whole."""
+    lines = "".join(f"  - {{{release}}}\n" for release in releases)
+    text = f"listen: 127.0.0.1:0\n{top}services:\n- name: bank\n  releases:\n{lines}{more}"
+    temporary = config.with_name("new.yaml")
+    temporary.write_text(text)
+    temporary.replace(config)
 
 
 class SmallEngine:
-    """Answers every completion with its own name, plain or as a stream, after `delay_s`."""
+    """Answers every completion with its own name, plain or as a stream, after `delay_s`.
 
-    def __init__(self, name: str, delay_s: float = 0.0) -> None:
+    With `pause_s`, a stream has so many seconds between its events.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        delay_s: float = 0.0,
+        pause_s: float = 0.0,
+        usage: tuple[int, int] = (3, 2),
+    ) -> None:
         self.name = name
         self.delay_s = delay_s
+        self.usage = usage
+        self.breaks_after = 0
+        """Streams are cut off after so many events; 0 for never."""
+        self.broken = 0
         self.asked: list[dict[str, Any]] = []
         self.authorizations: list[str | None] = []
         engine = self
@@ -36,15 +62,39 @@ class SmallEngine:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                if self.path == "/tokenize":
+                    self.reply("application/json", json.dumps({"tokens": [1]}).encode())
+                    return
                 engine.asked.append(body)
                 engine.authorizations.append(self.headers["authorization"])
                 time.sleep(engine.delay_s)
                 kind, data = engine.answer(body)
+                if (pause_s or engine.breaks_after) and body.get("stream"):
+                    self.trickle(kind, data)
+                else:
+                    self.reply(kind, data)
+
+            def reply(self, kind: str, data: bytes) -> None:
                 self.send_response(200)
                 self.send_header("content-type", kind)
                 self.send_header("content-length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
+
+            def trickle(self, kind: str, data: bytes) -> None:
+                self.send_response(200)
+                self.send_header("content-type", kind)
+                self.send_header("transfer-encoding", "chunked")
+                self.end_headers()
+                for number, event in enumerate(data.split(b"\n\n")[:-1]):
+                    if engine.breaks_after and number == engine.breaks_after:
+                        engine.broken += 1
+                        self.close_connection = True
+                        return
+                    part = event + b"\n\n"
+                    self.wfile.write(b"%x\r\n%b\r\n" % (len(part), part))
+                    time.sleep(pause_s)
+                self.wfile.write(b"0\r\n\r\n")
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
@@ -56,7 +106,12 @@ class SmallEngine:
 
     def answer(self, body: dict[str, Any]) -> tuple[str, bytes]:
         base = {"id": "c", "created": 1, "model": str(body["model"])}
-        usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+        prompt, completion = self.usage
+        usage = {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion,
+            "total_tokens": prompt + completion,
+        }
         if not body.get("stream"):
             message = {"role": "assistant", "content": self.name}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
@@ -81,14 +136,25 @@ class SmallEngine:
 class RunningGateway:
     """One `fairlead gateway run`; its output is collected."""
 
-    def __init__(self, config: Path, **environ: str) -> None:
+    def __init__(
+        self, config: Path, *options: str, log: str = "output.log", **environ: str
+    ) -> None:
         self.config = config
         self.temporary = config.parent / "tmp"
         self.temporary.mkdir(exist_ok=True)
-        self.log = config.parent / "output.log"
+        self.log = config.parent / log
         with self.log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "fairlead", "gateway", "run", "--config", str(config)],
+                [
+                    sys.executable,
+                    "-m",
+                    "fairlead",
+                    "gateway",
+                    "run",
+                    "--config",
+                    str(config),
+                    *options,
+                ],
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env={**os.environ, "TMPDIR": str(self.temporary), **environ},
@@ -100,9 +166,14 @@ class RunningGateway:
 
     @property
     def url(self) -> str:
-        match = re.search(r"gateway at (http://\S+)/v1", self.output)
+        match = re.search(r"gateway at (https?://\S+)/v1", self.output)
         assert match is not None, self.output
         return match[1]
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.url.partition("://")[2].rpartition(":")
+        return host, int(port)
 
     @property
     def workers(self) -> list[int]:
@@ -141,9 +212,9 @@ def is_running(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def running(config: Path, **environ: str) -> Iterator[RunningGateway]:
+def running(config: Path, *options: str, **environ: str) -> Iterator[RunningGateway]:
     """A gateway that has said where it listens."""
-    made = RunningGateway(config, **environ)
+    made = RunningGateway(config, *options, **environ)
     try:
         made.says("service ")
         yield made

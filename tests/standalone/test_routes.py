@@ -6,10 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.app.standalone.routes import lacking_keys, snapshot_of
+from fairlead.app.standalone.routes import lacking_keys, snapshot_of, unpriced
+from fairlead.domain.outbound import DIRECT, Outbound
+from fairlead.domain.quota import NO_QUOTA, Price, Quota
 from fairlead.gateway.routing import assign, assign_by_weight, unit_of
 from fairlead.manifest.gateway_file import GatewayFile, parse_gateway_file
-from fairlead.wire.snapshot import ServiceRoute, Snapshot, decode_snapshot, encode_snapshot
+from fairlead.wire.snapshot import (
+    ServiceRoute,
+    Snapshot,
+    declared_limits,
+    decode_snapshot,
+    encode_snapshot,
+)
 
 UNITS = [unit_of("k", f"s{n}".encode(), None) for n in range(20_000)]
 
@@ -149,6 +157,58 @@ def test_all_of_a_release_and_its_limits_is_carried_over_and_survives_the_file()
     limits = route.limits
     assert (limits.queue, limits.queue_timeout_s, limits.request_timeout_s) == (1, 2.0, 3.0)
     assert (limits.body_bytes_max, limits.attempts) == (4000, 5)
+
+
+def test_all_that_a_service_says_of_serving_is_carried_over() -> None:
+    made = snapshot(
+        "name: a, weight: 2, engine: vllm, price: {input_per_million: 1, output_per_million: 2}, "
+        "url: https://h/v1, outbound: {ca_file: /ca.pem, proxy: 'http://p:3128', "
+        "proxy_auth_env: P, link_local: true}",
+        "name: t, weight: 0, engine: other, replicas: [http://t:1]",
+        more="  fallbacks: [spare]\n  balance: least_loaded\n"
+        "  shadow: {release: t, share: 10%, concurrent: 3}\n"
+        "  limits: {attempt_timeout_seconds: 4, hedge_after_ms: 50, requests_per_minute: 6,\n"
+        "    tokens_per_minute: 7, tokens_per_day: 8, usd_per_day: 9.5, usd_per_month: 10}\n"
+        "- {name: spare, releases: [{name: s, engine: llama.cpp, replicas: [http://s:1]}]}\n"
+        "workers: 3\nallow_hosts: [LLM.internal]\nallow_origins: ['https://Chat.example']\n",
+    )
+    assert decode_snapshot(encode_snapshot(made)) == made
+    assert made.workers == 3
+    assert made.allow_hosts == ("127.0.0.1", "llm.internal")
+    assert made.allow_origins == ("https://chat.example",)
+    route = made.services["bank"]
+    assert (route.fallbacks, route.balance) == (("spare",), "least_loaded")
+    assert (route.limits.attempt_timeout_s, route.limits.hedge_after_ms) == (4.0, 50.0)
+    assert route.limits.quota == Quota(6, 7, 8, 9.5, 10.0)
+    assert route.champion is not None
+    main = route.releases[route.champion]
+    assert (main.continues, main.price) == ("vllm", Price(1.0, 2.0))
+    assert main.endpoints[0].outbound == Outbound("/ca.pem", "http://p:3128", "P", True)
+    assert route.shadow is not None
+    assert (route.shadow.share, route.shadow.concurrent) == (0.1, 3)
+    trial = route.releases[route.shadow.release]
+    assert (trial.name, trial.continues, trial.endpoints[0].outbound) == ("t", None, DIRECT)
+    assert (route.canary, route.weights) == (None, ())
+    spare = made.services["spare"]
+    assert [r.continues for r in spare.releases.values()] == ["llama.cpp"]
+    assert (spare.balance, spare.limits.quota) == ("prefix", NO_QUOTA)
+
+
+def test_limits_priority_and_tenant_of_keys_are_carried_over() -> None:
+    file = parse_gateway_file(
+        f"keys:\n- {{name: a, sha256: {'ab' * 32}, priority: 5, tenant: acme, "
+        f"limits: {{usd_per_month: 20}}}}\n- {{name: b, sha256: {'cd' * 32}}}\n"
+        "tenants: [{name: acme, limits: {tokens_per_day: 9}}]\n"
+        "services: [{name: s, releases: [{name: r, replicas: [http://h:1]}]}]\n",
+        Path("g.yaml"),
+    )
+    made = snapshot_of(file, version=1, request_id_key="00")
+    a, b = made.keys
+    assert (a.id, a.priority, a.tenant, a.quota) == ("a", 5, "acme", Quota(usd_per_month=20.0))
+    assert (b.id, b.priority, b.tenant, b.quota) == ("b", 0, None, NO_QUOTA)
+    assert made.tenants == {"acme": Quota(tokens_per_day=9)}
+    assert set(declared_limits(made)) == {"key:a:usd_per_month", "tenant:acme:tokens_per_day"}
+    assert unpriced(file) == ["s, r: has no price, so it costs nothing in limits in USD"]
 
 
 def test_a_snapshot_that_names_no_keys_is_open_only_when_the_file_says_so() -> None:

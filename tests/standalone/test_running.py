@@ -8,7 +8,6 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import openai
@@ -17,38 +16,9 @@ import pytest
 from fairlead.domain.api_keys import api_key_digest
 from fairlead.wire.record import Record, RequestRecord, decode_record
 from fairlead.wire.spool import MAGIC, frames
-from standalone.running_gateway import RunningGateway, SmallEngine, running
+from standalone.running_gateway import KEY, KEYS, RunningGateway, StartEngine, running, write
 
-KEY = "fl-test"
-KEYS = f"keys: [{{name: tester, sha256: {api_key_digest(KEY)}}}]\n"
-StartEngine = Callable[..., SmallEngine]
-
-
-@pytest.fixture
-def engine() -> Iterator[StartEngine]:
-    started: list[SmallEngine] = []
-
-    def start(name: str, delay_s: float = 0.0) -> SmallEngine:
-        started.append(SmallEngine(name, delay_s))
-        return started[-1]
-
-    yield start
-    for made in started:
-        made.close()
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Path:
-    return tmp_path / "gateway.yaml"
-
-
-def write(config: Path, *releases: str, top: str = KEYS, more: str = "") -> None:
-    """A file with one service, replaced as a whole."""
-    lines = "".join(f"  - {{{release}}}\n" for release in releases)
-    text = f"listen: 127.0.0.1:0\n{top}services:\n- name: bank\n  releases:\n{lines}{more}"
-    temporary = config.with_name("new.yaml")
-    temporary.write_text(text)
-    temporary.replace(config)
+pytestmark = pytest.mark.timeout(400)
 
 
 def client(gateway: RunningGateway, key: str = KEY) -> openai.OpenAI:
@@ -177,7 +147,7 @@ def test_a_reload_is_swapped_in_whole_and_a_bad_one_changes_nothing(
         assert ask(asking) == "one"
         write(config, f"name: main, replicas: [{two.url}]", top=KEYS + "workers: 3\n")
         gateway.reload()
-        gateway.says("not reloaded: a new workers needs a restart")
+        gateway.says("not reloaded: a new workers needs a stop and a start")
         assert ask(asking) == "one"
         write(config, f"name: main, replicas: [{two.url}]")
         gateway.reload()

@@ -7,20 +7,18 @@ stops the replicas too. The supervisor sends the one for a restart, the other fo
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import errno
 import logging
 import os
 import signal
 import socket
 import sys
 import time
-from collections.abc import Generator
 from pathlib import Path
 
 import msgspec
 import uvicorn
 
+from fairlead.app.serving import Server, is_alive
 from fairlead.app.state import StatePaths
 from fairlead.control.api import create_app
 from fairlead.control.hub import SnapshotHub
@@ -29,14 +27,6 @@ from fairlead.domain.errors import FairleadError
 from fairlead.registry import Registry
 from fairlead.store import open_store
 from fairlead.targets import EveryTarget
-
-
-class _Server(uvicorn.Server):
-    """Leaves the signals to us: here they say what becomes of the replicas."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Generator[None, None, None]:
-        yield
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -82,7 +72,7 @@ async def _serve(settings: Settings, token: str) -> None:
         target=EveryTarget(paths.replicas, supervisor_pid=settings.supervisor_pid, now=time.time),
         hub=SnapshotHub(
             clock=time.monotonic,
-            is_alive=_is_alive,
+            is_alive=is_alive,
             expected_workers=settings.workers,
             expected_pids=settings.gateway_pids,
         ),
@@ -91,7 +81,7 @@ async def _serve(settings: Settings, token: str) -> None:
         monotonic=time.monotonic,
     )
     stop_replicas = False
-    server = _Server(
+    server = Server(
         uvicorn.Config(
             create_app(plane, token), lifespan="off", log_level="warning", access_log=False,
             timeout_graceful_shutdown=2,
@@ -112,14 +102,6 @@ async def _serve(settings: Settings, token: str) -> None:
     finally:
         await plane.close(stop_replicas=stop_replicas)
         store.close()
-
-
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return error.errno == errno.EPERM
-    return True
 
 
 if __name__ == "__main__":

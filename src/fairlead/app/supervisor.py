@@ -61,7 +61,8 @@ class UpSettings(msgspec.Struct, frozen=True):
     """How to run one installation.
 
     Attributes:
-        host: Address of gateway and control; loopback unless the user says otherwise.
+        host: Address of the gateway; loopback unless the user says otherwise.
+        control_host: Address of the control API, likewise.
         gateway_port, control_port: 0 lets the system choose.
         workers: Gateway worker processes.
         tls: HTTPS on the gateway; None for plain HTTP.
@@ -69,6 +70,7 @@ class UpSettings(msgspec.Struct, frozen=True):
     """
 
     host: str = "127.0.0.1"
+    control_host: str = "127.0.0.1"
     gateway_port: int = 7600
     control_port: int = 7601
     workers: int = 2
@@ -154,8 +156,9 @@ class Supervisor:
         self._gateway = listen(settings.host, settings.gateway_port, "gateway", "--port")
         try:
             self._control = listen(
-                settings.host, settings.control_port, "control API", "--control-port"
-            )
+                settings.control_host, settings.control_port, "control API", "--control-port",
+                host_option="--control-host",
+            )  # fmt: skip
         except Unavailable:
             self._gateway.close()
             raise
@@ -165,7 +168,7 @@ class Supervisor:
         self.info = UpInfo(
             pid=os.getpid(),
             gateway_url=url_of(settings.host, self._gateway, is_tls=settings.tls is not None),
-            control_url=url_of(settings.host, self._control),
+            control_url=url_of(_reached_at(settings.control_host), self._control),
             tls=settings.tls,
         )
         self._token = secrets.token_urlsafe(32)
@@ -174,7 +177,7 @@ class Supervisor:
         self._silent_until: dict[str, int] = {}
         """How long each child's log was when its present process began."""
         self._turnover = Turnover(
-            paths,
+            paths.run,
             start=self._start_successor,
             last_words=lambda number: self._words(f"gateway-{number}"),
             describe=describe,
@@ -185,7 +188,7 @@ class Supervisor:
     def start(self) -> None:
         """Start all processes and write down where they are reached."""
         _become_subreaper()
-        clear_away(self._paths)
+        clear_away(self._paths.run)
         write_private(self._paths.token, self._token.encode())
         write_private(self._paths.up, msgspec.json.encode(self.info))
         self._children = [
@@ -233,7 +236,7 @@ class Supervisor:
 
     def _begin_restart(self, now: float) -> None:
         gateways = [child for child in self._children if child.name.startswith("gateway")]
-        for request in take_requests(self._paths) or [RestartRequest(id="")]:
+        for request in take_requests(self._paths.run) or [RestartRequest(id="")]:
             self._turnover.begin(request, gateways, now)
 
     def _say_end(self, name: str, code: int) -> None:
@@ -452,6 +455,11 @@ def url_of(host: str, listening: socket.socket, *, is_tls: bool = False) -> str:
     port = listening.getsockname()[1]
     scheme = "https" if is_tls else "http"
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+
+def _reached_at(host: str) -> str:
+    """The address by which processes of this machine reach what listens on an address."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - not bound here
 
 
 def _bound_log(path: Path) -> None:

@@ -23,7 +23,7 @@ from typing import Protocol
 
 import msgspec
 
-from fairlead.app.state import StatePaths, write_private
+from fairlead.app.state import write_private
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import StorageFailed
 
@@ -70,20 +70,20 @@ class RestartReport(msgspec.Struct, frozen=True):
     trouble: str = ""
 
 
-def request_path(paths: StatePaths, request: str) -> Path:
+def request_path(run: Path, request: str) -> Path:
     """Where a request is put for the supervisor, which is then sent SIGUSR2."""
-    return paths.run / f"restart-{request}.request"
+    return run / f"restart-{request}.request"
 
 
-def report_path(paths: StatePaths, request: str) -> Path:
+def report_path(run: Path, request: str) -> Path:
     """Where the supervisor says what became of it."""
-    return paths.run / f"restart-{request}.report"
+    return run / f"restart-{request}.report"
 
 
-def take_requests(paths: StatePaths) -> list[RestartRequest]:
+def take_requests(run: Path) -> list[RestartRequest]:
     """The requests that wait, taken out of the folder."""
     found = []
-    for path in sorted(paths.run.glob("restart-*.request")):
+    for path in sorted(run.glob("restart-*.request")):
         with contextlib.suppress(OSError, msgspec.MsgspecError):
             found.append(decode_json(path.read_bytes(), RestartRequest))
         with contextlib.suppress(OSError):
@@ -91,9 +91,9 @@ def take_requests(paths: StatePaths) -> list[RestartRequest]:
     return found
 
 
-def clear_away(paths: StatePaths) -> None:
+def clear_away(run: Path) -> None:
     """Remove what an `up` before this one has left."""
-    for path in paths.run.glob("restart-*.re*"):
+    for path in run.glob("restart-*.re*"):
         with contextlib.suppress(OSError):
             path.unlink()
 
@@ -154,6 +154,7 @@ class Turnover:
     """The restart that is under way, if any, and all old workers that still have clients.
 
     Args:
+        run: Folder for requests and reports.
         start: Starts a new process for a worker's number; raises OSError or SubprocessError.
         last_words: What a worker said last in its log.
         describe: Words for an exit code.
@@ -162,7 +163,7 @@ class Turnover:
 
     def __init__(
         self,
-        paths: StatePaths,
+        run: Path,
         *,
         start: Callable[[int], Successor],
         last_words: Callable[[int], str],
@@ -170,7 +171,7 @@ class Turnover:
         hurry_s: float,
         say: Callable[[str], None],
     ) -> None:
-        self._paths = paths
+        self._run = run
         self._start = start
         self._last_words = last_words
         self._describe = describe
@@ -292,8 +293,8 @@ class Turnover:
                 old.process.send_signal(signal.SIGTERM)
 
     def _fail(self, why: str) -> None:
-        number = len(self._replaced)
-        trouble = f"gateway-{number}: {why}; the old one serves on"
+        name = self._workers[len(self._replaced)].name
+        trouble = f"{name}: {why}; the old one serves on"
         self._say(f"the restart has failed: {trouble}")
         self._end(RestartState.FAILED, trouble)
 
@@ -316,6 +317,6 @@ class Turnover:
         if not request.id:
             return  # A bare signal: nobody reads it.
         try:
-            write_private(report_path(self._paths, request.id), msgspec.json.encode(report))
+            write_private(report_path(self._run, request.id), msgspec.json.encode(report))
         except StorageFailed as error:
             self._say(f"the restart cannot be reported: {error.message}")

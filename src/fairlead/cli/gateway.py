@@ -34,11 +34,20 @@ class FreshKey(msgspec.Struct, frozen=True):
 
 
 @app.command("run")
-def run(config: ConfigOption = CONFIG_DEFAULT) -> None:
-    """Run the gateway in the foreground until Ctrl-C; SIGHUP reads the file again."""
+def run(
+    config: ConfigOption = CONFIG_DEFAULT,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Read the file again whenever it has changed.")
+    ] = False,
+) -> None:
+    """Run the gateway in the foreground until Ctrl-C.
+
+    SIGHUP reads the file again; SIGUSR2 or `fairlead gateway restart --config FILE` puts new worker
+    processes in the place of the old ones, without a broken connection.
+    """
     from fairlead.app.standalone.supervisor import StandaloneGateway
 
-    gateway = StandaloneGateway(config, os.environ, _say)
+    gateway = StandaloneGateway(config, os.environ, _say, watches=watch)
     gateway.install_signal_handlers()
     try:
         gateway.start()
@@ -51,16 +60,18 @@ def run(config: ConfigOption = CONFIG_DEFAULT) -> None:
 
 @app.command("check")
 def check(config: ConfigOption = CONFIG_DEFAULT) -> None:
-    """Check a gateway file, without running it; exit code 2 lists every mistake with its line."""
-    from fairlead.app.standalone.routes import lacking_keys
-    from fairlead.app.standalone.supervisor import describe_services
+    """Check a gateway file without running it, and say all that it means.
+
+    Exit code 2 lists every mistake with its line.
+    """
+    from fairlead.app.standalone.describing import describe_file, warnings
     from fairlead.manifest.gateway_file import load_gateway_file
 
     file = load_gateway_file(config)
     say(f"{config} is valid", whole=True)
-    for line in describe_services(file):
+    for line in describe_file(file):
         say(line, whole=True)
-    for line in lacking_keys(file, os.environ):
+    for line in warnings(file, os.environ):
         say(f"warning: {line}", to=stderr, whole=True)
 
 

@@ -7,13 +7,15 @@ import os
 import secrets
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 import typer
 
-from fairlead.app.state import StatePaths, UpInfo, write_private
+from fairlead.app.standalone.folder import find_running, is_running
+from fairlead.app.state import StatePaths, write_private
 from fairlead.app.turnover import (
     COME_UP_S,
     DRAIN_S,
@@ -37,32 +39,63 @@ def register(gateway: typer.Typer) -> None:
     gateway.command("restart")(restart)
 
 
+class _Gateway(NamedTuple):
+    """A gateway that runs.
+
+    Attributes:
+        pid: The process of its supervisor.
+        run: Folder for the request and the report.
+        is_running: Whether it still does.
+        output: Where to look for what went wrong.
+    """
+
+    pid: int
+    run: Path
+    is_running: Callable[[], bool]
+    output: str
+
+
 def restart(
     state: StateOption = STATE_DEFAULT,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Restart the gateway that runs alone on this file."),
+    ] = None,
     drain_seconds: Annotated[
         float, typer.Option(min=0.0, help="Time for what is open in an old worker to end.")
     ] = DRAIN_S,
 ) -> None:
-    """Restart the gateway of `fairlead up`, on the code that is installed now.
+    """Restart the gateway of `fairlead up`, or one that runs alone, on the code installed now.
 
     One worker after the other: the old one goes on until the new one serves, and ends when its
     last client has left. No connection or stream is broken.
     """
-    paths = StatePaths(state)
-    info = paths.require_up()
+    gateway = _of_state(StatePaths(state)) if config is None else _of_file(config)
     request = RestartRequest(id=secrets.token_hex(8), drain_s=drain_seconds)
-    write_private(request_path(paths, request.id), msgspec.json.encode(request))
-    report = report_path(paths, request.id)
+    write_private(request_path(gateway.run, request.id), msgspec.json.encode(request))
+    report = report_path(gateway.run, request.id)
     try:
-        os.kill(info.pid, signal.SIGUSR2)
-        _tell(_follow(paths, info, report))
+        os.kill(gateway.pid, signal.SIGUSR2)
+        _tell(_follow(gateway, report))
     finally:
-        for path in (report, request_path(paths, request.id)):
+        for path in (report, request_path(gateway.run, request.id)):
             with contextlib.suppress(OSError):
                 path.unlink()
 
 
-def _follow(paths: StatePaths, info: UpInfo, path: Path) -> RestartReport:
+def _of_state(paths: StatePaths) -> _Gateway:
+    info = paths.require_up()
+    output = f"see what `fairlead up` prints, and {paths.logs}"
+    return _Gateway(info.pid, paths.run, paths.is_locked, output)
+
+
+def _of_file(config: Path) -> _Gateway:
+    folder, info = find_running(config)
+    output = "see what `fairlead gateway run` prints"
+    return _Gateway(info.pid, folder, lambda: is_running(folder), output)
+
+
+def _follow(gateway: _Gateway, path: Path) -> RestartReport:
     """Wait until the restart has ended."""
     deadline = time.monotonic() + HEARD_S
     shown = -1
@@ -76,12 +109,12 @@ def _follow(paths: StatePaths, info: UpInfo, path: Path) -> RestartReport:
                     say(f"new worker serves: {shown} of {report.workers}")
             if report.state is not RestartState.UNDER_WAY:
                 return report
-        if not paths.is_locked():
-            raise Unavailable("fairlead has ended", hint=f"see {paths.logs}")
+        if not gateway.is_running():
+            raise Unavailable("the gateway has ended", hint=gateway.output)
         if time.monotonic() > deadline:
             raise Unavailable(
-                f"fairlead (pid {info.pid}) does not say how the restart goes",
-                hint=f"see what `fairlead up` prints, and {paths.logs}",
+                f"the gateway (pid {gateway.pid}) does not say how the restart goes",
+                hint=gateway.output,
             )
         time.sleep(LOOK_S)
 

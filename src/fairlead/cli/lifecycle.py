@@ -32,7 +32,11 @@ def up(
     state: StateOption = STATE_DEFAULT,
     port: Annotated[int, typer.Option(help="Gateway port; 0 for any free one.")] = 7600,
     control_port: Annotated[int, typer.Option(help="Control API port; 0 for any.")] = 7601,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address of the gateway.")] = "127.0.0.1",
+    control_host: Annotated[
+        str,
+        typer.Option(help="Address of the control API: plain HTTP, for who has its token."),
+    ] = "127.0.0.1",
     workers: Annotated[int, typer.Option(min=1, max=64, help="Gateway processes.")] = 2,
     tls_cert: Annotated[
         Path | None,
@@ -53,8 +57,9 @@ def up(
     paths.create()
     with paths.locked():
         settings = UpSettings(
-            host=host, gateway_port=port, control_port=control_port, workers=workers, tls=tls
-        )
+            host=host, control_host=control_host, gateway_port=port, control_port=control_port,
+            workers=workers, tls=tls,
+        )  # fmt: skip
         supervisor = Supervisor(paths, settings, lambda line: say((line, "yellow"), to=stderr))
         supervisor.install_signal_handlers()
         try:

@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from fairlead.app.limits import limits_of
 from fairlead.app.state import StatePaths
 from fairlead.control.spec import GateSpec, ServiceSpec, Slos
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Damaged, InvalidInput
-from fairlead.domain.outbound import Outbound
-from fairlead.domain.quota import Price, Quota
 from fairlead.domain.release import Engine, Prompt
 from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.scorers import Scorer, check_scorer
 from fairlead.evaluation.suite import Columns, parse_suite
 from fairlead.registry import BuildInput, Registry, ReleaseEntry
 from fairlead.rollout.plan import FeedbackRule, Plan, ShadowRule, Step
-from fairlead.wire.snapshot import Limits
 
 if TYPE_CHECKING:
     from fairlead.manifest import Manifest
@@ -50,12 +48,7 @@ def build_release(registry: Registry, manifest: Manifest) -> ReleaseEntry:
         service=manifest.service,
         api_key_env=release.api_key_env,
         api_key_file=release.api_key_file,
-        outbound=Outbound(
-            ca_file=release.outbound.ca_file,
-            proxy=release.outbound.proxy,
-            proxy_auth_env=release.outbound.proxy_auth_env,
-            link_local=release.outbound.link_local,
-        ),
+        outbound=release.outbound.way,
     )
     return registry.build(given, now=time.time(), hf_token=os.environ.get("HF_TOKEN"))
 
@@ -74,29 +67,14 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
         name=entry.name,
         plan=_plan(manifest),
         gates=tuple(_gate(registry, gate, suite) for gate, suite in suites),
-        limits=Limits(
-            queue=manifest.limits.queue,
-            queue_timeout_s=manifest.limits.queue_timeout_seconds,
-            request_timeout_s=manifest.limits.request_timeout_seconds,
-            body_bytes_max=manifest.limits.body_bytes,
-            attempts=manifest.limits.attempts,
-            attempt_timeout_s=manifest.limits.attempt_timeout_seconds,
-            hedge_after_ms=manifest.limits.hedge_after_ms,
-            quota=Quota(
-                requests_per_minute=manifest.limits.requests_per_minute,
-                tokens_per_minute=manifest.limits.tokens_per_minute,
-                tokens_per_day=manifest.limits.tokens_per_day,
-                usd_per_day=manifest.limits.usd_per_day,
-                usd_per_month=manifest.limits.usd_per_month,
-            ),
-        ),
+        limits=limits_of(manifest.limits),
         slos=Slos(
             availability=manifest.slos.availability,
             ttft_p95_ms=manifest.slos.ttft_p95_ms,
             latency_p95_ms=manifest.slos.latency_p95_ms,
         ),
         fallbacks=manifest.fallbacks,
-        price=Price(price.input_per_million, price.output_per_million) if price else None,
+        price=price.price if price else None,
         balance=manifest.balance,
     )
 

@@ -22,11 +22,11 @@ from fairlead.control import views
 from fairlead.control.first_key import FirstKey
 from fairlead.control.plane import ControlPlane
 from fairlead.control.spec import ServiceSpec, check_spec
+from fairlead.control.sync_answers import sync_response
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import FairleadError, InvalidInput, NotFound, Unauthorized
 from fairlead.domain.quota import Quota
-from fairlead.wire.quota import GRANTS_TYPE, Grants
-from fairlead.wire.snapshot import SyncRequest, encode_snapshot
+from fairlead.wire.snapshot import SyncRequest
 
 T = TypeVar("T")
 BODY_BYTES_MAX = 1 << 20
@@ -309,11 +309,6 @@ def _internal(plane: ControlPlane) -> APIRouter:
     @router.post("/sync", summary="A gateway worker asks for a newer snapshot",
                  openapi_extra=_takes(SyncRequest), include_in_schema=False)  # fmt: skip
     async def sync(request: Request) -> Response:
-        answer = await plane.hub.sync(await _body(request, SyncRequest))
-        if answer is None:
-            return Response(status_code=204)
-        if isinstance(answer, Grants):
-            return Response(msgspec.json.encode(answer), media_type=GRANTS_TYPE.decode())
-        return Response(encode_snapshot(answer), media_type="application/json")
+        return sync_response(await plane.hub.sync(await _body(request, SyncRequest)))
 
     return router

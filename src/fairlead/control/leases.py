@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from typing import Protocol
 
 from fairlead.control.ledger import Ledger
-from fairlead.store.interface import KeyStore
+from fairlead.domain.quota import UseRow
 from fairlead.wire.quota import Grant
 from fairlead.wire.snapshot import Snapshot, SyncRequest, declared_limits
 
 SAVE_EVERY_S = 1.0
+
+
+class UseStore(Protocol):
+    """Where it is kept what was used of limits; see `fairlead.store.interface.KeyStore`."""
+
+    def quota_use(self, now: float) -> list[UseRow]: ...
+
+    def put_quota_use(self, rows: Sequence[UseRow], now: float) -> None: ...
 
 
 class Leases:
@@ -23,7 +32,7 @@ class Leases:
 
     def __init__(
         self,
-        store: KeyStore,
+        store: UseStore,
         workers: int,
         *,
         now: Callable[[], float],

@@ -18,8 +18,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import msgspec
 
-from fairlead.domain.quota import Limit, share_of, window_of
-from fairlead.store.rows import UseRow
+from fairlead.domain.quota import Limit, UseRow, share_of, window_of
 from fairlead.wire.quota import Grant, QuotaReport, WindowUse
 
 EVEN = 0.1

@@ -13,8 +13,7 @@ from fairlead.domain.release import Release, RemoteModel
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.rollout.machine import Desired
 from fairlead.wire.snapshot import (
-    LLAMA_CPP,
-    VLLM,
+    CONTINUING,
     Endpoint,
     ReleaseRoute,
     ServiceRoute,
@@ -23,9 +22,6 @@ from fairlead.wire.snapshot import (
 
 ILL_S_MAX = 60.0
 """Seconds for which a release may have unhealthy replicas only, before its rollout ends."""
-
-CONTINUING = frozenset({LLAMA_CPP, VLLM})
-"""Engines that go on from a text that another replica of the release began."""
 
 
 class KnownRelease(msgspec.Struct, frozen=True):

@@ -91,6 +91,21 @@ class Limit(msgspec.Struct, frozen=True):
         return f"{self.scope}:{self.subject}:{self.name}"
 
 
+class UseRow(msgspec.Struct, frozen=True):
+    """What one seat (a gateway worker, through its lives) has used of one window of a limit.
+
+    Attributes:
+        start, ends_at: Unix times at which the window begins and ends.
+        used: In units of the limit, since the window began.
+    """
+
+    limit: str
+    start: int
+    seat: str
+    used: int
+    ends_at: float
+
+
 _KINDS = {
     "requests_per_minute": (Measure.REQUESTS, Period.MINUTE),
     "tokens_per_minute": (Measure.TOKENS, Period.MINUTE),

@@ -9,7 +9,8 @@ from fairlead.wire.snapshot import KeyEntry
 
 _SCHEME = b"bearer "
 _KEY_BYTES_MAX = 512
-_ANYONE = KeyEntry(id="anyone", name="anyone", sha256="")
+ANYONE = KeyEntry(id="anyone", name="anyone", sha256="")
+"""Who asks where no key is asked for."""
 
 
 class KeyRing:
@@ -29,13 +30,13 @@ class KeyRing:
     def find(self, authorization: bytes | None) -> KeyEntry | None:
         """The entry of the key in an `Authorization` header; None whatever is wrong with it."""
         if self._is_open:
-            return _ANYONE
+            return ANYONE
         return self.entry(digest_of(authorization))
 
     def entry(self, digest: str | None) -> KeyEntry | None:
         """The entry of a key whose digest is known; None when it is not, or no longer, accepted."""
         if self._is_open:
-            return _ANYONE
+            return ANYONE
         return self._by_digest.get(digest) if digest is not None else None
 
 

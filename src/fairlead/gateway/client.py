@@ -20,6 +20,7 @@ from fairlead.gateway.auth import digest_of
 from fairlead.gateway.batching import BATCH_BYTES_MAX, Batches
 from fairlead.gateway.call import Headers, Running, refusal_headers
 from fairlead.gateway.chunks import ChunkFraming
+from fairlead.gateway.door import Door
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.framing import Head, check_head, read_first_line
 from fairlead.gateway.heads import REQUEST_LINES, KnownHead
@@ -36,6 +37,7 @@ class _Known(msgspec.Struct, frozen=True):
     path: str
     operation: Operation
     key_digest: str | None
+    door: Door | None
 
 
 class ClientConnection(asyncio.Protocol):
@@ -148,7 +150,7 @@ class ClientConnection(asyncio.Protocol):
         known = self._known
         host = self._host
         loaded = host.loaded
-        if message is None or known is None or loaded is None:
+        if message is None or known is None or loaded is None or known.door is not loaded.door:
             return False
         key = loaded.keys.entry(known.key_digest)
         body, session = message
@@ -173,7 +175,8 @@ class ClientConnection(asyncio.Protocol):
         if incoming.key is None or head.content_length <= 0 or not head.is_plain:
             return
         self._known_head.learn(data, head.content_length, head.session)
-        self._known = _Known(head.path, operation, digest_of(head.authorization))
+        door = incoming.loaded.door if incoming.loaded is not None else None
+        self._known = _Known(head.path, operation, digest_of(head.authorization), door)
 
     def _begin_request(self) -> None:
         now = self._now()
@@ -258,6 +261,9 @@ class ClientConnection(asyncio.Protocol):
             raise RequestRefused(head)
         operation = find_operation(head.method, head.path)
         incoming.loaded = self._host.loaded
+        door = None if incoming.loaded is None else incoming.loaded.door
+        if door is not None and (refusal := door.refusal(incoming.headers)) is not None:
+            raise RequestRefused(refusal)
         if operation is None or operation.needs_key:
             incoming.key = self._authenticate(head, incoming.loaded)
         if operation is None:

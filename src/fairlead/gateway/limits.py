@@ -116,8 +116,6 @@ REPORT_S = 5.0
 """So long a worker that takes over from another waits for control to know of it."""
 SYNC_BACKOFF_S_MIN = 0.05
 SYNC_BACKOFF_S_MAX = 1.0
-FILE_LOOK_S = 0.25
-"""How often a gateway without control looks for a newer snapshot."""
 SYNC_ANSWER_BYTES_MAX = 64 * 1024 * 1024
 
 KNOWN_HEAD_BYTES_MAX = 4096

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import msgspec
 
 from fairlead.gateway.auth import KeyRing
+from fairlead.gateway.door import Door
 from fairlead.gateway.fleet import Fleet, Replica
 from fairlead.gateway.quota import QuotaBook
 from fairlead.gateway.request_id import RequestIds
@@ -113,6 +114,7 @@ class Loaded:
     ) -> None:
         self.snapshot = snapshot
         self.keys = KeyRing(snapshot.keys, is_open=snapshot.open)
+        self.door = Door(snapshot.allow_hosts, snapshot.allow_origins) if snapshot.open else None
         self.ids = RequestIds(_id_key(snapshot.request_id_key))
         self.models = {name: _model(name) for name in sorted(snapshot.services)}
         bodies = [service.limits.body_bytes_max for service in snapshot.services.values()]

@@ -6,6 +6,7 @@ import msgspec
 
 from fairlead.domain.decoding import decode_with
 from fairlead.domain.quota import PICO, Cost, Measure, Price
+from fairlead.gateway.auth import ANYONE
 from fairlead.gateway.dialects import RESPONSES
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.quota import Denial, Hold, Meter, QuotaBook
@@ -175,6 +176,8 @@ def _refusal(denial: Denial, now: float) -> Refusal:
     measure = limit.measure
     kind, unit = _WORDS[measure]
     of = "this API key" if limit.scope == "key" else f"the {limit.scope} `{limit.subject}`"
+    if limit.scope == "key" and limit.subject == ANYONE.id:
+        of = "this gateway"
     whole = _amount(measure, limit.amount)
     named = f"the limit of {whole} {unit} per {limit.period.value} of {of}"
     resets = _duration(denial.meter.window.end - now)

@@ -29,18 +29,19 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         listen_fd: A bound and listening TCP socket, shared by all workers.
         spool_dir: Folder below which the worker makes its own spool folder; None records
             nothing.
-        snapshot_path: File in which the last snapshot is kept; without a control plane, the file
-            that is watched for a newer one.
+        snapshot_path: File in which the last snapshot is kept.
         metrics_dir: Folder in which the workers show each other their metrics.
-        control_url: `http://host:port` of the control plane; None when there is none.
+        quota_path: File in which the worker keeps its part of limits; None for one beside the
+            snapshot.
+        control_url: `http://host:port` of the control plane, or of who stands in for it.
         control_token: Bearer token for the control plane's internal interface.
         local_since_ns: Unix time in nanoseconds at which this installation was started. A snapshot
             kept before it names replicas of this machine that have ended since, so their loopback
             endpoints are left out until control has sent the present ones. 0 leaves out none.
         tls: Serve HTTPS with these files; None serves plain HTTP.
-        ready_fd: Set when another process serves under the same number until this one does. It then
-            begins to serve only when it has a snapshot and control has been told of it (or could
-            not be, for `limits.REPORT_S`), and writes a line here.
+        ready_fd: Set, for one, when another process serves under the same number until this one
+            does. It begins to serve only when it has a snapshot and control has been told of it (or
+            could not be, for `limits.REPORT_S`), and then writes a line here.
         drain_s: Seconds that open requests are given after SIGTERM.
     """
 
@@ -50,12 +51,13 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     spool_dir: str | None
     snapshot_path: str
     metrics_dir: str
-    control_url: str | None
+    control_url: str
     control_token: str
     drain_s: float = 15.0
     local_since_ns: int = 0
     tls: TlsFiles | None = None
     ready_fd: int | None = None
+    quota_path: str | None = None
 
     def __repr__(self) -> str:
         """Without the token, so that it cannot end up in a log."""

@@ -47,14 +47,6 @@ class SnapshotFile:
         snapshot, is_present = kept
         return snapshot if is_present else _without_local_replicas(snapshot)
 
-    def mark(self) -> tuple[int, int, int] | None:
-        """What changes when another file is put in its place; None while there is none."""
-        try:
-            found = self._path.stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns, found.st_size
-
     def keep(self, snapshot: Snapshot) -> None:
         """Replace it as a whole. A disk that refuses is logged: the gateway serves on without.
 

@@ -21,7 +21,6 @@ from fairlead.gateway.client import ClientConnection
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.connections import Connections
 from fairlead.gateway.deadlines import Deadlines
-from fairlead.gateway.file_sync import FileSync
 from fairlead.gateway.fleet import Fleet
 from fairlead.gateway.loaded import Loaded
 from fairlead.gateway.metrics import GatewayMetrics, render
@@ -87,7 +86,8 @@ class Worker:
         )
         self._sync = self._make_sync()
         self._quota_file = QuotaFile(
-            Path(f"{settings.snapshot_path}.quota-{settings.worker}"), settings.boot
+            Path(settings.quota_path or f"{settings.snapshot_path}.quota-{settings.worker}"),
+            settings.boot,
         )
         seat = self._quota_file.take_over()
         self._quotas = QuotaBook(
@@ -283,9 +283,7 @@ class Worker:
         self._queue.use(loaded)
         self._shadows.use(loaded)
 
-    def _make_sync(self) -> SnapshotSync | FileSync:
-        if self._settings.control_url is None:
-            return FileSync(self._file, take=self._use)
+    def _make_sync(self) -> SnapshotSync:
         return SnapshotSync(
             self._settings.control_url,
             self._settings.control_token,

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from fairlead.manifest.gates import Gate, check_gates
+from fairlead.manifest.quotas import Quotas
 from fairlead.manifest.release import Release
 from fairlead.manifest.rollout import Rollout
 from fairlead.manifest.values import ServiceName, Share, Size, Strict, wrong
+
+FALLBACKS_MAX = 8
+
+Balance = Annotated[
+    Literal["prefix", "least_loaded"],
+    Field(
+        description=(
+            "How a replica is chosen: prefix sends a request to the one that has the longest part "
+            "of its prompt cached, unless it is busier than the others; least_loaded looks at load "
+            "alone."
+        )
+    ),
+]
+
+
+def check_fallbacks(service: str, fallbacks: tuple[str, ...]) -> None:
+    """Raises a validation error unless they are others, each once."""
+    for index, name in enumerate(fallbacks):
+        if name == service:
+            raise wrong("is this service itself", at=("fallbacks", index))
+        if name in fallbacks[:index]:
+            raise wrong("is there twice", at=("fallbacks", index))
 
 
 class Replicas(Strict):
@@ -46,7 +69,7 @@ class Slos(Strict):
     )
 
 
-class Limits(Strict):
+class Limits(Quotas):
     """What the service may take up in one gateway worker, and what may be used of it in all."""
 
     queue: int = Field(
@@ -82,21 +105,6 @@ class Limits(Strict):
             "too; the first answer counts."
         ),
     )
-    requests_per_minute: int | None = Field(
-        default=None, ge=1, le=10**15, description="Requests that are let through in a minute."
-    )
-    tokens_per_minute: int | None = Field(
-        default=None, ge=1, le=10**15, description="Tokens of prompts and answers in a minute."
-    )
-    tokens_per_day: int | None = Field(
-        default=None, ge=1, le=10**15, description="Tokens of prompts and answers in a UTC day."
-    )
-    usd_per_day: float | None = Field(
-        default=None, gt=0, le=1e6, description="Cost in a UTC day, by the release's price."
-    )
-    usd_per_month: float | None = Field(
-        default=None, gt=0, le=1e6, description="Cost in a UTC month, by the release's price."
-    )
 
 
 class Manifest(Strict):
@@ -123,20 +131,13 @@ class Manifest(Strict):
     fallbacks: tuple[ServiceName, ...] = Field(
         default=(),
         strict=False,
-        max_length=8,
+        max_length=FALLBACKS_MAX,
         description=(
             "Other services whose champion answers, the first that can, when no replica of this "
             "service can be used or all attempts have failed."
         ),
     )
-    balance: Literal["prefix", "least_loaded"] = Field(
-        default="prefix",
-        description=(
-            "How a replica is chosen: prefix sends a request to the one that has the longest part "
-            "of its prompt cached, unless it is busier than the others; least_loaded looks at load "
-            "alone."
-        ),
-    )
+    balance: Balance = "prefix"
     slos: Slos = Field(default_factory=Slos, description="What the service promises.")
     limits: Limits = Field(
         default_factory=Limits, description="What the service may take up in the gateway."
@@ -149,11 +150,7 @@ class Manifest(Strict):
 
     @model_validator(mode="after")
     def _fallbacks_are_others(self) -> Manifest:
-        for index, name in enumerate(self.fallbacks):
-            if name == self.service:
-                raise wrong("is this service itself", at=("fallbacks", index))
-            if name in self.fallbacks[:index]:
-                raise wrong("is there twice", at=("fallbacks", index))
+        check_fallbacks(self.service, self.fallbacks)
         return self
 
     @model_validator(mode="after")

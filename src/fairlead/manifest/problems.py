@@ -121,6 +121,10 @@ def _unknown_key(loc: Path, located: Located, vocabulary: Vocabulary) -> Problem
     known = vocabulary.keys_at(loc[:-1])
     near = nearest(key, known)
     elsewhere = [place for place in vocabulary.places_of(key) if place != parent]
+    here = re.sub(r"\[\d+\]", "[]", parent)
+    # Of several places, the one within this mapping is likely to be meant.
+    within = [place for place in elsewhere if here and place.startswith(f"{here}.")]
+    elsewhere = within if len(within) == 1 else elsewhere
     if near:
         message += f' (did you mean "{near}"?)'
     elif len(elsewhere) == 1:

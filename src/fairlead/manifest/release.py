@@ -7,8 +7,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
+from fairlead.domain.outbound import Outbound as Way
 from fairlead.domain.outbound import check_host, parse_proxy
 from fairlead.domain.prompting import INPUT_SLOT
+from fairlead.domain.quota import Price as TokenPrice
 from fairlead.domain.release import SamplingValue
 from fairlead.manifest.engines import LlamaCppEngine, RemoteEngine, SettingValue
 from fairlead.manifest.sources import ModelSource, RemoteSource, is_remote, source_text
@@ -118,6 +120,11 @@ class Price(Strict):
         default=0.0, ge=0, le=1e6, description="USD per million tokens of answers."
     )
 
+    @property
+    def price(self) -> TokenPrice:
+        """The same as the rest of the program has it."""
+        return TokenPrice(self.input_per_million, self.output_per_million)
+
 
 class Outbound(Strict):
     """How a provider is reached, where that is not the plain way."""
@@ -153,6 +160,16 @@ class Outbound(Strict):
         if self.proxy_auth_env is not None and self.proxy is None:
             raise wrong("needs a proxy", at=("proxy_auth_env",))
         return self
+
+    @property
+    def way(self) -> Way:
+        """The same as the rest of the program has it."""
+        return Way(
+            ca_file=self.ca_file,
+            proxy=self.proxy,
+            proxy_auth_env=self.proxy_auth_env,
+            link_local=self.link_local,
+        )
 
 
 class Release(Strict):

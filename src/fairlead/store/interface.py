@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from fairlead.domain.quota import UseRow
 from fairlead.store.rows import (
     AssignedRequest,
     CaseResultRow,
@@ -27,7 +28,6 @@ from fairlead.store.rows import (
     ServiceRow,
     ShadowCounts,
     SpoolCursor,
-    UseRow,
 )
 
 

@@ -87,21 +87,6 @@ class QuotaRow(msgspec.Struct, frozen=True):
     document: bytes
 
 
-class UseRow(msgspec.Struct, frozen=True):
-    """What one seat (a gateway worker, through its lives) has used of one window of a limit.
-
-    Attributes:
-        start, ends_at: Unix times at which the window begins and ends.
-        used: In units of the limit, since the window began.
-    """
-
-    limit: str
-    start: int
-    seat: str
-    used: int
-    ends_at: float
-
-
 class CaseResultRow(msgspec.Struct, frozen=True):
     """How one release did on one case by one scorer.
 

@@ -20,6 +20,8 @@ Balance = Literal["prefix", "least_loaded"]
 
 LLAMA_CPP = "llama.cpp"
 VLLM = "vllm"
+CONTINUING = frozenset({LLAMA_CPP, VLLM})
+"""Engines that go on from a text that another replica of the release began."""
 
 
 class KeyEntry(msgspec.Struct, frozen=True):
@@ -166,6 +168,8 @@ class Snapshot(msgspec.Struct, frozen=True):
         open: No key is asked for. Only a gateway that runs alone, on loopback, is ever told so.
         tenants: What may be used by all keys of a tenant together.
         workers: How many gateway workers share the limits.
+        allow_hosts, allow_origins: When open: by which names clients may call the gateway, beside
+            those of loopback, and from which pages; see `fairlead.gateway.door`.
     """
 
     version: int
@@ -176,6 +180,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     workers: int = 1
     schema: Literal[1] = 1
     open: bool = False
+    allow_hosts: tuple[str, ...] = ()
+    allow_origins: tuple[str, ...] = ()
 
 
 class SyncRequest(msgspec.Struct, frozen=True):

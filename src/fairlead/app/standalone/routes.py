@@ -8,15 +8,21 @@ from pathlib import Path
 
 import msgspec
 
+from fairlead.app.limits import limits_of
+from fairlead.domain.outbound import DIRECT
 from fairlead.domain.release import Prompt, sha256_digest
-from fairlead.manifest.gateway_file.models import Endpoint as DeclaredEndpoint
-from fairlead.manifest.gateway_file.models import GatewayFile, Release, Service
+from fairlead.gateway.auth import ANYONE
+from fairlead.manifest.gateway_file.models import GatewayFile, Service
+from fairlead.manifest.gateway_file.releases import Endpoint as DeclaredEndpoint
+from fairlead.manifest.gateway_file.releases import Release
+from fairlead.manifest.quotas import Quotas
 from fairlead.wire.snapshot import (
+    CONTINUING,
     Endpoint,
     KeyEntry,
-    Limits,
     ReleaseRoute,
     ServiceRoute,
+    Shadow,
     Snapshot,
 )
 
@@ -29,9 +35,29 @@ def snapshot_of(file: GatewayFile, *, version: int, request_id_key: str) -> Snap
     return Snapshot(
         version=version,
         request_id_key=request_id_key,
-        keys=tuple(KeyEntry(id=key.name, name=key.name, sha256=key.sha256) for key in file.keys),
+        keys=_keys(file),
         services={service.name: _service_route(service, ids) for service in file.services},
+        tenants={tenant.name: tenant.limits.quota for tenant in file.tenants},
+        workers=file.workers,
         open=not file.keys,
+        allow_hosts=(file.listen.host.lower(), *file.allow_hosts),
+        allow_origins=file.allow_origins,
+    )
+
+
+def _keys(file: GatewayFile) -> tuple[KeyEntry, ...]:
+    if not file.keys:
+        return (msgspec.structs.replace(ANYONE, quota=file.limits.quota),)
+    return tuple(
+        KeyEntry(
+            id=key.name,
+            name=key.name,
+            sha256=key.sha256,
+            tenant=key.tenant,
+            quota=key.limits.quota,
+            priority=key.priority,
+        )
+        for key in file.keys
     )
 
 
@@ -69,17 +95,43 @@ def lacking_keys(file: GatewayFile, environ: Mapping[str, str]) -> list[str]:
                 trouble = _trouble_with_key(endpoint, environ)
                 if trouble:
                     found[f"{service.name}, {release.name}: {trouble}"] = None
+            name = release.outbound.proxy_auth_env
+            if name is not None and (trouble := _trouble_with_variable(name, environ)):
+                found[f"{service.name}, {release.name}: {trouble}"] = None
     return list(found)
+
+
+def unpriced(file: GatewayFile) -> list[str]:
+    """Releases whose tokens cost nothing though there are limits in USD, one sentence each."""
+    of_all = [file.limits, *(k.limits for k in file.keys), *(t.limits for t in file.tenants)]
+    is_counted = any(_counts_usd(limits) for limits in of_all)
+    return [
+        f"{service.name}, {release.name}: has no price, so it costs nothing in limits in USD"
+        for service in file.services
+        if is_counted or _counts_usd(service.limits)
+        for release, _ in shares_of(service)
+        if release.price is None
+    ]
+
+
+def _counts_usd(limits: Quotas) -> bool:
+    return limits.usd_per_day is not None or limits.usd_per_month is not None
 
 
 def _trouble_with_key(endpoint: DeclaredEndpoint, environ: Mapping[str, str]) -> str:
     name, path = endpoint.api_key_env, endpoint.api_key_file
-    if name is not None and name.startswith(_OWN_PREFIX):
-        return f"variables {_OWN_PREFIX}* are fairlead's own; name the one with the key otherwise"
-    if name is not None and not environ.get(name, "").strip():
-        return f"the environment variable {name} is not set"
+    if name is not None and (trouble := _trouble_with_variable(name, environ)):
+        return trouble
     if path is not None and not Path(path).is_file():
         return f"the key file {path} is not there"
+    return ""
+
+
+def _trouble_with_variable(name: str, environ: Mapping[str, str]) -> str:
+    if name.startswith(_OWN_PREFIX):
+        return f"variables {_OWN_PREFIX}* are fairlead's own; name the one with the key otherwise"
+    if not environ.get(name, "").strip():
+        return f"the environment variable {name} is not set"
     return ""
 
 
@@ -107,16 +159,26 @@ def _service_route(service: Service, ids: _ReplicaIds) -> ServiceRoute:
     shares = [(release_digest(service.name, r), r, share) for r, share in shares_of(service)]
     weights = tuple((digest, share) for digest, _, share in shares)
     has_canary, has_more = len(shares) == 2, len(shares) > 2
+    releases = {digest: _release_route(digest, r, ids) for digest, r, _ in shares}
+    shadow: Shadow | None = None
+    if service.shadow is not None:
+        [release] = [r for r in service.releases if r.name == service.shadow.release]
+        digest = release_digest(service.name, release)
+        releases[digest] = _release_route(digest, release, ids)
+        shadow = Shadow(digest, service.shadow.share, service.shadow.concurrent)
     return ServiceRoute(
         name=service.name,
-        releases={digest: _release_route(digest, r, ids) for digest, r, _ in shares},
+        releases=releases,
         champion=weights[0][0],
         canary=weights[1][0] if has_canary else None,
         canary_share=weights[1][1] if has_canary else 0.0,
         # The same after each restart and reload: who had a release keeps it.
         salt=service.name,
-        limits=_limits(service),
+        limits=limits_of(service.limits),
         weights=weights if has_more else (),
+        fallbacks=service.fallbacks,
+        shadow=shadow,
+        balance=service.balance,
     )
 
 
@@ -131,21 +193,13 @@ def _release_route(digest: str, release: Release, ids: _ReplicaIds) -> ReleaseRo
                 slots=endpoint.slots,
                 api_key_env=endpoint.api_key_env,
                 api_key_file=endpoint.api_key_file,
+                outbound=release.outbound.way if endpoint.is_https else DIRECT,
             )
             for endpoint in release.endpoints
         ),
         prompt=Prompt(system=release.prompt.system, user=release.prompt.user),
         sampling=release.sampling_defaults,
         upstream_model=release.upstream_model,
-    )
-
-
-def _limits(service: Service) -> Limits:
-    limits = service.limits
-    return Limits(
-        queue=limits.queue,
-        queue_timeout_s=limits.queue_timeout_seconds,
-        request_timeout_s=limits.request_timeout_seconds,
-        body_bytes_max=limits.body_bytes,
-        attempts=limits.attempts,
+        price=release.price.price if release.price is not None else None,
+        continues=release.engine if release.engine in CONTINUING else None,
     )

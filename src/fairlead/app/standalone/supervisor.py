@@ -1,19 +1,17 @@
 """The supervisor of a gateway that runs alone: what `fairlead gateway run` itself is.
 
 It owns the listening socket and a private folder for as long as it runs. From the gateway file it
-makes the snapshot, which the workers watch; workers that end by themselves are started again.
-SIGHUP reads the file anew: a good one becomes the next snapshot, a bad one changes nothing. SIGTERM
-gives open requests their time and ends all.
+makes the snapshot, and lends the workers their parts of limits (`lender`); workers that end by
+themselves are started again. SIGHUP reads the file anew: a good one becomes the next snapshot, a
+bad one changes nothing. SIGUSR2 puts new worker processes in the place of the old (`app.turnover`).
+SIGTERM gives open requests their time and ends all.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import secrets
-import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -21,12 +19,14 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 
 import msgspec
 
-from fairlead.app.standalone.routes import lacking_keys, shares_of, snapshot_of
-from fairlead.app.standalone.worker_process import SNAPSHOT, Settings
+from fairlead.app.standalone.describing import describe_services, warnings
+from fairlead.app.standalone.folder import LIMITS, SNAPSHOT, GatewayInfo, RunFolder
+from fairlead.app.standalone.lender import Lender
+from fairlead.app.standalone.routes import snapshot_of
+from fairlead.app.standalone.worker_process import TOKEN_VARIABLE, Settings
 from fairlead.app.state import write_private
 from fairlead.app.supervisor import (
     STOP_GRACE_S,
@@ -36,14 +36,18 @@ from fairlead.app.supervisor import (
     listen,
     url_of,
 )
+from fairlead.app.turnover import RestartRequest, Successor, Turnover, take_requests
 from fairlead.domain.errors import FairleadError, StorageFailed
+from fairlead.gateway.settings import TlsFiles
+from fairlead.gateway.tls import server_context
 from fairlead.manifest.gateway_file import GatewayFile, load_gateway_file
-from fairlead.manifest.gateway_file.models import Release
 from fairlead.wire.snapshot import encode_snapshot
 
 LOOK_S = 0.2
-_FIXED = ("listen", "workers", "spool", "drain_seconds")
+_END_LOOK_S = 0.02
+_FIXED = ("listen", "tls", "workers", "spool", "drain_seconds")
 """What cannot change while it runs: the socket, the processes, and where they write."""
+_Mark = tuple[int, int, int] | None
 
 
 class StandaloneGateway:
@@ -53,50 +57,73 @@ class StandaloneGateway:
         path: The gateway file.
         environ: Where the keys of providers are found.
         say: Takes each line for the person who runs it.
+        watches: Reload the file whenever it has changed, without a signal.
     """
 
-    def __init__(self, path: Path, environ: Mapping[str, str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        environ: Mapping[str, str],
+        say: Callable[[str], None],
+        *,
+        watches: bool = False,
+    ) -> None:
         self._path = path
         self._environ = environ
         self._say = say
+        self._watches = watches
+        self._mark = self._seen = _mark(path)
         self._file = load_gateway_file(path)
+        self._tls = _tls(self._file)
         _make_spool(self._file.spool)
         self._listening = listen(
             self._file.listen.host, self._file.listen.port, "gateway", "`listen` in the file",
             host_option="`listen` in the file",
         )  # fmt: skip
-        self.url = url_of(self._file.listen.host, self._listening)
-        self._run = _private_folder()
+        self.url = url_of(self._file.listen.host, self._listening, is_tls=self._tls is not None)
+        self._folder = RunFolder()
+        self._run = self._folder.path
+        self._token = secrets.token_urlsafe(32)
+        self._lender = Lender(self._file.workers, self._file.spool, self._token)
         # Request ids of an earlier run take no feedback in this one.
         self._request_id_key = secrets.token_hex(32)
-        self._version = 0
         self._is_stopping = False
         self._is_reload_asked = False
-        self._wake_read, self._wake_write = os.pipe()
-        for end in (self._wake_read, self._wake_write):
-            os.set_blocking(end, False)
+        self._is_restart_asked = False
         self._workers = [
             Child(f"worker {number}", functools.partial(self._spawn, number))
             for number in range(self._file.workers)
         ]
+        self._turnover = Turnover(
+            self._run,
+            start=self._start_successor,
+            last_words=lambda _number: "",
+            describe=describe,
+            hurry_s=self._file.drain_seconds + STOP_GRACE_S,
+            say=say,
+        )
 
     def install_signal_handlers(self) -> None:
-        """SIGINT and SIGTERM end `run`, SIGHUP has it read the file again."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+        """SIGINT and SIGTERM end `run`; SIGHUP reads the file again, SIGUSR2 restarts workers."""
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._lender.on_signal(number, lambda: setattr(self, "_is_stopping", True))
+        self._lender.on_signal(signal.SIGHUP, lambda: setattr(self, "_is_reload_asked", True))
+        self._lender.on_signal(signal.SIGUSR2, lambda: setattr(self, "_is_restart_asked", True))
 
     def start(self) -> None:
         """Write the snapshot, start the workers, say what is served."""
         self._publish(self._file)
+        self._lender.start()
         now = time.monotonic()
         for worker in self._workers:
             self._begin(worker, now)
+        self._folder.announce(GatewayInfo(os.getpid(), self.url, str(self._path.resolve())))
         self._greet()
 
     def run(self) -> None:
         """Supervise until a signal says otherwise."""
         while not self._is_stopping:
-            if self._is_reload_asked:
+            if self._is_reload_asked or self._has_changed():
                 self._is_reload_asked = False
                 self.reload()
             now = time.monotonic()
@@ -106,79 +133,102 @@ class StandaloneGateway:
                     self._say(f"{worker.name} ended ({describe(code)}); starting it again")
                 if worker.process is None and now >= worker.restart_at:
                     self._begin(worker, now)
-            select.select([self._wake_read], [], [], LOOK_S)
-            with contextlib.suppress(BlockingIOError):
-                os.read(self._wake_read, 4096)
+            if self._is_restart_asked:
+                self._is_restart_asked = False
+                for request in take_requests(self._run) or [RestartRequest(id="")]:
+                    self._turnover.begin(request, self._workers, now)
+            self._turnover.look(now)
+            self._lender.wait(LOOK_S)
 
     def reload(self) -> None:
         """Read the file again and swap it in as a whole, or say why not and change nothing."""
+        self._mark = self._seen = _mark(self._path)
         try:
             file = load_gateway_file(self._path)
             fixed = [name for name in _FIXED if getattr(file, name) != getattr(self._file, name)]
             if fixed:
-                self._say(f"not reloaded: a new {', '.join(fixed)} needs a restart")
+                self._say(f"not reloaded: a new {', '.join(fixed)} needs a stop and a start")
                 return
             self._publish(file)
         except FairleadError as error:
             self._say(f"not reloaded, the old configuration stays:\n{error.message}")
             return
         self._file = file
-        self._say(f"reloaded {self._path} as version {self._version}")
+        self._say(f"reloaded {self._path} as version {self._lender.version}")
         self._describe()
 
     def stop(self) -> None:
         """End the workers in order and leave nothing behind."""
-        grace = self._file.drain_seconds + STOP_GRACE_S
+        deadline = time.monotonic() + self._file.drain_seconds + STOP_GRACE_S
+        self._turnover.abandon()
+        running = [w.process for w in self._workers if w.process is not None]
+        running += self._turnover.processes
+        for process in running:
+            process.send_signal(signal.SIGTERM)
+        while time.monotonic() < deadline and any(p.poll() is None for p in running):
+            self._lender.wait(_END_LOOK_S)  # They go on with their limits meanwhile.
         for worker in self._workers:
-            if worker.process is not None:
-                worker.process.send_signal(signal.SIGTERM)
-        for worker in self._workers:
-            worker.stop(signal.SIGTERM, grace)
+            worker.stop(signal.SIGTERM, max(0.0, deadline - time.monotonic()))
+        self._turnover.stop(deadline)
+        self._lender.close()
         self._listening.close()
-        shutil.rmtree(self._run, ignore_errors=True)
-        for end in (self._wake_read, self._wake_write):
-            os.close(end)
+        self._folder.remove()
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        if number == signal.SIGHUP:
-            self._is_reload_asked = True
-        else:
-            self._is_stopping = True
-        # Full means that it wakes up anyway; closed, that it is all over.
-        with contextlib.suppress(OSError):
-            os.write(self._wake_write, b".")
+    def _has_changed(self) -> bool:
+        """Whether the watched file has changed, and not just now: it is written to its end."""
+        if not self._watches:
+            return False
+        before, self._seen = self._seen, _mark(self._path)
+        return self._seen is not None and self._seen == before and self._seen != self._mark
 
     def _publish(self, file: GatewayFile) -> None:
-        snapshot = snapshot_of(file, version=self._version + 1, request_id_key=self._request_id_key)
+        """Give it to the workers; the copy on disk is for those that start while nobody answers."""
+        version = self._lender.version + 1
+        snapshot = snapshot_of(file, version=version, request_id_key=self._request_id_key)
+        self._lender.publish(snapshot)
         try:
             write_private(self._run / SNAPSHOT, encode_snapshot(snapshot))
-        except OSError as error:
-            raise StorageFailed(f"{self._run}: cannot be written: {error.strerror}") from None
-        self._version += 1
+        except StorageFailed as error:
+            self._say(f"warning: {error.message}; the workers have the new snapshot all the same")
 
     def _begin(self, worker: Child, now: float) -> None:
         trouble = worker.start(now)
         if trouble is not None:
             self._say(f"{worker.name} cannot be started: {trouble}; trying again")
 
-    def _spawn(self, number: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, number: int, ready: int | None = None) -> subprocess.Popen[bytes]:
+        spool = self._file.spool
         settings = Settings(
             worker=number,
             listen_fd=self._listening.fileno(),
             run=str(self._run),
-            spool=str(self._file.spool) if self._file.spool is not None else None,
+            spool=None if spool is None else str(spool),
+            limits=str(self._run if spool is None else spool / LIMITS),
+            lender_url=self._lender.url,
             drain_s=self._file.drain_seconds,
+            tls=self._tls,
+            ready_fd=ready,
         )
         text = msgspec.json.encode(settings).decode()
         return subprocess.Popen(
             [sys.executable, "-m", "fairlead.app.standalone.worker_process", text],
             stdin=subprocess.DEVNULL,
-            env=dict(self._environ),
-            pass_fds=(self._listening.fileno(),),
+            env={**self._environ, TOKEN_VARIABLE: self._token},
+            pass_fds=(self._listening.fileno(), *(() if ready is None else (ready,))),
             # A session of its own keeps the terminal's Ctrl-C away: the order is ours.
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
+
+    def _start_successor(self, number: int) -> Successor:
+        read, write = os.pipe()
+        try:
+            return Successor(self._spawn(number, write), read)
+        except BaseException:
+            os.close(read)
+            raise
+        finally:
+            os.close(write)
 
     def _greet(self) -> None:
         keys = f"{len(self._file.keys)} keys" if self._file.keys else "no key asked for"
@@ -189,25 +239,29 @@ class StandaloneGateway:
     def _describe(self) -> None:
         for line in describe_services(self._file):
             self._say(line)
-        for line in lacking_keys(self._file, self._environ):
+        for line in warnings(self._file, self._environ):
             self._say(f"warning: {line}")
 
 
-def describe_services(file: GatewayFile) -> list[str]:
-    """One line for each service: its releases, their shares, and where they are."""
-    return [
-        f"service {service.name}: "
-        + ", ".join(
-            f"{release.name} {100 * share:.4g} % ({_places(release)})"
-            for release, share in shares_of(service)
-        )
-        for service in file.services
-    ]
+def _mark(path: Path) -> _Mark:
+    """What changes with the file, also when another one is put in its place; None without one."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
 
 
-def _places(release: Release) -> str:
-    first, *others = [endpoint.upstream.host for endpoint in release.endpoints]
-    return f"{first} and {len(others)} more" if others else first
+def _tls(file: GatewayFile) -> TlsFiles | None:
+    """The files, once looked at: raises InvalidInput for what cannot be used."""
+    if file.tls is None:
+        return None
+    given = (file.tls.cert, file.tls.key, file.tls.client_ca)
+    cert, key, client_ca = (None if path is None else str(path.absolute()) for path in given)
+    assert cert is not None
+    assert key is not None
+    server_context(cert, key, client_ca)
+    return TlsFiles(cert=cert, key=key, client_ca=client_ca)
 
 
 def _make_spool(folder: Path | None) -> None:
@@ -216,20 +270,11 @@ def _make_spool(folder: Path | None) -> None:
         return
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (folder / LIMITS).mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise StorageFailed(
             f"{folder}: cannot keep records here: {error.strerror}",
             hint="choose another folder with `spool` in the file, or `off`",
-        ) from None
-
-
-def _private_folder() -> Path:
-    try:
-        return Path(tempfile.mkdtemp(prefix="fairlead-gateway-"))
-    except OSError as error:
-        raise StorageFailed(
-            f"{tempfile.gettempdir()}: cannot be written: {error.strerror}",
-            hint="name another folder for temporary files with TMPDIR",
         ) from None

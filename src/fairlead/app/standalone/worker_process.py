@@ -8,32 +8,42 @@ from pathlib import Path
 
 import msgspec
 
-from fairlead.gateway.server import WorkerSettings, run_worker
+from fairlead.app.standalone.folder import METRICS, SNAPSHOT
+from fairlead.gateway.server import TlsFiles, WorkerSettings, run_worker
 
-SNAPSHOT = "snapshot.json"
-METRICS = "metrics"
+TOKEN_VARIABLE = "FAIRLEAD_CONTROL_TOKEN"  # noqa: S105 - a name, not a secret
 _OWN_PREFIX = "FAIRLEAD_"
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What the supervisor tells a worker.
+    """What the supervisor tells a worker; the lender's token comes by the environment.
 
     Attributes:
         run: Folder with the snapshot and the workers' metrics.
         spool: Folder for records; None keeps none.
+        limits: Folder in which the worker keeps its part of limits.
+        lender_url: Where it asks for snapshots and its part of limits.
+        tls: HTTPS with these files; None for plain HTTP.
+        ready_fd: Where to say that it serves, when it is to take over from a worker that runs.
     """
 
     worker: int
     listen_fd: int
     run: str
     spool: str | None
+    limits: str
+    lender_url: str
     drain_s: float
+    tls: TlsFiles | None = None
+    ready_fd: int | None = None
 
 
 def main() -> None:
     """Run until SIGTERM."""
     settings = msgspec.json.decode(sys.argv[1], type=Settings)
+    token = os.environ.pop(TOKEN_VARIABLE)
     environ = {n: value for n, value in os.environ.items() if not n.startswith(_OWN_PREFIX)}
+    ready = settings.ready_fd
     run_worker(
         WorkerSettings(
             worker=settings.worker,
@@ -42,9 +52,14 @@ def main() -> None:
             spool_dir=settings.spool,
             snapshot_path=str(Path(settings.run) / SNAPSHOT),
             metrics_dir=str(Path(settings.run) / METRICS),
-            control_url=None,
-            control_token="",
+            quota_path=str(Path(settings.limits) / f"worker-{settings.worker}.json"),
+            control_url=settings.lender_url,
+            control_token=token,
             drain_s=settings.drain_s,
+            tls=settings.tls,
+            # Also one that takes over from nobody serves only when the lender has told it what is
+            # left of limits; then nobody waits for what it says.
+            ready_fd=os.open(os.devnull, os.O_WRONLY) if ready is None else ready,
         ),
         environ,
     )

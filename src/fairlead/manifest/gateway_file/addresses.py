@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import PlainValidator, WithJsonSchema
 
+from fairlead.domain.outbound import is_address
 from fairlead.manifest.sources import is_loopback, remote_source
 from fairlead.manifest.values import shown, wrong
 
@@ -21,6 +22,7 @@ _HOST = re.compile(
     r"(?=.{1,253}$)[A-Za-z0-9_-]{1,63}(?:\.[A-Za-z0-9_-]{1,63})*|(?=.*:)[0-9a-f:.]{2,45}"
 )
 _PATH = re.compile(r"[!\"$-~]*")
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]{0,31}://[!-.0->@-~]{1,255}")
 _PROVIDERS = {"openai": "https", "openai+http": "http"}
 _PROVIDER_FORM = "https://host/v1 or openai://host/v1?model=NAME"
 _REPLICA_FORM = "http://host:port"
@@ -116,6 +118,29 @@ def parse_url(value: str, form: str) -> str:
     return f"{parts.scheme}://{place}{path}"
 
 
+def parse_host(value: object) -> str:
+    """A host's name or address, without a port."""
+    host = value.lower() if isinstance(value, str) else ""
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not _HOST.fullmatch(host) or (":" in host and not is_address(host)):
+        raise wrong(f"must be a host's name or address without a port, not {shown(value)}")
+    return host
+
+
+def parse_origin(value: object) -> str:
+    """An origin as browsers send it: scheme, host and, where it is not the usual one, port."""
+    origin = value.lower() if isinstance(value, str) else ""
+    if not _ORIGIN.fullmatch(origin):
+        raise wrong(f"must be an origin such as https://chat.example:8443, not {shown(value)}")
+    return origin
+
+
+AllowedHost = Annotated[
+    str, PlainValidator(parse_host), WithJsonSchema({"type": "string", "minLength": 1})
+]
+AllowedOrigin = Annotated[
+    str, PlainValidator(parse_origin), WithJsonSchema({"type": "string", "pattern": "://"})
+]
 ListenAddress = Annotated[
     Listen, PlainValidator(parse_listen), WithJsonSchema({"type": "string", "pattern": ":[0-9]+$"})
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 from pydantic import (
     BeforeValidator,
@@ -17,29 +17,26 @@ from pydantic import (
     model_validator,
 )
 
-from fairlead.domain.release import SamplingValue
+from fairlead.domain.quota import NO_QUOTA
 from fairlead.manifest.gateway_file.addresses import (
+    AllowedHost,
+    AllowedOrigin,
     Listen,
     ListenAddress,
-    ProviderUrl,
-    ReplicaUrl,
-    Upstream,
 )
-from fairlead.manifest.models import Limits
-from fairlead.manifest.release import Prompt, Sampling
-from fairlead.manifest.values import Label, Strict, shown, wrong
+from fairlead.manifest.gateway_file.releases import Release
+from fairlead.manifest.models import FALLBACKS_MAX, Balance, Limits, check_fallbacks
+from fairlead.manifest.quotas import Quotas
+from fairlead.manifest.values import FilePath, Label, Share, Strict, nearest, shown, wrong
 
-SLOTS = 256
 KEYS_MAX = 1_000
 SERVICES_MAX = 500
 RELEASES_MAX = 20
-REPLICAS_MAX = 200
+ALLOWED_MAX = 100
 NO_KEYS = "none"
 NOT_RECORDED = "off"
 _SERVICE = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:/@-]{0,126}[A-Za-z0-9])?")
 _SHA256 = re.compile(r"[0-9a-fA-F]{64}")
-_ENV = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
-_FILE = r"^/[^\x00]{1,1023}$"
 
 
 def is_service_name(value: str) -> bool:
@@ -83,10 +80,6 @@ def _spool(value: object, info: ValidationInfo) -> Path | None:
     return base / value
 
 
-def _url_alone(value: object) -> object:
-    return {"url": value} if isinstance(value, str) else value
-
-
 ServiceName = Annotated[
     str,
     BeforeValidator(_service_name),
@@ -102,13 +95,17 @@ Spool = Annotated[
 ]
 
 
-class Endpoint(NamedTuple):
-    """One place that serves a release, with what is inherited filled in."""
+class Tls(Strict):
+    """HTTPS on the front, as PEM files; paths are relative to the gateway file."""
 
-    upstream: Upstream
-    slots: int
-    api_key_env: str | None
-    api_key_file: str | None
+    cert: FilePath = Field(
+        description="The gateway's certificate, followed by the chain of its issuers."
+    )
+    key: FilePath = Field(description="Its private key, not encrypted.")
+    client_ca: FilePath | None = Field(
+        default=None,
+        description="Authorities; only clients with a certificate of one of them are let in.",
+    )
 
 
 class ApiKey(Strict):
@@ -118,134 +115,38 @@ class ApiKey(Strict):
     sha256: Sha256 = Field(
         description="SHA-256 of the key in hex, as `fairlead gateway key` prints it."
     )
+    priority: int = Field(
+        default=0,
+        ge=-100,
+        le=100,
+        description="Where requests have to wait, those of a key with a higher one go first.",
+    )
+    tenant: Label | None = Field(
+        default=None, description="The one of `tenants` whose limits count for it too."
+    )
+    limits: Quotas = Field(default_factory=Quotas, description="What may be used of it.")
 
 
-class Replica(Strict):
-    """One running engine. Its address alone may be given."""
+class Tenant(Strict):
+    """A group of keys with limits for all of them together."""
 
-    url: ReplicaUrl = Field(
-        description=("Base URL, `http(s)://host:port`; a path in it is used in place of `/v1`.")
-    )
-    slots: int | None = Field(
-        default=None, ge=1, le=65_536, description="The release's `slots`, for this one alone."
-    )
-    api_key_env: str | None = Field(
-        default=None, pattern=_ENV, description="The release's `api_key_env`, for this one alone."
-    )
-    api_key_file: str | None = Field(
-        default=None, pattern=_FILE, description="The release's `api_key_file`, for this one alone."
+    name: Label = Field(description="Its name; keys name it by `tenant`.")
+    limits: Quotas = Field(
+        default_factory=Quotas, description="What may be used by all its keys together."
     )
 
-    @model_validator(mode="after")
-    def _one_key(self) -> Replica:
-        if self.api_key_env is not None and self.api_key_file is not None:
-            raise wrong("is one place too many: api_key_env is given too", at=("api_key_file",))
-        return self
 
+class Shadow(Strict):
+    """A release that gets copies of the requests; its answers are recorded and thrown away."""
 
-class Release(Strict):
-    """One of those that answer for a service."""
-
-    name: Label = Field(
-        description="Its name within the service; with prompt, sampling and model its identity."
-    )
-    weight: float = Field(
-        default=1.0,
-        ge=0,
-        le=1e12,
-        description=(
-            "Its share of the sessions, users or keys, as a part of the sum over the service's "
-            "releases; 0 gets none."
-        ),
-    )
-    url: ProviderUrl | None = Field(
-        default=None,
-        description=(
-            "A provider: https://host/v1 or openai://host/v1?model=NAME (without TLS on loopback "
-            "only)."
-        ),
-    )
-    replicas: tuple[Annotated[Replica, BeforeValidator(_url_alone)], ...] = Field(
-        default=(),
-        strict=False,
-        max_length=REPLICAS_MAX,
-        description="Engines that all serve this release: base URLs, or mappings.",
-    )
-    model: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=512,
-        description="Put into the field `model` for them; the service's name if not given.",
-    )
-    slots: int = Field(
-        default=SLOTS,
+    release: Label = Field(description="Its name: one of the service's releases of weight 0.")
+    share: Share = Field(description="Share of the requests that are copied to it.")
+    concurrent: int = Field(
+        default=16,
         ge=1,
-        le=65_536,
-        description=(
-            "Requests that one worker sends to each of them at the same time; more wait in the "
-            "queue."
-        ),
+        le=10_000,
+        description="Copies that one worker has open at most; further ones are dropped.",
     )
-    api_key_env: str | None = Field(
-        default=None, pattern=_ENV, description="Environment variable that holds their key."
-    )
-    api_key_file: str | None = Field(
-        default=None,
-        pattern=_FILE,
-        description="Absolute path of a file with their key; read again at each reload.",
-    )
-    prompt: Prompt = Field(
-        default_factory=Prompt, description="Prompt template, applied to each request."
-    )
-    sampling: Sampling = Field(
-        default_factory=Sampling, description="Defaults for what a client does not send."
-    )
-
-    @model_validator(mode="after")
-    def _parts_fit(self) -> Release:
-        if self.url is not None and self.replicas:
-            raise wrong("are one place too many: url is given too", at=("replicas",))
-        if self.url is None and not self.replicas:
-            raise wrong('needs "replicas" (base URLs) or the "url" of a provider')
-        if self.url is not None and self.url.model is not None and self.model is not None:
-            raise wrong("is given in the url too", at=("model",))
-        if self.api_key_env is not None and self.api_key_file is not None:
-            raise wrong("is one place too many: api_key_env is given too", at=("api_key_file",))
-        for index, endpoint in enumerate(self.endpoints):
-            if endpoint.upstream.is_open and (endpoint.api_key_env or endpoint.api_key_file):
-                raise wrong(
-                    f"would get its key unencrypted ({endpoint.upstream.host}); use https://",
-                    at=("replicas", index),
-                )
-        return self
-
-    @property
-    def endpoints(self) -> list[Endpoint]:
-        """Where it is served."""
-        return list(self._endpoints())
-
-    @property
-    def upstream_model(self) -> str | None:
-        """What is put into the field `model`."""
-        return self.model or (self.url.model if self.url is not None else None)
-
-    @property
-    def sampling_defaults(self) -> dict[str, SamplingValue]:
-        """The sampling defaults that are set."""
-        document: dict[str, SamplingValue] = self.sampling.model_dump(exclude_none=True)
-        return document
-
-    def _endpoints(self) -> Iterator[Endpoint]:
-        if self.url is not None:
-            yield Endpoint(self.url, self.slots, self.api_key_env, self.api_key_file)
-        for replica in self.replicas:
-            has_own = replica.api_key_env is not None or replica.api_key_file is not None
-            yield Endpoint(
-                replica.url,
-                replica.slots or self.slots,
-                replica.api_key_env if has_own else self.api_key_env,
-                replica.api_key_file if has_own else self.api_key_file,
-            )
 
 
 class Service(Strict):
@@ -261,8 +162,22 @@ class Service(Strict):
             "for the others."
         ),
     )
+    fallbacks: tuple[ServiceName, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=FALLBACKS_MAX,
+        description=(
+            "Other services of this file whose heaviest release answers, the first that can, when "
+            "no replica of this service can be used or all attempts have failed."
+        ),
+    )
+    balance: Balance = "prefix"
+    shadow: Shadow | None = Field(
+        default=None, description="A release that gets copies of the requests, and no clients."
+    )
     limits: Limits = Field(
-        default_factory=Limits, description="What it may take up in each worker."
+        default_factory=Limits,
+        description="What it may take up in each worker, and what may be used of it in all.",
     )
 
     @model_validator(mode="after")
@@ -270,6 +185,15 @@ class Service(Strict):
         _differ((release.name for release in self.releases), "releases", "release", "name")
         if not any(release.weight for release in self.releases):
             raise wrong("must have a weight above 0 in one of them", at=("releases",))
+        check_fallbacks(self.name, self.fallbacks)
+        if self.shadow is not None:
+            idle = [release.name for release in self.releases if not release.weight]
+            if self.shadow.release not in idle:
+                raise wrong(
+                    f"must name a release of weight 0, not {shown(self.shadow.release)}"
+                    + _near(self.shadow.release, idle),
+                    at=("shadow", "release"),
+                )
         return self
 
 
@@ -279,6 +203,9 @@ class GatewayFile(Strict):
     listen: ListenAddress = Field(
         default=Listen("127.0.0.1", 7600),
         description="Address and port, `host:port`; port 0 takes any that is free.",
+    )
+    tls: Tls | None = Field(
+        default=None, description="Serve HTTPS with these files; plain HTTP if not given."
     )
     workers: int = Field(
         default=1, ge=1, le=64, description="Processes; about one for each processor core."
@@ -293,6 +220,34 @@ class GatewayFile(Strict):
             "`listen` is an address that only this machine can reach."
         ),
     )
+    tenants: tuple[Tenant, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=KEYS_MAX,
+        description="Groups of keys, each with limits for all its keys together.",
+    )
+    limits: Quotas = Field(
+        default_factory=Quotas,
+        description=f"What may be used in all where `keys` is `{NO_KEYS}`; else keys have limits.",
+    )
+    allow_hosts: tuple[AllowedHost, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=ALLOWED_MAX,
+        description=(
+            f"Where `keys` is `{NO_KEYS}`: names by which clients may call the gateway (header "
+            "`host`), beside those of this machine itself."
+        ),
+    )
+    allow_origins: tuple[AllowedOrigin, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=ALLOWED_MAX,
+        description=(
+            f"Where `keys` is `{NO_KEYS}`: pages and apps (header `origin`) that may call the "
+            "gateway, as `https://host` or `app://name`."
+        ),
+    )
     services: tuple[Service, ...] = Field(
         strict=False,
         min_length=1,
@@ -302,7 +257,8 @@ class GatewayFile(Strict):
     spool: Spool = Field(
         default=None,
         description=(
-            "Folder for one record of each request, relative to this file; `off` keeps none."
+            "Folder for one record of each request, and for what was used of limits, relative to "
+            "this file; `off` keeps neither."
         ),
     )
     drain_seconds: float = Field(
@@ -312,12 +268,24 @@ class GatewayFile(Strict):
         description="How long open requests have to end when the gateway is stopped.",
     )
 
+    @property
+    def has_limits(self) -> bool:
+        """Whether anything may be used only so much."""
+        declared = [self.limits, *(k.limits for k in self.keys), *(t.limits for t in self.tenants)]
+        return any(q.quota != NO_QUOTA for q in (*declared, *(s.limits for s in self.services)))
+
     @field_validator("keys")
     @classmethod
     def _keys_differ(cls, keys: tuple[ApiKey, ...]) -> tuple[ApiKey, ...]:
         _differ((key.name for key in keys), "", "key", "name")
         _differ((key.sha256 for key in keys), "", "key", "sha256", show=False)
         return keys
+
+    @field_validator("tenants")
+    @classmethod
+    def _tenants_differ(cls, tenants: tuple[Tenant, ...]) -> tuple[Tenant, ...]:
+        _differ((tenant.name for tenant in tenants), "", "tenant", "name")
+        return tenants
 
     @field_validator("services")
     @classmethod
@@ -333,7 +301,38 @@ class GatewayFile(Strict):
                 "with `fairlead gateway key`, or listen on 127.0.0.1",
                 at=("keys",),
             )
+        for name in ("limits", "allow_hosts", "allow_origins") if self.keys else ():
+            if name in self.model_fields_set:
+                instead = (
+                    "; give each key its limits, or several a tenant" if name == "limits" else ""
+                )
+                raise wrong(f"is only for `keys: {NO_KEYS}`{instead}", at=(name,))
         return self
+
+    @model_validator(mode="after")
+    def _names_are_there(self) -> GatewayFile:
+        tenants = [tenant.name for tenant in self.tenants]
+        for index, key in enumerate(self.keys):
+            if key.tenant is not None and key.tenant not in tenants:
+                raise wrong(
+                    f"names no tenant of `tenants`: {shown(key.tenant)}"
+                    + _near(key.tenant, tenants),
+                    at=("keys", index, "tenant"),
+                )
+        services = [service.name for service in self.services]
+        for index, service in enumerate(self.services):
+            for place, name in enumerate(service.fallbacks):
+                if name not in services:
+                    raise wrong(
+                        f"names no service of this file: {shown(name)}" + _near(name, services),
+                        at=("services", index, "fallbacks", place),
+                    )
+        return self
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = nearest(name, known)
+    return f' (did you mean "{near}"?)' if near else ""
 
 
 def _differ(

@@ -14,8 +14,10 @@ from pydantic_core import PydanticCustomError
 
 from fairlead.manifest.gateway_file.addresses import Listen, Upstream, parse_replica
 from fairlead.manifest.gateway_file.models import NO_KEYS, NOT_RECORDED, is_service_name
+from fairlead.manifest.importing.limits import Limits
 from fairlead.manifest.importing.section import Losses, Section
 from fairlead.manifest.lines import Path
+from fairlead.manifest.models import FALLBACKS_MAX
 from fairlead.manifest.release import Sampling
 from fairlead.manifest.values import is_label
 
@@ -24,6 +26,8 @@ ATTEMPTS_MAX = 10
 TIMEOUT_S_MAX = 86_400.0
 SLOTS_MAX = 65_536
 LOCAL = "127.0.0.1"
+ENGINES = {"hosted_vllm": "vllm", "vllm": "vllm", "llamafile": "llama.cpp"}
+"""Kinds of providers that are engines which can go on with a broken stream."""
 _SAMPLING = frozenset(Sampling.model_fields)
 _LIKE_A_NUMBER = re.compile(r"[-+.0-9][-+.0-9eEa-fA-FxXoO_:]*|~|null|Null|NULL")
 
@@ -48,6 +52,7 @@ class DraftRelease:
 
     Attributes:
         kind: The kind of provider, by the other file's name.
+        price: USD per million tokens, as the file has it.
         rates: What the other file says of its share, under each of several names.
     """
 
@@ -59,6 +64,7 @@ class DraftRelease:
     name: str = ""
     endpoints: list[DraftEndpoint] = field(default_factory=list)
     rates: dict[str, float] = field(default_factory=dict)
+    price: dict[str, Any] = field(default_factory=dict)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -79,6 +85,10 @@ class DraftRelease:
             document["slots"] = first.slots
         if len(keys) == 1 and first.key is not None:
             document["api_key_env"] = first.key
+        if self.kind in ENGINES and len(self.endpoints) > 1:
+            document["engine"] = ENGINES[self.kind]
+        if self.price:
+            document["price"] = {name: _plain(rate) for name, rate in self.price.items()}
         if self.system:
             document["prompt"] = {"system": self.system}
         if self.sampling:
@@ -88,12 +98,19 @@ class DraftRelease:
 
 @dataclass
 class DraftService:
-    """A service."""
+    """A service.
+
+    Attributes:
+        attempt_timeout_s: How long one place may take to the first byte.
+    """
 
     name: str
     releases: list[DraftRelease] = field(default_factory=list)
     timeout_s: float | None = None
+    attempt_timeout_s: float | None = None
     attempts: int | None = None
+    fallbacks: list[str] = field(default_factory=list)
+    limits: Limits = field(default_factory=dict)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -104,11 +121,17 @@ class DraftService:
             if len(self.releases) > 1:
                 named["weight"] = _plain(release.weight)
             document["releases"].append({**named, **release.document})
+        if self.fallbacks:
+            document["fallbacks"] = self.fallbacks
         limits: dict[str, Any] = {}
         if self.timeout_s is not None:
             limits["request_timeout_seconds"] = _plain(min(self.timeout_s, TIMEOUT_S_MAX))
+        if self.attempt_timeout_s is not None:
+            first = min(self.attempt_timeout_s, TIMEOUT_S_MAX)
+            limits["attempt_timeout_seconds"] = _plain(first)
         if self.attempts is not None:
             limits["attempts"] = self.attempts
+        limits |= {name: _plain(amount) for name, amount in self.limits.items()}
         if limits:
             document["limits"] = limits
         return document
@@ -121,6 +144,7 @@ class Draft:
     Attributes:
         reserved: Names that no variable for a secret may have: they stand for something else.
         wants_key: The other gateway asked for keys, so this one does.
+        limits: What may be used in all: of the one key, or without one.
     """
 
     losses: Losses
@@ -128,6 +152,7 @@ class Draft:
     reserved: frozenset[str] = frozenset()
     services: dict[str, DraftService] = field(default_factory=dict)
     wants_key: bool = False
+    limits: Limits = field(default_factory=dict)
     _secrets: dict[str, str] = field(default_factory=dict)
 
     def service(self, name: str, path: Path) -> DraftService | None:
@@ -136,6 +161,29 @@ class Draft:
             self.losses.add(path, "is not a name that a service can have")
             return None
         return self.services.setdefault(name, DraftService(name))
+
+    def fall_back(self, service: DraftService, name: str, path: Path) -> None:
+        """Let another service answer when this one cannot; a loss when that is not possible."""
+        if name not in self.services:
+            self.losses.add(path, "leads to no service that was carried over")
+        elif len(service.fallbacks) >= FALLBACKS_MAX:
+            self.losses.add(path, f"is one fallback too many: a service has {FALLBACKS_MAX}")
+        elif name != service.name and name not in service.fallbacks:
+            service.fallbacks.append(name)
+
+    def stand_in(
+        self, service: DraftService, name: str, release: DraftRelease, path: Path
+    ) -> DraftService | None:
+        """Make a service of a release that only answers when the service cannot."""
+        made = self.service(name, path) if name not in self.services else None
+        if made is None:
+            self.losses.add(path, f"is left out: {name} is the name of a service already")
+            return None
+        made.releases.append(release)
+        made.timeout_s, made.attempts = service.timeout_s, service.attempts
+        self.losses.add(path, f"becomes the service {name}, a fallback of {service.name}")
+        self.fall_back(service, name, path)
+        return made
 
     def variable_for(self, secret: str, path: Path, name: str) -> str:
         """The environment variable into which a secret that lay in the file is to be put."""
@@ -157,11 +205,15 @@ class Draft:
 
     def document(self, key_digest: str) -> dict[str, Any]:
         """As the file has it."""
-        keys: Any = [{"name": "imported", "sha256": key_digest}] if self.wants_key else NO_KEYS
+        limits = {name: _plain(amount) for name, amount in self.limits.items()}
+        key: dict[str, Any] = {"name": "imported", "sha256": key_digest}
+        if limits:
+            key["limits"] = limits
         host = f"[{self.listen.host}]" if ":" in self.listen.host else self.listen.host
         return {
             "listen": f"{host}:{self.listen.port}",
-            "keys": keys,
+            "keys": [key] if self.wants_key else NO_KEYS,
+            **({"limits": limits} if limits and not self.wants_key else {}),
             "services": [service.document for service in self.services.values()],
             "spool": NOT_RECORDED,
         }

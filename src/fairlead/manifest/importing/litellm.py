@@ -10,8 +10,9 @@ one release, the others releases by weight.
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from fairlead.domain.errors import ManifestError
 from fairlead.manifest.gateway_file.addresses import Listen
@@ -27,42 +28,32 @@ from fairlead.manifest.importing.draft import (
     endpoint_of,
     take_sampling,
 )
+from fairlead.manifest.importing.limits import Limits, added, price_of, put, put_budget
+from fairlead.manifest.importing.litellm_settings import (
+    FROM_ENV,
+    WHY_GENERAL,
+    WHY_LITELLM,
+    WHY_ROUTER,
+    enforces_limits,
+    read_settings,
+)
 from fairlead.manifest.importing.providers import AZURE, LITELLM
 from fairlead.manifest.importing.section import Losses, Section, is_amount, is_placeholder
 from fairlead.manifest.lines import Located, Path
 
 PORT = 4000
-_FROM_ENV = "os.environ/"
+_PRICES = {
+    "input_cost_per_token": "input_per_million",
+    "output_cost_per_token": "output_per_million",
+}
 _OPENAI_MODELS = re.compile(r"(gpt-|o[1-9]|chatgpt-|text-embedding-|ft:|davinci|babbage)")
-_FALLBACKS = "there are no fallbacks between services"
-_LIMIT = "is not enforced; it is the weight where there is no `weight`"
 _RATES = ("weight", "rpm", "tpm")
+_LIMITS = {"rpm": "requests_per_minute", "tpm": "tokens_per_minute"}
 _HEADERS = "headers of one's own are not sent to providers"
-_REDIS = "workers share nothing that would need Redis"
-_DATABASE = "keys, teams, budgets and models in LiteLLM's database are not in this file"
-_CACHE = "answers are not cached"
-_CALLBACKS = "nobody is called back; records go to `spool`, figures to /metrics"
 _WHY_PARAMS = {
-    "rpm": _LIMIT, "tpm": _LIMIT, "extra_headers": _HEADERS, "headers": _HEADERS,
-    "organization": _HEADERS, "max_retries": "retries are a limit of the service: `attempts`",
-    "stream_timeout": "streams have the service's `request_timeout_seconds`",
-    "order": _FALLBACKS, "api_version": "the v1 API of Azure has no versions",
-}  # fmt: skip
-_WHY_ROUTER = {
-    "fallbacks": _FALLBACKS, "context_window_fallbacks": _FALLBACKS,
-    "content_policy_fallbacks": _FALLBACKS, "default_fallbacks": _FALLBACKS,
-    "allowed_fails": "a replica that fails is passed over by a rule of the gateway's own",
-    "cooldown_time": "a replica that fails is passed over by a rule of the gateway's own",
-    "redis_host": _REDIS, "redis_port": _REDIS, "redis_password": _REDIS, "redis_url": _REDIS,
-}  # fmt: skip
-_WHY_LITELLM = {
-    **_WHY_ROUTER, "success_callback": _CALLBACKS, "failure_callback": _CALLBACKS,
-    "callbacks": _CALLBACKS, "cache": _CACHE, "cache_params": _CACHE,
-    "drop_params": "parameters are passed on as they are",
-    "max_budget": "budgets are not enforced here",
-}  # fmt: skip
-_WHY_GENERAL = {
-    "database_url": _DATABASE, "store_model_in_db": _DATABASE, "alerting": _CALLBACKS,
+    "extra_headers": _HEADERS, "headers": _HEADERS, "organization": _HEADERS,
+    "stream_timeout": WHY_ROUTER["stream_timeout"],
+    "api_version": "the v1 API of Azure has no versions",
 }  # fmt: skip
 
 
@@ -74,32 +65,82 @@ def read_litellm(located: Located, losses: Losses, reserved: frozenset[str]) -> 
         raise ManifestError("there is no model_list: is it a LiteLLM config.yaml?")
     draft = Draft(losses, Listen(LOCAL, PORT), reserved)
     credentials = _credentials(top)
-    times: _Times = {}
+    places: _Places = {}
+    tiers = _tiers(deployments)
     for number, deployment in enumerate(deployments):
         section = Section(deployment, ("model_list", number), losses)
-        _Deployment(draft, section, credentials, times).read()
+        _Deployment(draft, section, credentials, places, tiers).read()
+    router = top.section("router_settings", why=WHY_ROUTER)
+    is_enforced = enforces_limits(router)
     for service in draft.services.values():
         _weigh(service)
-        _time(service, times[service.name], losses)
-    _router(draft, top.section("router_settings", why=_WHY_ROUTER), top)
-    _general(draft, top.section("general_settings", why=_WHY_GENERAL))
+        _time(service, places[service.name], losses)
+        _limit(service, places[service.name], losses, is_enforced=is_enforced)
+    _line_up(draft, tiers)
+    settings = top.section("litellm_settings", why=WHY_LITELLM)
+    general = top.section("general_settings", why=WHY_GENERAL)
+    read_settings(draft, router, settings, general)
     variables = top.section("environment_variables")
     variables.end("is not copied: set it where the gateway is started, if it is still needed")
     top.end()
     return draft
 
 
-_Times = dict[str, list[tuple[Path, float | None]]]
-"""The time of each deployment of a service, and where it says so."""
+class _Place(NamedTuple):
+    """What one deployment says of itself beside where it is."""
+
+    path: Path
+    timeout_s: float | None
+    limits: Limits
+
+
+_Places = dict[str, list[_Place]]
+"""The deployments of each service."""
+_Tiers = dict[str, list[float]]
+"""The orders that the deployments of each model name have, the first to be asked first."""
+
+
+def _tiers(deployments: list[Any]) -> _Tiers:
+    found: dict[str, set[float]] = {}
+    for deployment in deployments:
+        if isinstance(deployment, dict) and isinstance(deployment.get("model_name"), str):
+            params = deployment.get("litellm_params")
+            order = params.get("order") if isinstance(params, dict) else None
+            found.setdefault(deployment["model_name"], set()).add(_order(order))
+    return {name: sorted(orders) for name, orders in found.items()}
+
+
+def _order(order: object) -> float:
+    """One without an order comes last, as LiteLLM has it."""
+    return float(order) if isinstance(order, (int, float)) and is_amount(order) else math.inf
+
+
+def _tier_name(name: str, tier: int) -> str:
+    return name if tier == 0 else f"{name}:{tier + 1}"
+
+
+def _line_up(draft: Draft, tiers: _Tiers) -> None:
+    """The deployments of a later order answer when those of an earlier one cannot."""
+    for name, orders in tiers.items():
+        there = [_tier_name(name, tier) for tier in range(len(orders))]
+        there = [each for each in there if each in draft.services]
+        for each in there[1:]:
+            draft.fall_back(draft.services[there[0]], each, ())
 
 
 class _Deployment:
     """One item of the model list."""
 
     def __init__(
-        self, draft: Draft, section: Section, credentials: dict[str, Any], times: _Times
+        self,
+        draft: Draft,
+        section: Section,
+        credentials: dict[str, Any],
+        places: _Places,
+        tiers: _Tiers,
     ) -> None:
-        self._times = times
+        self._places = places
+        self._tiers = tiers
         self._draft = draft
         self._losses = draft.losses
         self._section = section
@@ -121,22 +162,63 @@ class _Deployment:
         if not base_url:
             self._lose("is left out, since its address is not known")
             return
-        service = self._draft.service(name, (*self._section.path, "model_name"))
+        tier = self._tiers[name].index(_order(params.peek("order")))
+        service = self._draft.service(_tier_name(name, tier), (*self._section.path, "model_name"))
         if service is None:
             self._lose("is left out with its name")
             return
+        if params.take("order") is not None and tier:
+            why = f"becomes part of the service {service.name}, a fallback of {name}"
+            self._losses.add((*params.path, "order"), why)
         key = self._key(params, kind, name)
         slots = params.number("max_parallel_requests")
         endpoint = endpoint_of(base_url, key, slots, params.path, self._losses)
         release = DraftRelease(kind, model, take_sampling(params))
         release.rates = self._rates(params)
         release.endpoints.append(endpoint)
-        timeout = ((*params.path, "timeout"), params.number("timeout"))
-        self._times.setdefault(name, []).append(timeout)
-        _join(service, release)
-        self._section.lose("model_info", "prices and properties of models are not kept here")
+        limits = self._limits(params)
+        retries = params.number("num_retries") or params.number("max_retries")
+        if retries is not None:
+            path = (*params.path, "num_retries")
+            service.attempts = max(service.attempts or 1, attempts_for(retries, path, self._losses))
+        release.price = self._price(params)
+        place = _Place(params.path, params.number("timeout"), limits)
+        self._places.setdefault(service.name, []).append(place)
+        self._join(service, release)
         params.end()
         self._section.end()
+
+    def _limits(self, params: Section) -> Limits:
+        limits: Limits = {}
+        for theirs, ours in _LIMITS.items():
+            for section in (params, self._section):
+                if theirs in section:
+                    path = (*section.path, theirs)
+                    put(limits, ours, section.take(theirs), path, self._losses)
+        duration = params.take("budget_duration")
+        if "max_budget" in params:
+            path = (*params.path, "max_budget")
+            put_budget(limits, params.take("max_budget"), duration, path, self._losses)
+        return limits
+
+    def _price(self, params: Section) -> dict[str, Any]:
+        info = self._section.section("model_info", why={})
+        rates: dict[str, object] = {}
+        for theirs, ours in _PRICES.items():
+            for section in (params, info):
+                value = section.take(theirs)
+                if value is not None and ours not in rates:
+                    rates[ours] = value * 1e6 if isinstance(value, (int, float)) else value
+        info.end("properties of models are not kept here")
+        return price_of(rates, params.path, self._losses)
+
+    def _join(self, service: DraftService, release: DraftRelease) -> None:
+        other = _joined(service, release)
+        if other is release or not release.price:
+            return
+        if other.price and other.price != release.price:
+            self._losses.add(self._section.path, "has the price of the others of its release")
+        other.price = other.price or release.price
 
     def _with_credential(self, params: Section) -> Section:
         name = params.take("litellm_credential_name")
@@ -165,7 +247,7 @@ class _Deployment:
         key = "api_base" if "api_base" in params else "base_url"
         path = (*params.path, key)
         text = params.text(key)
-        if text.startswith(_FROM_ENV):
+        if text.startswith(FROM_ENV):
             self._losses.add(path, "is read from the environment: write the address itself")
             return ""
         provider = LITELLM[kind]
@@ -182,8 +264,8 @@ class _Deployment:
         if "api_key" not in params:
             return LITELLM[kind].key or None
         value = params.text("api_key")
-        if value.startswith(_FROM_ENV):
-            name = value.removeprefix(_FROM_ENV)
+        if value.startswith(FROM_ENV):
+            name = value.removeprefix(FROM_ENV)
             if ENV.fullmatch(name):
                 return name
             self._losses.add(path, "names no environment variable")
@@ -193,7 +275,10 @@ class _Deployment:
         return self._draft.variable_for(value, path, service)
 
     def _rates(self, params: Section) -> dict[str, float]:
-        found = {name: params.peek(name) for name in _RATES}
+        found = {
+            name: params.peek(name) if name in params else self._section.peek(name)
+            for name in _RATES
+        }
         params.take("weight")
         return {n: float(v) for n, v in found.items() if is_amount(v) and v > 0}
 
@@ -207,7 +292,7 @@ def _kind_of(model: str, provider: object) -> tuple[str, str]:
     return ("openai" if _OPENAI_MODELS.match(model) else ""), model
 
 
-def _join(service: DraftService, release: DraftRelease) -> None:
+def _joined(service: DraftService, release: DraftRelease) -> DraftRelease:
     """The same model of the same kind of provider is the same release, in another place."""
     for other in service.releases:
         mine = (other.kind, other.model, other.sampling)
@@ -216,19 +301,40 @@ def _join(service: DraftService, release: DraftRelease) -> None:
             other.weight += release.weight
             for name, rate in release.rates.items():
                 other.rates[name] = other.rates.get(name, 0.0) + rate
-            return
+            return other
     service.releases.append(release)
+    return release
 
 
-def _time(service: DraftService, times: list[tuple[Path, float | None]], losses: Losses) -> None:
+def _time(service: DraftService, places: list[_Place], losses: Losses) -> None:
     """The longest of the deployments' times is the service's."""
-    given = [timeout for _, timeout in times if timeout]
+    given = [place.timeout_s for place in places if place.timeout_s]
     if not given:
         return
     service.timeout_s = max(given)
-    for path, timeout in times:
-        if timeout and len(set(given)) + len(times) - len(given) > 1:
-            losses.add(path, f"the service as a whole has {service.timeout_s:g} seconds")
+    for place in places:
+        if place.timeout_s and len(set(given)) + len(places) - len(given) > 1:
+            why = f"the service as a whole has {service.timeout_s:g} seconds"
+            losses.add((*place.path, "timeout"), why)
+
+
+def _limit(
+    service: DraftService, places: list[_Place], losses: Losses, *, is_enforced: bool
+) -> None:
+    """What the deployments may be asked for together is the service's limit."""
+    service.limits = added([place.limits for place in places])
+    theirs = {ours: name for name, ours in _LIMITS.items()}
+    for place in places:
+        for ours in place.limits:
+            path = (*place.path, theirs.get(ours, "max_budget"))
+            if ours not in service.limits:
+                losses.add(path, "is not enforced: another deployment of its name has no limit")
+            elif len(places) > 1:
+                losses.add(path, f"counts for the service as a whole: {service.limits[ours]:g}")
+            elif not is_enforced and ours in theirs:
+                losses.add(path, "is enforced here; LiteLLM only chooses by it")
+            if ours.startswith("usd") and not all(r.price for r in service.releases):
+                losses.add(path, "counts by the `price` of a release, which has to be given here")
 
 
 def _weigh(service: DraftService) -> None:
@@ -251,66 +357,6 @@ def _credentials(top: Section) -> dict[str, Any]:
             found[name] = values
         section.end()
     return found
-
-
-def _router(draft: Draft, router: Section, top: Section) -> None:
-    settings = top.section("litellm_settings", why=_WHY_LITELLM)
-    strategy = router.take("routing_strategy")
-    if strategy not in (None, "simple-shuffle", "least-busy"):
-        path: Path = ("router_settings", "routing_strategy")
-        draft.losses.add(path, "releases are chosen by weight, their replicas by load")
-    if "timeout" in router:
-        settings.lose("request_timeout", "router_settings.timeout goes before it")
-    if "num_retries" in router:
-        settings.lose("num_retries", "router_settings.num_retries goes before it")
-    timeout = router.number("timeout") or settings.number("request_timeout")
-    for service in draft.services.values():
-        service.timeout_s = service.timeout_s or timeout
-    attempts: int | None = None
-    for section in (router, settings):
-        retries = section.number("num_retries")
-        if retries is not None and attempts is None:
-            attempts = attempts_for(retries, (*section.path, "num_retries"), draft.losses)
-    for service in draft.services.values():
-        service.attempts = attempts
-    _aliases(draft, router)
-    router.end()
-    settings.end()
-
-
-def _aliases(draft: Draft, router: Section) -> None:
-    aliases = router.section("model_group_alias")
-    for alias in aliases.keys:
-        target = aliases.take(alias)
-        path = (*aliases.path, alias)
-        if isinstance(target, dict):
-            target = target.get("model")
-        model = draft.services.get(target) if isinstance(target, str) else None
-        if model is None:
-            draft.losses.add(path, "leads to no service that was carried over")
-        elif alias in draft.services:
-            draft.losses.add(path, "is the name of a service already")
-        else:
-            made = draft.service(alias, path)
-            if made is not None:
-                made.releases = model.releases
-                made.timeout_s, made.attempts = model.timeout_s, model.attempts
-
-
-def _general(draft: Draft, general: Section) -> None:
-    if "master_key" in general:
-        draft.wants_key = True
-        path = (*general.path, "master_key")
-        value = general.take("master_key")
-        if isinstance(value, str) and value.startswith(_FROM_ENV):
-            draft.losses.add(path, "is not taken over: a fresh key was made")
-        else:
-            draft.losses.add(
-                path,
-                "holds a secret in clear text, which is not copied: a fresh key was made; do not "
-                "use the old one any more, since it lay in a file",
-            )
-    general.end()
 
 
 def _merged(data: Any) -> Any:

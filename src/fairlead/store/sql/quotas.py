@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, select
 
+from fairlead.domain.quota import UseRow
 from fairlead.store.database import Database, as_rows
-from fairlead.store.rows import QuotaRow, UseRow
+from fairlead.store.rows import QuotaRow
 from fairlead.store.schema import quota_use, quotas
 
 

@@ -142,12 +142,13 @@ async def test_slow_heads_bodies_and_silence_end(
 
 
 async def test_too_many_bytes_of_bodies_are_refused(
-    small: Rig, monkeypatch: pytest.MonkeyPatch
+    small: Rig,
 ) -> None:
-    monkeypatch.setattr(limits, "BUFFERED_BODY_BYTES_MAX", 10)
+    assert small.worker is not None
+    small.worker.memory.bodies_bytes_max = 10
     wire = request(HOST, _length(BODY), body=BODY)
     assert statuses(await small.raw(wire)) == [503]
-    monkeypatch.setattr(limits, "BUFFERED_BODY_BYTES_MAX", len(BODY))
+    small.worker.memory.bodies_bytes_max = len(BODY)
     for _ in range(3):
         assert statuses(await small.raw(wire, wait_s=0.1)) == [200]
 

@@ -30,6 +30,7 @@ class Settings(msgspec.Struct, frozen=True):
     drain_s: float
     tls: TlsFiles | None = None
     ready_fd: int | None = None
+    memory_bytes_max: int | None = None
 
 
 def main() -> None:
@@ -53,6 +54,7 @@ def main() -> None:
             local_since_ns=_up_since_ns(paths),
             tls=settings.tls,
             ready_fd=settings.ready_fd,
+            memory_bytes_max=settings.memory_bytes_max,
         ),
         environ,
     )

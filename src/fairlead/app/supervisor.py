@@ -40,6 +40,7 @@ from fairlead.app.turnover import (
     take_requests,
 )
 from fairlead.domain.errors import Unavailable
+from fairlead.gateway.memory import memory_of_a_worker
 from fairlead.gateway.settings import TlsFiles
 from fairlead.gateway.tls import server_context
 
@@ -67,6 +68,8 @@ class UpSettings(msgspec.Struct, frozen=True):
         workers: Gateway worker processes.
         tls: HTTPS on the gateway; None for plain HTTP.
         drain_s: Seconds that open requests have when the gateway stops.
+        worker_memory_mb: Resident memory that each gateway worker may have, in megabytes; None for
+            an equal part of most of what the machine or container has.
     """
 
     host: str = "127.0.0.1"
@@ -76,6 +79,7 @@ class UpSettings(msgspec.Struct, frozen=True):
     workers: int = 2
     drain_s: float = 15.0
     tls: TlsFiles | None = None
+    worker_memory_mb: int | None = None
 
 
 class Child:
@@ -364,6 +368,9 @@ class Supervisor:
             "drain_s": self._settings.drain_s,
             "tls": self._settings.tls,
             "ready_fd": ready,
+            "memory_bytes_max": memory_of_a_worker(
+                self._settings.worker_memory_mb, self._settings.workers
+            ),
         }
         return self._spawn(
             f"gateway-{number}",

@@ -38,6 +38,13 @@ def up(
         typer.Option(help="Address of the control API: plain HTTP, for who has its token."),
     ] = "127.0.0.1",
     workers: Annotated[int, typer.Option(min=1, max=64, help="Gateway processes.")] = 2,
+    worker_memory_mb: Annotated[
+        int | None,
+        typer.Option(
+            min=128,
+            help="Memory that each gateway process may have; without it, a part of the machine's.",
+        ),
+    ] = None,
     tls_cert: Annotated[
         Path | None,
         typer.Option(help="Serve HTTPS: PEM file with the gateway's certificate and its chain."),
@@ -57,9 +64,14 @@ def up(
     paths.create()
     with paths.locked():
         settings = UpSettings(
-            host=host, control_host=control_host, gateway_port=port, control_port=control_port,
-            workers=workers, tls=tls,
-        )  # fmt: skip
+            host=host,
+            control_host=control_host,
+            gateway_port=port,
+            control_port=control_port,
+            workers=workers,
+            tls=tls,
+            worker_memory_mb=worker_memory_mb,
+        )
         supervisor = Supervisor(paths, settings, lambda line: say((line, "yellow"), to=stderr))
         supervisor.install_signal_handlers()
         try:

@@ -26,6 +26,7 @@ from fairlead.gateway.framing import Head, check_head, read_first_line
 from fairlead.gateway.heads import REQUEST_LINES, KnownHead
 from fairlead.gateway.incoming import Incoming, Phase, RequestRefused
 from fairlead.gateway.loaded import Loaded
+from fairlead.gateway.memory import Burden, Kind
 from fairlead.gateway.operations import Host, Operation, Request, find_operation
 from fairlead.gateway.status_lines import status_line
 from fairlead.wire.snapshot import KeyEntry
@@ -309,7 +310,7 @@ class ClientConnection(asyncio.Protocol):
         incoming.body_bytes += len(data)
         if incoming.body_bytes > incoming.body_bytes_max:
             raise RequestRefused(errors.body_too_large(incoming.body_bytes_max))
-        if not self._host.hold_body(len(data)):
+        if not self._host.hold_body(len(data), self._held_bytes):
             raise RequestRefused(errors.OVERLOADED)
         self._held_bytes += len(data)
         incoming.parts.append(data)
@@ -515,6 +516,28 @@ class ClientConnection(asyncio.Protocol):
         if self._phase is not Phase.LINGERING:
             self._refuse(errors.OVERLOADED)
         self._transport.close()
+
+    def burden(self) -> Burden:
+        """What it costs, for `fairlead.gateway.memory`."""
+        if self._stalled_since is not None and self._transport is not None:
+            size = self._transport.get_write_buffer_size()
+            return Burden(kind=Kind.STALLED, since=self._stalled_since, size=size)
+        if self._phase is Phase.BODY and self._incoming is not None:
+            began = self._incoming.body_began
+            return Burden(kind=Kind.RECEIVING, since=began, size=self._held_bytes)
+        if self._phase is Phase.IDLE:
+            idle_s = limits.KEEP_ALIVE_S if self._is_known else limits.FIRST_REQUEST_S
+            return Burden(kind=Kind.IDLE, since=self._deadline - idle_s)
+        return Burden(kind=Kind.BUSY, since=0.0)
+
+    def shed(self) -> None:
+        """End it, as memory is short."""
+        if self._phase is Phase.BODY and self._stalled_since is None:
+            self._refuse(errors.OVERLOADED)
+        elif self._transport is not None and self._stalled_since is None:
+            self._transport.close()
+        elif self._transport is not None:
+            self._transport.abort()
 
     def shut_down(self, refusal: Refusal) -> None:
         """End an open request now; the connection ends with it."""

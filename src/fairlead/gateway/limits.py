@@ -37,7 +37,7 @@ CLIENT_STALL_S = 30.0
 LINGER_S = 2.0
 LINGER_BYTES_MAX = 16 * 1024 * 1024
 """After a refusal, what the client still sends is read and dropped so that it sees the refusal."""
-WRITE_BUFFER_BYTES = 64 * 1024
+WRITE_BUFFER_BYTES = 32 * 1024
 """Above this much unsent answer, reading from the replica stops."""
 
 CONNECT_S = 5.0

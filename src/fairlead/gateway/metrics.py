@@ -132,6 +132,7 @@ class GatewayMetrics:
         self._declare_spool()
         self._declare_gauges()
         self._declare_limits()
+        self._declare_memory()
         self._tallies: dict[tuple[str, str], _Tally] = {}
 
     def _declare_outcomes(self, route: Labels) -> None:
@@ -302,6 +303,33 @@ class GatewayMetrics:
             "counter",
             "Answers under a limit whose usage the engine did not report; it was estimated.",
             ("service",),
+        )
+
+    def _declare_memory(self) -> None:
+        self.memory_resident = Family(
+            "fairlead_gateway_memory_resident_bytes",
+            "gauge",
+            "Resident memory of a worker.",
+            ("worker",),
+        )
+        self.memory_ceiling = Family(
+            "fairlead_gateway_memory_limit_bytes",
+            "gauge",
+            "Resident memory that a worker may have.",
+            ("worker",),
+        )
+        self.memory_level = Family(
+            "fairlead_gateway_memory_level",
+            "gauge",
+            "How near a worker's memory is to its limit: 0 calm, 1 strained, 2 full.",
+            ("worker",),
+        )
+        self.memory_shed = Family(
+            "fairlead_gateway_memory_shed_total",
+            "counter",
+            "Connections ended because memory was short: idle, receiving (a body), stalled (not "
+            "reading its answer).",
+            ("kind",),
         )
 
     def count(self, record: RequestRecord) -> None:

@@ -73,8 +73,8 @@ class Host(Protocol):
     def new_request_id(self, key_id: str) -> str:
         """A fresh request id."""
 
-    def hold_body(self, size: int) -> bool:
-        """Account for bytes of a body; False when too many are held."""
+    def hold_body(self, size: int, held: int = 0) -> bool:
+        """Account for bytes of a body, of which so many are held; False when these are too many."""
 
     def let_go_of_body(self, size: int) -> None:
         """They are not held any longer."""

@@ -23,6 +23,7 @@ from fairlead.gateway.connections import Connections
 from fairlead.gateway.deadlines import Deadlines
 from fairlead.gateway.fleet import Fleet
 from fairlead.gateway.loaded import Loaded
+from fairlead.gateway.memory import MemoryGuard
 from fairlead.gateway.metrics import GatewayMetrics, render
 from fairlead.gateway.metrics_share import MetricsShare
 from fairlead.gateway.quota import QuotaBook
@@ -101,6 +102,7 @@ class Worker:
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._held_body_bytes = 0
+        self._memory = MemoryGuard(self._metrics, self._label, settings.memory_bytes_max)
         self._boot_ids = RequestIds(os.urandom(32))
         self._loaded: Loaded | None = None
         self._has_snapshot = asyncio.Event()
@@ -149,14 +151,23 @@ class Worker:
         ids = self._boot_ids if self._loaded is None else self._loaded.ids
         return ids.new(key_id)
 
-    def hold_body(self, size: int) -> bool:
-        if self._held_body_bytes + size > limits.BUFFERED_BODY_BYTES_MAX:
+    def hold_body(self, size: int, held: int = 0) -> bool:
+        memory = self._memory
+        if (
+            size + held > memory.body_bytes_max
+            or self._held_body_bytes + size > memory.bodies_bytes_max
+        ):
             return False
         self._held_body_bytes += size
         return True
 
     def let_go_of_body(self, size: int) -> None:
         self._held_body_bytes -= size
+
+    @property
+    def memory(self) -> MemoryGuard:
+        """What watches this process's memory."""
+        return self._memory
 
     @property
     def held_body_bytes(self) -> int:
@@ -332,6 +343,7 @@ class Worker:
         self._queue.check()
         for connection in self._connections:
             connection.check(now)
+        self._memory.check(now, self._connections)
 
     def _publish(self) -> None:
         self._timers["publish"] = self._loop.call_later(limits.METRICS_EVERY_S, self._publish)
@@ -353,6 +365,7 @@ class Worker:
         self._metrics.batching.set((self._label,), self._batches.delay_s)
         for service, depth in self._queue.depths().items():
             self._metrics.queue_depth.set((service, self._label), depth)
+        self._memory.show()
         show_limits(self._metrics, self._quotas, self._label, self._plant.clock.wall())
 
 

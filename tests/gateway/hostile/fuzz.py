@@ -25,10 +25,19 @@ from parser_rig import Host, feed  # noqa: E402
 
 _HEAD = re.compile(rb"HTTP/1\.1 (\d{3}) [A-Za-z -]+\r\n(?:[a-z-]+: [^\r\n]*\r\n)+\r\n")
 GOOD = request(HOST, length(BODY), body=BODY)
+INPUT_S_MAX = 0.5
+"""Inputs of a few hundred bytes take less than a millisecond, ten thousand times as many 10."""
 
 
 def one_input(data: bytes) -> None:
     """The first byte says how the rest is cut. Raises AssertionError, or whatever breaks."""
+    began = time.thread_time()
+    _one_input(data)
+    # Of this thread's processor, so that a busy machine is not taken for a slow parser.
+    assert time.thread_time() - began < INPUT_S_MAX, f"takes too long: {data!r}"
+
+
+def _one_input(data: bytes) -> None:
     host = Host()
     size = max(1, data[0]) if data else 1
     wire = data[1:]

@@ -111,7 +111,7 @@ async def test_who_has_no_key_is_told_so_before_a_byte_of_the_body_is_held(
 def test_with_head_and_body_in_one_piece_nothing_is_held_without_a_key_either() -> None:
     host = Host()
     held = []
-    host.hold_body = lambda size: held.append(size) or True  # type: ignore[method-assign,func-returns-value]
+    host.hold_body = lambda size, before=0: held.append(size) or True  # type: ignore[method-assign,func-returns-value]
     wire = request(HOST, length(BODY), body=BODY).replace(KEY_LINE, b"authorization: Bearer no")
     fed = feed([wire], host)
     assert fed.transport.written.startswith(b"HTTP/1.1 401")

@@ -38,6 +38,7 @@ from fairlead.app.supervisor import (
 )
 from fairlead.app.turnover import RestartRequest, Successor, Turnover, take_requests
 from fairlead.domain.errors import FairleadError, StorageFailed
+from fairlead.gateway.memory import memory_of_a_worker
 from fairlead.gateway.settings import TlsFiles
 from fairlead.gateway.tls import server_context
 from fairlead.manifest.gateway_file import GatewayFile, load_gateway_file
@@ -45,7 +46,7 @@ from fairlead.wire.snapshot import encode_snapshot
 
 LOOK_S = 0.2
 _END_LOOK_S = 0.02
-_FIXED = ("listen", "tls", "workers", "spool", "drain_seconds")
+_FIXED = ("listen", "tls", "workers", "spool", "drain_seconds", "worker_memory_mb")
 """What cannot change while it runs: the socket, the processes, and where they write."""
 _Mark = tuple[int, int, int] | None
 
@@ -208,6 +209,7 @@ class StandaloneGateway:
             drain_s=self._file.drain_seconds,
             tls=self._tls,
             ready_fd=ready,
+            memory_bytes_max=memory_of_a_worker(self._file.worker_memory_mb, self._file.workers),
         )
         text = msgspec.json.encode(settings).decode()
         return subprocess.Popen(

@@ -36,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True):
     drain_s: float
     tls: TlsFiles | None = None
     ready_fd: int | None = None
+    memory_bytes_max: int | None = None
 
 
 def main() -> None:
@@ -60,6 +61,7 @@ def main() -> None:
             # Also one that takes over from nobody serves only when the lender has told it what is
             # left of limits; then nobody waits for what it says.
             ready_fd=os.open(os.devnull, os.O_WRONLY) if ready is None else ready,
+            memory_bytes_max=settings.memory_bytes_max,
         ),
         environ,
     )

@@ -267,6 +267,15 @@ class GatewayFile(Strict):
         le=3_600,
         description="How long open requests have to end when the gateway is stopped.",
     )
+    worker_memory_mb: int | None = Field(
+        default=None,
+        ge=128,
+        description=(
+            "Resident memory that each worker may have, in megabytes. Near it, a worker takes in "
+            "no large bodies, then none at all. Without it, 80 % of what the machine or container "
+            "has, in equal parts."
+        ),
+    )
 
     @property
     def has_limits(self) -> bool:

@@ -1,0 +1,154 @@
+"""Whether the time of a lookup says anything of the key: Welch's t-test, as in dudect.
+
+By itself, at full size: `python tests/gateway/hostile/timing.py --samples 1000000`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import math
+import random
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
+
+from gateway_rig import key_entry  # noqa: E402
+
+from fairlead.gateway.auth import KeyRing  # noqa: E402
+
+T_MAX = 4.5
+KEY_BYTES = 64
+_LETTERS = "0123456789abcdef"
+_KEPT_SHARE = 0.9
+_AT_ONCE = 5_000
+
+Find = Callable[[bytes], object]
+
+
+def a_key(chance: random.Random, prefix: str = "fl-") -> str:
+    """A key of one length, with this beginning."""
+    digits = KEY_BYTES - len(prefix)
+    return prefix + f"{chance.getrandbits(4 * digits):0{digits}x}"
+
+
+class Keys:
+    """A ring with keys in it, and kinds of keys that are all refused.
+
+    Each key is a fresh one: some few would differ by where their digests fall in the table.
+    """
+
+    def __init__(self, seed: int, count: int = 200) -> None:
+        chance = random.Random(seed)
+        self._chance = chance
+        self.real = [a_key(chance) for _ in range(count)]
+        self.ring = KeyRing(key_entry(key, key) for key in self.real)
+        # A key that was taken away or has expired is not in a snapshot any longer.
+        self._gone = [a_key(chance) for _ in range(20_000)]
+        self.kinds: dict[str, Callable[[], str]] = {
+            "unknown": lambda: a_key(chance),
+            "all but the last byte": self._nearly,
+            "the first half": lambda: a_key(chance, chance.choice(self.real)[: KEY_BYTES // 2]),
+            "no longer accepted": lambda: chance.choice(self._gone),
+        }
+
+    def header(self, kind: str) -> bytes:
+        """An `Authorization` header with a key of this kind."""
+        return b"Bearer " + self.kinds[kind]().encode()
+
+    def _nearly(self) -> str:
+        key = self._chance.choice(self.real)
+        return key[:-1] + self._chance.choice([c for c in _LETTERS if c != key[-1]])
+
+
+def welch(one: Sequence[float], other: Sequence[float]) -> float:
+    """Welch's t."""
+    (mean_1, var_1), (mean_2, var_2) = _moments(one), _moments(other)
+    return (mean_1 - mean_2) / math.sqrt(var_1 / len(one) + var_2 / len(other) or 1.0)
+
+
+def _moments(values: Sequence[float]) -> tuple[float, float]:
+    mean = math.fsum(values) / len(values)
+    return mean, math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+
+
+def cropped(times: tuple[list[int], list[int]]) -> float:
+    """t without the slowest tenth of all: these are interruptions by others, not the lookup."""
+    limit = sorted(times[0] + times[1])[int((len(times[0]) + len(times[1])) * _KEPT_SHARE)]
+    return welch(*([t for t in part if t <= limit] for part in times))
+
+
+def t_of(find: Find, keys: Keys, kind: str, samples: int) -> float:
+    """t of so many lookups, each of this kind or of an unknown key, as chance has it.
+
+    Keys are made some thousand at a time, so that how one is made is no part of what is measured.
+    """
+    kinds = (kind, "unknown")
+    took: tuple[list[int], list[int]] = ([], [])
+    clock = time.perf_counter_ns
+    chance = random.Random(samples)
+    for start in range(0, samples, _AT_ONCE):
+        drawn = [chance.getrandbits(1) for _ in range(min(_AT_ONCE, samples - start))]
+        headers = [keys.header(kinds[which]) for which in drawn]
+        for which, given in zip(drawn, headers, strict=True):
+            began = clock()
+            find(given)
+            took[which].append(clock() - began)
+    return cropped(took)
+
+
+def leaky(keys: Sequence[str]) -> Find:
+    """What `KeyRing` must not be: it compares with each key, letter by letter."""
+    known = [b"Bearer " + key.encode() for key in keys]
+
+    def find(given: bytes) -> object:
+        for key in known:
+            for a, b in zip(key, given, strict=False):
+                if a != b:
+                    break
+            else:
+                return key
+        return None
+
+    return find
+
+
+async def t_over_sockets(port: int, keys: Keys, kind: str, samples: int) -> float:
+    """t of whole answers: 401 on a new connection each, from the request to its first byte."""
+    chance = random.Random(samples)
+    took: tuple[list[int], list[int]] = ([], [])
+    for _ in range(samples):
+        which = chance.getrandbits(1)
+        given = keys.header((kind, "unknown")[which])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        wire = b"GET /v1/models HTTP/1.1\r\nhost: x\r\nauthorization: " + given + b"\r\n\r\n"
+        began = time.perf_counter_ns()
+        writer.write(wire)
+        line = await reader.readline()
+        took[which].append(time.perf_counter_ns() - began)
+        assert line.startswith(b"HTTP/1.1 401"), line
+        writer.close()
+    return cropped(took)
+
+
+def main() -> None:
+    """Print t for each class beside keys that are all wrong."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=1_000_000)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    keys = Keys(given.seed)
+    for kind in keys.kinds:
+        t = t_of(keys.ring.find, keys, kind, given.samples)
+        sys.stdout.write(f"{kind}: t = {t:+.2f} of {given.samples:,} lookups\n")
+    few = Keys(given.seed, 4)
+    t = t_of(leaky(few.real), few, "the first half", 20_000)
+    sys.stdout.write(f"a lookup that compares letters, the first half: t = {t:+.2f} of 20,000\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import csv
+import os
 import shutil
 import sys
 import tempfile
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from benchmarks import soak_picture, soak_report  # noqa: E402
+from benchmarks.gateway.processes import Bystanders  # noqa: E402
 
 from support.installation import BANKING, running  # noqa: E402
 from support.soak import Plan, Soak, run_soak  # noqa: E402
@@ -53,8 +55,9 @@ def main() -> int:
         restart_every_s=given.restart_every,
         load=given.load,
     )
+    bystanders = Bystanders(range(os.cpu_count() or 1))
     soak = _soaked(plan, given.logs)
-    text = soak_report.markdown(soak, _command())
+    text = soak_report.markdown(soak, _command(), bystanders.share)
     sys.stdout.write(text)
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / "soak.md").write_text(text, encoding="utf-8")

@@ -37,6 +37,7 @@ def svg(soak: Soak) -> str:
     for panel in _panels(soak):
         parts += _drawn(panel, soak, top)
         top += _TITLE + _HEIGHT + _GAP
+    top += _GAP // 2
     parts.append(
         f'<text x="{_LEFT}" y="{top}" fill="{_INK}" font-size="12">minutes; a mark below a line of '
         "time is a restart of the gateway, a red line is a failed request</text>"
@@ -66,8 +67,9 @@ def _panels(soak: Soak) -> Iterator[Panel]:
     yield Panel("Right answers a second", {"all": _rates(soak.answers, soak)})
     for title, measure, unit in (
         ("Memory (RSS) of the largest process, MB", "rss_kb", 1024.0),
-        ("Memory (PSS) of all processes, MB", "pss_kb", 1024.0),
+        ("Memory (PSS) of a process in the mean, MB", "pss_kb", 1024.0),
         ("Descriptors of the largest process", "fds", 1.0),
+        ("Processes", "processes", 1.0),
     ):
         lines = {
             role: [(at, value / unit) for at, value in soak.series(role, measure)]
@@ -120,7 +122,7 @@ def _drawn(panel: Panel, soak: Soak, top: int) -> Iterator[str]:
         at = soak.plan.seconds * number / 6
         yield (
             f'<text x="{x(at):.1f}" y="{bottom + 16}" text-anchor="middle" font-size="11" '
-            f'fill="{_INK}">{at / 60:g}</text>'
+            f'fill="{_INK}">{at / 60:.3g}</text>'
         )
     for at in soak.restarts:
         yield f'<path d="M{x(at):.1f} {bottom}v4" stroke="{_INK}"/>'

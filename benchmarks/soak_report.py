@@ -14,15 +14,20 @@ ROWS = 12
 LIFE_SKIP_S = 45.0
 
 
-def markdown(soak: Soak, command: str) -> str:
-    """The whole page."""
-    return "\n".join(_lines(soak, command)) + "\n"
+def markdown(soak: Soak, command: str, bystanders: float) -> str:
+    """The whole page.
+
+    Args:
+        bystanders: Share of the cores that other programs took meanwhile.
+    """
+    return "\n".join(_lines(soak, command, bystanders)) + "\n"
 
 
-def _lines(soak: Soak, command: str) -> Iterator[str]:
+def _lines(soak: Soak, command: str, bystanders: float) -> Iterator[str]:
     plan = soak.plan
     yield "# Soak\n"
-    yield f"`{command}`, on {os.cpu_count()} cores, which the load shares.\n"
+    yield f"`{command}`, on {os.cpu_count()} cores, which the load shares. Other programs took"
+    yield f"{bystanders:.0%} of them meanwhile.\n"
     yield "![Over time](soak.svg)\n"
     problems = soak.problems()
     yield "**Passed.**\n" if not problems else "**Not passed:**\n"
@@ -67,7 +72,7 @@ def _growth(soak: Soak) -> Iterator[str]:
     yield (
         f"Growth after the first {soak.warm_up_s / 60:.1f} minutes: the slope of a line through 24 "
         "means, with its 95 % interval. RSS and descriptors are those of the role's largest "
-        "process, PSS is that of all its processes.\n"
+        "process, PSS is the mean of its processes.\n"
     )
     yield "| process | RSS | growth, MB/h | PSS | growth, MB/h | descriptors | growth, 1/h |"
     yield "| --- | --: | --: | --: | --: | --: | --: |"

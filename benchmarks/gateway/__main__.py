@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace, given: list[str]) -> None:
     for peer in options.peers:
         environments.prepare(peer)
     os.sched_setaffinity(0, {plan.cores.load})
-    bystanders = Bystanders(plan.cores)
+    bystanders = Bystanders((plan.cores.proxy, plan.cores.load))
     measured = {}
     with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as folder:
         for part in plan.parts:

@@ -48,14 +48,14 @@ def two_cores() -> Cores:
 class Bystanders:
     """What other programs took of the cores while the benchmark ran: noise, to be told."""
 
-    def __init__(self, cores: Cores) -> None:
-        self._cores = (cores.proxy, cores.load)
+    def __init__(self, cores: Sequence[int]) -> None:
+        self._cores = cores
         self._began = time.monotonic()
         self._busy_s = self._now_busy_s()
 
     @property
     def share(self) -> float:
-        """Of both cores, once everything that was started has ended."""
+        """Of these cores, once everything that was started has ended."""
         took = time.monotonic() - self._began
         return max(0.0, self._now_busy_s() - self._busy_s) / (took * len(self._cores))
 

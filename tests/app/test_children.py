@@ -15,9 +15,14 @@ from typing import Any
 
 import pytest
 
+from fairlead.app.environment import (
+    ARENAS_MAX,
+    ARENAS_VARIABLE,
+    CREDENTIAL_VARIABLE,
+    child_environment,
+)
 from fairlead.app.state import StatePaths
 from fairlead.app.supervisor import (
-    CREDENTIAL_VARIABLE,
     HEALTHY_AFTER_S,
     LOG_BYTES_MAX,
     RESTART_DELAY_S_MAX,
@@ -230,6 +235,12 @@ def test_the_token_goes_only_to_those_that_speak_with_control(
     assert tokens["observer"] == "None"
     assert tokens["control"] == tokens["gateway-0"]
     assert len(tokens["control"]) > 30
+
+
+def test_its_heaps_are_few_unless_the_user_says_how_many() -> None:
+    assert child_environment({"A": "1"}, None) == {"A": "1", ARENAS_VARIABLE: ARENAS_MAX}
+    given = {ARENAS_VARIABLE: "8", CREDENTIAL_VARIABLE: "of the user"}
+    assert child_environment(given, "own") == {ARENAS_VARIABLE: "8", CREDENTIAL_VARIABLE: "own"}
 
 
 def test_a_running_child_s_log_is_bounded(real: Callable[[str], Any]) -> None:

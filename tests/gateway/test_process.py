@@ -19,11 +19,15 @@ from gateway_rig import (
     CHAT,
     KEY,
     A,
+    Asked,
     Control,
     Engine,
     Rig,
     answers,
+    chunk,
     completion,
+    event,
+    head,
     listening_socket,
     read_spool,
     route,
@@ -433,20 +437,33 @@ async def test_a_successor_that_is_told_to_stop_before_it_serves_ends(
 async def test_a_worker_that_retires_leaves_its_counts_and_no_second_version(
     engine: StartEngine, control: Control, workers: Workers
 ) -> None:
-    workers.keep(await engine(streams("a", gap=3.0)))
+    ends = asyncio.Event()
+
+    async def holds(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(head(200, "text/event-stream", transfer_encoding="chunked"))
+        writer.write(chunk(event("a")))
+        await ends.wait()
+        writer.write(chunk(b"data: [DONE]\n\n") + chunk(b""))
+
+    one = await engine(holds)
+    workers.keep(one)
     old = workers.start()
     await workers.ready()
     async with workers.client() as streaming, workers.client() as other:
         stream = asyncio.ensure_future(streaming.post(PATH, json={**CHAT, "stream": True}))
         assert (await other.get("/v1/models")).status_code == 200
         assert (await other.get("/nothing")).status_code == 404
-        await asyncio.sleep(0.2)
+        await until(lambda: bool(one.asked))
+        (shown,) = workers.paths.metrics.glob("*.metrics")
         await workers.take_over(0)
         old.send_signal(signal.SIGUSR1)
-        await asyncio.sleep(1.2)  # it has shown its metrics once more
+        for _ in range(2):  # the first may have been on its way already
+            at = shown.stat().st_mtime_ns
+            await until(lambda: shown.stat().st_mtime_ns > at)  # noqa: B023 - used at once
         async with workers.client() as client:
             text = (await client.get("/metrics")).text
         assert 'fairlead_gateway_snapshot_version{worker="0"} 1' in text
         assert 'fairlead_gateway_open_requests{worker="0"} 1' in text
         assert 'fairlead_gateway_rejected_total{reason="not_found"} 1' in text
+        ends.set()
         assert (await stream).status_code == 200

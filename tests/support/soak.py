@@ -44,10 +44,13 @@ LAYERS = 8
 RATE_FIRST = 5.0
 GROWS_AT_LEAST = 1.05
 RATES_MAX = 24
-WARM_UP_SHARE, WARM_UP_S_MAX = 0.25, 600.0
-"""Control's threads take some six minutes until each has held all that it ever holds at once."""
+WARM_UP_SHARE, WARM_UP_S_MAX = 0.25, 300.0
 FREE_KB, FREE_KB_WARMING = 2048.0, 10240.0
-FREE_FDS = 4.0
+"""Growth that is let pass; the second one where the whole soak is hardly more than a warm-up."""
+FREE_FDS, FREE_FDS_WARMING = 16.0, 64.0
+"""Likewise; each open request takes two."""
+FREE_PROCESSES = 2.0
+"""Old workers go on until their clients have left."""
 SHOWN_MAX = 10
 PAGE = 5000
 
@@ -89,15 +92,18 @@ class Failure:
     """One answer that was wrong."""
 
     at: float
+    took: float
     stream: bool
     what: str
     request_id: str
     text: str
 
-    def __str__(self) -> str:
+    def told(self, attempts: int) -> str:
+        """In one line."""
         kind = "stream" if self.stream else "plain"
         shown = f"failed after {self.at:.1f} s: {kind} {self.request_id}, {self.what}"
-        return f"{shown}; ends {self.text[-200:]!r}"
+        tried = f"{attempts} attempts in {self.took:.1f} s"
+        return f"{shown}; {tried}; ends {self.text[-200:]!r}"
 
 
 @dataclass
@@ -106,6 +112,7 @@ class Soak:
 
     Attributes:
         rates: The rates that were tried for saturation, and the answers a second to each.
+        attempts: Of the failed requests, by id, as their records say.
         streams_again, plain_again: Requests that took more than one replica.
         continued: Streams that broke after the client had a part, and were gone on with.
     """
@@ -122,6 +129,7 @@ class Soak:
     samples: list[tuple[float, list[Held]]] = field(default_factory=list)
     unrecorded: int = 0
     recorded_twice: int = 0
+    attempts: dict[str, int] = field(default_factory=dict)
     streams_again: int = 0
     plain_again: int = 0
     continued: int = 0
@@ -145,13 +153,18 @@ class Soak:
         """A figure over time.
 
         Args:
-            measure: `rss_kb` or `fds` of the role's largest process, or `pss_kb` of all of them.
+            measure: `rss_kb` or `fds` of the role's largest process, `pss_kb` of a process in the
+                mean (while the gateway is restarted there are more of them), or `processes`.
         """
         found = []
         for at, sample in self.samples:
-            values = [getattr(held, measure) for held in sample if held.role == role]
-            if values:
-                found.append((at, float(sum(values) if measure == "pss_kb" else max(values))))
+            own = [held for held in sample if held.role == role]
+            if own and measure == "processes":
+                found.append((at, float(len(own))))
+            elif own and measure == "pss_kb":
+                found.append((at, statistics.fmean(held.pss_kb for held in own)))
+            elif own:
+                found.append((at, float(max(getattr(held, measure) for held in own))))
         return found
 
     def trend(self, role: str, measure: str) -> Trend | None:
@@ -161,7 +174,10 @@ class Soak:
 
     def problems(self) -> list[str]:
         """All that is not as it has to be; empty when the soak has passed."""
-        found = [str(failure) for failure in self.failed[:SHOWN_MAX]]
+        found = [
+            failure.told(self.attempts.get(failure.request_id, 0))
+            for failure in self.failed[:SHOWN_MAX]
+        ]
         if len(self.failed) > SHOWN_MAX:
             found.append(f"and {len(self.failed) - SHOWN_MAX} more have failed")
         found += self.troubles
@@ -178,11 +194,15 @@ class Soak:
         return found
 
     def _growth(self, role: str) -> Iterator[str]:
-        free_kb = FREE_KB if self.warm_up_s >= WARM_UP_S_MAX else FREE_KB_WARMING
+        is_long = self.warm_up_s >= WARM_UP_S_MAX
+        free_kb, free_fds = FREE_KB, FREE_FDS
+        if not is_long:
+            free_kb, free_fds = FREE_KB_WARMING, FREE_FDS_WARMING
         for measure, free, name in (
             ("rss_kb", free_kb, "kB of memory"),
             ("pss_kb", free_kb, "kB of memory of its own"),
-            ("fds", FREE_FDS, "descriptors"),
+            ("fds", free_fds, "descriptors"),
+            ("processes", FREE_PROCESSES, "processes"),
         ):
             seen = self.trend(role, measure)
             if seen is not None and seen.grows(free):
@@ -219,7 +239,8 @@ async def run_soak(installation: Installation, questions: list[str], plan: Plan)
         if reply.request_id:
             ids.append(reply.request_id)
         if fault:
-            what = (at, reply.stream, fault, reply.request_id, reply.text)
+            took = reply.ended - reply.began
+            what = (at, took, reply.stream, fault, reply.request_id, reply.text)
             soak.failed.append(Failure(*what))
         else:
             times = (reply.ended - reply.began, reply.first - reply.began, reply.gap_s_max)
@@ -303,6 +324,8 @@ def _compare(soak: Soak, installation: Installation, ids: list[str]) -> None:
         time.sleep(1.0)
     soak.unrecorded = missing
     soak.recorded_twice = sum(1 for count in counted.values() if count > 1)
+    failed = {failure.request_id for failure in soak.failed}
+    soak.attempts = {row.id: row.attempts for row in rows if row.id in failed}
     again = [row for row in rows if row.attempts > 1]
     soak.streams_again = sum(row.stream for row in again)
     soak.plain_again = len(again) - soak.streams_again

@@ -31,6 +31,7 @@ from types import FrameType
 
 import msgspec
 
+from fairlead.app.environment import child_environment
 from fairlead.app.state import StatePaths, UpInfo, open_private, write_private
 from fairlead.app.turnover import (
     RestartRequest,
@@ -52,7 +53,6 @@ LOG_BYTES_MAX = 8 * 1024 * 1024
 LOG_LOOK_S = 60.0
 LAST_WORDS_BYTES = 8192
 LAST_WORDS_SHOWN = 300
-CREDENTIAL_VARIABLE = "FAIRLEAD_CONTROL_TOKEN"
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
@@ -400,9 +400,6 @@ class Supervisor:
     ) -> subprocess.Popen[bytes]:
         log = self._log(name)
         _bound_log(log)
-        environment = {key: os.environ[key] for key in os.environ if key != CREDENTIAL_VARIABLE}
-        if token is not None:
-            environment[CREDENTIAL_VARIABLE] = token
         with open_private(log, "ab") as output:
             self._silent_until[name] = output.tell()
             return subprocess.Popen(
@@ -410,7 +407,7 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env=environment,
+                env=child_environment(os.environ, token),
                 pass_fds=descriptors,
                 # A session of its own keeps the terminal's Ctrl-C away: the order is ours.
                 start_new_session=True,

@@ -17,6 +17,7 @@ import pytest
 from cli.simulated_installation import TOKEN, Done, Installation, Run
 from fairlead.app.state import UpInfo, write_private
 from fairlead.cli.api import ControlClient
+from fairlead.control import capacity
 from fairlead.control.views import RolloutView, StatusView
 from fairlead.domain.errors import Unavailable
 
@@ -240,7 +241,9 @@ def test_rollback_of_a_rollout_before_any_traffic_is_a_success(
     back = fairlead("rollback", service, "--why", "complaints")
     waiting.set()
     assert back.code == 0
-    assert "aborted: complaints" in fairlead("rollout", "show", rollout).out
+    shown = fairlead("rollout", "show", rollout).out
+    assert "ABORTED: " in shown
+    assert "Complaints." in shown
     assert champion(fairlead, service) == first.release
 
 
@@ -309,6 +312,7 @@ def test_records_are_shown_as_a_table_or_as_json(fairlead: Fairlead) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [("rollout", "show", "ro-none"), ("rollout", "follow", "ro-none"),
+     ("rollout", "watch", "ro-none"), ("rollout", "watch", "no-service"),
      ("rollout", "pause", "ro-none"), ("rollback", "nothing")],
     ids=" ".join,
 )  # fmt: skip
@@ -488,3 +492,44 @@ def test_releases_in_use_are_never_collected(
 def test_a_control_that_does_not_answer_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="does not answer"):
         ControlClient("http://127.0.0.1:9", "t").get(RolloutView, "rollouts", "x")
+
+
+def test_what_does_not_fit_is_refused_before_it_begins(
+    fairlead: Fairlead, project: Path, service: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unless it is asked for all the same; the plan says what it needs, and changes nothing."""
+    done = fairlead("rollout", "plan")
+    assert done.code == 0
+    assert "more at the most" in done.out
+    assert "for its weights of" in done.out
+    small = tmp_path / "meminfo"
+    small.write_text("MemTotal: 8 kB\nMemAvailable: 1 kB\n")
+    monkeypatch.setattr(capacity, "_MEMINFO", small)
+    done = fairlead("rollout", "plan", "--json")
+    assert done.code == 7
+    assert json.loads(done.out)["problems"][0].startswith("its weights need ")
+    refused = fairlead("ship")
+    assert refused.code == 7
+    assert "does not fit: its weights need" in refused.err
+    assert "--anyway" in refused.err
+    assert json.loads(fairlead("rollout", "list", "-s", service, "--json").out) == []
+    assert fairlead("ship", "--anyway").code == 0
+
+
+def test_a_rollout_is_approved_from_the_command_line(
+    fairlead: Fairlead, project: Path, service: str
+) -> None:
+    edit(project, "rollout:", "rollout:\n  approve_promotion: true")
+    rollout = str(json.loads(fairlead("ship", "--detach", "--json").out)["id"])
+    deadline = time.monotonic() + 30
+    while (
+        "waits for a person at promote" not in (shown := fairlead("rollout", "show", rollout)).out
+    ):
+        assert time.monotonic() < deadline, shown
+        time.sleep(0.02)
+    assert fairlead("rollout", "approve", rollout).code == 0
+    assert fairlead("rollout", "follow", rollout).code == 0
+    assert fairlead("rollout", "approve", rollout).code == 7
+    watched = fairlead("rollout", "watch", rollout)
+    assert watched.code == 0
+    assert "PROMOTED: release first" in watched.out

@@ -136,6 +136,7 @@ class SimulatedWorker:
     def __init__(self, number: int) -> None:
         self.number = number
         self.boot = f"boot-{number}"
+        self.pid = 100 + number
         self.snapshot: Snapshot | None = None
         self.open: set[str] = set()
         self.is_hung = False
@@ -145,7 +146,7 @@ class SimulatedWorker:
         for _ in range(0 if self.is_hung else 2):
             version = 0 if self.snapshot is None else self.snapshot.version
             asked = SyncRequest(
-                self.number, self.boot, 100 + self.number, version, tuple(self.open), wait_s=0.0
+                self.number, self.boot, self.pid, version, tuple(self.open), wait_s=0.0
             )
             newer = await hub.sync(asked)
             if newer is not None:
@@ -170,7 +171,7 @@ class RecordingHub(SnapshotHub):
     def __init__(self, world: World) -> None:
         super().__init__(
             clock=lambda: world.now,
-            is_alive=lambda _pid: True,
+            is_alive=lambda pid: pid not in world.dead_pids,
             expected_workers=len(world.workers),
         )
         self._world = world
@@ -199,6 +200,7 @@ class World:
         self.now = 1_000.0
         self.target = SimulatedTarget(self)
         self.workers = [SimulatedWorker(0), SimulatedWorker(1)]
+        self.dead_pids: set[int] = set()
         self.published: list[Snapshot] = []
         self.users_per_turn = 0
         self.fails = {"a": 0.2, "b": 0.0, "c": 0.75, "d": 1.0}
@@ -371,6 +373,12 @@ class World:
                 feedback.append(FeedbackRow(f"f{request}", request, "key", "success", good, at))
                 records += self._copies(service, records[-1], names)
         cursor = SpoolCursor(offset=self._requests, complete_until=self.now)
+        self.ingest(records, feedback, cursor)
+
+    def ingest(
+        self, records: list[RequestRow], feedback: list[FeedbackRow], cursor: SpoolCursor
+    ) -> None:
+        """What the observer does with what the workers have recorded."""
         self.store.ingest(SPOOL, records, feedback, cursor)
 
     def _copies(

@@ -30,6 +30,7 @@ CALLS = {
     "GET /api/v1/rollouts/{rollout}",
     "POST /api/v1/rollouts/{rollout}/{command}",
     "POST /api/v1/evaluations",
+    "POST /api/v1/plans",
     "PUT /api/v1/services/{service}",
     "POST /api/v1/services/{service}/rollback",
     "GET /api/v1/records",

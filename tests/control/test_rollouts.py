@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from control.simulated_world import DIRECT, PLAN, World, questions
-from fairlead.control import rollouts
+from fairlead.control import evidence
 from fairlead.control.views import RollbackRequest
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound, StorageFailed
 from fairlead.domain.replica import ReplicaState
@@ -265,7 +265,7 @@ async def test_commands_that_make_no_sense_are_refused_and_change_nothing(world:
         await world.plane.command("ro-none", "abort")
     rollout = await judged(world, "b")
     before = world.row(rollout)
-    with pytest.raises(InvalidInput, match="pause, resume, promote, abort"):
+    with pytest.raises(InvalidInput, match="pause, resume, promote, approve, abort"):
         await world.plane.command(rollout, "explode")
     assert world.row(rollout) == before
 
@@ -479,29 +479,29 @@ async def test_windows_with_more_requests_than_are_read_in_a_turn_come_to_the_sa
 ) -> None:
     """What a turn cannot read is read in the next ones, to the same watermark, and then judged."""
     await world.first_champion()
-    monkeypatch.setattr(rollouts, "PAGE", 7)
-    monkeypatch.setattr(rollouts, "PAGES_PER_TURN", 2)
+    monkeypatch.setattr(evidence, "PAGE", 7)
+    monkeypatch.setattr(evidence, "PAGES_PER_TURN", 2)
     watermarks = []
 
     def gathering(judge: Judge, plan: Plan, watermark: float) -> Gathering:
         watermarks.append(watermark)
         return Gathering(judge, plan, watermark)
 
-    monkeypatch.setattr(rollouts, "Gathering", gathering)
+    monkeypatch.setattr(evidence, "Gathering", gathering)
     world.users_per_turn = 12
     rollout = await world.ship(release)
     unfinished = 0
     for _ in range(600):
         await world.turn(seconds=0.25)
-        unfinished += bool(world.plane._rollouts._gatherings)
+        unfinished += bool(world.plane._rollouts._facts.evidence._gatherings)
         if not world.row(rollout).active:
             break
     assert world.row(rollout).state == outcome
     assert unfinished > 10
-    assert not world.plane._rollouts._gatherings
+    assert not world.plane._rollouts._facts.evidence._gatherings
     stored = world.plane._rollouts.document(world.row(rollout)).rollout
     everything = [
-        rollouts._observation(row)
+        evidence.observation(row)
         for row in world.store.assigned_requests(rollout, after=0.0, until=world.now, limit=10**6)
     ]
     begun = new_judge(stored.plan)
@@ -531,7 +531,7 @@ async def test_an_error_in_one_rollout_does_not_hold_up_the_others(
     services = {s.name: s for s in (await world.plane.reports.status()).services}
     assert services["bank"].trouble == "the disk is full (free some space)"
     assert services["shop"].trouble == ""
-    told = [r for r in caplog.records if f"rollout {first} of bank" in r.getMessage()]
+    told = [r for r in caplog.records if "rollout of bank: the disk is full" in r.getMessage()]
     assert len(told) == 1
     assert (await world.finish(first)).outcome == "promoted"
     assert (await world.plane.reports.status()).services[0].trouble == ""

@@ -8,10 +8,10 @@ import pytest
 
 from fairlead.domain.errors import Conflict, FairleadError
 from fairlead.domain.verdicts import GateOutcome, GateVerdict, RolloutOutcome, RolloutVerdict
-from fairlead.rollout import machine
+from fairlead.rollout import commands
 from fairlead.rollout.assessment import assess
 from fairlead.rollout.invariants import validate
-from fairlead.rollout.judge import Observation, observe
+from fairlead.rollout.judge import Observation
 from fairlead.rollout.machine import (
     Command,
     Desired,
@@ -20,67 +20,10 @@ from fairlead.rollout.machine import (
     advance,
     desired,
     is_terminal,
-    new_rollout,
     outcome,
 )
-from fairlead.rollout.plan import Plan, Step
 from fairlead.rollout.states import TRANSITIONS, State, diagram
-
-PLAN = Plan(
-    steps=(Step(0.1, 2, 10.0), Step(0.5, 3, 5.0)),
-    settle_s=1.0,
-    deadline_s=1_000.0,
-    expected_failure_rate=0.1,
-    champion_replicas=3,
-    canary_replicas=2,
-)
-PASS = GateVerdict("accuracy", GateOutcome.PASS, "0.91 is above 0.85")
-
-
-def begin(**changes: Any) -> Rollout:
-    given: dict[str, Any] = {
-        "id": "ro-1", "service": "bank", "release": "sha256:b", "name": "b",
-        "champion": "sha256:a", "plan": PLAN, "gates": 1, "now": 0.0, **changes,
-    }  # fmt: skip
-    return new_rollout(**given)
-
-
-def step(
-    rollout: Rollout,
-    observations: tuple[Observation, ...] = (),
-    watermark: float = 0.0,
-    **facts: Any,
-) -> Rollout:
-    """Advance, check every invariant, that it is at rest, and that JSON changes nothing."""
-    judge = observe(rollout.judge, rollout.plan, observations, watermark)
-    given = Facts(judge=judge, **facts)
-    after = advance(rollout, given)
-    validate(after)
-    quiet = msgspec.structs.replace(given, command=None)
-    assert advance(after, quiet) == after
-    assert msgspec.json.decode(msgspec.json.encode(after), type=Rollout) == after
-    return after
-
-
-def shifting(**changes: Any) -> Rollout:
-    """At the first share, before the workers run on it."""
-    return step(begin(**changes), now=1.0, gate_verdicts=(PASS,), candidate_ready=2)
-
-
-def judging(**changes: Any) -> Rollout:
-    """At the first share since second 2."""
-    return step(shifting(**changes), now=2.0, candidate_ready=2, workers_phase=1)
-
-
-def seen(n: int, phase: int, at: float, rho: float, failing: float = 0.0) -> dict[str, Any]:
-    """n units per arm at a moment, of which a share of the canary's fails."""
-    made = tuple(
-        Observation(f"q{phase}-{i:05}-{arm}", f"u{arm}{i}", bool(arm), rho, phase,
-                    bool(arm) and i < failing * n, at)
-        for i in range(n)
-        for arm in (0, 1)
-    )  # fmt: skip
-    return {"observations": made, "watermark": at + 2.0}
+from rollout.stepping import PASS, PLAN, begin, judging, last_step, seen, shifting, step
 
 
 def test_the_gate_comes_before_any_traffic() -> None:
@@ -171,11 +114,6 @@ def test_a_step_has_least_units_and_least_seconds() -> None:
     assert rollout.judge.canary_units(2) == 0
     waiting = step(rollout, now=500.0, candidate_ready=2, workers_phase=2)
     assert waiting.state is State.JUDGING
-
-
-def last_step() -> Rollout:
-    rollout = step(judging(), now=12.0, candidate_ready=2, workers_phase=1, **seen(2, 1, 3.0, 0.1))
-    return step(rollout, now=13.0, candidate_ready=2, workers_phase=2)
 
 
 def test_evidence_promotes_replicas_first_traffic_second() -> None:
@@ -453,7 +391,7 @@ def pause_for_ever(rollout: Rollout) -> None:
     for i in range(1_000):
         command = (Command.PAUSE, Command.RESUME)[i % 2]
         rollout = advance(rollout, Facts(now=3.0 + i, candidate_ready=2, command=command))
-        assert len(rollout.history) <= machine.PAUSES_HISTORY_MAX + 1
+        assert len(rollout.history) <= commands.PAUSES_HISTORY_MAX + 1
 
 
 def test_the_history_is_bounded() -> None:
@@ -505,7 +443,7 @@ def test_broken_rollouts_do_not_pass_the_invariants() -> None:
 def test_the_table_is_whole() -> None:
     """Every state is in it, every state can be reached, and every path can end."""
     assert set(TRANSITIONS) == set(State)
-    reached = {State.EVALUATING}
+    reached = {State.EVALUATING, State.QUEUED}
     for _ in State:
         reached |= {to for origin in reached for to in TRANSITIONS[origin]}
     assert reached == set(State)

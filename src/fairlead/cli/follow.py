@@ -72,12 +72,12 @@ def _follow(control: ControlClient, rollout: str, *, quiet: bool) -> RolloutView
     if quiet:
         while view.outcome == "running":
             time.sleep(POLL_S)
-            view = _poll(control, rollout)
+            view = poll(control, rollout)
         return view
     with live(panel(view), refresh_per_second=6) as shown:
         while view.outcome == "running":
             time.sleep(POLL_S)
-            view = _poll(control, rollout)
+            view = poll(control, rollout)
             shown.update(panel(view))
     return view
 
@@ -103,7 +103,8 @@ def live(
             console.line()
 
 
-def _poll(control: ControlClient, rollout: str) -> RolloutView:
+def poll(control: ControlClient, rollout: str) -> RolloutView:
+    """The rollout as control has it now; a control that is away for a while is waited for."""
     deadline = time.monotonic() + CONTROL_AWAY_S_MAX
     while True:
         try:
@@ -123,12 +124,18 @@ def panel(view: RolloutView, *, is_brief: bool = False) -> RenderableType:
         lines.append(shadow_line(view.shadow))
     if view.verdict is not None:
         lines.append(evidence(view))
+    if view.awaits:
+        lines.append(Text(f"  waits for {view.awaits}", style="yellow"))
+    if view.held:
+        lines.append(Text(f"  held by the freeze {view.held!r}", style="yellow"))
     if view.waiting and view.outcome == "running":
         lines.append(Text(f"  {view.waiting}", style="yellow"))
     if view.outcome != "running":
         style = OUTCOME_STYLES.get(view.outcome, "bold")
         why = brief(_unsaid(view)) if is_brief else _unsaid(view)
         lines.append(Text(f"  {view.outcome.replace('_', ' ')}: {why}", style=style))
+        if view.advice and not is_brief:
+            lines.append(Text(f"  what to do: {view.advice}", style="dim"))
     return Group(*lines)
 
 
@@ -151,7 +158,8 @@ def _headline(view: RolloutView) -> Text:
         view.service, ("   ", ""), (view.state + (" (paused)" if view.paused else ""), "cyan"),
     )  # fmt: skip
     if view.share > 0:
-        line.append(f"   step {min(view.step + 1, view.steps)}/{view.steps}")
+        if view.steps and view.state not in ("switching", "watching"):
+            line.append(f"   step {min(view.step + 1, view.steps)}/{view.steps}")
         line.append(f"   canary {view.share:.0%}", style="yellow")
         line.append(f"  champion {1 - view.share:.0%}", style="green")
         if view.served is not None:

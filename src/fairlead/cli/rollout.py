@@ -6,10 +6,13 @@ from typing import Annotated
 
 import typer
 
+from fairlead.cli.explain import explanation
 from fairlead.cli.follow import exit_code_of, follow, verdict_text
 from fairlead.cli.options import (
+    MANIFEST_DEFAULT,
     STATE_DEFAULT,
     JsonOption,
+    ManifestOption,
     ServiceOption,
     StateOption,
     ago,
@@ -19,7 +22,11 @@ from fairlead.cli.options import (
     say,
     table,
 )
-from fairlead.control.views import RollbackRequest, RolloutView
+from fairlead.cli.plan import plan_lines
+from fairlead.cli.release import registry_of
+from fairlead.cli.watch import watch
+from fairlead.control.views import PlanView, RollbackRequest, RolloutView
+from fairlead.domain.errors import Conflict
 from fairlead.domain.release import short
 
 app = typer.Typer(help="Rollouts: list, show, follow and steer them.", no_args_is_help=True)
@@ -57,7 +64,12 @@ def show(
         print_json(view)
         return
     say((view.id, "bold"), f"  {view.service}  release {view.name} {short(view.release)}")
-    console.print(f"{view.outcome}: {view.reason}")
+    if view.outcome == "running":
+        console.print(f"{view.state}: {view.reason}")
+    else:
+        console.print(explanation(view))
+    if view.awaits:
+        console.print(f"  waits for {view.awaits}", style="yellow")
     for gate in view.gate_verdicts:
         console.print(f"gate {gate.gate}: {gate.outcome} – {gate.reason}")
     if view.verdict is not None:
@@ -68,10 +80,45 @@ def show(
     console.print(history)
 
 
+@app.command("plan")
+def plan_rollout(
+    file: ManifestOption = MANIFEST_DEFAULT,
+    state: StateOption = STATE_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what shipping the manifest's release would take: replicas, memory, time, requests, cost.
+
+    The release is built, and nothing else is changed. Exit code 7 when it does not fit.
+    """
+    from fairlead.cli.shipping import prepare
+    from fairlead.manifest import load_manifest
+
+    spec = prepare(registry_of(state), load_manifest(file))
+    view = client(state).post(PlanView, "plans", body=spec)
+    if as_json:
+        print_json(view)
+    else:
+        for line in plan_lines(view):
+            console.print(line)
+    raise typer.Exit(Conflict.exit_code if view.problems else 0)
+
+
 @app.command("follow")
 def follow_rollout(rollout: IdArgument, state: StateOption = STATE_DEFAULT) -> None:
     """Follow a rollout to its end; the exit code is its outcome's."""
     raise typer.Exit(exit_code_of(follow(client(state), rollout, state=state)))
+
+
+@app.command("watch")
+def watch_rollout(
+    target: Annotated[str, typer.Argument(help="Id of the rollout, or its service.")],
+    state: StateOption = STATE_DEFAULT,
+) -> None:
+    """Watch a rollout live: split, difference, evidence, what is missing, time left.
+
+    When it has ended, its end is explained; the exit code is its outcome's.
+    """
+    raise typer.Exit(exit_code_of(watch(client(state), target, state=state)))
 
 
 @app.command("pause")
@@ -90,6 +137,12 @@ def resume(rollout: IdArgument, state: StateOption = STATE_DEFAULT) -> None:
 def promote(rollout: IdArgument, state: StateOption = STATE_DEFAULT) -> None:
     """Promote the canary now, without waiting for the evidence."""
     _command(state, rollout, "promote")
+
+
+@app.command("approve")
+def approve(rollout: IdArgument, state: StateOption = STATE_DEFAULT) -> None:
+    """Approve the step, or the promotion, that the rollout waits for."""
+    _command(state, rollout, "approve")
 
 
 @app.command("abort")

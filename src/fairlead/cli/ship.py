@@ -19,8 +19,9 @@ from fairlead.cli.options import (
     say,
     state_words,
 )
+from fairlead.cli.plan import check_fits
 from fairlead.cli.release import registry_of
-from fairlead.control.views import Applied, RolloutView, StatusView
+from fairlead.control.views import Applied, PlanView, RolloutView, StatusView
 from fairlead.domain.release import short
 
 
@@ -33,10 +34,17 @@ def ship(
     detach: Annotated[
         bool, typer.Option("--detach", help="Begin the rollout and return at once.")
     ] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Begin it though it does not fit.")
+    ] = False,
     state: StateOption = STATE_DEFAULT,
     as_json: JsonOption = False,
 ) -> None:
-    """Build the manifest's release, run its gates, roll it out, and follow to the verdict."""
+    """Build the manifest's release, run its gates, roll it out, and follow to the verdict.
+
+    What cannot fit (its steps into the deadline at the present traffic, its weights into the
+    memory) is refused before it begins; see `fairlead rollout plan`.
+    """
     from fairlead.cli.shipping import prepare
     from fairlead.manifest import load_manifest
 
@@ -54,6 +62,8 @@ def ship(
             also = "its settings are changed" if applied.changed else "nothing to do"
             console.print(f"release {spec.name} serves {spec.service} already; {also}")
         return
+    if not anyway:
+        check_fits(control.post(PlanView, "plans", body=spec))
     view = control.post(RolloutView, "rollouts", body=spec)
     if not detach:
         view = follow(control, view.id, quiet=as_json, state=state)

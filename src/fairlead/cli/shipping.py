@@ -10,6 +10,7 @@ import msgspec
 
 from fairlead.app.limits import limits_of
 from fairlead.app.state import StatePaths
+from fairlead.cli.planning import freeze_of, plan_of
 from fairlead.control.spec import GateSpec, ServiceSpec, Slos
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Damaged, InvalidInput
@@ -18,7 +19,8 @@ from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.scorers import Scorer, check_scorer
 from fairlead.evaluation.suite import Columns, parse_suite
 from fairlead.registry import BuildInput, Registry, ReleaseEntry
-from fairlead.rollout.plan import FeedbackRule, Plan, ShadowRule, Step
+from fairlead.rollout.states import State
+from fairlead.wire.snapshot import Pin
 
 if TYPE_CHECKING:
     from fairlead.manifest import Manifest
@@ -65,7 +67,7 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
         service=manifest.service,
         release=entry.digest,
         name=entry.name,
-        plan=_plan(manifest),
+        plan=plan_of(manifest),
         gates=tuple(_gate(registry, gate, suite) for gate, suite in suites),
         limits=limits_of(manifest.limits),
         slos=Slos(
@@ -76,6 +78,9 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
         fallbacks=manifest.fallbacks,
         price=price.price if price else None,
         balance=manifest.balance,
+        when_busy=manifest.rollout.when_busy,
+        freeze=freeze_of(manifest),
+        pins=tuple(Pin(pin.release, pin.keys, pin.sessions) for pin in manifest.rollout.pin),
     )
 
 
@@ -115,34 +120,6 @@ def _gate(registry: Registry, gate: Gate, suite: bytes) -> GateSpec:
     )
 
 
-def _plan(manifest: Manifest) -> Plan:
-    rollout = manifest.rollout
-    feedback, shadow = rollout.feedback, rollout.shadow
-    return Plan(
-        steps=tuple(Step(step.share, step.requests, step.seconds) for step in rollout.steps),
-        settle_s=rollout.settle_seconds,
-        feedback=FeedbackRule(feedback.name, feedback.good_at_least, feedback.required)
-        if feedback
-        else None,
-        tolerance=rollout.tolerance,
-        margin=rollout.margin,
-        alpha=rollout.alpha,
-        beta=rollout.beta,
-        deadline_s=rollout.deadline_minutes * 60,
-        expected_failure_rate=rollout.expected_failure_rate,
-        champion_replicas=manifest.replicas.champion,
-        canary_replicas=manifest.replicas.canary,
-        shadow=ShadowRule(
-            share=shadow.share,
-            requests=shadow.requests,
-            seconds=shadow.seconds,
-            failures_at_most=shadow.failures_at_most,
-        )
-        if shadow
-        else None,
-    )
-
-
 def releases_in_use(paths: StatePaths) -> InUse:
     """What services run on, may go back to, or are moving to; read from the store."""
     if not paths.database.exists():
@@ -163,7 +140,7 @@ def releases_in_use(paths: StatePaths) -> InUse:
         blobs |= {gate.suite for gate in spec.gates}
     for rollout in rollouts:
         document = _stored(rollout.document, RolloutDocument)
-        if rollout.active:
+        if rollout.active or rollout.state == State.QUEUED:
             releases.add(rollout.release)
             releases |= {document.then.spec.release} if document.then else set()
             blobs |= {gate.suite for gate in document.spec.gates}

@@ -217,6 +217,12 @@ def _acting(plane: ControlPlane) -> APIRouter:
     async def ship(request: Request) -> Response:
         return _answer(await plane.ship(await _spec(request)))
 
+    @router.post("/plans", responses=_gives(views.PlanView),
+                 openapi_extra=_takes(ServiceSpec),
+                 summary="What shipping a release would take; changes nothing")  # fmt: skip
+    async def plan(request: Request) -> Response:
+        return _answer(await plane.planner.plan(await _spec(request)))
+
     @router.post("/evaluations", responses=_gives(views.RolloutView),
                  openapi_extra=_takes(ServiceSpec),
                  summary="Run a release's gates without traffic")  # fmt: skip
@@ -233,7 +239,7 @@ def _acting(plane: ControlPlane) -> APIRouter:
         return _answer(await plane.apply(spec))
 
     @router.post("/rollouts/{rollout}/{command}", responses=_gives(views.RolloutView),
-                 summary="Steer a rollout: pause, resume, promote or abort")  # fmt: skip
+                 summary="Steer a rollout: pause, resume, promote, approve or abort")  # fmt: skip
     async def command(rollout: str, command: str) -> Response:
         return _answer(await plane.command(rollout, command))
 

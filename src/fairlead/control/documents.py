@@ -15,6 +15,7 @@ from fairlead.control.spec import ServiceSpec
 from fairlead.domain.errors import Conflict, NotFound
 from fairlead.domain.release import short
 from fairlead.rollout.machine import Rollout
+from fairlead.rollout.plan import Point
 
 SHOWN_MAX = 5
 
@@ -37,12 +38,14 @@ class RolloutDocument(msgspec.Struct, frozen=True):
     Attributes:
         goes_back: It returns to an earlier release, rather than shipping one.
         then: What begins in the moment in which it ends.
+        untold: It has ended, and the hooks that are told of it have not settled yet.
     """
 
     spec: ServiceSpec
     rollout: Rollout
     goes_back: bool = False
     then: Return | None = None
+    untold: bool = False
 
 
 def way_back(
@@ -68,7 +71,16 @@ def way_back(
             f"{service}: release {short(to or '')} has never been its champion",
             hint=_former(promoted, champion) or "see `fairlead rollout list`",
         )
-    plan = msgspec.structs.replace(found.spec.plan, steps=())
+    plan = found.spec.plan
+    # Nothing that could refuse it or hold it up; who is told of an end is told of this one, too.
+    told = tuple(
+        msgspec.structs.replace(hook, at=(Point.AFTER,))
+        for hook in plan.hooks
+        if Point.AFTER in hook.at
+    )
+    plan = msgspec.structs.replace(
+        plan, steps=(), shadow=None, hooks=told, approve_promotion=False, warm_s=0.0, holdback=0.0
+    )
     return msgspec.structs.replace(found.spec, plan=plan, gates=())
 
 

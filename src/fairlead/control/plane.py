@@ -14,8 +14,10 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 
+from fairlead.control.capacity import Planner
 from fairlead.control.evaluations import Evaluations
 from fairlead.control.fleet import Fleet
+from fairlead.control.hooks import Hooks
 from fairlead.control.hub import SnapshotHub
 from fairlead.control.keys import Keys
 from fairlead.control.leases import Leases
@@ -58,9 +60,11 @@ class ControlPlane:
         self._leases = hub.leases = Leases(store, hub.worker_count, now=now, monotonic=monotonic)
         self._fleet = Fleet(registry, target, now)
         evaluations = Evaluations(registry, store, now)
-        self._rollouts = Rollouts(store, self._fleet, evaluations, hub, now)
+        self._hooks = Hooks()
+        self._rollouts = Rollouts(store, self._fleet, evaluations, self._hooks, hub, now)
         self._publisher = Publisher(store, hub, self.keys, monotonic)
         self.reports = Reports(store, registry, self._rollouts, self._fleet, hub, gateway_url, now)
+        self.planner = Planner(store, registry, now)
         self._evaluations = evaluations
         self._monotonic = monotonic
         self._lock = asyncio.Lock()
@@ -89,6 +93,7 @@ class ControlPlane:
         with contextlib.suppress(FairleadError):  # The workers say it again.
             await self._leases.save(at_once=True)
         await self._evaluations.close()
+        await self._hooks.close()
         await self._fleet.close(stop=stop_replicas)
 
     def wake(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -14,7 +14,7 @@ from fairlead.control.routing import service_route
 from fairlead.control.wants import ServiceWant
 from fairlead.domain.replica import ReplicaStatus
 from fairlead.store.interface import KeyStore
-from fairlead.wire.snapshot import ServiceRoute, Snapshot
+from fairlead.wire.snapshot import Pin, ServiceRoute, Snapshot
 
 SETTLE_S_MAX = 5.0
 COUNTER = "snapshot"
@@ -52,6 +52,10 @@ class Publisher:
 
         Also if a worker runs on a later version than the present one.
         """
+        keys, tenants = await self._keys.entries()
+        ids: dict[str, list[str]] = {}
+        for key in keys:
+            ids.setdefault(key.name, []).append(key.id)
         names = {want.spec.service for want in wants}
         services = {
             want.spec.service: service_route(
@@ -62,6 +66,7 @@ class Publisher:
                 replicas,
                 names,
                 want.prices,
+                _by_ids(want.pins, ids),
             )
             for want in wants
         }
@@ -72,7 +77,6 @@ class Publisher:
             self._request_id_key = await asyncio.to_thread(
                 self._store.setdefault_setting, "request_id_key", secrets.token_hex(32)
             )
-        keys, tenants = await self._keys.entries()
         wanted = Snapshot(
             version=0 if present is None else present.version,
             request_id_key=self._request_id_key,
@@ -99,3 +103,11 @@ class Publisher:
             service.champion is None or service.releases[service.champion].endpoints
             for service in services.values()
         )
+
+
+def _by_ids(pins: tuple[Pin, ...], ids: Mapping[str, Sequence[str]]) -> tuple[Pin, ...]:
+    """The pins with the ids of the keys that they name; a name that no key has pins nobody."""
+    return tuple(
+        msgspec.structs.replace(pin, keys=tuple(i for name in pin.keys for i in ids.get(name, ())))
+        for pin in pins
+    )

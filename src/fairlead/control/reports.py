@@ -28,7 +28,9 @@ from fairlead.control.views import (
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
 from fairlead.registry import Registry
+from fairlead.rollout.endings import ADVICE
 from fairlead.rollout.machine import Rollout, desired, outcome
+from fairlead.rollout.remaining import awaits, missing, time_left_s
 from fairlead.store.interface import Store
 from fairlead.store.rows import Quantiles, RecordFilter, ReleaseFigures, RolloutRow, ServiceRow
 
@@ -190,6 +192,17 @@ class Reports:
             goes_back=document.goes_back,
             then=None if document.then is None else document.then.rollout,
             shadow=_shadow(rollout),
+            ending="" if rollout.ending is None else rollout.ending.value,
+            advice="" if rollout.ending is None else ADVICE[rollout.ending].replace("ID", row.id),
+            awaits=awaits(rollout),
+            held=rollout.frozen,
+            strategy=rollout.plan.strategy.value,
+            time_left_s=time_left_s(rollout, self._now()),
+            missing=missing(rollout, self._now(), self._rollouts.ready(rollout.release)),
+            margin=rollout.plan.margin,
+            tolerance=rollout.plan.tolerance,
+            traffic_since=rollout.traffic_since,
+            champion_name=self._name(rollout.champion),
         )
 
     async def records(

@@ -15,6 +15,7 @@ from fairlead.rollout.machine import Desired
 from fairlead.wire.snapshot import (
     CONTINUING,
     Endpoint,
+    Pin,
     ReleaseRoute,
     ServiceRoute,
     Shadow,
@@ -40,11 +41,13 @@ def service_route(
     replicas: Sequence[ReplicaStatus],
     services: Collection[str] = (),
     prices: Mapping[str, Price] | None = None,
+    pins: tuple[Pin, ...] = (),
 ) -> ServiceRoute:
     """The route of one service: its champion, and its canary or shadow if it has one.
 
     Args:
         services: Names of all services; fallbacks that are not among them are left out.
+        pins: Who is pinned to an arm, by key ids.
     """
     wanted = (desired.champion, desired.canary, desired.shadow)
     digests = [d for d in wanted if d is not None]
@@ -71,6 +74,7 @@ def service_route(
         if desired.shadow is None
         else Shadow(release=desired.shadow, share=desired.shadow_share),
         balance=spec.balance,
+        pins=pins,
     )
 
 

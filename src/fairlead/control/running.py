@@ -23,6 +23,15 @@ class Running(msgspec.Struct):
     goes_back: bool = False
     then: Return | None = None
 
+    @classmethod
+    def of(cls, row: RolloutRow) -> Running:
+        """The rollout that a row holds."""
+        document = msgspec.json.decode(row.document, type=RolloutDocument)
+        return cls(
+            document.spec, document.rollout, row.version, row.created_at, document.goes_back,
+            document.then,
+        )  # fmt: skip
+
     @property
     def goes_back_to(self) -> ServiceSpec | None:
         """The spec by which the service will run, if it is on its way back."""
@@ -31,16 +40,18 @@ class Running(msgspec.Struct):
         on_its_way = self.goes_back and self.rollout.state is not State.ROLLING_BACK
         return self.spec if on_its_way else None
 
-    def row(self, rollout: Rollout, then: Return | None, now: float) -> RolloutRow:
-        """How this state of it is to be kept."""
-        document = RolloutDocument(self.spec, rollout, self.goes_back, then)
+    def row(
+        self, rollout: Rollout, then: Return | None, now: float, *, untold: bool = False
+    ) -> RolloutRow:
+        """How this state of it is to be kept; `untold` while its last hooks have not settled."""
+        document = RolloutDocument(self.spec, rollout, self.goes_back, then, untold)
         return RolloutRow(
             id=rollout.id,
             service=rollout.service,
             release=rollout.release,
             name=rollout.name,
             state=rollout.state.value,
-            active=not is_terminal(rollout),
+            active=not is_terminal(rollout) and rollout.state is not State.QUEUED,
             created_at=self.created_at,
             updated_at=now,
             version=self.version,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import msgspec
 
@@ -10,17 +11,23 @@ from fairlead.domain.errors import InvalidInput
 from fairlead.domain.quota import Price, check_price, check_quota
 from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.scorers import Scorer
+from fairlead.rollout.freeze import WINDOWS_MAX, Freeze, check_freeze
 from fairlead.rollout.plan import Plan
-from fairlead.wire.snapshot import Balance, Limits
+from fairlead.wire.snapshot import Balance, Limits, Pin
 
 GATES_MAX = 50
 FALLBACKS_MAX = 8
 CASES_MAX = 1_000_000
 CONCURRENCY_MAX = 256
 NAME_MAX = 128
+PINS_MAX = 20
+PINNED_MAX = 100
 _SERVICE = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+WhenBusy = Literal["refuse", "queue", "supersede"]
 
 
 class GateSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -54,6 +61,9 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         price: What the release's tokens cost. It is no part of the release: the same release can
             become cheaper.
+        when_busy: What becomes of this rollout if another one of the service is under way.
+        freeze: When no traffic may move to the release.
+        pins: Who is always sent to the canary, or to the champion; `keys` are names here.
     """
 
     service: str
@@ -66,6 +76,9 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     fallbacks: tuple[str, ...] = ()
     price: Price | None = None
     balance: Balance = "least_loaded"
+    when_busy: WhenBusy = "refuse"
+    freeze: tuple[Freeze, ...] = ()
+    pins: tuple[Pin, ...] = ()
 
 
 def check_spec(spec: ServiceSpec) -> None:
@@ -86,6 +99,11 @@ def check_spec(spec: ServiceSpec) -> None:
         check_price("price.", spec.price)
     _check_slos(spec.slos)
     _check_fallbacks(spec)
+    if len(spec.freeze) > WINDOWS_MAX:
+        raise InvalidInput(f"freeze: {len(spec.freeze)} of them; at most {WINDOWS_MAX}")
+    for index, window in enumerate(spec.freeze):
+        check_freeze(f"freeze[{index}]", window)
+    _check_pins(spec.pins)
     if len(spec.gates) > GATES_MAX:
         raise InvalidInput(f"gates: {len(spec.gates)} of them; at most {GATES_MAX}")
     names = set()
@@ -124,6 +142,20 @@ def _check_fallbacks(spec: ServiceSpec) -> None:
             raise InvalidInput(f"fallbacks[{index}]: this service itself")
         if name in spec.fallbacks[:index]:
             raise InvalidInput(f"fallbacks[{index}]: {name} is there twice")
+
+
+def _check_pins(pins: tuple[Pin, ...]) -> None:
+    if len(pins) > PINS_MAX:
+        raise InvalidInput(f"pins: {len(pins)} of them; at most {PINS_MAX}")
+    for index, pin in enumerate(pins):
+        where = f"pins[{index}]"
+        if not pin.keys and not pin.sessions:
+            raise InvalidInput(f"{where}: pins nobody: give keys or sessions")
+        for name, given in (("keys", pin.keys), ("sessions", pin.sessions)):
+            if len(given) > PINNED_MAX or any(not 0 < len(text) <= NAME_MAX for text in given):
+                raise InvalidInput(
+                    f"{where}.{name}: at most {PINNED_MAX}, of 1 to {NAME_MAX} characters each"
+                )
 
 
 def _check_slos(slos: Slos) -> None:

@@ -45,13 +45,26 @@ class RolloutView(msgspec.Struct, frozen=True):
     """A rollout as people see it.
 
     Attributes:
-        outcome: `running`, `promoted`, `rolled_back`, `gate_failed`, `aborted` or `failed`.
+        outcome: `running` (or waiting in the queue), `promoted`, `rolled_back`, `gate_failed`,
+            `gates_passed`, `aborted` or `failed`.
         share: Probability with which a unit goes to the canary at this moment.
         served: Requests that the release has answered within this rollout; None in lists of
             rollouts, where they are not counted.
         goes_back: Whether it returns to an earlier release, rather than shipping one.
         then: Id of the rollout that begins in the moment in which this one ends.
         shadow: Its copies of requests; None if its plan has none.
+        ending: Why it ended (or goes back), by name; empty while it goes on.
+        advice: What to do about that; empty where nothing is.
+        awaits: What it waits for at a checkpoint; empty while it does not.
+        held: Why a freeze holds it; empty while none does.
+        strategy: How it gets its traffic.
+        time_left_s: Seconds to the deadline of the state that it is in; None where there is none,
+            and while it is held.
+        missing: What it misses to go on, in words.
+        margin, tolerance: Of the failure rate: a promotion needs evidence that it is not worse by
+            the margin, a rollback that it is worse by more than the tolerance.
+        traffic_since: When it first had a share; None before.
+        champion_name: The champion's name, as far as known.
         waiting: What its replicas show while too few are ready, as far as they say anything; empty
             in lists of rollouts.
     """
@@ -79,6 +92,58 @@ class RolloutView(msgspec.Struct, frozen=True):
     then: str | None = None
     waiting: str = ""
     shadow: ShadowView | None = None
+    ending: str = ""
+    advice: str = ""
+    awaits: str = ""
+    held: str = ""
+    strategy: str = "canary"
+    time_left_s: float | None = None
+    missing: str = ""
+    margin: float = 0.0
+    tolerance: float = 0.0
+    traffic_since: float | None = None
+    champion_name: str = ""
+
+
+class PlanStep(msgspec.Struct, frozen=True):
+    """A step, and the least seconds it takes; None while the traffic is not known."""
+
+    share: float
+    seconds: float | None
+
+
+class PlanView(msgspec.Struct, frozen=True):
+    """What a rollout would take; None where that is not known, or nothing is compared.
+
+    Attributes:
+        replicas_more: Replicas that run besides the champion's, at the most.
+        bytes_more, bytes_available: Memory that its weights take at least, and what there is.
+        requests_per_s: The service's traffic, by the busiest of its last spans.
+        units_to_promote: Units until an equal release is promoted.
+        units_to_roll_back: Units until a release that is worse by two margins is rolled back.
+        seconds: From its first traffic to the promotion of an equal release.
+        canary_requests: Requests that it answers until then; `usd` is what they cost.
+        problems: Why it does not fit.
+        notes: What should be known beforehand.
+    """
+
+    service: str
+    release: str
+    name: str
+    strategy: str
+    replicas_more: int
+    bytes_more: int
+    bytes_available: int | None
+    requests_per_s: float
+    steps: list[PlanStep]
+    units_to_promote: int | None
+    units_to_roll_back: int | None
+    seconds: float | None
+    deadline_s: float
+    canary_requests: int | None
+    usd: float | None
+    problems: list[str]
+    notes: list[str]
 
 
 class FiguresView(msgspec.Struct, frozen=True):

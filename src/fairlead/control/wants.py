@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from fairlead.control.routing import KnownRelease
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.running import Running
+from fairlead.control.spec import ServiceSpec, prices_of
 from fairlead.domain.quota import Price
-from fairlead.rollout.machine import Desired
+from fairlead.rollout.machine import Desired, desired
+from fairlead.store.rows import ServiceRow
+from fairlead.wire.snapshot import Pin
 
 
 class ServiceWant(msgspec.Struct, frozen=True):
@@ -21,6 +24,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
         known: The releases that `desired` speaks of.
         replicas: Ready replicas wanted, by release digest.
         prices: What the releases cost, where that is known.
+        pins: Who is sent to one arm for as long as the rollout goes on; keys by their names.
     """
 
     spec: ServiceSpec
@@ -29,6 +33,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
     known: Mapping[str, KnownRelease]
     replicas: Mapping[str, int]
     prices: Mapping[str, Price] = {}
+    pins: tuple[Pin, ...] = ()
 
 
 def engine_counts(wants: Sequence[ServiceWant]) -> dict[str, tuple[str, int]]:
@@ -44,3 +49,44 @@ def engine_counts(wants: Sequence[ServiceWant]) -> dict[str, tuple[str, int]]:
             if count > 0:
                 counts[engine] = (release, max(before, count))
     return counts
+
+
+def want_of(
+    service: ServiceRow,
+    spec: ServiceSpec,
+    running: Running | None,
+    known: Mapping[str, KnownRelease],
+) -> ServiceWant:
+    """What the service wants: its champion, and what its rollout adds to it.
+
+    Args:
+        spec: The service's, which is its champion's.
+    """
+    if running is None:
+        want = Desired(champion=service.champion)
+        replicas = {service.champion: spec.plan.champion_replicas} if service.champion else {}
+        return ServiceWant(spec, want, None, known, replicas, prices_of(spec))
+    want = desired(running.rollout)
+    replicas = {}
+    if service.champion is not None:
+        replicas[service.champion] = spec.plan.champion_replicas
+    if want.candidate_replicas:
+        # The champion itself may be evaluated: it keeps the replicas with which it serves.
+        release = running.rollout.release
+        replicas[release] = max(replicas.get(release, 0), want.candidate_replicas)
+    prices = prices_of(running.spec, spec)
+    return ServiceWant(spec, want, running.rollout.id, known, replicas, prices, running.spec.pins)
+
+
+def readable(want: ServiceWant) -> ServiceWant:
+    """Without the releases that could not be read; without its champion, no route at all."""
+    known = want.known
+    split = want.desired
+    if split.champion is not None and split.champion not in known:
+        split = msgspec.structs.replace(split, champion=None, canary=None, share=0.0)
+    if split.canary is not None and split.canary not in known:
+        split = msgspec.structs.replace(split, canary=None, share=0.0)
+    if split.shadow is not None and (split.champion is None or split.shadow not in known):
+        split = msgspec.structs.replace(split, shadow=None, shadow_share=0.0)
+    replicas = {digest: count for digest, count in want.replicas.items() if digest in known}
+    return msgspec.structs.replace(want, desired=split, replicas=replicas)

@@ -12,7 +12,7 @@ from fairlead.gateway.door import Door
 from fairlead.gateway.fleet import Fleet, Replica
 from fairlead.gateway.quota import QuotaBook
 from fairlead.gateway.request_id import RequestIds
-from fairlead.gateway.routing import Assignment, assign, assign_by_weight, unit_of
+from fairlead.gateway.routing import Assignment, assign, assign_by_weight, pinned_arm, unit_of
 from fairlead.wire.snapshot import Limits, ServiceRoute, Snapshot
 
 Pool = tuple[Replica, ...]
@@ -77,7 +77,9 @@ class LiveService:
         who = (key_id, session, user)
         found = known.get(who)
         if found is None:
-            found = assign(route, unit_of(key_id, session, user), canary_is_usable=has_canary)
+            unit = unit_of(key_id, session, user)
+            pinned = pinned_arm(route, key_id, session)
+            found = assign(route, unit, canary_is_usable=has_canary, pinned=pinned)
             if found is not None and len(session or b"") + len(user or "") <= _NAME_MAX:
                 if len(known) >= _UNITS_MAX:
                     known.clear()

@@ -67,7 +67,19 @@ def _point(salt: str, unit: str) -> int:
     return int.from_bytes(digest, "big")
 
 
-def assign(service: ServiceRoute, unit: str, *, canary_is_usable: bool) -> Assignment | None:
+def pinned_arm(service: ServiceRoute, key_id: str, session: bytes | None) -> Arm | None:
+    """The arm to which this request is pinned; None for nearly all."""
+    for pin in service.pins:
+        if key_id in pin.keys:
+            return pin.arm
+        if session and any(session.startswith(name.encode()) for name in pin.sessions):
+            return pin.arm
+    return None
+
+
+def assign(
+    service: ServiceRoute, unit: str, *, canary_is_usable: bool, pinned: Arm | None = None
+) -> Assignment | None:
     """The release that this unit belongs to now; None while the service has no champion.
 
     With fallbacks there is an assignment to no release then: one of those answers meanwhile.
@@ -76,6 +88,8 @@ def assign(service: ServiceRoute, unit: str, *, canary_is_usable: bool) -> Assig
     (rho 0), so that a gap between two lives of a replica is not taken for the release's quality.
     Whether it is usable is known before the unit is looked at, so the odds that are logged are
     those of the assignment. What was assigned before the replica failed stays with the canary.
+
+    What is pinned goes to its arm with certainty (rho 1 or 0), so that no judge counts it.
     """
     if service.champion is None and not service.fallbacks:
         return None
@@ -84,6 +98,8 @@ def assign(service: ServiceRoute, unit: str, *, canary_is_usable: bool) -> Assig
     share = 0.0
     if canary_is_usable and service.champion is not None and service.canary is not None:
         share = service.canary_share
+        if pinned is not None:
+            share = 1.0 if pinned == "canary" else 0.0
         if is_canary_unit(service.salt, unit, share):
             arm, release = "canary", service.canary
     rollout = service.rollout

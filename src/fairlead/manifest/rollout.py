@@ -1,11 +1,21 @@
-"""The manifest's `rollout`: steps, judgement and its error rates."""
+"""The manifest's `rollout`: strategy, steps, judgement and its error rates."""
 
 from __future__ import annotations
 
 import itertools
+from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from fairlead.manifest.conduct import (
+    After,
+    Freeze,
+    Hold,
+    Hook,
+    Pin,
+    check_strategy,
+    default_after,
+)
 from fairlead.manifest.values import Share, Strict, shown, wrong
 
 
@@ -23,6 +33,10 @@ class Step(Strict):
     )
     seconds: float = Field(
         default=30.0, ge=0, le=7_776_000, description="Least duration of the step."
+    )
+    approval: bool = Field(
+        default=False,
+        description="A person has to approve the step before it begins (fairlead rollout approve).",
     )
 
     @field_validator("share")
@@ -84,6 +98,14 @@ def _default_steps() -> tuple[Step, ...]:
 class Rollout(Strict):
     """How a release that passed its gates gets its traffic, and who judges it."""
 
+    strategy: Literal["canary", "blue_green", "ab", "immediate"] = Field(
+        default="canary",
+        description=(
+            "canary: a growing share, judged. blue_green: all replicas first, then all traffic at "
+            "once, the old release warm beside it. ab: one share for a declared time, then the "
+            "verdict. immediate: all traffic once the replicas are ready."
+        ),
+    )
     shadow: Shadow | None = Field(
         default=None,
         description=(
@@ -99,6 +121,63 @@ class Rollout(Strict):
             "Steps in order, each with a larger share; after the last one the canary is promoted. "
             "An empty list promotes without a canary."
         ),
+    )
+    hold: Hold | None = Field(default=None, description="The comparison of strategy ab.")
+    after: After | None = Field(
+        default=None,
+        description=(
+            "What stays of the old release after all traffic has moved; with strategy blue_green "
+            "10 minutes if it is not given."
+        ),
+    )
+    approve_promotion: bool = Field(
+        default=False, description="A person has to approve the move of all traffic."
+    )
+    approval_hours: float = Field(
+        default=24.0,
+        gt=0,
+        le=2_000,
+        description="What nobody approves, and hooks that do not answer, end the rollout by then.",
+    )
+    hooks: tuple[Hook, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=20,
+        description="Webhooks that are told and may refuse.",
+    )
+    freeze: tuple[Freeze, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=50,
+        description="Times in which no traffic moves to a new release.",
+    )
+    when_busy: Literal["refuse", "queue", "supersede"] = Field(
+        default="refuse",
+        description=(
+            "What becomes of this rollout while another one of the service is under way: it is "
+            "refused, it waits for its turn, or it ends the other one and comes next."
+        ),
+    )
+    pin: tuple[Pin, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=20,
+        description="Testers: who always gets one of the two releases, and is not counted.",
+    )
+    ready_minutes: float = Field(
+        default=60.0,
+        gt=0.02,
+        le=129_600,
+        description="Replicas that are not ready by then end the rollout.",
+    )
+    gates_hours: float = Field(
+        default=24.0, gt=0.001, le=2_000, description="Gates without a verdict end it by then."
+    )
+    gateway_minutes: float = Field(
+        default=5.0,
+        gt=0.02,
+        le=1_440,
+        description="Gateway workers that do not take a split over by then end it.",
     )
     feedback: Feedback | None = Field(
         default=None,
@@ -153,6 +232,7 @@ class Rollout(Strict):
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Rollout:
+        check_strategy(self.strategy, set(self.model_fields_set), dict(self))
         for index, (before, step) in enumerate(itertools.pairwise(self.steps), start=1):
             if step.share <= before.share:
                 raise wrong(
@@ -161,7 +241,8 @@ class Rollout(Strict):
         if self.margin <= self.tolerance:
             raise wrong(f"must be above the tolerance, {self.tolerance}", at=("margin",))
         least = sum(step.seconds for step in self.steps) + self.settle_seconds
-        if self.steps and self.deadline_minutes * 60 <= least:
+        canary = self.strategy == "canary"
+        if canary and self.steps and self.deadline_minutes * 60 <= least:
             raise wrong(
                 f"must be longer than the steps take at least: {least:g} seconds",
                 at=("deadline_minutes",),
@@ -169,3 +250,8 @@ class Rollout(Strict):
         if self.shadow is not None and self.shadow.seconds >= self.deadline_minutes * 60:
             raise wrong("must be shorter than deadline_minutes", at=("shadow", "seconds"))
         return self
+
+    @property
+    def warm(self) -> After | None:
+        """What stays of the old release after all traffic has moved."""
+        return default_after(self.strategy, self.after)

@@ -46,6 +46,7 @@ gates:
 # Sessions are compared: clients should send the header `x-session-id`, or the field `user`. Without
 # them an API key is one unit, and one unit is no comparison.
 rollout:
+  strategy: canary               # or blue_green, ab, immediate
   # Copies of requests first, whose answers no client gets:
   # shadow: {{share: 10%, requests: 50, seconds: 10}}
   steps:
@@ -59,6 +60,12 @@ rollout:
   alpha: 0.01                    # probability of rolling back an equal release
   beta: 0.05                     # probability of promoting one that is worse by the margin
   deadline_minutes: 60
+  # Afterwards the old release stays warm for a while, and the judge goes on:
+  # after: {{warm_minutes: 60, holdback: 5%}}
+  # Who is told and asked, and when nothing moves:
+  # hooks: [{{url: "https://ci.example/rollouts"}}]
+  # approve_promotion: true
+  # freeze: [{{name: weekend, days: [fri], begins: "18:00", ends: "08:00"}}]
 
 slos:
   availability: 99.9%

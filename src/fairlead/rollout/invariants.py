@@ -6,19 +6,23 @@ from collections.abc import Iterator
 
 from fairlead.domain.errors import FairleadError
 from fairlead.domain.verdicts import GateOutcome, RolloutOutcome
-from fairlead.rollout.machine import PROMOTED_BY, desired, is_terminal
+from fairlead.rollout.commands import PROMOTED_BY
+from fairlead.rollout.desires import desired, is_terminal
+from fairlead.rollout.endings import Ending
 from fairlead.rollout.model import Rollout
 from fairlead.rollout.states import TRANSITIONS, State
 
 _BEFORE_TRAFFIC = (
+    State.QUEUED,
     State.EVALUATING,
     State.STARTING,
     State.SHADOWING,
     State.GATE_FAILED,
     State.GATES_PASSED,
 )
-_PROMOTED = (State.PROMOTING, State.SWITCHING, State.PROMOTED)
-_GATES_OPEN = (State.EVALUATING, State.GATE_FAILED, State.ABORTED, State.FAILED)
+_PROMOTED = (State.PROMOTING, State.SWITCHING, State.WATCHING, State.PROMOTED)
+_MOVED = (State.SWITCHING, State.WATCHING, State.PROMOTED)
+_GATES_OPEN = (State.QUEUED, State.EVALUATING, State.GATE_FAILED, State.ABORTED, State.FAILED)
 
 
 def validate(rollout: Rollout) -> None:
@@ -28,6 +32,7 @@ def validate(rollout: Rollout) -> None:
         *_history_broken(rollout),
         *_judge_broken(rollout),
         *_promotion_broken(rollout),
+        *_ending_broken(rollout),
     ]
     if broken:
         history = "; ".join(f"{t.origin} -> {t.to}: {t.why}" for t in rollout.history)
@@ -50,7 +55,7 @@ def _split_broken(rollout: Rollout) -> Iterator[str]:
     champion = rollout.release if want.champion == rollout.release else rollout.champion
     if want.champion != champion:
         yield "traffic for a release that is neither champion nor candidate"
-    if want.champion == rollout.release and rollout.state not in (State.SWITCHING, State.PROMOTED):
+    if want.champion == rollout.release and rollout.state not in _MOVED:
         yield "all traffic moved without a promotion"
     if want.shadow is not None and (rollout.champion is None or want.shadow == want.champion):
         yield "copies without a champion that answers"
@@ -59,7 +64,8 @@ def _split_broken(rollout: Rollout) -> Iterator[str]:
 
 
 def _history_broken(rollout: Rollout) -> Iterator[str]:
-    state = State.EVALUATING
+    first = rollout.history[0].origin if rollout.history else rollout.state
+    state: State = first if first is State.QUEUED else State.EVALUATING
     for entry in rollout.history:
         if entry.origin is not state:
             yield f"history has a gap before {entry.origin} -> {entry.to}"
@@ -104,3 +110,18 @@ def _promotion_broken(rollout: Rollout) -> Iterator[str]:
         return
     if verdict is None or (verdict.outcome, verdict.reason) != (RolloutOutcome.PROMOTE, move.why):
         yield f"promoted by the judge for {move.why!r}, beside the verdict {verdict}"
+
+
+def _ending_broken(rollout: Rollout) -> Iterator[str]:
+    if is_terminal(rollout) and rollout.ending is None:
+        yield "ended without saying why"
+    if rollout.ending is not None and not (
+        is_terminal(rollout) or rollout.state is State.ROLLING_BACK
+    ):
+        yield f"it goes on, though it ends as {rollout.ending}"
+    if (rollout.state is State.PROMOTED) != (rollout.ending is Ending.PROMOTED):
+        yield f"{rollout.state} as {rollout.ending}"
+    if rollout.is_held != (rollout.held_at is not None):
+        yield "the clock of its holds does not run with them"
+    if is_terminal(rollout) and rollout.is_held:
+        yield "held after its end"

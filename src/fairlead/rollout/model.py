@@ -8,6 +8,8 @@ import hashlib
 import msgspec
 
 from fairlead.domain.verdicts import GateVerdict, RolloutVerdict
+from fairlead.rollout.checkpoints import Checkpoint, HookReport
+from fairlead.rollout.endings import Ending
 from fairlead.rollout.judge import Judge, new_judge
 from fairlead.rollout.plan import Plan
 from fairlead.rollout.states import State
@@ -28,6 +30,7 @@ class Command(enum.StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
     PROMOTE = "promote"
+    APPROVE = "approve"
     ABORT = "abort"
 
 
@@ -52,8 +55,15 @@ class Rollout(msgspec.Struct, frozen=True):
         entered_at, step_started_at, created_at: Unix times in seconds: of this state, of the moment
             since which all workers run on this step, of the rollout.
         traffic_since: When the canary first had a share.
+            `entered_at` leaves out the time for which it was held.
         paused_at: When it was paused; None while it is not.
-        paused_s: Seconds spent in pauses that are over and began after `traffic_since`.
+        frozen: Why no traffic may move to it now (a freeze window); empty for no such reason.
+        held_at: Since when a pause, a freeze or a checkpoint holds it; None while none does.
+        paused_s: Seconds for which it was held, without the present hold, since `traffic_since`.
+        checkpoint: Where it waits for hooks or a person.
+        passed: The checkpoints that it has passed.
+        watched: The time in which the old release stays warm is over.
+        ending: Why it ended, or is on its way back; None while it goes on.
         shadowed: What became of the copies while shadowing.
         verdict: The judge's; from the move to promotion on the one that decided it.
     """
@@ -77,6 +87,12 @@ class Rollout(msgspec.Struct, frozen=True):
     traffic_since: float | None = None
     paused_at: float | None = None
     paused_s: float = 0.0
+    frozen: str = ""
+    held_at: float | None = None
+    checkpoint: Checkpoint | None = None
+    passed: tuple[str, ...] = ()
+    watched: bool = False
+    ending: Ending | None = None
     verdict: RolloutVerdict | None = None
     gate_verdicts: tuple[GateVerdict, ...] = ()
     reason: str = ""
@@ -85,8 +101,13 @@ class Rollout(msgspec.Struct, frozen=True):
 
     @property
     def paused(self) -> bool:
-        """Whether steps and promotion are held."""
+        """Whether a person holds steps and promotion."""
         return self.paused_at is not None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether a pause, a freeze or a checkpoint holds steps, promotion and deadline."""
+        return self.paused or bool(self.frozen) or self.checkpoint is not None
 
     @property
     def promotion(self) -> Transition | None:
@@ -111,8 +132,11 @@ class Facts(msgspec.Struct, frozen=True):
             differ.
         judge: What the judge knows by now (`judge.observe`); None when nothing is new.
         shadowed: What became of the copies so far; None when nothing is new.
+        hooks: What became of the hooks at its checkpoint; None while they have not settled.
+        frozen: Why no traffic may move to the release now; empty when it may.
         by: Who gave the command.
         why: Why they want it ended.
+        superseded: It is ended because another release takes its place.
     """
 
     now: float
@@ -125,6 +149,9 @@ class Facts(msgspec.Struct, frozen=True):
     command: Command | None = None
     by: str = ""
     why: str = ""
+    hooks: HookReport | None = None
+    frozen: str = ""
+    superseded: bool = False
 
 
 class Desired(msgspec.Struct, frozen=True):
@@ -136,6 +163,7 @@ class Desired(msgspec.Struct, frozen=True):
         shadow_share: Probability with which a request is copied.
         candidate_replicas: Replicas of the release under rollout, whatever its role is.
         run_gates: Whether its gates are to be run.
+        call_hooks: The point at which its hooks are to be called; empty for none.
     """
 
     share: float = 0.0
@@ -147,6 +175,7 @@ class Desired(msgspec.Struct, frozen=True):
     run_gates: bool = False
     shadow: str | None = None
     shadow_share: float = 0.0
+    call_hooks: str = ""
 
 
 def new_rollout(
@@ -161,8 +190,9 @@ def new_rollout(
     now: float,
     gates_only: bool = False,
     why: str = "",
+    queued: bool = False,
 ) -> Rollout:
-    """A rollout at its beginning."""
+    """A rollout at its beginning, or `queued` behind another one."""
     return Rollout(
         id=id,
         service=service,
@@ -176,5 +206,12 @@ def new_rollout(
         created_at=now,
         entered_at=now,
         judge=new_judge(plan),
-        reason="its gates are evaluated" if gates else "its replicas are started",
+        state=State.QUEUED if queued else State.EVALUATING,
+        reason=_waits(gates, queued=queued),
     )
+
+
+def _waits(gates: int, *, queued: bool) -> str:
+    if queued:
+        return "another rollout of the service is under way"
+    return "its gates are evaluated" if gates else "its replicas are started"

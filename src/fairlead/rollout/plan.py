@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import enum
+
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
@@ -12,6 +14,42 @@ REPLICAS_MAX = 1_000
 SETTLE_S_MAX = 86_400.0
 DEADLINE_S_MAX = 90 * 86_400.0
 FEEDBACK_NAME_MAX = 64
+HOOKS_MAX = 20
+HOOK_TIMEOUT_S_MAX = 300.0
+URL_MAX = 2_000
+
+
+class Strategy(enum.StrEnum):
+    """How a release gets its traffic."""
+
+    CANARY = "canary"
+    BLUE_GREEN = "blue_green"
+    AB = "ab"
+    IMMEDIATE = "immediate"
+
+
+class Point(enum.StrEnum):
+    """When a hook is called."""
+
+    BEFORE = "before"
+    STEP = "step"
+    PROMOTE = "promote"
+    AFTER = "after"
+
+
+class Hook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A webhook.
+
+    Attributes:
+        at: The points at which it is called.
+        timeout_s: How long one answer may take.
+        attempts: How often it is tried until it answers.
+    """
+
+    url: str
+    at: tuple[Point, ...] = (Point.BEFORE, Point.STEP, Point.PROMOTE, Point.AFTER)
+    timeout_s: float = 10.0
+    attempts: int = 5
 
 
 class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -22,11 +60,13 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             the promotion, not by a step: at share 1 there is no champion to compare with.
         units: Least number of canary units settled in this step.
         seconds: Least time at this step.
+        approval: A person has to approve it before it begins.
     """
 
     share: float
     units: int = 1
     seconds: float = 0.0
+    approval: bool = False
 
 
 class ShadowRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -80,6 +120,17 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         expected_units: How many observations that rate is worth.
         champion_replicas: Replicas of the release when it serves all traffic.
         canary_replicas: Replicas of the release while it is evaluated and judged.
+        strategy: Its name for people; what happens follows from the other fields.
+        hooks: Webhooks that are told, and may refuse.
+        approve_promotion: A person has to approve the move of all traffic.
+        approval_s: Seconds until a checkpoint that nobody approves ends the rollout.
+        ready_s: Seconds until replicas that are not ready end it.
+        gates_s: Seconds until gates without a verdict end it.
+        gateway_s: Seconds until gateway workers that do not take a split over end it.
+        warm_s: Seconds for which the old release's replicas stay after all traffic has moved, and
+            the judge may still take it back.
+        holdback: Probability with which a unit stays with the old release in that time, so that
+            there is something to compare with.
     """
 
     steps: tuple[Step, ...] = (Step(0.1, 50), Step(0.5, 100))
@@ -95,6 +146,15 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     champion_replicas: int = 1
     canary_replicas: int = 1
     shadow: ShadowRule | None = None
+    strategy: Strategy = Strategy.CANARY
+    hooks: tuple[Hook, ...] = ()
+    approve_promotion: bool = False
+    approval_s: float = 86_400.0
+    ready_s: float = 3_600.0
+    gates_s: float = 86_400.0
+    gateway_s: float = 300.0
+    warm_s: float = 0.0
+    holdback: float = 0.0
 
     @property
     def requires_feedback(self) -> bool:
@@ -127,8 +187,29 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if self.shadow is not None:
             _check_shadow(self.shadow, self.deadline_s)
+        for name in ("approval_s", "ready_s", "gates_s", "gateway_s"):
+            _check(name, getattr(self, name), 1.0, DEADLINE_S_MAX)
+        _check("warm_s", self.warm_s, 0.0, DEADLINE_S_MAX)
+        _check("holdback", self.holdback, 0.0, 0.5)
+        if self.holdback and not self.warm_s:
+            raise InvalidInput(
+                "holdback: without warm_s there is no time in which it would hold units back"
+            )
+        self._check_hooks()
         if self.feedback is not None and not 0 < len(self.feedback.name) <= FEEDBACK_NAME_MAX:
             raise InvalidInput(f"feedback.name: must have 1 to {FEEDBACK_NAME_MAX} characters")
+
+    def _check_hooks(self) -> None:
+        if len(self.hooks) > HOOKS_MAX:
+            raise InvalidInput(f"hooks: {len(self.hooks)} of them; at most {HOOKS_MAX}")
+        for number, hook in enumerate(self.hooks):
+            where = f"hooks[{number}]"
+            if not hook.url.startswith(("http://", "https://")) or len(hook.url) > URL_MAX:
+                raise InvalidInput(f"{where}.url: must begin with http:// or https://")
+            if not hook.at:
+                raise InvalidInput(f"{where}.at: names no point at which it would be called")
+            _check(f"{where}.timeout_s", hook.timeout_s, 0.1, HOOK_TIMEOUT_S_MAX)
+            _check(f"{where}.attempts", hook.attempts, 1, 20)
 
     def _check_steps(self) -> None:
         if len(self.steps) > STEPS_MAX:

@@ -14,11 +14,19 @@ Rules
   by which a release is promoted stays, unless a later one takes it back.
 - Safety comes first: a verdict to roll back, a split that is not as logged, and replicas that fail
   act in every state, also while paused. A pause holds steps, promotion and the deadline.
+- A queued rollout waits for the one before it and wants nothing. Its champion is the one that it
+  finds when its turn comes.
+- At a checkpoint (`checkpoints`) it waits for hooks and approvals; in a freeze no traffic moves to
+  the release. Both hold steps, promotion and deadline as a pause does, and nothing else.
+- Every state has a deadline of its own; none that is missed promotes. A rollout that ends has an
+  `Ending`, and each has its advice.
 - A step's least units and seconds are minimums. The last step lasts until there is evidence that
   the canary is not worse, or until the deadline: then it is rolled back as inconclusive. Nothing is
   ever promoted for lack of evidence, except by hand.
 - While promoting, replicas come first: all traffic moves only when as many are ready as the
   champion has to have. The champion's replicas are needed until the rollout has ended.
+- After the move of all traffic the old replicas stay warm for the plan's time (`watching`), and
+  with a holdback the same judge goes on: its verdict to roll back still takes everything back.
 - Rolling back is one change of the split.
 - Only what `TRANSITIONS` lists can happen; anything else raises with the history.
 """
@@ -31,6 +39,7 @@ import enum
 class State(enum.StrEnum):
     """Where a rollout is."""
 
+    QUEUED = "queued"
     EVALUATING = "evaluating"
     STARTING = "starting"
     SHADOWING = "shadowing"
@@ -38,6 +47,7 @@ class State(enum.StrEnum):
     JUDGING = "judging"
     PROMOTING = "promoting"
     SWITCHING = "switching"
+    WATCHING = "watching"
     ROLLING_BACK = "rolling_back"
     PROMOTED = "promoted"
     ROLLED_BACK = "rolled_back"
@@ -47,11 +57,18 @@ class State(enum.StrEnum):
     FAILED = "failed"
 
 
-_GIVEN_UP = {State.FAILED: "replicas fail", State.ABORTED: "aborted by hand"}
-_BACK = {State.ROLLING_BACK: "worse, invalid, replicas fail or aborted"}
+_GIVEN_UP = {
+    State.FAILED: "replicas fail, or something did not come in time",
+    State.ABORTED: "aborted or superseded",
+}
+_BACK = {State.ROLLING_BACK: "worse, invalid, too late, replicas fail or aborted"}
 _BACK_LATE = {State.ROLLING_BACK: "worse, invalid, inconclusive, replicas fail or aborted"}
 
 TRANSITIONS: dict[State, dict[State, str]] = {
+    State.QUEUED: {
+        State.EVALUATING: "its turn",
+        State.ABORTED: "aborted or superseded",
+    },
     State.EVALUATING: {
         State.STARTING: "all gates passed",
         State.GATE_FAILED: "a gate did not pass",
@@ -68,7 +85,7 @@ TRANSITIONS: dict[State, dict[State, str]] = {
         State.SHIFTING: "copies answered",
         State.PROMOTING: "no steps or by hand",
         State.FAILED: "replicas or too many copies fail, or too few come",
-        State.ABORTED: "aborted by hand",
+        State.ABORTED: "aborted or superseded",
     },
     State.SHIFTING: {
         State.JUDGING: "workers on the split",
@@ -81,8 +98,18 @@ TRANSITIONS: dict[State, dict[State, str]] = {
         **_BACK_LATE,
     },
     State.PROMOTING: {State.SWITCHING: "all replicas ready", **_BACK, **_GIVEN_UP},
-    State.SWITCHING: {State.PROMOTED: "workers on the new champion", **_BACK, **_GIVEN_UP},
-    State.ROLLING_BACK: {State.ROLLED_BACK: "workers on the champion"},
+    State.SWITCHING: {
+        State.WATCHING: "workers on the new release, the old one stays warm",
+        State.PROMOTED: "workers on the new champion",
+        **_BACK,
+        **_GIVEN_UP,
+    },
+    State.WATCHING: {
+        State.SWITCHING: "no holdback any more",
+        State.PROMOTED: "warm time over",
+        **_BACK,
+    },
+    State.ROLLING_BACK: {State.ROLLED_BACK: "workers on the champion, or silent for too long"},
     State.PROMOTED: {},
     State.ROLLED_BACK: {},
     State.GATE_FAILED: {},
@@ -94,7 +121,7 @@ TRANSITIONS: dict[State, dict[State, str]] = {
 
 def diagram() -> str:
     """The table as a Mermaid state diagram."""
-    lines = ["stateDiagram-v2", f"    [*] --> {State.EVALUATING}"]
+    lines = ["stateDiagram-v2", f"    [*] --> {State.EVALUATING}", f"    [*] --> {State.QUEUED}"]
     for origin, targets in TRANSITIONS.items():
         lines += [f"    {origin} --> {to}: {why}" for to, why in targets.items()]
         if not targets:

@@ -121,6 +121,19 @@ class Shadow(msgspec.Struct, frozen=True):
     concurrent: int = 16
 
 
+class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who is sent to one arm with certainty, for testing; what they do is not counted.
+
+    Attributes:
+        keys: Ids of API keys.
+        sessions: Beginnings of `x-session-id`.
+    """
+
+    arm: Literal["canary", "champion"]
+    keys: tuple[str, ...] = ()
+    sessions: tuple[str, ...] = ()
+
+
 class ServiceRoute(msgspec.Struct, frozen=True):
     """Who answers for a service.
 
@@ -141,6 +154,7 @@ class ServiceRoute(msgspec.Struct, frozen=True):
         shadow: Which release gets copies of the requests, or None.
         balance: How a replica is chosen: `prefix` sends a request to the one that has the longest
             part of its prompt cached, within bounds of load; `least_loaded` looks at load alone.
+        pins: Who is sent to one arm whatever the hash says; the first that fits.
     """
 
     name: str
@@ -156,6 +170,7 @@ class ServiceRoute(msgspec.Struct, frozen=True):
     fallbacks: tuple[str, ...] = ()
     shadow: Shadow | None = None
     balance: Balance = "least_loaded"
+    pins: tuple[Pin, ...] = ()
 
 
 class Snapshot(msgspec.Struct, frozen=True):

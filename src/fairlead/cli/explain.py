@@ -1,0 +1,106 @@
+"""How a rollout ended, for someone who has never seen one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from fairlead.cli.follow import OUTCOME_STYLES
+from fairlead.control.views import RolloutView
+from fairlead.domain.release import short
+
+_HEADLINES = {
+    "promoted": "PROMOTED: {release} serves all traffic",
+    "gates_passed": "PASSED: {release} has passed its gates",
+    "rolled_back": "ROLLED BACK: all traffic goes to {champion} again",
+    "gate_failed": "STOPPED AT ITS GATES: {release} has had no traffic",
+    "aborted": "ABORTED: {release} has had no traffic",
+    "failed": "FAILED: {release} serves nobody",
+}
+
+
+def explanation(view: RolloutView) -> RenderableType:
+    """What happened, by what evidence, and what to do; a few short lines."""
+    release = f"release {view.name} ({short(view.release)})"
+    name = view.champion_name or (short(view.champion) if view.champion else "")
+    champion = f"the champion {name}".strip()
+    headline = _HEADLINES.get(view.outcome, "{release}: " + view.outcome)
+    style = OUTCOME_STYLES.get(view.outcome, "bold")
+    title = Text(headline.format(release=release, champion=champion), style=style)
+    lines = _by_evidence(view, release, champion) or [_sentence(view.reason)]
+    if view.advice:
+        lines.append(f"What to do: {view.advice}.")
+    return Group(title, *(Padding(Text(line), (0, 0, 0, 2), expand=False) for line in lines))
+
+
+def _by_evidence(view: RolloutView, release: str, champion: str) -> list[str]:
+    """Of an end that the judge decided; empty for any other."""
+    verdict = view.verdict
+    is_worse = view.ending == "worse"
+    if verdict is None or verdict.reason != view.reason or view.ending not in ("worse", "promoted"):
+        return []
+    numbers = verdict.numbers
+    canary, other = numbers.get("canary", {}), numbers.get("champion", {})
+    if canary.get("rate") is None or other.get("rate") is None:
+        return []
+    lines = [
+        f"{_capital(release)} failed {_percent(canary['rate'])} of {_units(canary)}, {champion} "
+        f"{_percent(other['rate'])} of {_units(other)} (a unit is a session, user or key)."
+    ]
+    if numbers.get("ci_low") is not None and numbers.get("ci_high") is not None:
+        confidence = numbers.get("ci_confidence", 0.95)
+        lines.append(
+            f"The difference is between {_points(numbers['ci_low'])} and "
+            f"{_points(numbers['ci_high'])} percentage points ({confidence:.0%} confidence, at "
+            "every look)."
+        )
+    key = "rollback" if is_worse else "promote"
+    value, threshold = numbers.get(f"e_{key}"), numbers.get(f"threshold_{key}")
+    if value is not None and threshold:
+        lines.append(_meaning(float(value), float(threshold), view, is_worse=is_worse))
+    return lines
+
+
+def _meaning(value: float, threshold: float, view: RolloutView, *, is_worse: bool) -> str:
+    """What the evidence says, as a frequency."""
+    chance = _chance(threshold)
+    reached = f"{value:,.0f}" if value < 1e6 else f"{value:.0e}"
+    if is_worse:
+        by = f" (by up to {_points(view.tolerance)} points)" if view.tolerance else ""
+        return (
+            f"The evidence that it is worse reached {reached}; {threshold:g} were needed. "
+            f"A release as good as the champion{by} gets there in fewer than {chance} rollouts."
+        )
+    return (
+        f"The evidence that it is not worse by {_points(view.margin)} points reached {reached}; "
+        f"{threshold:g} were needed. A release that is so much worse gets there in fewer than "
+        f"{chance} rollouts."
+    )
+
+
+def _chance(threshold: float) -> str:
+    return f"{100 / threshold:g} of 100" if threshold <= 100 else f"1 of {threshold:,.0f}"
+
+
+def _units(arm: dict[str, Any]) -> str:
+    count = int(arm.get("units", 0))
+    return "1 unit" if count == 1 else f"{count:,} units"
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f} %"
+
+
+def _points(rate: float) -> str:
+    return f"{100 * rate:.1f}".removesuffix(".0")
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _sentence(reason: str) -> str:
+    return f"{_capital(reason)}." if reason else "No reason was given."

@@ -1,0 +1,89 @@
+"""From the manifest's `rollout` to the plan by which control goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fairlead.rollout.freeze import DAYS, Freeze
+from fairlead.rollout.plan import FeedbackRule, Hook, Plan, Point, ShadowRule, Step, Strategy
+
+if TYPE_CHECKING:
+    from fairlead.manifest import Manifest
+    from fairlead.manifest.rollout import Rollout
+
+GRACE_S = 60.0
+"""What an A/B comparison may take longer than its time, for the last units to settle."""
+
+
+def plan_of(manifest: Manifest) -> Plan:
+    """The plan; raises InvalidInput when it does not make sense."""
+    rollout = manifest.rollout
+    feedback, shadow, warm = rollout.feedback, rollout.shadow, rollout.warm
+    steps = _steps(rollout)
+    return Plan(
+        strategy=Strategy(rollout.strategy),
+        steps=steps,
+        settle_s=rollout.settle_seconds,
+        feedback=FeedbackRule(feedback.name, feedback.good_at_least, feedback.required)
+        if feedback
+        else None,
+        tolerance=rollout.tolerance,
+        margin=rollout.margin,
+        alpha=rollout.alpha,
+        beta=rollout.beta,
+        deadline_s=_deadline_s(rollout, steps),
+        expected_failure_rate=rollout.expected_failure_rate,
+        champion_replicas=manifest.replicas.champion,
+        canary_replicas=manifest.replicas.canary,
+        shadow=ShadowRule(
+            share=shadow.share,
+            requests=shadow.requests,
+            seconds=shadow.seconds,
+            failures_at_most=shadow.failures_at_most,
+        )
+        if shadow
+        else None,
+        hooks=tuple(
+            Hook(hook.url, tuple(Point(at) for at in hook.at), hook.timeout_seconds, hook.attempts)
+            for hook in rollout.hooks
+        ),
+        approve_promotion=rollout.approve_promotion,
+        approval_s=max(1.0, rollout.approval_hours * 3600),
+        ready_s=rollout.ready_minutes * 60,
+        gates_s=rollout.gates_hours * 3600,
+        gateway_s=rollout.gateway_minutes * 60,
+        warm_s=warm.warm_minutes * 60 if warm else 0.0,
+        holdback=warm.holdback if warm else 0.0,
+    )
+
+
+def freeze_of(manifest: Manifest) -> tuple[Freeze, ...]:
+    """The manifest's freeze windows."""
+    return tuple(
+        Freeze(
+            name=window.name,
+            days=tuple(DAYS.index(day) for day in window.days),
+            begins_min=window.begins,
+            ends_min=window.ends,
+            zone=window.timezone,
+            since=window.since,
+            until=window.until,
+        )
+        for window in manifest.rollout.freeze
+    )
+
+
+def _steps(rollout: Rollout) -> tuple[Step, ...]:
+    if rollout.hold is not None:
+        return (Step(rollout.hold.share, rollout.hold.requests, rollout.hold.hours * 3600),)
+    if rollout.strategy != "canary":
+        return ()
+    return tuple(
+        Step(step.share, step.requests, step.seconds, step.approval) for step in rollout.steps
+    )
+
+
+def _deadline_s(rollout: Rollout, steps: tuple[Step, ...]) -> float:
+    if rollout.hold is None:
+        return rollout.deadline_minutes * 60
+    return steps[0].seconds + rollout.settle_seconds + GRACE_S

@@ -1,0 +1,144 @@
+"""What a rollout needs, said before it begins: replicas, memory, requests, time, cost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from fairlead.control.spec import ServiceSpec
+from fairlead.control.views import PlanStep, PlanView
+from fairlead.domain.quota import Price
+from fairlead.domain.release import RemoteModel
+from fairlead.registry import Registry, ReleaseEntry
+from fairlead.rollout.desires import full_replicas
+from fairlead.rollout.forecast import forecast
+from fairlead.store.interface import Store
+from fairlead.store.rows import ReleaseFigures
+
+SPANS_S = (10.0, 60.0, 600.0, 3600.0)
+"""The traffic is the highest mean rate over one of these spans until now: traffic that has just
+begun, or that comes in bursts, is no reason to refuse anything."""
+_MEMINFO = Path("/proc/meminfo")
+
+
+def available_memory() -> int | None:
+    """Bytes that processes can still take on this machine; None where it does not say."""
+    try:
+        lines = _MEMINFO.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+class Planner:
+    """Says what a rollout would need. Changes nothing.
+
+    Args:
+        now: Unix time in seconds.
+        memory: Bytes available to further replicas on this machine.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        registry: Registry,
+        now: Callable[[], float],
+        memory: Callable[[], int | None] = available_memory,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._now = now
+        self._memory = memory
+
+    async def plan(self, spec: ServiceSpec) -> PlanView:
+        """What shipping by this spec would take; raises NotFound for an unknown release."""
+        return await asyncio.to_thread(self._plan, spec)
+
+    def _plan(self, spec: ServiceSpec) -> PlanView:
+        entry = self._registry.get(spec.release)
+        service = self._store.service(spec.service)
+        champion = None
+        if service is not None and service.champion is not None:
+            champion = self._registry.get(service.champion)
+        rate, figures = self._traffic(spec.service)
+        plan = spec.plan
+        if champion is None:
+            plan = msgspec.structs.replace(plan, steps=(), shadow=None)
+        said = forecast(plan, rate)
+        more = _more_replicas(spec, entry, champion)
+        size, available = _bytes_more(entry, champion), self._memory()
+        problems = list(said.problems)
+        if size and available is not None and size > available:
+            problems.append(
+                f"its weights need {_gib(size)} of memory, and {_gib(available)} are available"
+            )
+        return PlanView(
+            service=spec.service,
+            release=spec.release,
+            name=spec.name,
+            strategy=spec.plan.strategy.value,
+            replicas_more=more,
+            bytes_more=size,
+            bytes_available=available,
+            requests_per_s=rate,
+            steps=[PlanStep(step.share, step.seconds) for step in said.steps],
+            units_to_promote=said.units_to_promote,
+            units_to_roll_back=said.units_to_roll_back,
+            seconds=said.seconds,
+            deadline_s=spec.plan.deadline_s,
+            canary_requests=said.canary_requests,
+            usd=_usd(said.canary_requests, spec.price, figures),
+            problems=problems,
+            notes=list(said.notes),
+        )
+
+    def _traffic(self, service: str) -> tuple[float, list[ReleaseFigures]]:
+        """Requests per second, and the figures of the longest span."""
+        now, rate = self._now(), 0.0
+        figures: list[ReleaseFigures] = []
+        for span in SPANS_S:
+            read = self._store.release_figures(service, since=now - span, until=now)
+            figures = [line for line in read if line.release]
+            rate = max(rate, sum(line.requests for line in figures) / span)
+        return rate, figures
+
+
+def _more_replicas(spec: ServiceSpec, entry: ReleaseEntry, champion: ReleaseEntry | None) -> int:
+    """Replicas that run besides the champion's while all traffic moves, at the most."""
+    wanted = full_replicas(spec.plan)
+    if champion is None or entry.release.engine_digest != champion.release.engine_digest:
+        return wanted
+    # Releases that differ only in prompt or sampling share replicas.
+    return max(0, wanted - spec.plan.champion_replicas)
+
+
+def _bytes_more(entry: ReleaseEntry, champion: ReleaseEntry | None) -> int:
+    """What its weights take at least: once, however many replicas have them mapped."""
+    release = entry.release
+    if isinstance(release.model, RemoteModel):
+        return 0
+    if champion is not None and release.engine_digest == champion.release.engine_digest:
+        return 0
+    return entry.size
+
+
+def _usd(
+    requests: int | None, price: Price | None, figures: Sequence[ReleaseFigures]
+) -> float | None:
+    """Cost of so many requests like those of the last hour."""
+    count = sum(line.requests for line in figures)
+    if requests is None or price is None or count == 0:
+        return None
+    prompt = sum(line.prompt_tokens for line in figures)
+    completion = sum(line.completion_tokens for line in figures)
+    return price.cost(prompt, completion) / 1e12 * requests / count
+
+
+def _gib(count: int) -> str:
+    return f"{count / (1 << 30):.1f} GiB"

@@ -1,0 +1,106 @@
+"""Gathers the facts that move a rollout, and begins what it wants to have asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fairlead.control.catalogue import Catalogue
+from fairlead.control.documents import Return
+from fairlead.control.evaluations import Evaluations
+from fairlead.control.evidence import LiveEvidence
+from fairlead.control.hooks import Hooks
+from fairlead.control.hub import SnapshotHub
+from fairlead.control.running import Running
+from fairlead.rollout.freeze import frozen_by
+from fairlead.rollout.machine import Command, Facts, desired
+from fairlead.store.interface import TelemetryStore
+
+
+class Order(NamedTuple):
+    """What a person wants of a rollout; `then` is what is to begin when it has ended."""
+
+    command: Command
+    why: str = ""
+    then: Return | None = None
+    superseded: bool = False
+
+
+class FactFinder:
+    """Knows where each fact is found.
+
+    Args:
+        now: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        store: TelemetryStore,
+        catalogue: Catalogue,
+        evaluations: Evaluations,
+        hooks: Hooks,
+        hub: SnapshotHub,
+        now: Callable[[], float],
+    ) -> None:
+        self._catalogue = catalogue
+        self._evaluations = evaluations
+        self._hooks = hooks
+        self._hub = hub
+        self._now = now
+        self.evidence = LiveEvidence(store, now)
+
+    async def forget(self, rollout: str) -> None:
+        """Let go of a rollout that has ended."""
+        await self._evaluations.forget(rollout)
+        await self._hooks.forget(rollout)
+        self.evidence.forget(rollout)
+
+    async def of(self, running: Running, order: Order | None) -> Facts:
+        """What is the case now; begins gates and hooks that are wanted."""
+        rollout = running.rollout
+        want = desired(rollout)
+        ready, failed = self._catalogue.candidate(rollout.release)
+        if want.run_gates and ready:
+            self._evaluate(running)
+        judge = None
+        if want.canary is not None or rollout.phase > 0:
+            judge = await asyncio.to_thread(self.evidence.observed, rollout)
+        shadowed = None
+        if want.shadow is not None:
+            shadowed = await asyncio.to_thread(self.evidence.shadowed, rollout)
+        hooks = None
+        if want.call_hooks:
+            self._hooks.start(rollout, want.call_hooks)
+            hooks = self._hooks.report(rollout.id, want.call_hooks)
+        now = self._now()
+        return Facts(
+            now=now,
+            gate_verdicts=self._evaluations.verdicts(rollout.id),
+            candidate_ready=ready,
+            candidate_failed=failed,
+            workers_phase=self._workers_phase(rollout.service),
+            judge=judge,
+            shadowed=shadowed,
+            command=None if order is None else order.command,
+            why="" if order is None else order.why,
+            hooks=hooks,
+            frozen="" if running.goes_back else frozen_by(running.spec.freeze, now),
+            superseded=order is not None and order.superseded,
+        )
+
+    def _evaluate(self, running: Running) -> None:
+        rollout = running.rollout
+        champion = None
+        if rollout.champion is not None:
+            champion = self._catalogue.contender(rollout.champion)
+        self._evaluations.start(
+            rollout.id, running.spec.gates, self._catalogue.contender(rollout.release), champion
+        )
+
+    def _workers_phase(self, service: str) -> int | None:
+        """The phase of the split on which all live gateway workers run; None while they differ."""
+        snapshot = self._hub.snapshot
+        if snapshot is None or not self._hub.is_current or service not in snapshot.services:
+            return None
+        return snapshot.services[service].phase

@@ -1,0 +1,61 @@
+"""How a rollout can end, by name, and what a person does about it."""
+
+from __future__ import annotations
+
+import enum
+
+
+class Ending(enum.StrEnum):
+    """Why a rollout ended. The last state says where the traffic is, this says why."""
+
+    PROMOTED = "promoted"
+    GATES_PASSED = "gates_passed"
+    GATE_FAILED = "gate_failed"
+    GATES_UNFINISHED = "gates_unfinished"
+    WORSE = "worse"
+    INVALID_SPLIT = "invalid_split"
+    INCONCLUSIVE = "inconclusive"
+    NO_TRAFFIC = "no_traffic"
+    NO_FEEDBACK = "no_feedback"
+    SHADOW_FAILED = "shadow_failed"
+    REPLICAS_FAILED = "replicas_failed"
+    REPLICAS_NEVER_READY = "replicas_never_ready"
+    GATEWAY_UNREACHABLE = "gateway_unreachable"
+    HOOK_REFUSED = "hook_refused"
+    HOOK_UNREACHABLE = "hook_unreachable"
+    NOT_APPROVED = "not_approved"
+    SUPERSEDED = "superseded"
+    ABORTED = "aborted"
+
+
+ADVICE: dict[Ending, str] = {
+    Ending.PROMOTED: "",
+    Ending.GATES_PASSED: "ship it",
+    Ending.GATE_FAILED: "look at the cases that failed (`fairlead eval`), mend the release, and "
+    "ship it again",
+    Ending.GATES_UNFINISHED: "look at the replicas (`fairlead status`), or raise "
+    "rollout.gates_hours; what was answered is kept, so shipping it again goes on from there",
+    Ending.WORSE: "the champion serves; compare the answers (`fairlead records --rollout ID`), "
+    "mend the release, and ship it again",
+    Ending.INVALID_SPLIT: "no verdict on the release: units did not go where they were logged to "
+    "go; look for clients that change their session, or for records that were lost",
+    Ending.INCONCLUSIVE: "no verdict on the release: give it more traffic, a longer "
+    "rollout.deadline_minutes or a larger rollout.margin, and ship it again",
+    Ending.NO_TRAFFIC: "no verdict on the release: send traffic to the service, or raise the first "
+    "step's share, and ship it again",
+    Ending.NO_FEEDBACK: "no verdict on the release: clients have to post the feedback that "
+    "rollout.feedback names within settle_seconds; or set required: false",
+    Ending.SHADOW_FAILED: "no client has met it; look at its copies (`fairlead records --rollout "
+    "ID`), mend the release, and ship it again",
+    Ending.REPLICAS_FAILED: "read the replica's own words above, and `fairlead doctor`",
+    Ending.REPLICAS_NEVER_READY: "is there room for its replicas? see `fairlead status`; raise "
+    "rollout.ready_minutes if they only need longer",
+    Ending.GATEWAY_UNREACHABLE: "the gateway's workers did not take over the split: see "
+    "`fairlead status` and the log of the gateway, then ship it again",
+    Ending.HOOK_REFUSED: "ask those who run the hook why it refused, and ship it again",
+    Ending.HOOK_UNREACHABLE: "make the hook answer, or take it out of rollout.hooks",
+    Ending.NOT_APPROVED: "nobody approved it in time: ship it again when somebody can",
+    Ending.SUPERSEDED: "follow the release that took its place",
+    Ending.ABORTED: "",
+}
+"""What to do about each; empty where nothing is."""

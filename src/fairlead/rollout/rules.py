@@ -1,0 +1,330 @@
+"""What each state of a rollout does with the facts: one function for each state that moves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from fairlead.domain.verdicts import GateOutcome, RolloutOutcome, RolloutVerdict
+from fairlead.rollout.assessment import SILENCE_MAX, assess
+from fairlead.rollout.checkpoints import (
+    BEFORE,
+    PROMOTE,
+    Checkpoint,
+    HookOutcome,
+    hooks_at,
+    needs_approval,
+    step_point,
+)
+from fairlead.rollout.desires import full_replicas, holds_back, stays_warm
+from fairlead.rollout.endings import Ending
+from fairlead.rollout.model import Facts, Rollout
+from fairlead.rollout.moves import give_up, go, impossible, note
+from fairlead.rollout.remaining import missing_in_step
+from fairlead.rollout.states import State
+
+_HOOK_ENDINGS = {
+    HookOutcome.REFUSED: Ending.HOOK_REFUSED,
+    HookOutcome.UNREACHABLE: Ending.HOOK_UNREACHABLE,
+}
+
+
+def _evaluating(rollout: Rollout, facts: Facts) -> Rollout:
+    if facts.candidate_failed is not None:
+        return _replicas_failed(rollout, facts)
+    verdicts = facts.gate_verdicts if rollout.gates else ()
+    if verdicts is None or len(verdicts) < rollout.gates:
+        return _unfinished_gates(rollout, facts)
+    judged = msgspec.structs.replace(rollout, gate_verdicts=verdicts)
+    for verdict in verdicts:
+        if verdict.outcome is not GateOutcome.PASS:
+            why = f"gate {verdict.gate}: {verdict.outcome.value}: {verdict.reason}"
+            return go(judged, State.GATE_FAILED, facts.now, why, ending=Ending.GATE_FAILED)
+    why = f"passed all {rollout.gates} gates" if rollout.gates else "no gates to pass"
+    if rollout.gates_only:
+        return go(judged, State.GATES_PASSED, facts.now, why, ending=Ending.GATES_PASSED)
+    return go(judged, State.STARTING, facts.now, why)
+
+
+def _unfinished_gates(rollout: Rollout, facts: Facts) -> Rollout:
+    if not facts.candidate_ready:
+        return _wait_for_replicas(rollout, facts, 1)
+    if not _is_late(rollout, facts.now, rollout.plan.gates_s):
+        return rollout
+    why = f"its gates have no verdict after {rollout.plan.gates_s:g} s"
+    return give_up(rollout, facts.now, why, Ending.GATES_UNFINISHED)
+
+
+def _starting(rollout: Rollout, facts: Facts) -> Rollout:
+    if facts.candidate_failed is not None:
+        return _replicas_failed(rollout, facts)
+    overdue = _overdue(rollout, facts.now)
+    if overdue is not rollout or rollout.paused:
+        return overdue
+    wanted = rollout.plan.canary_replicas
+    if facts.candidate_ready < wanted:
+        return _wait_for_replicas(rollout, facts, wanted)
+    if rollout.frozen:
+        return rollout
+    rollout, may_go = _reach(rollout, facts, BEFORE)
+    if not may_go:
+        return rollout
+    if rollout.champion is None:
+        return _promote(rollout, facts, "first release")
+    if rollout.plan.shadow is not None:
+        why = f"copies of {rollout.plan.shadow.share:.0%} of the requests"
+        return go(rollout, State.SHADOWING, facts.now, why)
+    return _first_step(rollout, facts)
+
+
+def _first_step(rollout: Rollout, facts: Facts) -> Rollout:
+    if not rollout.plan.steps:
+        why = rollout.why or "the plan has no canary steps"
+        return _promote(rollout, facts, why)
+    return _shift(rollout, 0, facts)
+
+
+def _shadowing(rollout: Rollout, facts: Facts) -> Rollout:
+    if facts.candidate_failed is not None:
+        return _replicas_failed(rollout, facts)
+    rule, seen = rollout.plan.shadow, rollout.shadowed
+    if rule is None:
+        raise impossible(rollout, "it has no shadow in its plan")
+    # Once there are too many for the least number of copies, more of them decide nothing.
+    if seen.failed > rule.failures_at_most * max(seen.copies, rule.requests):
+        why = (
+            f"shadow: {seen.failed:,} of {seen.copies:,} copies failed where the live request did "
+            f"not; at most {rule.failures_at_most:.1%} may"
+        )
+        return go(rollout, State.FAILED, facts.now, why, ending=Ending.SHADOW_FAILED)
+    overdue = _overdue(rollout, facts.now)
+    if overdue is not rollout or rollout.paused or rollout.frozen:
+        return overdue
+    if seen.copies >= rule.requests and facts.now - rollout.entered_at >= rule.seconds:
+        return _first_step(rollout, facts)
+    if not _is_late(rollout, facts.now, rollout.plan.deadline_s):
+        return rollout
+    why = (
+        f"shadow: inconclusive: {seen.copies:,} of {rule.requests:,} copies have an outcome "
+        f"after {rollout.plan.deadline_s:g} s"
+    )
+    ending = Ending.INCONCLUSIVE if seen.copies else Ending.NO_TRAFFIC
+    return go(rollout, State.FAILED, facts.now, why, ending=ending)
+
+
+def _shifting(rollout: Rollout, facts: Facts) -> Rollout:
+    safe = _keep_safe(rollout, facts)
+    if safe is not rollout:
+        return safe
+    if facts.workers_phase == rollout.phase:
+        begun = msgspec.structs.replace(rollout, step_started_at=facts.now)
+        return go(begun, State.JUDGING, facts.now, "all gateway workers run on the split")
+    return _wait_for_workers(rollout, facts)
+
+
+def _judging(rollout: Rollout, facts: Facts) -> Rollout:
+    safe = _keep_safe(rollout, facts)
+    if safe is not rollout:
+        return safe
+    overdue = _overdue(rollout, facts.now)
+    if overdue is not rollout or rollout.paused:
+        return overdue
+    missing = missing_in_step(rollout, facts.now, facts.candidate_ready)
+    last = rollout.step == len(rollout.plan.steps) - 1
+    verdict = rollout.verdict
+    if last and missing is None and verdict is not None:
+        if verdict.outcome is RolloutOutcome.PROMOTE:
+            return rollout if rollout.frozen else _promote(rollout, facts, verdict.reason)
+        missing = verdict.reason
+    late = _keep_deadline(rollout, facts, missing or "its steps were not finished")
+    if late is not rollout or last or missing is not None or rollout.frozen:
+        return late
+    return _shift(rollout, rollout.step + 1, facts)
+
+
+def _promoting(rollout: Rollout, facts: Facts) -> Rollout:
+    safe = _keep_safe(rollout, facts)
+    if safe is not rollout or rollout.paused:
+        return safe
+    wanted = full_replicas(rollout.plan)
+    if facts.candidate_ready < wanted:
+        return _wait_for_replicas(rollout, facts, wanted)
+    if rollout.frozen:
+        return rollout
+    return go(rollout, State.SWITCHING, facts.now, f"{wanted} replicas ready for all traffic")
+
+
+def _switching(rollout: Rollout, facts: Facts) -> Rollout:
+    safe = _keep_safe(rollout, facts) if rollout.plan.warm_s else _keep_replicas(rollout, facts)
+    if safe is not rollout:
+        return safe
+    if facts.workers_phase != rollout.phase:
+        return _wait_for_workers(rollout, facts)
+    if not stays_warm(rollout):
+        return _promoted(rollout, facts.now)
+    held = f" and {rollout.plan.holdback:.0%} of the units" if holds_back(rollout) else ""
+    why = f"the old release keeps its replicas{held} for {rollout.plan.warm_s:g} s"
+    return go(rollout, State.WATCHING, facts.now, why)
+
+
+def _watching(rollout: Rollout, facts: Facts) -> Rollout:
+    safe = _keep_safe(rollout, facts)
+    if safe is not rollout or not _is_late(rollout, facts.now, rollout.plan.warm_s):
+        return safe
+    return end_watch(rollout, facts.now)
+
+
+def end_watch(rollout: Rollout, now: float) -> Rollout:
+    """End the time in which the old release stays warm."""
+    if holds_back(rollout):
+        return go(rollout, State.SWITCHING, now, "the last units move, too", watched=True)
+    return _promoted(rollout, now)
+
+
+def _promoted(rollout: Rollout, now: float) -> Rollout:
+    why = "" if rollout.promotion is None else rollout.promotion.why
+    return go(rollout, State.PROMOTED, now, why, ending=Ending.PROMOTED, watched=True)
+
+
+def _rolling_back(rollout: Rollout, facts: Facts) -> Rollout:
+    if facts.workers_phase == rollout.phase:
+        return go(rollout, State.ROLLED_BACK, facts.now, rollout.reason)
+    if not _is_late(rollout, facts.now, rollout.plan.gateway_s):
+        return rollout
+    # The champion is all that the gateway is told of from here on, whenever it is reached again.
+    why = f"{rollout.reason}; not all gateway workers have confirmed it"
+    return go(rollout, State.ROLLED_BACK, facts.now, why)
+
+
+RULES: dict[State, Callable[[Rollout, Facts], Rollout]] = {
+    State.EVALUATING: _evaluating,
+    State.STARTING: _starting,
+    State.SHADOWING: _shadowing,
+    State.SHIFTING: _shifting,
+    State.JUDGING: _judging,
+    State.PROMOTING: _promoting,
+    State.SWITCHING: _switching,
+    State.WATCHING: _watching,
+    State.ROLLING_BACK: _rolling_back,
+}
+
+
+def _reach(rollout: Rollout, facts: Facts, point: str) -> tuple[Rollout, bool]:
+    """Whether the rollout may go on from this point; it waits there until it may, or is given up.
+
+    What was passed once is not asked again.
+    """
+    hooks, approval = hooks_at(rollout.plan, point), needs_approval(rollout.plan, point)
+    if point in rollout.passed or not (hooks or approval):
+        return rollout, True
+    at = rollout.checkpoint
+    if at is None or at.point != point:
+        waiting = msgspec.structs.replace(rollout, checkpoint=Checkpoint(point, facts.now))
+        awaited = " and ".join(["approval"] * approval + [f"{len(hooks)} hooks"] * bool(hooks))
+        return note(waiting, facts.now, f"at {point}: waits for {awaited}"), False
+    report = facts.hooks if facts.hooks is not None and facts.hooks.point == point else None
+    if hooks and report is not None and report.outcome is not HookOutcome.PASSED:
+        why = f"at {point}: {report.why}"
+        return give_up(rollout, facts.now, why, _HOOK_ENDINGS[report.outcome]), False
+    if (hooks and report is None) or (approval and not at.approved_by):
+        return rollout, False
+    passed = (*rollout.passed, point)
+    return msgspec.structs.replace(rollout, checkpoint=None, passed=passed), True
+
+
+def _overdue(rollout: Rollout, now: float) -> Rollout:
+    """Given up, if it has waited at its checkpoint for too long."""
+    at, limit_s = rollout.checkpoint, rollout.plan.approval_s
+    if at is None or rollout.paused or now - at.since < limit_s:
+        return rollout
+    if needs_approval(rollout.plan, at.point) and not at.approved_by:
+        why = f"at {at.point}: nobody approved it within {limit_s:g} s"
+        return give_up(rollout, now, why, Ending.NOT_APPROVED)
+    why = f"at {at.point}: its hooks have not answered within {limit_s:g} s"
+    return give_up(rollout, now, why, Ending.HOOK_UNREACHABLE)
+
+
+def _promote(rollout: Rollout, facts: Facts, why: str) -> Rollout:
+    rollout, may_go = _reach(rollout, facts, PROMOTE)
+    return go(rollout, State.PROMOTING, facts.now, why) if may_go else rollout
+
+
+def _shift(rollout: Rollout, step: int, facts: Facts) -> Rollout:
+    rollout, may_go = _reach(rollout, facts, step_point(step))
+    if not may_go:
+        return rollout
+    since = facts.now if rollout.traffic_since is None else rollout.traffic_since
+    verdict = rollout.verdict or assess(rollout.judge, rollout.plan)
+    begun = msgspec.structs.replace(rollout, traffic_since=since, verdict=verdict)
+    why = f"canary share {rollout.plan.steps[step].share:.0%}"
+    return go(begun, State.SHIFTING, facts.now, why, step=step)
+
+
+def _keep_safe(rollout: Rollout, facts: Facts) -> Rollout:
+    """Back, if the canary is worse, the split is not as logged, or its replicas fail."""
+    kept = _keep_replicas(rollout, facts)
+    verdict = rollout.verdict
+    if kept is not rollout or rollout.phase == 0 or verdict is None or rollout.champion is None:
+        return kept
+    if verdict.outcome is RolloutOutcome.ROLL_BACK:
+        return go(rollout, State.ROLLING_BACK, facts.now, verdict.reason, ending=Ending.WORSE)
+    if verdict.outcome is RolloutOutcome.INVALID:
+        why = f"invalid: {verdict.reason}"
+        return go(rollout, State.ROLLING_BACK, facts.now, why, ending=Ending.INVALID_SPLIT)
+    return rollout
+
+
+def _keep_replicas(rollout: Rollout, facts: Facts) -> Rollout:
+    return rollout if facts.candidate_failed is None else _replicas_failed(rollout, facts)
+
+
+def _replicas_failed(rollout: Rollout, facts: Facts) -> Rollout:
+    why = f"its replicas fail: {facts.candidate_failed}"
+    return give_up(rollout, facts.now, why, Ending.REPLICAS_FAILED)
+
+
+def _wait_for_replicas(rollout: Rollout, facts: Facts, wanted: int) -> Rollout:
+    if not _is_late(rollout, facts.now, rollout.plan.ready_s):
+        return rollout
+    why = (
+        f"{facts.candidate_ready} of {wanted} replicas were ready within {rollout.plan.ready_s:g} s"
+    )
+    return give_up(rollout, facts.now, why, Ending.REPLICAS_NEVER_READY)
+
+
+def _wait_for_workers(rollout: Rollout, facts: Facts) -> Rollout:
+    if not _is_late(rollout, facts.now, rollout.plan.gateway_s):
+        return rollout
+    why = f"the gateway workers did not take over the split within {rollout.plan.gateway_s:g} s"
+    return give_up(rollout, facts.now, why, Ending.GATEWAY_UNREACHABLE)
+
+
+def _is_late(rollout: Rollout, now: float, limit_s: float) -> bool:
+    """Whether it has been in its state for so long, the time of holds left out."""
+    return rollout.held_at is None and now - rollout.entered_at >= limit_s
+
+
+def _keep_deadline(rollout: Rollout, facts: Facts, missing: str) -> Rollout:
+    """Back as inconclusive, if the plan's time is over."""
+    if rollout.held_at is not None or rollout.traffic_since is None:
+        return rollout
+    used = facts.now - rollout.traffic_since - rollout.paused_s
+    if used < rollout.plan.deadline_s:
+        return rollout
+    why = f"inconclusive: no verdict within {rollout.plan.deadline_s:g} s: {missing}"
+    numbers = {} if rollout.verdict is None else rollout.verdict.numbers
+    verdict = RolloutVerdict(RolloutOutcome.INCONCLUSIVE, why, numbers)
+    ended = msgspec.structs.replace(rollout, verdict=verdict)
+    return go(ended, State.ROLLING_BACK, facts.now, why, ending=_without_verdict(rollout))
+
+
+def _without_verdict(rollout: Rollout) -> Ending:
+    """What was missing for a verdict."""
+    judge = rollout.judge
+    if judge.requests == 0:
+        return Ending.NO_TRAFFIC
+    silence = max(judge.canary.silence, judge.champion.silence)
+    if rollout.plan.requires_feedback and judge.canary.units and silence > SILENCE_MAX:
+        return Ending.NO_FEEDBACK
+    return Ending.INCONCLUSIVE

@@ -1,0 +1,173 @@
+"""The live picture of a rollout, and the explanation of its end: right, and never an error."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cli.test_follow import NUMBERS, drawn, view
+from fairlead.cli import watch as watching
+from fairlead.cli.api import ControlClient
+from fairlead.cli.explain import explanation
+from fairlead.cli.options import STATE_DEFAULT
+from fairlead.cli.watch import find, picture, watch
+from fairlead.control.views import RolloutView
+from fairlead.domain.errors import NotFound
+from fairlead.domain.verdicts import RolloutOutcome, RolloutVerdict
+from fairlead.rollout.endings import ADVICE, Ending
+from fairlead.rollout.states import State
+
+MORE = {**NUMBERS, "expected_more_units": 1_500, "ci_confidence": 0.95}
+
+
+def judged(**changes: Any) -> RolloutView:
+    """A canary at a quarter of the traffic, 300 seconds after it began to have any."""
+    made = view(
+        verdict=RolloutVerdict(RolloutOutcome.WAIT, "more", MORE), margin=0.02,
+        missing="too few units: 45 of 100", time_left_s=3_120.0, traffic_since=100.0,
+        created_at=40.0, champion_name="a",
+    )  # fmt: skip
+    return msgspec.structs.replace(made, **changes)
+
+
+def lines_of(shown: RolloutView) -> dict[str, list[str]]:
+    """The lines beside each label, without the frame."""
+    found: dict[str, list[str]] = {}
+    label = ""
+    for line in drawn(picture(shown, 400.0)).splitlines()[1:-1]:
+        text = line.strip("│ ").rstrip()
+        head, _, rest = text.partition("  ")
+        if line[2:3] != " ":
+            label, text = head, rest.strip()
+        found.setdefault(label, []).append(text)
+    return found
+
+
+def test_the_picture_says_who_gets_what_and_what_is_missing() -> None:
+    lines = lines_of(judged())
+    assert lines["traffic"][0] == "█" * 36 + "▒" * 12
+    assert "champion a 75%   canary b 25%" in lines["traffic"][1]
+    assert lines["failures"][0].startswith("champion 10.0% of 1,200 units   canary 25.0% of 300")
+    assert lines["missing"] == ["too few units: 45 of 100"]
+    assert lines["time"] == [
+        "6 min 0 s since its beginning",
+        "about 1,500 more units to a verdict, 5 min 0 s at the present rate",
+        "52 min 0 s left until its deadline",
+    ]
+
+
+def test_evidence_is_a_bar_with_its_number_and_its_consequence() -> None:
+    lines = lines_of(judged())
+    assert lines["worse?"][0].count("█") == 36
+    assert lines["worse?"][1] == "evidence 31.60; 100 rolls it back"
+    assert lines["not worse?"][0] == "░" * 48
+    assert lines["not worse?"][1] == "evidence 0.20; 20 promotes it"
+
+
+def test_the_difference_is_drawn_against_zero_and_the_margin() -> None:
+    bar, words = lines_of(judged())["difference"]
+    assert bar.startswith("better")
+    assert bar.endswith("worse")
+    drawing = bar.removeprefix("better ").removesuffix(" worse")
+    assert len(drawing) == 48
+    assert drawing.index("│") < drawing.index("┊") < drawing.index("━") < drawing.index("●")
+    assert words == (
+        "between +5.0 and +25.0 percentage points, now +15.0; │ is 0, ┊ the margin of +2.0"
+    )
+
+
+def test_a_rollout_without_a_canary_yet_shows_no_evidence() -> None:
+    early = judged(state="starting", share=0.0, verdict=None, waiting="replica x starting: loads")
+    lines = lines_of(early)
+    assert set(lines) == {"traffic", "missing", "replicas", "time"}
+    assert lines["replicas"] == ["replica x starting: loads"]
+
+
+def test_the_explanation_of_a_rollback_gives_rates_evidence_and_its_meaning() -> None:
+    verdict = RolloutVerdict(
+        RolloutOutcome.ROLL_BACK, "canary fails", {**MORE, "e_rollback": 312.0}
+    )
+    ended = judged(
+        outcome="rolled_back", state="rolled_back", ending="worse", reason="canary fails",
+        verdict=verdict, advice="mend it",
+    )  # fmt: skip
+    assert drawn(explanation(ended)).splitlines() == [
+        "ROLLED BACK: all traffic goes to the champion a again",
+        "  Release b (abababababab) failed 25.0 % of 300 units, the champion a 10.0 % of 1,200 "
+        "units (a unit is a session, user or key).",
+        "  The difference is between 5 and 25 percentage points (95% confidence, at every look).",
+        "  The evidence that it is worse reached 312; 100 were needed. A release as good as the "
+        "champion gets there in fewer than 1 of 100 rollouts.",
+        "  What to do: mend it.",
+    ]
+
+
+def test_the_explanation_of_another_end_gives_its_reason_and_its_advice() -> None:
+    ended = judged(
+        outcome="rolled_back", ending="no_traffic", reason="inconclusive: no traffic",
+        advice=ADVICE[Ending.NO_TRAFFIC],
+    )  # fmt: skip
+    text = drawn(explanation(ended))
+    assert "  Inconclusive: no traffic.\n" in text
+    assert "What to do: no verdict on the release: send traffic" in text
+    assert "percentage points" not in text
+
+
+@pytest.mark.parametrize("ending", list(Ending))
+@pytest.mark.parametrize(
+    "outcome", ["promoted", "rolled_back", "failed", "aborted", "gate_failed", "gates_passed"]
+)
+def test_every_end_can_be_explained(ending: Ending, outcome: str) -> None:
+    ended = judged(outcome=outcome, ending=ending.value, reason="", champion=None, champion_name="")
+    assert len(drawn(explanation(ended)).splitlines()) >= 2
+
+
+@given(
+    st.sampled_from(list(State)), st.floats(-1, 1), st.floats(-1, 1), st.floats(0, 1),
+    st.floats(0, 1e300), st.integers(0, 10**9), st.floats(0, 1e9), st.text(max_size=30),
+)  # fmt: skip
+def test_whatever_is_the_case_can_be_drawn(
+    state: State, one: float, other: float, share: float, e: float, more: int, now: float, text: str
+) -> None:
+    numbers = {**MORE, "ci_low": min(one, other), "ci_high": max(one, other), "difference": one,
+               "e_rollback": e, "e_promote": e, "expected_more_units": more}  # fmt: skip
+    verdict = RolloutVerdict(RolloutOutcome.WAIT, text, numbers)
+    drawn(picture(judged(state=state.value, share=share, verdict=verdict, missing=text), now))
+
+
+class Control:
+    """A control that gives these answers, one after the other."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+
+    def get(self, _kind: Any, *_path: str, **_query: Any) -> Any:
+        return self.answers.pop(0)
+
+
+def as_client(control: Control) -> ControlClient:
+    return control  # type: ignore[return-value]
+
+
+def test_a_service_stands_for_its_rollout_under_way() -> None:
+    queued, running = view(id="ro-2", state="queued"), view(id="ro-1")
+    assert find(as_client(Control([queued, running])), "bank") == "ro-1"
+    assert find(as_client(Control()), "ro-7") == "ro-7"
+    with pytest.raises(NotFound, match="no rollout under way of a service 'bank'"):
+        find(as_client(Control([view(outcome="promoted")])), "bank")
+
+
+def test_watching_ends_with_the_explanation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watching, "WATCH_S", 0.0)
+    ended = judged(outcome="promoted", state="promoted", ending="promoted", reason="by hand")
+    control = as_client(Control(judged(), judged(share=0.5), ended))
+    assert watch(control, "ro-1", state=STATE_DEFAULT) == ended
+    out = capsys.readouterr().out
+    assert "PROMOTED: release b" in out
+    assert "By hand." in out

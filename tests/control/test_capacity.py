@@ -1,0 +1,72 @@
+"""What is said of a release before it is shipped."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from control.simulated_world import PLAN, World
+from fairlead.control import capacity
+from fairlead.control.capacity import Planner, available_memory
+from fairlead.domain.errors import NotFound
+from fairlead.domain.quota import Price
+from fairlead.rollout.plan import Step
+
+SLOW = msgspec.structs.replace(PLAN, steps=(Step(0.3, 1_000, 2.0),))
+
+
+def planner(world: World, memory: int | None = 1 << 40) -> Planner:
+    return Planner(world.store, world.registry, lambda: world.now, lambda: memory)
+
+
+async def test_a_first_release_needs_its_replicas_and_compares_nothing(world: World) -> None:
+    plan = msgspec.structs.replace(PLAN, champion_replicas=3)
+    view = await planner(world).plan(world.spec("a", plan=plan))
+    assert (view.replicas_more, view.steps, view.units_to_promote) == (3, [], None)
+    assert view.bytes_more == world.registry.get(world.digests["a"]).size > 0
+    assert view.problems == []
+
+
+async def test_a_canary_s_needs_are_counted_from_the_traffic(world: World) -> None:
+    """That it began only a minute ago does not make it less."""
+    await world.first_champion()
+    world.users_per_turn = 1
+    for _ in range(60):
+        await world.turn()
+    view = await planner(world).plan(world.spec("b", price=Price(1.0, 2.0)))
+    assert view.requests_per_s == pytest.approx(1.0, rel=0.2)
+    assert view.replicas_more == 1
+    assert view.seconds is not None
+    assert view.canary_requests is not None
+    assert view.usd == pytest.approx(view.canary_requests * (5 * 1.0 + 7 * 2.0) / 1e6)
+    assert view.problems == []
+    late = await planner(world).plan(world.spec("b", plan=SLOW))
+    assert "its steps take 5" in late.problems[0]
+    assert "rollout.deadline_minutes" in late.problems[0]
+
+
+async def test_releases_that_share_an_engine_need_no_memory_and_no_replica(world: World) -> None:
+    await world.first_champion()
+    view = await planner(world, memory=1).plan(world.spec("a"))
+    assert (view.replicas_more, view.bytes_more, view.problems) == (0, 0, [])
+
+
+async def test_weights_that_do_not_fit_are_a_problem(world: World) -> None:
+    await world.first_champion()
+    view = await planner(world, memory=1_000).plan(world.spec("b"))
+    assert view.problems[0].startswith("its weights need ")
+    unknown = await planner(world, memory=None).plan(world.spec("b"))
+    assert (unknown.problems, unknown.bytes_available) == ([], None)
+
+
+async def test_a_release_that_is_not_there_has_no_plan(world: World) -> None:
+    spec = msgspec.structs.replace(world.spec("a"), release="sha256:" + "0" * 64)
+    with pytest.raises(NotFound):
+        await planner(world).plan(spec)
+
+
+def test_the_memory_is_the_machine_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = available_memory()
+    assert found is None or found > 1 << 20
+    monkeypatch.setattr(capacity, "_MEMINFO", capacity.Path("/nowhere"))
+    assert available_memory() is None

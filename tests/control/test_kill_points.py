@@ -1,0 +1,250 @@
+"""Kill any process at any moment: verdict, evidence and history are those without the kill.
+
+Control is killed before or after any of its calls of the store, the observer before or after it
+has taken records in, a gateway worker between two seconds. Whoever is killed is started again at
+once, on what is stored; the world does not stop meanwhile. The rest of the run, and above all its
+end, has to be the same to the last bit.
+
+A run has many kills. `FAIRLEAD_KILL_POINTS` says how many there are in all (1,000 take minutes).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from control.simulated_world import DIRECT, PLAN, World
+from fairlead.control import plane as plane_module
+from fairlead.registry import Registry
+from fairlead.rollout.machine import Rollout
+from fairlead.rollout.plan import Plan, ShadowRule
+from fairlead.store import open_store
+from fairlead.store.interface import Store
+from fairlead.store.rows import FeedbackRow, RequestRow, SpoolCursor
+
+POINTS = int(os.environ.get("FAIRLEAD_KILL_POINTS", "120"))
+KILLS_PER_RUN = 20
+TURNS_MAX = 400
+TICKS_MAX = 30
+SCENARIOS: dict[str, tuple[str, Plan, str]] = {
+    "better": ("b", PLAN, "promoted"),
+    "worse": ("c", PLAN, "rolled_back"),
+    "shadowed and watched": (
+        "b",
+        msgspec.structs.replace(
+            PLAN, shadow=ShadowRule(0.5, requests=20, seconds=3.0), warm_s=10.0, holdback=0.2
+        ),
+        "promoted",
+    ),
+}
+
+
+class Killed(Exception):
+    """A process is no more."""
+
+
+class MortalStore:
+    """A store whose caller is killed before or after some of its calls.
+
+    Attributes:
+        calls: How many there were so far.
+        kills: Numbers of the calls at which the caller is killed; True for after the call.
+        killed: How many were.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.calls = 0
+        self.kills: dict[int, bool] = {}
+        self.killed = 0
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._store, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            self.calls += 1
+            after = self.kills.pop(self.calls, None)
+            if after is False:
+                self._kill(name)
+            result = method(*arguments, **named)
+            if after:
+                self._kill(name)
+            return result
+
+        return call
+
+    def _kill(self, name: str) -> None:
+        self.killed += 1
+        raise Killed(name)
+
+
+class MortalWorld(World):
+    """Each second control turns until nothing changes any more, however often it is killed."""
+
+    def __init__(self, store: Store, registry: Registry, digests: dict[str, str]) -> None:
+        super().__init__(store, registry, digests)
+        self.mortal = self.control_s_store = MortalStore(store)  # type: ignore[assignment]
+        self.worker_kills: set[int] = set()
+        self.turns = 0
+        self.url = ""
+
+    def ingest(
+        self, records: list[RequestRow], feedback: list[FeedbackRow], cursor: SpoolCursor
+    ) -> None:
+        """The observer reads its spool from where the store says, after a kill as before."""
+        for _ in range(KILLS_PER_RUN):
+            try:
+                self.mortal.ingest("the-workers", records, feedback, cursor)
+            except Killed:
+                continue
+            return
+
+    async def second(self) -> None:
+        """Time goes on by a second."""
+        self.now += 1.0
+        self.turns += 1
+        self.target.step()
+        if self.turns in self.worker_kills:
+            self._kill_worker(self.workers[self.turns % 2])
+        self._traffic()
+        before = None
+        for _ in range(TICKS_MAX):
+            await self.acknowledge()
+            killed = self.mortal.killed
+            await self.alive(self.plane.tick)
+            after = [(row.id, row.version) for row in self.rollouts()], len(self.published)
+            if after == before and self.mortal.killed == killed:
+                break
+            before = after
+        self.check()
+
+    async def alive(self, step: Callable[[], Any]) -> None:
+        """Take a step of control; if control is killed in it, another one is started."""
+        try:
+            await step()
+        except Killed:
+            await self._started_again()
+
+    async def _started_again(self) -> None:
+        for _ in range(KILLS_PER_RUN + 1):
+            self._bury()
+            try:
+                await self.start()
+            except Killed:
+                continue
+            await self.acknowledge()
+            return
+
+    def _bury(self) -> None:
+        """The tasks of a killed control end with it."""
+        if self.plane._task is not None:
+            self.plane._task.cancel()
+
+    def _kill_worker(self, worker: Any) -> None:
+        """Another process in its place runs on the snapshot that is on the disk."""
+        self.dead_pids.add(worker.pid)
+        worker.pid += 1_000
+        worker.boot += "'"
+
+    async def ship_alive(self, release: str, plan: Plan, rollout: str) -> None:
+        """Ship a release; who ships it asks again when control was killed."""
+        while self.store.rollout(rollout) is None:
+            await self.alive(lambda: self.ship(release, plan=plan))
+
+
+Make = Callable[[str], MortalWorld]
+
+
+@pytest.fixture
+def make(
+    tmp_path: Path,
+    built: tuple[Path, dict[str, str]],
+    empty_database: Path,
+) -> Make:
+    """Makes a world with a store of its own."""
+
+    def made(name: str) -> MortalWorld:
+        path = tmp_path / f"{name}.db"
+        shutil.copy(empty_database, path)
+        world = MortalWorld(open_store(f"sqlite:///{path}"), Registry(built[0]), built[1])
+        world.url = f"sqlite:///{path}"
+        return world
+
+    return made
+
+
+async def run(
+    world: MortalWorld, scenario: str, kills: dict[int, bool], worker_kills: set[int]
+) -> Rollout:
+    """The rollout at its end."""
+    release, plan, _ = SCENARIOS[scenario]
+    await world.start()
+    names = iter(["ro-first"] + ["ro-second"] * 1_000)
+    world.mortal.calls = 0
+    world.mortal.kills, world.worker_kills = dict(kills), worker_kills
+    with pytest.MonkeyPatch.context() as patched:
+        current = next(names)
+        patched.setattr(plane_module, "_new_id", lambda _prefix: current)
+        await world.ship_alive("a", DIRECT, current)
+        while world.row(current).state != "promoted":
+            await world.second()
+        current = next(names)
+        world.users_per_turn = 15
+        await world.ship_alive(release, plan, current)
+        while world.row(current).active:
+            await world.second()
+            assert world.turns < TURNS_MAX
+    ended = world.plane._rollouts.document(world.row(current)).rollout
+    served = world.store.count_served(world.digests[release], current)
+    assert served > 0
+    await world.stop()
+    world.store.close()
+    return ended
+
+
+@pytest.mark.timeout(3_600)
+@pytest.mark.parametrize("scenario", SCENARIOS)
+async def test_a_kill_at_any_moment_changes_neither_verdict_nor_evidence(
+    make: Make, scenario: str
+) -> None:
+    """Nor anything else that is kept of the rollout: times, steps, phases, reasons."""
+    world = make("alive")
+    expected = await run(world, scenario, {}, set())
+    assert expected.state.value == SCENARIOS[scenario][2]
+    calls, turns, events = world.mortal.calls, world.turns, _events(world)
+    assert expected.verdict is not None
+    killed = 0
+    dice = random.Random(scenario)
+    share = POINTS // len(SCENARIOS)
+    while killed < share:
+        world = make(f"mortal-{killed}")
+        points = dice.sample(range(1, calls + 1), min(KILLS_PER_RUN - 2, calls))
+        kills = {point: dice.random() < 0.5 for point in points}
+        workers = set(dice.sample(range(1, turns), 2))
+        ended = await run(world, scenario, kills, workers)
+        assert world.mortal.killed > 10, "so many calls come again, or are made once more"
+        killed += world.mortal.killed + len(workers)
+        assert ended == expected, f"kills {kills}, workers {workers}"
+        assert _events(world) == events
+
+
+def _differences(one: Rollout, other: Rollout) -> list[str]:
+    """Every field in which the two differ, with both values."""
+    mine, theirs = msgspec.structs.asdict(one), msgspec.structs.asdict(other)
+    return [f"{key}: {mine[key]} | {theirs[key]}" for key in mine if mine[key] != theirs[key]]
+
+
+def _events(world: MortalWorld) -> list[tuple[float, str, str]]:
+    """What people were told, each thing once."""
+    store = open_store(world.url)
+    try:
+        return [(e.at, e.kind, e.message) for e in store.events(limit=10_000)]
+    finally:
+        store.close()

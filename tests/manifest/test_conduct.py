@@ -1,0 +1,105 @@
+"""Strategies, hooks, freezes and testers as a manifest says them, and the plan that they become."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fairlead.cli.planning import freeze_of, plan_of
+from fairlead.domain.errors import InvalidInput
+from fairlead.manifest import Manifest, load_manifest
+from fairlead.rollout.freeze import Freeze
+from fairlead.rollout.plan import Hook, Point, Step, Strategy
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Any:
+    """Loads a manifest with this rollout."""
+    (tmp_path / "model.gguf").write_bytes(b"GGUF")
+
+    def load(**rollout: Any) -> Manifest:
+        document = {"service": "bank", "release": {"model": "model.gguf"}, "rollout": rollout}
+        path = tmp_path / "fairlead.yaml"
+        path.write_text(yaml.safe_dump(document))
+        return load_manifest(path)
+
+    return load
+
+
+def test_a_canary_is_what_is_meant_when_nothing_is_said(manifest: Any) -> None:
+    plan = plan_of(manifest())
+    assert plan.strategy is Strategy.CANARY
+    assert len(plan.steps) == 2
+    assert (plan.warm_s, plan.holdback, plan.hooks, plan.approve_promotion) == (0.0, 0.0, (), False)
+
+
+def test_blue_green_and_immediate_have_no_steps(manifest: Any) -> None:
+    plan = plan_of(manifest(strategy="blue_green"))
+    assert (plan.steps, plan.warm_s, plan.holdback) == ((), 600.0, 0.0)
+    plan = plan_of(manifest(strategy="blue_green", after={"warm_minutes": 2, "holdback": "5%"}))
+    assert (plan.warm_s, plan.holdback) == (120.0, 0.05)
+    plan = plan_of(manifest(strategy="immediate"))
+    assert (plan.steps, plan.warm_s) == ((), 0.0)
+
+
+def test_an_ab_comparison_is_one_step_of_its_whole_time(manifest: Any) -> None:
+    plan = plan_of(manifest(strategy="ab", hold={"share": "40%", "hours": 48, "requests": 7}))
+    assert plan.steps == (Step(0.4, 7, 48 * 3600.0),)
+    assert plan.deadline_s > 48 * 3600 + plan.settle_s
+
+
+def test_hooks_approvals_and_deadlines_reach_the_plan(manifest: Any) -> None:
+    plan = plan_of(
+        manifest(
+            steps=[{"share": "10%"}, {"share": "50%", "approval": True}],
+            approve_promotion=True, approval_hours=2, ready_minutes=3, gateway_minutes=1,
+            hooks=[{"url": "https://ci.example/hook", "at": ["before", "after"]}],
+        )
+    )  # fmt: skip
+    assert [step.approval for step in plan.steps] == [False, True]
+    assert plan.hooks == (Hook("https://ci.example/hook", (Point.BEFORE, Point.AFTER)),)
+    assert (plan.approve_promotion, plan.approval_s) == (True, 7200.0)
+    assert (plan.ready_s, plan.gateway_s) == (180.0, 60.0)
+
+
+def test_freezes_are_read_with_their_days_times_and_zones(manifest: Any) -> None:
+    given = [
+        {"name": "weekend", "days": ["fri"], "begins": "18:00", "ends": "09:00",
+         "timezone": "Europe/Berlin"},
+        {"name": "holidays", "since": "2026-12-24T00:00:00+00:00",
+         "until": "2026-12-27T00:00:00+00:00"},
+    ]  # fmt: skip
+    assert freeze_of(manifest(freeze=given)) == (
+        Freeze("weekend", (4,), 1080, 540, "Europe/Berlin"),
+        Freeze("holidays", since=1798070400.0, until=1798329600.0),
+    )
+
+
+@pytest.mark.parametrize(
+    ("rollout", "told"),
+    [
+        ({"strategy": "blue"}, 'rollout.strategy must be "canary", "blue_green", "ab" or'),
+        ({"strategy": "immediate", "steps": [{"share": "10%"}]}, "rollout.steps are for strategy"),
+        ({"strategy": "ab"}, 'rollout needs the key "hold" for strategy ab'),
+        ({"hold": {"hours": 1}}, "rollout.hold is for strategy ab"),
+        ({"strategy": "immediate", "after": {"warm_minutes": 1}}, "rollout.after is for the other"),
+        ({"after": {"warm_minutes": 1, "holdback": "60%"}}, "holdback must be at most 50%"),
+        ({"hooks": [{"url": "ftp://x"}]}, "rollout.hooks[0].url must be an http or https address"),
+        ({"hooks": [{"url": "http://u:p@x"}]}, "without a user in it"),
+        ({"hooks": [{"url": "http://x", "at": ["befor"]}]}, "rollout.hooks[0].at[0] must be"),
+        ({"freeze": [{"name": "x", "begins": "25:00"}]}, 'begins must be a time such as "18:30"'),
+        ({"freeze": [{"name": "x", "timezone": "Mars"}]}, "timezone must be a time zone such as"),
+        ({"freeze": [{"name": "x", "since": "2026-12-24"}]}, "since must be a date and time with"),
+        ({"pin": [{"release": "canary"}]}, "rollout.pin[0] needs keys or sessions"),
+        ({"freez": []}, 'unknown key "freez" in rollout (did you mean "freeze"?)'),
+    ],
+)
+def test_mistakes_are_told_with_their_place(
+    manifest: Any, rollout: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        manifest(**rollout)
+    assert told in str(raised.value)

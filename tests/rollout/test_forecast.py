@@ -1,0 +1,93 @@
+"""What is said before a rollout: right beside a simulation, and never a false refusal."""
+
+from __future__ import annotations
+
+import math
+import random
+from statistics import median
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fairlead.rollout.forecast import WORSE_BY, forecast
+from fairlead.rollout.judge import Instruments
+from fairlead.rollout.plan import Plan, ShadowRule, Step
+
+PLAN = Plan(
+    steps=(Step(0.1, 50, 60.0), Step(0.5, 100, 60.0)), margin=0.05, settle_s=10.0, deadline_s=3600.0
+)
+
+
+def units_until(plan: Plan, share: float, canary_rate: float, seed: int, *, promotes: bool) -> int:
+    """Units until the test acts, at one share."""
+    dice, tests = random.Random(seed), Instruments(plan)
+    test = tests.promote if promotes else tests.rollback
+    threshold = 1 / plan.beta if promotes else 1 / plan.alpha
+    for count in range(1, 100_000):
+        canary = dice.random() < share
+        rate = canary_rate if canary else plan.expected_failure_rate
+        test.update(canary, share, (float(dice.random() < rate),))
+        if test.log_e >= math.log(threshold):
+            return count
+    raise AssertionError("it does not act")
+
+
+@pytest.mark.parametrize("promotes", [True, False])
+def test_the_forecast_of_units_is_near_what_a_simulation_takes(promotes: bool) -> None:
+    """Within a factor of two of the median."""
+    said = forecast(PLAN, None)
+    share = PLAN.steps[-1 if promotes else 0].share
+    rate = PLAN.expected_failure_rate + (0.0 if promotes else WORSE_BY * PLAN.margin)
+    expected = said.units_to_promote if promotes else said.units_to_roll_back
+    assert expected is not None
+    took = median(units_until(PLAN, share, rate, seed, promotes=promotes) for seed in range(15))
+    assert took / 2 < expected < took * 2
+
+
+def test_time_and_requests_follow_from_the_traffic() -> None:
+    said = forecast(PLAN, 10.0)
+    assert [round(step.seconds or 0) for step in said.steps] == [60, 60]
+    assert said.units_to_promote is not None
+    assert said.seconds == pytest.approx(60 + max(60, said.units_to_promote / 10 + 10))
+    assert said.canary_requests == pytest.approx(60 + 5 * (said.seconds - 60), abs=1)
+    assert (said.problems, said.notes) == ((), ())
+
+
+def test_steps_that_cannot_end_by_the_deadline_do_not_fit() -> None:
+    """And it says what would."""
+    (problem,) = forecast(PLAN, 0.1).problems
+    assert "its steps take 117 min at least, and the deadline is 60 min" in problem
+    deadline = int(problem.rpartition(" ")[2]) * 60.0
+    fits = msgspec.structs.replace(PLAN, deadline_s=deadline)
+    said = forecast(fits, 0.1)
+    assert (said.problems, said.notes) == ((), ())
+
+
+def test_a_verdict_that_may_come_too_late_is_noted_and_not_refused() -> None:
+    said = forecast(msgspec.structs.replace(PLAN, deadline_s=600.0), 0.5 + 0.8)
+    assert said.problems == ()
+    assert "it may well end as inconclusive" in said.notes[0]
+
+
+def test_without_traffic_nothing_is_said_of_time_and_nothing_refused() -> None:
+    for rate in (None, 0.0):
+        said = forecast(PLAN, rate)
+        assert (said.seconds, said.canary_requests, said.problems) == (None, None, ())
+        assert "no traffic in the last hour" in said.notes[0]
+
+
+def test_a_plan_without_steps_compares_nothing() -> None:
+    plan = msgspec.structs.replace(PLAN, steps=(), shadow=ShadowRule(0.1))
+    assert forecast(plan, 1.0).units_to_promote is None
+
+
+@given(st.floats(1e-6, 1e6), st.integers(1, 10_000), st.floats(0.01, 0.99))
+def test_more_traffic_never_takes_longer(rate: float, units: int, share: float) -> None:
+    plan = Plan(steps=(Step(share, units),), deadline_s=80 * 86_400.0)
+    slow, fast = forecast(plan, rate), forecast(plan, 2 * rate)
+    assert slow.seconds is not None
+    assert fast.seconds is not None
+    assert fast.seconds <= slow.seconds
+    assert not (fast.problems and not slow.problems)

@@ -33,7 +33,7 @@ from gateway_rig import (
 from fairlead.domain.quota import Quota
 from fairlead.gateway.express import Express
 from fairlead.gateway.metering import UNKNOWN
-from fairlead.wire.snapshot import Limits
+from fairlead.wire.snapshot import Limits, Pin
 
 StartEngine = Callable[..., Awaitable[Engine]]
 Serve = Callable[[object], Awaitable[Rig]]
@@ -327,6 +327,22 @@ async def test_the_canary_has_its_share_on_the_short_way(
     assert {(r.rho, r.rollout, r.phase) for r in records} == {(0.5, "ro-1", 2)}
     # The same user has the same release on either way.
     assert [r.arm for r in records[:60]] == [r.arm for r in records[60:]]
+
+
+async def test_pinned_testers_keep_their_arm_and_are_counted_by_no_judge(
+    serve: Serve, engine: StartEngine
+) -> None:
+    one, two = await engine(), await engine()
+    newest = snapshot(route(A, one), route(B, two), share=0.2)
+    pins = (Pin("canary", sessions=("test-",)), Pin("champion", sessions=("calm-",)))
+    bank = msgspec.structs.replace(newest.services["bank"], pins=pins)
+    rig = await serve(msgspec.structs.replace(newest, services={"bank": bank}))
+    async with rig.client() as client:
+        for turn in range(12):
+            for session in (f"test-{turn % 4}", f"calm-{turn % 4}"):
+                await client.post(PATH, json=CHAT, headers={"x-session-id": session})
+    assert {(r.arm, r.rho) for r in rig.requests()} == {("canary", 1.0), ("champion", 0.0)}
+    assert [r.arm for r in rig.requests()] == ["canary", "champion"] * 12
 
 
 async def test_an_answer_without_usage_is_recorded_as_unknown(

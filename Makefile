@@ -10,7 +10,7 @@ DATA ?= $(or $(FAIRLEAD_DATA),../shared/data)
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
 
-.PHONY: demo test lint bench bench-gateway bench-prefix soak docs format clean
+.PHONY: demo test lint bench bench-rollout bench-gateway bench-prefix soak docs format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -18,6 +18,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make lint    ruff, mypy --strict, import contracts, generated pages"
 	@echo "make bench   run the benchmarks"
+	@echo "make bench-rollout   the judge in every world, beside other rules; ARGS=--quick"
 	@echo "make bench-gateway   the gateway beside its peers (installs them; half an hour)"
 	@echo "make soak    an hour of load, kills and restarts; ARGS=\"--minutes 60\""
 	@echo "make docs    write the generated pages of docs/"
@@ -57,9 +58,11 @@ format: $(VENV)/.dev
 	@$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.dev
-	@$(BIN)/python benchmarks/judge.py
 	@$(BIN)/python benchmarks/serving.py
 	@$(BIN)/python -m benchmarks.gateway --micro
+
+bench-rollout: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.rollout $(ARGS)
 
 bench-gateway: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.gateway $(ARGS)

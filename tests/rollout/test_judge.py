@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.rollout import judge as judge_module
+from fairlead.rollout import units as units_module
 from fairlead.rollout.judge import Gathering, Judge, Observation, new_judge, observe
 from fairlead.rollout.plan import FeedbackRule, Plan, Step
 
@@ -98,7 +98,7 @@ def test_pages_however_short_give_the_same_state_as_one_reading(
     """Also where one window holds more requests than a page, and a phase is full in between."""
     whole = paged = new_judge(PLAN)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(judge_module, "UNITS_PER_PHASE_MAX", units_max)
+        patched.setattr(units_module, "UNITS_PER_PHASE_MAX", units_max)
         for moment in [*sorted(moments), 30.0]:
             whole = observe(whole, PLAN, known(world, moment, whole), moment)
             batch = sorted(known(world, moment, paged), key=lambda r: (r.started_at, r.id))
@@ -112,7 +112,7 @@ def test_pages_however_short_give_the_same_state_as_one_reading(
 def test_what_is_held_while_gathering_grows_with_the_units_and_not_with_the_requests(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(judge_module, "UNITS_PER_PHASE_MAX", 5)
+    monkeypatch.setattr(units_module, "UNITS_PER_PHASE_MAX", 5)
     gathering = Gathering(new_judge(PLAN), PLAN, 60.0)
     for number in range(300):
         gathering.add([request(number, f"u{number % 50}", number / 100)])
@@ -217,7 +217,7 @@ def test_requests_that_were_not_assigned_at_random_do_not_count() -> None:
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """A full phase takes no more units, and says the same in any batches; old phases are let go."""
-    monkeypatch.setattr(judge_module, "UNITS_PER_PHASE_MAX", 5)
+    monkeypatch.setattr(units_module, "UNITS_PER_PHASE_MAX", 5)
     world = [request(i, f"u{i % 9}", float(i)) for i in range(40)]
     whole = observe(new_judge(PLAN), PLAN, world, 60.0)
     assert whole.champion.units + whole.canary.units == 5

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from fairlead.stats.intervals import clopper_pearson
 from fairlead.stats.rae import (
+    LOOK_EVERY,
     RESTART_EVERY,
-    RESTARTS_MAX,
     BinaryRae,
     NonInferiorityRae,
     RaeState,
-    kl,
     refresh_due,
 )
+from fairlead.stats.special import kl
 
 Unit = tuple[bool, float, float]
 World = Callable[[random.Random], Iterator[Unit]]
@@ -70,9 +70,9 @@ def test_first_unit_by_hand() -> None:
     """One failure on the canary: E is the weighted mean of c / (rho*c + (1-rho)*b), plus rest."""
     process = rollback(alpha=0.01)
     state = process.state()
-    weights = [math.exp(row) for row in state["logs"][0]]
+    weights = [math.exp(log) for log in state["logs"]]
     pairs = process._alternatives(0.1)
-    expected = 0.2 + sum(
+    expected = process.restart_weight + sum(
         w * c / (0.3 * c + 0.7 * b) for w, (c, b) in zip(weights, pairs, strict=True)
     )
     process.update(True, 0.3, 1.0)
@@ -121,21 +121,57 @@ def test_resumes_to_identical_floats(taken: list[Unit], cut: int, promote: bool)
     assert second.state() == whole.state()
 
 
-def test_restarts_are_bounded_and_resume() -> None:
-    """However long it lasts, at most the first start and the restarts are kept."""
+def test_restarts_are_one_row_and_resume() -> None:
+    """However long it lasts, what is kept does not grow; a restart changes no evidence."""
     process = rollback()
     source = random.Random(3)
-    for canary, rho, y in steady(0.1, 0.1, 0.2, RESTART_EVERY + 10)(source):
+    for canary, rho, y in steady(0.1, 0.1, 0.2, RESTART_EVERY - 1)(source):
         process.update(canary, rho, y)
-    assert len(process.state()["logs"]) == 2
+    kept = process.state()
+    process.update(True, 0.2, 0.0)
+    state = process.state()
+    assert (kept["starts"], state["starts"]) == (1, 2)
+    assert len(state["logs"]) == len(kept["logs"])
+    by_hand = process._combine(state["logs"])
+    assert process.log_e == by_hand < 0
     again = rollback()
-    again.restore(process.state())
-    assert again.state() == process.state()
-    long = RaeState(**{**process.state(), "units": RESTART_EVERY * (RESTARTS_MAX + 5)})
-    long["logs"] = long["logs"][:1] * (RESTARTS_MAX + 1)
-    again.restore(long)
-    again.update(True, 0.2, 0.0)
-    assert len(again.state()["logs"]) == RESTARTS_MAX + 1
+    again.restore(state)
+    assert again.state() == state
+    for number in range(3 * RESTART_EVERY):
+        process.update(number % 5 == 0, 0.2, 0.0)
+    assert process.state()["starts"] == 5
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 2**40), max_size=30), st.sampled_from((0.1, 0.5)), st.booleans())
+def test_counts_are_the_same_as_one_by_one(blocks: list[int], rho: float, promote: bool) -> None:
+    """Blocks of any length that end at a look, to the last bit; a share changes in between."""
+
+    def make() -> BinaryRae | NonInferiorityRae:
+        return NonInferiorityRae(margin=0.05, prior_rate=0.1) if promote else rollback()
+
+    single, counted = make(), make()
+    for number, seed in enumerate(blocks):
+        source = random.Random(seed)
+        size = source.randint(1, LOOK_EVERY - counted.units % LOOK_EVERY)
+        share = rho if number % 7 else 0.3
+        taken = [(source.random() < share, source.random() < 0.2) for _ in range(size)]
+        for canary, bad in taken:
+            single.update(canary, share, float(bad))
+        counted.update_counts(
+            share,
+            sum(canary for canary, _ in taken),
+            sum(bad for canary, bad in taken if canary),
+            sum(not canary for canary, _ in taken),
+            sum(bad for canary, bad in taken if not canary),
+        )
+        assert counted.log_e == single.log_e
+    assert counted.state() == single.state()
+
+
+def test_impossible_counts_are_refused() -> None:
+    with pytest.raises(ValueError, match="3 of 2"):
+        rollback().update_counts(0.1, 2, 3, 10, 1)
 
 
 @pytest.mark.parametrize("unit", [(True, 0.0, 1.0), (True, 1.0, 1.0), (False, 0.5, 1.1)])
@@ -160,8 +196,10 @@ def test_impossible_settings_are_refused() -> None:
 
 
 def test_rates_are_taken_anew_early_and_then_regularly() -> None:
-    """A wrong expectation is corrected after 25, 50, 100 units, then every 200."""
-    assert [n for n in range(1, 700) if refresh_due(n)] == [25, 50, 100, 200, 400, 600]
+    """A wrong expectation is corrected after 50 and 100 units, then every 200."""
+    assert [n for n in range(1, 700) if refresh_due(n)] == [50, 100, 200, 400, 600]
+    assert refresh_due(210, before=190)
+    assert not refresh_due(390, before=210)
 
 
 @settings(max_examples=30)

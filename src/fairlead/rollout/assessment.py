@@ -19,6 +19,7 @@ CROWDED = 20
 """With few units, requests per unit from which on there is something to say about it."""
 
 _LOG_MAX = 690.0
+_MINUTE_S = 60.0
 
 
 def assess(judge: Judge, plan: Plan) -> RolloutVerdict:
@@ -66,6 +67,8 @@ def numbers_of(judge: Judge, plan: Plan) -> dict[str, Any]:
     tests.restore(judge)
     low, high = tests.interval.bounds
     threshold_rollback, threshold_promote = round(1 / plan.alpha, 9), round(1 / plan.beta, 9)
+    more = _expected_more(tests, judge, threshold_rollback, threshold_promote)
+    pace = judge.seconds_per_unit
     return {
         "canary": _arm(judge.canary),
         "champion": _arm(judge.champion),
@@ -78,7 +81,8 @@ def numbers_of(judge: Judge, plan: Plan) -> dict[str, Any]:
         "ci_low": low,
         "ci_high": high,
         "ci_confidence": CONFIDENCE,
-        "expected_more_units": _expected_more(tests, judge, threshold_rollback, threshold_promote),
+        "expected_more_units": more,
+        "expected_more_seconds": None if more is None or pace is None else round(more * pace, 1),
         "by_outcome": _by_outcome(tests, judge),
         "requests_seen": judge.requests,
     }
@@ -127,12 +131,23 @@ def _feedback_missing(judge: Judge, rule: FeedbackRule) -> str | None:
 
 def _waiting(rates: str, numbers: dict[str, Any]) -> str:
     more = numbers["expected_more_units"]
-    ahead = "" if more is None else f"; about {more:,} more units to a verdict"
+    ahead = ""
+    if more is not None:
+        ahead = f"; about {more:,} more units to a verdict{_duration(numbers)}"
     return (
         f"{rates}; evidence that it is worse {_e(numbers['e_rollback'])} of "
         f"{numbers['threshold_rollback']:g}, that it is not {_e(numbers['e_promote'])} of "
         f"{numbers['threshold_promote']:g}{ahead}"
     )
+
+
+def _duration(numbers: dict[str, Any]) -> str:
+    """How long that takes at the present pace, from a minute on."""
+    seconds = numbers["expected_more_seconds"]
+    if seconds is None or seconds < _MINUTE_S:
+        return ""
+    minutes = seconds / _MINUTE_S
+    return f", in {minutes:,.0f} min" if minutes < 120 else f", in {minutes / 60:,.0f} h"
 
 
 def _expected_more(

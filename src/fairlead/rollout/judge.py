@@ -22,23 +22,26 @@ settled are not remembered; the caller gives everything after `Judge.cursor` aga
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from collections import Counter
 from collections.abc import Sequence
 
 import msgspec
 
-from fairlead.rollout.plan import FeedbackRule, Plan
+from fairlead.rollout.metrics import Metric, MetricTests
+from fairlead.rollout.plan import Plan
+from fairlead.rollout.units import (
+    ArmCounts,
+    Observation,
+    PhaseUnits,
+    Settled,
+    Unit,
+    digest_of,
+    unpack,
+)
 from fairlead.stats.intervals import DifferenceSequence, DifferenceState
-from fairlead.stats.rae import BinaryRae, NonInferiorityRae
-from fairlead.stats.ratio_guard import RatioGuard, RatioGuardState
-from fairlead.stats.several import NotWorseInAll, NotWorseState, WorseInAny, WorseState
+from fairlead.stats.ratio_guard import RatioGuardState
+from fairlead.stats.several import NotWorseState, WorseState
 
-UNITS_PER_PHASE_MAX = 100_000
-"""Units remembered as judged in one phase; further ones are not judged."""
-
-PHASES_REMEMBERED = 2
 OUTCOMES = ("failed", "unconfirmed")
 """The outcomes of a unit, in the order in which they are tested; the second with feedback only."""
 
@@ -47,73 +50,11 @@ UNCONFIRMED_PRIOR_UNITS = 20.0
 """What the expected failure rate is worth for the unconfirmed: how often clients say something is
 not known beforehand."""
 
-_SEEN_BYTES = 4
 
-
-class Observation(msgspec.Struct, frozen=True, array_like=True):
-    """One request under a split, with how it was assigned and what became of it.
-
-    Attributes:
-        unit: The unit by which it was assigned.
-        canary: Whether the unit was assigned to the canary.
-        rho: Probability of that assignment, as logged when it was made.
-        failed_by_error: The server failed it (status 500 and above, or an error of ours); what the
-            client caused (4xx, leaving early) is no failure.
-        started_at: Unix time in seconds.
-        feedback: (name, value, time) of each feedback on it.
-    """
-
-    id: str
-    unit: str
-    canary: bool
-    rho: float
-    phase: int
-    failed_by_error: bool
-    started_at: float
-    feedback: tuple[tuple[str, float, float], ...] = ()
-
-
-class ArmCounts(msgspec.Struct, frozen=True):
-    """What has settled on one arm.
-
-    Attributes:
-        failures: Sum of the units' outcomes, *failed* or *unconfirmed*, by which the plan judges.
-        failed, unconfirmed: Sum of each.
-        requests, errors, feedback: Requests, those that failed by error, those with feedback.
-        silent: Requests that were answered, and then nobody said anything.
-        weight, weighted_failures: The same as units and failures, each unit weighted by the
-            probability of the *other* arm, which makes the arms comparable across shares.
-    """
-
-    units: int = 0
-    failures: float = 0.0
-    failed: float = 0.0
-    unconfirmed: float = 0.0
-    requests: int = 0
-    errors: int = 0
-    feedback: int = 0
-    silent: int = 0
-    weight: float = 0.0
-    weighted_failures: float = 0.0
-
-    @property
-    def rate(self) -> float | None:
-        """Mean outcome; None without units."""
-        return self.failures / self.units if self.units else None
-
-    @property
-    def silence(self) -> float:
-        """Share of the requests that were answered, and then nobody said anything."""
-        return self.silent / self.requests if self.requests else 0.0
-
-
-class PhaseUnits(msgspec.Struct, frozen=True):
-    """The units settled in one phase, and 4 bytes of each one's hash (none when long over)."""
-
-    phase: int
-    champion: int = 0
-    canary: int = 0
-    seen: bytes = b""
+__all__ = [
+    "CONFIDENCE", "OUTCOMES", "ArmCounts", "Gathering", "Instruments", "Judge", "Observation",
+    "PhaseUnits", "metrics_of", "new_judge", "observe",
+]  # fmt: skip
 
 
 class Judge(msgspec.Struct, frozen=True):
@@ -123,6 +64,7 @@ class Judge(msgspec.Struct, frozen=True):
         cursor: Start time and id of the last request that need not be given again.
         rho: Assignment probability of the last unit.
         requests: All requests up to the cursor, also those of units that were judged before.
+        first_at, last_at: When the first and the last settled unit were enrolled, Unix times.
     """
 
     rollback: WorseState
@@ -135,6 +77,15 @@ class Judge(msgspec.Struct, frozen=True):
     cursor: tuple[float, str] = (0.0, "")
     rho: float = 0.5
     requests: int = 0
+    first_at: float = 0.0
+    last_at: float = 0.0
+
+    @property
+    def seconds_per_unit(self) -> float | None:
+        """How far apart units are enrolled, on average; None before the second."""
+        if self.units < 2 or self.last_at <= self.first_at:
+            return None
+        return (self.last_at - self.first_at) / (self.units - 1)
 
     @property
     def units(self) -> int:
@@ -144,34 +95,41 @@ class Judge(msgspec.Struct, frozen=True):
     @property
     def distinct_units(self) -> int:
         """Sessions, users and keys in the phases that are remembered, each counted once."""
-        return len({digest for units in self.phases for digest in _unpack(units.seen)})
+        return len({digest for units in self.phases for digest in unpack(units.seen)})
 
     def canary_units(self, phase: int) -> int:
         """Canary units settled in this phase."""
         return sum(units.canary for units in self.phases if units.phase == phase)
 
 
+def metrics_of(plan: Plan) -> list[Metric]:
+    """What the plan has a rollout judged by: the outcomes of its units."""
+    worths = [plan.expected_units]
+    if plan.feedback is not None:
+        worths.append(min(plan.expected_units, UNCONFIRMED_PRIOR_UNITS))
+    return [
+        Metric(
+            name=name,
+            margin=plan.margin,
+            tolerance=plan.tolerance,
+            expected=plan.expected_failure_rate,
+            expected_units=worth,
+        )
+        for name, worth in zip(OUTCOMES, worths, strict=False)
+    ]
+
+
 class Instruments:
     """The running tests of one rollout, made from its plan, for the time of one call."""
 
     def __init__(self, plan: Plan) -> None:
-        rate, worths = plan.expected_failure_rate, [plan.expected_units]
-        if plan.feedback is not None:
-            worths.append(min(plan.expected_units, UNCONFIRMED_PRIOR_UNITS))
-        self.rollback = WorseInAny(
-            [
-                BinaryRae(tol=plan.tolerance, alpha=plan.alpha, prior_rate=rate, prior_units=worth)
-                for worth in worths
-            ]
+        tests = MetricTests(metrics_of(plan), plan.alpha, plan.beta)
+        self.rollback = tests.rollback
+        self.promote = tests.promote
+        self.guard = tests.guard
+        self.interval = DifferenceSequence(
+            confidence=CONFIDENCE, prior_rate=plan.expected_failure_rate
         )
-        self.promote = NotWorseInAll(
-            [
-                NonInferiorityRae(margin=plan.margin, prior_rate=rate, prior_units=worth)
-                for worth in worths
-            ]
-        )
-        self.guard = RatioGuard()
-        self.interval = DifferenceSequence(confidence=CONFIDENCE, prior_rate=rate)
 
     def restore(self, judge: Judge) -> None:
         """Go on from what the judge remembers."""
@@ -180,106 +138,13 @@ class Instruments:
         self.guard.restore(judge.guard)
         self.interval.restore(judge.interval)
 
-    def update(self, unit: _Unit, plan: Plan) -> None:
+    def update(self, unit: Unit, plan: Plan) -> None:
         """Take in a settled unit."""
         outcomes = (unit.failed_share, unit.unconfirmed_share)[: len(self.rollback.parts)]
         self.rollback.update(unit.canary, unit.rho, outcomes)
         self.promote.update(unit.canary, unit.rho, outcomes)
         self.guard.update(unit.canary, unit.rho)
         self.interval.update(unit.canary, unit.rho, unit.outcome(plan))
-
-
-class _Unit:
-    """A unit while its requests are gathered.
-
-    `before` is the request before its first, and `taken_before` the number of those before it.
-    """
-
-    __slots__ = ("before", "canary", "digest", "enrolled_at", "errors", "failed", "feedback",
-                 "phase", "requests", "rho", "silent", "taken_before")  # fmt: skip
-
-    def __init__(
-        self, first: Observation, digest: int, before: tuple[float, str], taken_before: int
-    ) -> None:
-        self.before = before
-        self.taken_before = taken_before
-        self.enrolled_at = first.started_at
-        self.phase = first.phase
-        self.digest = digest
-        self.canary = first.canary
-        self.rho = first.rho
-        self.requests = self.failed = self.errors = self.feedback = self.silent = 0
-
-    def add(self, request: Observation, rule: FeedbackRule | None, until: float) -> None:
-        said = None if rule is None else _last_feedback(request, rule.name, until)
-        bad = rule is not None and said is not None and said < rule.good_at_least
-        self.requests += 1
-        self.errors += request.failed_by_error
-        self.failed += request.failed_by_error or bad
-        self.feedback += said is not None
-        self.silent += rule is not None and said is None and not request.failed_by_error
-
-    @property
-    def failed_share(self) -> float:
-        return self.failed / self.requests
-
-    @property
-    def unconfirmed_share(self) -> float:
-        return (self.failed + self.silent) / self.requests
-
-    def outcome(self, plan: Plan) -> float:
-        """The outcome that the failure rate is made of."""
-        return self.unconfirmed_share if plan.requires_feedback else self.failed_share
-
-
-class _Settled:
-    """The counts of all settled units, while units are added."""
-
-    def __init__(self, judge: Judge) -> None:
-        self.arms = [msgspec.structs.asdict(judge.champion), msgspec.structs.asdict(judge.canary)]
-        self.phases = {units.phase: [units.champion, units.canary] for units in judge.phases}
-        self.seen = {units.phase: _unpack(units.seen) for units in judge.phases}
-        self.rho = judge.rho
-
-    def admit(self, unit: _Unit) -> bool:
-        """Count the unit as seen; False when it is not to be judged."""
-        if not self.admissible(unit):
-            return False
-        self.seen.setdefault(unit.phase, {})[unit.digest] = None
-        self.phases.setdefault(unit.phase, [0, 0])[unit.canary] += 1
-        return True
-
-    def admissible(self, unit: _Unit, *, among: int = 0) -> bool:
-        """Whether it is new in its phase, and the phase neither forgotten nor full.
-
-        `among` further units of the phase are to settle before it.
-        """
-        if self.phases and unit.phase <= max(self.phases) - PHASES_REMEMBERED:
-            return False
-        seen = self.seen.get(unit.phase, {})
-        return unit.digest not in seen and len(seen) + among < UNITS_PER_PHASE_MAX
-
-    def add(self, unit: _Unit, y: float) -> None:
-        arm = self.arms[unit.canary]
-        weight = 1 - unit.rho if unit.canary else unit.rho
-        arm["units"] += 1
-        arm["failures"] += y
-        arm["failed"] += unit.failed_share
-        arm["unconfirmed"] += unit.unconfirmed_share
-        arm["requests"] += unit.requests
-        arm["errors"] += unit.errors
-        arm["feedback"] += unit.feedback
-        arm["silent"] += unit.silent
-        arm["weight"] += weight
-        arm["weighted_failures"] += weight * y
-        self.rho = unit.rho
-
-    def phase_units(self) -> tuple[PhaseUnits, ...]:
-        known = max(self.phases, default=0) - PHASES_REMEMBERED
-        return tuple(
-            PhaseUnits(phase, champion, canary, _pack(self.seen[phase]) if phase > known else b"")
-            for phase, (champion, canary) in sorted(self.phases.items())
-        )
 
 
 def new_judge(plan: Plan) -> Judge:
@@ -307,6 +172,10 @@ def observe(
     return gathering.settled()
 
 
+def _settled(judge: Judge) -> Settled:
+    return Settled(judge.champion, judge.canary, judge.phases, judge.rho)
+
+
 class Gathering:
     """Requests from the judge's cursor to a watermark, taken in page by page.
 
@@ -320,8 +189,8 @@ class Gathering:
         """Start time and id of the last request taken in: the next page begins after it."""
         self._judge = judge
         self._plan = plan
-        self._known = _Settled(judge)
-        self._units: dict[tuple[int, int], _Unit] = {}
+        self._known = _settled(judge)
+        self._units: dict[tuple[int, int], Unit] = {}
         self._enrolled: Counter[int] = Counter()
         self._last = judge.cursor
         self._taken = 0
@@ -340,7 +209,7 @@ class Gathering:
 
     def settled(self) -> Judge:
         """The judge after all that has settled, once everything before the watermark was added."""
-        judge, plan, settled = self._judge, self._plan, _Settled(self._judge)
+        judge, plan, settled = self._judge, self._plan, _settled(self._judge)
         units = list(self._units.values())
         due = [unit for unit in units if unit.enrolled_at + plan.settle_s < self.watermark]
         admitted = [unit for unit in due if settled.admit(unit)]
@@ -369,10 +238,12 @@ class Gathering:
             cursor=cursor,
             rho=settled.rho,
             requests=requests,
+            first_at=judge.first_at if judge.units else admitted[0].enrolled_at,
+            last_at=admitted[-1].enrolled_at,
         )
 
     def _take_in(self, request: Observation) -> None:
-        digest = _digest(request.unit)
+        digest = digest_of(request.unit)
         if digest in self._known.seen.get(request.phase, ()):
             return
         unit = self._units.get((request.phase, digest)) or self._enrol(request, digest)
@@ -382,33 +253,15 @@ class Gathering:
         if request.started_at <= until:
             unit.add(request, self._plan.feedback, until)
 
-    def _enrol(self, first: Observation, digest: int) -> _Unit | None:
+    def _enrol(self, first: Observation, digest: int) -> Unit | None:
         """The unit that this request enrols, if it can come to be judged.
 
         All that enrolled before it in its phase settle before it: when they fill the phase, there
         is no room for it, and it need not be remembered.
         """
-        unit = _Unit(first, digest, self._last, self._taken)
+        unit = Unit(first, digest, self._last, self._taken)
         if not self._known.admissible(unit, among=self._enrolled[unit.phase]):
             return None
         self._enrolled[unit.phase] += 1
         self._units[unit.phase, digest] = unit
         return unit
-
-
-def _last_feedback(request: Observation, name: str, until: float) -> float | None:
-    given = [(at, value) for said, value, at in request.feedback if said == name and at <= until]
-    return max(given)[1] if given else None
-
-
-def _digest(unit: str) -> int:
-    hashed = hashlib.blake2b(unit.encode(), digest_size=_SEEN_BYTES).digest()
-    return int.from_bytes(hashed, "little")
-
-
-def _pack(seen: dict[int, None]) -> bytes:
-    return struct.pack(f"<{len(seen)}I", *seen)
-
-
-def _unpack(seen: bytes) -> dict[int, None]:
-    return dict.fromkeys(struct.unpack(f"<{len(seen) // _SEEN_BYTES}I", seen))

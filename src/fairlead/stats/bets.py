@@ -67,10 +67,12 @@ class BetTable:
 
     def __init__(self, bets: Sequence[Bet]) -> None:
         self.bets = tuple(bets)
-        self.canary_bad = [math.log(made.canary_bad) for made in bets]
-        self.canary_good = [math.log(made.canary_good) for made in bets]
-        self.champion_bad = [math.log(made.champion_bad) for made in bets]
-        self.champion_good = [math.log(made.champion_good) for made in bets]
+        log = math.log
+        self.rows = [(log(a), log(b), log(c), log(d)) for a, b, c, d in bets]
+        self.canary_bad = [row[0] for row in self.rows]
+        self.canary_good = [row[1] for row in self.rows]
+        self.champion_bad = [row[2] for row in self.rows]
+        self.champion_good = [row[3] for row in self.rows]
 
     def logs(self, canary: bool, y: float) -> list[float]:
         """The logarithm of each bet's factor for a unit with outcome `y`."""

@@ -23,30 +23,49 @@ import math
 from typing import TypedDict
 
 from fairlead.stats.bets import BetTable, bet
-from fairlead.stats.special import bisect
+from fairlead.stats.special import smallest_effect, sum_of_logs
 
 RATE_MIN = 1e-4
+_LOG_MIN = -600.0
+LOOK_EVERY = 50
+"""Units between two looks that are remembered."""
+
 REFRESH_EVERY = 200
-_REFRESH_EARLY = frozenset((25, 50, 100))
+REFRESH_FROM = 0.02
+"""Relative change of the rate below which the bets stay as they are."""
+
+_REFRESH_EARLY = (50, 100)
 _TABLES_MAX = 64
 
-ALTERNATIVES = 10
-_ALTERNATIVE_DECAY = 0.1
-_BUDGET_CANARY_UNITS = 10_000
-_TOP_RATE = 0.6
+ALTERNATIVES = 12
+_WEIGHT_CENTRE, _WEIGHT_WIDTH, _WEIGHT_EVEN = 3.0, 2.0, 0.1
+"""Nine tenths of the capital lie on effects some 1.5 to 7 times the smallest detectable one, in the
+shape of a bell; a tenth evenly on all. Gross effects need no capital: they show within some dozen
+requests anyway."""
+
 
 RESTART_EVERY = 5_000
-RESTARTS_MAX = 8
-_RESTART_WEIGHT = 0.2
-"""Weight of all restarts together: it costs ln 1.25 at the start, and keeps a way to see a
+_RESTART_WEIGHT = 0.1
+"""Weight of all restarts together: it costs ln 1.11 at the start, and keeps a way to see a
 regression that begins late after a long good time."""
 
 Rates = tuple[float, float]
 
 
-def refresh_due(units: int) -> bool:
-    """Whether the estimated rates are taken anew after so many units."""
-    return units % REFRESH_EVERY == 0 or units in _REFRESH_EARLY
+def refresh_due(units: int, before: int | None = None) -> bool:
+    """Whether the estimated rates are taken anew after so many units.
+
+    `before` is where the last look was, one unit earlier if not given.
+    """
+    since = units - 1 if before is None else before
+    if units // REFRESH_EVERY > since // REFRESH_EVERY:
+        return True
+    return since < _REFRESH_EARLY[-1] and any(since < early <= units for early in _REFRESH_EARLY)
+
+
+def restart_due(units: int, starts: int) -> bool:
+    """Whether the next start is due after so many units, when so many have been made."""
+    return units >= starts * RESTART_EVERY
 
 
 def check_unit(rho: float, y: float) -> None:
@@ -58,21 +77,30 @@ def check_unit(rho: float, y: float) -> None:
 class RaeState(TypedDict):
     """What an e-process has to remember, in JSON's types.
 
-    `logs` holds a row for each start of the process (the first and the restarts so far) with the
-    logarithm of each alternative's weighted product; `rate` is the champion rate the bets use now.
+    `logs` holds the logarithm of each alternative's weighted product over all starts of the process
+    up to the last look; `block` what came since: failures and successes of the canary, then of the
+    champion. `rate` is the champion rate that the bets use now.
     """
 
     units: int
     champion_units: int
     champion_bad: float
     rate: float
-    logs: list[list[float]]
-    log_e: float
+    starts: int
+    logs: list[float]
+    block: list[int]
+    rho: float
     log_e_max: float
 
 
 class _EProcess:
-    """What the two e-processes share: plug-in rate, tables of bets, mixture, restarts."""
+    """What the two e-processes share: plug-in rate, tables of bets, mixture, restarts.
+
+    Outcomes of 0 and 1 are counted, and the counts are bet at once at each look (every
+    `LOOK_EVERY` units) and where the share changes: the products are the same, and 50 requests cost
+    what one does. A restart puts its capital on the running products: a start that began later has
+    made the same bets since.
+    """
 
     worse: bool
     restart_weight: float
@@ -90,8 +118,12 @@ class _EProcess:
         self._champion_units = 0
         self._champion_bad = 0.0
         self._set_rate(prior_rate)
-        self._logs = [self._start(0)]
-        self._log_e = 0.0
+        self._log_weights = [math.log(weight) for weight in self._weights()]
+        first = math.log(1.0 - self.restart_weight) if self.restart_weight else 0.0
+        self._logs = [first + log for log in self._log_weights]
+        self._starts = 1
+        self._block = [0, 0, 0, 0]
+        self._rho = 0.5
         self._log_e_max = 0.0
 
     @property
@@ -102,39 +134,70 @@ class _EProcess:
     @property
     def log_e(self) -> float:
         """Natural logarithm of the evidence now."""
-        return self._log_e
+        return self._combine(self._with_block())
 
     @property
     def log_e_max(self) -> float:
-        """Its highest value so far. The error guarantee is about this one."""
-        return self._log_e_max
+        """The highest of all looks and of now. The error guarantee is about this one."""
+        return max(self._log_e_max, self.log_e)
+
+    @property
+    def gap(self) -> float:
+        """The tolerance or margin."""
+        return self._gap
+
+    @property
+    def alternatives(self) -> list[Rates]:
+        """The pairs (canary rate, champion rate) that are bet on now."""
+        return list(self._pairs)
+
+    @property
+    def weights(self) -> list[float]:
+        """The capital that each alternative begins with, of 1."""
+        return self._weights()
 
     def update(self, canary: bool, rho: float, y: float) -> None:
         """Take in a unit: its arm, its probability of the canary arm, and its outcome in [0, 1]."""
         check_unit(rho, y)
-        started = len(self._logs)
-        if (
-            self.restart_weight
-            and self._units
-            and self._units % RESTART_EVERY == 0
-            and started <= RESTARTS_MAX
-        ):
-            self._logs.append(self._start(started))
-        steps = (self._tables.get(rho) or self._table(rho)).logs(canary, y)
-        self._logs = [
-            [log + step for log, step in zip(row, steps, strict=True)] for row in self._logs
-        ]
-        self._log_e = self._combine()
-        self._log_e_max = max(self._log_e_max, self._log_e)
+        if rho != self._rho:
+            self._settle(rho)
+        if y == 1.0 or y == 0.0:
+            self._block[(0 if canary else 2) + (y == 0.0)] += 1
+        else:
+            steps = self._table(rho).logs(canary, y)
+            self._logs = [log + step for log, step in zip(self._logs, steps, strict=True)]
         self._units += 1
         if not canary:
             self._champion_units += 1
             self._champion_bad += y
-        if refresh_due(self._units):
-            self._set_rate(
-                (self._champion_bad + self._prior_units * self._prior_rate)
-                / (self._champion_units + self._prior_units)
+        if self._units % LOOK_EVERY == 0:
+            self._look()
+
+    def update_counts(
+        self, rho: float, canary: int, canary_bad: int, champion: int, champion_bad: int
+    ) -> None:
+        """Take in units of one share at once: how many on each arm, and how many of them failed.
+
+        The same as one by one, to the last bit, where the counts end no later than the next
+        multiple of `LOOK_EVERY` units; longer ones are looked at once, at their end.
+        """
+        if not (0.0 < rho < 1.0 and 0 <= canary_bad <= canary and 0 <= champion_bad <= champion):
+            raise ValueError(
+                f"rho={rho}, {canary_bad} of {canary} and {champion_bad} of {champion} failed"
             )
+        if rho != self._rho:
+            self._settle(rho)
+        block = self._block
+        block[0] += canary_bad
+        block[1] += canary - canary_bad
+        block[2] += champion_bad
+        block[3] += champion - champion_bad
+        before = self._units
+        self._units = before + canary + champion
+        self._champion_units += champion
+        self._champion_bad += champion_bad
+        if self._units // LOOK_EVERY > before // LOOK_EVERY:
+            self._look(before)
 
     def expected_more(
         self, canary_rate: float, champion_rate: float, rho: float, threshold: float
@@ -143,7 +206,8 @@ class _EProcess:
 
         By the growth of each alternative's product; None if none grows.
         """
-        table = self._tables.get(rho) or self._table(rho)
+        table = self._table(rho)
+        logs = self._with_block()
         best: float | None = None
         for k in range(len(table.bets)):
             growth = rho * (
@@ -153,8 +217,7 @@ class _EProcess:
             )
             if growth <= 0:
                 continue
-            missing = math.log(threshold) - max(row[k] for row in self._logs)
-            more = max(0.0, missing / growth)
+            more = max(0.0, (math.log(threshold) - logs[k]) / growth)
             best = more if best is None else min(best, more)
         return best
 
@@ -165,21 +228,25 @@ class _EProcess:
             champion_units=self._champion_units,
             champion_bad=self._champion_bad,
             rate=self._rate,
-            logs=[list(row) for row in self._logs],
-            log_e=self._log_e,
+            starts=self._starts,
+            logs=list(self._logs),
+            block=list(self._block),
+            rho=self._rho,
             log_e_max=self._log_e_max,
         )
 
     def restore(self, state: RaeState) -> None:
         """Go on from a state of a process that was made with the same arguments."""
-        if any(len(row) != len(self._weights()) for row in state["logs"]):
+        if len(state["logs"]) != len(self._log_weights):
             raise ValueError("state of another kind of e-process: the alternatives do not match")
         self._units = state["units"]
         self._champion_units = state["champion_units"]
         self._champion_bad = state["champion_bad"]
         self._set_rate(state["rate"])
-        self._logs = [list(row) for row in state["logs"]]
-        self._log_e = state["log_e"]
+        self._starts = state["starts"]
+        self._logs = list(state["logs"])
+        self._block = list(state["block"])
+        self._rho = state["rho"]
         self._log_e_max = state["log_e_max"]
 
     def _alternatives(self, rate: float) -> list[Rates]:
@@ -189,20 +256,54 @@ class _EProcess:
     def _weights(self) -> list[float]:
         raise NotImplementedError
 
-    def _start(self, number: int) -> list[float]:
-        weight = self.restart_weight
-        share = 1.0 - weight if number == 0 else weight / (number * (number + 1))
-        return [math.log(share * w) for w in self._weights()]
+    def _with_block(self) -> list[float]:
+        """The products with the bets of the block."""
+        block = self._block
+        if not any(block):
+            return self._logs
+        a, b, c, d = block
+        return [
+            log + (a * bad + b * good + c * their_bad + d * their_good)
+            for log, (bad, good, their_bad, their_good) in zip(
+                self._logs, self._table(self._rho).rows, strict=True
+            )
+        ]
 
-    def _combine(self) -> float:
-        waiting = self.restart_weight / len(self._logs)
-        peak = max(max(row) for row in self._logs)
-        if waiting:
-            peak = max(peak, math.log(waiting))
-        total = sum(math.exp(log - peak) for row in self._logs for log in row)
-        if waiting:
-            total += waiting * math.exp(-peak)
-        return peak + math.log(total)
+    def _settle(self, rho: float) -> None:
+        """Put the block into the products; the next one is at this share."""
+        self._logs = self._with_block()
+        self._block = [0, 0, 0, 0]
+        self._rho = rho
+
+    def _look(self, before: int | None = None) -> None:
+        """What is due after a block: the highest evidence, restarts, the rate taken anew."""
+        self._settle(self._rho)
+        self._log_e_max = max(self._log_e_max, self._combine(self._logs))
+        while self.restart_weight and restart_due(self._units, self._starts):
+            share = math.log(self.restart_weight / (self._starts * (self._starts + 1)))
+            self._logs = [
+                sum_of_logs(log, share + weight)
+                for log, weight in zip(self._logs, self._log_weights, strict=True)
+            ]
+            self._starts += 1
+        if refresh_due(self._units, before):
+            rate = (self._champion_bad + self._prior_units * self._prior_rate) / (
+                self._champion_units + self._prior_units
+            )
+            if abs(rate - self._rate) > REFRESH_FROM * self._rate:
+                self._set_rate(rate)
+
+    def _combine(self, logs: list[float]) -> float:
+        """The logarithm of the evidence: all products, and the capital of starts to come."""
+        waiting = self.restart_weight / self._starts
+        peak = max(logs)
+        exp = math.exp
+        total = sum([exp(log - peak) for log in logs])
+        if not waiting:
+            return peak + math.log(total)
+        if peak > _LOG_MIN:
+            return peak + math.log(total + waiting * exp(-peak))
+        return sum_of_logs(peak + math.log(total), math.log(waiting))
 
     def _set_rate(self, rate: float) -> None:
         self._rate = rate
@@ -210,6 +311,9 @@ class _EProcess:
         self._tables: dict[float, BetTable] = {}
 
     def _table(self, rho: float) -> BetTable:
+        known = self._tables.get(rho)
+        if known is not None:
+            return known
         if len(self._tables) >= _TABLES_MAX:
             self._tables.clear()
         table = BetTable([bet(c, b, rho, self._gap, worse=self.worse) for c, b in self._pairs])
@@ -225,6 +329,8 @@ class BinaryRae(_EProcess):
     a geometric grid from the smallest that 10,000 canary units could show up to a gross failure.
     """
 
+    BUDGET_CANARY_UNITS = 10_000
+    TOP_RATE = 0.6
     worse = True
     restart_weight = _RESTART_WEIGHT
 
@@ -234,22 +340,24 @@ class BinaryRae(_EProcess):
         """`prior_rate`: the champion's expected failure rate, worth `prior_units` observations."""
         if not 0.0 < alpha < 1.0:
             raise ValueError(f"alpha={alpha} must be between 0 and 1")
-        self._nats = math.log(1 / alpha)
+        self.nats = math.log(1 / alpha)
+        """What the evidence has to reach, as a logarithm."""
         super().__init__(tol, prior_rate, prior_units)
 
     def _alternatives(self, rate: float) -> list[Rates]:
         champion = min(max(rate, RATE_MIN), 0.98 - self._gap)
         base = champion + self._gap
-        top = max(_TOP_RATE, (1 + base) / 2) - base
-        smallest = bisect(
-            lambda d: kl(base + d, base) * _BUDGET_CANARY_UNITS - self._nats, 0.0, top / 2
-        )
+        top = max(self.TOP_RATE, (1 + base) / 2) - base
+        smallest = smallest_effect(base, self.nats / self.BUDGET_CANARY_UNITS, top / 2)
         ratio = (top / smallest) ** (1 / (ALTERNATIVES - 1))
         return [(base + smallest * ratio**k, champion) for k in range(ALTERNATIVES)]
 
     def _weights(self) -> list[float]:
-        raw = [math.exp(-_ALTERNATIVE_DECAY * k) for k in range(ALTERNATIVES)]
-        return [weight / sum(raw) for weight in raw]
+        places = [(k - _WEIGHT_CENTRE) / _WEIGHT_WIDTH for k in range(ALTERNATIVES)]
+        bell = [math.exp(-place * place / 2) for place in places]
+        return [
+            (1 - _WEIGHT_EVEN) * weight / sum(bell) + _WEIGHT_EVEN / ALTERNATIVES for weight in bell
+        ]
 
 
 class NonInferiorityRae(_EProcess):
@@ -259,6 +367,9 @@ class NonInferiorityRae(_EProcess):
     with probability at most beta. The alternatives: as good as the champion, better by half a
     margin, better by two margins (this one lets a clearly better release through early).
     """
+
+    BETTER_BY = (0.0, 0.5, 2.0)
+    """How much better than the champion the alternatives are, in margins."""
 
     worse = False
     restart_weight = 0.0
@@ -272,17 +383,7 @@ class NonInferiorityRae(_EProcess):
     def _alternatives(self, rate: float) -> list[Rates]:
         champion = min(max(rate, RATE_MIN), 0.98 - self._gap)
         least = champion / 5
-        return [(max(champion - below * self._gap, least), champion) for below in (0.0, 0.5, 2.0)]
+        return [(max(champion - below * self._gap, least), champion) for below in self.BETTER_BY]
 
     def _weights(self) -> list[float]:
         return [0.55, 0.2, 0.25]
-
-
-def kl(p: float, q: float) -> float:
-    """Kullback-Leibler divergence of two Bernoulli distributions, in nats; q in (0, 1)."""
-    value = 0.0
-    if p > 0:
-        value += p * math.log(p / q)
-    if p < 1:
-        value += (1 - p) * math.log((1 - p) / (1 - q))
-    return value

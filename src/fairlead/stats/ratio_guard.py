@@ -39,6 +39,11 @@ class RatioGuard:
         self._log_e_max = 0.0
 
     @property
+    def strength(self) -> float:
+        """Units that the logged probability is worth."""
+        return self._strength
+
+    @property
     def log_e(self) -> float:
         """Natural logarithm of the evidence now."""
         return self._log_e

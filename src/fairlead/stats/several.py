@@ -8,16 +8,47 @@
 - *Not worse in all*: each outcome has to show it. If the canary is worse in one of them, that one
   shows it with probability beta at most, so no correction is needed.
 
-The e-processes are those of `fairlead.stats.rae`, one for each outcome, in the same order.
+The average may be weighted, with weights that were fixed beforehand. The e-processes are those of
+`rae`, `slower`, `rare` and their like, in the order of the outcomes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Any, Protocol, TypedDict
 
-from fairlead.stats.rae import BinaryRae, NonInferiorityRae, RaeState, Rates
+from fairlead.stats.rae import LOOK_EVERY, RaeState, Rates
+
+
+class EProcess(Protocol):
+    """What an e-process on one outcome of each unit offers."""
+
+    @property
+    def units(self) -> int:
+        """Units seen so far."""
+
+    @property
+    def log_e(self) -> float:
+        """Natural logarithm of the evidence now."""
+
+    @property
+    def log_e_max(self) -> float:
+        """The highest of its looks, and of now."""
+
+    def update(self, canary: bool, rho: float, y: float) -> None:
+        """Take in a unit."""
+
+    def expected_more(
+        self, canary_rate: float, champion_rate: float, rho: float, threshold: float
+    ) -> float | None:
+        """Units until E reaches `threshold` at these rates; None if it does not grow."""
+
+    def state(self) -> Any:
+        """Everything that `restore` needs."""
+
+    def restore(self, state: Any) -> None:
+        """Go on from a state."""
 
 
 class WorseState(TypedDict):
@@ -38,37 +69,44 @@ class NotWorseState(TypedDict):
 class WorseInAny:
     """Evidence against "the canary is worse in none of the outcomes"."""
 
-    def __init__(self, parts: Sequence[BinaryRae]) -> None:
+    def __init__(self, parts: Sequence[EProcess], weights: Sequence[float] = ()) -> None:
+        """`weights`: of the average, above 0; they need not sum to 1. Equal if not given."""
+        given = tuple(weights) or (1.0,) * len(parts)
+        if not parts or len(given) != len(parts) or min(given) <= 0.0:
+            raise ValueError(f"{len(parts)} outcomes with weights {given}: each needs one above 0")
         self.parts = tuple(parts)
+        self._shares = tuple(weight / sum(given) for weight in given)
         self._log_e_max = 0.0
 
     @property
     def log_e(self) -> float:
         """Natural logarithm of the average evidence now."""
-        peak = max(part.log_e for part in self.parts)
-        total = sum(math.exp(part.log_e - peak) for part in self.parts)
-        return peak + math.log(total / len(self.parts))
+        logs = [part.log_e for part in self.parts]
+        peak = max(logs)
+        return peak + math.log(
+            sum(share * math.exp(log - peak) for share, log in zip(self._shares, logs, strict=True))
+        )
 
     @property
     def log_e_max(self) -> float:
-        """The highest value so far of the average. The error guarantee is about this one."""
-        return self._log_e_max
+        """The highest average of all looks and of now. The error guarantee is about this one."""
+        return max(self._log_e_max, self.log_e)
 
     def update(self, canary: bool, rho: float, outcomes: Sequence[float]) -> None:
         """Take in a unit: its arm, its probability of the canary arm, and its outcomes."""
         for part, y in zip(self.parts, outcomes, strict=True):
             part.update(canary, rho, y)
-        self._log_e_max = max(self._log_e_max, self.log_e)
+        if self.parts[0].units % LOOK_EVERY == 0:
+            self._log_e_max = self.log_e_max
 
     def expected_more(self, rates: Sequence[Rates], rho: float, threshold: float) -> float | None:
         """Units until the average reaches `threshold` by one outcome alone; None if none grows.
 
         `rates` are (canary, champion) of each outcome.
         """
-        alone = threshold * len(self.parts)
         guesses = [
-            part.expected_more(canary, champion, rho, alone)
-            for part, (canary, champion) in zip(self.parts, rates, strict=True)
+            part.expected_more(canary, champion, rho, threshold / share)
+            for part, share, (canary, champion) in zip(self.parts, self._shares, rates, strict=True)
         ]
         return min((guess for guess in guesses if guess is not None), default=None)
 
@@ -90,7 +128,7 @@ class WorseInAny:
 class NotWorseInAll:
     """Evidence against "the canary is worse by the margin in at least one of the outcomes"."""
 
-    def __init__(self, parts: Sequence[NonInferiorityRae]) -> None:
+    def __init__(self, parts: Sequence[EProcess]) -> None:
         self.parts = tuple(parts)
 
     @property

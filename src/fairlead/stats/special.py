@@ -13,6 +13,7 @@ _TINY = 1e-300
 _EPSILON = 1e-16
 _TERMS_MAX = 10_000
 _HALVINGS = 200
+_NEWTON_STEPS = 8
 
 
 def beta_cdf(x: float, a: float, b: float) -> float:
@@ -98,3 +99,28 @@ def bisect(f: Callable[[float], float], low: float, high: float) -> float:
         else:
             high = middle
     return (low + high) / 2
+
+
+def sum_of_logs(a: float, b: float) -> float:
+    """log(exp(a) + exp(b))."""
+    return max(a, b) + math.log1p(math.exp(-abs(a - b)))
+
+
+def kl(p: float, q: float) -> float:
+    """Kullback-Leibler divergence of two Bernoulli distributions, in nats; q in (0, 1)."""
+    value = 0.0
+    if p > 0:
+        value += p * math.log(p / q)
+    if p < 1:
+        value += (1 - p) * math.log((1 - p) / (1 - q))
+    return value
+
+
+def smallest_effect(base: float, nats: float, most: float) -> float:
+    """The d with KL(base + d || base) = nats, by Newton's method; `most` if that is less."""
+    d = math.sqrt(2 * base * (1 - base) * nats) + 2 * nats
+    for _ in range(_NEWTON_STEPS):
+        c = min(base + d, 1 - 1e-12)
+        slope = math.log(c / base) - math.log((1 - c) / (1 - base))
+        d = max(c - base - (kl(c, base) - nats) / slope, 1e-9)
+    return min(d, most)

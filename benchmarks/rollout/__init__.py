@@ -1,0 +1,1 @@
+"""How often the judge is wrong, how soon it decides, and how others fare: see `__main__`."""

@@ -1,0 +1,117 @@
+"""`fairlead rollout replay`: judge recorded observations, without any installation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from fairlead.cli.options import JsonOption, console, number, print_json, say, table
+from fairlead.domain.errors import InvalidInput, StorageFailed
+from fairlead.manifest.metrics import load_metrics
+from fairlead.rollout.metrics import Metric, MetricKind
+from fairlead.rollout.replay import Recording, ReplayedObservation, ReplayResult, replay
+
+LINE_BYTES_MAX = 100_000
+_SHOWN_POINTS = 20
+
+FileArgument = Annotated[Path, typer.Argument(help="Observations, one JSON object a line.")]
+MetricsOption = Annotated[
+    Path, typer.Option("--metrics", help="The metrics, and how they are judged (YAML).")
+]
+SettleOption = Annotated[
+    float | None,
+    typer.Option(
+        "--settle",
+        help="Seconds after a unit's enrolment within which its outcomes count; later ones are "
+        "missing. All count if not given.",
+        min=0.0,
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    app.command("replay")(replay_file)
+
+
+def replay_file(
+    file: FileArgument,
+    metrics: MetricsOption = Path("metrics.yaml"),
+    settle: SettleOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Judge recorded observations with the code that judges live traffic."""
+    declared = load_metrics(metrics)
+    recording = Recording(
+        [
+            Metric(
+                name=entry.name,
+                kind=MetricKind(entry.kind),
+                bad=entry.bad,
+                margin=entry.margin,
+                tolerance=entry.tolerance,
+                weight=entry.weight,
+                budget=entry.budget,
+                expected=entry.expected,
+            )
+            for entry in declared.metrics
+        ],
+        math.inf if settle is None else settle,
+    )
+    for line, text in _lines(file):
+        try:
+            recording.add(msgspec.json.decode(text, type=ReplayedObservation))
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"{file}:{line}: {error}") from None
+        except InvalidInput as error:
+            raise InvalidInput(f"{file}:{line}: {error.message}", hint=error.hint) from None
+    result = replay(recording, alpha=declared.alpha, beta=declared.beta)
+    if as_json:
+        print_json(result)
+        return
+    _show(result)
+
+
+def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
+    """Number and text of each line that is not blank."""
+    try:
+        with file.open("rb") as opened:
+            line = 0
+            while text := opened.readline(LINE_BYTES_MAX + 1):
+                line += 1
+                if len(text) > LINE_BYTES_MAX:
+                    raise InvalidInput(f"{file}:{line}: longer than {LINE_BYTES_MAX:,} bytes")
+                if text.strip():
+                    yield line, text
+    except FileNotFoundError:
+        raise InvalidInput(f"{file}: there is no such file") from None
+    except OSError as error:
+        raise StorageFailed(f"{file}: cannot be read: {error.strerror}") from None
+
+
+def _show(result: ReplayResult) -> None:
+    say((result.verdict, "bold"), f" at unit {result.at:,}: {result.reason}")
+    if result.duplicates or result.late:
+        console.print(
+            f"not counted: {result.duplicates:,} repeated and {result.late:,} late outcomes"
+        )
+    shown = table("=metric", "canary", "champion", "missing", "E worse", "E not worse")
+    for metric in result.metrics:
+        shown.add_row(
+            metric.name, number(metric.canary_mean, 4), number(metric.champion_mean, 4),
+            f"{metric.canary_missing + metric.champion_missing:,}",
+            f"{metric.e_rollback:.3g}", f"{metric.e_promote:.3g}",
+        )  # fmt: skip
+    console.print(shown)
+    path = table("units", "canary", "E worse", "E not worse", "E share")
+    every = max(1, math.ceil(len(result.path) / _SHOWN_POINTS))
+    for point in [*result.path[every - 1 : -1 : every], *result.path[-1:]]:
+        path.add_row(
+            f"{point.units:,}", f"{point.canary_units:,}", f"{point.e_rollback:.3g}",
+            f"{point.e_promote:.3g}", f"{point.e_sample_ratio:.3g}",
+        )  # fmt: skip
+    console.print(path)

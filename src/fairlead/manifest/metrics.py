@@ -1,0 +1,72 @@
+"""The metrics file of `fairlead rollout replay`: which metrics, and how they are judged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from fairlead.manifest.loading import check, read_text
+from fairlead.manifest.values import Share, Strict
+from fairlead.manifest.vocabulary import Vocabulary
+
+
+class MetricEntry(Strict):
+    """One metric."""
+
+    name: str = Field(min_length=1, max_length=100, description="As observations name it.")
+    kind: Literal["binary", "latency", "tokens", "cost"] = Field(
+        default="binary", description="Bad or not, or one amount per unit of which more is worse."
+    )
+    bad: bool = Field(default=True, description="Which value of a binary metric is the bad one.")
+    margin: float = Field(
+        default=0.05,
+        gt=0,
+        le=10,
+        description="By how much the canary must be shown not to be worse to be promoted: a rate "
+        "of a binary metric, a ratio of others (0.1 is 10 % more).",
+    )
+    tolerance: float = Field(
+        default=0.0,
+        ge=0,
+        lt=10,
+        description="By how much it may be worse before it is rolled back, likewise.",
+    )
+    weight: float = Field(
+        default=1.0, gt=0, le=1e6, description="In the average evidence for a rollback."
+    )
+    budget: Share | None = Field(
+        default=None,
+        description="Highest rate of a binary metric whatever the champion's is, for what must "
+        "hardly ever happen.",
+    )
+    expected: Share = Field(
+        default=0.05, description="The champion's rate as far as known; it steers the bets."
+    )
+
+
+class MetricsFile(Strict):
+    """All metrics of a rollout, and its error rates."""
+
+    metrics: list[MetricEntry] = Field(min_length=1, max_length=50, description="The metrics.")
+    alpha: float = Field(
+        default=0.01,
+        ge=1e-9,
+        le=0.5,
+        description="Highest probability to roll back a canary that is worse in no metric.",
+    )
+    beta: float = Field(
+        default=0.05,
+        ge=1e-9,
+        le=0.5,
+        description="Highest probability to promote one that is worse by the margin in a metric.",
+    )
+
+
+def load_metrics(path: Path) -> MetricsFile:
+    """Read and check; raises ManifestError, one line `path:line: what is wrong` per mistake."""
+    text = read_text(path, hint="docs/verdicts.md has one to start from")
+    return check(
+        text, path, MetricsFile, Vocabulary("the metrics file", MetricsFile.model_json_schema())
+    )

@@ -1,0 +1,333 @@
+"""Recorded observations, judged as live traffic is: a verdict that anybody can check afterwards.
+
+Units are taken in the order of their enrolment, each once, with one outcome per metric: the first
+that settled in time. An outcome that is missing or late is the worst there is, on both arms alike.
+The tests are those of `fairlead.rollout.metrics`; they are looked at after every unit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from fairlead.domain.errors import InvalidInput
+from fairlead.domain.verdicts import RolloutOutcome
+from fairlead.rollout.metrics import Metric, MetricTests
+
+UNITS_MAX = 5_000_000
+PATH_EVERY = 50
+"""Units between two points of the path."""
+
+RATIO_ALPHA = 0.001
+MISSING_MAX = 0.5
+"""Share of the units that may lack a metric before it is a fault of recording, and no verdict."""
+
+_LOG_MAX = 690.0
+
+
+class ReplayedObservation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One outcome of one unit by one metric.
+
+    Attributes:
+        unit: What was assigned at random: a request, a session, a user.
+        arm: `canary` or `champion`.
+        rho: Probability of the canary arm, as logged when the unit was assigned.
+        value: None where none was recorded.
+        enrolled_at, settled_at: Seconds, on one clock: of the assignment, of the value.
+    """
+
+    unit: str
+    arm: str
+    rho: float
+    metric: str
+    value: float | bool | None
+    enrolled_at: float
+    settled_at: float | None = None
+
+
+class PathPoint(msgspec.Struct, frozen=True):
+    """The evidence after so many units."""
+
+    units: int
+    canary_units: int
+    e_rollback: float
+    e_promote: float
+    e_sample_ratio: float
+
+
+class MetricNumbers(msgspec.Struct, frozen=True):
+    """What one metric says by itself; means are of the values that were there."""
+
+    name: str
+    canary_mean: float | None
+    champion_mean: float | None
+    canary_missing: int
+    champion_missing: int
+    e_rollback: float
+    e_promote: float
+
+
+class ReplayResult(msgspec.Struct, frozen=True):
+    """The verdict, at which unit it fell, and how the evidence came to it.
+
+    Attributes:
+        at: Units, of both arms, when the verdict fell; all of them where none did.
+        missing: What an inconclusive one lacks; empty for others.
+        duplicates, late: Observations that did not count.
+    """
+
+    verdict: RolloutOutcome
+    at: int
+    reason: str
+    missing: str
+    canary_units: int
+    champion_units: int
+    alpha: float
+    beta: float
+    duplicates: int
+    late: int
+    metrics: list[MetricNumbers]
+    path: list[PathPoint]
+
+
+class _Unit:
+    __slots__ = ("canary", "enrolled_at", "rho", "values")
+
+    def __init__(self, first: ReplayedObservation, metrics: int) -> None:
+        self.canary = first.arm == "canary"
+        self.rho = first.rho
+        self.enrolled_at = first.enrolled_at
+        self.values: list[tuple[float, float] | None] = [None] * metrics
+
+
+class Recording:
+    """Observations gathered by unit; raises InvalidInput for what contradicts itself."""
+
+    def __init__(self, metrics: Sequence[Metric], settle_s: float = math.inf) -> None:
+        self.metrics = tuple(metrics)
+        self.settle_s = settle_s
+        self.duplicates = 0
+        self.late = 0
+        self._index = {metric.name: k for k, metric in enumerate(metrics)}
+        if len(self._index) < len(self.metrics):
+            raise InvalidInput("two metrics have the same name")
+        self._units: dict[str, _Unit] = {}
+
+    def add(self, seen: ReplayedObservation) -> None:
+        """Take in an observation, in any order."""
+        place = self._index.get(seen.metric)
+        if place is None:
+            raise InvalidInput(
+                f"metric {seen.metric!r} is not declared",
+                hint=f"declared are: {', '.join(self._index)}",
+            )
+        self._check(seen, self.metrics[place])
+        unit = self._units.get(seen.unit)
+        if unit is None:
+            if len(self._units) >= UNITS_MAX:
+                raise InvalidInput(f"more than {UNITS_MAX:,} units")
+            unit = self._units[seen.unit] = _Unit(seen, len(self.metrics))
+        elif (unit.canary, unit.rho) != (seen.arm == "canary", seen.rho):
+            raise InvalidInput(
+                f"unit {seen.unit!r} is on two arms, or was assigned with two probabilities",
+                hint="a unit is judged once; give it another name where it is assigned anew",
+            )
+        unit.enrolled_at = min(unit.enrolled_at, seen.enrolled_at)
+        if seen.value is None:
+            return
+        settled = seen.enrolled_at if seen.settled_at is None else seen.settled_at
+        known = unit.values[place]
+        self.duplicates += known is not None
+        if known is None or settled < known[0]:
+            unit.values[place] = settled, float(seen.value)
+
+    def units(self) -> Iterable[tuple[bool, float, list[float | None]]]:
+        """(canary, rho, values) of each unit, in the order of enrolment."""
+        for _, unit in sorted(self._units.items(), key=lambda item: (item[1].enrolled_at, item[0])):
+            values: list[float | None] = []
+            for kept in unit.values:
+                in_time = kept is not None and kept[0] <= unit.enrolled_at + self.settle_s
+                self.late += kept is not None and not in_time
+                values.append(kept[1] if kept is not None and in_time else None)
+            yield unit.canary, unit.rho, values
+
+    def _check(self, seen: ReplayedObservation, metric: Metric) -> None:
+        if seen.arm not in ("canary", "champion"):
+            raise InvalidInput(f"arm {seen.arm!r} is neither canary nor champion")
+        if not 0.0 < seen.rho < 1.0:
+            raise InvalidInput(f"rho {seen.rho:g} is not above 0 and below 1")
+        if seen.value is not None and not metric.accepts(float(seen.value)):
+            raise InvalidInput(f"value {seen.value} is none of the {metric.kind} {metric.name!r}")
+        times = (seen.enrolled_at, seen.settled_at or 0.0)
+        if not all(math.isfinite(time) for time in times):
+            raise InvalidInput("enrolled_at and settled_at must be finite")
+
+
+class _Sums:
+    """What is shown beside the evidence, by arm (champion, canary) and metric."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self.units = [0, 0]
+        self.missing = [[0] * len(metrics), [0] * len(metrics)]
+        self.totals = [[0.0] * len(metrics), [0.0] * len(metrics)]
+
+    def add(self, canary: bool, values: Sequence[float | None]) -> None:
+        self.units[canary] += 1
+        for k, value in enumerate(values):
+            if value is None:
+                self.missing[canary][k] += 1
+            else:
+                self.totals[canary][k] += value
+
+    def mean(self, canary: bool, k: int) -> float | None:
+        there = self.units[canary] - self.missing[canary][k]
+        return self.totals[canary][k] / there if there else None
+
+    def unrecorded(self) -> int | None:
+        """The first metric that most units lack."""
+        most = MISSING_MAX * sum(self.units)
+        for k, (theirs, mine) in enumerate(zip(*self.missing, strict=True)):
+            if theirs + mine > most:
+                return k
+        return None
+
+
+def replay(recording: Recording, *, alpha: float = 0.01, beta: float = 0.05) -> ReplayResult:
+    """Judge a recording; it ends where a verdict falls. Raises InvalidInput."""
+    for name, rate in (("alpha", alpha), ("beta", beta)):
+        if not 1e-9 <= rate <= 0.5:
+            raise InvalidInput(f"{name} {rate:g} is not in [1e-9, 0.5]")
+    metrics = recording.metrics
+    tests, sums = MetricTests(metrics, alpha, beta), _Sums(metrics)
+    path: list[PathPoint] = []
+    verdict: RolloutOutcome | None = None
+    at = 0
+    for canary, rho, values in recording.units():
+        at += 1
+        sums.add(canary, values)
+        outcomes = [m.outcome(value) for m, value in zip(metrics, values, strict=True)]
+        tests.update(canary, rho, outcomes)
+        verdict = _verdict(tests, sums, alpha, beta)
+        if verdict is not None or at % PATH_EVERY == 0:
+            path.append(_point(tests, sums))
+        if verdict is not None:
+            break
+    if at and (not path or path[-1].units < at):
+        path.append(_point(tests, sums))
+    missing = "" if verdict is not None else _missing(tests, sums, metrics, alpha, beta)
+    if verdict is None:
+        unrecorded = sums.unrecorded() is not None
+        verdict = RolloutOutcome.INVALID if unrecorded else RolloutOutcome.INCONCLUSIVE
+    return ReplayResult(
+        verdict=verdict,
+        at=at,
+        reason=_reason(verdict, tests, sums, metrics, missing, alpha, beta),
+        missing=missing,
+        canary_units=sums.units[1],
+        champion_units=sums.units[0],
+        alpha=alpha,
+        beta=beta,
+        duplicates=recording.duplicates,
+        late=recording.late,
+        metrics=[_numbers(tests, sums, metrics, k) for k in range(len(metrics))],
+        path=path,
+    )
+
+
+def _verdict(tests: MetricTests, sums: _Sums, alpha: float, beta: float) -> RolloutOutcome | None:
+    if tests.guard.log_e_max >= -math.log(RATIO_ALPHA):
+        return RolloutOutcome.INVALID
+    if tests.rollback.log_e >= -math.log(alpha):
+        return RolloutOutcome.ROLL_BACK
+    if tests.promote.log_e >= -math.log(beta) and all(sums.units) and sums.unrecorded() is None:
+        return RolloutOutcome.PROMOTE
+    return None
+
+
+def _missing(
+    tests: MetricTests, sums: _Sums, metrics: Sequence[Metric], alpha: float, beta: float
+) -> str:
+    """What kept the units that there are from a verdict."""
+    for arm, count in (("canary", sums.units[1]), ("champion", sums.units[0])):
+        if not count:
+            return f"no {arm} unit"
+    unrecorded = sums.unrecorded()
+    if unrecorded is not None:
+        lack = sums.missing[0][unrecorded] + sums.missing[1][unrecorded]
+        return (
+            f"metric {metrics[unrecorded].name!r} is missing on {lack:,} of "
+            f"{sum(sums.units):,} units"
+        )
+    units = sum(sums.units)
+    ways = []
+    for what, log_e, level in (
+        ("to roll back", tests.rollback.log_e, alpha),
+        ("to promote", tests.promote.log_e, beta),
+    ):
+        if log_e > 0.0:
+            ways.append(((-math.log(level) - log_e) * units / log_e, what))
+    if not ways:
+        return "evidence either way: none has grown so far"
+    more, what = min(ways)
+    return f"about {math.ceil(more):,} more units {what}, if the evidence grows as it did"
+
+
+def _reason(
+    verdict: RolloutOutcome,
+    tests: MetricTests,
+    sums: _Sums,
+    metrics: Sequence[Metric],
+    missing: str,
+    alpha: float,
+    beta: float,
+) -> str:
+    counts = f"{sums.units[1]:,} canary and {sums.units[0]:,} champion units"
+    if verdict is RolloutOutcome.ROLL_BACK:
+        leading = max(range(len(metrics)), key=lambda k: tests.rollback.parts[k].log_e)
+        return (
+            f"{counts}; evidence that it is worse {_e(tests.rollback.log_e)} against a threshold "
+            f"of {1 / alpha:g}, most of it by {metrics[leading].name!r}"
+        )
+    if verdict is RolloutOutcome.PROMOTE:
+        return (
+            f"{counts}; evidence that it is not worse by the margin is {_e(tests.promote.log_e)} "
+            f"or more by each metric, against a threshold of {1 / beta:g}"
+        )
+    if missing:
+        return f"{counts}; missing: {missing}"
+    return (
+        f"{counts} do not fit the logged probabilities (evidence {_e(tests.guard.log_e_max)} "
+        f"against a threshold of {1 / RATIO_ALPHA:g}); a comparison would not be fair"
+    )
+
+
+def _numbers(tests: MetricTests, sums: _Sums, metrics: Sequence[Metric], k: int) -> MetricNumbers:
+    return MetricNumbers(
+        name=metrics[k].name,
+        canary_mean=sums.mean(True, k),
+        champion_mean=sums.mean(False, k),
+        canary_missing=sums.missing[1][k],
+        champion_missing=sums.missing[0][k],
+        e_rollback=_exp(tests.rollback.parts[k].log_e),
+        e_promote=_exp(tests.promote.parts[k].log_e),
+    )
+
+
+def _point(tests: MetricTests, sums: _Sums) -> PathPoint:
+    return PathPoint(
+        units=sum(sums.units),
+        canary_units=sums.units[1],
+        e_rollback=_exp(tests.rollback.log_e),
+        e_promote=_exp(tests.promote.log_e),
+        e_sample_ratio=_exp(tests.guard.log_e_max),
+    )
+
+
+def _exp(log_e: float) -> float:
+    return math.exp(min(log_e, _LOG_MAX))
+
+
+def _e(log_e: float) -> str:
+    return f"{_exp(log_e):.3g}"

@@ -1,0 +1,89 @@
+"""`fairlead rollout replay`: a verdict from a file."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from cli.simulated_installation import Run
+
+METRICS = """\
+metrics:
+- {name: failed, kind: binary, bad: true, margin: 0.1, weight: 2}
+- {name: ttft, kind: latency, margin: 0.2}
+"""
+
+
+@pytest.fixture
+def metrics(tmp_path: Path) -> Path:
+    path = tmp_path / "metrics.yaml"
+    path.write_text(METRICS)
+    return path
+
+
+@pytest.fixture
+def observations(tmp_path: Path) -> Path:
+    dice = random.Random(1)
+    lines = []
+    for number in range(700):
+        canary = dice.random() < 0.5
+        unit = {
+            "unit": f"u{number}", "arm": "canary" if canary else "champion", "rho": 0.5,
+            "enrolled_at": number, "settled_at": number + 1,
+        }  # fmt: skip
+        bad = dice.random() < (0.4 if canary else 0.1)
+        lines.append(json.dumps({**unit, "metric": "failed", "value": bad}))
+        lines.append(json.dumps({**unit, "metric": "ttft", "value": dice.lognormvariate(0, 0.5)}))
+    path = tmp_path / "observations.jsonl"
+    path.write_text("\n".join(lines) + "\n\n")
+    return path
+
+
+def test_json_has_verdict_at_and_path(run: Run, metrics: Path, observations: Path) -> None:
+    done = run("rollout", "replay", observations, "--metrics", metrics, "--json")
+    assert done.code == 0
+    result = json.loads(done.out)
+    assert result["verdict"] == "roll_back"
+    assert result["at"] == result["path"][-1]["units"] < 400
+    assert result["path"][-1]["e_rollback"] >= 100
+
+
+def test_text_has_the_reason_and_each_metric(run: Run, metrics: Path, observations: Path) -> None:
+    done = run("rollout", "replay", observations, "--metrics", metrics)
+    assert done.out.startswith("roll_back at unit ")
+    assert "ttft" in done.out
+
+
+def test_late_outcomes_are_counted_as_missing(run: Run, metrics: Path, observations: Path) -> None:
+    done = run("rollout", "replay", observations, "--metrics", metrics, "--settle", "0.5", "--json")
+    result = json.loads(done.out)
+    assert result["verdict"] == "invalid"
+    assert result["late"] == 1_400
+
+
+def test_mistakes_name_file_and_line(run: Run, metrics: Path, observations: Path) -> None:
+    text = observations.read_text().splitlines()
+    for line, message in (
+        (text[1].replace('"metric"', '"metrik"'), ":2: Object contains unknown field `metrik`"),
+        (text[1].replace("ttft", "tfft"), ":2: metric 'tfft' is not declared"),
+        ("{", ":2: Input data was truncated"),
+    ):
+        observations.write_text(f"{text[0]}\n{line}\n")
+        done = run("rollout", "replay", observations, "--metrics", metrics)
+        assert done.code == 2
+        assert message in done.err
+    metrics.write_text(METRICS.replace("margin: 0.1", "margn: 0.1"))
+    done = run("rollout", "replay", observations, "--metrics", metrics)
+    assert done.code == 2
+    assert 'did you mean "margin"' in done.err
+
+
+def test_files_that_are_not_there(run: Run, metrics: Path, tmp_path: Path) -> None:
+    for arguments in (
+        (tmp_path / "none.jsonl", "--metrics", metrics),
+        (metrics, "--metrics", tmp_path / "no"),
+    ):
+        done = run("rollout", "replay", *arguments)
+        assert done.code == 2
+        assert "there is no such file" in done.err

@@ -10,12 +10,13 @@ DATA ?= $(or $(FAIRLEAD_DATA),../shared/data)
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
 
-.PHONY: demo test lint bench bench-rollout bench-gateway bench-prefix soak docs format clean
+.PHONY: demo test vllm lint bench bench-rollout bench-gateway bench-prefix soak docs format clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    ship four releases of an example service under live traffic, and watch"
 	@echo "make test    run the tests"
+	@echo "make vllm    set up vLLM for the CPU, which some tests then use (1.6 GB)"
 	@echo "make lint    ruff, mypy --strict, import contracts, generated pages"
 	@echo "make bench   run the benchmarks"
 	@echo "make bench-rollout   the judge in every world, beside other rules; ARGS=--quick"
@@ -45,6 +46,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	@FAIRLEAD_DATA="$(abspath $(DATA))" $(BIN)/pytest $(ARGS)
+
+vllm: $(VENV)/.dev
+	@PYTHONPATH=tests $(BIN)/python -m support.vllm.environment $(ARGS)
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .

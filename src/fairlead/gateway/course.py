@@ -35,6 +35,7 @@ class Course:
         self._asked = b""
         self._rest: Rest | None = None
         self._is_counted = False
+        self._count: int | None = None
 
     @property
     def is_broken(self) -> bool:
@@ -56,32 +57,44 @@ class Course:
         self.sent.settle()
         self._asked = asked
         self._is_counted = False
+        self._count = None
         return self._plan(None)
 
     @property
     def count_question(self) -> bytes | None:
-        """What to ask the engine first: how many tokens the text has. None when that is known."""
+        """What to ask the engine first: how many tokens the text has. None when that is known.
+
+        It is asked again with the white space behind it, if the last event had both.
+        """
         rest = self._rest
         if rest is None or self._is_counted or not rest.text or rest.ends_with is not None:
             return None
         if self.sent.prompt_tokens is not None:
             return None
-        return question(rest.text, self._engine, rest.model)
+        space = "" if self._count is None else self.sent.mixed_space
+        return question(rest.text + space, self._engine, rest.model)
 
     def counted(self, reading: Reading | None) -> bool:
         """The engine's answer; whether the stream can still be gone on with."""
-        self._is_counted = True
-        if reading is None or self._rest is None:
-            return self._rest is not None
         rest = self._rest
-        count = reading.tokens_in(rest.text)
-        # A last token with text and white space is said again in part.
-        partial = int(bool(rest.repeats) and self.sent.ends_mixed)
+        if reading is None or rest is None:
+            self._is_counted = True
+            return rest is not None
+        space = self.sent.mixed_space
+        if rest.repeats and space and self._count is None:
+            self._count = reading.tokens_in(rest.text)
+            return True
+        self._is_counted = True
+        count = reading.tokens_in(rest.text if self._count is None else rest.text + space)
+        # A last token with text and white space is said again in part; two tokens may have come in
+        # one event, though.
+        partial = int(count == self._count)
+        of_text = count if self._count is None else self._count
         tokens = tokens_of(
             rest.text,
             self._engine,
             events=rest.tokens,
-            counted=count - partial,
+            counted=of_text - partial,
             has_stop=rest.has_stop,
         )
         return tokens is not None and self._plan((tokens, tokens + partial))

@@ -91,7 +91,7 @@ class Sent:
         self.has_usage = False
         self.tokens = 0
         self.solid_tokens = 0
-        self.ends_mixed = False
+        self.mixed_space = ""
 
     def add(self, data: bytes) -> None:
         """Note what was passed on."""
@@ -181,8 +181,8 @@ class Sent:
             self._silent = 0
             self._text += text.encode()
             if not text.isspace():
-                self.ends_mixed = text[-1].isspace()
-                self.solid_tokens = self.tokens - self.ends_mixed
+                self.mixed_space = text[len(text.rstrip()) :]
+                self.solid_tokens = self.tokens - bool(self.mixed_space)
         elif not has_role and choice.finish_reason is None:
             self._silent += 1
         self.finish_reason = choice.finish_reason or self.finish_reason

@@ -1,0 +1,49 @@
+"""How many tokens of a broken stream are counted as said. White space behind them is said again."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from fairlead.gateway.continuation import CHAT
+from fairlead.gateway.course import Course
+from fairlead.gateway.metering import StreamMeter
+from fairlead.gateway.recount import Reading
+
+BODY = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
+
+
+def event(text: str) -> bytes:
+    return b"data: %b\n\n" % json.dumps({"choices": [{"delta": {"content": text}}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("last", "with_space", "left"),
+    [
+        pytest.param(
+            "t.\n\n", 6, 45, id="one token has a full stop and the space, and comes again"
+        ),
+        pytest.param("t.\n\n", 7, 44, id="the full stop was a token of its own"),
+        pytest.param("t.", None, 44, id="no space"),
+    ],
+)
+def test_a_token_that_ends_in_white_space_counts_once(
+    last: str, with_space: int | None, left: int
+) -> None:
+    course = Course("sha256:a", "vllm", CHAT, StreamMeter(), wants_usage=True)
+    for text in ("I", " will sen", last):
+        course.sent.add(event(text))
+    assert course.broke(json.dumps(BODY).encode())
+    asked = []
+    for count in (6, with_space):
+        question = course.count_question
+        if count is not None and question is not None:
+            asked.append(json.loads(question)["prompt"])
+            assert course.counted(Reading(count, None, begins_with_space=False))
+    assert course.count_question is None
+    assert asked == ["I will sent.", "I will sent.\n\n"][: len(asked)]
+    assert len(asked) == (1 if with_space is None else 2)
+    rest = json.loads(course.body)
+    assert rest["messages"][-1] == {"role": "assistant", "content": "I will sent."}
+    assert rest["max_tokens"] == left

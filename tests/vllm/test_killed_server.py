@@ -1,0 +1,133 @@
+"""A vLLM server is killed in the middle of streams; another one goes on with them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import httpx
+import pytest
+from gateway_rig import Control, until
+from vllm_rig import Gateway, before
+
+from support.vllm.servers import Server
+from support.vllm.streams import CHAT, COMPLETIONS, greedy, summary
+
+pytestmark = [pytest.mark.vllm, pytest.mark.slow, pytest.mark.timeout(900)]
+
+TOKENS = 1_500
+EARLY = 12
+"""Events that a client has of each stream at least when the server is killed."""
+
+TOOL = {
+    "type": "function",
+    "function": {
+        "name": "top_up",
+        "parameters": {
+            "type": "object",
+            "properties": {"card": {"type": "string"}},
+            "required": ["card"],
+        },
+    },
+}
+GOES_ON = {
+    "chat": (CHAT, greedy(CHAT, TOKENS)),
+    "another chat": (CHAT, greedy(CHAT, TOKENS, "my card was stolen")),
+    "chat with tools that are not called": (CHAT, greedy(CHAT, TOKENS, tools=[TOOL])),
+    "completion": (COMPLETIONS, greedy(COMPLETIONS, TOKENS)),
+}
+ENDS = {
+    "probabilities": (CHAT, greedy(CHAT, TOKENS, logprobs=True)),
+    "several choices": (CHAT, greedy(CHAT, TOKENS, n=2, temperature=1)),
+}
+ALL = {**GOES_ON, **ENDS}
+
+
+class Reading:
+    """A client that reads one stream."""
+
+    def __init__(self, client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> None:
+        self.content = b""
+        self._task = asyncio.ensure_future(self._read(client, path, body))
+
+    @property
+    def events(self) -> int:
+        """What it has so far."""
+        return self.content.count(b"\n\n")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the stream has ended."""
+        return self._task.done()
+
+    async def whole(self) -> bytes:
+        """All of it; raises when the answer is not framed to its end."""
+        await self._task
+        return self.content
+
+    async def _read(self, client: httpx.AsyncClient, path: str, body: dict[str, Any]) -> None:
+        async with client.stream("POST", path, json=body, timeout=300) as answer:
+            assert answer.status_code == 200, await answer.aread()
+            async for part in answer.aiter_bytes():
+                self.content += part
+
+
+async def test_streams_of_a_killed_server_go_on_or_end_with_an_error(
+    servers: list[Server], gateway: Gateway, control: Control
+) -> None:
+    victim, other = servers
+    rig = await gateway(victim.url)
+    async with rig.client(limits=httpx.Limits(max_connections=20)) as client:
+        # Those that end are asked too: what vLLM prepares for them is ready when it counts.
+        wholes = {n: Reading(client, *asked) for n, asked in ALL.items()}
+        whole = {name: await reading.whole() for name, reading in wholes.items()}
+        undisturbed = {name: summary(whole[name]) for name in GOES_ON}
+        assert {one["completion_tokens"] for one in undisturbed.values()} == {TOKENS}
+        readings = {n: Reading(client, *asked) for n, asked in ALL.items()}
+        await until(lambda: all(r.events or r.is_over for r in readings.values()), within_s=120)
+        # Only now there is another server, so that all of them are on the one that is killed.
+        control.publish(before(victim.url, other.url, version=2))
+        await until(lambda: control.questions[-1].version == 2)
+        await until(
+            lambda: all(r.events >= EARLY or r.is_over for r in readings.values()), within_s=120
+        )
+        over = {name: reading.content for name, reading in readings.items() if reading.is_over}
+        assert not over
+        victim.kill()
+        read = {name: await reading.whole() for name, reading in readings.items()}
+    for name in GOES_ON:
+        assert summary(read[name]) == undisturbed[name], name
+    for name in ENDS:
+        *events, last, nothing = read[name].decode().split("\n\n")
+        assert nothing == ""
+        assert len(events) >= EARLY
+        error = json.loads(last.removeprefix("data: "))["error"]
+        assert error["code"] == "upstream_cut", name
+        assert not any('"error"' in event for event in events)
+    records = rig.requests()[len(ALL) :]
+    assert sorted(r.error for r in records) == [""] * len(GOES_ON) + ["upstream_cut"] * len(ENDS)
+    for record in records:
+        if not record.error:
+            assert record.attempts == 2
+            assert record.replica.endswith(other.url.rpartition(":")[2])
+            assert record.completion_tokens == TOKENS
+
+
+async def test_a_plain_answer_of_a_killed_server_is_given_by_another(
+    servers: list[Server], gateway: Gateway, control: Control
+) -> None:
+    victim, other = servers
+    rig = await gateway(victim.url)
+    body = {k: v for k, v in greedy(CHAT, TOKENS).items() if not k.startswith("stream")}
+    async with rig.client() as client:
+        undisturbed = (await client.post(CHAT, json=body, timeout=300)).json()
+        asking = asyncio.ensure_future(client.post(CHAT, json=body, timeout=300))
+        control.publish(before(victim.url, other.url, version=2))
+        await until(lambda: control.questions[-1].version == 2)
+        await until(lambda: victim.metric("vllm:num_requests_running") == 1, within_s=60)
+        victim.kill()
+        answer = (await asking).json()
+    assert answer["choices"] == undisturbed["choices"]
+    assert answer["usage"] == undisturbed["usage"]
+    assert [r.attempts for r in rig.requests()] == [1, 2]

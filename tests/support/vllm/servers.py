@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -76,7 +77,8 @@ class Server:
     def kill(self) -> None:
         """Kill all of its processes at once, as when a machine is lost."""
         if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
             self._process = None
         if self._held is not None:
@@ -100,11 +102,11 @@ class Server:
         return self._log.read_text(errors="replace")[-4000:]
 
     def _hold_port(self) -> int:
-        """A port that nobody else is given until vLLM, which shares it, binds it seconds later."""
+        """A port that nobody else is given until vLLM, which may share it, binds it."""
         if self._held is not None:
             self._held.close()
         self._held = socket.socket()
-        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self._held.bind(("127.0.0.1", 0))
         port: int = self._held.getsockname()[1]
         return port

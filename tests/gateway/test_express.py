@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 
 import httpx
@@ -10,11 +11,13 @@ import msgspec
 import pytest
 from gateway_rig import (
     CHAT,
+    KEY,
     KEYS,
     USAGE,
     A,
     B,
     Behaviour,
+    Control,
     Engine,
     Rig,
     answers,
@@ -31,6 +34,7 @@ from gateway_rig import (
 )
 
 from fairlead.domain.quota import Quota
+from fairlead.domain.release import Prompt
 from fairlead.gateway.express import Express
 from fairlead.gateway.metering import UNKNOWN
 from fairlead.wire.snapshot import Limits, Pin
@@ -327,6 +331,34 @@ async def test_the_canary_has_its_share_on_the_short_way(
     assert {(r.rho, r.rollout, r.phase) for r in records} == {(0.5, "ro-1", 2)}
     # The same user has the same release on either way.
     assert [r.arm for r in records[:60]] == [r.arm for r in records[60:]]
+
+
+async def test_a_request_that_began_under_an_older_snapshot_is_sent_under_the_present_one(
+    serve: Serve, engine: StartEngine, control: Control
+) -> None:
+    """Releases that differ by their prompt alone share replicas: nothing else tells them apart."""
+    served = await engine()
+    old, new = (
+        route(digest, served, prompt=Prompt(system=f"prompt {digest[7]}")) for digest in (A, B)
+    )
+    rig = await serve(snapshot(old))
+    async with rig.client() as client:
+        await warm(client)
+        body = json.dumps(CHAT).encode()
+        began = (
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %b\r\n"
+            b"Content-Length: %d\r\n\r\n" % (KEY.encode(), len(body))
+        )
+        reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+        writer.write(began + body[:5])
+        await until(lambda: rig.worker is not None and rig.worker.held_body_bytes == 5)
+        control.publish(snapshot(new, version=2))
+        await until(lambda: rig.worker.loaded.snapshot.version == 2)  # type: ignore[union-attr]
+        writer.write(body[5:])
+        assert b"x-fairlead-release: " + B.encode() in await reader.readuntil(b"\r\n\r\n")
+        writer.close()
+    assert b"prompt b" in served.asked[-1].body
+    assert rig.requests()[-1].release == B
 
 
 async def test_pinned_testers_keep_their_arm_and_are_counted_by_no_judge(

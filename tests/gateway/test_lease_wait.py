@@ -32,6 +32,8 @@ from fairlead.control.hub import SnapshotHub
 from fairlead.control.leases import Leases
 from fairlead.domain.quota import Quota
 from fairlead.gateway import lease_wait, quota
+from fairlead.gateway.errors import OVERLOADED
+from fairlead.gateway.quota_answers import Lacking
 from fairlead.wire.quota import GRANTS_TYPE, Grants
 from fairlead.wire.snapshot import Snapshot, SyncRequest, encode_snapshot
 
@@ -188,3 +190,40 @@ async def test_a_client_that_leaves_waits_no_more(
             await rig.stop()
             assert error_of(await asking) == (503, "shutting_down")
     rig.socket.close()
+
+
+class Deaf:
+    """A client's connection of which nothing but its end is wanted."""
+
+    def __init__(self) -> None:
+        self.is_cut = False
+
+    def cut(self) -> None:
+        self.is_cut = True
+
+
+@pytest.mark.parametrize("where", ["begin", "start"])
+async def test_a_request_that_breaks_as_its_wait_ends_does_not_leave_its_client_waiting(
+    where: str,
+) -> None:
+    class Broken:
+        def start(self) -> None:
+            raise ZeroDivisionError
+
+    def begin(_: quota.Hold | None) -> Any:
+        if where == "begin":
+            raise ZeroDivisionError
+        return Broken()
+
+    client = Deaf()
+    book = quota.QuotaBook("seat", 0, sequence=1, hurry=lambda: None)
+    lacking = Lacking(OVERLOADED)
+    nothing = cast(Any, None)
+    wait = lease_wait.LeaseWait(
+        nothing, cast(Any, client), book, "chat/completions", lacking, lambda: None, begin
+    )
+    wait.start()
+    assert not client.is_cut
+    wait.look_again()
+    assert client.is_cut
+    assert not book._waiters

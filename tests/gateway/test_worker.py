@@ -69,6 +69,21 @@ async def test_an_idle_client_is_let_go_when_the_worker_stops(
             await rig.stop()
 
 
+async def test_a_client_whose_stream_ends_while_the_worker_stops_is_let_go_soon(
+    engine: StartEngine, tmp_path: Path, control: Control
+) -> None:
+    """The stream's head had promised to keep the connection."""
+    served = await engine(streams("a", "b", "c", gap=0.3))
+    rig = Rig(tmp_path, control.engine.url, drain_s=30.0)
+    async with running(rig, snapshot(route(A, served))), rig.client() as client:
+        asking = asyncio.ensure_future(client.post(PATH, json=STREAM))
+        await until(lambda: len(served.asked) == 1)
+        async with asyncio.timeout(10):
+            await rig.stop()
+        assert (await asking).text.endswith("data: [DONE]\n\n")
+    rig.socket.close()
+
+
 async def test_a_client_that_reads_nothing_is_dropped(
     engine: StartEngine, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

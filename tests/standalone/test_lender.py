@@ -14,7 +14,8 @@ import pytest
 from msgspec import json as msgspec_json
 
 from fairlead.app.standalone.lender import Lender
-from fairlead.domain.errors import Conflict
+from fairlead.control.leases import Leases
+from fairlead.domain.errors import Conflict, StorageFailed
 from fairlead.domain.quota import Quota
 from fairlead.wire.quota import GRANTS_TYPE, QuotaReport, WindowUse, decode_grants
 from fairlead.wire.snapshot import KeyEntry, Snapshot, SyncRequest, decode_snapshot
@@ -148,3 +149,20 @@ def test_the_use_is_there_again_after_a_new_start_and_for_one_lender_at_a_time(
     [other] = held_by_fresh(0, 2)
     again.close()
     assert one + other == 60 * 10**12
+
+
+def test_limits_that_could_not_be_loaded_once_are_loaded_at_the_next_reload(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lender = Lender(2, _spool(tmp_path), TOKEN)
+
+    async def fails(_: Leases) -> None:
+        raise StorageFailed("the disk is gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Leases, "load", fails)
+        with pytest.raises(StorageFailed):
+            lender.publish(limited())
+    lender.publish(limited())
+    assert lender.version == 1
+    lender.close()

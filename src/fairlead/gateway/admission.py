@@ -73,10 +73,12 @@ class Admission:
 
         What is returned has to be used.
         """
+        name = service.route.name
+        if self._loaded is None or self._loaded.services.get(name) is not service:
+            return None  # It was assigned under an older snapshot.
         pool = service.pools.get(assignment.release)
         if self._waiting or not pool:
             return None
-        name = service.route.name
         turn = self._turn + 1
         if len(pool) == 1:
             replica: Replica | None = pool[0]

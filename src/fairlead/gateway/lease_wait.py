@@ -104,6 +104,9 @@ class LeaseWait(Bulkhead):
         _log.error("a request that waited for a limit: a defect", exc_info=error)
         if not self._is_over:
             self._refuse(INTERNAL_ERROR)
+        else:
+            # What it had become broke as it began: there is nobody else to tell the client.
+            self._client.cut()
 
     def _try(self, taken: Taken) -> None:
         if isinstance(taken, Lacking):
@@ -113,9 +116,9 @@ class LeaseWait(Bulkhead):
         else:
             self._end()
             self._exchange = self._begin(taken)
+            self._exchange.start()
             if self._is_paused:
                 self._exchange.pause()
-            self._exchange.start()
 
     def _expired(self) -> None:
         self._timer = None

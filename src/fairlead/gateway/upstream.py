@@ -220,7 +220,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._is_busy = True
         self._uses += 1
         self._has_received = self._at_chunk = False
-        self._is_complete = False
+        self._is_complete = self._is_close_delimited = False
         self._transport.write(request)
 
     def hand_over(self, taker: Taker, successor: Taker) -> None:

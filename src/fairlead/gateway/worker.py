@@ -241,8 +241,10 @@ class Worker:
         self._is_draining = self._is_retired = True
         # Another process goes by this number now; added up, the two would be a third version.
         self._metrics.snapshot_version.drop((self._label,))
-        # What was accepted in this turn of the loop becomes a connection in one of the next.
-        await asyncio.sleep(_ACCEPTED_S)
+        # What was accepted in this turn of the loop becomes a connection in one of the next; with
+        # TLS only when both sides have shaken hands.
+        has_tls = self._settings.tls is not None
+        await asyncio.sleep(limits.TLS_HANDSHAKE_S if has_tls else _ACCEPTED_S)
         await self._is_empty.wait()
 
     async def stop(self) -> None:
@@ -252,11 +254,13 @@ class Worker:
             self._server.close()
         self._is_draining = True
         # A client may be about to use its idle connection: answer that, with `connection: close`.
-        await self._wait_empty(min(deadline, self._plant.clock.now() + _IDLE_GRACE_S))
-        for connection in self._connections:
-            if connection.is_idle:
+        was_idle = {connection for connection in self._connections if connection.is_idle}
+        while not self._is_empty.is_set() and self._plant.clock.now() < deadline:
+            await self._wait_empty(min(deadline, self._plant.clock.now() + _IDLE_GRACE_S))
+            is_idle = {connection for connection in self._connections if connection.is_idle}
+            for connection in is_idle & was_idle:
                 connection.close()
-        await self._wait_empty(deadline)
+            was_idle = is_idle
         for connection in self._connections:
             connection.shut_down(errors.DRAINING)
         self._shadows.close()

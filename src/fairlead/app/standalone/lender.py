@@ -73,6 +73,7 @@ class Lender:
         self._expected = f"Bearer {token}".encode()
         self._hub = SnapshotHub(clock=time.monotonic, is_alive=is_alive, expected_workers=workers)
         self._undo = contextlib.ExitStack()
+        self._store: UseStore | None = None
         self._loop = asyncio.new_event_loop()
         self._wake = asyncio.Event()
         self._is_closing = asyncio.Event()
@@ -106,8 +107,9 @@ class Lender:
     def publish(self, snapshot: Snapshot) -> None:
         """Give it to all workers; raises StorageFailed and its kind, and publishes nothing then."""
         if self._hub.leases is None and declared_limits(snapshot):
+            self._store = self._store or self._open_store()
             leases = Leases(
-                self._open_store(),
+                self._store,
                 self._hub.worker_count,
                 now=time.time,
                 monotonic=time.monotonic,

@@ -1,4 +1,7 @@
-"""A vLLM server is killed in the middle of streams; another one goes on with them."""
+"""A vLLM server is killed in the middle of streams; another one goes on with them.
+
+The last file of the folder, so that few of the killed servers have to be started again.
+"""
 
 from __future__ import annotations
 

@@ -26,6 +26,8 @@ from fairlead.control.views import (
     HistoryEntry,
     KeyView,
     NewKey,
+    PlanStep,
+    PlanView,
     RolloutView,
     ServiceView,
     SloView,
@@ -84,6 +86,11 @@ def answer(_control: ControlClient, method: str, path: tuple[str, ...], *_rest: 
             given = NewKey("k", NASTY, NASTY)
         case ("DELETE" | "PUT", "keys", *_):
             given = KeyView(NASTY, NASTY, 0.0, 0.0, NASTY)
+        case ("POST", "plans"):
+            given = PlanView(
+                NASTY, DIGEST, NASTY, NASTY, 1, 1, 1, 1.0, [PlanStep(0.1, 1.0)], 1, 1, 1.0, 1.0, 1,
+                1.0, [], [NASTY],
+            )  # fmt: skip
         case ("PUT", "tenants", _):
             given = TenantView(NASTY, Quota(), (NASTY,))
         case _:
@@ -103,6 +110,7 @@ ONLINE = [
     ("status",), ("records",), ("rollout", "list"), ("rollout", "show", "ro-1"),
     ("rollout", "follow", "ro-1"), ("rollout", "pause", "ro-1"), ("rollout", "resume", "ro-1"),
     ("rollout", "promote", "ro-1"), ("rollout", "abort", "ro-1"), ("rollback", "bank"),
+    ("rollout", "approve", "ro-1"), ("rollout", "watch", "ro-1"), ("rollout", "plan"),
     ("keys", "create", "k"), ("keys", "list"), ("keys", "revoke", "k"), ("ship",),
     ("keys", "limit", "k"), ("keys", "tenant", "k"),
     ("ship", "--detach"), ("eval",), ("doctor",),
@@ -111,7 +119,7 @@ OFFLINE = [
     ("init",), ("release", "build"), ("release", "list"), ("release", "show"), ("release", "diff"),
     ("release", "verify"), ("release", "gc"), ("feedback",), ("up",), ("demo",),
     ("gateway", "run"), ("gateway", "check"),
-    ("gateway", "key"), ("gateway", "import"), ("gateway", "restart"),
+    ("gateway", "key"), ("gateway", "import"), ("gateway", "restart"), ("rollout", "replay"),
 ]  # fmt: skip
 SAYS_NOTHING_OF_OTHERS = [("schema",), ("down",)]
 
@@ -135,7 +143,7 @@ def test_what_control_tells_is_printed_as_it_is(
     state = project / "[/b]"
     done = fairlead(*arguments, "--state", state)
     says_ids_alone = arguments[0] == "rollout" and arguments[1] in (
-        "pause", "resume", "promote", "abort",
+        "pause", "resume", "promote", "abort", "approve",
     )  # fmt: skip
     if arguments == ("ship", "--detach") or arguments[0] == "doctor":
         assert "[/b]" in done.out

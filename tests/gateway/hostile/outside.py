@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 from gateway_rig import listening_socket, until
 
-from fairlead.app.standalone.worker_process import METRICS, SNAPSHOT, Settings
+from fairlead.app.standalone.folder import METRICS, SNAPSHOT
+from fairlead.app.standalone.worker_process import TOKEN_VARIABLE, Settings
 from fairlead.wire.snapshot import Snapshot, encode_snapshot
 
 
@@ -40,6 +41,8 @@ class Outside:
             listen_fd=self.socket.fileno(),
             run=str(self._folder),
             spool=None,
+            limits=str(self._folder),
+            lender_url="http://127.0.0.1:9",  # Nobody lends.
             drain_s=1.0,
             memory_bytes_max=self._memory_bytes_max,
         )
@@ -54,6 +57,7 @@ class Outside:
                 stdout=output,
                 stderr=output,
                 pass_fds=(self.socket.fileno(),),
+                env={**os.environ, TOKEN_VARIABLE: "none"},
             )
 
     @property

@@ -112,7 +112,7 @@ async def behind(peer: Peer, seed: int, goes_on: Callable[[int], bool]) -> Repor
         _open_to_all(name + "/peer")
         async with lanes(LANES) as made:
             with running(peer, folder / "peer", [lane.ports for lane in made]):
-                rig = Rig(folder, None)
+                rig = Rig(folder, "http://127.0.0.1:9")  # There is no control.
                 urls = [f"http://127.0.0.1:{lane.ports.front}" for lane in made]
                 with _short_waits():
                     async with worker_running(rig, snapshot(route(A, *urls, slots=64))):

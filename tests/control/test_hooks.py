@@ -12,8 +12,9 @@ from control.hook_server import HookServer
 from control.simulated_world import DIRECT, PLAN, World
 from fairlead.control.hooks import Hooks
 from fairlead.rollout.checkpoints import HookOutcome, HookReport
-from fairlead.rollout.machine import Rollout, new_rollout
+from fairlead.rollout.machine import Facts, Rollout, advance, new_rollout
 from fairlead.rollout.plan import Hook, Plan, Point
+from fairlead.rollout.remaining import awaits
 
 
 @pytest.fixture
@@ -62,8 +63,28 @@ async def test_a_4xx_refuses_in_its_own_words_and_is_not_asked_again(server: Hoo
     hooks.start(rollout(Hook(server.url)), "before")
     report = await settled(hooks)
     assert report.outcome is HookOutcome.REFUSED
-    assert report.why == f"hook {server.url} answered 409: no change today"
+    assert report.why == f"hook 1 ({Hook(server.url).host}) answered 409: no change today"
     assert len(server.calls) == 1
+
+
+async def test_a_secret_in_a_url_is_told_to_nobody(server: HookServer) -> None:
+    """Not to the other hooks, the history, the events or those who look."""
+    secret = f"{server.url}/T0/B0/SECRET?token=SECRET"
+    one = rollout(Hook(secret, attempts=1), Hook("http://[::1]:9/SECRET", attempts=1))
+    one = advance(one, Facts(now=2.0, candidate_ready=1))
+    assert awaits(one) == (
+        f"its hooks at before: hook 1 ({Hook(server.url).host}), hook 2 (http://[::1]:9)"
+    )
+    server.answers = [(403, "no")]
+    hooks = Hooks(quickly)
+    hooks.start(one, "before")
+    refused = await settled(hooks)
+    one = advance(one, Facts(now=3.0, candidate_ready=1, hooks=refused))
+    assert one.reason == f"at before: hook 1 ({Hook(server.url).host}) answered 403: no"
+    hooks.start(one, "after")
+    unreachable = await settled(hooks, "after")
+    assert unreachable.why.startswith("hook 2 (http://[::1]:9), 1 attempts: not reached")
+    assert "SECRET" not in f"{refused}{one.history}{server.calls}{unreachable}"
 
 
 async def test_what_does_not_answer_well_is_tried_again(server: HookServer) -> None:
@@ -82,7 +103,7 @@ async def test_what_never_answers_is_unreachable_after_its_attempts(server: Hook
     report = await settled(hooks)
     assert report.outcome is HookOutcome.UNREACHABLE
     assert "3 attempts: answered 503: down" in report.why
-    assert "http://127.0.0.1:9/x, 2 attempts" in report.why
+    assert "(http://127.0.0.1:9), 2 attempts" in report.why
     assert len(server.calls) == 3
 
 

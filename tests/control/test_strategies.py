@@ -86,6 +86,22 @@ async def test_a_way_back_is_not_superseded(world: World) -> None:
         await world.ship("c", when_busy="supersede")
 
 
+async def test_a_way_back_that_is_still_to_begin_is_not_superseded(world: World) -> None:
+    """It is asked for while a release is on its way out; the workers have not confirmed that."""
+    for release in "ab":
+        await world.first_champion(release)
+    rollout = await judged(world, "c")
+    view = await world.plane.rollback("bank", RollbackRequest(to="a"))
+    assert (view.state, view.then is not None) == ("rolling_back", True)
+    with pytest.raises(Conflict, match=r"going back to release a .* is not superseded"):
+        await world.ship("d", plan=DIRECT, when_busy="supersede")
+    assert (await world.plane.reports.rollout(rollout)).then == view.then
+    await world.finish(rollout)
+    assert view.then is not None
+    assert (await world.finish(view.then)).outcome == "promoted"
+    assert world.champion() == world.digests["a"]
+
+
 async def test_in_a_freeze_nothing_moves_to_the_new_release(world: World) -> None:
     await world.first_champion()
     world.users_per_turn = 15

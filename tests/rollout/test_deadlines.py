@@ -42,6 +42,15 @@ def test_gates_without_a_verdict_end_it() -> None:
     assert ended(rollout, 201.0) == ("failed", Ending.GATES_UNFINISHED)
 
 
+def test_gates_that_have_begun_outlast_replicas_that_are_not_ready_for_a_moment() -> None:
+    """As after a restart of control, when none is known yet."""
+    rollout = step(begin(plan=QUICK), now=1.0, candidate_ready=1)
+    rollout = step(rollout, now=150.0, candidate_ready=0)
+    assert rollout.state is State.EVALUATING
+    rollout = step(rollout, now=200.0, candidate_ready=0)
+    assert ended(rollout, 201.0) == ("failed", Ending.GATES_UNFINISHED)
+
+
 def test_a_pause_holds_these_deadlines_too() -> None:
     rollout = step(begin(plan=QUICK), now=10.0, command=Command.PAUSE)
     rollout = step(rollout, now=900.0)

@@ -59,6 +59,13 @@ def test_a_span_holds_from_its_beginning_to_before_its_end() -> None:
     assert frozen_by((span, NIGHT), at("2026-11-25T23:00:00+00:00")) == "night"
 
 
+def test_a_time_zone_that_is_not_there_freezes_and_says_so() -> None:
+    """It was there when the window was taken: the machine has lost it."""
+    lost = Freeze("night", zone="No/Where", until=100.0)
+    assert frozen_by((lost,), 99.0) == "night (there is no time zone 'No/Where' here)"
+    assert frozen_by((lost,), 100.0) == ""
+
+
 @given(st.floats(0, 4e9), st.integers(0, 1440), st.integers(0, 1440))
 def test_a_window_and_its_complement_hold_at_no_moment_together(
     now: float, begins: int, ends: int

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from fairlead.domain.errors import Conflict
+from fairlead.domain.verdicts import RolloutOutcome, RolloutVerdict
 from fairlead.rollout.checkpoints import HookOutcome, HookReport
 from fairlead.rollout.endings import ADVICE, Ending
 from fairlead.rollout.machine import (
@@ -21,6 +22,7 @@ from fairlead.rollout.machine import (
     take_turn,
 )
 from fairlead.rollout.plan import Hook, Point, Step
+from fairlead.rollout.remaining import time_left_s
 from fairlead.rollout.states import State
 from rollout.stepping import PASS, PLAN, begin, judging, last_step, seen, shifting, step
 
@@ -122,6 +124,70 @@ def test_what_nobody_approves_goes_back() -> None:
     rollout = step(at_second_step(), now=112.0, candidate_ready=2, workers_phase=1)
     assert (rollout.state, rollout.ending) == (State.ROLLING_BACK, Ending.NOT_APPROVED)
     assert rollout.reason == "at step 2: nobody approved it within 100 s"
+
+
+def test_pauses_and_freezes_hold_the_wait_for_a_person() -> None:
+    """What is approved in them is approved, and goes on when they end."""
+    ready: dict[str, Any] = {"candidate_ready": 2, "workers_phase": 1}
+    for held, freed in (({"frozen": "night"}, {}), ({"command": Command.PAUSE}, {
+        "command": Command.RESUME})):  # fmt: skip
+        still = {} if "command" in held else held
+        rollout = step(at_second_step(), now=52.0, **held, **ready)
+        rollout = step(rollout, now=500.0, **still, **ready)
+        assert awaits_approval(rollout)
+        assert time_left_s(rollout, 500.0) is None
+        approved = step(rollout, now=501.0, command=Command.APPROVE, **still, **ready)
+        approved = step(approved, now=900.0, **still, **ready)
+        assert approved.state is State.JUDGING
+        assert step(approved, now=901.0, **freed, **ready).state is State.SHIFTING
+        waits = step(rollout, now=552.0, **freed, **ready)
+        assert time_left_s(waits, 552.0) == 60.0
+        assert step(waits, now=611.0, **ready).state is State.JUDGING
+        assert step(waits, now=612.0, **ready).ending is Ending.NOT_APPROVED
+
+
+def test_what_was_missing_at_a_checkpoint_is_named() -> None:
+    plan = msgspec.structs.replace(APPROVED, hooks=(Hook("http://h", (Point.STEP,)),))
+    rollout = step(begin(plan=plan), now=1.0, gate_verdicts=(PASS,), candidate_ready=2)
+    rollout = step(rollout, now=1.0, candidate_ready=2, **told("step 1"))
+    rollout = step(rollout, now=2.0, candidate_ready=2, workers_phase=1)
+    ready: dict[str, Any] = {"candidate_ready": 2, "workers_phase": 1}
+    rollout = step(rollout, now=12.0, **ready, **seen(2, 1, 3.0, 0.1))
+    assert step(rollout, now=112.0, **ready).reason == (
+        "at step 2: nobody approved it and its hooks have not answered within 100 s"
+    )
+    said = step(rollout, now=112.0, **ready, **told("step 2"))
+    assert said.reason == "at step 2: nobody approved it within 100 s"
+    approved = step(rollout, now=13.0, command=Command.APPROVE, **ready)
+    assert approved.state is State.JUDGING
+    late = step(approved, now=112.0, **ready)
+    assert (late.reason, late.ending) == (
+        "at step 2: its hooks have not answered within 100 s", Ending.HOOK_UNREACHABLE,
+    )  # fmt: skip
+    assert step(approved, now=112.0, **ready, **told("step 2")).state is State.SHIFTING
+
+
+def test_without_the_evidence_nobody_is_asked_to_promote() -> None:
+    """The deadline runs again, and ends it if the evidence does not come back."""
+    rollout = step(
+        at_second_step(), now=13.0, candidate_ready=2, workers_phase=1, command=Command.APPROVE
+    )
+    rollout = step(rollout, now=14.0, candidate_ready=2, workers_phase=2)
+    ready: dict[str, Any] = {"candidate_ready": 2, "workers_phase": 2}
+    rollout = step(rollout, now=30.0, **ready, **seen(300, 2, 15.0, 0.5))
+    assert awaits_approval(rollout)
+    assert rollout.verdict is not None
+    fell = RolloutVerdict(RolloutOutcome.WAIT, "the evidence fell", rollout.verdict.numbers)
+    fallen = step(msgspec.structs.replace(rollout, verdict=fell), now=60.0, **ready)
+    assert (fallen.checkpoint, fallen.held_at) == (None, None)
+    assert fallen.history[-1].why == "does not wait at promote any more: the evidence fell"
+    with pytest.raises(Conflict, match="waits for nobody"):
+        advance(fallen, Facts(now=61.0, command=Command.APPROVE))
+    late = step(fallen, now=5_000.0, **ready)
+    assert (late.state, late.ending) == (State.ROLLING_BACK, Ending.INCONCLUSIVE)
+    unready = step(rollout, now=60.0, candidate_ready=1, workers_phase=2)
+    assert unready.checkpoint is None
+    assert awaits_approval(step(unready, now=61.0, **ready))
 
 
 def test_evidence_to_roll_back_acts_while_a_person_is_waited_for() -> None:

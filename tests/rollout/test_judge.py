@@ -209,10 +209,19 @@ def test_without_a_rule_feedback_means_nothing() -> None:
 
 
 def test_requests_that_were_not_assigned_at_random_do_not_count() -> None:
-    """At share 0 or 1 there is nothing to compare."""
-    world = [request(1, "a", 1.0, rho=0.0), request(2, "b", 1.0, rho=1.0)]
+    """At share 0 or 1 there is nothing to compare, and nothing to read twice."""
+    certain = [request(1, "a", 1.0, rho=0.0), request(2, "b", 1.0, rho=1.0)]
     judge = new_judge(PLAN)
-    assert observe(judge, PLAN, world, 20.0) is judge
+    passed = observe(judge, PLAN, certain, 20.0)
+    assert passed == msgspec.structs.replace(judge, cursor=(1.0, "r0002"))
+    assert observe(passed, PLAN, certain, 21.0) is passed
+    split = [request(3, "c", 19.5), request(4, "d", 19.7, rho=0.0)]
+    early = observe(passed, PLAN, [*certain, *split], 20.0)
+    assert early is passed, "not past a unit that has not settled"
+    late = observe(passed, PLAN, split, 90.0)
+    assert late.cursor == (19.7, "r0004")
+    alone = observe(judge, PLAN, split[:1], 90.0)
+    assert late == msgspec.structs.replace(alone, cursor=late.cursor)
 
 
 def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fairlead.domain.errors import InvalidInput
-from fairlead.rollout.plan import FeedbackRule, Plan, Step
+from fairlead.rollout.plan import FeedbackRule, Hook, Plan, Step
 
 
 def test_default_plan_is_valid_and_survives_json() -> None:
@@ -53,3 +53,21 @@ def test_nonsense_is_refused_by_name(changes: dict[str, Any], named: str) -> Non
 def test_no_steps_is_a_plan() -> None:
     """Without steps there is no canary, for instance to go back to an earlier release at once."""
     assert Plan(steps=(), deadline_s=1.0).steps == ()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://x",
+        "http://u:p@x",
+        "http://:p@x",
+        "http:///path",
+        "https://",
+        "http://[x",
+        "http://x:y",
+    ],
+)
+def test_a_hook_has_a_host_and_no_user(url: str) -> None:
+    """Also in a plan that no manifest was read for."""
+    with pytest.raises(InvalidInput, match=r"hooks\[1\]\.url: must be an http or https address"):
+        Plan(hooks=(Hook("https://x:8443/hook"), Hook(url)))

@@ -154,7 +154,20 @@ def test_what_is_not_recorded_is_no_verdict() -> None:
     """A metric that most units lack is a fault of recording."""
     result = judged(seen(600, 0.1, 0.1), [FAILED, TTFT])
     assert result.verdict is RolloutOutcome.INVALID
-    assert "'ttft' is missing on 600 of 600 units" in result.reason
+    assert "'ttft' is missing on 312 of 312 champion units" in result.reason
+
+
+def test_one_arm_without_its_outcomes_is_never_promoted() -> None:
+    """The champion's recorder is dead, which makes it look worse than any canary."""
+    for rho in (0.4, 0.5, 0.6):
+        dead = [
+            msgspec.structs.replace(o, value=None) if o.arm == "champion" else o
+            for o in seen(600, 0.1, 0.4, rho=rho)
+        ]
+        result = judged(dead)
+        assert result.verdict is RolloutOutcome.INVALID
+        assert "'failed' is missing on" in result.reason
+        assert "champion units" in result.reason
 
 
 def test_no_traffic_is_never_a_pass() -> None:

@@ -44,6 +44,31 @@ def units(count: int, phase: int, failing: float) -> dict[str, Any]:
     return {"observations": made, "watermark": 10.0}
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_units_held_back_without_a_canary_before_are_a_comparison(by_hand: bool) -> None:
+    """Its evidence is shown, and it has traffic since the move."""
+    plan = msgspec.structs.replace(WARM, steps=WARM.steps if by_hand else ())
+    if by_hand:
+        rollout = step(begin(plan=plan), now=1.0, gate_verdicts=(PASS,), candidate_ready=1)
+        rollout = step(rollout, now=2.0, candidate_ready=3, command=Command.PROMOTE)
+    else:
+        rollout = step(begin(plan=plan), now=2.0, gate_verdicts=(PASS,), candidate_ready=3)
+    assert (rollout.state, rollout.traffic_since) == (State.SWITCHING, 2.0)
+    rollout = step(rollout, now=5.0, candidate_ready=3, workers_phase=1)
+    assert rollout.state is State.WATCHING
+    rollout = step(rollout, now=11.0, candidate_ready=3, workers_phase=1, **units(100, 1, 0.0))
+    assert rollout.verdict is not None
+    first = rollout.verdict.numbers
+    assert rollout.judge.units == 100
+    more = units(200, 1, 0.0)
+    rollout = step(rollout, now=12.0, candidate_ready=3, workers_phase=1,
+                   observations=more["observations"], watermark=11.0)  # fmt: skip
+    assert rollout.state is State.WATCHING
+    assert rollout.verdict is not None
+    assert rollout.judge.units == 200
+    assert rollout.verdict.numbers != first
+
+
 def test_the_old_release_stays_warm_with_some_units_to_compare_with() -> None:
     rollout = watching()
     want = desired(rollout)

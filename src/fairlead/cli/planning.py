@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from fairlead.manifest.rollout import Rollout
 
 GRACE_S = 60.0
-"""What an A/B comparison may take longer than its time, for the last units to settle."""
+"""What an A/B comparison may take longer than its time, besides the time that the last units take
+to settle and the gateway workers to take over the split: its hours count from then."""
 
 
 def plan_of(manifest: Manifest) -> Plan:
@@ -86,4 +87,4 @@ def _steps(rollout: Rollout) -> tuple[Step, ...]:
 def _deadline_s(rollout: Rollout, steps: tuple[Step, ...]) -> float:
     if rollout.hold is None:
         return rollout.deadline_minutes * 60
-    return steps[0].seconds + rollout.settle_seconds + GRACE_S
+    return steps[0].seconds + rollout.settle_seconds + rollout.gateway_minutes * 60 + GRACE_S

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,8 +12,7 @@ from fairlead.app.limits import limits_of
 from fairlead.app.state import StatePaths
 from fairlead.cli.planning import freeze_of, plan_of
 from fairlead.control.spec import GateSpec, ServiceSpec, Slos
-from fairlead.domain.decoding import decode_json
-from fairlead.domain.errors import Damaged, InvalidInput
+from fairlead.domain.errors import InvalidInput
 from fairlead.domain.release import Engine, Prompt
 from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.scorers import Scorer, check_scorer
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from fairlead.manifest import Manifest
     from fairlead.manifest.gates import Gate
 
-T = TypeVar("T")
 SUITE_MEDIA_TYPE = "application/vnd.fairlead.suite.v1+json"
 SUITE_BYTES_MAX = 256 * 1024 * 1024
 
@@ -121,10 +119,13 @@ def _gate(registry: Registry, gate: Gate, suite: bytes) -> GateSpec:
 
 
 def releases_in_use(paths: StatePaths) -> InUse:
-    """What services run on, may go back to, or are moving to; read from the store."""
+    """What services run on, may go back to, or are moving to; read from the store.
+
+    Raises Damaged, since a collection must not guess what is in use.
+    """
     if not paths.database.exists():
         return InUse(set(), set())
-    from fairlead.control.documents import RolloutDocument
+    from fairlead.control.stored import read_rollout, read_spec
     from fairlead.store import open_store
 
     store = open_store(paths.store_url)
@@ -136,20 +137,12 @@ def releases_in_use(paths: StatePaths) -> InUse:
     blobs: set[str] = set()
     for row in services:
         releases |= {digest for digest in (row.champion, row.previous) if digest}
-        spec = _stored(row.spec, ServiceSpec)
+        spec = read_spec(row)
         blobs |= {gate.suite for gate in spec.gates}
     for rollout in rollouts:
-        document = _stored(rollout.document, RolloutDocument)
         if rollout.active or rollout.state == State.QUEUED:
+            document = read_rollout(rollout).document
             releases.add(rollout.release)
             releases |= {document.then.spec.release} if document.then else set()
             blobs |= {gate.suite for gate in document.spec.gates}
     return InUse(releases, blobs)
-
-
-def _stored(data: bytes, kind: type[T]) -> T:
-    """What the store holds; raises Damaged, since a collection must not guess what is in use."""
-    try:
-        return decode_json(data, kind)
-    except msgspec.DecodeError as error:
-        raise Damaged(f"the store holds a {kind.__name__} that cannot be read: {error}") from None

@@ -10,11 +10,10 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-import msgspec
-
-from fairlead.control.documents import RolloutDocument
 from fairlead.control.hooks import Hooks
 from fairlead.control.running import Running
+from fairlead.control.stored import read_rollout
+from fairlead.domain.errors import Damaged
 from fairlead.rollout.checkpoints import AFTER, HookOutcome
 from fairlead.store.interface import RolloutStore
 from fairlead.store.rows import EventRow
@@ -41,8 +40,11 @@ class Farewells:
         """Find those that a control before this one did not get to tell."""
         rows = await asyncio.to_thread(lambda: self._store.rollouts(active=False, limit=ENDED_MAX))
         for row in rows:
-            if msgspec.json.decode(row.document, type=RolloutDocument).untold:
-                self._untold[row.id] = Running.of(row)
+            try:
+                if read_rollout(row).document.untold:
+                    self._untold[row.id] = Running.of(row)
+            except Damaged as error:
+                _log.error("%s", error.one_line)
 
     def add(self, ended: Running) -> None:
         """A rollout that has just ended."""

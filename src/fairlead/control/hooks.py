@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from fairlead.domain.verdicts import RolloutOutcome
-from fairlead.rollout.checkpoints import HookOutcome, HookReport, hooks_at
+from fairlead.rollout.checkpoints import HookOutcome, HookReport, hook_name, hooks_at
 from fairlead.rollout.machine import Rollout, desired
 from fairlead.rollout.plan import Hook
 from fairlead.targets.http import HttpFailed, request
@@ -79,8 +79,10 @@ class Hooks:
         error = task.exception()
         if error is None:
             return task.result()
-        _log.error("hooks of rollout %s at %s failed: %r", rollout, point, error)
-        return HookReport(point, HookOutcome.UNREACHABLE, type(error).__name__)
+        # Its words may have the hook's URL, and with that a secret.
+        kind = type(error).__name__
+        _log.error("hooks of rollout %s at %s failed: %s", rollout, point, kind)
+        return HookReport(point, HookOutcome.UNREACHABLE, kind)
 
     async def forget(self, rollout: str) -> None:
         """Let go of a rollout's calls."""
@@ -104,7 +106,7 @@ class Hooks:
         return HookReport(point, HookOutcome.PASSED)
 
     async def _one(self, rollout: Rollout, point: str, hook: Hook) -> HookReport:
-        call = hook_call(rollout, point)
+        call, name = hook_call(rollout, point), hook_name(rollout.plan, hook)
         said = ""
         for attempt in range(hook.attempts):
             if attempt:
@@ -123,8 +125,8 @@ class Hooks:
                 return HookReport(point, HookOutcome.PASSED)
             said = f"answered {answer.status}{_words(answer.body)}"
             if 400 <= answer.status < 500:
-                return HookReport(point, HookOutcome.REFUSED, f"hook {hook.url} {said}")
-        why = f"hook {hook.url}, {hook.attempts} attempts: {said}"
+                return HookReport(point, HookOutcome.REFUSED, f"{name} {said}")
+        why = f"{name}, {hook.attempts} attempts: {said}"
         return HookReport(point, HookOutcome.UNREACHABLE, why)
 
 

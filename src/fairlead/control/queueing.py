@@ -47,10 +47,11 @@ class Queues:
         ahead = under_way or waiting[0]
         if spec.when_busy == "refuse":
             raise busy(ahead)
-        if spec.when_busy == "supersede" and ahead.goes_back:
+        back_to = ahead.goes_back_to
+        if spec.when_busy == "supersede" and back_to is not None:
             raise Conflict(
-                f"{spec.service}: it is going back to release {ahead.spec.name} "
-                f"({short(ahead.spec.release)}); that is not superseded",
+                f"{spec.service}: it is going back to release {back_to.name} "
+                f"({short(back_to.release)}); that is not superseded",
                 hint=f"follow it with `fairlead rollout follow {ahead.rollout.id}`",
             )
         if spec.when_busy == "queue" and len(waiting) >= QUEUE_MAX:

@@ -25,12 +25,13 @@ from fairlead.control.views import (
     SloView,
     StatusView,
 )
-from fairlead.domain.errors import NotFound
+from fairlead.domain.errors import Damaged, NotFound
 from fairlead.domain.release import short
 from fairlead.registry import Registry
 from fairlead.rollout.endings import ADVICE
 from fairlead.rollout.machine import Rollout, desired, outcome
 from fairlead.rollout.remaining import awaits, missing, time_left_s
+from fairlead.rollout.states import State
 from fairlead.store.interface import Store
 from fairlead.store.rows import Quantiles, RecordFilter, ReleaseFigures, RolloutRow, ServiceRow
 
@@ -146,12 +147,12 @@ class Reports:
         rows = await asyncio.to_thread(
             lambda: self._store.rollouts(service, limit=max(1, min(limit, LIMIT_MAX)))
         )
-        return [self._view(row, self._rollouts.document(row), served=None) for row in rows]
+        return [self._view_of(row, served=None) for row in rows]
 
     async def rollout(self, rollout: str) -> RolloutView:
         """One rollout; raises NotFound."""
         row, served = await asyncio.to_thread(self._read_rollout, rollout)
-        view = self._view(row, self._rollouts.document(row), served)
+        view = self._view_of(row, served)
         if not row.active:
             return view
         return msgspec.structs.replace(view, waiting=self._fleet.waiting_of(row.release))
@@ -165,6 +166,14 @@ class Reports:
         if row is None:
             raise NotFound(f"there is no rollout {rollout!r}", hint="see `fairlead rollout list`")
         return row
+
+    def _view_of(self, row: RolloutRow, served: int | None) -> RolloutView:
+        """The rollout, or what the row itself says of one that cannot be read."""
+        try:
+            document = self._rollouts.document(row)
+        except Damaged as error:
+            return _unreadable(row, served, error)
+        return self._view(row, document, served)
 
     def _view(self, row: RolloutRow, document: RolloutDocument, served: int | None) -> RolloutView:
         rollout = document.rollout
@@ -233,6 +242,31 @@ class Reports:
             lambda: self._store.events(service, after_id=after, limit=max(1, min(limit, LIMIT_MAX)))
         )
         return [EventView(r.id, r.at, r.service, r.rollout, r.kind, r.message) for r in rows]
+
+
+def _unreadable(row: RolloutRow, served: int | None, error: Damaged) -> RolloutView:
+    return RolloutView(
+        id=row.id,
+        service=row.service,
+        release=row.release,
+        name=row.name,
+        champion=None,
+        state=row.state,
+        outcome="running" if row.active or row.state == State.QUEUED else row.state,
+        paused=False,
+        step=0,
+        steps=0,
+        share=0.0,
+        reason=error.message,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+        served=served,
+        gates=[],
+        gate_verdicts=[],
+        verdict=None,
+        history=[],
+        advice=error.hint or "",
+    )
 
 
 def _shadow(rollout: Rollout) -> ShadowView | None:

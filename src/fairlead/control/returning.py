@@ -10,6 +10,7 @@ from fairlead.control.catalogue import Catalogue
 from fairlead.control.documents import RolloutDocument, previous_of, way_back
 from fairlead.control.running import Running
 from fairlead.control.spec import ServiceSpec
+from fairlead.control.stored import read_rollout
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
 from fairlead.rollout.states import State
@@ -49,8 +50,8 @@ class Promotions:
         return ServiceRow(before.name, msgspec.json.encode(running.spec), release, previous, now)
 
     async def _of(self, service: str) -> list[RolloutDocument]:
-        """The service's promotions, oldest first."""
+        """The service's promotions, oldest first; raises Damaged."""
         rows = await asyncio.to_thread(
             lambda: self._store.rollouts(service, state=State.PROMOTED.value, limit=PROMOTIONS_MAX)
         )
-        return [msgspec.json.decode(row.document, type=RolloutDocument) for row in reversed(rows)]
+        return [read_rollout(row).document for row in reversed(rows)]

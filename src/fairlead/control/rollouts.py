@@ -24,9 +24,11 @@ from fairlead.control.queueing import Queues, busy
 from fairlead.control.returning import Promotions
 from fairlead.control.running import Running
 from fairlead.control.spec import ServiceSpec
+from fairlead.control.stored import JUDGE_LOST, read_rollout, read_spec
+from fairlead.control.unreadable import Unreadable
 from fairlead.control.views import GateProgress, RollbackRequest
 from fairlead.control.wants import ServiceWant, readable, want_of
-from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, NotFound
+from fairlead.domain.errors import Conflict, Damaged, FairleadError, InvalidInput, NotFound
 from fairlead.domain.release import short
 from fairlead.rollout.checkpoints import AFTER, hooks_at
 from fairlead.rollout.machine import (
@@ -75,6 +77,7 @@ class Rollouts:
         self._catalogue = Catalogue(fleet, now)
         self._promotions = Promotions(store, self._catalogue)
         self._farewells = Farewells(store, hooks, now)
+        self._unreadable = Unreadable(store, now)
         self._troubles: dict[str, FairleadError] = {}
         """Why a service's rollout could not go on in the last turn."""
         self._facts = FactFinder(store, self._catalogue, evaluations, hooks, hub, now)
@@ -87,14 +90,21 @@ class Rollouts:
         for row in await asyncio.to_thread(self._store.services):
             await self._remember(row)
         for rollout in await asyncio.to_thread(lambda: self._store.rollouts(active=True)):
-            running = Running.of(rollout)
+            try:
+                running = Running.of(rollout)
+            except Damaged as error:
+                self._unreadable.add(rollout, error)
+                continue
             await self._catalogue.learn(running.spec.release, running.spec.name)
             self._running[rollout.service] = running
         queued = await asyncio.to_thread(
             lambda: self._store.rollouts(state=State.QUEUED.value, limit=QUEUED_MAX)
         )
         for waiting in reversed(queued):
-            self._queues.add(Running.of(waiting))
+            try:
+                self._queues.add(Running.of(waiting))
+            except Damaged as error:
+                self._unreadable.add(waiting, error)
         await self._farewells.load()
 
     def running(self, service: str) -> Running | None:
@@ -110,15 +120,16 @@ class Rollouts:
         row, running = self._services.get(service), self._running.get(service)
         needed = [row.champion if row else None, running.rollout.release if running else None]
         unread = (self._catalogue.trouble_of(digest) for digest in needed)
-        return next((e for e in unread if e is not None), self._troubles.get(service))
+        found = next((e for e in unread if e is not None), self._troubles.get(service))
+        return found or self._unreadable.trouble_of(service)
 
     def document(self, row: RolloutRow) -> RolloutDocument:
-        """What a row holds."""
-        return msgspec.json.decode(row.document, type=RolloutDocument)
+        """What a row holds; raises Damaged."""
+        return read_rollout(row).document
 
     def spec_of(self, row: ServiceRow) -> ServiceSpec:
-        """The spec by which the service runs."""
-        return msgspec.json.decode(row.spec, type=ServiceSpec)
+        """The spec by which the service runs; raises Damaged."""
+        return read_spec(row)
 
     def gate_progress(self, rollout: str) -> list[GateProgress]:
         """How far its gates are; empty when none runs."""
@@ -138,6 +149,7 @@ class Rollouts:
         Args:
             why: In a person's words; the reason of its promotion, if no canary gives one.
         """
+        self._unreadable.check(spec.service)
         service = self._services.get(spec.service)
         running = self._running.get(spec.service)
         waits = False
@@ -177,7 +189,7 @@ class Rollouts:
             await self._advance_queued(queued, order)
         running = self._running.get(service)
         if running is not None:
-            await self._advance(running, order)
+            await self._advance(running, order._replace(then=running.then))
 
     def _made(
         self,
@@ -246,13 +258,15 @@ class Rollouts:
         if queued is not None:
             await self._advance_queued(queued, Order(wanted))
             return
+        unreadable = self._unreadable.find(rollout_id)
+        if unreadable is not None:
+            await self._unreadable.command(unreadable, wanted)
+            return
         if running is None:
             row = await asyncio.to_thread(self._store.rollout, rollout_id)
             if row is None:
                 raise NotFound(f"there is no rollout {rollout_id!r}")
-            raise Conflict(
-                f"rollout {rollout_id} has ended ({outcome(self.document(row).rollout)})"
-            )
+            raise Conflict(f"rollout {rollout_id} has ended ({row.state})")
         await self._advance(running, Order(wanted, then=running.then))
 
     async def go_back(self, service: str, request: RollbackRequest, rollout_id: str) -> str:
@@ -288,7 +302,7 @@ class Rollouts:
         await self._catalogue.look_again(self._needed())
         before, self._troubles = self._troubles, {}
         for service, running in list(self._running.items()):
-            await self._try(service, self._advance(running, None))
+            await self._try(service, self._advance(running, _given_up(running)))
         for service in self._services:
             await self._try(service, self._take_turn(service))
         for service, error in self._troubles.items():
@@ -414,6 +428,13 @@ class Rollouts:
         services = self._services.values()
         names = {row.champion: self._specs[row.name].name for row in services if row.champion}
         return names | {r.rollout.release: r.spec.name for r in self._running.values()}
+
+
+def _given_up(running: Running) -> Order | None:
+    """The order to end a rollout whose evidence was lost; the judge would begin with none."""
+    if not running.judge_lost or running.rollout.state is State.ROLLING_BACK:
+        return None
+    return Order(Command.ABORT, JUDGE_LOST, running.then)
 
 
 def _begun(running: Running) -> EventRow:

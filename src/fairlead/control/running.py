@@ -6,6 +6,7 @@ import msgspec
 
 from fairlead.control.documents import Return, RolloutDocument
 from fairlead.control.spec import ServiceSpec
+from fairlead.control.stored import read_rollout
 from fairlead.domain.errors import Conflict
 from fairlead.domain.release import short
 from fairlead.rollout.machine import Rollout, is_terminal
@@ -14,7 +15,11 @@ from fairlead.store.rows import RolloutRow
 
 
 class Running(msgspec.Struct):
-    """An active rollout in memory; `goes_back` and `then` are those of its document."""
+    """An active rollout in memory; `goes_back` and `then` are those of its document.
+
+    Attributes:
+        judge_lost: It was read from the store, and its judge could not be.
+    """
 
     spec: ServiceSpec
     rollout: Rollout
@@ -22,14 +27,15 @@ class Running(msgspec.Struct):
     created_at: float
     goes_back: bool = False
     then: Return | None = None
+    judge_lost: bool = False
 
     @classmethod
     def of(cls, row: RolloutRow) -> Running:
-        """The rollout that a row holds."""
-        document = msgspec.json.decode(row.document, type=RolloutDocument)
+        """The rollout that a row holds; raises Damaged."""
+        document, judge_lost = read_rollout(row)
         return cls(
             document.spec, document.rollout, row.version, row.created_at, document.goes_back,
-            document.then,
+            document.then, judge_lost,
         )  # fmt: skip
 
     @property

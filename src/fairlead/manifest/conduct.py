@@ -79,7 +79,7 @@ class Hook(Strict):
     @classmethod
     def _is_http(cls, url: str) -> str:
         parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username:
+        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
             raise wrong(f"must be an http or https address without a user in it, not {shown(url)}")
         return url
 

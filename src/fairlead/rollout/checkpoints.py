@@ -24,13 +24,15 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
     Attributes:
         point: Name of the point.
-        since: Unix time in seconds.
+        since: Unix time in seconds; the time of pauses and freezes is left out.
+        held_at: Since when a pause or a freeze holds this wait; None while none does.
         approved_by: Who approved it; empty while nobody has.
     """
 
     point: str
     since: float
     approved_by: str = ""
+    held_at: float | None = None
 
 
 class HookOutcome(enum.StrEnum):
@@ -58,6 +60,11 @@ def hooks_at(plan: Plan, point: str) -> tuple[Hook, ...]:
     """The hooks that are called at a point."""
     kind = _kind(point)
     return tuple(hook for hook in plan.hooks if kind in hook.at)
+
+
+def hook_name(plan: Plan, hook: Hook) -> str:
+    """How a hook is called in every text: by its place in the plan and its host."""
+    return f"hook {plan.hooks.index(hook) + 1} ({hook.host})"
 
 
 def needs_approval(plan: Plan, point: str) -> bool:

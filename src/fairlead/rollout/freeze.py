@@ -37,8 +37,17 @@ class Freeze(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def frozen_by(windows: Sequence[Freeze], now: float) -> str:
-    """The name of the first window in force; empty when there is none."""
-    return next((window.name for window in windows if _holds(window, now)), "")
+    """The name of the first window in force; empty when there is none.
+
+    A window whose time zone is not known here is in force, and says so: when it ends, nobody knows.
+    """
+    for window in windows:
+        try:
+            if _holds(window, now):
+                return window.name
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            return f"{window.name} (there is no time zone {ascii(window.zone)[:60]} here)"
+    return ""
 
 
 def check_freeze(where: str, window: Freeze) -> None:

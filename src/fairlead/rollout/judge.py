@@ -63,7 +63,8 @@ class Judge(msgspec.Struct, frozen=True):
     Attributes:
         cursor: Start time and id of the last request that need not be given again.
         rho: Assignment probability of the last unit.
-        requests: All requests up to the cursor, also those of units that were judged before.
+        requests: All requests up to the cursor that were assigned at random, also those of units
+            that were judged before.
         first_at, last_at: When the first and the last settled unit were enrolled, Unix times.
     """
 
@@ -204,8 +205,9 @@ class Gathering:
             self.position = key
             if 0.0 < request.rho < 1.0:
                 self._take_in(request)
-                self._last = key
                 self._taken += 1
+            # What was not assigned at random counts for nothing, and is not read again either.
+            self._last = key
 
     def settled(self) -> Judge:
         """The judge after all that has settled, once everything before the watermark was added."""

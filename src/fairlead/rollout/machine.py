@@ -87,9 +87,18 @@ def _observe(rollout: Rollout, facts: Facts) -> Rollout:
     if judge is None or judge == rollout.judge:
         return rollout
     found = assess(judge, rollout.plan)
-    is_decided = rollout.state in _DECIDED and found.outcome not in _ENDING
+    is_decided = (
+        rollout.state in _DECIDED and found.outcome not in _ENDING and not _is_first(rollout)
+    )
     verdict = rollout.verdict if is_decided else found
     return msgspec.structs.replace(rollout, judge=judge, verdict=verdict)
+
+
+def _is_first(rollout: Rollout) -> bool:
+    """Whether this is the only comparison that there is: of the units that are held back."""
+    move = rollout.promotion
+    by_judge = move is not None and move.origin is State.JUDGING
+    return rollout.state is State.WATCHING and not by_judge
 
 
 def _frozen(rollout: Rollout, facts: Facts) -> Rollout:

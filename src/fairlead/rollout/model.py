@@ -49,6 +49,7 @@ class Rollout(msgspec.Struct, frozen=True):
         champion: Digest of the release that served before; None for a service's first release.
         gates: Number of gates it has to pass.
         gates_only: End after the gates, without traffic.
+        gates_begun: There was a replica to ask: from then on its gates have their own deadline.
         why: Why a person asked for it, in their words; the reason of a promotion without a canary.
         step: Index of the plan's step.
         phase: Number of the split in force; 0 before the first one.
@@ -65,7 +66,8 @@ class Rollout(msgspec.Struct, frozen=True):
         watched: The time in which the old release stays warm is over.
         ending: Why it ended, or is on its way back; None while it goes on.
         shadowed: What became of the copies while shadowing.
-        verdict: The judge's; from the move to promotion on the one that decided it.
+        verdict: The judge's; from the move to promotion on the one that decided it, or without
+            steps what the units that are held back say.
     """
 
     id: str
@@ -79,6 +81,7 @@ class Rollout(msgspec.Struct, frozen=True):
     entered_at: float
     judge: Judge
     gates_only: bool = False
+    gates_begun: bool = False
     why: str = ""
     state: State = State.EVALUATING
     step: int = 0

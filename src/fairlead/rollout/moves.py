@@ -58,6 +58,8 @@ def go(
     )
     if split_of(moved) != split_of(rollout):
         moved = msgspec.structs.replace(moved, phase=rollout.phase + 1)
+        if split_of(moved)[0] > 0.0 and moved.traffic_since is None:
+            moved = msgspec.structs.replace(moved, traffic_since=now)
     return note(moved, now, why, rollout.state)
 
 
@@ -77,7 +79,11 @@ def note(rollout: Rollout, now: float, why: str, origin: State | None = None) ->
 
 
 def clock(rollout: Rollout, now: float) -> Rollout:
-    """Start or stop the clock of its holds: the time of a hold counts against no deadline."""
+    """Start or stop the clock of its holds: the time of a hold counts against no deadline.
+
+    A checkpoint is a hold with a deadline of its own, which pauses and freezes hold in turn.
+    """
+    rollout = _checkpoint_clock(rollout, now)
     if rollout.is_held == (rollout.held_at is not None):
         return rollout
     if rollout.held_at is None:
@@ -90,6 +96,18 @@ def clock(rollout: Rollout, now: float) -> Rollout:
         entered_at=rollout.entered_at + max(0.0, in_state),
         paused_s=rollout.paused_s + max(0.0, with_traffic),
     )
+
+
+def _checkpoint_clock(rollout: Rollout, now: float) -> Rollout:
+    at = rollout.checkpoint
+    is_held = rollout.paused or bool(rollout.frozen)
+    if at is None or is_held == (at.held_at is not None):
+        return rollout
+    if at.held_at is None:
+        at = msgspec.structs.replace(at, held_at=now)
+    else:
+        at = msgspec.structs.replace(at, since=at.since + now - at.held_at, held_at=None)
+    return msgspec.structs.replace(rollout, checkpoint=at)
 
 
 def impossible(rollout: Rollout, what: str) -> FairleadError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -50,6 +51,14 @@ class Hook(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at: tuple[Point, ...] = (Point.BEFORE, Point.STEP, Point.PROMOTE, Point.AFTER)
     timeout_s: float = 10.0
     attempts: int = 5
+
+    @property
+    def host(self) -> str:
+        """Scheme and host of its URL: all of it that is shown, since the rest can be a secret."""
+        parts = urlsplit(self.url)
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        port = "" if parts.port is None else f":{parts.port}"
+        return f"{parts.scheme}://{host}{port}"
 
 
 class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -204,8 +213,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise InvalidInput(f"hooks: {len(self.hooks)} of them; at most {HOOKS_MAX}")
         for number, hook in enumerate(self.hooks):
             where = f"hooks[{number}]"
-            if not hook.url.startswith(("http://", "https://")) or len(hook.url) > URL_MAX:
-                raise InvalidInput(f"{where}.url: must begin with http:// or https://")
+            if not is_hook_url(hook.url):
+                raise InvalidInput(
+                    f"{where}.url: must be an http or https address with a host and without a "
+                    f"user in it, of at most {URL_MAX:,} characters"
+                )
             if not hook.at:
                 raise InvalidInput(f"{where}.at: names no point at which it would be called")
             _check(f"{where}.timeout_s", hook.timeout_s, 0.1, HOOK_TIMEOUT_S_MAX)
@@ -230,6 +242,17 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             _check(f"{where}.units", step.units, 1, UNITS_MAX)
             _check(f"{where}.seconds", step.seconds, 0.0, DEADLINE_S_MAX)
             before = step.share
+
+
+def is_hook_url(url: str) -> bool:
+    """Whether a hook can be called by this URL, and named by its host."""
+    try:
+        parts = urlsplit(url)
+        has_host = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+    is_plain = parts.scheme in ("http", "https") and "@" not in parts.netloc
+    return is_plain and has_host and len(url) <= URL_MAX
 
 
 def _check_shadow(shadow: ShadowRule, deadline_s: float) -> None:

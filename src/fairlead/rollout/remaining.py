@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fairlead.rollout.assessment import crowding_of
-from fairlead.rollout.checkpoints import hooks_at, needs_approval
+from fairlead.rollout.checkpoints import hook_name, hooks_at, needs_approval
 from fairlead.rollout.desires import full_replicas, is_terminal
 from fairlead.rollout.judge import Judge
 from fairlead.rollout.model import Rollout
@@ -72,7 +72,7 @@ def awaits(rollout: Rollout) -> str:
     if awaits_approval(rollout):
         return f"a person at {at.point}: fairlead rollout approve {rollout.id}"
     hooks = hooks_at(rollout.plan, at.point)
-    return f"its hooks at {at.point}: {', '.join(hook.url for hook in hooks)}"
+    return f"its hooks at {at.point}: {', '.join(hook_name(rollout.plan, hook) for hook in hooks)}"
 
 
 def time_left_s(rollout: Rollout, now: float) -> float | None:
@@ -80,7 +80,7 @@ def time_left_s(rollout: Rollout, now: float) -> float | None:
     plan, at = rollout.plan, rollout.checkpoint
     if is_terminal(rollout) or rollout.state is State.QUEUED:
         return None
-    if at is not None and not rollout.paused:
+    if at is not None and at.held_at is None:
         return max(0.0, at.since + plan.approval_s - now)
     if rollout.held_at is not None:
         return None

@@ -22,7 +22,9 @@ PATH_EVERY = 50
 
 RATIO_ALPHA = 0.001
 MISSING_MAX = 0.5
-"""Share of the units that may lack a metric before it is a fault of recording, and no verdict."""
+"""Share of an arm's units that may lack a metric before it is a fault of recording, and no verdict.
+
+The worst that is put in its place on one arm alone would say something of the recorder only."""
 
 _LOG_MAX = 690.0
 
@@ -185,12 +187,12 @@ class _Sums:
         there = self.units[canary] - self.missing[canary][k]
         return self.totals[canary][k] / there if there else None
 
-    def unrecorded(self) -> int | None:
-        """The first metric that most units lack."""
-        most = MISSING_MAX * sum(self.units)
-        for k, (theirs, mine) in enumerate(zip(*self.missing, strict=True)):
-            if theirs + mine > most:
-                return k
+    def unrecorded(self) -> tuple[int, bool] | None:
+        """The first metric that most units of an arm lack, and whether that is the canary."""
+        for k in range(len(self.missing[0])):
+            for canary in (False, True):
+                if self.missing[canary][k] > MISSING_MAX * self.units[canary]:
+                    return k, canary
         return None
 
 
@@ -255,10 +257,10 @@ def _missing(
             return f"no {arm} unit"
     unrecorded = sums.unrecorded()
     if unrecorded is not None:
-        lack = sums.missing[0][unrecorded] + sums.missing[1][unrecorded]
+        k, canary = unrecorded
         return (
-            f"metric {metrics[unrecorded].name!r} is missing on {lack:,} of "
-            f"{sum(sums.units):,} units"
+            f"metric {metrics[k].name!r} is missing on {sums.missing[canary][k]:,} of "
+            f"{sums.units[canary]:,} {'canary' if canary else 'champion'} units"
         )
     units = sum(sums.units)
     ways = []

@@ -21,8 +21,11 @@ from fairlead.rollout.desires import full_replicas, holds_back, stays_warm
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.model import Facts, Rollout
 from fairlead.rollout.moves import give_up, go, impossible, note
-from fairlead.rollout.remaining import missing_in_step
+from fairlead.rollout.remaining import awaits_approval, missing_in_step
 from fairlead.rollout.states import State
+
+REMARKS_MAX = 200
+"""Entries of the history from which on no more remarks are made."""
 
 _HOOK_ENDINGS = {
     HookOutcome.REFUSED: Ending.HOOK_REFUSED,
@@ -48,7 +51,9 @@ def _evaluating(rollout: Rollout, facts: Facts) -> Rollout:
 
 
 def _unfinished_gates(rollout: Rollout, facts: Facts) -> Rollout:
-    if not facts.candidate_ready:
+    if facts.candidate_ready and not rollout.gates_begun:
+        return msgspec.structs.replace(rollout, gates_begun=True)
+    if not rollout.gates_begun:
         return _wait_for_replicas(rollout, facts, 1)
     if not _is_late(rollout, facts.now, rollout.plan.gates_s):
         return rollout
@@ -59,7 +64,7 @@ def _unfinished_gates(rollout: Rollout, facts: Facts) -> Rollout:
 def _starting(rollout: Rollout, facts: Facts) -> Rollout:
     if facts.candidate_failed is not None:
         return _replicas_failed(rollout, facts)
-    overdue = _overdue(rollout, facts.now)
+    overdue = _overdue(rollout, facts)
     if overdue is not rollout or rollout.paused:
         return overdue
     wanted = rollout.plan.canary_replicas
@@ -98,7 +103,7 @@ def _shadowing(rollout: Rollout, facts: Facts) -> Rollout:
             f"not; at most {rule.failures_at_most:.1%} may"
         )
         return go(rollout, State.FAILED, facts.now, why, ending=Ending.SHADOW_FAILED)
-    overdue = _overdue(rollout, facts.now)
+    overdue = _overdue(rollout, facts)
     if overdue is not rollout or rollout.paused or rollout.frozen:
         return overdue
     if seen.copies >= rule.requests and facts.now - rollout.entered_at >= rule.seconds:
@@ -127,7 +132,7 @@ def _judging(rollout: Rollout, facts: Facts) -> Rollout:
     safe = _keep_safe(rollout, facts)
     if safe is not rollout:
         return safe
-    overdue = _overdue(rollout, facts.now)
+    overdue = _overdue(rollout, facts)
     if overdue is not rollout or rollout.paused:
         return overdue
     missing = missing_in_step(rollout, facts.now, facts.candidate_ready)
@@ -137,6 +142,7 @@ def _judging(rollout: Rollout, facts: Facts) -> Rollout:
         if verdict.outcome is RolloutOutcome.PROMOTE:
             return rollout if rollout.frozen else _promote(rollout, facts, verdict.reason)
         missing = verdict.reason
+    rollout = _without_reason_to_promote(rollout, facts.now, missing or "no verdict")
     late = _keep_deadline(rollout, facts, missing or "its steps were not finished")
     if late is not rollout or last or missing is not None or rollout.frozen:
         return late
@@ -222,7 +228,7 @@ def _reach(rollout: Rollout, facts: Facts, point: str) -> tuple[Rollout, bool]:
     if at is None or at.point != point:
         waiting = msgspec.structs.replace(rollout, checkpoint=Checkpoint(point, facts.now))
         awaited = " and ".join(["approval"] * approval + [f"{len(hooks)} hooks"] * bool(hooks))
-        return note(waiting, facts.now, f"at {point}: waits for {awaited}"), False
+        return _remark(waiting, facts.now, f"at {point}: waits for {awaited}"), False
     report = facts.hooks if facts.hooks is not None and facts.hooks.point == point else None
     if hooks and report is not None and report.outcome is not HookOutcome.PASSED:
         why = f"at {point}: {report.why}"
@@ -233,16 +239,36 @@ def _reach(rollout: Rollout, facts: Facts, point: str) -> tuple[Rollout, bool]:
     return msgspec.structs.replace(rollout, checkpoint=None, passed=passed), True
 
 
-def _overdue(rollout: Rollout, now: float) -> Rollout:
-    """Given up, if it has waited at its checkpoint for too long."""
+def _overdue(rollout: Rollout, facts: Facts) -> Rollout:
+    """Given up, if what it misses at its checkpoint has not come for too long."""
     at, limit_s = rollout.checkpoint, rollout.plan.approval_s
-    if at is None or rollout.paused or now - at.since < limit_s:
+    if at is None or at.held_at is not None or facts.now - at.since < limit_s:
         return rollout
-    if needs_approval(rollout.plan, at.point) and not at.approved_by:
-        why = f"at {at.point}: nobody approved it within {limit_s:g} s"
-        return give_up(rollout, now, why, Ending.NOT_APPROVED)
-    why = f"at {at.point}: its hooks have not answered within {limit_s:g} s"
-    return give_up(rollout, now, why, Ending.HOOK_UNREACHABLE)
+    unsaid = facts.hooks is None or facts.hooks.point != at.point
+    lacks = []
+    if awaits_approval(rollout):
+        lacks.append("nobody approved it")
+    if unsaid and hooks_at(rollout.plan, at.point):
+        lacks.append("its hooks have not answered")
+    if not lacks:
+        return rollout
+    why = f"at {at.point}: {' and '.join(lacks)} within {limit_s:g} s"
+    ending = Ending.NOT_APPROVED if awaits_approval(rollout) else Ending.HOOK_UNREACHABLE
+    return give_up(rollout, facts.now, why, ending)
+
+
+def _without_reason_to_promote(rollout: Rollout, now: float, missing: str) -> Rollout:
+    """No longer waiting to be promoted, so that its deadline runs again."""
+    at = rollout.checkpoint
+    if at is None or at.point != PROMOTE:
+        return rollout
+    left = msgspec.structs.replace(rollout, checkpoint=None)
+    return _remark(left, now, f"does not wait at {PROMOTE} any more: {missing}")
+
+
+def _remark(rollout: Rollout, now: float, why: str) -> Rollout:
+    """A note, unless there are very many: evidence can come and go."""
+    return rollout if len(rollout.history) >= REMARKS_MAX else note(rollout, now, why)
 
 
 def _promote(rollout: Rollout, facts: Facts, why: str) -> Rollout:
@@ -254,9 +280,8 @@ def _shift(rollout: Rollout, step: int, facts: Facts) -> Rollout:
     rollout, may_go = _reach(rollout, facts, step_point(step))
     if not may_go:
         return rollout
-    since = facts.now if rollout.traffic_since is None else rollout.traffic_since
     verdict = rollout.verdict or assess(rollout.judge, rollout.plan)
-    begun = msgspec.structs.replace(rollout, traffic_since=since, verdict=verdict)
+    begun = msgspec.structs.replace(rollout, verdict=verdict)
     why = f"canary share {rollout.plan.steps[step].share:.0%}"
     return go(begun, State.SHIFTING, facts.now, why, step=step)
 

@@ -128,6 +128,7 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         self._declare_outcomes(("service", "release"))
+        self._declare_attempts()
         self._declare_times(("service", "release"))
         self._declare_spool()
         self._declare_gauges()
@@ -154,6 +155,29 @@ class GatewayMetrics:
             "Tokens as the engine reports them.",
             (*route, "kind"),
         )
+        self.rejected = Family(
+            "fairlead_gateway_rejected_total",
+            "counter",
+            "Requests refused by the gateway itself, by reason.",
+            ("reason",),
+        )
+        self.shadows = Family(
+            "fairlead_gateway_shadow_requests_total",
+            "counter",
+            "Requests of which a copy was due to a shadow release, by what became of the copy: "
+            "answered, failed, dropped (no free slot) or ended (its slot or answer not wanted).",
+            (*route, "outcome"),
+        )
+        self.feedback = Family(
+            "fairlead_gateway_feedback_total", "counter", "Feedback taken, by name.", ("name",)
+        )
+        self.sync_failures = Family(
+            "fairlead_gateway_sync_failures_total",
+            "counter",
+            "Calls to the control plane for a newer snapshot that failed.",
+        )
+
+    def _declare_attempts(self) -> None:
         self.retries = Family(
             "fairlead_gateway_retries_total",
             "counter",
@@ -183,27 +207,6 @@ class GatewayMetrics:
             "counter",
             "Broken streams that another replica went on with.",
             ("service",),
-        )
-        self.rejected = Family(
-            "fairlead_gateway_rejected_total",
-            "counter",
-            "Requests refused by the gateway itself, by reason.",
-            ("reason",),
-        )
-        self.shadows = Family(
-            "fairlead_gateway_shadow_requests_total",
-            "counter",
-            "Requests of which a copy was due to a shadow release, by what became of the copy: "
-            "answered, failed, dropped (no free slot) or ended (its slot or answer not wanted).",
-            (*route, "outcome"),
-        )
-        self.feedback = Family(
-            "fairlead_gateway_feedback_total", "counter", "Feedback taken, by name.", ("name",)
-        )
-        self.sync_failures = Family(
-            "fairlead_gateway_sync_failures_total",
-            "counter",
-            "Calls to the control plane for a newer snapshot that failed.",
         )
 
     def _declare_times(self, route: Labels) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import re
 import signal
@@ -14,11 +15,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
-from gateway_rig import listening_socket, until
+from attack import HOST, length, request
+from gateway_rig import CHAT, listening_socket, until
 
 from fairlead.app.standalone.folder import METRICS, SNAPSHOT
 from fairlead.app.standalone.worker_process import TOKEN_VARIABLE, Settings
 from fairlead.wire.snapshot import Snapshot, encode_snapshot
+
+STREAM = json.dumps({**CHAT, "stream": True}).encode()
 
 
 class Outside:
@@ -111,6 +115,17 @@ class Outside:
             client.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
             return client.recv(100).startswith(b"HTTP/1.1 200")
         return False
+
+
+async def stalled(worker: Outside) -> socket.socket:
+    """A client that asks for a stream and never reads it."""
+    loop = asyncio.get_running_loop()
+    made = socket.socket()
+    made.setblocking(False)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    await loop.sock_connect(made, ("127.0.0.1", worker.port))
+    await loop.sock_sendall(made, request(HOST, length(STREAM), body=STREAM))
+    return made
 
 
 @contextlib.asynccontextmanager

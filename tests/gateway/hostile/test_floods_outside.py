@@ -6,7 +6,6 @@ FAIRLEAD_FLOODS=full pytest -s tests/gateway/hostile/test_floods_outside.py
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import socket
@@ -16,10 +15,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from attack import HOST, length, request
 from crowd import Flood, Honest, many_descriptors
-from gateway_rig import CHAT, A, Asked, Engine, answers, chunk, event, head, route, snapshot, until
-from outside import Outside, outside
+from gateway_rig import A, Asked, Engine, answers, chunk, event, head, route, snapshot, until
+from outside import Outside, outside, stalled
 
 from fairlead.gateway.limits import CLIENT_STALL_S
 from fairlead.wire.snapshot import Limits
@@ -36,7 +34,6 @@ MIB = 2**20
 READER_BYTES_MAX = 400 * MIB / 5_000
 SLACK_BYTES = 12 * MIB
 """What the worker takes up for its first requests, whoever makes them."""
-STREAM = json.dumps({**CHAT, "stream": True}).encode()
 
 pytestmark = pytest.mark.timeout(1800 if IS_FULL else 180)
 
@@ -111,17 +108,6 @@ async def events(asked: Asked, writer: asyncio.StreamWriter) -> None:
         await writer.drain()
 
 
-async def _stalled(worker: Outside) -> socket.socket:
-    """A client that asks for a stream and never reads it."""
-    loop = asyncio.get_running_loop()
-    made = socket.socket()
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    await loop.sock_connect(made, ("127.0.0.1", worker.port))
-    await loop.sock_sendall(made, request(HOST, length(STREAM), body=STREAM))
-    return made
-
-
 async def test_stalled_readers_cost_little_memory_and_are_dropped_after_the_stall(
     engine: StartEngine, tmp_path: Path
 ) -> None:
@@ -136,7 +122,7 @@ async def test_stalled_readers_cost_little_memory_and_are_dropped_after_the_stal
                 await until(lambda: honest.served > 50, within_s=60)
                 before = worker.resident
                 began = time.monotonic()
-                readers = [await _stalled(worker) for _ in range(count)]
+                readers = [await stalled(worker) for _ in range(count)]
                 honest_before = honest.served
                 most = await _most_resident(worker, one, count)
                 say(

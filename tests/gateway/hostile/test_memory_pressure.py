@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from attack import BODY, HOST, KEY_LINE, length, request, statuses
 from gateway_rig import (
-    CHAT,
     A,
     Asked,
     Engine,
@@ -23,12 +21,11 @@ from gateway_rig import (
     snapshot,
     until,
 )
-from outside import Outside, outside
+from outside import Outside, outside, stalled
 
 from fairlead.gateway.limits import CLIENT_STALL_S
 
 StartEngine = Callable[..., Awaitable[Engine]]
-STREAM = json.dumps({**CHAT, "stream": True}).encode()
 HONEST = request(HOST, length(BODY), b"connection: close", body=BODY)
 LARGE = request(HOST, length(b"x" * 3_000_000), b"connection: close", body=b"x" * 3_000_000)
 READERS = 250
@@ -44,17 +41,6 @@ async def floods(asked: Asked, writer: asyncio.StreamWriter) -> None:
     while True:
         writer.write(block)
         await writer.drain()
-
-
-async def stalled(worker: Outside) -> socket.socket:
-    """A client that asks for a stream and never reads it."""
-    loop = asyncio.get_running_loop()
-    made = socket.socket()
-    made.setblocking(False)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    await loop.sock_connect(made, ("127.0.0.1", worker.port))
-    await loop.sock_sendall(made, request(HOST, length(STREAM), body=STREAM))
-    return made
 
 
 async def test_near_its_ceiling_a_worker_refuses_bodies_sheds_and_comes_back(

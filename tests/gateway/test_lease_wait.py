@@ -227,3 +227,32 @@ async def test_a_request_that_breaks_as_its_wait_ends_does_not_leave_its_client_
     wait.look_again()
     assert client.is_cut
     assert not book._waiters
+
+
+@pytest.mark.parametrize("is_slow", [True, False])
+async def test_a_client_that_does_not_keep_up_pauses_what_its_wait_becomes_once_that_has_begun(
+    is_slow: bool,
+) -> None:
+    """An exchange that is paused before it has begun has nothing yet that it could pause."""
+    told: list[str] = []
+
+    class Begun:
+        def start(self) -> None:
+            told.append("start")
+
+        def pause(self) -> None:
+            told.append("pause")
+
+    book = quota.QuotaBook("seat", 0, sequence=1, hurry=lambda: None)
+    nothing = cast(Any, None)
+    wait = lease_wait.LeaseWait(
+        nothing, nothing, book, "chat/completions", Lacking(OVERLOADED), lambda: None,
+        lambda _: cast(Any, Begun()),
+    )  # fmt: skip
+    wait.start()
+    wait.pause()
+    if not is_slow:
+        wait.resume()
+    assert told == []
+    wait.look_again()
+    assert told == (["start", "pause"] if is_slow else ["start"])

@@ -32,6 +32,10 @@ BUSY_TIMEOUT_S = 10.0
 POOL_SIZE = 4
 POOL_OVERFLOW = 4
 WAL_BYTES_KEPT = 32 * 1024 * 1024
+CACHE_KB = 256
+"""Pages that a connection keeps, and what it sorts in memory. The system has the file in memory
+anyway; with SQLite's own 2,000, control held 10 MB more once an hour's records had passed through
+its connections."""
 SQLITE_VERSION_MIN = (3, 25, 0)  # window functions
 
 _WRITES = "fairlead_writes"
@@ -136,6 +140,7 @@ def _prepare_connection(connection: sqlite3.Connection, _record: object) -> None
         ("synchronous", "FULL"),
         ("foreign_keys", "ON"),
         ("journal_size_limit", WAL_BYTES_KEPT),
+        ("cache_size", -CACHE_KB),  # negative: KiB
     ):
         connection.execute(f"PRAGMA {name}={value}")
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import trustme
@@ -18,12 +19,13 @@ from attack import BODY, HOST, descriptors, given_back, length, post, request, s
 from gateway_rig import A, Control, Engine, Rig, answers, completion, route, running, snapshot
 
 from fairlead.domain.errors import InvalidInput
-from fairlead.gateway import limits
+from fairlead.gateway import limits, worker
 from fairlead.gateway.settings import TlsFiles
 from fairlead.gateway.tls import server_context
 from support.installation import running as installation
 
 StartEngine = Callable[..., Awaitable[Engine]]
+T = TypeVar("T")
 
 
 class Papers:
@@ -54,6 +56,51 @@ class Papers:
         if of is not None:
             of.issue_cert("client@example.org").configure_cert(context)
         return context
+
+
+class HalfShaken:
+    """A client that stops in the middle of its handshake, and goes on when it is told to."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, context: ssl.SSLContext
+    ) -> None:
+        self._reader, self._writer = reader, writer
+        self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._in, self._out, server_hostname="localhost")
+
+    async def greet(self) -> None:
+        """Say hello, and wait for the server's own: it has accepted the connection."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            self._tls.do_handshake()
+        self._writer.write(self._out.read())
+        self._in.write(await self._reader.read(65536))
+
+    async def post(self, wire: bytes) -> bytes:
+        """Finish the handshake, send this, and return all that is answered."""
+        await self._until(self._tls.do_handshake)
+        self._tls.write(wire)
+        answer = b""
+        with contextlib.suppress(ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            while data := await self._until(lambda: self._tls.read(65536)):
+                answer += data
+        return answer
+
+    def close(self) -> None:
+        self._writer.close()
+
+    async def _until(self, step: Callable[[], T]) -> T:
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                self._writer.write(self._out.read())
+                data = await self._reader.read(65536)
+                if data:
+                    self._in.write(data)
+                else:
+                    self._in.write_eof()
+            finally:
+                self._writer.write(self._out.read())
 
 
 @pytest.fixture(scope="session")
@@ -126,6 +173,38 @@ async def test_plain_text_silence_and_half_a_handshake_end_and_leak_nothing(
         assert not any(b"HTTP" in answer or answer.endswith(b"<open>") for answer in got)
         assert completion("ok") in await ask(rig, papers.client())
         await given_back(rig, before + 4)
+    rig.socket.close()
+
+
+async def test_a_handshake_under_way_as_the_worker_retires_is_finished_and_served(
+    engine: StartEngine,
+    tmp_path: Path,
+    control: Control,
+    papers: Papers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Without TLS it would wait for the first, with TLS for the second; only the handshake ends.
+    monkeypatch.setattr(worker, "_ACCEPTED_S", 0.0)
+    monkeypatch.setattr(limits, "TLS_HANDSHAKE_S", 600.0)
+    one = await engine(answers("ok"))
+    rig = Rig(tmp_path, control.engine.url, tls=papers.files)
+    async with running(rig, snapshot(route(A, one))):
+        assert rig.worker is not None
+        client = HalfShaken(*await asyncio.open_connection("127.0.0.1", rig.port), papers.client())
+        await client.greet()
+        assert rig.worker.connection_count == 0
+        retiring = asyncio.create_task(rig.worker.retire())
+        try:
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not retiring.done()
+            answer = await client.post(request(HOST, length(BODY), body=BODY))
+            assert completion("ok") in answer
+            assert b"connection: close" in answer.lower()
+        finally:
+            client.close()
+            retiring.cancel()
+            await asyncio.gather(retiring, return_exceptions=True)
     rig.socket.close()
 
 

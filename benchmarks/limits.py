@@ -8,7 +8,12 @@ from collections.abc import Callable
 
 from fairlead.domain.quota import Price, Quota
 from fairlead.gateway import quota_answers
+from fairlead.gateway.call import Call
+from fairlead.gateway.errors import Refusal
+from fairlead.gateway.loaded import LiveService
 from fairlead.gateway.quota import Hold, QuotaBook
+from fairlead.gateway.request_body import read_fields
+from fairlead.gateway.routing import Assignment
 from fairlead.wire.snapshot import KeyEntry, ReleaseRoute, ServiceRoute, Snapshot
 
 AMOUNT = 10**12
@@ -23,10 +28,14 @@ def request(quota: Quota) -> Callable[[], None]:
     service = ServiceRoute("s", {"d": route}, "d")
     keys = (KeyEntry("k", "k", "a", quota=quota),)
     book = QuotaBook("seat", 0, sequence=0, hurry=lambda: None)
+    fields = read_fields(BODY)
+    assert not isinstance(fields, Refusal)
+    assignment = Assignment("champion", "d", "u", 0.0, "", 0)
+    call = Call("r", "k", KIND, BODY, fields, LiveService(service, {}), assignment)
     book.use(Snapshot(1, "00", keys=keys, services={"s": service}), time.time())
 
     def go() -> None:
-        hold = quota_answers.take(book, "k", KIND, BODY, service, "d", time.time())
+        hold = quota_answers.take(book, call, time.time())
         if isinstance(hold, Hold):
             quota_answers.headers(hold.meters, time.time())
             hold.settle((1, 10, 10))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from benchmarks.gateway.fairlead_proxy import CHAMPION, snapshot
 from benchmarks.gateway.traffic import COMPLETION, KEY, SERVICE, chat_request, event_of
 
+from fairlead.gateway.addressing import build_request, parse_base_url
 from fairlead.gateway.auth import KeyRing
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import Refusal
@@ -20,7 +21,7 @@ from fairlead.gateway.relay import StreamRelay
 from fairlead.gateway.request_body import body_for, read_fields
 from fairlead.gateway.request_id import RequestIds
 from fairlead.gateway.routing import assign, choose, unit_of
-from fairlead.gateway.upstream import AnswerHead, build_request, parse_base_url
+from fairlead.gateway.upstream import AnswerHead
 from fairlead.wire.record import RequestRecord, encode_record
 from fairlead.wire.snapshot import Endpoint
 from fairlead.wire.spool import frame

@@ -20,7 +20,10 @@ import functools, os, signal, subprocess, sys, time
 from pathlib import Path
 from fairlead.app.state import StatePaths
 from fairlead.app import supervisor, turnover
-from fairlead.app.supervisor import Supervisor, UpSettings, die_with_parent
+from fairlead.app.launching import Launcher
+from fairlead.app.processes import die_with_parent
+from fairlead.app.supervisor import Supervisor
+from fairlead.app.up_settings import UpSettings
 
 root, stubborn = Path(sys.argv[1]), sys.argv[2]
 CHILD = '''
@@ -58,24 +61,24 @@ while True:
     time.sleep(60)
 '''
 
-class Small(Supervisor):
+class Small(Launcher):
     def _spawn(self, name, module, settings, descriptors=(), token=None):
         ready = settings.get("ready_fd")
         arguments = [name, str(root / "log"), stubborn, str(-1 if ready is None else ready)]
-        with self._log(name).open("ab") as log:
-            self._silent_until[name] = log.tell()
+        with self._logs.open(name) as log:
             return subprocess.Popen(
                 [sys.executable, "-S", "-c", CHILD, *arguments],
                 stderr=log, start_new_session=True, preexec_fn=die_with_parent,
                 pass_fds=descriptors,
             )
 
+supervisor.Launcher = Small
 supervisor.STOP_GRACE_S = 0.3
 turnover.COME_UP_S = 0.5 if stubborn == "silent" else 30.0
 paths = StatePaths(root / "state")
 paths.create()
-made = Small(paths, UpSettings(gateway_port=0, control_port=0, workers=2, drain_s=0.2),
-             lambda line: print(line, flush=True))
+made = Supervisor(paths, UpSettings(gateway_port=0, control_port=0, workers=2, drain_s=0.2),
+                  lambda line: print(line, flush=True))
 # Whoever runs the tests may have done so under nohup.
 signal.signal(signal.SIGHUP, signal.SIG_IGN if stubborn == "nohup" else signal.SIG_DFL)
 made.install_signal_handlers()
@@ -86,7 +89,8 @@ if stubborn == "odd":
 with paths.locked():
     made.run()
     made.stop()
-print("closed" if made._gateway.fileno() == made._control.fileno() == -1 else "open")
+sockets = made._sockets
+print("closed" if sockets.gateway.fileno() == sockets.control.fileno() == -1 else "open")
 print("stopped", flush=True)
 """
 

@@ -15,22 +15,16 @@ from typing import Any
 
 import pytest
 
+from fairlead.app.child_logs import LOG_BYTES_MAX, bound_log, last_words
+from fairlead.app.children import HEALTHY_AFTER_S, RESTART_DELAY_S_MAX, Child
 from fairlead.app.environment import (
     ARENAS_MAX,
     ARENAS_VARIABLE,
     CREDENTIAL_VARIABLE,
     child_environment,
 )
+from fairlead.app.processes import describe
 from fairlead.app.state import StatePaths
-from fairlead.app.supervisor import (
-    HEALTHY_AFTER_S,
-    LOG_BYTES_MAX,
-    RESTART_DELAY_S_MAX,
-    Child,
-    _bound_log,
-    _last_words,
-    describe,
-)
 
 
 class Process:
@@ -125,10 +119,10 @@ def test_a_log_that_grows_too_long_is_moved_away_while_its_process_goes_on_writi
     log, earlier = tmp_path / "gateway-0.log", tmp_path / "gateway-0.log.1"
     with log.open("ab", buffering=0) as output:
         output.write(b"early\n")
-        _bound_log(log)
+        bound_log(log)
         assert not earlier.exists()
         output.write(b"x" * LOG_BYTES_MAX)
-        _bound_log(log)
+        bound_log(log)
         output.write(b"late\n")
         assert log.read_bytes() == b"late\n"
         assert earlier.read_bytes().startswith(b"early\n")
@@ -139,32 +133,33 @@ def test_a_log_is_bounded_also_where_its_earlier_part_cannot_be_kept(tmp_path: P
     log = tmp_path / "control.log"
     log.write_bytes(b"x" * (LOG_BYTES_MAX + 1))
     (tmp_path / "control.log.1").mkdir()
-    _bound_log(log)
+    bound_log(log)
     assert log.stat().st_size == 0
-    _bound_log(tmp_path / "missing.log")
+    bound_log(tmp_path / "missing.log")
 
 
 def test_the_last_words_are_those_of_the_process_that_ended(tmp_path: Path) -> None:
     log = tmp_path / "control.log"
-    assert _last_words(log, 0) == ""
+    assert last_words(log, 0) == ""
     log.write_bytes(b"of an earlier life\n")
     size = log.stat().st_size
-    assert _last_words(log, size) == ""
+    assert last_words(log, size) == ""
     with log.open("ab") as output:
         output.write(b"Traceback\n  it is \x1b[1mdamaged\xff  \n\n")
-    assert _last_words(log, size) == "it is [1mdamaged\ufffd"
+    assert last_words(log, size) == "it is [1mdamaged\ufffd"
     log.write_bytes(b"short\n")
-    assert _last_words(log, size) == "short", "the log was cut meanwhile"
+    assert last_words(log, size) == "short", "the log was cut meanwhile"
     log.write_bytes(b"x" * 100_000)
-    assert len(_last_words(log, 0)) == 300
+    assert len(last_words(log, 0)) == 300
 
 
 REAL = """
 import os, subprocess, sys, time
 from pathlib import Path
-from fairlead.app import supervisor
+from fairlead.app import child_logs, launching, supervisor
 from fairlead.app.state import StatePaths
-from fairlead.app.supervisor import Supervisor, UpSettings
+from fairlead.app.supervisor import Supervisor
+from fairlead.app.up_settings import UpSettings
 
 root, what = Path(sys.argv[1]), sys.argv[2]
 CHILD = "import os, time; print(os.environ.get('FAIRLEAD_CONTROL_TOKEN'), flush=True)"
@@ -173,9 +168,9 @@ if what == "failing":
     CHILD = "raise SystemExit('first\\\\n\\\\n[/] the blob is damaged\\\\n \\\\n')"
 supervisor.STOP_GRACE_S = 0.3
 supervisor.LOG_LOOK_S = 0.1
-supervisor.LOG_BYTES_MAX = 1000
+child_logs.LOG_BYTES_MAX = 1000
 real = subprocess.Popen
-supervisor.subprocess.Popen = lambda argv, **more: real([sys.executable, "-S", "-c", CHILD], **more)
+launching.subprocess.Popen = lambda argv, **more: real([sys.executable, "-S", "-c", CHILD], **more)
 paths = StatePaths(root / "state")
 paths.create()
 if what == "blocked":
@@ -267,7 +262,7 @@ def test_a_log_that_cannot_be_opened_does_not_end_the_others(
     assert "stopped" in output
 
 
-def test_a_child_that_fails_at_its_start_is_told_with_its_last_words(
+def test_a_child_that_fails_at_its_start_is_told_with_itslast_words(
     real: Callable[[str], Any],
 ) -> None:
     run = real("failing")

@@ -13,10 +13,8 @@ import pytest
 from supervisor_run import Run, gone, is_running
 
 from fairlead.app.state import StatePaths
-from fairlead.app.supervisor import (
-    Supervisor,
-    UpSettings,
-)
+from fairlead.app.supervisor import Supervisor
+from fairlead.app.up_settings import UpSettings
 from fairlead.domain.errors import Unavailable
 
 
@@ -146,8 +144,8 @@ def test_the_control_api_has_an_address_of_its_own(
         host="127.0.0.2", control_host=control_host, gateway_port=0, control_port=0
     )
     made = Supervisor(StatePaths(tmp_path), settings, print)
-    assert made._gateway.getsockname()[0] == "127.0.0.2"
-    assert made._control.getsockname()[0] == control_host
+    assert made._sockets.gateway.getsockname()[0] == "127.0.0.2"
+    assert made._sockets.control.getsockname()[0] == control_host
     assert made.info.gateway_url.startswith("http://127.0.0.2:")
     assert made.info.control_url.startswith(f"http://{reached}:")
     made.stop()

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import msgspec
 
+from fairlead.gateway.admission import Admission
 from fairlead.gateway.settings import WorkerSettings
 from fairlead.gateway.worker import Worker
 from fairlead.wire.record import (
@@ -340,6 +341,13 @@ class Rig:
             verify=False,
             **more,
         )
+
+    def waiting(self, service: str) -> int:
+        """How many requests wait for a replica."""
+        assert self.worker is not None
+        queue = self.worker.plant.queue
+        assert isinstance(queue, Admission)
+        return queue.depth(service)
 
     def records(self) -> list[Record]:
         return read_spool(self.folder / "spool")

@@ -17,11 +17,11 @@ from fairlead.gateway import admission
 from fairlead.gateway.admission import Admission
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import UPSTREAM_ERROR, Refusal
-from fairlead.gateway.exchange import Exchange
 from fairlead.gateway.fleet import Fleet, Replica
 from fairlead.gateway.loaded import Loaded
 from fairlead.gateway.metrics import GatewayMetrics
 from fairlead.gateway.routing import Arm, Assignment
+from fairlead.gateway.seeker import Seeker
 from fairlead.wire.snapshot import Limits, ReleaseRoute, Snapshot
 
 LIMITS = Limits(queue=8, queue_timeout_s=5.0, attempts=3)
@@ -73,7 +73,7 @@ class World:
     def ask(self, key: str = "k", priority: int = 0, arm: Arm = "champion") -> Request:
         request = Request(self, key, priority, arm)
         self.requests.append(request)
-        self.queue.enter(cast(Exchange, request))
+        self.queue.enter(cast(Seeker, request))
         return request
 
     def check(self) -> None:
@@ -157,9 +157,9 @@ class Request:
         self.sent += not to_connect
         self.failures += 1
         if self.sent >= self.limits.attempts:
-            self.world.queue.give_up(cast(Exchange, self), UPSTREAM_ERROR)
+            self.world.queue.give_up(cast(Seeker, self), UPSTREAM_ERROR)
         else:
-            self.world.queue.again(cast(Exchange, self), was_sent=not to_connect)
+            self.world.queue.again(cast(Seeker, self), was_sent=not to_connect)
 
     def leaves(self) -> None:
         self._end("client_closed")
@@ -167,7 +167,7 @@ class Request:
     def _end(self, how: str) -> None:
         assert self.ended is None, "it ends once"
         self.ended = how
-        self.world.queue.leave(cast(Exchange, self))
+        self.world.queue.leave(cast(Seeker, self))
         self.is_waiting = False
         self._leave_replica()
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from gateway_rig import A, Engine, Rig, answers, route, snapshot
+from gateway_rig import A, Engine, Rig, answers, route, snapshot, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -201,8 +201,7 @@ async def test_a_full_replica_is_not_waited_for_and_a_dead_one_not_asked_again(
     body = chat("the same for all")
     async with rig.client() as client:
         asking = [asyncio.ensure_future(client.post(PATH, content=body)) for _ in range(4)]
-        while sum(len(e.asked) for e in engines) < 4:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await until(lambda: sum(len(e.asked) for e in engines) == 4)
         release.set()
         assert {(await one).status_code for one in asking} == {200}
         assert [len(e.asked) for e in engines] == [2, 2]

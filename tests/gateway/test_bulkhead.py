@@ -23,9 +23,10 @@ from gateway_rig import (
 )
 
 from fairlead.domain.release import Prompt
-from fairlead.gateway import exchange as exchange_module
+from fairlead.gateway import attempt
 from fairlead.gateway.admission import Admission
 from fairlead.gateway.bulkhead import Bulkhead
+from fairlead.gateway.exchange import Exchange
 from fairlead.wire.record import FeedbackRecord
 from fairlead.wire.snapshot import Limits, Snapshot
 
@@ -89,14 +90,14 @@ async def test_a_defect_while_an_attempt_begins_is_a_500_and_the_others_go_on(
 ) -> None:
     one = await engine(answers(delay=0.05))
     rig = await serve(snapshot(route(A, one, slots=1), limits=LIMITS))
-    sound = exchange_module.body_for
+    sound = attempt.body_for
 
     def broken(body: bytes, *rest: object) -> bytes:
         if b"broken" in body:
             raise AssertionError("a defect of ours")
         return sound(body, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(exchange_module, "body_for", broken)
+    monkeypatch.setattr(attempt, "body_for", broken)
     bad = {**CHAT, "user": "broken"}
     async with rig.client() as client:
         assert error_of(await client.post(PATH, json=bad)) == (500, "internal_error")
@@ -122,7 +123,7 @@ async def test_a_request_whose_record_cannot_be_made_is_cut_and_holds_up_nothing
 
     async with rig.client() as client:
         with monkeypatch.context() as patch:
-            patch.setattr(exchange_module.Exchange, "_record", broken)
+            patch.setattr(Exchange, "_record", broken)
             with pytest.raises(httpx.TransportError):
                 await client.post(PATH, json=CHAT)
         await is_well(rig, client, 1)

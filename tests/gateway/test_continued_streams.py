@@ -288,7 +288,6 @@ async def test_what_is_asked_of_the_next_engine(
         wish["stream_options"] = {"include_usage": True}
     asking = asyncio.ensure_future(ask(rig, wish))
     await until(lambda: len(one.asked) == 1)
-    await asyncio.sleep(0.05)
     one.behave = speaks(2)
     stream = await asking
     assert stream.text == "".join(WORDS[:8])
@@ -329,7 +328,6 @@ async def test_a_text_that_the_client_began_is_gone_on_with(
     begun = [*CHAT["messages"], {"role": "assistant", "content": "Your card"}]
     asking = asyncio.ensure_future(ask(rig, {**STREAM, "messages": begun}))
     await until(lambda: len(one.asked) == 1)
-    await asyncio.sleep(0.03)
     # The engine's own count is of the answer alone, which this one cannot find in its text.
     one.behave = speaks_but_does_not_count(speaks(2))
     assert "Your card" + (await asking).text == TEXT
@@ -384,7 +382,6 @@ async def test_when_only_the_end_is_missing_nothing_is_said_again(
         wish["stream_options"] = {"include_usage": True}
     asking = asyncio.ensure_future(ask(rig, wish, path))
     await until(lambda: len(one.asked) == 1)
-    await asyncio.sleep(0.02)
     one.behave = speaks(2)
     stream = await asking
     assert (stream.text, stream.finishes) == ("".join(WORDS[:4]), ["length"])
@@ -414,7 +411,6 @@ async def test_a_stream_that_breaks_at_its_limit_ends_there(
     one.behave = cut_at_the_limit
     asking = asyncio.ensure_future(ask(rig, wish))
     await until(lambda: len(one.asked) == 1)
-    await asyncio.sleep(0.02)
     one.behave = speaks(2)
     stream = await asking
     assert (stream.text, stream.finishes) == ("".join(WORDS[:4]), ["length"])
@@ -498,8 +494,7 @@ async def test_without_another_replica_it_waits_and_then_ends_with_an_error_even
     limits = Limits(queue_timeout_s=0.3)
     rig = await serve(snapshot(route(A, one, continues="llama.cpp"), limits=limits))
     asking = asyncio.ensure_future(ask(rig, STREAM))
-    await until(lambda: len(one.asked) == 1)
-    await asyncio.sleep(0.01)
+    await until(lambda: rig.waiting("bank") == 1)
     await one.stop()
     stream = await asking
     assert stream.text in ("Your", "Your card")
@@ -514,8 +509,7 @@ async def test_only_the_same_release_goes_on(
     both = route(A, champion, continues="llama.cpp"), route(B, canary, continues="llama.cpp")
     rig = await serve(snapshot(*both, share=1.0, limits=limits))
     asking = asyncio.ensure_future(ask(rig, STREAM))
-    await until(lambda: len(canary.asked) == 1)
-    await asyncio.sleep(0.05)
+    await until(lambda: rig.waiting("bank") == 1)
     await canary.stop()
     # Others of its arm are not held up by it: they go to the champion.
     other = await ask(rig, STREAM)
@@ -540,7 +534,6 @@ async def test_an_engine_that_refuses_the_rest_ends_the_stream_with_an_error_eve
 
     asking = asyncio.ensure_future(ask(rig, STREAM))
     await until(lambda: len(one.asked) == 1)
-    await asyncio.sleep(0.01)
     one.behave = refuses
     stream = await asking
     assert stream.errors == ["upstream_cut"]
@@ -555,7 +548,6 @@ async def test_a_stream_that_is_never_gone_on_with_times_out_with_an_error_event
     rig = await serve(snapshot(route(A, one, continues="llama.cpp"), limits=limits))
     asking = asyncio.ensure_future(ask(rig, STREAM))
     await until(lambda: len(one.asked) == 1)
-    await asyncio.sleep(0.01)
     one.behave = hangs
     stream = await asking
     assert stream.errors == ["timeout"]

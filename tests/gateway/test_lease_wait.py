@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
@@ -32,6 +33,7 @@ from fairlead.control.hub import SnapshotHub
 from fairlead.control.leases import Leases
 from fairlead.domain.quota import Quota
 from fairlead.gateway import lease_wait, quota
+from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import OVERLOADED
 from fairlead.gateway.quota_answers import Lacking
 from fairlead.wire.quota import GRANTS_TYPE, Grants
@@ -210,7 +212,7 @@ async def test_a_request_that_breaks_as_its_wait_ends_does_not_leave_its_client_
         def start(self) -> None:
             raise ZeroDivisionError
 
-    def begin(_: quota.Hold | None) -> Any:
+    def begin(*_: object) -> Any:
         if where == "begin":
             raise ZeroDivisionError
         return Broken()
@@ -218,10 +220,11 @@ async def test_a_request_that_breaks_as_its_wait_ends_does_not_leave_its_client_
     client = Deaf()
     book = quota.QuotaBook("seat", 0, sequence=1, hurry=lambda: None)
     lacking = Lacking(OVERLOADED)
-    nothing = cast(Any, None)
-    wait = lease_wait.LeaseWait(
-        nothing, cast(Any, client), book, "chat/completions", lacking, lambda: None, begin
+    plant: Any = SimpleNamespace(clock=Clock())
+    call: Any = SimpleNamespace(
+        key_id="k", service=SimpleNamespace(route=SimpleNamespace(name="s"))
     )
+    wait = lease_wait.LeaseWait(plant, cast(Any, client), call, book, lacking, begin)
     wait.start()
     assert not client.is_cut
     wait.look_again()

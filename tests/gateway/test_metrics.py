@@ -13,8 +13,9 @@ from gateway_rig import CHAT, A, Engine, Rig, route, snapshot, streams
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.gateway import metrics as metrics_module
-from fairlead.gateway.metrics import Family, GatewayMetrics, add_up, render
+from fairlead.gateway import metric_families
+from fairlead.gateway.metric_families import Family, add_up, render
+from fairlead.gateway.metrics import GatewayMetrics
 from fairlead.gateway.metrics_share import MetricsShare, Published
 from fairlead.wire.snapshot import Snapshot
 
@@ -87,7 +88,7 @@ def test_the_sum_over_workers_is_the_sum_of_what_each_counted(
 
 
 def test_label_combinations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics_module, "SERIES_MAX", 3)
+    monkeypatch.setattr(metric_families, "SERIES_MAX", 3)
     family = Family("x_total", "counter", "X.", ("l",))
     for number in range(10):
         family.inc((str(number),))

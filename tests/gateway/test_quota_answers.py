@@ -10,9 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.domain.quota import PICO, Price, Quota
+from fairlead.gateway.call import Call
 from fairlead.gateway.errors import Refusal
+from fairlead.gateway.loaded import LiveService
 from fairlead.gateway.quota import Hold, QuotaBook
 from fairlead.gateway.quota_answers import COMPLETION_TOKENS, cost_of, headers, take
+from fairlead.gateway.request_body import Fields
+from fairlead.gateway.routing import Assignment
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import KeyEntry, ReleaseRoute, ServiceRoute, Snapshot
 
@@ -31,9 +35,16 @@ def book(quota: Quota) -> QuotaBook:
     return made
 
 
+def call(body: bytes, kind: str = "chat/completions", **sampling: Any) -> Call:
+    live = LiveService(service(**sampling), {})
+    return Call(
+        "r", "k", kind, body, Fields("s"), live, Assignment("champion", "d", "u", 0.0, "", 0)
+    )
+
+
 def held(body: bytes, *, kind: str = "chat/completions", **sampling: Any) -> Hold:
     limits = book(Quota(tokens_per_day=10**12))
-    hold = take(limits, "k", kind, body, service(**sampling), "d", T0)
+    hold = take(limits, call(body, kind, **sampling), T0)
     assert isinstance(hold, Hold)
     return hold
 
@@ -112,7 +123,7 @@ def test_money_goes_by_the_price_of_the_release_that_answered() -> None:
 
 def test_of_several_limits_the_headers_show_the_nearest() -> None:
     limits = book(Quota(requests_per_minute=5, tokens_per_minute=900, tokens_per_day=1000))
-    take(limits, "k", "chat/completions", b'{"max_tokens":99}', service(), "d", T0 + 1)
+    take(limits, call(b'{"max_tokens":99}'), T0 + 1)
     shown = headers(limits.meters_for("k", "s")[0], T0 + 1).decode().split("\r\n")
     assert shown[:6] == [
         "x-ratelimit-limit-requests: 5",
@@ -127,12 +138,12 @@ def test_of_several_limits_the_headers_show_the_nearest() -> None:
 
 def test_a_day_is_told_in_hours() -> None:
     limits = book(Quota(tokens_per_day=10))
-    refused = take(limits, "k", "embeddings", b"x" * 400, service(), "d", T0)
+    refused = take(limits, call(b"x" * 400, "embeddings"), T0)
     assert isinstance(refused, Refusal)
     assert refused.retry_after_s is None
-    first = take(limits, "k", "embeddings", b"x" * 30, service(), "d", T0)
+    first = take(limits, call(b"x" * 30, "embeddings"), T0)
     assert isinstance(first, Hold)
-    later = take(limits, "k", "embeddings", b"x" * 30, service(), "d", T0)
+    later = take(limits, call(b"x" * 30, "embeddings"), T0)
     assert isinstance(later, Refusal)
     assert b"h" in later.headers.split(b"x-ratelimit-reset-tokens: ")[1]
     assert later.code == "rate_limit_exceeded"

@@ -137,8 +137,7 @@ async def test_with_no_replica_left_a_request_waits_for_a_replacement(
     rig = await serve(snapshot(route(A, old)))
     async with rig.client() as client:
         asking = asyncio.ensure_future(client.post(PATH, json=CHAT))
-        await asyncio.sleep(0.2)
-        assert not asking.done()
+        await until(lambda: rig.waiting("bank") == 1)
         new = await engine(answers("new"))
         control.publish(snapshot(route(A, new), version=2))  # type: ignore[attr-defined]
         answer = await asking
@@ -153,7 +152,7 @@ async def test_a_replica_that_comes_back_at_its_address_is_used_again(
     rig = await serve(snapshot(route(A, one)))
     async with rig.client() as client:
         asking = [asyncio.ensure_future(client.post(PATH, json=CHAT)) for _ in range(3)]
-        await asyncio.sleep(0.15)
+        await until(lambda: rig.waiting("bank") == 3)
         await one.start()
         assert {(await a).status_code for a in asking} == {200}
 

@@ -253,7 +253,7 @@ async def test_a_waiting_canary_request_survives_its_rollback(
         first = asyncio.ensure_future(client.post(PATH, json=CHAT))
         await until(lambda: len(two.asked) == 1)
         waits = asyncio.ensure_future(client.post(PATH, json=CHAT))
-        await asyncio.sleep(0.05)
+        await until(lambda: rig.waiting("bank") == 1)
         control.publish(snapshot(route(A, one), version=2))
         assert (await waits).content == completion("champion")
         assert (await first).content == completion("canary")

@@ -23,6 +23,7 @@ from typing import Protocol
 
 import msgspec
 
+from fairlead.app.processes import describe
 from fairlead.app.state import write_private
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import StorageFailed
@@ -106,6 +107,10 @@ class Standing(enum.Enum):
     FAILED = enum.auto()
 
 
+Start = Callable[[int, int], subprocess.Popen[bytes]]
+"""Starts a new process for a worker's number, which says through this pipe that it serves."""
+
+
 class Successor:
     """A new worker process, until it serves.
 
@@ -117,6 +122,18 @@ class Successor:
         self.process = process
         self._ready = ready
         os.set_blocking(ready, False)
+
+    @classmethod
+    def start(cls, start: Start, number: int) -> Successor:
+        """Start one; raises OSError or SubprocessError."""
+        read, write = os.pipe()
+        try:
+            return cls(start(number, write), read)
+        except BaseException:
+            os.close(read)
+            raise
+        finally:
+            os.close(write)
 
     def standing(self) -> Standing:
         try:
@@ -155,9 +172,8 @@ class Turnover:
 
     Args:
         run: Folder for requests and reports.
-        start: Starts a new process for a worker's number; raises OSError or SubprocessError.
-        last_words: What a worker said last in its log.
-        describe: Words for an exit code.
+        start: Raises OSError or SubprocessError.
+        last_words: What the worker of this name said last in its log.
         hurry_s: Seconds in which a worker ends after SIGTERM, whatever is open.
     """
 
@@ -165,16 +181,14 @@ class Turnover:
         self,
         run: Path,
         *,
-        start: Callable[[int], Successor],
-        last_words: Callable[[int], str],
-        describe: Callable[[int], str],
+        start: Start,
+        last_words: Callable[[str], str] = lambda _name: "",
         hurry_s: float,
         say: Callable[[str], None],
     ) -> None:
         self._run = run
         self._start = start
         self._last_words = last_words
-        self._describe = describe
         self._hurry_s = hurry_s
         self._say = say
         self._workers: Sequence[Worker] = ()
@@ -216,9 +230,9 @@ class Turnover:
             self._next(now)
         elif standing is Standing.FAILED:
             code = self._end_successor()
-            words = self._last_words(number)
+            words = self._last_words(self._workers[number].name)
             self._fail(
-                f"its new process ended ({self._describe(code)})" + (f": {words}" if words else "")
+                f"its new process ended ({describe(code)})" + (f": {words}" if words else "")
             )
         elif now >= self._give_up_at:
             self._end_successor()
@@ -249,7 +263,7 @@ class Turnover:
             self._end(RestartState.DONE, "")
             return
         try:
-            self._successor = self._start(number)
+            self._successor = Successor.start(self._start, number)
         except (OSError, subprocess.SubprocessError) as error:
             self._fail(f"its new process cannot be started: {error}")
             return
@@ -284,7 +298,7 @@ class Turnover:
             if code is not None:
                 self._retired.remove(old)
                 if code != 0:
-                    self._say(f"an old process of {old.name} ended ({self._describe(code)})")
+                    self._say(f"an old process of {old.name} ended ({describe(code)})")
             elif now >= old.kill_at:
                 old.process.kill()
             elif now >= old.hurry_at and not old.is_hurried:

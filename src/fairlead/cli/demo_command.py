@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import msgspec
 import typer
 
-from fairlead.app.supervisor import heeded
+from fairlead.app.signals import heeded
 from fairlead.cli.follow import live
 from fairlead.cli.options import console, plain_console
 from fairlead.domain.errors import InvalidInput, StorageFailed, Unavailable

@@ -12,7 +12,8 @@ from typing import Annotated
 import typer
 
 from fairlead.app.state import StatePaths
-from fairlead.app.supervisor import Supervisor, UpSettings
+from fairlead.app.supervisor import Supervisor
+from fairlead.app.up_settings import UpSettings
 from fairlead.cli.api import ControlClient
 from fairlead.cli.options import STATE_DEFAULT, StateOption, console, say, stderr
 from fairlead.control.first_key import FirstKey

@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 from fairlead.gateway import routing
 from fairlead.gateway.affinity import Prefix, PrefixBalancer
+from fairlead.gateway.call import Call
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import (
     QUEUE_FULL,
@@ -26,14 +27,13 @@ from fairlead.gateway.errors import (
     Refusal,
     wait_too_long,
 )
-from fairlead.gateway.exchange import Exchange
 from fairlead.gateway.fallback import next_fallback
 from fairlead.gateway.fleet import Replica
 from fairlead.gateway.lanes import Lane, ServiceQueue
-from fairlead.gateway.loaded import LiveService, Loaded
+from fairlead.gateway.loaded import Loaded
 from fairlead.gateway.metrics import GatewayMetrics
 from fairlead.gateway.retry_budget import backoff_s
-from fairlead.gateway.routing import Assignment
+from fairlead.gateway.seeker import Seeker
 from fairlead.gateway.upstream import UpstreamConnection
 from fairlead.wire.snapshot import ReleaseRoute, ServiceRoute
 
@@ -46,8 +46,8 @@ class Admission:
         self._metrics = metrics
         self._random: Callable[[], float] = random.random
         self._loaded: Loaded | None = None
-        self._queues: dict[str, ServiceQueue[Exchange]] = {}
-        self._resting: dict[Exchange, asyncio.TimerHandle] = {}
+        self._queues: dict[str, ServiceQueue[Seeker]] = {}
+        self._resting: dict[Seeker, asyncio.TimerHandle] = {}
         self._balancers: dict[str, PrefixBalancer] = {}
         self._turn = 0
         self._waiting = 0
@@ -59,24 +59,23 @@ class Admission:
         for name, queue in self._queues.items():
             queue.budget.fit(loaded.slots_max(name))
             queue.forget_empty()
-        for exchange in list(self._resting):
-            self._rested(exchange)
+        for seeker in list(self._resting):
+            self._rested(seeker)
         services = loaded.snapshot.services
         for name in [name for name in self._balancers if name not in services]:
             del self._balancers[name]
         self.pump()
 
-    def at_once(
-        self, service: LiveService, assignment: Assignment, prefix: Prefix | None, now: float
-    ) -> tuple[Replica, UpstreamConnection] | None:
+    def at_once(self, call: Call, now: float) -> tuple[Replica, UpstreamConnection] | None:
         """A replica with a free slot and an open connection, if nobody waits; else None: `enter`.
 
         What is returned has to be used.
         """
+        service, prefix = call.service, call.prefix
         name = service.route.name
         if self._loaded is None or self._loaded.services.get(name) is not service:
             return None  # It was assigned under an older snapshot.
-        pool = service.pools.get(assignment.release)
+        pool = service.pools.get(call.assignment.release)
         if self._waiting or not pool:
             return None
         turn = self._turn + 1
@@ -99,26 +98,26 @@ class Admission:
         queue.budget.earn()
         return replica, connection
 
-    def enter(self, exchange: Exchange) -> None:
+    def enter(self, seeker: Seeker) -> None:
         """A new request: goes on at once, waits, or is refused because too many wait."""
-        queue = self._queues.get(exchange.served_by) or self._queue(exchange.served_by)
+        queue = self._queues.get(seeker.served_by) or self._queue(seeker.served_by)
         queue.budget.earn()
-        lane = queue.lane(exchange.lane)
-        if not lane.count and self._place(exchange, None):
+        lane = queue.lane(seeker.lane)
+        if not lane.count and self._place(seeker, None):
             return
         now = self._clock.now()
-        if queue.depth >= exchange.limits.queue and not self._makes_room(queue, exchange, now):
-            exchange.refuse(QUEUE_FULL)
+        if queue.depth >= seeker.limits.queue and not self._makes_room(queue, seeker, now):
+            seeker.refuse(QUEUE_FULL)
             return
-        wait_s = lane.too_long(exchange, now)
+        wait_s = lane.too_long(seeker, now)
         if wait_s is not None:
-            exchange.refuse(wait_too_long(wait_s))
+            seeker.refuse(wait_too_long(wait_s))
             return
-        lane.add(exchange, now)
+        lane.add(seeker, now)
         self._waiting += 1
-        exchange.begin_waiting()
+        seeker.begin_waiting()
 
-    def again(self, exchange: Exchange, *, was_sent: bool) -> None:
+    def again(self, seeker: Seeker, *, was_sent: bool) -> None:
         """A request whose attempt failed: it goes first, and was counted in already.
 
         Args:
@@ -129,60 +128,60 @@ class Admission:
         if was_sent:
             # A canary's requests are the champion's if need be: a bad canary takes no budget away.
             # The rest of a broken stream is work that would have been done anyway.
-            is_canary = exchange.arm == "canary" and exchange.failures == 1
-            is_free = is_canary or exchange.bound_to is not None
-            if not is_free and not self._queue(exchange.served_by).budget.spend(now):
-                self._metrics.retries_refused.inc((exchange.service,))
-                self.give_up(exchange, RETRY_BUDGET_EXHAUSTED)
+            is_canary = seeker.arm == "canary" and seeker.failures == 1
+            is_free = is_canary or seeker.bound_to is not None
+            if not is_free and not self._queue(seeker.served_by).budget.spend(now):
+                self._metrics.retries_refused.inc((seeker.service,))
+                self.give_up(seeker, RETRY_BUDGET_EXHAUSTED)
                 return
-            exchange.rests_until = now + backoff_s(exchange.failures, self._random)
-        if self._place(exchange, None):
+            seeker.rests_until = now + backoff_s(seeker.failures, self._random)
+        if self._place(seeker, None):
             return
         # First into its lane: waiting can make room, and whoever waits is asked then.
-        self._queue(exchange.served_by).lane(exchange.lane).add_first(exchange, now)
+        self._queue(seeker.served_by).lane(seeker.lane).add_first(seeker, now)
         self._waiting += 1
-        exchange.begin_waiting()
+        seeker.begin_waiting()
 
-    def give_up(self, exchange: Exchange, refusal: Refusal) -> None:
+    def give_up(self, seeker: Seeker, refusal: Refusal) -> None:
         """Its service has failed it: another one answers, or it is refused."""
-        exchange.was_failed = True
-        fallback = self._fallback(exchange)
+        seeker.was_failed = True
+        fallback = self._fallback(seeker)
         if fallback is None:
-            exchange.refuse(refusal)
+            seeker.refuse(refusal)
         else:
-            self._fall_back(exchange, fallback)
+            self._fall_back(seeker, fallback)
 
-    def hedge(self, exchange: Exchange) -> tuple[Replica, ReleaseRoute] | None:
+    def hedge(self, seeker: Seeker) -> tuple[Replica, ReleaseRoute] | None:
         """Another replica of the same release for a second attempt beside the first; it is a retry
         as far as the budget is concerned. None when there is none free, or no budget."""
         assert self._loaded is not None
-        service = self._loaded.snapshot.services.get(exchange.served_by)
-        route = service.releases.get(exchange.release) if service is not None else None
-        if route is None or not exchange.is_trying:
+        service = self._loaded.snapshot.services.get(seeker.served_by)
+        route = service.releases.get(seeker.release) if service is not None else None
+        if route is None or not seeker.is_trying:
             return None
         now = self._clock.now()
-        pool = self._loaded.pool(exchange.served_by, route.digest)
-        others = [r for r in pool if r not in exchange.tried and r.is_usable(now)]
+        pool = self._loaded.pool(seeker.served_by, route.digest)
+        others = [r for r in pool if r not in seeker.tried and r.is_usable(now)]
         replica = routing.least_loaded(others, self._turn) if others else None
         if replica is None:
             return None
-        if not self._queue(exchange.served_by).budget.spend(now):
-            self._metrics.retries_refused.inc((exchange.service,))
+        if not self._queue(seeker.served_by).budget.spend(now):
+            self._metrics.retries_refused.inc((seeker.service,))
             return None
         return replica, route
 
-    def leave(self, exchange: Exchange) -> None:
+    def leave(self, seeker: Seeker) -> None:
         """It no longer waits."""
         if not self._waiting:
             return
-        timer = self._resting.pop(exchange, None)
+        timer = self._resting.pop(seeker, None)
         if timer is not None:
             timer.cancel()
             self._waiting -= 1
             return
-        lane = self._queue(exchange.served_by).lane(exchange.lane)
-        if exchange in lane:
-            lane.remove(exchange, self._clock.now(), goes_on=False)
+        lane = self._queue(seeker.served_by).lane(seeker.lane)
+        if seeker in lane:
+            lane.remove(seeker, self._clock.now(), goes_on=False)
             self._waiting -= 1
 
     def pump(self) -> None:
@@ -206,26 +205,26 @@ class Admission:
             for lane in list(queue.lanes.values()):
                 hopeless, wait_s = lane.hopeless(now)
                 self._waiting -= len(hopeless)
-                for exchange in hopeless:
-                    exchange.refuse(wait_too_long(wait_s))
+                for seeker in hopeless:
+                    seeker.refuse(wait_too_long(wait_s))
         self.pump()
 
     def depth(self, service: str) -> int:
         """How many requests wait for this service's replicas."""
         queue = self._queues.get(service)
-        resting = sum(exchange.served_by == service for exchange in self._resting)
+        resting = sum(seeker.served_by == service for seeker in self._resting)
         return (queue.depth if queue is not None else 0) + resting
 
     def depths(self) -> dict[str, int]:
         """How many requests wait, for each service that was ever asked for."""
         return {name: self.depth(name) for name in self._queues}
 
-    def _pump_lane(self, lane: Lane[Exchange]) -> None:
-        while (exchange := lane.next(self._clock.now())) is not None:
-            if not self._place(exchange, lane):
+    def _pump_lane(self, lane: Lane[Seeker]) -> None:
+        while (seeker := lane.next(self._clock.now())) is not None:
+            if not self._place(seeker, lane):
                 return
 
-    def _queue(self, service: str) -> ServiceQueue[Exchange]:
+    def _queue(self, service: str) -> ServiceQueue[Seeker]:
         queue = self._queues.get(service)
         if queue is None:
             queue = self._queues[service] = ServiceQueue(self._clock.now())
@@ -233,7 +232,7 @@ class Admission:
                 queue.budget.fit(self._loaded.slots_max(service))
         return queue
 
-    def _makes_room(self, queue: ServiceQueue[Exchange], newcomer: Exchange, now: float) -> bool:
+    def _makes_room(self, queue: ServiceQueue[Seeker], newcomer: Seeker, now: float) -> bool:
         """Refuse another request in its favour, if there is one that has to give way."""
         found = queue.makes_room_for(newcomer)
         if found is None:
@@ -250,41 +249,41 @@ class Admission:
             balancer = self._balancers[service] = PrefixBalancer()
         return balancer
 
-    def _place(self, exchange: Exchange, lane: Lane[Exchange] | None) -> bool:
+    def _place(self, seeker: Seeker, lane: Lane[Seeker] | None) -> bool:
         """Start it on a replica (or end it, or let it rest); False when it must wait.
 
         Args:
             lane: Where it waits; it is taken out of it before anything is done with it.
         """
         assert self._loaded is not None
-        service = self._loaded.snapshot.services.get(exchange.served_by)
+        service = self._loaded.snapshot.services.get(seeker.served_by)
         if service is None:
-            self._take_out(exchange, lane, goes_on=False)
-            exchange.refuse(SERVICE_GONE)
+            self._take_out(seeker, lane, goes_on=False)
+            seeker.refuse(SERVICE_GONE)
             return True
         champion = service.champion
-        assigned = exchange.assignment.release
-        bound_to = exchange.bound_to
+        assigned = seeker.assignment.release
+        bound_to = seeker.bound_to
         if bound_to is not None:
             if bound_to not in service.releases:
-                self._take_out(exchange, lane, goes_on=False)
-                exchange.refuse(UPSTREAM_CUT)
+                self._take_out(seeker, lane, goes_on=False)
+                seeker.refuse(UPSTREAM_CUT)
                 return True
             assigned = champion = bound_to
-        elif exchange.served_by != exchange.service or (
-            assigned not in service.releases and exchange.arm == "champion"
+        elif seeker.served_by != seeker.service or (
+            assigned not in service.releases and seeker.arm == "champion"
         ):
             assigned = champion or assigned
-        pool = self._loaded.pool(exchange.served_by, assigned)
-        spare = self._loaded.pool(exchange.served_by, champion) if champion != assigned else ()
+        pool = self._loaded.pool(seeker.served_by, assigned)
+        spare = self._loaded.pool(seeker.served_by, champion) if champion != assigned else ()
         self._turn += 1
         now = self._clock.now()
-        prefix = exchange.prefix if service.balance == "prefix" else None
-        balancer = None if prefix is None else self._balancer(exchange.served_by)
+        prefix = seeker.prefix if service.balance == "prefix" else None
+        balancer = None if prefix is None else self._balancer(seeker.served_by)
         replica = routing.choose(
             pool,
             spare,
-            exchange.tried,
+            seeker.tried,
             now,
             self._turn,
             _picker(balancer, prefix),
@@ -292,61 +291,61 @@ class Admission:
         if replica is None:
             if bound_to is not None:
                 return False
-            return self._goes_elsewhere(exchange, lane, (*pool, *spare), now)
-        if exchange.tried and replica in exchange.tried and now < exchange.rests_until:
-            self._take_out(exchange, lane, goes_on=False)
-            self._rest(exchange, exchange.rests_until - now)
+            return self._goes_elsewhere(seeker, lane, (*pool, *spare), now)
+        if seeker.tried and replica in seeker.tried and now < seeker.rests_until:
+            self._take_out(seeker, lane, goes_on=False)
+            self._rest(seeker, seeker.rests_until - now)
             return True
         if lane is not None:
-            self._take_out(exchange, lane, goes_on=True)
+            self._take_out(seeker, lane, goes_on=True)
         if prefix is not None and balancer is not None:
             balancer.note(replica.id, prefix)
         if champion == assigned or replica in pool:
-            exchange.start_on(replica, service.releases[assigned], fell_back=False)
+            seeker.start_on(replica, service.releases[assigned], fell_back=False)
         else:
             assert champion is not None
-            is_canary = exchange.assignment.arm == "canary"
-            exchange.start_on(replica, service.releases[champion], fell_back=is_canary)
+            is_canary = seeker.assignment.arm == "canary"
+            seeker.start_on(replica, service.releases[champion], fell_back=is_canary)
         return True
 
-    def _take_out(self, exchange: Exchange, lane: Lane[Exchange] | None, *, goes_on: bool) -> None:
+    def _take_out(self, seeker: Seeker, lane: Lane[Seeker] | None, *, goes_on: bool) -> None:
         if lane is not None:
-            lane.remove(exchange, self._clock.now(), goes_on=goes_on)
+            lane.remove(seeker, self._clock.now(), goes_on=goes_on)
             self._waiting -= 1
 
     # Rest: a replica that has failed this request is not asked again at once
 
-    def _rest(self, exchange: Exchange, rest_s: float) -> None:
+    def _rest(self, seeker: Seeker, rest_s: float) -> None:
         loop = asyncio.get_running_loop()
-        self._resting[exchange] = loop.call_later(rest_s, self._rested, exchange)
+        self._resting[seeker] = loop.call_later(rest_s, self._rested, seeker)
         self._waiting += 1
-        exchange.begin_waiting()
+        seeker.begin_waiting()
 
-    def _rested(self, exchange: Exchange) -> None:
-        self._resting.pop(exchange).cancel()
+    def _rested(self, seeker: Seeker) -> None:
+        self._resting.pop(seeker).cancel()
         self._waiting -= 1
-        self.again(exchange, was_sent=False)
+        self.again(seeker, was_sent=False)
 
     # Fallbacks: another service answers
 
     def _goes_elsewhere(
         self,
-        exchange: Exchange,
-        lane: Lane[Exchange] | None,
+        seeker: Seeker,
+        lane: Lane[Seeker] | None,
         replicas: tuple[Replica, ...],
         now: float,
     ) -> bool:
         """Let another service answer, if no replica of this one is usable; False when it waits."""
         if any(replica.is_usable(now) for replica in replicas):
             return False
-        fallback = self._fallback(exchange)
+        fallback = self._fallback(seeker)
         if fallback is None:
             return False
-        self._take_out(exchange, lane, goes_on=False)
-        self._fall_back(exchange, fallback)
+        self._take_out(seeker, lane, goes_on=False)
+        self._fall_back(seeker, fallback)
         return True
 
-    def _fallback(self, exchange: Exchange) -> ServiceRoute | None:
+    def _fallback(self, seeker: Seeker) -> ServiceRoute | None:
         assert self._loaded is not None
         loaded, now = self._loaded, self._clock.now()
 
@@ -356,18 +355,18 @@ class Admission:
 
         return next_fallback(
             loaded.snapshot.services,
-            exchange.service,
-            exchange.served_by,
-            exchange.body_bytes,
+            seeker.service,
+            seeker.served_by,
+            seeker.body_bytes,
             is_usable,
-            may_return=not exchange.was_failed,
+            may_return=not seeker.was_failed,
         )
 
-    def _fall_back(self, exchange: Exchange, fallback: ServiceRoute) -> None:
-        if fallback.name != exchange.service:
-            self._metrics.fallbacks.inc((exchange.service, fallback.name))
-        exchange.fall_back_to(fallback.name, fallback.limits)
-        self.enter(exchange)
+    def _fall_back(self, seeker: Seeker, fallback: ServiceRoute) -> None:
+        if fallback.name != seeker.service:
+            self._metrics.fallbacks.inc((seeker.service, fallback.name))
+        seeker.fall_back_to(fallback.name, fallback.limits)
+        self.enter(seeker)
 
 
 def _picker(balancer: PrefixBalancer | None, prefix: Prefix | None) -> routing.Picker[Replica]:

@@ -19,22 +19,23 @@ from fairlead.gateway.routing import Assignment
 from fairlead.wire.snapshot import ReleaseRoute
 
 if TYPE_CHECKING:
-    from fairlead.gateway.exchange import Exchange
     from fairlead.gateway.loaded import LiveService
+    from fairlead.gateway.seeker import Seeker
     from fairlead.gateway.upstream import UpstreamConnection
 
 Headers = bytes
 """Header lines, each with the CRLF that ends it."""
 
 
-class Call(msgspec.Struct, frozen=True):
-    """What the client asked for.
+class Call(msgspec.Struct):
+    """What a client asked for, and who is to answer it.
 
     Attributes:
         kind: `chat/completions`, `completions`, `embeddings`, `responses` or `messages`.
+        service: As it was when the request came.
         priority: Of the key; a higher one goes first.
-        hold: What it has taken of limits; None where none applies.
-        prefix: The prompt's beginnings, where the service is balanced by them.
+        hold: What it has taken of limits; None where none applies. It is taken before it begins.
+        prefix: The prompt's beginnings, where the service is balanced by them; likewise.
     """
 
     request_id: str
@@ -42,6 +43,8 @@ class Call(msgspec.Struct, frozen=True):
     kind: str
     body: bytes
     fields: Fields
+    service: LiveService
+    assignment: Assignment
     priority: int = 0
     hold: Hold | None = None
     prefix: Prefix | None = None
@@ -88,24 +91,22 @@ class Running(Protocol):
 class Queue(Protocol):
     """Where a request waits for a replica."""
 
-    def at_once(
-        self, service: LiveService, assignment: Assignment, prefix: Prefix | None, now: float
-    ) -> tuple[Replica, UpstreamConnection] | None:
+    def at_once(self, call: Call, now: float) -> tuple[Replica, UpstreamConnection] | None:
         """A replica with a free slot and an open connection, if nobody waits."""
 
-    def enter(self, exchange: Exchange) -> None:
+    def enter(self, seeker: Seeker) -> None:
         """A new request."""
 
-    def again(self, exchange: Exchange, *, was_sent: bool) -> None:
+    def again(self, seeker: Seeker, *, was_sent: bool) -> None:
         """A request whose attempt failed; `was_sent` says whether a replica got it."""
 
-    def give_up(self, exchange: Exchange, refusal: Refusal) -> None:
+    def give_up(self, seeker: Seeker, refusal: Refusal) -> None:
         """A request that its service cannot answer any more."""
 
-    def hedge(self, exchange: Exchange) -> tuple[Replica, ReleaseRoute] | None:
+    def hedge(self, seeker: Seeker) -> tuple[Replica, ReleaseRoute] | None:
         """Another replica for a second attempt beside the first."""
 
-    def leave(self, exchange: Exchange) -> None:
+    def leave(self, seeker: Seeker) -> None:
         """A request that gives up waiting."""
 
 
@@ -116,7 +117,7 @@ class Shadows(Protocol):
     def is_on(self) -> bool:
         """Whether anything is mirrored now."""
 
-    def mirror(self, call: Call, service_name: str, assignment: Assignment) -> None:
+    def mirror(self, call: Call) -> None:
         """A live request is on its way."""
 
     def make_room(self) -> None:

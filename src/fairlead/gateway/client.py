@@ -1,6 +1,6 @@
-"""One client connection: reads requests one after the other, writes their answers.
+"""The life of one client connection: a request is read, answered, and the next one awaited.
 
-    idle -> head -> body -> busy -> idle ...          any of them -> lingering -> closed
+    idle -> reading -> busy -> idle ...          any of them -> lingering -> closed
 
 Requests are not pipelined: a client that sends the next one before the answer is served the first
 and then disconnected, which HTTP/1.1 allows. A refused request ends its connection when the rest
@@ -12,33 +12,14 @@ from __future__ import annotations
 import asyncio
 from typing import cast
 
-import httptools
-import msgspec
-
 from fairlead.gateway import dialects, errors, limits
-from fairlead.gateway.auth import digest_of
-from fairlead.gateway.batching import BATCH_BYTES_MAX, Batches
-from fairlead.gateway.call import Headers, Running, refusal_headers
-from fairlead.gateway.chunks import ChunkFraming
-from fairlead.gateway.door import Door
+from fairlead.gateway.answer_writer import AnswerWriter
+from fairlead.gateway.call import Running, refusal_headers
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.framing import Head, check_head, read_first_line
-from fairlead.gateway.heads import REQUEST_LINES, KnownHead
 from fairlead.gateway.incoming import Incoming, Phase, RequestRefused
-from fairlead.gateway.loaded import Loaded
 from fairlead.gateway.memory import Burden, Kind
-from fairlead.gateway.operations import Host, Operation, Request, find_operation
-from fairlead.gateway.status_lines import status_line
-from fairlead.wire.snapshot import KeyEntry
-
-
-class _Known(msgspec.Struct, frozen=True):
-    """What was decided on the head that the connection remembers."""
-
-    path: str
-    operation: Operation
-    key_digest: str | None
-    door: Door | None
+from fairlead.gateway.operations import Host
+from fairlead.gateway.request_reader import Arrived, RequestReader
 
 
 class ClientConnection(asyncio.Protocol):
@@ -50,63 +31,37 @@ class ClientConnection(asyncio.Protocol):
         self._now = host.plant.clock.now
         # connection
         self._transport: asyncio.Transport | None = None
-        self._parser = httptools.HttpRequestParser(self)
-        self._known_head = KnownHead(REQUEST_LINES)
-        self._known: _Known | None = None
+        self._reader = RequestReader(host, self)
+        self._writer = AnswerWriter(host, self)
         self._phase = Phase.IDLE
-        self._is_gone = False
         self._is_known = False
-        self._must_close = False
         self._deadline = self._now() + limits.FIRST_REQUEST_S
         self._stalled_since: float | None = None
         self._unsent_bytes = 0
         self._lingered_bytes = 0
         # request
-        self._incoming: Incoming | None = None
         self._is_read = False
-        self._is_http_1_0 = False
-        self._held_bytes = 0
-        self._request_id = ""
         self._exchange: Running | None = None
-        # answer
-        self._is_chunked = False
-        self._has_part = False
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
 
     @property
     def is_idle(self) -> bool:
         """Whether no request is on it."""
         return self._phase is Phase.IDLE
 
-    @property
-    def _path(self) -> str:
-        """The path of the present request, as far as it is known."""
-        if self._incoming is None:
-            return "" if self._known is None else self._known.path
-        return "" if self._incoming.line is None else self._incoming.line.path
-
-    @property
-    def _can_write(self) -> bool:
-        return (
-            not self._is_gone and self._transport is not None and not self._transport.is_closing()
-        )
-
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods, but are not of the class.
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = self._writer.transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=limits.WRITE_BUFFER_BYTES)
         peer = transport.get_extra_info("peername")
         if not self._host.connected(self, peer[0] if peer else ""):
             self.give_way()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._is_gone = True
         self._host.disconnected(self)
-        self._waiting.clear()
-        self._let_go_of_body()
+        self._writer.lost()
+        self._reader.end()
         exchange, self._exchange = self._exchange, None
         if exchange is not None:
             exchange.client_left()
@@ -120,326 +75,86 @@ class ClientConnection(asyncio.Protocol):
         self._stalled_since = None
         if self._exchange is not None:
             self._exchange.resume()
-        elif self._phase is Phase.IDLE and self._transport is not None and self._can_write:
+        elif self._phase is Phase.IDLE and self._transport is not None and self._writer.is_open:
             self._transport.resume_reading()
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None
-        if self._phase is Phase.IDLE and self._known is not None and self._take_known(data):
-            return
-        if self._phase is Phase.LINGERING:
+        phase = self._phase
+        if phase is Phase.IDLE:
+            arrived = self._reader.take_known(data)
+            if arrived is not None:
+                self._handle(arrived)
+                return
+            self._begin_request()
+        elif phase is Phase.LINGERING:
             self._lingered_bytes += len(data)
             if self._lingered_bytes > limits.LINGER_BYTES_MAX:
                 self._transport.abort()
             return
-        if self._phase is Phase.BUSY:
-            self._must_close = True
+        elif phase is Phase.BUSY:
+            self._writer.must_close = True
             self._transport.pause_reading()
             return
-        if self._incoming is None:
-            self._begin_request()
         try:
-            self._take(data)
+            arrived = self._reader.feed(data)
         except RequestRefused as refused:
             self._refuse(refused.refusal)
-
-    # Reading
-
-    def _take_known(self, data: bytes) -> bool:
-        """Dispatch a whole request whose head is known; False when it has to be parsed."""
-        message = self._known_head.message(data)
-        known = self._known
-        host = self._host
-        loaded = host.loaded
-        if message is None or known is None or loaded is None or known.door is not loaded.door:
-            return False
-        key = loaded.keys.entry(known.key_digest)
-        body, session = message
-        size = len(body)
-        largest = known.operation.body_bytes_max or loaded.body_bytes_max
-        if key is None or size > largest or not host.hold_body(size):
-            return False
-        self._held_bytes = size
-        self._request_id = request_id = loaded.ids.new(key.id)
-        self._is_read = True
-        self._phase = Phase.BUSY
-        request = Request(request_id, known.path, session, key.id, body, key.priority)
-        self._handle(known.operation, request, loaded)
-        return True
-
-    def _learn(self, data: bytes, incoming: Incoming) -> None:
-        """Remember the head of a request that was parsed, when it came in one piece."""
-        head, operation = incoming.head, incoming.operation
-        assert head is not None
-        assert operation is not None
-        self._known = None
-        if incoming.key is None or head.content_length <= 0 or not head.is_plain:
             return
-        self._known_head.learn(data, head.content_length, head.session)
-        door = incoming.loaded.door if incoming.loaded is not None else None
-        self._known = _Known(head.path, operation, digest_of(head.authorization), door)
+        if arrived is not None:
+            self._dispatch(arrived)
 
-    def _begin_request(self) -> None:
-        now = self._now()
-        self._incoming = Incoming(now)
-        self._is_read = False
-        self._is_http_1_0 = False
-        self._request_id = ""
-        self._phase = Phase.HEAD
-        self._deadline = now + limits.HEADER_S
+    # request_reader.ReaderOwner
 
-    def _take(self, data: bytes) -> None:
-        incoming = self._incoming
-        assert incoming is not None
-        if incoming.line is None:
-            data = incoming.first_bytes = incoming.first_bytes + data
-            line = read_first_line(data)
-            if isinstance(line, Refusal):
-                raise RequestRefused(line)
-            if line is None:
-                return
-            incoming.line = line
-            incoming.first_bytes = b""
-            self._is_http_1_0 = line.is_http_1_0
-        incoming.wire_bytes += len(data)
-        self._parse(data, incoming)
-        if incoming.chunks is not None and not incoming.follow_chunks(data):
-            raise RequestRefused(errors.bad_framing("the size of a chunk"))
-        if incoming.is_complete:
-            if incoming.wire_bytes == len(data):
-                self._learn(data, incoming)
-            self._dispatch(incoming)
-        elif incoming.head is None:
-            incoming.head_end = data[-3:]
-            if incoming.wire_bytes > limits.HEADER_BYTES_MAX + limits.URL_BYTES_MAX:
-                raise RequestRefused(errors.HEADERS_TOO_LARGE)
-        elif (
-            incoming.wire_bytes
-            > incoming.header_bytes + 6 * incoming.body_bytes + limits.CHUNK_OVERHEAD_BYTES_MAX
-        ):
-            raise RequestRefused(errors.bad_framing("more chunk framing than content"))
-
-    def _parse(self, data: bytes, incoming: Incoming) -> None:
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, RequestRefused):
-                raise
-            raise error.__context__ from None
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            if not incoming.is_complete:
-                raise RequestRefused(errors.bad_framing(str(error) or "an upgrade")) from None
-            self._must_close = True
-
-    def on_message_begin(self) -> None:
-        """httptools: a request begins; a second one in the same bytes was pipelined."""
-        if self._incoming is not None and self._incoming.is_complete:
-            self._must_close = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """httptools: a header, or a trailer."""
-        incoming = self._incoming
-        if incoming is None or incoming.is_complete:
-            return
-        if incoming.head is not None:
-            raise RequestRefused(errors.bad_framing("trailers are not accepted"))
-        incoming.headers.append((name, value))
-        incoming.header_bytes += len(name) + len(value) + 4
-        if (
-            len(incoming.headers) > limits.HEADERS_MAX
-            or incoming.header_bytes > limits.HEADER_BYTES_MAX
-        ):
-            raise RequestRefused(errors.HEADERS_TOO_LARGE)
-
-    def on_headers_complete(self) -> None:
-        """httptools: decide on the head, before any byte of the body is held."""
-        incoming = self._incoming
-        if incoming is None or incoming.is_complete:
-            return
-        assert incoming.line is not None
-        head = check_head(incoming.line, incoming.headers)
-        if isinstance(head, Refusal):
-            raise RequestRefused(head)
-        operation = find_operation(head.method, head.path)
-        incoming.loaded = self._host.loaded
-        door = None if incoming.loaded is None else incoming.loaded.door
-        if door is not None and (refusal := door.refusal(incoming.headers)) is not None:
-            raise RequestRefused(refusal)
-        if operation is None or operation.needs_key:
-            incoming.key = self._authenticate(head, incoming.loaded)
-        if operation is None:
-            raise RequestRefused(errors.NOT_FOUND)
-        if operation.method != head.method:
-            raise RequestRefused(errors.method_not_allowed(operation.method))
-        incoming.head = head
-        incoming.operation = operation
-        self._request_id = self._host.new_request_id(incoming.key.id if incoming.key else "")
-        self._begin_body(incoming, head)
-
-    def _authenticate(self, head: Head, loaded: Loaded | None) -> KeyEntry | None:
-        if not head.path.startswith("/v1/"):
-            return None
-        if loaded is None:
-            raise RequestRefused(errors.NO_SNAPSHOT)
-        key = loaded.keys.find(head.authorization)
-        if key is None:
-            raise RequestRefused(errors.UNAUTHORIZED)
+    def recognised(self) -> None:
         if not self._is_known:
             self._is_known = True
             self._host.recognised(self)
-        return key
 
-    def _begin_body(self, incoming: Incoming, head: Head) -> None:
-        assert incoming.operation is not None
-        loaded_max = incoming.loaded.body_bytes_max if incoming.loaded else 0
-        incoming.body_bytes_max = incoming.operation.body_bytes_max or loaded_max
-        if head.content_length > incoming.body_bytes_max:
-            raise RequestRefused(errors.body_too_large(incoming.body_bytes_max))
-        if head.content_length < 0:
-            incoming.chunks = ChunkFraming(incoming.body_bytes_max)
-        self._phase = Phase.BODY
-        incoming.body_began = self._now()
-        if head.expects_continue and self._transport is not None:
-            self._transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    def expects_continue(self) -> None:
+        self._writer.go_on()
 
-    def on_body(self, data: bytes) -> None:
-        """httptools: a part of the body."""
-        incoming = self._incoming
-        if incoming is None or incoming.is_complete:
-            return
-        incoming.body_bytes += len(data)
-        if incoming.body_bytes > incoming.body_bytes_max:
-            raise RequestRefused(errors.body_too_large(incoming.body_bytes_max))
-        if not self._host.hold_body(len(data), self._held_bytes):
-            raise RequestRefused(errors.OVERLOADED)
-        self._held_bytes += len(data)
-        incoming.parts.append(data)
+    # One request after the other
 
-    def on_message_complete(self) -> None:
-        """httptools: the request is complete."""
-        if self._incoming is not None:
-            self._incoming.is_complete = True
+    def _begin_request(self) -> None:
+        now = self._now()
+        self._reader.begin(now)
+        self._writer.request_id = ""
+        self._is_read = False
+        self._phase = Phase.READING
+        self._deadline = now + limits.HEADER_S
 
-    def _dispatch(self, incoming: Incoming) -> None:
+    def _dispatch(self, arrived: Arrived) -> None:
+        """Go on with a request that was parsed."""
+        incoming, writer = self._reader.incoming, self._writer
+        assert incoming is not None
         assert incoming.head is not None
-        assert incoming.operation is not None
+        assert incoming.line is not None
+        writer.is_http_1_0 = incoming.line.is_http_1_0
+        if self._reader.has_more or not incoming.head.keeps_alive:
+            writer.must_close = True
+        self._handle(arrived)
+
+    def _handle(self, arrived: Arrived) -> None:
+        operation, request, loaded = arrived
         self._phase = Phase.BUSY
         self._is_read = True
-        self._must_close = self._must_close or not incoming.head.keeps_alive
-        body = incoming.parts[0] if len(incoming.parts) == 1 else b"".join(incoming.parts)
-        incoming.parts = []
-        request = Request(
-            id=self._request_id,
-            path=incoming.head.path,
-            session=incoming.head.session,
-            key_id=incoming.key.id if incoming.key else "",
-            body=body,
-            priority=incoming.key.priority if incoming.key else 0,
-        )
-        self._handle(incoming.operation, request, incoming.loaded)
-
-    def _handle(self, operation: Operation, request: Request, loaded: Loaded | None) -> None:
-        outcome = operation.handle(self._host, self, request, loaded)
+        self._writer.request_id = request.id
+        outcome = operation.handle(self._host, self._writer, request, loaded)
         if isinstance(outcome, Refusal):
             self._answer_refusal(outcome)
         elif outcome is not None:
             self._exchange = outcome
             outcome.start()
 
-    # Answering (exchange.Client)
+    # answer_writer.WriterOwner
 
-    def answer(self, status: int, content_type: bytes, body: bytes, headers: Headers) -> None:
-        transport = self._transport
-        if transport is None or self._is_gone or transport.is_closing():
-            return
-        headers += b"content-length: %d\r\n" % len(body)
-        transport.write(self._head(status, content_type, headers, body))
-        self._answered()
-
-    def begin(self, status: int, content_type: bytes, length: int | None, headers: Headers) -> None:
-        if self._transport is None or not self._can_write:
-            return
-        framing = b""
-        self._is_chunked = self._has_part = False
-        if length is not None:
-            framing = b"content-length: %d\r\n" % length
-        elif self._is_http_1_0:
-            self._must_close = True
-        else:
-            self._is_chunked = True
-            framing = b"transfer-encoding: chunked\r\n"
-        headers += framing + b"cache-control: no-cache\r\n"
-        self._transport.write(self._head(status, content_type, headers, b""))
-
-    def part(self, data: bytes) -> None:
-        transport = self._transport
-        if not data or transport is None or self._is_gone or transport.is_closing():
-            return
-        batches = self._host.batches
-        if (batches.delay_s and self._has_part) or self._waiting:
-            self._wait(data, batches)
-            return
-        self._has_part = True
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
-
-    def _wait(self, data: bytes, batches: Batches) -> None:
-        """Let a part wait for the next ones."""
-        if not self._waiting:
-            batches.add(self)
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
-        if self._waiting_bytes > BATCH_BYTES_MAX:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send the parts that wait."""
-        if not self._waiting:
-            return
-        data = b"".join(self._waiting)
-        self._waiting.clear()
-        self._waiting_bytes = 0
-        if self._transport is not None and self._can_write:
-            framed = b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data
-            self._transport.write(framed)
-
-    def end(self, data: bytes, *, closes: bool) -> None:
-        self.flush()
-        if self._transport is None or not self._can_write:
-            return
-        if self._is_chunked:
-            last = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-            self._transport.write(last + b"0\r\n\r\n")
-        else:
-            self._transport.write(data)
-        self._must_close = self._must_close or closes
-        self._answered()
-
-    def cut(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-
-    def _head(self, status: int, content_type: bytes, headers: Headers, body: bytes) -> bytes:
-        """The head of an answer, and what is known of its body."""
-        host = self._host
-        if host.is_draining:
-            self._must_close = True
-        return b"%b\r\ndate: %b\r\ncontent-type: %b\r\nx-request-id: %b\r\n%b%b\r\n%b" % (
-            status_line(status),
-            host.date,
-            content_type,
-            self._request_id.encode(),
-            headers,
-            b"connection: close\r\n" if self._must_close else b"",
-            body,
-        )
-
-    def _answered(self) -> None:
+    def answered(self) -> None:
         """The answer is with the transport: next request, or the end."""
         assert self._transport is not None
         self._exchange = None
-        self._incoming = None
-        self._let_go_of_body()
-        if not self._must_close:
+        self._reader.end()
+        if not self._writer.must_close:
             self._phase = Phase.IDLE
             idle_s = limits.KEEP_ALIVE_S if self._is_known else limits.FIRST_REQUEST_S
             self._deadline = self._now() + idle_s
@@ -456,17 +171,20 @@ class ClientConnection(asyncio.Protocol):
 
     def _refuse(self, refusal: Refusal) -> None:
         """Answer a request that was not read to its end."""
-        if not self._can_write:
+        reader, writer = self._reader, self._writer
+        if not writer.is_open:
             return
-        self._must_close = True
-        if not self._request_id:
-            self._request_id = self._host.new_request_id("")
+        writer.must_close = True
+        if reader.incoming is not None:
+            writer.request_id = reader.incoming.request_id
+        if not writer.request_id:
+            writer.request_id = self._host.new_request_id("")
         self._answer_refusal(refusal)
 
     def _answer_refusal(self, refusal: Refusal) -> None:
         self._host.plant.metrics.rejected.inc((refusal.code,))
-        body = dialects.error_body(dialects.kind_of(self._path), refusal)
-        self.answer(refusal.status, b"application/json", body, refusal_headers(refusal))
+        body = dialects.error_body(dialects.kind_of(self._reader.path), refusal)
+        self._writer.answer(refusal.status, b"application/json", body, refusal_headers(refusal))
 
     def _linger(self) -> None:
         """Let the client read the answer: closing with unread bytes would reset it away."""
@@ -475,10 +193,6 @@ class ClientConnection(asyncio.Protocol):
         if self._transport.can_write_eof():
             self._transport.write_eof()
 
-    def _let_go_of_body(self) -> None:
-        self._host.let_go_of_body(self._held_bytes)
-        self._held_bytes = 0
-
     # What the worker calls
 
     def check(self, now: float) -> None:
@@ -486,15 +200,23 @@ class ClientConnection(asyncio.Protocol):
         assert self._transport is not None
         if self._has_stalled(now):
             self._transport.abort()
-        elif self._phase is Phase.BODY and self._incoming is not None:
-            free_s = limits.BODY_PART_S + self._incoming.body_bytes / limits.BODY_BYTES_PER_S_MIN
-            if now - self._incoming.body_began > free_s:
+        elif (body := self._body_on_its_way) is not None:
+            free_s = limits.BODY_PART_S + body.body_bytes / limits.BODY_BYTES_PER_S_MIN
+            if now - body.body_began > free_s:
                 self._refuse(errors.BODY_TIMEOUT)
         elif self._phase is not Phase.BUSY and now > self._deadline:
-            if self._phase is Phase.HEAD:
+            if self._phase is Phase.READING:
                 self._refuse(errors.HEADER_TIMEOUT)
             else:
                 self._transport.abort()
+
+    @property
+    def _body_on_its_way(self) -> Incoming | None:
+        """The request whose head was accepted and whose body comes in."""
+        incoming = self._reader.incoming
+        if self._phase is not Phase.READING or incoming is None or incoming.head is None:
+            return None
+        return incoming
 
     def _has_stalled(self, now: float) -> bool:
         """Whether the client has read nothing of what waits for it, for too long."""
@@ -522,9 +244,10 @@ class ClientConnection(asyncio.Protocol):
         if self._stalled_since is not None and self._transport is not None:
             size = self._transport.get_write_buffer_size()
             return Burden(kind=Kind.STALLED, since=self._stalled_since, size=size)
-        if self._phase is Phase.BODY and self._incoming is not None:
-            began = self._incoming.body_began
-            return Burden(kind=Kind.RECEIVING, since=began, size=self._held_bytes)
+        body = self._body_on_its_way
+        if body is not None:
+            size = self._reader.held_bytes
+            return Burden(kind=Kind.RECEIVING, since=body.body_began, size=size)
         if self._phase is Phase.IDLE:
             idle_s = limits.KEEP_ALIVE_S if self._is_known else limits.FIRST_REQUEST_S
             return Burden(kind=Kind.IDLE, since=self._deadline - idle_s)
@@ -532,7 +255,7 @@ class ClientConnection(asyncio.Protocol):
 
     def shed(self) -> None:
         """End it, as memory is short."""
-        if self._phase is Phase.BODY and self._stalled_since is None:
+        if self._body_on_its_way is not None and self._stalled_since is None:
             self._refuse(errors.OVERLOADED)
         elif self._transport is not None and self._stalled_since is None:
             self._transport.close()
@@ -541,7 +264,7 @@ class ClientConnection(asyncio.Protocol):
 
     def shut_down(self, refusal: Refusal) -> None:
         """End an open request now; the connection ends with it."""
-        self._must_close = True
+        self._writer.must_close = True
         if self._exchange is not None:
             self._exchange.shut_down(refusal)
 

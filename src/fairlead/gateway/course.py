@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from fairlead.gateway.clock import Clock
 from fairlead.gateway.continuation import (
+    KINDS,
     NotContinuable,
     Rest,
     continued_body,
@@ -10,8 +12,11 @@ from fairlead.gateway.continuation import (
 )
 from fairlead.gateway.metering import StreamMeter
 from fairlead.gateway.recount import Reading, question, tokens_of
+from fairlead.gateway.relay import RelayOwner, StreamRelay
 from fairlead.gateway.seam import Seam
 from fairlead.gateway.sent import Sent
+from fairlead.gateway.upstream import AnswerHead
+from fairlead.wire.snapshot import ReleaseRoute
 
 
 class Course:
@@ -36,6 +41,15 @@ class Course:
         self._rest: Rest | None = None
         self._is_counted = False
         self._count: int | None = None
+
+    @classmethod
+    def of(
+        cls, route: ReleaseRoute, kind: str, meter: StreamMeter, *, wants_usage: bool
+    ) -> Course | None:
+        """The course of a stream of this release; None when it could not be gone on with."""
+        if route.continues is None or kind not in KINDS:
+            return None
+        return cls(route.digest, route.continues, kind, meter, wants_usage=wants_usage)
 
     @property
     def is_broken(self) -> bool:
@@ -115,7 +129,14 @@ class Course:
             return None
         return end_of(self.sent, self._kind, self._rest.ends_with)
 
-    def seam(self) -> Seam:
-        """What joins the next part to what was sent."""
+    def relay_of_rest(self, owner: RelayOwner, head: AnswerHead, clock: Clock) -> StreamRelay:
+        """Joins the next part to what was sent."""
         assert self._rest is not None
-        return Seam(self.sent, self._rest)
+        return StreamRelay(
+            owner,
+            head,
+            clock,
+            hides_usage=not self._wants_usage,
+            meter=self.meter,
+            seam=Seam(self.sent, self._rest),
+        )

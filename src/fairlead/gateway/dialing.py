@@ -25,7 +25,8 @@ from fairlead.domain.outbound import (
     is_address,
     tunnel_refusal,
 )
-from fairlead.gateway.upstream import Address, UpstreamConnection
+from fairlead.gateway.addressing import Address
+from fairlead.gateway.upstream import UpstreamConnection
 
 P = TypeVar("P", bound=asyncio.Protocol)
 MakeConnection = Callable[[], UpstreamConnection]

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import logging
 
+from fairlead.gateway.addressing import build_request
+from fairlead.gateway.attempt import Attempt, FirstAttempt
 from fairlead.gateway.call import Call, Client, Plant, Running
 from fairlead.gateway.errors import Refusal, invalid_body
-from fairlead.gateway.exchange import Exchange, FirstAttempt
+from fairlead.gateway.exchange import Exchange
 from fairlead.gateway.fleet import Replica
-from fairlead.gateway.loaded import LiveService
 from fairlead.gateway.metering import usage_of_answer
 from fairlead.gateway.quota_answers import cost_of
 from fairlead.gateway.quota_answers import headers as ratelimit_headers
 from fairlead.gateway.request_body import UNREADABLE, body_for
-from fairlead.gateway.routing import Assignment
-from fairlead.gateway.upstream import AnswerHead, UpstreamConnection, build_request
+from fairlead.gateway.upstream import AnswerHead, UpstreamConnection
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import ServiceRoute
 
@@ -37,7 +37,6 @@ class Express:
 
     __slots__ = (
         "_answer",
-        "_assignment",
         "_call",
         "_client",
         "_connection",
@@ -45,7 +44,6 @@ class Express:
         "_is_over",
         "_plant",
         "_replica",
-        "_service",
         "_started",
         "_started_at",
     )
@@ -55,8 +53,6 @@ class Express:
         plant: Plant,
         client: Client,
         call: Call,
-        service: LiveService,
-        assignment: Assignment,
         replica: Replica,
         connection: UpstreamConnection,
         now: float,
@@ -64,8 +60,6 @@ class Express:
         self._plant = plant
         self._client = client
         self._call = call
-        self._service = service
-        self._assignment = assignment
         self._replica = replica
         self._connection = connection
         self._started = now
@@ -76,7 +70,7 @@ class Express:
 
     def start(self) -> None:
         """Send the request."""
-        service, replica = self._service.route, self._replica
+        service, replica = self._call.service.route, self._replica
         self._plant.deadlines.begin(self, self._started + service.limits.request_timeout_s)
         replica.take_slot()
         try:
@@ -89,7 +83,7 @@ class Express:
     def _request(self, service: ServiceRoute) -> bytes:
         """Raises one of `UNREADABLE`."""
         call, replica = self._call, self._replica
-        route = service.releases[self._assignment.release]
+        route = service.releases[call.assignment.release]
         address = replica.address
         return build_request(
             address,
@@ -110,16 +104,16 @@ class Express:
             self._broke(error)
 
     def on_head(self, head: AnswerHead) -> None:
-        self._become().on_head(head)
+        self._go_on().on_head(head)
 
     def on_body(self, data: bytes) -> None:
-        self._become().on_body(data)
+        self._go_on().on_body(data)
 
     def on_end(self, *, is_framed: bool) -> None:
-        self._become().on_end(is_framed=is_framed)
+        self._go_on().on_end(is_framed=is_framed)
 
     def on_lost(self, reason: str, *, is_stale: bool) -> None:
-        self._become().on_lost(reason, is_stale=is_stale)
+        self._go_on().on_lost(reason, is_stale=is_stale)
 
     # call.Running, and deadlines.Timed
 
@@ -146,34 +140,34 @@ class Express:
         """The same request, with all that can be done about it."""
         if self._exchange is None:
             self._plant.deadlines.end(self)
+            call = self._call
             first = FirstAttempt(
                 self._replica,
-                self._service.route.releases[self._assignment.release],
+                call.service.route.releases[call.assignment.release],
                 self._connection,
                 self._started,
                 self._started_at,
             )
-            self._exchange = Exchange(
-                self._plant,
-                self._client,
-                self._call,
-                self._service.route.name,
-                self._assignment,
-                self._service.route.limits,
-                first,
-            )
-            self._connection.hand_over(self, self._exchange)
+            self._exchange = Exchange(self._plant, self._client, call, first)
+            self._connection.hand_over(self, self._go_on())
         return self._exchange
+
+    def _go_on(self) -> Attempt:
+        """What takes in the answer from now on."""
+        attempt = self._become().attempt
+        assert attempt is not None
+        return attempt
 
     # The end
 
     def _finish(self, head: AnswerHead, body: bytes) -> None:
-        plant, call, assignment = self._plant, self._call, self._assignment
+        plant, call = self._plant, self._call
+        assignment, live = call.assignment, call.service
         clock = plant.clock
         now = clock.now()
         duration_ms = (now - self._started) * 1000.0
         usage = usage_of_answer(body)
-        service = self._service.route
+        service = live.route
         # By position: with names it takes four times as long. Tests hold it against an exchange's.
         record = RequestRecord(
             call.request_id,
@@ -198,7 +192,7 @@ class Express:
             usage.completion_tokens,
             1,  # attempts
         )
-        headers = self._service.headers[assignment.release]
+        headers = live.headers[assignment.release]
         hold = call.hold
         if hold is not None:
             if not hold.is_settled:
@@ -231,30 +225,10 @@ class Express:
             self._client.cut()
 
 
-def shortest(
-    plant: Plant,
-    client: Client,
-    call: Call,
-    service: LiveService,
-    assignment: Assignment,
-    now: float,
-) -> Running:
+def shortest(plant: Plant, client: Client, call: Call, now: float) -> Running:
     """A request to be started: the short way where it is open, else the whole one."""
-    if service.is_usual and call.fields.stream is not True and not plant.shadows.is_on:
-        found = plant.queue.at_once(service, assignment, call.prefix, now)
+    if call.service.is_usual and call.fields.stream is not True and not plant.shadows.is_on:
+        found = plant.queue.at_once(call, now)
         if found is not None:
-            return Express(plant, client, call, service, assignment, *found, now)
-    return whole(plant, client, call, service, assignment, now)
-
-
-def whole(
-    plant: Plant,
-    client: Client,
-    call: Call,
-    service: LiveService,
-    assignment: Assignment,
-    now: float,
-) -> Running:
-    """The same, for what always needs the whole way: an API that is passed through."""
-    route = service.route
-    return Exchange(plant, client, call, route.name, assignment, route.limits)
+            return Express(plant, client, call, *found, now)
+    return Exchange(plant, client, call)

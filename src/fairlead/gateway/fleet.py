@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Mapping
 
 from fairlead.domain.outbound import parse_proxy
+from fairlead.gateway.addressing import Address, parse_base_url
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.dialing import Dialer
 from fairlead.gateway.limits import (
@@ -21,7 +22,7 @@ from fairlead.gateway.limits import (
     UPSTREAM_IDLE_S,
 )
 from fairlead.gateway.outliers import RecentAttempts, is_outlier, may_eject
-from fairlead.gateway.upstream import Address, UpstreamConnection, parse_base_url
+from fairlead.gateway.upstream import UpstreamConnection
 from fairlead.wire.snapshot import Endpoint, Snapshot
 
 _log = logging.getLogger("fairlead.gateway")

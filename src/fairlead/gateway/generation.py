@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING
 
 from fairlead.gateway import errors, quota_answers
@@ -10,13 +9,12 @@ from fairlead.gateway.affinity import prefix_of
 from fairlead.gateway.call import Call, Client, Plant, Running
 from fairlead.gateway.dialects import PASSED_THROUGH, runs_on, user_of
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.express import shortest, whole
-from fairlead.gateway.lease_wait import LeaseWait, Taken
-from fairlead.gateway.loaded import LiveService, Loaded
-from fairlead.gateway.quota import Hold, QuotaBook
+from fairlead.gateway.exchange import Exchange
+from fairlead.gateway.express import shortest
+from fairlead.gateway.lease_wait import LeaseWait
+from fairlead.gateway.loaded import Loaded
 from fairlead.gateway.quota_answers import Lacking
-from fairlead.gateway.request_body import Fields, read_fields
-from fairlead.gateway.routing import Assignment
+from fairlead.gateway.request_body import read_fields
 
 if TYPE_CHECKING:
     from fairlead.gateway.operations import Handler, Host, Outcome, Request
@@ -55,59 +53,25 @@ def generate(kind: str) -> Handler:
         assignment = service.assign(request.key_id, request.session, user, now)
         if assignment is None:
             return errors.no_release(service.route.name)
-        if loaded.quotas is None:
-            return _begin(plant, client, kind, request, fields, service, assignment, None, now)
-        return _within_limits(
-            plant, client, kind, request, fields, service, assignment, loaded.quotas, now
+        call = Call(
+            request.id, request.key_id, kind, body, fields, service, assignment, request.priority
         )
+        book = loaded.quotas
+        if book is not None:
+            taken = quota_answers.take(book, call, plant.clock.as_wall(now))
+            if isinstance(taken, Refusal):
+                return taken
+            if isinstance(taken, Lacking):
+                return LeaseWait(plant, client, call, book, taken, _begin)
+            call.hold = taken
+        return _begin(plant, client, call, now)
 
     return handle
 
 
-def _within_limits(
-    plant: Plant,
-    client: Client,
-    kind: str,
-    request: Request,
-    fields: Fields,
-    service: LiveService,
-    assignment: Assignment,
-    book: QuotaBook,
-    now: float,
-) -> Outcome:
-    key, release = request.key_id, assignment.release
-    wall = plant.clock.as_wall(now)
-    taken = quota_answers.take(book, key, kind, request.body, service.route, release, wall)
-    if isinstance(taken, Refusal):
-        return taken
-    begin = partial(_begin, plant, client, kind, request, fields, service, assignment)
-    if not isinstance(taken, Lacking):
-        return begin(taken, now)
-
-    def again() -> Taken:
-        wall = plant.clock.wall()
-        return quota_answers.take(
-            book, key, kind, request.body, service.route, release, wall, is_again=True
-        )
-
-    return LeaseWait(
-        plant, client, book, kind, taken, again, lambda hold: begin(hold, plant.clock.now())
-    )
-
-
-def _begin(
-    plant: Plant,
-    client: Client,
-    kind: str,
-    request: Request,
-    fields: Fields,
-    service: LiveService,
-    assignment: Assignment,
-    hold: Hold | None,
-    now: float,
-) -> Running:
-    body = request.body
-    prefix = prefix_of(body) if service.has_choice(assignment.release) else None
-    call = Call(request.id, request.key_id, kind, body, fields, request.priority, hold, prefix)
-    way = whole if kind in PASSED_THROUGH else shortest
-    return way(plant, client, call, service, assignment, now)
+def _begin(plant: Plant, client: Client, call: Call, now: float) -> Running:
+    if call.service.has_choice(call.assignment.release):
+        call.prefix = prefix_of(call.body)
+    if call.kind in PASSED_THROUGH:
+        return Exchange(plant, client, call)
+    return shortest(plant, client, call, now)

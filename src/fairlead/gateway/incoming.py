@@ -16,8 +16,7 @@ class Phase(enum.Enum):
     """Where a connection is with its present request."""
 
     IDLE = enum.auto()
-    HEAD = enum.auto()
-    BODY = enum.auto()
+    READING = enum.auto()
     BUSY = enum.auto()
     LINGERING = enum.auto()
 
@@ -42,6 +41,7 @@ class Incoming:
         self.header_bytes = 0
         self.head: Head | None = None
         self.operation: Operation | None = None
+        self.request_id = ""
         self.key: KeyEntry | None = None
         self.loaded: Loaded | None = None
         self.wire_bytes = 0

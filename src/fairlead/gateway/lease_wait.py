@@ -11,44 +11,40 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from fairlead.gateway import dialects
+from fairlead.gateway import dialects, quota_answers
 from fairlead.gateway.bulkhead import Bulkhead
-from fairlead.gateway.call import Client, Plant, Running, refusal_headers
+from fairlead.gateway.call import Call, Client, Plant, Running, refusal_headers
 from fairlead.gateway.errors import INTERNAL_ERROR, Refusal
-from fairlead.gateway.quota import Hold, QuotaBook
-from fairlead.gateway.quota_answers import Lacking
+from fairlead.gateway.quota import QuotaBook
+from fairlead.gateway.quota_answers import Lacking, Taken
 
 _log = logging.getLogger("fairlead.gateway")
 LEASE_WAIT_S = 1.0
 
-Taken = Hold | Refusal | Lacking | None
-"""What came of trying; None when there is no limit any more."""
+Begin = Callable[[Plant, Client, Call, float], Running]
 
 
 class LeaseWait(Bulkhead):
     """Waits, and then is the exchange that it begins, or is refused.
 
     Args:
-        take: Tries to take what the request may use.
-        begin: Makes the exchange once that is taken.
+        begin: Makes the exchange once what it may use is taken.
     """
 
     def __init__(
         self,
         plant: Plant,
         client: Client,
+        call: Call,
         book: QuotaBook,
-        kind: str,
         lacking: Lacking,
-        take: Callable[[], Taken],
-        begin: Callable[[Hold | None], Running],
+        begin: Begin,
     ) -> None:
         self._plant = plant
         self._client = client
         self._book = book
-        self._kind = kind
+        self._call = call
         self._refusal = lacking.refusal
-        self._take = take
         self._begin = begin
         self._timer: asyncio.TimerHandle | None = None
         self._exchange: Running | None = None
@@ -97,7 +93,8 @@ class LeaseWait(Bulkhead):
         """The worker may hold more now."""
         if not self._is_over:
             with self:
-                self._try(self._take())
+                now = self._plant.clock.wall()
+                self._try(quota_answers.take(self._book, self._call, now, is_again=True))
 
     def on_defect(self, error: Exception) -> None:
         """Something of ours broke on this request: end it, so that it holds up no other."""
@@ -115,7 +112,9 @@ class LeaseWait(Bulkhead):
             self._refuse(taken)
         else:
             self._end()
-            self._exchange = self._begin(taken)
+            self._call.hold = taken
+            now = self._plant.clock.now()
+            self._exchange = self._begin(self._plant, self._client, self._call, now)
             self._exchange.start()
             if self._is_paused:
                 self._exchange.pause()
@@ -129,7 +128,7 @@ class LeaseWait(Bulkhead):
     def _refuse(self, refusal: Refusal) -> None:
         self._end()
         self._plant.metrics.rejected.inc((refusal.code,))
-        body = dialects.error_body(self._kind, refusal)
+        body = dialects.error_body(self._call.kind, refusal)
         self._client.answer(refusal.status, b"application/json", body, refusal_headers(refusal))
 
     def _end(self) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import msgspec
 
 from fairlead.domain.decoding import decode_with
-from fairlead.gateway.metrics import FamilyState, add_up
+from fairlead.gateway.metric_families import FamilyState, add_up
 
 _log = logging.getLogger("fairlead.gateway")
 _SUFFIX = ".metrics"

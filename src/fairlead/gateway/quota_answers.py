@@ -7,12 +7,14 @@ import msgspec
 from fairlead.domain.decoding import decode_with
 from fairlead.domain.quota import PICO, Cost, Measure, Price
 from fairlead.gateway.auth import ANYONE
+from fairlead.gateway.call import Call
 from fairlead.gateway.dialects import RESPONSES
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.quota import Denial, Hold, Meter, QuotaBook
+from fairlead.gateway.quota import Denial, Hold, QuotaBook
+from fairlead.gateway.quota_meters import Meter
 from fairlead.gateway.request_body import EMBEDDINGS
 from fairlead.wire.record import RequestRecord
-from fairlead.wire.snapshot import ReleaseRoute, ServiceRoute
+from fairlead.wire.snapshot import ReleaseRoute
 
 BYTES_PER_TOKEN = 4
 COMPLETION_TOKENS = 256
@@ -46,32 +48,25 @@ class Lacking(msgspec.Struct, frozen=True):
     refusal: Refusal
 
 
-def take(
-    book: QuotaBook,
-    key: str,
-    kind: str,
-    body: bytes,
-    service: ServiceRoute,
-    release: str,
-    now: float,
-    *,
-    is_again: bool = False,
-) -> Hold | Refusal | Lacking | None:
-    """Reserve what a request is likely to use, or say which limit is in its way.
+Taken = Hold | Refusal | Lacking | None
+"""What came of trying; None where there is no limit."""
 
-    None when it is under no limit.
+
+def take(book: QuotaBook, call: Call, now: float, *, is_again: bool = False) -> Taken:
+    """Reserve what a request is likely to use, or say which limit is in its way.
 
     Args:
         is_again: It has asked before, and waited.
     """
-    meters, counts_tokens = book.meters_for(key, service.name)
+    service = call.service.route
+    meters, counts_tokens = book.meters_for(call.key_id, service.name)
     if not meters:
         return None
     if not counts_tokens:
         hold = book.take_one(meters, now, is_again=is_again)
         return _denied(hold, now) if isinstance(hold, Denial) else hold
-    route = service.releases.get(release)
-    prompt, completion, is_asked = _estimate(kind, body, route)
+    route = service.releases.get(call.assignment.release)
+    prompt, completion, is_asked = _estimate(call.kind, call.body, route)
     price = (route.price if route is not None else None) or FREE
     cost = (1, prompt + completion, price.cost(prompt, completion))
     least = cost if is_asked else (1, prompt, price.cost(prompt, 0))

@@ -23,11 +23,11 @@ import msgspec
 
 from fairlead.domain.outcomes import GIVEN_UP, REJECTED, SHADOW, SHADOW_ID_SUFFIX
 from fairlead.domain.release import short
-from fairlead.gateway import dialects, metering
-from fairlead.gateway.bulkhead import Bulkhead
+from fairlead.gateway.attempt import CREDENTIALS, Attempt, Attempting
 from fairlead.gateway.call import Call
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.deadlines import Deadlines
+from fairlead.gateway.ending import Ending, meter_of, record_of
 from fairlead.gateway.errors import (
     INTERNAL_ERROR,
     TIMEOUT,
@@ -36,17 +36,17 @@ from fairlead.gateway.errors import (
     UPSTREAM_ERROR,
 )
 from fairlead.gateway.fleet import Fleet, Replica
-from fairlead.gateway.limits import CONNECT_S, DETACHED_S
 from fairlead.gateway.loaded import Loaded
-from fairlead.gateway.metering import Usage, usage_of_answer
+from fairlead.gateway.metering import UNKNOWN, Usage, usage_of_answer
 from fairlead.gateway.metrics import GatewayMetrics
 from fairlead.gateway.recorder import Recorder
-from fairlead.gateway.relay import PlainRelay, StreamRelay
-from fairlead.gateway.request_body import body_for
-from fairlead.gateway.routing import Assignment, is_canary_unit, least_loaded
-from fairlead.gateway.upstream import AnswerHead, UpstreamConnection, build_request
+from fairlead.gateway.relay import PlainRelay, Relay, StreamRelay
+from fairlead.gateway.reply import nobody
+from fairlead.gateway.request_body import UNREADABLE
+from fairlead.gateway.routing import is_canary_unit, least_loaded
+from fairlead.gateway.upstream import AnswerHead
 from fairlead.wire.record import RequestRecord
-from fairlead.wire.snapshot import ReleaseRoute, ServiceRoute
+from fairlead.wire.snapshot import ServiceRoute
 
 _log = logging.getLogger("fairlead.gateway")
 
@@ -54,8 +54,6 @@ Outcome = Literal["answered", "failed", "dropped", "ended"]
 ENDED = "shadow_ended"
 """Error of a copy that was given up for a live request, or because the shadow is over."""
 _SALT = "shadow"
-_CREDENTIALS = frozenset({401, 403, 407})
-_UNWELL = frozenset({502, 503, 504})
 
 
 class Shadows:
@@ -96,8 +94,9 @@ class Shadows:
             for copy in [copy for copy in copies if copy.release != present]:
                 copy.give_up()
 
-    def mirror(self, call: Call, service_name: str, assignment: Assignment) -> None:
+    def mirror(self, call: Call) -> None:
         """A live request is on its way: send a copy, if it is one of those to be mirrored."""
+        service_name = call.service.route.name
         service = self._service(service_name)
         if service is None or service.shadow is None:
             return
@@ -110,7 +109,7 @@ class Shadows:
             return
         self._due[service_name] = due + 1
         # What it costs to put the copy together comes after the live request has gone out.
-        self._loop.call_soon(self._start, call, service_name, assignment)
+        self._loop.call_soon(self._start, call)
 
     def make_room(self) -> None:
         """A live request has to wait: give back the slots that it might wait for."""
@@ -133,9 +132,26 @@ class Shadows:
         """How many copies are open."""
         return sum(len(copies) for copies in self._open.values())
 
-    def is_live(self, replica: Replica) -> bool:
-        """Whether clients are served by this replica too."""
-        return replica in self._live
+    # attempt.Verdicts: what clients are served by too is judged by their requests alone
+
+    def note_connected(self, replica: Replica) -> None:
+        """The replica accepted a connection."""
+        if replica not in self._live:
+            self.fleet.note_connected(replica)
+
+    def note_success(self, replica: Replica) -> None:
+        """The replica answered."""
+        if replica not in self._live:
+            self.fleet.note_success(replica)
+
+    def note_failure(self, replica: Replica, *, to_connect: bool = False) -> None:
+        """The replica failed."""
+        if replica not in self._live:
+            self.fleet.note_failure(replica, to_connect=to_connect)
+
+    def free_slot(self, replica: Replica) -> None:
+        """A copy is over."""
+        self.fleet.free_slot(replica)
 
     def over(self, copy: ShadowCopy) -> None:
         """The copy is recorded."""
@@ -148,7 +164,8 @@ class Shadows:
     def _service(self, name: str) -> ServiceRoute | None:
         return None if self._loaded is None else self._loaded.snapshot.services.get(name)
 
-    def _start(self, call: Call, service_name: str, assignment: Assignment) -> None:
+    def _start(self, call: Call) -> None:
+        service_name = call.service.route.name
         self._due[service_name] -= 1
         service = self._service(service_name)
         if service is None or service.shadow is None or self._loaded is None:
@@ -160,7 +177,7 @@ class Shadows:
         if replica is None:
             self.count(service_name, digest, "dropped")
             return
-        copy = ShadowCopy(self, call, service, service.releases[digest], assignment, replica)
+        copy = ShadowCopy(self, call, service, digest, replica)
         self._open.setdefault(service_name, set()).add(copy)
         copy.start()
 
@@ -169,51 +186,35 @@ class Shadows:
         return replica.in_flight + kept_free < replica.slots
 
 
-class ShadowCopy(Bulkhead):
+class ShadowCopy(Attempting):
     """One copy: one attempt on one replica, read to its end and recorded."""
 
     def __init__(
-        self,
-        shadows: Shadows,
-        call: Call,
-        service: ServiceRoute,
-        route: ReleaseRoute,
-        assignment: Assignment,
-        replica: Replica,
+        self, shadows: Shadows, call: Call, service: ServiceRoute, digest: str, replica: Replica
     ) -> None:
         # process
         self._shadows = shadows
-        self._loop = asyncio.get_running_loop()
         # request
         self._call = call
-        self._route = route
-        self._unit = assignment.unit
         self._rollout = service.rollout or ""
         self._phase = service.phase if service.rollout is not None else 0
         self.service = service.name
-        self.release = route.digest
+        self.release = digest
         self.replica = replica
         self._started = shadows.clock.now()
         self._started_at = shadows.clock.wall()
         self._timeout_s = service.limits.request_timeout_s
         self._is_over = False
         # attempt
-        self._connecting: asyncio.Task[None] | None = None
-        self._connection: UpstreamConnection | None = None
+        self._attempt = Attempt(self, shadows, replica, service.releases[digest])
         # answer
-        self._relay: PlainRelay | StreamRelay | None = None
         self._status = 0
 
     def start(self) -> None:
         """Take the slot and send the copy."""
-        self.replica.take_slot()
         self._shadows.deadlines.begin(self, self._started + self._timeout_s)
         with self:
-            connection = self.replica.take_idle(self._shadows.clock.now())
-            if connection is None:
-                self._connecting = self._loop.create_task(self._connect())
-            else:
-                self._send(connection)
+            self._attempt.begin(self._started)
 
     def give_up(self) -> None:
         """Its slot is needed, or its answer no longer."""
@@ -232,38 +233,35 @@ class ShadowCopy(Bulkhead):
         if not self._is_over:
             self._finish(INTERNAL_ERROR.status, INTERNAL_ERROR.code)
 
-    # upstream.Taker
+    # attempt.Attempting
 
-    def on_answer(self, head: AnswerHead, body: bytes) -> None:
-        self._connection = None
-        with self:
-            self._note_success()
-            self.whole_answer(head, body, usage_of_answer(body))
+    def reached(self) -> None:
+        try:
+            body = self._attempt.body(self._call)
+        except UNREADABLE:
+            # Only some releases read this deep; the live request may well have been answered.
+            self._finish(400, REJECTED)
+            return
+        self._attempt.send(self._call, body, self._call.request_id + SHADOW_ID_SUFFIX)
 
-    def on_head(self, head: AnswerHead) -> None:
-        with self:
-            self._take_head(head)
+    def head_came(self, head: AnswerHead) -> Relay | None:
+        if head.status in CREDENTIALS:
+            self._finish(UPSTREAM_CREDENTIALS.status, UPSTREAM_CREDENTIALS.code)
+        elif head.status >= 500:
+            self._finish(head.status, UPSTREAM_ERROR.code)
+        elif 300 <= head.status < 400:
+            self._finish(UPSTREAM_ERROR.status, UPSTREAM_ERROR.code)
+        elif head.is_event_stream:
+            return StreamRelay(self, head, self._shadows.clock, hides_usage=False)
+        else:
+            return PlainRelay(self, head)
+        return None
 
-    def on_body(self, data: bytes) -> None:
-        if self._relay is not None:
-            with self:
-                self._relay.feed(data)
+    def answer_came(self, head: AnswerHead, body: bytes) -> None:
+        self.whole_answer(head, body, usage_of_answer(body))
 
-    def on_end(self, *, is_framed: bool) -> None:
-        self._connection = None
-        if self._relay is not None:
-            with self:
-                self._relay.end(is_framed=is_framed)
-
-    def on_lost(self, reason: str, *, is_stale: bool) -> None:
-        self._connection = None
-        with self:
-            if is_stale:
-                # The replica closed an idle connection just when it was used: nothing was seen.
-                self.replica.close_idle()
-                self._connecting = self._loop.create_task(self._connect())
-            else:
-                self.answer_broke(reason)
+    def attempt_failed(self, reason: str, status: int | None = None) -> None:
+        self._finish(status or UPSTREAM_ERROR.status, UPSTREAM_ERROR.code)
 
     # relay.RelayOwner: what a client would get goes nowhere
 
@@ -277,14 +275,13 @@ class ShadowCopy(Bulkhead):
         self._finish(head.status, REJECTED if head.status >= 400 else "", usage)
 
     def last_part(self, data: bytes, usage: Usage) -> None:
-        if self._connection is not None:
-            self._connection.detach(DETACHED_S)
-            self._connection = None
-        has_error = isinstance(self._relay, StreamRelay) and self._relay.has_error
+        self._attempt.detach()
+        relay = self._attempt.relay
+        has_error = isinstance(relay, StreamRelay) and relay.has_error
         self._finish(self._status, UPSTREAM_ERROR.code if has_error else "", usage)
 
     def answer_broke(self, reason: str) -> None:
-        self._note_failure()
+        self._attempt.failed()
         if self._status:
             self._finish(self._status, UPSTREAM_CUT.code)
         else:
@@ -293,124 +290,40 @@ class ShadowCopy(Bulkhead):
     def engine_failed(self) -> bool:
         return False
 
-    # The attempt
-
-    async def _connect(self) -> None:
-        with self:
-            try:
-                async with asyncio.timeout(CONNECT_S):
-                    connection = await self.replica.connect()
-            except (OSError, TimeoutError):
-                self._connecting = None
-                self._note_failure(to_connect=True)
-                self._finish(UPSTREAM_ERROR.status, UPSTREAM_ERROR.code)
-                return
-            self._connecting = None
-            self._connection = connection
-            self._send(connection)
-
-    def _send(self, connection: UpstreamConnection) -> None:
-        fields = self._call.fields
-        self._connection = connection
-        try:
-            body = body_for(self._call.body, fields, self._call.kind, self._route)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            # Only some releases read this deep; the live request may well have been answered.
-            self._finish(400, REJECTED)
-            return
-        address = self.replica.address
-        authorization, more = dialects.credentials(self._call.kind, self.replica.authorization)
-        request = build_request(
-            address,
-            f"{address.prefix}/{self._call.kind}",
-            body,
-            request_id=self._call.request_id + SHADOW_ID_SUFFIX,
-            authorization=authorization,
-            accept="text/event-stream" if fields.stream else "application/json",
-            more=more,
-        )
-        connection.send(request, self)
-
-    def _take_head(self, head: AnswerHead) -> None:
-        if head.status in _UNWELL:
-            self._note_failure()
-            self._finish(head.status, UPSTREAM_ERROR.code)
-            return
-        self._note_success()
-        if head.status in _CREDENTIALS:
-            self._finish(UPSTREAM_CREDENTIALS.status, UPSTREAM_CREDENTIALS.code)
-        elif head.status >= 500:
-            self._finish(head.status, UPSTREAM_ERROR.code)
-        elif 300 <= head.status < 400:
-            self._finish(UPSTREAM_ERROR.status, UPSTREAM_ERROR.code)
-        elif head.is_event_stream:
-            self._relay = StreamRelay(self, head, self._shadows.clock, hides_usage=False)
-        else:
-            self._relay = PlainRelay(self, head)
-
-    def _note_success(self) -> None:
-        if not self._shadows.is_live(self.replica):
-            self._shadows.fleet.note_success(self.replica)
-
-    def _note_failure(self, *, to_connect: bool = False) -> None:
-        if not self._shadows.is_live(self.replica):
-            self._shadows.fleet.note_failure(self.replica, to_connect=to_connect)
-
     # Its end
 
-    def _finish(self, status: int, error: str, usage: Usage = metering.UNKNOWN) -> None:
+    def _finish(self, status: int, error: str, usage: Usage = UNKNOWN) -> None:
         if self._is_over:
             return
         self._is_over = True
         shadows = self._shadows
         shadows.deadlines.end(self)
         shadows.over(self)
-        record = self._record(status, error, usage)
-        shadows.recorder.finish(self, record, _nothing)
+        shadows.recorder.finish(self, self._record(status, error, usage), nobody)
         outcome: Outcome = "answered" if not error and status < 400 else "failed"
         shadows.count(self.service, self.release, "ended" if error == ENDED else outcome)
-        self._leave_replica()
-
-    def _leave_replica(self) -> None:
-        if self._connecting is not None:
-            self._connecting.cancel()
-            self._connecting = None
-        if self._connection is not None:
-            self._connection.abort()
-            self._connection = None
-        self._relay = None
-        self._shadows.fleet.free_slot(self.replica)
+        self._attempt.leave()
 
     def _record(self, status: int, error: str, usage: Usage) -> RequestRecord:
-        duration_ms = (self._shadows.clock.now() - self._started) * 1000.0
-        meter = self._relay.meter if isinstance(self._relay, StreamRelay) else None
-        if meter is not None:
-            ttft_ms = (meter.first_at - self._started) * 1000.0 if meter.first_at >= 0 else -1.0
-            usage = meter.usage if usage is metering.UNKNOWN else usage
-        else:
-            ttft_ms = duration_ms if 200 <= status < 300 else -1.0
-        return RequestRecord(
-            id=self._call.request_id + SHADOW_ID_SUFFIX,
-            service=self.service,
+        ending = Ending(
+            status,
+            error,
+            usage,
+            meter_of(self._attempt.relay),
+            started=self._started,
+            started_at=self._started_at,
+            ended=self._shadows.clock.now(),
             release=self.release,
-            arm=SHADOW,
             replica=self.replica.id,
-            key=self._call.key_id,
-            unit=self._unit,
+            attempts=1,
+        )
+        return msgspec.structs.replace(
+            record_of(self._call, ending),
+            id=self._call.request_id + SHADOW_ID_SUFFIX,
+            arm=SHADOW,
             rho=0.0,
             rollout=self._rollout,
             phase=self._phase,
-            endpoint=self._call.kind,
-            stream=self._call.fields.stream is True,
-            status=status,
-            error=error,
-            started_at=self._started_at,
-            ttft_ms=ttft_ms,
-            itl_ms=meter.itl_ms if meter is not None else -1.0,
-            duration_ms=duration_ms,
-            prompt_tokens=usage.prompt_tokens,
-            completion_tokens=usage.completion_tokens,
-            attempts=1,
         )
 
 
@@ -421,7 +334,3 @@ def _live_replicas(loaded: Loaded) -> frozenset[Replica]:
         for digest in (service.champion, service.canary)
         for replica in loaded.pool(service.name, digest)
     )
-
-
-def _nothing() -> None:
-    """There is nobody to deliver to."""

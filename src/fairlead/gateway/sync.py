@@ -11,18 +11,14 @@ from collections.abc import Callable
 
 import msgspec
 
+from fairlead.gateway.addressing import build_request, parse_base_url
 from fairlead.gateway.limits import (
     CONNECT_S,
     SYNC_ANSWER_BYTES_MAX,
     SYNC_BACKOFF_S_MAX,
     SYNC_BACKOFF_S_MIN,
 )
-from fairlead.gateway.upstream import (
-    AnswerHead,
-    UpstreamConnection,
-    build_request,
-    parse_base_url,
-)
+from fairlead.gateway.upstream import AnswerHead, UpstreamConnection
 from fairlead.wire.quota import GRANTS_TYPE, Grant, decode_grants
 from fairlead.wire.snapshot import Snapshot, SyncRequest, decode_snapshot
 

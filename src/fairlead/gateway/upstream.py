@@ -7,16 +7,13 @@ and nothing came after it: bytes that belong to nobody must never become part of
 from __future__ import annotations
 
 import asyncio
-import functools
 import re
 from collections.abc import Callable
 from typing import Protocol, cast
-from urllib.parse import urlsplit
 
 import httptools
 import msgspec
 
-from fairlead.domain.outbound import check_host
 from fairlead.gateway.heads import ANSWER_LINES, KnownHead
 from fairlead.gateway.limits import (
     INTERIM_ANSWERS_MAX,
@@ -29,88 +26,6 @@ _CHUNK_DIGITS_MAX = 6
 _CHUNK_SIZE = re.compile(rb"[1-9a-fA-F][0-9a-fA-F]{0,5}")
 _LINE_FEED = ord("\n")
 _ONCE = frozenset({b"content-length", b"content-type", b"transfer-encoding", b"content-encoding"})
-_PATH = re.compile(r"[!\"$-~]*")
-
-
-class Address(msgspec.Struct, frozen=True):
-    """Where requests go: connection, `Host` header, and the path before the operation's name."""
-
-    host: str
-    port: int
-    is_tls: bool
-    host_header: str
-    prefix: str
-
-
-def parse_base_url(url: str, *, link_local: bool = False) -> Address:
-    """Raises ValueError when it is not an http(s) URL that requests can be sent to.
-
-    A URL with a path of its own keeps it in place of `/v1`.
-    """
-    if not url.isascii() or not url.isprintable() or "\\" in url or " " in url:
-        raise ValueError(f"{ascii(url)[:200]} is not a plain http or https URL")
-    parts = urlsplit(url)
-    if (
-        parts.scheme not in ("http", "https")
-        or "@" in parts.netloc
-        or parts.query
-        or parts.fragment
-    ):
-        raise ValueError(f"{url!r} is not a plain http or https URL")
-    host = parts.hostname or ""
-    path = parts.path.rstrip("/")
-    if _PATH.fullmatch(path) is None:
-        raise ValueError(f"{url!r} has no usable path")
-    check_host(host, link_local=link_local)
-    is_tls = parts.scheme == "https"
-    port = parts.port or (443 if is_tls else 80)
-    shown = f"[{host}]" if ":" in host else host
-    return Address(
-        host=host,
-        port=port,
-        is_tls=is_tls,
-        host_header=shown if parts.port is None else f"{shown}:{port}",
-        prefix=path or "/v1",
-    )
-
-
-def build_request(
-    address: Address,
-    path: str,
-    body: bytes,
-    *,
-    request_id: str,
-    authorization: str,
-    accept: str,
-    more: str = "",
-) -> bytes:
-    """The whole request, from parsed fields alone; nothing is copied from the client's head.
-
-    Args:
-        more: Further header lines, each with its CRLF.
-    """
-    fixed = _fixed_lines(address.host_header, path, authorization, accept, more)
-    if request_id:
-        line = request_id.encode("latin-1")
-        return b"%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
-            fixed,
-            len(body),
-            line,
-            body,
-        )
-    return b"%bcontent-length: %d\r\n\r\n%b" % (fixed, len(body), body)
-
-
-@functools.lru_cache(maxsize=1024)
-def _fixed_lines(host: str, path: str, authorization: str, accept: str, more: str) -> bytes:
-    """What requests to one replica begin with."""
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
-        f"accept: {accept}\r\naccept-encoding: identity\r\nuser-agent: fairlead\r\n"
-    )
-    if authorization:
-        head += f"authorization: {authorization}\r\n"
-    return f"{head}{more}".encode("latin-1")
 
 
 class AnswerHead(msgspec.Struct, frozen=True):

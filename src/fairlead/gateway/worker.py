@@ -24,7 +24,8 @@ from fairlead.gateway.deadlines import Deadlines
 from fairlead.gateway.fleet import Fleet
 from fairlead.gateway.loaded import Loaded
 from fairlead.gateway.memory import MemoryGuard
-from fairlead.gateway.metrics import GatewayMetrics, render
+from fairlead.gateway.metric_families import render
+from fairlead.gateway.metrics import GatewayMetrics
 from fairlead.gateway.metrics_share import MetricsShare
 from fairlead.gateway.quota import QuotaBook
 from fairlead.gateway.quota_file import QuotaFile

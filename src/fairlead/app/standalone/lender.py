@@ -29,9 +29,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fairlead.app.listening import url_of
 from fairlead.app.serving import Server, is_alive
 from fairlead.app.standalone.folder import LIMITS
-from fairlead.app.supervisor import url_of
 from fairlead.control.hub import SnapshotHub
 from fairlead.control.leases import SAVE_EVERY_S, Leases, UseStore
 from fairlead.control.sync_answers import sync_response

@@ -22,21 +22,16 @@ from pathlib import Path
 
 import msgspec
 
+from fairlead.app.children import STOP_GRACE_S, Child, Children
+from fairlead.app.listening import listen, url_of
+from fairlead.app.processes import die_with_parent
 from fairlead.app.standalone.describing import describe_services, warnings
 from fairlead.app.standalone.folder import LIMITS, SNAPSHOT, GatewayInfo, RunFolder
 from fairlead.app.standalone.lender import Lender
 from fairlead.app.standalone.routes import snapshot_of
 from fairlead.app.standalone.worker_process import TOKEN_VARIABLE, Settings
 from fairlead.app.state import write_private
-from fairlead.app.supervisor import (
-    STOP_GRACE_S,
-    Child,
-    describe,
-    die_with_parent,
-    listen,
-    url_of,
-)
-from fairlead.app.turnover import RestartRequest, Successor, Turnover, take_requests
+from fairlead.app.turnover import RestartRequest, Turnover, take_requests
 from fairlead.domain.errors import FairleadError, StorageFailed
 from fairlead.gateway.memory import memory_of_a_worker
 from fairlead.gateway.settings import TlsFiles
@@ -95,11 +90,10 @@ class StandaloneGateway:
             Child(f"worker {number}", functools.partial(self._spawn, number))
             for number in range(self._file.workers)
         ]
+        self._children = Children(self._workers, say)
         self._turnover = Turnover(
             self._run,
-            start=self._start_successor,
-            last_words=lambda _number: "",
-            describe=describe,
+            start=self._spawn,
             hurry_s=self._file.drain_seconds + STOP_GRACE_S,
             say=say,
         )
@@ -115,9 +109,7 @@ class StandaloneGateway:
         """Write the snapshot, start the workers, say what is served."""
         self._publish(self._file)
         self._lender.start()
-        now = time.monotonic()
-        for worker in self._workers:
-            self._begin(worker, now)
+        self._children.start(time.monotonic())
         self._folder.announce(GatewayInfo(os.getpid(), self.url, str(self._path.resolve())))
         self._greet()
 
@@ -128,12 +120,7 @@ class StandaloneGateway:
                 self._is_reload_asked = False
                 self.reload()
             now = time.monotonic()
-            for worker in self._workers:
-                code = worker.ended(now)
-                if code is not None:
-                    self._say(f"{worker.name} ended ({describe(code)}); starting it again")
-                if worker.process is None and now >= worker.restart_at:
-                    self._begin(worker, now)
+            self._children.look(now)
             if self._is_restart_asked:
                 self._is_restart_asked = False
                 for request in take_requests(self._run) or [RestartRequest(id="")]:
@@ -162,8 +149,7 @@ class StandaloneGateway:
         """End the workers in order and leave nothing behind."""
         deadline = time.monotonic() + self._file.drain_seconds + STOP_GRACE_S
         self._turnover.abandon()
-        running = [w.process for w in self._workers if w.process is not None]
-        running += self._turnover.processes
+        running = [*self._children.processes, *self._turnover.processes]
         for process in running:
             process.send_signal(signal.SIGTERM)
         while time.monotonic() < deadline and any(p.poll() is None for p in running):
@@ -192,11 +178,6 @@ class StandaloneGateway:
         except StorageFailed as error:
             self._say(f"warning: {error.message}; the workers have the new snapshot all the same")
 
-    def _begin(self, worker: Child, now: float) -> None:
-        trouble = worker.start(now)
-        if trouble is not None:
-            self._say(f"{worker.name} cannot be started: {trouble}; trying again")
-
     def _spawn(self, number: int, ready: int | None = None) -> subprocess.Popen[bytes]:
         spool = self._file.spool
         settings = Settings(
@@ -221,16 +202,6 @@ class StandaloneGateway:
             start_new_session=True,
             preexec_fn=die_with_parent,
         )
-
-    def _start_successor(self, number: int) -> Successor:
-        read, write = os.pipe()
-        try:
-            return Successor(self._spawn(number, write), read)
-        except BaseException:
-            os.close(read)
-            raise
-        finally:
-            os.close(write)
 
     def _greet(self) -> None:
         keys = f"{len(self._file.keys)} keys" if self._file.keys else "no key asked for"

@@ -14,8 +14,8 @@ from typing import TypeVar
 
 import msgspec
 
+from fairlead.app.processes import die_with_parent
 from fairlead.app.state import StatePaths, open_private
-from fairlead.app.supervisor import die_with_parent
 from fairlead.cli.api import ControlClient
 from fairlead.cli.demo.example import Example
 from fairlead.cli.demo.memory import resident_mb

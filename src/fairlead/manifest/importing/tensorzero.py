@@ -13,7 +13,6 @@ Functions and models share the names of services here; where one name is both, t
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -22,40 +21,23 @@ from pydantic_core import PydanticCustomError
 from fairlead.domain.errors import ManifestError
 from fairlead.manifest.gateway_file.addresses import Listen, parse_listen
 from fairlead.manifest.importing.draft import (
-    ENV,
     LOCAL,
     Draft,
     DraftRelease,
     DraftService,
     attempts_for,
-    azure_url_of,
-    base_url_of,
-    endpoint_of,
     take_sampling,
 )
-from fairlead.manifest.importing.providers import AZURE, TENSORZERO
 from fairlead.manifest.importing.section import Losses, Section, is_amount
-from fairlead.manifest.importing.tensorzero_limits import (
-    attempt_time,
-    read_rules,
-    take_price,
-    take_times,
-    whole_time,
-)
+from fairlead.manifest.importing.tensorzero_limits import read_rules, take_times, whole_time
+from fairlead.manifest.importing.tensorzero_models import EXTRA, Model, Models, longest
 from fairlead.manifest.lines import Path
 
 PORT = 3000
-_SHORT = "::"
 _NAMES = {"stop_sequences": "stop"}
-_EXTRA = "requests are passed on with nothing added but model, prompt and sampling"
 _TEMPLATES = "templates with variables are not carried over: clients send whole messages"
-_WHY_MODEL = {"skip_relay": "there is no relay"}
-_WHY_PROVIDER = {
-    "batch_cost": "there are no batches",
-    "extra_body": _EXTRA, "extra_headers": _EXTRA, "provider_tools": _EXTRA,
-}  # fmt: skip
 _WHY_VARIANT = {
-    "extra_body": _EXTRA, "extra_headers": _EXTRA,
+    "extra_body": EXTRA, "extra_headers": EXTRA,
     "user_template": _TEMPLATES, "assistant_template": _TEMPLATES, "templates": _TEMPLATES,
     "json_mode": "clients ask for JSON themselves, by `response_format`",
 }  # fmt: skip
@@ -88,9 +70,9 @@ def read_tensorzero(
     top = Section(data, (), losses, why=_WHY_TOP)
     draft = Draft(losses, Listen(LOCAL, PORT), reserved)
     timeout_s = _gateway(draft, top.section("gateway"))
-    reader = _Reader(draft, top, templates)
-    reader.functions(top.section("functions"))
-    reader.services_of_models()
+    services = _Services(draft, Models(draft, top), templates)
+    services.of_functions(top.section("functions"))
+    services.of_models()
     for service in draft.services.values():
         service.timeout_s = service.timeout_s or timeout_s
     read_rules(draft, top.section("rate_limiting"))
@@ -119,23 +101,6 @@ def _warn_of_prices(draft: Draft) -> None:
     if any(not release.price for s in draft.services.values() for release in s.releases):
         why = "budgets count by the `price` of each release, which has to be given here"
         draft.losses.add(("rate_limiting",), why)
-
-
-class _Model(NamedTuple):
-    """A model, and who else serves it when its first provider cannot.
-
-    Attributes:
-        path: Where it stands.
-        spares: Of each such provider its name, what it serves, and where that stands.
-        timeout_s: For an answer in all.
-        attempt_s: For the first byte of one provider.
-    """
-
-    path: Path
-    release: DraftRelease
-    spares: tuple[tuple[str, DraftRelease, Path], ...] = ()
-    timeout_s: float | None = None
-    attempt_s: float | None = None
 
 
 def _gateway(draft: Draft, gateway: Section) -> float | None:
@@ -170,7 +135,7 @@ class _Variant(NamedTuple):
 
     path: Path
     release: DraftRelease
-    model: _Model
+    model: Model
     timeout_s: float | None
 
     @property
@@ -186,40 +151,24 @@ class _Variant(NamedTuple):
         )  # fmt: skip
 
 
-def _longest(times: Sequence[float | None]) -> float | None:
-    """The longest of them; None where one of them has no end."""
-    given = [time for time in times if time is not None]
-    return max(given) if given and len(given) == len(times) else None
+class _Services:
+    """Makes a service of each function and of each model."""
 
-
-class _Reader:
-    def __init__(self, draft: Draft, top: Section, templates: dict[str, str]) -> None:
+    def __init__(self, draft: Draft, models: Models, templates: dict[str, str]) -> None:
         self._draft = draft
         self._losses = draft.losses
+        self._models = models
         self._templates = templates
-        self._default_keys = _default_keys(top)
-        self._models: dict[str, _Model] = {}
-        for table in ("models", "embedding_models"):
-            models = top.section(table)
-            for name in models.keys:
-                model = models.section(name, why=_WHY_MODEL)
-                found = self._model(model)
-                if found is None:
-                    self._losses.add(model.path, "has no provider that can be carried over")
-                elif name in self._models:
-                    self._losses.add(model.path, "is the name of another model too")
-                else:
-                    self._models[name] = found
 
-    def functions(self, functions: Section) -> None:
+    def of_functions(self, functions: Section) -> None:
         """Each function is a service."""
         for name in functions.keys:
             function = functions.section(name, why=_WHY_FUNCTION)
             self._function(name, function)
 
-    def services_of_models(self) -> None:
+    def of_models(self) -> None:
         """Each model is a service too, unless a function has its name."""
-        for name, model in self._models.items():
+        for name, model in self._models.declared.items():
             if name in self._draft.services:
                 self._losses.add(model.path, "is no service of its own: a function has its name")
                 continue
@@ -267,8 +216,8 @@ class _Reader:
             return
         service.releases = [variant.release for variant in taking]
         service.attempts = max(attempts, default=None)
-        service.timeout_s = _longest([v.time_s for v in taking])
-        service.attempt_timeout_s = _longest([v.model.attempt_s for v in taking])
+        service.timeout_s = longest([v.time_s for v in taking])
+        service.attempt_timeout_s = longest([v.model.attempt_s for v in taking])
         for one in taking:
             here = (one.time_s, one.model.attempt_s)
             if here != (service.timeout_s, service.attempt_timeout_s) and any(here):
@@ -311,7 +260,7 @@ class _Reader:
         if kind != "chat_completion":
             section.lose_all(f"is not carried over: its type is {kind}")
             return None
-        known = self._models.get(model) or self._by_short_name(model, (*section.path, "model"))
+        known = self._models.named(model, (*section.path, "model"))
         if known is None:
             section.lose_all("is left out with its model")
             return None
@@ -331,120 +280,6 @@ class _Reader:
         timeout_s = whole_time(take_times(section), section)
         section.end()
         return _Variant(section.path, release, known, timeout_s)
-
-    def _by_short_name(self, model: str, path: Path) -> _Model | None:
-        kind, separator, name = model.partition(_SHORT)
-        provider = TENSORZERO.get(kind)
-        if not separator or provider is None or not provider.base_url or _SHORT in name:
-            self._losses.add(path, "names no model that was carried over")
-            return None
-        key = self._default_keys.get(kind, provider.key) or None
-        endpoint = endpoint_of(provider.base_url, key, None, path, self._losses)
-        return _Model(path, DraftRelease(kind, name, endpoints=[endpoint]))
-
-    def _model(self, model: Section) -> _Model | None:
-        routing = model.take("routing")
-        providers = model.section("providers")
-        release: DraftRelease | None = None
-        spares: list[tuple[str, DraftRelease, Path]] = []
-        times: list[float | None] = []
-        for name in routing if isinstance(routing, list) else []:
-            if not isinstance(name, str) or name not in providers:
-                continue
-            section = providers.section(name, why=_WHY_PROVIDER)
-            attempt_s = attempt_time(take_times(section), section)
-            served = self._provider(section)
-            if served is None:
-                continue
-            if release is None:
-                release = served
-                times.append(attempt_s)
-            elif (release.kind, release.model) == (served.kind, served.model):
-                release.endpoints += [e for e in served.endpoints if e not in release.endpoints]
-                self._losses.add(section.path, "is used beside the first, not only after it")
-                times.append(attempt_s)
-            else:
-                spares.append((name, served, section.path))
-        providers.end("is not in `routing`")
-        timeout_s = whole_time(take_times(model), model)
-        model.end()
-        if release is None:
-            return None
-        return _Model(model.path, release, tuple(spares), timeout_s, _longest(times))
-
-    def _provider(self, section: Section) -> DraftRelease | None:
-        kind = section.text("type")
-        provider = TENSORZERO.get(kind)
-        if provider is None:
-            section.lose_all(f"is not carried over: {kind} is not known to speak the OpenAI API")
-            return None
-        if section.peek("api_type") == "responses":
-            section.lose_all("is not carried over: it is asked by the responses API")
-            return None
-        section.take("api_type")
-        name = section.text("deployment_id" if kind == AZURE else "model_name")
-        place = "endpoint" if kind == AZURE else "api_base"
-        path = (*section.path, place)
-        text = section.text(place)
-        if _SHORT in text:
-            self._losses.add(path, "is not an address: write it itself")
-            text = ""
-        elif text and kind == AZURE:
-            text = azure_url_of(text, path, self._losses)
-        elif text:
-            text = base_url_of(text, path, self._losses)
-        else:
-            text = provider.base_url
-        key = self._key(section, kind)
-        price = take_price(section)
-        section.end()
-        if not text:
-            self._losses.add(section.path, "is left out, since its address is not known")
-            return None
-        endpoint = endpoint_of(text, key, None, section.path, self._losses)
-        return DraftRelease(kind, name, endpoints=[endpoint], price=price)
-
-    def _key(self, section: Section, kind: str) -> str | None:
-        if "api_key_location" not in section:
-            return self._default_keys.get(kind, TENSORZERO[kind].key) or None
-        path = (*section.path, "api_key_location")
-        return _location(section.take("api_key_location"), path, self._draft)
-
-
-def _default_keys(top: Section) -> dict[str, str]:
-    """`provider_types.KIND.defaults.api_key_location`."""
-    found: dict[str, str] = {}
-    kinds = top.section("provider_types")
-    for kind in kinds.keys:
-        section = kinds.section(kind)
-        defaults = section.section("defaults")
-        location = defaults.take("api_key_location")
-        if isinstance(location, str) and location.startswith("env::"):
-            found[kind] = location.removeprefix("env::")
-        elif location is not None:
-            defaults.losses.add((*defaults.path, "api_key_location"), "names no variable")
-        defaults.end()
-        section.end()
-    return found
-
-
-def _location(location: Any, path: Path, draft: Draft) -> str | None:
-    if isinstance(location, dict):
-        if "fallback" in location:
-            draft.losses.add((*path, "fallback"), "a provider has one key")
-        location = location.get("default")
-    if not isinstance(location, str):
-        draft.losses.add(path, "names no place for a key")
-        return None
-    how, separator, name = location.partition(_SHORT)
-    if how == "env" and ENV.fullmatch(name):
-        return name
-    if location == "none":
-        return None
-    if separator:
-        draft.losses.add(path, f"{how}:: is not known here: name a variable by api_key_env")
-        return None
-    return draft.variable_for(location, path, str(path[1]))
 
 
 def _list_tables(top: Section) -> None:

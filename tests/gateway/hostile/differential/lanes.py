@@ -16,7 +16,7 @@ from parser_rig import Host, Seen
 
 from differential.peers import MARK, Ports, free_ports
 from differential.views import View
-from fairlead.gateway import client as client_module
+from fairlead.gateway import request_reader
 from fairlead.gateway.auth import KeyRing
 from fairlead.gateway.client import ClientConnection
 from fairlead.gateway.errors import NOT_FOUND
@@ -167,8 +167,8 @@ async def lanes(count: int) -> AsyncIterator[list[Lane]]:
     """So many lanes, with the gateway listening at their ends."""
     ports = free_ports(2 * count)
     made = [Lane(Ports(front=ports[2 * n], back=ports[2 * n + 1])) for n in range(count)]
-    before = client_module.find_operation
-    client_module.find_operation = _noting(before)
+    before = request_reader.find_operation
+    request_reader.find_operation = _noting(before)
     try:
         for lane in made:
             await lane.start()
@@ -176,4 +176,4 @@ async def lanes(count: int) -> AsyncIterator[list[Lane]]:
     finally:
         for lane in made:
             lane.close()
-        client_module.find_operation = before
+        request_reader.find_operation = before

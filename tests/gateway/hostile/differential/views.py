@@ -10,7 +10,7 @@ import h11
 import msgspec
 from parser_rig import Seen, feed, seeing, split
 
-from fairlead.gateway import client as client_module
+from fairlead.gateway import request_reader
 
 
 class View(msgspec.Struct):
@@ -64,12 +64,12 @@ def judge(ours: View, theirs: View) -> Verdict:
 def seen_by_us(*, answers: bool) -> Iterator[list[Seen]]:
     """While this lasts, every request that the gateway reads is noted, whatever its path."""
     seen: list[Seen] = []
-    before = client_module.find_operation
-    client_module.find_operation = seeing(seen, answers=answers)
+    before = request_reader.find_operation
+    request_reader.find_operation = seeing(seen, answers=answers)
     try:
         yield seen
     finally:
-        client_module.find_operation = before
+        request_reader.find_operation = before
 
 
 def by_gateway(wire: bytes, cuts: list[int], *, answers: bool = True) -> View:

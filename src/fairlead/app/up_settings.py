@@ -1,0 +1,31 @@
+"""What `fairlead up` can be told."""
+
+from __future__ import annotations
+
+import msgspec
+
+from fairlead.gateway.settings import TlsFiles
+
+
+class UpSettings(msgspec.Struct, frozen=True):
+    """How to run one installation.
+
+    Attributes:
+        host: Address of the gateway; loopback unless the user says otherwise.
+        control_host: Address of the control API, likewise.
+        gateway_port, control_port: 0 lets the system choose.
+        workers: Gateway worker processes.
+        tls: HTTPS on the gateway; None for plain HTTP.
+        drain_s: Seconds that open requests have when the gateway stops.
+        worker_memory_mb: Resident memory that each gateway worker may have, in megabytes; None for
+            an equal part of most of what the machine or container has.
+    """
+
+    host: str = "127.0.0.1"
+    control_host: str = "127.0.0.1"
+    gateway_port: int = 7600
+    control_port: int = 7601
+    workers: int = 2
+    drain_s: float = 15.0
+    tls: TlsFiles | None = None
+    worker_memory_mb: int | None = None

@@ -14,8 +14,9 @@ from fairlead.cli import watch as watching
 from fairlead.cli.api import ControlClient
 from fairlead.cli.explain import explanation
 from fairlead.cli.options import STATE_DEFAULT
+from fairlead.cli.status import watch_words
 from fairlead.cli.watch import find, picture, watch
-from fairlead.control.views import RolloutView
+from fairlead.control.views import HarmView, RolloutView, WatchView
 from fairlead.domain.errors import NotFound
 from fairlead.domain.verdicts import RolloutOutcome, RolloutVerdict
 from fairlead.rollout.endings import ADVICE, Ending
@@ -45,6 +46,15 @@ def lines_of(shown: RolloutView) -> dict[str, list[str]]:
             label, text = head, rest.strip()
         found.setdefault(label, []).append(text)
     return found
+
+
+def test_a_ramp_s_harm_is_drawn_against_its_budget() -> None:
+    lines = lines_of(judged(harm=HarmView(10.0, 20.0, 40.0), share=0.005))
+    assert lines["harm"][0] == "█" * 12 + "▒" * 12 + "░" * 24
+    assert lines["harm"][1].startswith("about 10.0 requests may have failed for it")
+    assert "canary b 0.5%" in lines["traffic"][1]
+    worse = lines_of(judged(harm=HarmView(90.0, 99.0, 40.0)))
+    assert worse["harm"][0] == "█" * 48
 
 
 def test_the_picture_says_who_gets_what_and_what_is_missing() -> None:
@@ -171,3 +181,16 @@ def test_watching_ends_with_the_explanation(
     out = capsys.readouterr().out
     assert "PROMOTED: release b" in out
     assert "By hand." in out
+
+
+def test_a_slow_watch_is_told_in_a_line_and_its_alarm_in_words() -> None:
+    watched = WatchView("ro-1", "sha256:b", 0.04, "declared", 0.0, 1_200, 0.021, 3.4, 100.0)
+    text = "".join(part if isinstance(part, str) else part[0] for part in watch_words(watched))
+    assert text.strip() == (
+        "slow watch: failures 2.1 % of 1,200 units, limit 4 % (evidence 3.4 of 100)"
+    )
+    raised = msgspec.structs.replace(watched, alarmed_at=1.0, alarm="it fails", went_back="ro-2")
+    ((text, style),) = watch_words(raised)
+    assert (text, style) == ("  ALARM: it fails; goes back by ro-2", "bold red")
+    stuck = msgspec.structs.replace(raised, went_back="it could not go back: no")
+    assert watch_words(stuck)[0][0].endswith("it fails; it could not go back: no")

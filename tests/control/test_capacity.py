@@ -70,3 +70,23 @@ def test_the_memory_is_the_machine_s(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found is None or found > 1 << 20
     monkeypatch.setattr(capacity, "_MEMINFO", capacity.Path("/nowhere"))
     assert available_memory() is None
+
+
+async def test_steps_that_nobody_named_are_chosen_and_kept_with_the_rollout(world: World) -> None:
+    """The plan says them before, and the rollout takes them; the spec stays as it was declared."""
+    await world.first_champion()
+    world.users_per_turn = 20
+    for _ in range(60):
+        await world.turn()
+    open_plan = msgspec.structs.replace(PLAN, chooses_steps=True, champion_replicas=4)
+    view = await planner(world).plan(world.spec("b", plan=open_plan))
+    assert view.chosen
+    assert [step.share for step in view.steps] == [0.1, 0.25]
+    assert "replicas.canary: 2 would do" in view.notes[0]
+    rollout = await world.ship("b", plan=open_plan)
+    document = world.plane._rollouts.document(world.row(rollout))
+    assert [step.share for step in document.rollout.plan.steps] == [0.1, 0.25]
+    assert not document.rollout.plan.chooses_steps
+    assert document.spec.plan == open_plan
+    named = await planner(world).plan(world.spec("b"))
+    assert not named.chosen

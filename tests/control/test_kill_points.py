@@ -24,7 +24,8 @@ from control.simulated_world import DIRECT, PLAN, World
 from fairlead.control import plane as plane_module
 from fairlead.registry import Registry
 from fairlead.rollout.machine import Rollout
-from fairlead.rollout.plan import Plan, ShadowRule
+from fairlead.rollout.plan import Plan, Ramp, ShadowRule
+from fairlead.rollout.ramp import grid
 from fairlead.store import open_store
 from fairlead.store.interface import Store
 from fairlead.store.rows import FeedbackRow, RequestRow, SpoolCursor
@@ -41,6 +42,11 @@ SCENARIOS: dict[str, tuple[str, Plan, str]] = {
         msgspec.structs.replace(
             PLAN, shadow=ShadowRule(0.5, requests=20, seconds=3.0), warm_s=10.0, holdback=0.2
         ),
+        "promoted",
+    ),
+    "a ramp": (
+        "b",
+        msgspec.structs.replace(PLAN, steps=grid(0.02, 0.5), ramp=Ramp(requests=18.0)),
         "promoted",
     ),
 }
@@ -218,6 +224,8 @@ async def test_a_kill_at_any_moment_changes_neither_verdict_nor_evidence(
     world = make("alive")
     expected = await run(world, scenario, {}, set())
     assert expected.state.value == SCENARIOS[scenario][2]
+    if expected.plan.ramp is not None:
+        assert expected.phase > 3, "it has changed its share more than once"
     calls, turns, events = world.mortal.calls, world.turns, _events(world)
     assert expected.verdict is not None
     killed = 0

@@ -10,7 +10,16 @@ from gateway_rig import A, B, route, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.gateway.routing import assign, choose, is_canary_unit, least_loaded, unit_of
+from fairlead.gateway.loaded import LiveService
+from fairlead.gateway.routing import (
+    Assignment,
+    assign,
+    choose,
+    is_canary_unit,
+    least_loaded,
+    unit_of,
+)
+from fairlead.wire.snapshot import Finishing
 
 UNITS = [unit_of("k", f"s{n}".encode(), None) for n in range(20_000)]
 
@@ -127,3 +136,48 @@ def test_a_choice_is_usable_has_room_and_keeps_the_order_of_preference(
     if chosen is None:
         usable = [f for f in everyone if f.usable]
         assert not usable or any(f.in_flight >= f.slots for f in usable)
+
+
+def test_sessions_that_finish_stay_on_their_release_with_certainty() -> None:
+    """Those alone: others, users and keys are assigned as ever; a dead release keeps nobody."""
+    stays = unit_of("k1", b"one", None)
+    made = snapshot(
+        route(A, "http://127.0.0.1:1"), route(B, "http://127.0.0.1:2"), share=0.0, version=1
+    ).services["bank"]
+    made = msgspec.structs.replace(
+        made, canary=None, rollout="ro-1", phase=3,
+        finishing=Finishing(B, (stays, unit_of("k1", None, "one"))),
+    )  # fmt: skip
+    alive = _Answering(True)
+    live = LiveService(made, {A: (_Answering(True),), B: (alive,)})  # type: ignore[dict-item]
+    found = live.assign("k1", b"one", None, 0.0)
+    assert found == Assignment("canary", B, stays, 1.0, "ro-1", 3)
+    for session, user in ((b"two", None), (None, "one"), (None, None)):
+        other = live.assign("k1", session, user, 0.0)
+        assert other is not None
+        assert (other.arm, other.release, other.rho) == ("champion", A, 0.0)
+    alive.usable = False
+    moved = live.assign("k1", b"one", None, 0.0)
+    assert moved is not None
+    assert moved.release == A
+
+
+def test_a_session_that_finishes_on_the_one_held_back_is_the_champion_s() -> None:
+    stays = unit_of("k1", b"one", None)
+    made = snapshot(
+        route(A, "http://127.0.0.1:1"), route(B, "http://127.0.0.1:2"), share=0.95
+    ).services["bank"]
+    made = msgspec.structs.replace(made, finishing=Finishing(A, (stays,)))
+    pools = {A: (_Answering(True),), B: (_Answering(True),)}
+    live = LiveService(made, pools)  # type: ignore[arg-type]
+    assert live.assign("k1", b"one", None, 0.0) == Assignment("champion", A, stays, 0.0, "ro-1", 2)
+
+
+class _Answering:
+    """A replica as the assignment sees it."""
+
+    def __init__(self, usable: bool) -> None:
+        self.usable = usable
+
+    def is_usable(self, _now: float) -> bool:
+        return self.usable

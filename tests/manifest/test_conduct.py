@@ -12,7 +12,7 @@ from fairlead.cli.planning import freeze_of, plan_of
 from fairlead.domain.errors import InvalidInput
 from fairlead.manifest import Manifest, load_manifest
 from fairlead.rollout.freeze import Freeze
-from fairlead.rollout.plan import Hook, Point, Step, Strategy
+from fairlead.rollout.plan import Hook, Point, Ramp, Step, Strategy
 
 
 @pytest.fixture
@@ -33,6 +33,10 @@ def test_a_canary_is_what_is_meant_when_nothing_is_said(manifest: Any) -> None:
     plan = plan_of(manifest())
     assert plan.strategy is Strategy.CANARY
     assert len(plan.steps) == 2
+    assert plan.chooses_steps
+    assert not plan_of(manifest(steps=[{"share": "10%"}])).chooses_steps
+    assert not plan_of(manifest(ramp={"harm_budget": 5})).chooses_steps
+    assert not plan_of(manifest(strategy="blue_green")).chooses_steps
     assert (plan.warm_s, plan.holdback, plan.hooks, plan.approve_promotion) == (0.0, 0.0, (), False)
 
 
@@ -49,6 +53,26 @@ def test_an_ab_comparison_is_one_step_of_its_whole_time(manifest: Any) -> None:
     plan = plan_of(manifest(strategy="ab", hold={"share": "40%", "hours": 48, "requests": 7}))
     assert plan.steps == (Step(0.4, 7, 48 * 3600.0),)
     assert plan.deadline_s >= 48 * 3600 + plan.settle_s + plan.gateway_s + 60
+
+
+def test_a_slow_watch_is_declared_with_or_without_a_warm_time(manifest: Any) -> None:
+    plan = plan_of(manifest(after={"failures_at_most": "3%", "revert": True}))
+    assert (plan.failures_at_most, plan.revert) == (0.03, True)
+    assert (plan.warm_s, plan.holdback) == (0.0, 0.0)
+    plan = plan_of(manifest(strategy="immediate", after={"failures_at_most": 0.1}))
+    assert plan.failures_at_most == 0.1
+    plan = plan_of(manifest(strategy="blue_green", after={"revert": True}))
+    assert (plan.warm_s, plan.holdback, plan.revert) == (600.0, 0.0, True)
+    assert (plan_of(manifest()).failures_at_most, plan_of(manifest()).revert) == (None, False)
+
+
+def test_a_ramp_takes_the_place_of_the_steps(manifest: Any) -> None:
+    plan = plan_of(manifest(ramp={"start": "2%", "highest": "30%", "harm_budget": 20}))
+    assert [step.share for step in plan.steps] == [0.02, 0.04, 0.08, 0.16, 0.3]
+    assert plan.ramp == Ramp(requests=20.0)
+    plan = plan_of(manifest(ramp={"harm_budget": "0.1%"}))
+    assert (plan.steps[0].share, plan.steps[-1].share) == (0.01, 0.5)
+    assert plan.ramp == Ramp(share=0.001)
 
 
 def test_hooks_approvals_and_deadlines_reach_the_plan(manifest: Any) -> None:
@@ -85,7 +109,10 @@ def test_freezes_are_read_with_their_days_times_and_zones(manifest: Any) -> None
         ({"strategy": "immediate", "steps": [{"share": "10%"}]}, "rollout.steps are for strategy"),
         ({"strategy": "ab"}, 'rollout needs the key "hold" for strategy ab'),
         ({"hold": {"hours": 1}}, "rollout.hold is for strategy ab"),
-        ({"strategy": "immediate", "after": {"warm_minutes": 1}}, "rollout.after is for the other"),
+        ({"strategy": "immediate", "after": {"warm_minutes": 1}}, "after.warm_minutes is for the"),
+        ({"after": {"failures_at_most": "0%"}}, "failures_at_most must be from 0.01% to 50%"),
+        ({"after": {"failures_at_most": "60%"}}, "failures_at_most must be from 0.01% to 50%"),
+        ({"after": {"revert": 1}}, "rollout.after.revert must be"),
         ({"after": {"warm_minutes": 1, "holdback": "60%"}}, "holdback must be at most 50%"),
         ({"hooks": [{"url": "ftp://x"}]}, "rollout.hooks[0].url must be an http or https address"),
         ({"hooks": [{"url": "http://u:p@x"}]}, "without a user in it"),
@@ -95,6 +122,16 @@ def test_freezes_are_read_with_their_days_times_and_zones(manifest: Any) -> None
         ({"freeze": [{"name": "x", "timezone": "Mars"}]}, "timezone must be a time zone such as"),
         ({"freeze": [{"name": "x", "since": "2026-12-24"}]}, "since must be a date and time with"),
         ({"pin": [{"release": "canary"}]}, "rollout.pin[0] needs keys or sessions"),
+        ({"ramp": {}}, 'rollout.ramp needs the key "harm_budget"'),
+        ({"ramp": {"harm_budget": 0}}, "harm_budget must be a number of requests above 0, or"),
+        ({"ramp": {"harm_budget": "0%"}}, "harm_budget must be a number of requests above 0, or"),
+        ({"ramp": {"harm_budget": float("nan")}}, "harm_budget must be a number of requests"),
+        ({"ramp": {"harm_budget": 5, "start": "0%"}}, "ramp.start must be at least 0.01%"),
+        ({"ramp": {"harm_budget": 5, "highest": "0.5%"}}, "highest must be at least the start"),
+        ({"ramp": {"harm_budget": 5, "highest": "100%"}}, "highest must be at least the start"),
+        ({"ramp": {"harm_budget": 5}, "steps": [{"share": "5%"}]}, "rollout.ramp takes the place"),
+        ({"ramp": {"harm_budget": 5}, "strategy": "immediate"}, "rollout.ramp is for strategy"),
+        ({"ramp": {"harm_budgt": 5}}, 'unknown key "harm_budgt" in rollout.ramp (did you mean'),
         ({"freez": []}, 'unknown key "freez" in rollout (did you mean "freeze"?)'),
     ],
 )

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from fairlead.domain.verdicts import GateOutcome, GateVerdict
+from fairlead.rollout import units as units_module
 from fairlead.rollout.invariants import validate
 from fairlead.rollout.judge import Observation, new_judge, observe
 from fairlead.rollout.machine import (
@@ -26,6 +27,7 @@ from fairlead.rollout.machine import (
     outcome,
 )
 from fairlead.rollout.plan import FeedbackRule, Plan, Step
+from fairlead.rollout.states import State
 
 PLAN = Plan(
     steps=(Step(0.2, 20, 5.0), Step(0.5, 40, 5.0)),
@@ -137,6 +139,7 @@ class Run:
             candidate_ready=self.ready,
             workers_phase=phases.pop() if len(phases) == 1 else None,
             judge=observe(self.rollout.judge, self.rollout.plan, observations, watermark),
+            observed_until=watermark,
         )
         after = advance(self.rollout, facts)
         if self.chance.random() < self.crash:
@@ -176,6 +179,30 @@ def test_ends_in_the_right_verdict_however_often_control_crashes(
     settled = world.served_by_canary
     world.run_until(world.now + 20)
     assert world.served_by_canary == settled >= before
+
+
+def test_a_full_phase_gives_way_to_a_new_one_and_the_judge_goes_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is told, the split stays, everybody is assigned anew, and the verdict comes."""
+    monkeypatch.setattr(units_module, "UNITS_PER_PHASE_MAX", 70)
+    world = World(5, 0.1, 0.1, rate=20.0)
+    plan = msgspec.structs.replace(PLAN, margin=0.06, steps=(Step(0.5, 50),), warm_s=30.0,
+                                   holdback=0.3)  # fmt: skip
+    run = Run(world, 0.3, plan)
+    rollout = run.to_the_end()
+    assert outcome(rollout) == "promoted", rollout.reason
+    assert rollout.judge.units > 300
+    renewed = [t for t in rollout.history if "70 units were judged in phase" in t.why]
+    assert {t.to for t in renewed} >= {State.JUDGING, State.WATCHING}
+    assert all(t.to is t.origin for t in renewed)
+    assert len({p.phase for p in rollout.judge.phases}) > len(renewed)
+    assert {0.5, 0.7} <= set(run.shares) <= {0.0, 0.5, 0.7}
+    by_phase: dict[str, set[bool]] = {}
+    for _, request in world.requests:
+        if 0.0 < request.rho < 1.0:
+            by_phase.setdefault(f"{request.unit} {request.phase}", set()).add(request.canary)
+    assert all(len(arms) == 1 for arms in by_phase.values()), "sticky within a phase"
 
 
 def test_a_worse_canary_is_caught_before_half_the_users_see_it() -> None:

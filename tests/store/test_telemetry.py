@@ -241,3 +241,40 @@ def test_pruning_deletes_what_is_old_in_bounded_batches_and_nothing_else(
     assert len(kept[1]) == 1
     assert store.watermark() == 5.0
     assert store.open_spool("b1") == SpoolCursor(complete_until=5.0)
+
+
+def test_units_of_an_arm_are_read_by_their_last_request(store: Store, request_row: Make) -> None:
+    rows = [
+        request_row("a", 1.0, rollout="r1", phase=2, arm="canary", unit="u1"),
+        request_row("b", 2.0, rollout="r1", phase=2, arm="canary", unit="u2"),
+        request_row("c", 3.0, rollout="r1", phase=2, arm="canary", unit="u1"),
+        request_row("d", 3.0, rollout="r1", phase=2, arm="champion", unit="u3"),
+        request_row("e", 3.0, rollout="r1", phase=1, arm="canary", unit="u4"),
+        request_row("f", 3.0, rollout="r2", phase=2, arm="canary", unit="u5"),
+        request_row("g", 9.0, rollout="r1", phase=2, arm="canary", unit="u6"),
+    ]
+    store.ingest("b1", rows, [], SpoolCursor(1, 1))
+    given = {"phase": 2, "arm": "canary", "since": 1.0, "until": 9.0}
+    assert store.units_under("r1", **given, limit=9) == ["u1", "u2"]
+    assert store.units_under("r1", **given, limit=1) == ["u1"]
+    assert store.units_under("r1", **{**given, "since": 2.5}, limit=9) == ["u1"]
+    assert store.units_under("", **given, limit=9) == []
+
+
+def test_a_release_s_requests_are_read_in_and_outside_of_rollouts(
+    store: Store, request_row: Make, feedback_row: Give
+) -> None:
+    rows = [
+        request_row("a", 1.0, release="R", rollout="r1", phase=2, arm="champion"),
+        request_row("b", 2.0, release="R"),
+        request_row("c", 2.0, release="other"),
+        request_row("d", 2.5, release="R", service="another"),
+        request_row("e.shadow", 2.5, release="R", arm="shadow"),
+        request_row("f", 4.0, release="R"),
+    ]
+    store.ingest("b1", rows, [feedback_row("f1", "b", 1.0, at=3.0)], SpoolCursor(1, 1))
+    found = store.served_requests(rows[0].service, "R", after=0.0, until=4.0)
+    assert [r.id for r in found] == ["a", "b"]
+    assert found[1].feedback == [GivenFeedback("correct", 1.0, 3.0)]
+    rest = store.served_requests(rows[0].service, "R", after=1.0, after_id="a", until=9.0, limit=1)
+    assert [r.id for r in rest] == ["b"]

@@ -23,6 +23,7 @@ from fairlead.control.views import RolloutView, ShadowView
 from fairlead.domain.errors import Unavailable
 from fairlead.domain.release import short
 from fairlead.domain.verdicts import GateOutcome, RolloutVerdict
+from fairlead.rollout.plan import percent
 
 POLL_S = 0.3
 CONTROL_AWAY_S_MAX = 60.0
@@ -160,8 +161,8 @@ def _headline(view: RolloutView) -> Text:
     if view.share > 0:
         if view.steps and view.state not in ("switching", "watching"):
             line.append(f"   step {min(view.step + 1, view.steps)}/{view.steps}")
-        line.append(f"   canary {view.share:.0%}", style="yellow")
-        line.append(f"  champion {1 - view.share:.0%}", style="green")
+        line.append(f"   canary {percent(view.share)}", style="yellow")
+        line.append(f"  champion {percent(1 - view.share)}", style="green")
         if view.served is not None:
             line.append(f"   {view.served:,} requests served")
     return line

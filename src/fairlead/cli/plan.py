@@ -7,6 +7,7 @@ from rich.text import Text
 from fairlead.control.views import PlanView
 from fairlead.domain.errors import Conflict
 from fairlead.rollout.forecast import WORSE_BY, minutes
+from fairlead.rollout.plan import percent
 
 
 def plan_lines(view: PlanView) -> list[Text]:
@@ -18,10 +19,16 @@ def plan_lines(view: PlanView) -> list[Text]:
     lines.append(Text(f"replicas: {view.replicas_more} more at the most{memory}"))
     if view.steps:
         steps = ", ".join(
-            f"{step.share:.0%}" + ("" if step.seconds is None else f" for {minutes(step.seconds)}")
+            percent(step.share) + ("" if step.seconds is None else f" for {minutes(step.seconds)}")
             for step in view.steps
+            if step.seconds != 0.0
         )
-        lines.append(Text(f"steps: {steps} at least"))
+        what = "steps: {} at least" if view.harm_budget is None else "ramp: about {}"
+        if view.chosen:
+            what += " (chosen by replicas, traffic and deadline)"
+        lines.append(Text(what.format(steps)))
+    if view.harm_budget is not None:
+        lines.append(Text(f"harm budget: {view.harm_budget:,.1f} requests failed for it"))
     if view.units_to_promote is not None:
         lines.append(
             Text(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairlead.rollout.freeze import DAYS, Freeze
-from fairlead.rollout.plan import FeedbackRule, Hook, Plan, Point, ShadowRule, Step, Strategy
+from fairlead.rollout.plan import FeedbackRule, Hook, Plan, Point, Ramp, ShadowRule, Step, Strategy
+from fairlead.rollout.ramp import grid
 
 if TYPE_CHECKING:
     from fairlead.manifest import Manifest
@@ -54,7 +55,12 @@ def plan_of(manifest: Manifest) -> Plan:
         gates_s=rollout.gates_hours * 3600,
         gateway_s=rollout.gateway_minutes * 60,
         warm_s=warm.warm_minutes * 60 if warm else 0.0,
-        holdback=warm.holdback if warm else 0.0,
+        holdback=warm.holdback if warm and warm.warm_minutes else 0.0,
+        failures_at_most=warm.failures_at_most if warm else None,
+        revert=warm is not None and warm.revert,
+        chooses_steps=rollout.chooses_steps,
+        finish_s=rollout.finish_minutes * 60 if rollout.conversations == "finish" else 0.0,
+        ramp=Ramp(*rollout.ramp.harm_budget) if rollout.ramp else None,
     )
 
 
@@ -79,6 +85,8 @@ def _steps(rollout: Rollout) -> tuple[Step, ...]:
         return (Step(rollout.hold.share, rollout.hold.requests, rollout.hold.hours * 3600),)
     if rollout.strategy != "canary":
         return ()
+    if rollout.ramp is not None:
+        return grid(rollout.ramp.start, rollout.ramp.highest)
     return tuple(
         Step(step.share, step.requests, step.seconds, step.approval) for step in rollout.steps
     )

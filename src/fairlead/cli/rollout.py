@@ -25,6 +25,7 @@ from fairlead.cli.options import (
 )
 from fairlead.cli.plan import plan_lines
 from fairlead.cli.release import registry_of
+from fairlead.cli.status import watch_words
 from fairlead.cli.watch import watch
 from fairlead.control.views import PlanView, RollbackRequest, RolloutView
 from fairlead.domain.errors import Conflict
@@ -76,6 +77,8 @@ def show(
         console.print(f"gate {gate.gate}: {gate.outcome} – {gate.reason}")
     if view.verdict is not None:
         console.print(verdict_text(view.verdict))
+    if view.watch is not None:
+        say(*watch_words(view.watch))
     history = table("=when", "=state", "why")
     for entry in view.history:
         history.add_row(ago(entry.at), entry.state, entry.why)

@@ -17,8 +17,9 @@ from fairlead.cli.options import (
     say,
     table,
 )
-from fairlead.control.views import FiguresView, ServiceView, StatusView
+from fairlead.control.views import FiguresView, ServiceView, StatusView, WatchView
 from fairlead.domain.release import short
+from fairlead.rollout.plan import percent
 
 _COLOURS = {"ready": "green", "starting": "yellow", "surplus": "dim", "stopping": "dim"}
 
@@ -70,10 +71,12 @@ def _service(service: ServiceView) -> None:
         line.append("no champion", style="yellow")
     if service.canary:
         line.append("   canary ").append(short(service.canary), style="yellow")
-        line.append(f" at {service.share:.0%} ({service.rollout})")
+        line.append(f" at {percent(service.share)} ({service.rollout})")
     console.print(line)
     if service.trouble:
         say((f"  {service.trouble}", "red"))
+    if service.watch is not None:
+        say(*watch_words(service.watch))
     if service.figures:
         console.print(figures_table(service.figures))
     for slo in service.slos:
@@ -82,6 +85,19 @@ def _service(service: ServiceView) -> None:
         else:
             mark = ("met", "green") if slo.met else ("missed", "red")
             say(f"  {slo.name} {slo.target:g}: {number(slo.measured, 4)} ", mark)
+
+
+def watch_words(watch: WatchView) -> tuple[str | tuple[str, str], ...]:
+    """A champion's slow watch on one line, or its alarm."""
+    if watch.alarm:
+        by = "goes back by " if watch.went_back.startswith("ro-") else ""
+        back = f"; {by}{watch.went_back}" if watch.went_back else ""
+        return ((f"  ALARM: {watch.alarm}{back}", "bold red"),)
+    rate = "nothing yet" if watch.rate is None else f"{100 * watch.rate:.3g} % of {watch.units:,}"
+    return (
+        f"  slow watch: failures {rate} units, limit {100 * watch.limit:.3g} % ",
+        (f"(evidence {watch.evidence:,.1f} of {watch.threshold:g})", "dim"),
+    )
 
 
 def figures_table(figures: list[FiguresView]) -> Listing:

@@ -18,9 +18,10 @@ from fairlead.cli.api import ControlClient
 from fairlead.cli.explain import explanation
 from fairlead.cli.follow import gate_line, live, poll, shadow_line
 from fairlead.cli.options import console, say, state_words, stderr
-from fairlead.control.views import RolloutView
+from fairlead.control.views import HarmView, RolloutView
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
+from fairlead.rollout.plan import percent
 
 WATCH_S = 0.5
 WIDTH = 48
@@ -101,6 +102,8 @@ def _rows(view: RolloutView, now: float) -> list[tuple[str, RenderableType]]:
         if numbers.get("ci_low") is not None:
             rows.append(("difference", difference_bar(view)))
         rows += _evidence(view)
+    if view.harm is not None:
+        rows.append(("harm", harm_bar(view.harm)))
     if view.outcome == "running":
         rows.append(("missing", Text(view.missing or "–")))
         if view.waiting:
@@ -118,12 +121,27 @@ def split_bar(view: RolloutView) -> RenderableType:
     bar = Text("█" * (WIDTH - canary), style="green")
     bar.append("▒" * canary, style="yellow")
     words = Text.assemble(
-        (f"champion {champion} {1 - view.share:.0%}", "green"), "   ",
-        (f"canary {view.name} {view.share:.0%}", "yellow"),
+        (f"champion {champion} {percent(1 - view.share)}", "green"), "   ",
+        (f"canary {view.name} {percent(view.share)}", "yellow"),
     )  # fmt: skip
     if view.served is not None:
         words.append(f"   it has answered {view.served:,} requests", style="dim")
     return Group(bar, words)
+
+
+def harm_bar(harm: HarmView) -> RenderableType:
+    """What the ramp has cost and may cost until the next look, as parts of its budget."""
+    so_far, worst = (
+        min(WIDTH, round(WIDTH * part / harm.budget)) for part in (harm.so_far, harm.at_worst)
+    )
+    bar = Text("█" * so_far, style="red")
+    bar.append("▒" * max(0, worst - so_far), style="yellow")
+    bar.append("░" * (WIDTH - max(so_far, worst)), style="dim")
+    words = (
+        f"about {harm.so_far:,.1f} requests may have failed for it, by the next look at most "
+        f"{harm.at_worst:,.1f}; the budget is {harm.budget:,.1f}"
+    )
+    return Group(bar, Text(words, style="dim"))
 
 
 def _failures(view: RolloutView) -> RenderableType:

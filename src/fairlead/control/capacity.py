@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,8 +14,10 @@ from fairlead.control.views import PlanStep, PlanView
 from fairlead.domain.quota import Price
 from fairlead.domain.release import RemoteModel
 from fairlead.registry import Registry, ReleaseEntry
+from fairlead.rollout.choosing import highest_share, with_steps
 from fairlead.rollout.desires import full_replicas
-from fairlead.rollout.forecast import forecast
+from fairlead.rollout.forecast import forecast, harm_budget
+from fairlead.rollout.plan import Plan, percent
 from fairlead.store.interface import Store
 from fairlead.store.rows import ReleaseFigures
 
@@ -60,6 +63,13 @@ class Planner:
         """What shipping by this spec would take; raises NotFound for an unknown release."""
         return await asyncio.to_thread(self._plan, spec)
 
+    async def steps_for(self, spec: ServiceSpec) -> Plan:
+        """The spec's plan with the steps by which it is rolled out now."""
+        if not spec.plan.chooses_steps:
+            return spec.plan
+        rate, _ = await asyncio.to_thread(self._traffic, spec.service)
+        return with_steps(spec.plan, rate)
+
     def _plan(self, spec: ServiceSpec) -> PlanView:
         entry = self._registry.get(spec.release)
         service = self._store.service(spec.service)
@@ -67,9 +77,9 @@ class Planner:
         if service is not None and service.champion is not None:
             champion = self._registry.get(service.champion)
         rate, figures = self._traffic(spec.service)
-        plan = spec.plan
+        plan = with_steps(spec.plan, rate)
         if champion is None:
-            plan = msgspec.structs.replace(plan, steps=(), shadow=None)
+            plan = msgspec.structs.replace(plan, steps=(), ramp=None, shadow=None)
         said = forecast(plan, rate)
         more = _more_replicas(spec, entry, champion)
         size, available = _bytes_more(entry, champion), self._memory()
@@ -77,6 +87,14 @@ class Planner:
         if size and available is not None and size > available:
             problems.append(
                 f"its weights need {_gib(size)} of memory, and {_gib(available)} are available"
+            )
+        notes = list(said.notes)
+        if plan.steps and spec.plan.chooses_steps and highest_share(plan) < 0.5:
+            enough = math.ceil(spec.plan.champion_replicas / 2)
+            notes.append(
+                f"{spec.plan.canary_replicas} canary replicas carry {percent(highest_share(plan))} "
+                f"of what {spec.plan.champion_replicas} of the champion's do; a verdict comes "
+                f"soonest at 50%: replicas.canary: {enough} would do"
             )
         return PlanView(
             service=spec.service,
@@ -88,6 +106,7 @@ class Planner:
             bytes_available=available,
             requests_per_s=rate,
             steps=[PlanStep(step.share, step.seconds) for step in said.steps],
+            chosen=spec.plan.chooses_steps and bool(plan.steps),
             units_to_promote=said.units_to_promote,
             units_to_roll_back=said.units_to_roll_back,
             seconds=said.seconds,
@@ -95,7 +114,10 @@ class Planner:
             canary_requests=said.canary_requests,
             usd=_usd(said.canary_requests, spec.price, figures),
             problems=problems,
-            notes=list(said.notes),
+            notes=notes,
+            harm_budget=None
+            if plan.ramp is None or not rate
+            else harm_budget(plan.ramp, rate, plan.deadline_s),
         )
 
     def _traffic(self, service: str) -> tuple[float, list[ReleaseFigures]]:

@@ -79,8 +79,11 @@ def way_back(
         if Point.AFTER in hook.at
     )
     plan = msgspec.structs.replace(
-        plan, steps=(), shadow=None, hooks=told, approve_promotion=False, warm_s=0.0, holdback=0.0
-    )
+        plan, steps=(), shadow=None, hooks=told, approve_promotion=False, warm_s=0.0, holdback=0.0,
+        finish_s=0.0,
+        # Traffic that has become harder would else lead through all releases there ever were.
+        revert=False,
+    )  # fmt: skip
     return msgspec.structs.replace(found.spec, plan=plan, gates=())
 
 

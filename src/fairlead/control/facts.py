@@ -43,6 +43,7 @@ class FactFinder:
         hub: SnapshotHub,
         now: Callable[[], float],
     ) -> None:
+        self._store = store
         self._catalogue = catalogue
         self._evaluations = evaluations
         self._hooks = hooks
@@ -66,6 +67,9 @@ class FactFinder:
         judge = None
         if want.canary is not None or rollout.phase > 0:
             judge = await asyncio.to_thread(self.evidence.observed, rollout)
+        observed_until = None
+        if rollout.plan.ramp is not None:
+            observed_until = await asyncio.to_thread(self._store.watermark)
         shadowed = None
         if want.shadow is not None:
             shadowed = await asyncio.to_thread(self.evidence.shadowed, rollout)
@@ -87,6 +91,7 @@ class FactFinder:
             hooks=hooks,
             frozen="" if running.goes_back else frozen_by(running.spec.freeze, now),
             superseded=order is not None and order.superseded,
+            observed_until=observed_until,
         )
 
     def _evaluate(self, running: Running) -> None:

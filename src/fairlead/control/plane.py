@@ -15,6 +15,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 
 from fairlead.control.capacity import Planner
+from fairlead.control.conversations import Conversations
 from fairlead.control.evaluations import Evaluations
 from fairlead.control.fleet import Fleet
 from fairlead.control.hooks import Hooks
@@ -24,6 +25,7 @@ from fairlead.control.leases import Leases
 from fairlead.control.publishing import Publisher
 from fairlead.control.reports import Reports
 from fairlead.control.rollouts import Rollouts
+from fairlead.control.slow_watches import SlowWatches
 from fairlead.control.spec import ServiceSpec
 from fairlead.control.views import Applied, RollbackRequest, RolloutView
 from fairlead.domain.errors import FairleadError
@@ -63,7 +65,11 @@ class ControlPlane:
         self._hooks = Hooks()
         self._rollouts = Rollouts(store, self._fleet, evaluations, self._hooks, hub, now)
         self._publisher = Publisher(store, hub, self.keys, monotonic)
-        self.reports = Reports(store, registry, self._rollouts, self._fleet, hub, gateway_url, now)
+        self._watches = SlowWatches(store, self._rollouts, now, lambda: _new_id("ro"))
+        self.reports = Reports(
+            store, registry, self._rollouts, self._watches, self._fleet, hub, gateway_url, now
+        )
+        self._conversations = Conversations(store)
         self.planner = Planner(store, registry, now)
         self._evaluations = evaluations
         self._monotonic = monotonic
@@ -105,9 +111,10 @@ class ControlPlane:
 
         Raises Conflict when the service has an active rollout or already serves this release.
         """
+        plan = await self.planner.steps_for(spec)
         async with self._lock:
             rollout = await self._rollouts.begin(
-                _new_id("ev" if gates_only else "ro"), spec, gates_only=gates_only
+                _new_id("ev" if gates_only else "ro"), spec, plan=plan, gates_only=gates_only
             )
         self.wake()
         return await self.reports.rollout(rollout)
@@ -146,7 +153,8 @@ class ControlPlane:
         troubles: list[FairleadError] = []
         async with self._lock:
             await _attempt(self._rollouts.advance(), troubles)
-            wants = self._rollouts.wants()
+            await _attempt(self._watches.advance(), troubles)
+            wants = await self._conversations.fill(self._rollouts.wants())
             await _attempt(self._fleet.reconcile(wants, self.hub.may_stop), troubles)
             await _attempt(self._publisher.publish(wants, self._fleet.replicas()), troubles)
             await _attempt(self._leases.save(), troubles)

@@ -67,6 +67,7 @@ class Publisher:
                 names,
                 want.prices,
                 _by_ids(want.pins, ids),
+                want.finishing,
             )
             for want in wants
         }

@@ -14,22 +14,26 @@ from fairlead.control.fleet import Fleet
 from fairlead.control.hub import SnapshotHub
 from fairlead.control.rollouts import Rollouts
 from fairlead.control.routing import unknown_fallbacks
+from fairlead.control.slow_watches import SlowWatches
 from fairlead.control.spec import Slos
 from fairlead.control.views import (
     EventView,
     FiguresView,
+    HarmView,
     HistoryEntry,
     RolloutView,
     ServiceView,
     ShadowView,
     SloView,
     StatusView,
+    WatchView,
 )
 from fairlead.domain.errors import Damaged, NotFound
 from fairlead.domain.release import short
 from fairlead.registry import Registry
 from fairlead.rollout.endings import ADVICE
 from fairlead.rollout.machine import Rollout, desired, outcome
+from fairlead.rollout.ramp import harm_of
 from fairlead.rollout.remaining import awaits, missing, time_left_s
 from fairlead.rollout.states import State
 from fairlead.store.interface import Store
@@ -52,6 +56,7 @@ class Reports:
         store: Store,
         registry: Registry,
         rollouts: Rollouts,
+        watches: SlowWatches,
         fleet: Fleet,
         hub: SnapshotHub,
         gateway_url: str,
@@ -60,6 +65,7 @@ class Reports:
         self._store = store
         self._registry = registry
         self._rollouts = rollouts
+        self._watches = watches
         self._fleet = fleet
         self._hub = hub
         self._gateway_url = gateway_url
@@ -116,6 +122,7 @@ class Reports:
             figures=[self._figures(f) for f in mine if f.release],
             slos=_slos(spec.slos, champion),
             trouble=trouble.one_line if trouble is not None else unknown_fallbacks(spec, services),
+            watch=self._watches.view(row.name),
         )
 
     def _figures(self, line: ReleaseFigures) -> FiguresView:
@@ -212,7 +219,13 @@ class Reports:
             tolerance=rollout.plan.tolerance,
             traffic_since=rollout.traffic_since,
             champion_name=self._name(rollout.champion),
+            harm=_harm(rollout, self._now()),
+            watch=self._watch(row),
         )
+
+    def _watch(self, row: RolloutRow) -> WatchView | None:
+        watch = self._watches.view(row.service)
+        return watch if watch is not None and watch.rollout == row.id else None
 
     async def records(
         self,
@@ -274,6 +287,13 @@ def _shadow(rollout: Rollout) -> ShadowView | None:
     if rule is None:
         return None
     return ShadowView(rule.share, rule.requests, seen.copies, seen.failed)
+
+
+def _harm(rollout: Rollout, now: float) -> HarmView | None:
+    harm = None if rollout.state is not State.JUDGING else harm_of(rollout, now)
+    if harm is None:
+        return None
+    return HarmView(harm.so_far, harm.at(desired(rollout).share), harm.budget)
 
 
 def _p(quantiles: Quantiles | None, which: str) -> float | None:

@@ -41,6 +41,7 @@ from fairlead.rollout.machine import (
     outcome,
     take_turn,
 )
+from fairlead.rollout.plan import Plan
 from fairlead.rollout.states import State
 from fairlead.store.interface import Store
 from fairlead.store.rows import EventRow, RolloutRow, ServiceRow
@@ -107,6 +108,10 @@ class Rollouts:
                 self._unreadable.add(waiting, error)
         await self._farewells.load()
 
+    def services(self) -> list[tuple[ServiceRow, ServiceSpec]]:
+        """All services with the specs by which they run."""
+        return [(row, self._specs[name]) for name, row in self._services.items()]
+
     def running(self, service: str) -> Running | None:
         """The service's active rollout."""
         return self._running.get(service)
@@ -140,6 +145,7 @@ class Rollouts:
         rollout_id: str,
         spec: ServiceSpec,
         *,
+        plan: Plan | None = None,
         gates_only: bool = False,
         goes_back: bool = False,
         why: str = "",
@@ -147,6 +153,7 @@ class Rollouts:
         """Begin a rollout; raises Conflict when the service is not free for it.
 
         Args:
+            plan: The spec's with its steps chosen; None for the spec's as it is.
             why: In a person's words; the reason of its promotion, if no canary gives one.
         """
         self._unreadable.check(spec.service)
@@ -170,7 +177,13 @@ class Rollouts:
             await asyncio.to_thread(self._store.put_service, spec.service, data, now)
             await self._remember(ServiceRow(spec.service, data, None, None, now))
         made = self._made(
-            rollout_id, spec, gates_only=gates_only, goes_back=goes_back, why=why, queued=waits
+            rollout_id,
+            spec,
+            plan=plan,
+            gates_only=gates_only,
+            goes_back=goes_back,
+            why=why,
+            queued=waits,
         )
         if waits and spec.when_busy == "supersede":
             await self._supersede(made)
@@ -196,6 +209,7 @@ class Rollouts:
         rollout_id: str,
         spec: ServiceSpec,
         *,
+        plan: Plan | None = None,
         gates_only: bool = False,
         goes_back: bool = False,
         why: str = "",
@@ -209,7 +223,7 @@ class Rollouts:
             release=spec.release,
             name=spec.name,
             champion=self._services[spec.service].champion,
-            plan=spec.plan,
+            plan=plan or spec.plan,
             gates=len(spec.gates),
             gates_only=gates_only,
             why=why,

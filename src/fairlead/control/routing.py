@@ -15,6 +15,7 @@ from fairlead.rollout.machine import Desired
 from fairlead.wire.snapshot import (
     CONTINUING,
     Endpoint,
+    Finishing,
     Pin,
     ReleaseRoute,
     ServiceRoute,
@@ -42,14 +43,17 @@ def service_route(
     services: Collection[str] = (),
     prices: Mapping[str, Price] | None = None,
     pins: tuple[Pin, ...] = (),
+    finishing: tuple[str, ...] = (),
 ) -> ServiceRoute:
     """The route of one service: its champion, and its canary or shadow if it has one.
 
     Args:
         services: Names of all services; fallbacks that are not among them are left out.
         pins: Who is pinned to an arm, by key ids.
+        finishing: The units of `desired.finish`.
     """
-    wanted = (desired.champion, desired.canary, desired.shadow)
+    stays = desired.finish if finishing else None
+    wanted = (desired.champion, desired.canary, desired.shadow, stays.release if stays else None)
     digests = [d for d in wanted if d is not None]
     return ServiceRoute(
         name=spec.service,
@@ -75,6 +79,7 @@ def service_route(
         else Shadow(release=desired.shadow, share=desired.shadow_share),
         balance=spec.balance,
         pins=pins,
+        finishing=None if stays is None else Finishing(stays.release, finishing),
     )
 
 

@@ -41,6 +41,47 @@ class ShadowView(msgspec.Struct, frozen=True):
     failed: int
 
 
+class HarmView(msgspec.Struct, frozen=True):
+    """What a ramp has cost, and what it may cost, in requests that failed for it.
+
+    Attributes:
+        so_far: Of what has settled: an estimate with its standard error.
+        at_worst: By the next look, at the present share.
+    """
+
+    so_far: float
+    at_worst: float
+    budget: float
+
+
+class WatchView(msgspec.Struct, frozen=True):
+    """The slow watch of a champion: whether it keeps within an absolute limit of failures.
+
+    Attributes:
+        rollout: The one that made it champion.
+        limit: The failure rate that it must not exceed; `source` says where it comes from.
+        since: From when on its requests count.
+        units, rate: Units judged since then (each once a day), and their failure rate.
+        evidence: That the limit is exceeded; the alarm is raised at `threshold`.
+        alarmed_at: When it was raised; None while it was not. `alarm` says it in words.
+        went_back: The rollout that goes back for it, or why there is none; empty where that is not
+            declared, or waits for the end of what is under way.
+    """
+
+    rollout: str
+    release: str
+    limit: float
+    source: str
+    since: float
+    units: int
+    rate: float | None
+    evidence: float
+    threshold: float
+    alarmed_at: float | None = None
+    alarm: str = ""
+    went_back: str = ""
+
+
 class RolloutView(msgspec.Struct, frozen=True):
     """A rollout as people see it.
 
@@ -65,6 +106,8 @@ class RolloutView(msgspec.Struct, frozen=True):
             the margin, a rollback that it is worse by more than the tolerance.
         traffic_since: When it first had a share; None before.
         champion_name: The champion's name, as far as known.
+        harm: What its ramp has cost; None without one, and before anything has settled.
+        watch: The slow watch of its release, while that is the champion by this rollout.
         waiting: What its replicas show while too few are ready, as far as they say anything; empty
             in lists of rollouts.
     """
@@ -103,6 +146,8 @@ class RolloutView(msgspec.Struct, frozen=True):
     tolerance: float = 0.0
     traffic_since: float | None = None
     champion_name: str = ""
+    harm: HarmView | None = None
+    watch: WatchView | None = None
 
 
 class PlanStep(msgspec.Struct, frozen=True):
@@ -116,6 +161,9 @@ class PlanView(msgspec.Struct, frozen=True):
     """What a rollout would take; None where that is not known, or nothing is compared.
 
     Attributes:
+        chosen: The steps were not named, and are chosen by replicas, traffic and deadline.
+        harm_budget: How many requests a ramp may fail; None without one, or without traffic to
+            go by.
         replicas_more: Replicas that run besides the champion's, at the most.
         bytes_more, bytes_available: Memory that its weights take at least, and what there is.
         requests_per_s: The service's traffic, by the busiest of its last spans.
@@ -144,6 +192,8 @@ class PlanView(msgspec.Struct, frozen=True):
     usd: float | None
     problems: list[str]
     notes: list[str]
+    harm_budget: float | None = None
+    chosen: bool = False
 
 
 class FiguresView(msgspec.Struct, frozen=True):
@@ -191,6 +241,7 @@ class ServiceView(msgspec.Struct, frozen=True):
     figures: list[FiguresView]
     slos: list[SloView]
     trouble: str = ""
+    watch: WatchView | None = None
 
 
 class StatusView(msgspec.Struct, frozen=True):

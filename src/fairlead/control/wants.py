@@ -25,6 +25,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
         replicas: Ready replicas wanted, by release digest.
         prices: What the releases cost, where that is known.
         pins: Who is sent to one arm for as long as the rollout goes on; keys by their names.
+        finishing: The units of the conversations that `desired.finish` speaks of.
     """
 
     spec: ServiceSpec
@@ -34,6 +35,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
     replicas: Mapping[str, int]
     prices: Mapping[str, Price] = {}
     pins: tuple[Pin, ...] = ()
+    finishing: tuple[str, ...] = ()
 
 
 def engine_counts(wants: Sequence[ServiceWant]) -> dict[str, tuple[str, int]]:
@@ -88,5 +90,7 @@ def readable(want: ServiceWant) -> ServiceWant:
         split = msgspec.structs.replace(split, canary=None, share=0.0)
     if split.shadow is not None and (split.champion is None or split.shadow not in known):
         split = msgspec.structs.replace(split, shadow=None, shadow_share=0.0)
+    if split.finish is not None and split.finish.release not in known:
+        split = msgspec.structs.replace(split, finish=None)
     replicas = {digest: count for digest, count in want.replicas.items() if digest in known}
     return msgspec.structs.replace(want, desired=split, replicas=replicas)

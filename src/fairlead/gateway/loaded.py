@@ -12,7 +12,14 @@ from fairlead.gateway.door import Door
 from fairlead.gateway.fleet import Fleet, Replica
 from fairlead.gateway.quota import QuotaBook
 from fairlead.gateway.request_id import RequestIds
-from fairlead.gateway.routing import Assignment, assign, assign_by_weight, pinned_arm, unit_of
+from fairlead.gateway.routing import (
+    Assignment,
+    assign,
+    assign_by_weight,
+    finish,
+    pinned_arm,
+    unit_of,
+)
 from fairlead.wire.snapshot import Limits, ServiceRoute, Snapshot
 
 Pool = tuple[Replica, ...]
@@ -35,6 +42,8 @@ class LiveService:
     __slots__ = (
         "_canary",
         "_champion",
+        "_finishes_on",
+        "_finishing",
         "_with_canary",
         "_without",
         "headers",
@@ -51,6 +60,9 @@ class LiveService:
         self._canary = pools.get(route.canary or "", ())
         self._with_canary: dict[_Who, Assignment] = {}
         self._without: dict[_Who, Assignment] = {}
+        finishing = route.finishing
+        self._finishing = frozenset(finishing.units) if finishing else frozenset()
+        self._finishes_on = pools.get(finishing.release, ()) if finishing else ()
         limits = route.limits
         self.is_usual = limits.attempt_timeout_s is None and limits.hedge_after_ms is None
 
@@ -69,6 +81,11 @@ class LiveService:
                 unit_of(key_id, session, user),
                 is_usable=lambda release: any_usable(self.pools.get(release, ()), now),
             )
+        if session and self._finishing:
+            unit = unit_of(key_id, session, user)
+            if unit in self._finishing and any_usable(self._finishes_on, now):
+                assert route.finishing is not None
+                return finish(route, route.finishing.release, unit)
         has_canary = any_usable(self._canary, now) and (
             not route.fallbacks or any_usable(self._champion, now)
         )

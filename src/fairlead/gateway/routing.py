@@ -108,6 +108,20 @@ def assign(
     return Assignment(arm, release, unit, share, rollout, service.phase)
 
 
+def finish(service: ServiceRoute, release: str, unit: str) -> Assignment:
+    """To the release on which this session finishes, with certainty: no judge counts it."""
+    arm: Arm = "champion" if release == service.champion else "canary"
+    rollout = service.rollout
+    return Assignment(
+        arm=arm,
+        release=release,
+        unit=unit,
+        rho=0.0 if arm == "champion" else 1.0,
+        rollout=rollout or "",
+        phase=0 if rollout is None else service.phase,
+    )
+
+
 def assign_by_weight(
     service: ServiceRoute, unit: str, *, is_usable: Callable[[str], bool]
 ) -> Assignment | None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
-from fairlead.manifest.values import Share, Strict, shown, wrong
+from fairlead.manifest.values import Share, Strict, parse_share, shown, wrong
 
 DAY_MINUTES = 24 * 60
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -142,12 +142,16 @@ class Pin(Strict):
 
 
 class After(Strict):
-    """The time after all traffic has moved, in which it can still be taken back at once."""
+    """After all traffic has moved: a time in which it is taken back at once, then a slow watch."""
 
     warm_minutes: float = Field(
-        gt=0,
+        default=0.0,
+        ge=0,
         le=129_600,
-        description="How long the old release keeps its replicas, and the rollout goes on.",
+        description=(
+            "How long the old release keeps its replicas, and the rollout goes on; with strategy "
+            "blue_green 10 if it is not given."
+        ),
     )
     holdback: Share = Field(
         default=0.05,
@@ -158,12 +162,92 @@ class After(Strict):
         ),
     )
 
+    failures_at_most: Share | None = Field(
+        default=None,
+        description=(
+            "Failure rate that the release must not exceed for as long as it is champion; if it is "
+            "not given, the upper bound of what it was accepted with, and the margin."
+        ),
+    )
+    revert: bool = Field(
+        default=False,
+        description=(
+            "The service goes back to the champion before it when the failure rate is exceeded; "
+            "without it there is an alarm."
+        ),
+    )
+
+    @field_validator("failures_at_most")
+    @classmethod
+    def _can_be_tested(cls, share: float | None) -> float | None:
+        if share is not None and not 0.0001 <= share <= 0.5:
+            raise wrong(f"must be from 0.01% to 50%, not {shown(share)}")
+        return share
+
     @field_validator("holdback")
     @classmethod
     def _is_a_rest(cls, share: float) -> float:
         if share > 0.5:
             raise wrong(f"must be at most 50%, not {shown(share)}")
         return share
+
+
+class HarmBudget(NamedTuple):
+    """So many requests, or a share of all requests until the deadline; the other one is 0."""
+
+    requests: float
+    share: float
+
+
+def parse_harm(value: object) -> HarmBudget:
+    """A number of requests, or a share from text like `0.1%`."""
+    if isinstance(value, HarmBudget):
+        return value
+    if isinstance(value, str):
+        share = parse_share(value)
+        if share > 0.0:
+            return HarmBudget(0.0, share)
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value <= 1e9:
+        return HarmBudget(float(value), 0.0)
+    raise wrong(
+        f'must be a number of requests above 0, or a percentage such as "0.1%", not {shown(value)}'
+    )
+
+
+class Ramp(Strict):
+    """Shares that grow by themselves, as the evidence allows."""
+
+    start: Share = Field(default=0.01, description="The first share of the units.")
+    highest: Share = Field(
+        default=0.5, description="The highest share before the promotion moves all traffic."
+    )
+    harm_budget: Annotated[
+        HarmBudget,
+        BeforeValidator(parse_harm),
+        WithJsonSchema(
+            {
+                "anyOf": [
+                    {"type": "number", "exclusiveMinimum": 0, "maximum": 1e9},
+                    {"type": "string", "pattern": r"^\s*[0-9]+(\.[0-9]+)?\s*%$"},
+                ]
+            }
+        ),
+    ] = Field(
+        description=(
+            "How many more requests may fail for the rollout than without it: a number, or a "
+            "percentage of the requests until the deadline."
+        )
+    )
+
+    @model_validator(mode="after")
+    def _is_a_ramp(self) -> Ramp:
+        if not 0.0001 <= self.start < 1.0:
+            raise wrong(
+                f"must be at least 0.01% and below 100%, not {shown(self.start)}", at=("start",)
+            )
+        if not self.start <= self.highest < 1.0:
+            raise wrong("must be at least the start, and below 100%", at=("highest",))
+        return self
 
 
 class Hold(Strict):
@@ -185,18 +269,27 @@ class Hold(Strict):
 
 def default_after(strategy: str, given: After | None) -> After | None:
     """The time after all traffic has moved: blue-green is nothing without it."""
-    if given is None and strategy == "blue_green":
-        return After(warm_minutes=10.0, holdback=0.0)
-    return given
+    if strategy != "blue_green" or (given and "warm_minutes" in given.model_fields_set):
+        return given
+    holdback = 0.0 if given is None or "holdback" not in given.model_fields_set else given.holdback
+    return (given or After()).model_copy(update={"warm_minutes": 10.0, "holdback": holdback})
 
 
 def check_strategy(strategy: str, given: set[str], values: dict[str, Any]) -> None:
     """Raises for keys that do not belong to the strategy."""
     if strategy != "canary" and "steps" in given and values["steps"]:
         raise wrong(f'are for strategy canary; this one is "{strategy}"', at=("steps",))
+    if strategy != "canary" and values["ramp"] is not None:
+        raise wrong(f'is for strategy canary; this one is "{strategy}"', at=("ramp",))
+    if "steps" in given and values["ramp"] is not None:
+        raise wrong("takes the place of steps: leave one of both out", at=("ramp",))
     if strategy == "ab" and values["hold"] is None:
         raise wrong('needs the key "hold" for strategy ab')
     if strategy != "ab" and values["hold"] is not None:
         raise wrong(f'is for strategy ab; this one is "{strategy}"', at=("hold",))
-    if strategy == "immediate" and values["after"] is not None:
-        raise wrong("is for the other strategies: immediate leaves nothing warm", at=("after",))
+    after = values["after"]
+    if strategy == "immediate" and after is not None and after.warm_minutes > 0.0:
+        raise wrong(
+            "is for the other strategies: immediate leaves nothing warm",
+            at=("after", "warm_minutes"),
+        )

@@ -13,6 +13,7 @@ from fairlead.manifest.conduct import (
     Hold,
     Hook,
     Pin,
+    Ramp,
     check_strategy,
     default_after,
 )
@@ -119,7 +120,15 @@ class Rollout(Strict):
         max_length=20,
         description=(
             "Steps in order, each with a larger share; after the last one the canary is promoted. "
-            "An empty list promotes without a canary."
+            "An empty list promotes without a canary. If they are not given, they are chosen when "
+            "the rollout begins, from replicas, traffic and deadline."
+        ),
+    )
+    ramp: Ramp | None = Field(
+        default=None,
+        description=(
+            "In the place of steps: the share grows by itself, as fast as the evidence allows "
+            "within a budget of harm."
         ),
     )
     hold: Hold | None = Field(default=None, description="The comparison of strategy ab.")
@@ -129,6 +138,16 @@ class Rollout(Strict):
             "What stays of the old release after all traffic has moved; with strategy blue_green "
             "10 minutes if it is not given."
         ),
+    )
+    conversations: Literal["move", "finish"] = Field(
+        default="move",
+        description=(
+            "What becomes of sessions (`x-session-id`) on a release that is left, by a rollback or "
+            "a promotion: they move at once with all others, or may finish there."
+        ),
+    )
+    finish_minutes: float = Field(
+        default=10.0, gt=0, le=1_440, description="How long they may, before they move, too."
     )
     approve_promotion: bool = Field(
         default=False, description="A person has to approve the move of all traffic."
@@ -241,7 +260,7 @@ class Rollout(Strict):
         if self.margin <= self.tolerance:
             raise wrong(f"must be above the tolerance, {self.tolerance}", at=("margin",))
         least = sum(step.seconds for step in self.steps) + self.settle_seconds
-        canary = self.strategy == "canary"
+        canary = self.strategy == "canary" and not self.chooses_steps and self.ramp is None
         if canary and self.steps and self.deadline_minutes * 60 <= least:
             raise wrong(
                 f"must be longer than the steps take at least: {least:g} seconds",
@@ -250,6 +269,12 @@ class Rollout(Strict):
         if self.shadow is not None and self.shadow.seconds >= self.deadline_minutes * 60:
             raise wrong("must be shorter than deadline_minutes", at=("shadow", "seconds"))
         return self
+
+    @property
+    def chooses_steps(self) -> bool:
+        """Whether a canary's steps are left to whoever rolls it out."""
+        named = "steps" in self.model_fields_set or self.ramp is not None
+        return self.strategy == "canary" and not named
 
     @property
     def warm(self) -> After | None:

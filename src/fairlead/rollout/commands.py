@@ -70,14 +70,17 @@ def _promoted(rollout: Rollout, facts: Facts) -> Rollout:
     if rollout.state in (State.PROMOTING, State.SWITCHING):
         return rollout
     if rollout.state is State.WATCHING:
-        return end_watch(rollout, facts.now)
+        return end_watch(msgspec.structs.replace(rollout, finish=None), facts.now)
     why = f"{PROMOTED_BY}{facts.by or 'hand'}"
     return go(rollout, State.PROMOTING, facts.now, why)
 
 
 def _aborted(rollout: Rollout, facts: Facts, why: str) -> Rollout:
     if rollout.state is State.ROLLING_BACK:
-        return rollout
+        if rollout.finish is None:
+            return rollout
+        at_once = msgspec.structs.replace(rollout, finish=None)
+        return note(at_once, facts.now, f"all conversations move at once: {why}")
     ending = Ending.SUPERSEDED if facts.superseded else Ending.ABORTED
     return give_up(rollout, facts.now, why, ending, State.ABORTED)
 

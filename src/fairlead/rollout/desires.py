@@ -31,6 +31,7 @@ def desired(rollout: Rollout) -> Desired:
         shadow=rollout.release if shadow is not None else None,
         shadow_share=shadow.share if shadow is not None else 0.0,
         call_hooks=_hooks(rollout),
+        finish=rollout.finish,
     )
 
 

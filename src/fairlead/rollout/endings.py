@@ -13,6 +13,7 @@ class Ending(enum.StrEnum):
     GATE_FAILED = "gate_failed"
     GATES_UNFINISHED = "gates_unfinished"
     WORSE = "worse"
+    HARM_BUDGET = "harm_budget"
     INVALID_SPLIT = "invalid_split"
     INCONCLUSIVE = "inconclusive"
     NO_TRAFFIC = "no_traffic"
@@ -37,6 +38,9 @@ ADVICE: dict[Ending, str] = {
     "rollout.gates_hours; what was answered is kept, so shipping it again goes on from there",
     Ending.WORSE: "the champion serves; compare the answers (`fairlead records --rollout ID`), "
     "mend the release, and ship it again",
+    Ending.HARM_BUDGET: "no verdict on the release, but it may have cost what it was allowed to: "
+    "compare the answers (`fairlead records --rollout ID`); if it is good, raise "
+    "rollout.ramp.harm_budget, and ship it again",
     Ending.INVALID_SPLIT: "no verdict on the release: units did not go where they were logged to "
     "go; look for clients that change their session, or for records that were lost",
     Ending.INCONCLUSIVE: "no verdict on the release: give it more traffic, a longer "

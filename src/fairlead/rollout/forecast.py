@@ -6,14 +6,18 @@ does not fit by this count does not fit at all, and what fits may still take lon
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import msgspec
 
-from fairlead.rollout.judge import Instruments
-from fairlead.rollout.plan import Plan
-from fairlead.stats.rae import Rates
+from fairlead.rollout.judge import CONFIDENCE, Instruments
+from fairlead.rollout.plan import Plan, Ramp, percent
+from fairlead.rollout.ramp import RAISE_AT, acting_s
+from fairlead.stats.intervals import GRID
+from fairlead.stats.rae import NonInferiorityRae, Rates
 
+GRID_MIN = min(gap for gap in GRID if gap > 0.0)
 WORSE_BY = 2.0
 """The forecast of a rollback is for a release that is worse by so many margins."""
 
@@ -74,13 +78,15 @@ def _timed(found: Forecast, plan: Plan, rate: float) -> Forecast:
     least = [
         max(step.seconds, step.units / (step.share * rate) + plan.settle_s) for step in plan.steps
     ]
+    if plan.ramp is not None:
+        least = _ramp_seconds(plan, rate)
     seconds = list(least)
     if found.units_to_promote is not None:
         seconds[-1] = max(seconds[-1], found.units_to_promote / rate + plan.settle_s)
     whole = sum(seconds)
     served = sum(step.share * rate * each for step, each in zip(plan.steps, seconds, strict=True))
     problems, notes = [], []
-    if sum(least) > plan.deadline_s:
+    if plan.ramp is None and sum(least) > plan.deadline_s:
         problems.append(
             f"at {rate:.3g} requests per second its steps take {minutes(sum(least))} at least, and "
             f"the deadline is {minutes(plan.deadline_s)}: lower the steps' requests, or raise "
@@ -92,6 +98,9 @@ def _timed(found: Forecast, plan: Plan, rate: float) -> Forecast:
             f"the deadline is {minutes(plan.deadline_s)}: it may well end as inconclusive; a "
             f"larger margin, or rollout.deadline_minutes of {math.ceil(whole / 60)}, would do"
         )
+    if plan.ramp is not None and found.units_to_promote is not None:
+        added = _ramp_problems(plan, rate, found.units_to_promote)
+        problems, notes = problems + added[0], notes + added[1]
     return msgspec.structs.replace(
         found,
         steps=tuple(
@@ -102,6 +111,61 @@ def _timed(found: Forecast, plan: Plan, rate: float) -> Forecast:
         problems=tuple(problems),
         notes=tuple(notes),
     )
+
+
+def harm_budget(ramp: Ramp, rate: float, deadline_s: float) -> float:
+    """The budget of a ramp in failed requests."""
+    return ramp.requests or ramp.share * rate * deadline_s
+
+
+def _ramp_seconds(plan: Plan, rate: float) -> list[float]:
+    """About how long an equal release stays at each share: until the next one fits the budget.
+
+    A share whose successor fits when it is reached is passed over.
+    """
+    assert plan.ramp is not None
+    budget = RAISE_AT * harm_budget(plan.ramp, rate, plan.deadline_s)
+    blind_s = plan.settle_s + acting_s(plan.settle_s)
+    expected, seen = plan.expected_failure_rate, 0.0
+    seconds: list[float] = []
+    for step, following in itertools.pairwise(plan.steps):
+        weight = step.share * (1 - step.share)
+        lacks_s = 0.0 if seconds else blind_s
+        bound = budget / (rate * following.share * (blind_s + plan.settle_s))
+        if bound < 1.0:
+            # So many units refute a difference of `bound`, by the test that the bound is made of.
+            test = NonInferiorityRae(
+                margin=max(bound, GRID_MIN), prior_rate=expected, prior_units=20.0
+            )
+            units = test.expected_more(expected, expected, step.share, 2 / (1 - CONFIDENCE))
+            lacks_s = max(lacks_s, (units or 0.0) / rate - seen / weight)
+        seconds.append(lacks_s + blind_s if seen and lacks_s else lacks_s)
+        seen += lacks_s * weight
+    return [*seconds, blind_s]
+
+
+def _ramp_problems(plan: Plan, rate: float, units: int) -> tuple[list[str], list[str]]:
+    """Why a ramp's budget cannot hold, and why it may well be too small."""
+    assert plan.ramp is not None
+    budget = harm_budget(plan.ramp, rate, plan.deadline_s)
+    blind_s = plan.settle_s + acting_s(plan.settle_s)
+    first = rate * plan.steps[0].share * blind_s
+    if first > budget:
+        fitting = budget / (rate * blind_s)
+        return [
+            f"before anything is known of it, it answers {first:,.1f} requests at {rate:.3g} "
+            f"requests per second, and the harm budget is {budget:,.1f}: lower rollout.ramp.start "
+            f"to {percent(fitting)}, or raise rollout.ramp.harm_budget to {math.ceil(first)}"
+        ], []
+    share, p = plan.steps[-1].share, plan.expected_failure_rate
+    chance = math.sqrt(units * share * p * (1 - p) / (1 - share))
+    if budget >= 3 * chance:
+        return [], []
+    return [], [
+        f"by chance alone an equal release can seem to have cost {chance:,.0f} requests or more by "
+        f"its verdict: with a harm budget of {budget:,.1f} it may well go back for it; "
+        f"{math.ceil(3 * chance):,} would do"
+    ]
 
 
 def minutes(seconds: float) -> str:

@@ -11,7 +11,7 @@ from fairlead.rollout.commands import PROMOTED_BY, check_command, obey
 from fairlead.rollout.desires import desired, is_terminal
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.model import Command, Desired, Facts, Rollout, Transition, new_rollout
-from fairlead.rollout.moves import PAUSABLE, clock, go, impossible, note
+from fairlead.rollout.moves import PAUSABLE, clock, go, impossible, note, resalt
 from fairlead.rollout.remaining import awaits_approval
 from fairlead.rollout.rules import RULES
 from fairlead.rollout.states import State
@@ -54,7 +54,7 @@ def advance(rollout: Rollout, facts: Facts) -> Rollout:
     current = _observe(rollout, facts)
     if facts.command is not None:
         current = obey(current, facts.command, facts)
-    current = clock(_frozen(current, facts), facts.now)
+    current = clock(_frozen(resalt(current, facts.now), facts), facts.now)
     for _ in range(_LOOPS_MAX):
         rule = RULES.get(current.state)
         after = current if rule is None else clock(rule(current, facts), facts.now)

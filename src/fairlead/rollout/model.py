@@ -41,6 +41,24 @@ class ShadowCount(msgspec.Struct, frozen=True):
     failed: int = 0
 
 
+class Finish(msgspec.Struct, frozen=True):
+    """Conversations that may finish on the release that is left.
+
+    Attributes:
+        release: Its digest.
+        arm: What it was to them, `canary` or `champion`, in this phase.
+        since, before: Those with a request in this span, Unix times in seconds.
+        until: When they move, too.
+    """
+
+    release: str
+    arm: str
+    phase: int
+    since: float
+    before: float
+    until: float
+
+
 class Rollout(msgspec.Struct, frozen=True):
     """A rollout, whole: what is stored of it is what is known of it.
 
@@ -55,6 +73,9 @@ class Rollout(msgspec.Struct, frozen=True):
         phase: Number of the split in force; 0 before the first one.
         entered_at, step_started_at, created_at: Unix times in seconds: of this state, of the moment
             since which all workers run on this step, of the rollout.
+        step_requests: What the judge had counted of requests by then.
+        step_phase: The first phase of this step.
+        share_before: The canary's share before this step.
         traffic_since: When the canary first had a share.
             `entered_at` leaves out the time for which it was held.
         paused_at: When it was paused; None while it is not.
@@ -64,6 +85,8 @@ class Rollout(msgspec.Struct, frozen=True):
         checkpoint: Where it waits for hooks or a person.
         passed: The checkpoints that it has passed.
         watched: The time in which the old release stays warm is over.
+        finish: Conversations that stay on the release that was left, for a while; None when all
+            have moved.
         ending: Why it ended, or is on its way back; None while it goes on.
         shadowed: What became of the copies while shadowing.
         verdict: The judge's; from the move to promotion on the one that decided it, or without
@@ -87,6 +110,9 @@ class Rollout(msgspec.Struct, frozen=True):
     step: int = 0
     phase: int = 0
     step_started_at: float = 0.0
+    step_requests: int = 0
+    step_phase: int = 0
+    share_before: float = 0.0
     traffic_since: float | None = None
     paused_at: float | None = None
     paused_s: float = 0.0
@@ -95,6 +121,7 @@ class Rollout(msgspec.Struct, frozen=True):
     checkpoint: Checkpoint | None = None
     passed: tuple[str, ...] = ()
     watched: bool = False
+    finish: Finish | None = None
     ending: Ending | None = None
     verdict: RolloutVerdict | None = None
     gate_verdicts: tuple[GateVerdict, ...] = ()
@@ -140,6 +167,7 @@ class Facts(msgspec.Struct, frozen=True):
         by: Who gave the command.
         why: Why they want it ended.
         superseded: It is ended because another release takes its place.
+        observed_until: Everything that began before it is known to the judge; None for all.
     """
 
     now: float
@@ -155,6 +183,7 @@ class Facts(msgspec.Struct, frozen=True):
     hooks: HookReport | None = None
     frozen: str = ""
     superseded: bool = False
+    observed_until: float | None = None
 
 
 class Desired(msgspec.Struct, frozen=True):
@@ -166,6 +195,7 @@ class Desired(msgspec.Struct, frozen=True):
         shadow_share: Probability with which a request is copied.
         candidate_replicas: Replicas of the release under rollout, whatever its role is.
         run_gates: Whether its gates are to be run.
+        finish: Conversations that may finish on another release.
         call_hooks: The point at which its hooks are to be called; empty for none.
     """
 
@@ -179,6 +209,7 @@ class Desired(msgspec.Struct, frozen=True):
     shadow: str | None = None
     shadow_share: float = 0.0
     call_hooks: str = ""
+    finish: Finish | None = None
 
 
 def new_rollout(

@@ -8,10 +8,18 @@ from __future__ import annotations
 import msgspec
 
 from fairlead.domain.errors import FairleadError
+from fairlead.rollout import units
 from fairlead.rollout.desires import split_of
 from fairlead.rollout.endings import Ending
-from fairlead.rollout.model import Rollout, Transition
+from fairlead.rollout.model import Finish, Rollout, Transition
 from fairlead.rollout.states import TRANSITIONS, State
+
+FRESH_S = 3.0
+"""A conversation that began so shortly before moves with the others: it may not be recorded yet."""
+_AT_ONCE = (Ending.REPLICAS_FAILED, Ending.SUPERSEDED)
+"""Ends at which no conversation stays: there is nowhere to stay, or another release waits."""
+REMARKS_MAX = 200
+"""Entries of the history from which on no more remarks are made."""
 
 PAUSABLE = (
     State.EVALUATING,
@@ -54,6 +62,7 @@ def go(
         checkpoint=None,
         watched=rollout.watched or watched,
         ending=rollout.ending if ending is None else ending,
+        finish=_finish(rollout, to, now, ending, watched=watched),
         reason=why,
     )
     if split_of(moved) != split_of(rollout):
@@ -61,6 +70,22 @@ def go(
         if split_of(moved)[0] > 0.0 and moved.traffic_since is None:
             moved = msgspec.structs.replace(moved, traffic_since=now)
     return note(moved, now, why, rollout.state)
+
+
+def _finish(
+    rollout: Rollout, to: State, now: float, ending: Ending | None, *, watched: bool
+) -> Finish | None:
+    """Who may finish where they are, if this is the move by which a release is left."""
+    plan, arm = rollout.plan, "canary" if to is State.ROLLING_BACK else "champion"
+    if to is State.WATCHING:
+        return rollout.finish
+    if to not in (State.ROLLING_BACK, State.SWITCHING) or watched or ending in _AT_ONCE:
+        return None
+    left = rollout.release if to is State.ROLLING_BACK else rollout.champion
+    if plan.finish_s <= 0.0 or left is None:
+        return None
+    before = now - FRESH_S
+    return Finish(left, arm, rollout.phase, before - plan.finish_s, before, now + plan.finish_s)
 
 
 def give_up(
@@ -76,6 +101,24 @@ def note(rollout: Rollout, now: float, why: str, origin: State | None = None) ->
     """The rollout with one more entry in its history."""
     entry = Transition(now, origin or rollout.state, rollout.state, why)
     return msgspec.structs.replace(rollout, history=(*rollout.history, entry))
+
+
+def resalt(rollout: Rollout, now: float) -> Rollout:
+    """A new phase at the same split, when the present one can take in no more units.
+
+    Each unit is assigned anew with the new salt, so it may be judged once more. Keeping the old
+    assignment and forgetting who was judged would count the same users twice, and be no fair bet.
+    """
+    here = next((p for p in rollout.judge.phases if p.phase == rollout.phase), None)
+    if here is None or here.champion + here.canary < units.UNITS_PER_PHASE_MAX:
+        return rollout
+    if split_of(rollout)[0] <= 0.0:
+        return rollout
+    renewed = msgspec.structs.replace(rollout, phase=rollout.phase + 1)
+    if len(rollout.history) >= REMARKS_MAX:
+        return renewed
+    full = f"{units.UNITS_PER_PHASE_MAX:,} units were judged in phase {rollout.phase}"
+    return note(renewed, now, f"{full}: all are assigned anew, and the judge goes on")
 
 
 def clock(rollout: Rollout, now: float) -> Rollout:

@@ -14,6 +14,7 @@ UNITS_MAX = 1_000_000
 REPLICAS_MAX = 1_000
 SETTLE_S_MAX = 86_400.0
 DEADLINE_S_MAX = 90 * 86_400.0
+FINISH_S_MAX = 86_400.0
 FEEDBACK_NAME_MAX = 64
 HOOKS_MAX = 20
 HOOK_TIMEOUT_S_MAX = 300.0
@@ -78,6 +79,19 @@ class Step(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     approval: bool = False
 
 
+class Ramp(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The steps are shares among which the rollout chooses, so that its harm stays in a budget.
+
+    Attributes:
+        requests: How many more requests may fail for the rollout than without it; 0 to go by
+            `share`.
+        share: The same as a share of the requests that the service gets until the deadline.
+    """
+
+    requests: float = 0.0
+    share: float = 0.0
+
+
 class ShadowRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Copies of the champion's requests that the release must stand before it answers anyone.
 
@@ -140,6 +154,15 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             the judge may still take it back.
         holdback: Probability with which a unit stays with the old release in that time, so that
             there is something to compare with.
+        chooses_steps: Nobody has named the steps: others are chosen when the rollout begins, from
+            replicas, traffic and deadline (`choosing`).
+        failures_at_most: Failure rate that the release must not exceed once it is champion; None
+            for the upper bound of what it was accepted with, and the margin.
+        revert: The service goes back by itself when it does.
+        finish_s: Seconds for which conversations may finish on the release that they are on when
+            it is left, by a rollback or a promotion; 0 to move them at once.
+        ramp: The steps are taken by its budget of harm, up and down; None to take one after the
+            other.
     """
 
     steps: tuple[Step, ...] = (Step(0.1, 50), Step(0.5, 100))
@@ -164,6 +187,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gateway_s: float = 300.0
     warm_s: float = 0.0
     holdback: float = 0.0
+    ramp: Ramp | None = None
+    failures_at_most: float | None = None
+    revert: bool = False
+    finish_s: float = 0.0
+    chooses_steps: bool = False
 
     @property
     def requires_feedback(self) -> bool:
@@ -199,11 +227,16 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for name in ("approval_s", "ready_s", "gates_s", "gateway_s"):
             _check(name, getattr(self, name), 1.0, DEADLINE_S_MAX)
         _check("warm_s", self.warm_s, 0.0, DEADLINE_S_MAX)
+        _check("finish_s", self.finish_s, 0.0, FINISH_S_MAX)
         _check("holdback", self.holdback, 0.0, 0.5)
         if self.holdback and not self.warm_s:
             raise InvalidInput(
                 "holdback: without warm_s there is no time in which it would hold units back"
             )
+        if self.failures_at_most is not None:
+            _check("failures_at_most", self.failures_at_most, 0.0001, 0.5)
+        if self.ramp is not None:
+            _check_ramp(self.ramp, self.steps)
         self._check_hooks()
         if self.feedback is not None and not 0 < len(self.feedback.name) <= FEEDBACK_NAME_MAX:
             raise InvalidInput(f"feedback.name: must have 1 to {FEEDBACK_NAME_MAX} characters")
@@ -244,6 +277,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             before = step.share
 
 
+def percent(share: float) -> str:
+    """A share as people read it."""
+    return f"{100 * share:.3g}%"
+
+
 def is_hook_url(url: str) -> bool:
     """Whether a hook can be called by this URL, and named by its host."""
     try:
@@ -253,6 +291,15 @@ def is_hook_url(url: str) -> bool:
         return False
     is_plain = parts.scheme in ("http", "https") and "@" not in parts.netloc
     return is_plain and has_host and len(url) <= URL_MAX
+
+
+def _check_ramp(ramp: Ramp, steps: tuple[Step, ...]) -> None:
+    if not steps:
+        raise InvalidInput("ramp: there are no steps that it could take")
+    _check("ramp.requests", ramp.requests, 0.0, 1e9)
+    _check("ramp.share", ramp.share, 0.0, 1.0)
+    if (ramp.requests > 0.0) == (ramp.share > 0.0):
+        raise InvalidInput("ramp: needs a budget above 0, either in requests or as a share")
 
 
 def _check_shadow(shadow: ShadowRule, deadline_s: float) -> None:

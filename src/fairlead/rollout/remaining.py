@@ -7,7 +7,7 @@ from fairlead.rollout.checkpoints import hook_name, hooks_at, needs_approval
 from fairlead.rollout.desires import full_replicas, is_terminal
 from fairlead.rollout.judge import Judge
 from fairlead.rollout.model import Rollout
-from fairlead.rollout.plan import Step
+from fairlead.rollout.plan import Step, percent
 from fairlead.rollout.states import State
 
 
@@ -18,11 +18,12 @@ def missing_in_step(rollout: Rollout, now: float, ready: int) -> str | None:
         ready: Replicas that can serve the release.
     """
     step = rollout.plan.steps[rollout.step]
-    units = rollout.judge.canary_units(rollout.phase)
+    phases = range(rollout.step_phase or rollout.phase, rollout.phase + 1)
+    units = sum(rollout.judge.canary_units(phase) for phase in phases)
     if units < step.units:
         return _too_few(rollout.judge, step, units)
     if now - rollout.step_started_at < step.seconds:
-        return f"the step at {step.share:.0%} lasts {step.seconds:g} s"
+        return f"the step at {percent(step.share)} lasts {step.seconds:g} s"
     if ready < rollout.plan.canary_replicas:
         return f"only {ready} of {rollout.plan.canary_replicas} canary replicas ready"
     return None
@@ -52,6 +53,8 @@ def missing(rollout: Rollout, now: float, ready: int) -> str:
             return missing_in_step(rollout, now, ready) or "a verdict"
         case State.PROMOTING:
             return f"replicas: {ready} of {full_replicas(plan)} ready"
+        case State.WATCHING | State.ROLLING_BACK if rollout.finish is not None:
+            return "conversations that may finish on the release that they are on"
         case State.WATCHING:
             return "the end of the time in which the old release stays warm"
         case _:
@@ -84,6 +87,8 @@ def time_left_s(rollout: Rollout, now: float) -> float | None:
         return max(0.0, at.since + plan.approval_s - now)
     if rollout.held_at is not None:
         return None
+    if rollout.state is State.ROLLING_BACK and rollout.finish is not None:
+        return max(0.0, rollout.finish.until - now)
     if rollout.state is State.JUDGING:
         since = (rollout.traffic_since or now) + rollout.paused_s
         return max(0.0, since + plan.deadline_s - now)
@@ -94,12 +99,17 @@ def time_left_s(rollout: Rollout, now: float) -> float | None:
         State.PROMOTING: plan.ready_s,
         State.WATCHING: plan.warm_s,
     }
-    return max(0.0, rollout.entered_at + limits_s.get(rollout.state, plan.gateway_s) - now)
+    finish_s = rollout.finish.until - now if rollout.finish is not None else 0.0
+    return max(
+        finish_s, 0.0, rollout.entered_at + limits_s.get(rollout.state, plan.gateway_s) - now
+    )
 
 
 def _too_few(judge: Judge, step: Step, units: int) -> str:
     crowding = crowding_of(judge)
     if crowding is None and not units:
-        return f"no traffic: no canary unit has settled at {step.share:.0%}"
-    few = f"too few units: {units:,} of {step.units:,} canary units settled at {step.share:.0%}"
+        return f"no traffic: no canary unit has settled at {percent(step.share)}"
+    few = (
+        f"too few units: {units:,} of {step.units:,} canary units settled at {percent(step.share)}"
+    )
     return f"{few}; {crowding}" if crowding else few

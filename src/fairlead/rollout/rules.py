@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -17,15 +17,14 @@ from fairlead.rollout.checkpoints import (
     needs_approval,
     step_point,
 )
-from fairlead.rollout.desires import full_replicas, holds_back, stays_warm
+from fairlead.rollout.desires import full_replicas, holds_back, split_of, stays_warm
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.model import Facts, Rollout
-from fairlead.rollout.moves import give_up, go, impossible, note
+from fairlead.rollout.moves import REMARKS_MAX, give_up, go, impossible, note
+from fairlead.rollout.plan import percent
+from fairlead.rollout.ramp import next_move
 from fairlead.rollout.remaining import awaits_approval, missing_in_step
 from fairlead.rollout.states import State
-
-REMARKS_MAX = 200
-"""Entries of the history from which on no more remarks are made."""
 
 _HOOK_ENDINGS = {
     HookOutcome.REFUSED: Ending.HOOK_REFUSED,
@@ -78,7 +77,7 @@ def _starting(rollout: Rollout, facts: Facts) -> Rollout:
     if rollout.champion is None:
         return _promote(rollout, facts, "first release")
     if rollout.plan.shadow is not None:
-        why = f"copies of {rollout.plan.shadow.share:.0%} of the requests"
+        why = f"copies of {percent(rollout.plan.shadow.share)} of the requests"
         return go(rollout, State.SHADOWING, facts.now, why)
     return _first_step(rollout, facts)
 
@@ -122,8 +121,13 @@ def _shifting(rollout: Rollout, facts: Facts) -> Rollout:
     safe = _keep_safe(rollout, facts)
     if safe is not rollout:
         return safe
+    spent = next_move(rollout, facts)
+    if spent is not None and spent.step is None:
+        return go(rollout, State.ROLLING_BACK, facts.now, spent.why, ending=Ending.HARM_BUDGET)
     if facts.workers_phase == rollout.phase:
-        begun = msgspec.structs.replace(rollout, step_started_at=facts.now)
+        begun = msgspec.structs.replace(
+            rollout, step_started_at=facts.now, step_requests=rollout.judge.requests
+        )
         return go(begun, State.JUDGING, facts.now, "all gateway workers run on the split")
     return _wait_for_workers(rollout, facts)
 
@@ -132,11 +136,15 @@ def _judging(rollout: Rollout, facts: Facts) -> Rollout:
     safe = _keep_safe(rollout, facts)
     if safe is not rollout:
         return safe
+    lowered = _lower(rollout, facts)
+    if lowered is not rollout:
+        return lowered
     overdue = _overdue(rollout, facts)
     if overdue is not rollout or rollout.paused:
         return overdue
     missing = missing_in_step(rollout, facts.now, facts.candidate_ready)
-    last = rollout.step == len(rollout.plan.steps) - 1
+    ramps = rollout.plan.ramp is not None
+    last = ramps or rollout.step == len(rollout.plan.steps) - 1
     verdict = rollout.verdict
     if last and missing is None and verdict is not None:
         if verdict.outcome is RolloutOutcome.PROMOTE:
@@ -144,9 +152,46 @@ def _judging(rollout: Rollout, facts: Facts) -> Rollout:
         missing = verdict.reason
     rollout = _without_reason_to_promote(rollout, facts.now, missing or "no verdict")
     late = _keep_deadline(rollout, facts, missing or "its steps were not finished")
-    if late is not rollout or last or missing is not None or rollout.frozen:
+    if late is not rollout or rollout.frozen:
         return late
+    if ramps:
+        return _raise(rollout, facts)
+    if last or missing is not None:
+        return rollout
     return _shift(rollout, rollout.step + 1, facts)
+
+
+def _lower(rollout: Rollout, facts: Facts) -> Rollout:
+    """At a lower share or back, if the ramp's harm could exceed its budget."""
+    move = next_move(rollout, facts)
+    if move is None:
+        return rollout
+    if move.step is None:
+        return go(rollout, State.ROLLING_BACK, facts.now, move.why, ending=Ending.HARM_BUDGET)
+    return _to_share(rollout, move.step, facts.now, move.why)
+
+
+def _raise(rollout: Rollout, facts: Facts) -> Rollout:
+    """At a higher share, if the ramp's budget allows it, and enough of this one was seen."""
+    if missing_in_step(rollout, facts.now, facts.candidate_ready) is not None:
+        return rollout
+    at, higher = rollout.checkpoint, range(len(rollout.plan.steps) - 1, rollout.step, -1)
+    awaited = [step for step in higher if at is not None and at.point == step_point(step)]
+    move = None
+    if len(rollout.history) < REMARKS_MAX:
+        move = next_move(rollout, facts, awaited or higher)
+    if move is None or move.step is None:
+        return _leave(rollout, facts.now, awaited, "the budget does not allow that share now")
+    return _shift(rollout, move.step, facts, move.why)
+
+
+def _leave(rollout: Rollout, now: float, awaited: Sequence[int], why: str) -> Rollout:
+    """No longer waiting before one of these steps, so that its deadline runs again."""
+    at = rollout.checkpoint
+    if at is None or at.point not in map(step_point, awaited):
+        return rollout
+    left = msgspec.structs.replace(rollout, checkpoint=None)
+    return _remark(left, now, f"does not wait at {at.point} any more: {why}")
 
 
 def _promoting(rollout: Rollout, facts: Facts) -> Rollout:
@@ -167,18 +212,32 @@ def _switching(rollout: Rollout, facts: Facts) -> Rollout:
         return safe
     if facts.workers_phase != rollout.phase:
         return _wait_for_workers(rollout, facts)
-    if not stays_warm(rollout):
+    if not stays_warm(rollout) and rollout.finish is None:
         return _promoted(rollout, facts.now)
-    held = f" and {rollout.plan.holdback:.0%} of the units" if holds_back(rollout) else ""
+    held = f" and {percent(rollout.plan.holdback)} of the units" if holds_back(rollout) else ""
     why = f"the old release keeps its replicas{held} for {rollout.plan.warm_s:g} s"
+    if not stays_warm(rollout):
+        why = f"conversations may finish on the old release for {rollout.plan.finish_s:g} s"
     return go(rollout, State.WATCHING, facts.now, why)
 
 
 def _watching(rollout: Rollout, facts: Facts) -> Rollout:
+    warm_s = rollout.plan.warm_s
     safe = _keep_safe(rollout, facts)
-    if safe is not rollout or not _is_late(rollout, facts.now, rollout.plan.warm_s):
+    if safe is not rollout:
         return safe
-    return end_watch(rollout, facts.now)
+    moved = _finished(rollout, facts)
+    if moved is not rollout or moved.finish is not None:
+        return moved
+    return end_watch(rollout, facts.now) if _is_late(rollout, facts.now, warm_s) else rollout
+
+
+def _finished(rollout: Rollout, facts: Facts) -> Rollout:
+    """Without conversations that finish on another release, if their time is over."""
+    if rollout.finish is None or facts.now < rollout.finish.until:
+        return rollout
+    moved = msgspec.structs.replace(rollout, finish=None)
+    return _remark(moved, facts.now, "the last conversations move, too")
 
 
 def end_watch(rollout: Rollout, now: float) -> Rollout:
@@ -194,6 +253,11 @@ def _promoted(rollout: Rollout, now: float) -> Rollout:
 
 
 def _rolling_back(rollout: Rollout, facts: Facts) -> Rollout:
+    if rollout.finish is not None and facts.candidate_failed is not None:
+        return msgspec.structs.replace(rollout, finish=None)
+    moved = _finished(rollout, facts)
+    if moved is not rollout or moved.finish is not None:
+        return moved
     if facts.workers_phase == rollout.phase:
         return go(rollout, State.ROLLED_BACK, facts.now, rollout.reason)
     if not _is_late(rollout, facts.now, rollout.plan.gateway_s):
@@ -276,14 +340,20 @@ def _promote(rollout: Rollout, facts: Facts, why: str) -> Rollout:
     return go(rollout, State.PROMOTING, facts.now, why) if may_go else rollout
 
 
-def _shift(rollout: Rollout, step: int, facts: Facts) -> Rollout:
+def _shift(rollout: Rollout, step: int, facts: Facts, why: str = "") -> Rollout:
     rollout, may_go = _reach(rollout, facts, step_point(step))
     if not may_go:
         return rollout
     verdict = rollout.verdict or assess(rollout.judge, rollout.plan)
     begun = msgspec.structs.replace(rollout, verdict=verdict)
-    why = f"canary share {rollout.plan.steps[step].share:.0%}"
-    return go(begun, State.SHIFTING, facts.now, why, step=step)
+    return _to_share(begun, step, facts.now, why)
+
+
+def _to_share(rollout: Rollout, step: int, now: float, why: str) -> Rollout:
+    before = split_of(rollout)[0]
+    share = rollout.plan.steps[step].share
+    moved = go(rollout, State.SHIFTING, now, f"canary share {percent(share)}{why}", step=step)
+    return msgspec.structs.replace(moved, share_before=before, step_phase=moved.phase)
 
 
 def _keep_safe(rollout: Rollout, facts: Facts) -> Rollout:

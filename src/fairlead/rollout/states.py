@@ -23,11 +23,18 @@ Rules
 - A step's least units and seconds are minimums. The last step lasts until there is evidence that
   the canary is not worse, or until the deadline: then it is rolled back as inconclusive. Nothing is
   ever promoted for lack of evidence, except by hand.
+- With a ramp (`ramp`) the steps are a grid of shares. The rollout goes up as the evidence allows,
+  goes down when its harm could exceed the budget, also while it is held, and back when no share
+  would do; it is promoted at whatever share the evidence suffices.
+- A phase in which as many units were judged as are remembered gives way to a new one with a new
+  salt, at the same split: its units are assigned anew, and the judge goes on.
 - While promoting, replicas come first: all traffic moves only when as many are ready as the
   champion has to have. The champion's replicas are needed until the rollout has ended.
 - After the move of all traffic the old replicas stay warm for the plan's time (`watching`), and
   with a holdback the same judge goes on: its verdict to roll back still takes everything back.
 - Rolling back is one change of the split.
+- Conversations may finish on the release that is left (`Finish`), where the plan says so: in the
+  same change, uncounted, for a time for which its replicas stay. Then they move, too.
 - Only what `TRANSITIONS` lists can happen; anything else raises with the history.
 """
 
@@ -62,7 +69,9 @@ _GIVEN_UP = {
     State.ABORTED: "aborted or superseded",
 }
 _BACK = {State.ROLLING_BACK: "worse, invalid, too late, replicas fail or aborted"}
-_BACK_LATE = {State.ROLLING_BACK: "worse, invalid, inconclusive, replicas fail or aborted"}
+_BACK_LATE = {
+    State.ROLLING_BACK: "worse, invalid, inconclusive, too much harm, replicas fail or aborted"
+}
 
 TRANSITIONS: dict[State, dict[State, str]] = {
     State.QUEUED: {
@@ -93,13 +102,13 @@ TRANSITIONS: dict[State, dict[State, str]] = {
         **_BACK_LATE,
     },
     State.JUDGING: {
-        State.SHIFTING: "next step",
+        State.SHIFTING: "another share",
         State.PROMOTING: "not worse or by hand",
         **_BACK_LATE,
     },
     State.PROMOTING: {State.SWITCHING: "all replicas ready", **_BACK, **_GIVEN_UP},
     State.SWITCHING: {
-        State.WATCHING: "workers on the new release, the old one stays warm",
+        State.WATCHING: "workers on the new release, the old one stays for a while",
         State.PROMOTED: "workers on the new champion",
         **_BACK,
         **_GIVEN_UP,

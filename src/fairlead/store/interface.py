@@ -298,6 +298,28 @@ class TelemetryStore(Protocol):
         """
         ...
 
+    def served_requests(
+        self,
+        service: str,
+        release: str,
+        *,
+        after: float,
+        until: float,
+        after_id: str = "",
+        limit: int = 10_000,
+    ) -> list[AssignedRequest]:
+        """The same of clients' requests that a release of a service answered, in any rollout."""
+        ...
+
+    def units_under(
+        self, rollout: str, *, phase: int, arm: str, since: float, until: float, limit: int
+    ) -> list[str]:
+        """Units with requests on an arm in a phase of a rollout, those of the last requests first.
+
+        Of requests that began in [since, until).
+        """
+        ...
+
     def record(self, request_id: str) -> tuple[RequestRow, list[FeedbackRow]] | None:
         """One request with its feedback, oldest first."""
         ...

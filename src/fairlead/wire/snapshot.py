@@ -134,6 +134,18 @@ class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sessions: tuple[str, ...] = ()
 
 
+class Finishing(msgspec.Struct, frozen=True):
+    """Conversations that stay on a release which all others have left; they are not counted.
+
+    Attributes:
+        release: Its digest; its route is among the service's `releases`.
+        units: Hashes of their sessions, 16 hex digits each.
+    """
+
+    release: str
+    units: tuple[str, ...]
+
+
 class ServiceRoute(msgspec.Struct, frozen=True):
     """Who answers for a service.
 
@@ -155,6 +167,7 @@ class ServiceRoute(msgspec.Struct, frozen=True):
         balance: How a replica is chosen: `prefix` sends a request to the one that has the longest
             part of its prompt cached, within bounds of load; `least_loaded` looks at load alone.
         pins: Who is sent to one arm whatever the hash says; the first that fits.
+        finishing: Which sessions stay on another release for a while, or None.
     """
 
     name: str
@@ -171,6 +184,7 @@ class ServiceRoute(msgspec.Struct, frozen=True):
     shadow: Shadow | None = None
     balance: Balance = "least_loaded"
     pins: tuple[Pin, ...] = ()
+    finishing: Finishing | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sqlalchemy import ColumnElement, FromClause, and_, case, func, not_, or_, select, tuple_
 
 from fairlead.domain.outcomes import (
@@ -47,14 +49,37 @@ class SqlRecords:
     def assigned_requests(
         self, rollout: str, *, after: float, until: float, after_id: str = "", limit: int = 10_000
     ) -> list[AssignedRequest]:
+        # The second is literally the condition of the partial index.
+        of = (records.c.rollout == rollout, records.c.rollout != "")
+        return self._requests(of, (after, after_id), until, limit)
+
+    def served_requests(
+        self,
+        service: str,
+        release: str,
+        *,
+        after: float,
+        until: float,
+        after_id: str = "",
+        limit: int = 10_000,
+    ) -> list[AssignedRequest]:
+        of = (records.c.service == service, records.c.release == release)
+        return self._requests(of, (after, after_id), until, limit)
+
+    def _requests(
+        self,
+        of: Sequence[ColumnElement[bool]],
+        position: tuple[float, str],
+        until: float,
+        limit: int,
+    ) -> list[AssignedRequest]:
         c = records.c
         wanted = (
             select(c.id, c.unit, c.arm, c.rho, c.phase, c.status, c.error, c.attempts, c.started_at)
             .where(
-                c.rollout == rollout,
-                c.rollout != "",  # literally the condition of the partial index
+                *of,
                 c.arm != SHADOW,
-                tuple_(c.started_at, c.id) > tuple_(after, after_id),
+                tuple_(c.started_at, c.id) > tuple_(*position),
                 c.started_at < until,
             )
             .order_by(c.started_at, c.id)
@@ -68,7 +93,7 @@ class SqlRecords:
             .order_by(wanted.c.started_at, wanted.c.id, f.at, f.id)
         )
         found: list[AssignedRequest] = []
-        with self._db.reading(f"reading requests of rollout {rollout}") as connection:
+        with self._db.reading("reading requests for a judge") as connection:
             for row in connection.execute(query):
                 if not found or found[-1].id != row.id:
                     found.append(
@@ -88,6 +113,27 @@ class SqlRecords:
                 if row.name is not None:
                     found[-1].feedback.append(GivenFeedback(row.name, row.value, row.at))
         return found
+
+    def units_under(
+        self, rollout: str, *, phase: int, arm: str, since: float, until: float, limit: int
+    ) -> list[str]:
+        c = records.c
+        query = (
+            select(c.unit)
+            .where(
+                c.rollout == rollout,
+                c.rollout != "",
+                c.started_at >= since,
+                c.started_at < until,
+                c.phase == phase,
+                c.arm == arm,
+            )
+            .group_by(c.unit)
+            .order_by(func.max(c.started_at).desc(), c.unit)
+            .limit(limit)
+        )
+        with self._db.reading(f"reading units of rollout {rollout}") as connection:
+            return [row.unit for row in connection.execute(query)]
 
     def record(self, request_id: str) -> tuple[RequestRow, list[FeedbackRow]] | None:
         given = select(feedback).where(feedback.c.request == request_id)

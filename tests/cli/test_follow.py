@@ -30,7 +30,8 @@ from fairlead.cli.follow import (
 from fairlead.cli.listing import Listing
 from fairlead.cli.options import STATE_DEFAULT, ago, number, plain_console, size, state_words, table
 from fairlead.cli.rollout import went_back
-from fairlead.control.views import GateProgress, RolloutView
+from fairlead.cli.watch import picture
+from fairlead.control.views import GateProgress, RolloutView, ShadowView
 from fairlead.domain.errors import NotFound, Unavailable
 from fairlead.domain.verdicts import GateOutcome, GateVerdict, RolloutOutcome, RolloutVerdict
 from fairlead.rollout.assessment import numbers_of
@@ -55,6 +56,20 @@ def view(**changes: Any) -> RolloutView:
         verdict=None, history=[],
     )  # fmt: skip
     return msgspec.structs.replace(made, **changes)
+
+
+def test_the_pairs_of_a_shadow_are_shown_with_their_evidence() -> None:
+    shadow = ShadowView(
+        0.25, 50, 40, 9, live_failed=1, late=3, slower=12, timed=30, e_worse=31.5, e_not_worse=0.01
+    )
+    for shown in (
+        drawn(panel(view(state="shadowing", shadow=shadow))),
+        drawn(picture(view(state="shadowing", shadow=shadow), 400.0)),
+    ):
+        assert "40 pairs of 50; failed: 9 only the copy, 1 only the live request" in shown
+        assert "3 not counted, both too late" in shown
+        assert "evidence worse 31.50 of 100, not worse 0.01 of 20" in shown
+        assert "slower in 40% of 30 pairs (not judged" in shown
 
 
 def drawn(thing: RenderableType, width: int = 200) -> str:

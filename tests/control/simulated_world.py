@@ -390,6 +390,7 @@ class World:
             return []
         if self.dice.random() >= shadow.share:
             return []
+        assert shadow.timeout_s > 0
         name = names[shadow.release]
         self.copied[name] = self.copied.get(name, 0) + 1
         fails = self.dice.random() < self.fails[name]

@@ -37,10 +37,18 @@ TICKS_MAX = 30
 SCENARIOS: dict[str, tuple[str, Plan, str]] = {
     "better": ("b", PLAN, "promoted"),
     "worse": ("c", PLAN, "rolled_back"),
+    "worse by its copies": (
+        "c",
+        msgspec.structs.replace(PLAN, shadow=ShadowRule(0.5, requests=200, timeout_s=1.0)),
+        "failed",
+    ),
     "shadowed and watched": (
         "b",
         msgspec.structs.replace(
-            PLAN, shadow=ShadowRule(0.5, requests=20, seconds=3.0), warm_s=10.0, holdback=0.2
+            PLAN,
+            shadow=ShadowRule(0.5, requests=20, seconds=3.0, timeout_s=1.0),
+            warm_s=10.0,
+            holdback=0.2,
         ),
         "promoted",
     ),
@@ -190,7 +198,7 @@ async def run(
     world: MortalWorld, scenario: str, kills: dict[int, bool], worker_kills: set[int]
 ) -> Rollout:
     """The rollout at its end."""
-    release, plan, _ = SCENARIOS[scenario]
+    release, plan, expected_state = SCENARIOS[scenario]
     await world.start()
     names = iter(["ro-first"] + ["ro-second"] * 1_000)
     world.mortal.calls = 0
@@ -209,7 +217,9 @@ async def run(
             assert world.turns < TURNS_MAX
     ended = world.plane._rollouts.document(world.row(current)).rollout
     served = world.store.count_served(world.digests[release], current)
-    assert served > 0
+    assert (served > 0) == (expected_state != "failed"), (
+        "a release that failed its copies met users"
+    )
     await world.stop()
     world.store.close()
     return ended
@@ -221,13 +231,16 @@ async def test_a_kill_at_any_moment_changes_neither_verdict_nor_evidence(
     make: Make, scenario: str
 ) -> None:
     """Nor anything else that is kept of the rollout: times, steps, phases, reasons."""
+    plan = SCENARIOS[scenario][1]
     world = make("alive")
     expected = await run(world, scenario, {}, set())
     assert expected.state.value == SCENARIOS[scenario][2]
     if expected.plan.ramp is not None:
         assert expected.phase > 3, "it has changed its share more than once"
     calls, turns, events = world.mortal.calls, world.turns, _events(world)
-    assert expected.verdict is not None
+    assert (expected.verdict is None) == (expected.state.value == "failed")
+    if plan.shadow is not None:
+        assert expected.shadowed.copies > 10
     killed = 0
     dice = random.Random(scenario)
     share = POINTS // len(SCENARIOS)

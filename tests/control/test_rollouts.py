@@ -64,7 +64,9 @@ async def test_a_better_canary_is_promoted_and_its_spec_becomes_the_service_s(wo
     assert row.previous == world.digests["a"]
 
 
-SHADOWED = msgspec.structs.replace(PLAN, shadow=ShadowRule(0.5, requests=20, seconds=3.0))
+SHADOWED = msgspec.structs.replace(
+    PLAN, shadow=ShadowRule(0.5, requests=20, seconds=3.0, timeout_s=1.0)
+)
 
 
 async def test_a_release_answers_copies_before_it_answers_clients(world: World) -> None:
@@ -74,7 +76,7 @@ async def test_a_release_answers_copies_before_it_answers_clients(world: World) 
     await world.until(lambda: world.row(rollout).state == "shadowing")
     await world.turn()
     route = world.route()
-    assert route.shadow == Shadow(world.digests["b"], 0.5)
+    assert route.shadow == Shadow(world.digests["b"], 0.5, timeout_s=1.0)
     assert route.releases[world.digests["b"]].endpoints
     assert (route.canary, route.champion, route.phase) == (None, world.digests["a"], 0)
     assert world.served.get("b", 0) == 0
@@ -82,7 +84,8 @@ async def test_a_release_answers_copies_before_it_answers_clients(world: World) 
     assert view.outcome == "promoted"
     assert view.shadow is not None
     assert view.shadow.copies >= 20
-    assert view.shadow.failed == 0
+    assert (view.shadow.failed, view.shadow.slower) == (0, 0)
+    assert view.shadow.e_worse == 1 < view.shadow.e_not_worse
     assert world.served["b"] > 30
     await world.turn()
     assert world.route().shadow is None
@@ -93,8 +96,11 @@ async def test_a_release_that_fails_its_copies_never_answers_a_client(world: Wor
     world.users_per_turn = 15
     view = await world.finish(await world.ship("c", plan=SHADOWED))
     assert view.outcome == "failed"
-    assert view.reason.startswith("shadow: ")
-    assert world.copied["c"] >= 2
+    assert view.reason.startswith("shadow: worse on pairs: ")
+    assert view.ending == "shadow_failed"
+    assert view.shadow is not None
+    assert view.shadow.e_worse >= view.shadow.e_worse_at
+    assert 12 <= view.shadow.copies <= world.copied["c"]
     assert world.served.get("c", 0) == 0
     await world.turn()
     assert (world.route().shadow, world.route().champion) == (None, world.digests["a"])

@@ -45,6 +45,7 @@ def mirrored(
     *,
     share: float = 1.0,
     concurrent: int = 16,
+    timeout_s: float = 0.0,
     version: int = 1,
     limits: Limits | None = None,
 ) -> Snapshot:
@@ -52,7 +53,7 @@ def mirrored(
     service = msgspec.structs.replace(
         base.services["bank"],
         releases={champion.digest: champion, shadow.digest: shadow},
-        shadow=Shadow(shadow.digest, share, concurrent),
+        shadow=Shadow(shadow.digest, share, concurrent, timeout_s),
         rollout="ro-1",
     )
     return msgspec.structs.replace(base, services={"bank": service})
@@ -206,6 +207,19 @@ async def test_a_shadow_that_hangs_delays_nobody_and_is_ended_in_time(
     # Copies that hang do not hold back what is known of live requests.
     assert len(by_arm(rig, "champion")) == 10
     assert trial.hung_up >= 3
+
+
+async def test_a_copy_is_ended_after_the_shadow_s_own_time(
+    engine: StartEngine, serve: Serve
+) -> None:
+    live, trial = await engine(answers("live")), await engine(hangs)
+    rig = await serve(mirrored(route(A, live), route(B, trial), timeout_s=0.3))
+    async with rig.client() as client:
+        assert (await client.post(PATH, json=CHAT)).status_code == 200
+    assert await settled(rig, 1) == {"failed": 1}
+    [record] = by_arm(rig, "shadow")
+    assert (record.status, record.error) == (504, "timeout")
+    assert 300 <= record.duration_ms < 30_000, "the limits of the service give it 120 s"
 
 
 async def test_a_hanging_copy_does_not_hold_back_the_watermark(

@@ -24,7 +24,7 @@ def shadowed(manifest: Manifest) -> Manifest:
     """A shadow, and then a canary that does not end by itself within the test."""
     rollout = manifest.rollout.model_copy(
         update={
-            "shadow": Shadow(share=0.5, requests=COPIES, seconds=1),
+            "shadow": Shadow(share=0.5, requests=COPIES, seconds=1, timeout_seconds=5),
             "steps": (Step(share=0.5, requests=1_000_000, seconds=0),),
         }
     )

@@ -127,7 +127,7 @@ def test_the_kinds_of_scorers_are_the_same_in_both_rooms() -> None:
         "{steps: [{share: 0.5, seconds: 7775000}], deadline_minutes: 129600}",
         "{feedback: {name: f, good_at_least: -1, required: true}}",
         "{shadow: {share: 100%}}",
-        "{shadow: {share: 0.1%, requests: 1000000, seconds: 0, failures_at_most: 0}}",
+        "{shadow: {share: 0.1%, requests: 1000000, seconds: 0, timeout_seconds: 0.1}}",
     ],
 )
 def test_every_rollout_of_a_manifest_is_a_plan(text: str, tmp_path: Path) -> None:
@@ -146,7 +146,13 @@ def test_every_rollout_of_a_manifest_is_a_plan(text: str, tmp_path: Path) -> Non
         beta=rollout.beta,
         deadline_s=rollout.deadline_minutes * 60,
         expected_failure_rate=rollout.expected_failure_rate,
-        shadow=rollout.shadow and ShadowRule(**rollout.shadow.model_dump()),
+        shadow=rollout.shadow
+        and ShadowRule(
+            rollout.shadow.share,
+            rollout.shadow.requests,
+            rollout.shadow.seconds,
+            rollout.shadow.timeout_seconds,
+        ),
     )
     assert len(plan.steps) == len(rollout.steps)
 

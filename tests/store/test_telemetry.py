@@ -10,9 +10,9 @@ from fairlead.store.rows import (
     FeedbackRow,
     GivenFeedback,
     IngestCounts,
+    PairRow,
     RecordFilter,
     RequestRow,
-    ShadowCounts,
     SpoolCursor,
 )
 from fairlead.wire.record import FeedbackRecord, RequestRecord
@@ -195,33 +195,40 @@ def test_copies_of_requests_are_no_requests_of_clients(store: Store, request_row
     assert {r.id for r in shadows} == {"q1.shadow", "q2.shadow"}
 
 
-def test_copies_are_counted_and_failed_where_their_live_request_did_not(
+def test_pairs_are_read_in_the_order_in_which_the_copies_were_sent(
     store: Store, request_row: Make
 ) -> None:
-    def pair(name: str, live: tuple[int, str], copy: tuple[int, str]) -> list[RequestRow]:
+    def pair(
+        name: str, at: float, live: tuple[int, str] = (200, ""), copy: tuple[int, str] = (200, "")
+    ) -> list[RequestRow]:
         return [
-            request_row(name, 1.0, rollout="r1", status=live[0], error=live[1]),
+            request_row(name, at - 0.5, status=live[0], error=live[1], attempts=2),
             request_row(
-                f"{name}.shadow", 1.0, rollout="r1", arm="shadow", status=copy[0], error=copy[1]
+                f"{name}.shadow", at, rollout="r1", arm="shadow", status=copy[0], error=copy[1],
+                duration_ms=7.0,
             ),
-        ]
+        ]  # fmt: skip
 
     rows = [
-        *pair("q1", (200, ""), (200, "")),
-        *pair("q2", (200, ""), (502, "upstream_error")),
-        *pair("q3", (502, "upstream_error"), (502, "upstream_error")),
-        *pair("q4", (400, "upstream_rejected"), (400, "upstream_rejected")),
-        *pair("q5", (200, ""), (400, "upstream_rejected")),
-        *pair("q6", (200, ""), (499, "shadow_ended")),
-        request_row("q7.shadow", 1.0, rollout="r1", arm="shadow", status=500),
-        request_row("q8", 1.0, rollout="r1"),
-        request_row("q9", 1.0, rollout="r2"),
-        request_row("q9.shadow", 1.0, rollout="r2", arm="shadow", status=500),
+        *pair("q2", 2.0, copy=(502, "upstream_error")),
+        *pair("q1", 1.0),
+        *pair("q3", 2.0, live=(502, "upstream_error")),
+        *pair("q4", 3.0, copy=(499, "shadow_ended")),
+        *pair("q5", 3.0, live=(499, "")),
+        request_row("q6.shadow", 3.0, rollout="r1", arm="shadow", status=500),
+        request_row("q7", 3.0, rollout="r1"),
+        *pair("q8", 4.0),
     ]
     store.ingest("b1", rows, [], SpoolCursor(1, 1))
-    assert store.shadow_counts("r1") == ShadowCounts(copies=5, failed=2)
-    assert store.shadow_counts("r2") == ShadowCounts(copies=1, failed=1)
-    assert store.shadow_counts("") == store.shadow_counts("r3") == ShadowCounts(0, 0)
+    found = store.shadow_pairs("r1", after=(0.0, ""), until=4.0)
+    assert [row.id for row in found] == ["q1.shadow", "q2.shadow", "q3.shadow"]
+    assert found[1] == PairRow(
+        "q2.shadow", 2.0, 200, "", 2, found[1].live_duration_ms, 502, "upstream_error",
+        found[1].attempts, 7.0,
+    )  # fmt: skip
+    assert store.shadow_pairs("r1", after=(1.0, "q1.shadow"), until=4.0, limit=1) == found[1:2]
+    assert store.shadow_pairs("r1", after=(2.0, "q2.shadow"), until=9.0)[0] == found[2]
+    assert store.shadow_pairs("", after=(0.0, ""), until=9.0) == []
 
 
 def test_pruning_deletes_what_is_old_in_bounded_batches_and_nothing_else(

@@ -189,12 +189,27 @@ def gate_line(view: RolloutView, name: str, *, is_brief: bool = False) -> Render
 
 
 def shadow_line(shadow: ShadowView) -> RenderableType:
-    """What became of the copies of requests."""
-    return Text.assemble(
+    """What became of the copies of requests, each beside its live request, and what that shows."""
+    text = Text.assemble(
         "  shadow ", (f"{shadow.share:.0%} of the requests copied", "dim"),
-        f"  {shadow.copies:,} answered of {shadow.requests:,}, ",
-        (f"{shadow.failed:,} failed", "red" if shadow.failed else "green"),
+        f"  {shadow.copies:,} pairs of {shadow.requests:,}; failed: ",
+        (f"{shadow.failed:,} only the copy", "red" if shadow.failed else "green"),
+        f", {shadow.live_failed:,} only the live request",
     )  # fmt: skip
+    if shadow.late:
+        text.append(f"; {shadow.late:,} not counted, both too late", style="yellow")
+    text.append(
+        f"\n  evidence worse {_e(shadow.e_worse)} of {shadow.e_worse_at:g}, "
+        f"not worse {_e(shadow.e_not_worse)} of {shadow.e_not_worse_at:g}",
+        style="red" if shadow.e_worse >= shadow.e_not_worse_at else "",
+    )
+    if shadow.timed:
+        text.append(
+            f"\n  the copy was slower in {shadow.slower / shadow.timed:.0%} of {shadow.timed:,} "
+            "pairs (not judged: its replicas carry another load)",
+            style="dim",
+        )
+    return text
 
 
 def evidence(view: RolloutView) -> RenderableType:

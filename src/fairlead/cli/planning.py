@@ -41,7 +41,7 @@ def plan_of(manifest: Manifest) -> Plan:
             share=shadow.share,
             requests=shadow.requests,
             seconds=shadow.seconds,
-            failures_at_most=shadow.failures_at_most,
+            timeout_s=shadow.timeout_seconds,
         )
         if shadow
         else None,

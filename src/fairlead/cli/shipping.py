@@ -11,12 +11,13 @@ import msgspec
 from fairlead.app.limits import limits_of
 from fairlead.app.state import StatePaths
 from fairlead.cli.planning import freeze_of, plan_of
-from fairlead.control.spec import GateSpec, ServiceSpec, Slos
+from fairlead.control.spec import GateSpec, ProbeSpec, ServiceSpec, Slos
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.release import Engine, Prompt
 from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.scorers import Scorer, check_scorer
-from fairlead.evaluation.suite import Columns, parse_suite
+from fairlead.evaluation.suite import Columns, Suite, parse_suite
+from fairlead.probing.model import ProbeRule
 from fairlead.registry import BuildInput, Registry, ReleaseEntry
 from fairlead.rollout.states import State
 from fairlead.wire.snapshot import Pin
@@ -24,6 +25,7 @@ from fairlead.wire.snapshot import Pin
 if TYPE_CHECKING:
     from fairlead.manifest import Manifest
     from fairlead.manifest.gates import Gate
+    from fairlead.manifest.probes import Probes
 
 SUITE_MEDIA_TYPE = "application/vnd.fairlead.suite.v1+json"
 SUITE_BYTES_MAX = 256 * 1024 * 1024
@@ -59,6 +61,7 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
     Suites are read first: a mistake in one leaves the registry as it was.
     """
     suites = [(gate, _suite(gate)) for gate in manifest.gates]
+    probed = None if manifest.probes is None else _probed(manifest.probes)
     entry = build_release(registry, manifest)
     price = manifest.release.price
     return ServiceSpec(
@@ -79,21 +82,59 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
         when_busy=manifest.rollout.when_busy,
         freeze=freeze_of(manifest),
         pins=tuple(Pin(pin.release, pin.keys, pin.sessions) for pin in manifest.rollout.pin),
+        probes=_probes(registry, manifest.probes, *probed)
+        if manifest.probes is not None and probed is not None
+        else None,
     )
 
 
 def _suite(gate: Gate) -> bytes:
-    try:
-        with gate.suite.open("rb") as file:
-            data = file.read(SUITE_BYTES_MAX + 1)
-    except OSError as error:
-        raise InvalidInput(f"{gate.suite}: {error.strerror}") from None
-    if len(data) > SUITE_BYTES_MAX:
-        raise InvalidInput(f"{gate.suite}: larger than {SUITE_BYTES_MAX} bytes")
-    columns = Columns(**gate.columns.model_dump())
-    suite = parse_suite(data, gate.suite_format, columns, name=str(gate.suite))
+    suite = _read(gate)
     check_scorer(_scorer(gate), suite)
     return suite.to_bytes()
+
+
+def _read(given: Gate | Probes) -> Suite:
+    try:
+        with given.suite.open("rb") as file:
+            data = file.read(SUITE_BYTES_MAX + 1)
+    except OSError as error:
+        raise InvalidInput(f"{given.suite}: {error.strerror}") from None
+    if len(data) > SUITE_BYTES_MAX:
+        raise InvalidInput(f"{given.suite}: larger than {SUITE_BYTES_MAX} bytes")
+    columns = Columns(**given.columns.model_dump())
+    return parse_suite(data, given.suite_format, columns, name=str(given.suite))
+
+
+def _probed(probes: Probes) -> tuple[Suite, Scorer | None]:
+    """What is asked in each round: all that has to be kept of the suite, and how it is scored."""
+    suite = Suite(_read(probes).sample(probes.requests))
+    if probes.scorer is None:
+        return suite, None
+    document = probes.scorer.model_dump(by_alias=True, exclude_none=True)
+    scorer: Scorer = msgspec.convert(document, Scorer)
+    expected = tuple(case for case in suite.cases if case.expected is not None)
+    if not expected:
+        raise InvalidInput(f"probes.scorer: no case of {probes.suite} has an expected value")
+    check_scorer(scorer, Suite(expected))
+    return suite, scorer
+
+
+def _probes(registry: Registry, probes: Probes, suite: Suite, scorer: Scorer | None) -> ProbeSpec:
+    rule = ProbeRule(
+        suite=registry.put_blob(suite.to_bytes(), SUITE_MEDIA_TYPE),
+        cases=len(suite.cases),
+        interval_s=probes.interval_minutes * 60,
+        reference_rounds=probes.reference_rounds,
+        temperature=probes.temperature,
+        seed=probes.seed,
+        alpha=probes.alpha,
+        usd_per_day=probes.usd_per_day,
+        on_change=probes.on_change,
+        webhooks=probes.webhooks,
+        timeout_s=probes.timeout_seconds,
+    )
+    return ProbeSpec(rule, scorer)
 
 
 def _scorer(gate: Gate) -> Scorer:
@@ -118,6 +159,11 @@ def _gate(registry: Registry, gate: Gate, suite: bytes) -> GateSpec:
     )
 
 
+def _suites(spec: ServiceSpec) -> set[str]:
+    probed = set() if spec.probes is None else {spec.probes.rule.suite}
+    return probed | {gate.suite for gate in spec.gates}
+
+
 def releases_in_use(paths: StatePaths) -> InUse:
     """What services run on, may go back to, or are moving to; read from the store.
 
@@ -138,11 +184,11 @@ def releases_in_use(paths: StatePaths) -> InUse:
     for row in services:
         releases |= {digest for digest in (row.champion, row.previous) if digest}
         spec = read_spec(row)
-        blobs |= {gate.suite for gate in spec.gates}
+        blobs |= _suites(spec)
     for rollout in rollouts:
         if rollout.active or rollout.state == State.QUEUED:
             document = read_rollout(rollout).document
             releases.add(rollout.release)
             releases |= {document.then.spec.release} if document.then else set()
-            blobs |= {gate.suite for gate in document.spec.gates}
+            blobs |= _suites(document.spec)
     return InUse(releases, blobs)

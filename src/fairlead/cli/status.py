@@ -17,6 +17,7 @@ from fairlead.cli.options import (
     say,
     table,
 )
+from fairlead.cli.probes import probes_line
 from fairlead.control.views import FiguresView, ServiceView, StatusView, WatchView
 from fairlead.domain.release import short
 from fairlead.rollout.plan import percent
@@ -77,6 +78,8 @@ def _service(service: ServiceView) -> None:
         say((f"  {service.trouble}", "red"))
     if service.watch is not None:
         say(*watch_words(service.watch))
+    if service.probes is not None:
+        console.print(probes_line(service.probes))
     if service.figures:
         console.print(figures_table(service.figures))
     for slo in service.slos:

@@ -21,6 +21,7 @@ from fairlead import __version__
 from fairlead.control import views
 from fairlead.control.first_key import FirstKey
 from fairlead.control.plane import ControlPlane
+from fairlead.control.probe_views import ProbesView
 from fairlead.control.spec import ServiceSpec, check_spec
 from fairlead.control.sync_answers import sync_response
 from fairlead.domain.decoding import decode_json
@@ -202,6 +203,11 @@ def _reading(plane: ControlPlane) -> APIRouter:
     ) -> Response:
         return _answer(await plane.reports.records(service, release, rollout, bool(errors), limit))
 
+    @router.get("/probes", responses=_gives(list[ProbesView]),
+                summary="What is known of providers by probes")  # fmt: skip
+    async def probes() -> Response:
+        return _answer(plane.probes.views())
+
     @router.get("/events", responses=_gives(list[views.EventView]), summary="What happened")
     async def events(service: str | None = None, after: AfterId = 0, limit: int = 100) -> Response:
         return _answer(await plane.reports.events(service, after, limit))
@@ -242,6 +248,11 @@ def _acting(plane: ControlPlane) -> APIRouter:
                  summary="Steer a rollout: pause, resume, promote, approve or abort")  # fmt: skip
     async def command(rollout: str, command: str) -> Response:
         return _answer(await plane.command(rollout, command))
+
+    @router.post("/services/{service}/probes/{command}", responses=_gives(ProbesView),
+                 summary="Accept an unrequested release, or run probes: accept, run")  # fmt: skip
+    async def probe(service: str, command: str) -> Response:
+        return _answer(await plane.probe(service, command))
 
     @router.post("/services/{service}/rollback", responses=_gives(views.RolloutView),
                  openapi_extra=_takes(views.RollbackRequest),

@@ -9,9 +9,9 @@ import itertools
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from fairlead.domain.errors import Unavailable
@@ -24,6 +24,24 @@ from fairlead.targets.http import HttpFailed, request
 
 ERROR_BYTES_MAX = 4096
 ERROR_CHARS_MAX = 200
+NAME_CHARS_MAX = 200
+
+
+class Completion(NamedTuple):
+    """An answer with what the server says of it; `status` is a refusal's where there is no text.
+
+    Attributes:
+        model, fingerprint: As the server names what answered; empty where it says nothing.
+        prompt_tokens, completion_tokens: 0 where it does not say.
+    """
+
+    text: str
+    latency_ms: float
+    model: str = ""
+    fingerprint: str = ""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    status: int = 200
 
 
 class ReplicaClient:
@@ -44,6 +62,22 @@ class ReplicaClient:
 
     async def __call__(self, case: Case) -> Answer:
         """The release's answer to the case; raises Unavailable when there is none."""
+        completion = await self.complete(case)
+        if completion.status != 200:
+            raise Unavailable(completion.text)
+        return Answer(text=completion.text, latency_ms=completion.latency_ms)
+
+    async def complete(
+        self,
+        case: Case,
+        given: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Completion:
+        """The same with all that the server says; `given` goes before the release's sampling.
+
+        A status other than 200 is answered with what the server says of it. Raises Unavailable when
+        there is no answer at all.
+        """
         urls = self._base_urls()
         if not urls:
             raise Unavailable("no replica of the release is ready")
@@ -55,17 +89,22 @@ class ReplicaClient:
             else list(case.input)
         )
         body = apply_release(
-            {"model": "evaluation", "messages": messages},
+            {"model": "evaluation", "messages": messages, **(given or {})},
             prompt=self._release.prompt,
             sampling=self._release.sampling,
             upstream_model=remote.model if remote else None,
         )
         key = provider_key(remote) if remote else None
-        return await self._post(url, body, key, remote)
+        return await self._post(url, body, key, remote, headers or {})
 
     async def _post(
-        self, base_url: str, body: dict[str, Any], key: str | None, remote: RemoteModel | None
-    ) -> Answer:
+        self,
+        base_url: str,
+        body: dict[str, Any],
+        key: str | None,
+        remote: RemoteModel | None,
+        headers: Mapping[str, str],
+    ) -> Completion:
         started = time.monotonic()
         parts = urlsplit(base_url)
         path = (parts.path.rstrip("/") or "/v1") + "/chat/completions"
@@ -73,19 +112,19 @@ class ReplicaClient:
             answer = await request(
                 f"{parts.scheme}://{parts.netloc}{path}",
                 body=json.dumps(body).encode(),
-                headers={"Authorization": f"Bearer {key}"} if key else {},
+                headers={**headers, **({"Authorization": f"Bearer {key}"} if key else {})},
                 timeout_s=self._timeout_s,
                 outbound=(remote.outbound or DIRECT) if remote else DIRECT,
                 environ=os.environ,
             )
         except HttpFailed as error:
             raise Unavailable(f"replica {parts.netloc}: {error}") from None
+        took_ms = (time.monotonic() - started) * 1e3
         if answer.status != 200:
             said = _said(answer.body, key)
-            raise Unavailable(
-                f"replica {parts.netloc} answered {answer.status}" + (f": {said}" if said else "")
-            )
-        return Answer(text=_text(answer.body), latency_ms=(time.monotonic() - started) * 1e3)
+            told = f"replica {parts.netloc} answered {answer.status}"
+            return Completion(told + (f": {said}" if said else ""), took_ms, status=answer.status)
+        return _completion(answer.body, took_ms)
 
 
 def _said(data: bytes, key: str | None) -> str:
@@ -120,9 +159,31 @@ def provider_key(remote: RemoteModel) -> str | None:
     return None
 
 
+def _completion(data: bytes, took_ms: float) -> Completion:
+    text, document = _text(data), json.loads(data)
+    usage = document.get("usage")
+
+    def named(name: str) -> str:
+        value = document.get(name)
+        return value[:NAME_CHARS_MAX] if isinstance(value, str) else ""
+
+    def tokens(name: str) -> int:
+        value = usage.get(name) if isinstance(usage, dict) else None
+        return value if type(value) is int and 0 <= value < 2**31 else 0
+
+    return Completion(
+        text,
+        took_ms,
+        named("model"),
+        named("system_fingerprint"),
+        tokens("prompt_tokens"),
+        tokens("completion_tokens"),
+    )
+
+
 def _text(data: bytes) -> str:
     try:
         content = json.loads(data)["choices"][0]["message"]["content"]
-    except (ValueError, KeyError, IndexError, TypeError):
+    except (ValueError, KeyError, IndexError, TypeError, RecursionError):
         raise Unavailable("the replica's answer is not a chat completion") from None
     return content if isinstance(content, str) else json.dumps(content)

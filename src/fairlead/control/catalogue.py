@@ -12,6 +12,8 @@ from fairlead.control.routing import KnownRelease, ready_of
 from fairlead.domain.errors import FairleadError, NotFound
 from fairlead.domain.release import short
 
+ASK_S = 60.0
+"""Seconds that one answer to an evaluation may take."""
 LOOK_AGAIN_S = 2.0
 """Seconds until a release that could not be read is looked for again."""
 _log = logging.getLogger(__name__)
@@ -89,12 +91,15 @@ class Catalogue:
 
     def contender(self, digest: str) -> Contender:
         """The release as one to ask."""
+        return Contender(digest, self.client(digest))
+
+    def client(self, digest: str, timeout_s: float = ASK_S) -> ReplicaClient:
+        """Asks the release's ready replicas, each for so long."""
         release = self.release(digest).release
-        return Contender(
-            digest,
-            ReplicaClient(
-                release, lambda: [r.base_url for r in ready_of(release, self._fleet.replicas())]
-            ),
+        return ReplicaClient(
+            release,
+            lambda: [r.base_url for r in ready_of(release, self._fleet.replicas())],
+            timeout_s=timeout_s,
         )
 
 

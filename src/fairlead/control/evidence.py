@@ -10,9 +10,9 @@ from collections.abc import Callable
 from fairlead.domain.outcomes import failed_for_judge
 from fairlead.rollout.judge import Gathering, Judge, Observation
 from fairlead.rollout.machine import Rollout
-from fairlead.rollout.model import ShadowCount
+from fairlead.rollout.pairs import Half, Pair, PairsSeen, is_resumable, observe_pairs
 from fairlead.store.interface import TelemetryStore
-from fairlead.store.rows import AssignedRequest
+from fairlead.store.rows import AssignedRequest, PairRow
 
 PAGE = 5_000
 PAGES_PER_TURN = 20
@@ -62,14 +62,22 @@ class LiveEvidence:
         self._gatherings[rollout.id] = gathering
         return None
 
-    def shadowed(self, rollout: Rollout) -> ShadowCount | None:
-        """What became of its copies; None shortly after the last look."""
-        now = self._now()
-        if 0.0 <= now - self._shadowed_at.get(rollout.id, 0.0) < SHADOW_LOOK_S:
+    def shadowed(self, rollout: Rollout) -> PairsSeen | None:
+        """What its pairs have shown, all whose time is over; None shortly after the last look."""
+        now, rule = self._now(), rollout.plan.shadow
+        if rule is None or 0.0 <= now - self._shadowed_at.get(rollout.id, 0.0) < SHADOW_LOOK_S:
             return None
         self._shadowed_at[rollout.id] = now
-        counts = self._store.shadow_counts(rollout.id)
-        return ShadowCount(counts.copies, counts.failed)
+        # A copy's record is in its worker's spool before the worker says that it got so far.
+        until = self._store.watermark() - WATERMARK_SLACK_S - rule.timeout_s
+        seen = rollout.shadowed
+        for _ in range(PAGES_PER_TURN):
+            cursor = seen.cursor if is_resumable(seen) else (0.0, "")
+            rows = self._store.shadow_pairs(rollout.id, after=cursor, until=until, limit=PAGE)
+            seen = observe_pairs(seen, rollout.plan, [pair(row) for row in rows])
+            if len(rows) < PAGE:
+                break
+        return seen
 
     def _begin(self, rollout: Rollout) -> Gathering | None:
         watermark = self._store.watermark() - WATERMARK_SLACK_S
@@ -78,6 +86,13 @@ class LiveEvidence:
             return None
         self._observed_until[rollout.id] = watermark
         return Gathering(rollout.judge, rollout.plan, watermark)
+
+
+def pair(row: PairRow) -> Pair:
+    """A stored copy with its live request, as the judge of pairs sees them."""
+    live = Half(row.live_status, row.live_error, row.live_attempts, row.live_duration_ms)
+    copy = Half(row.status, row.error, row.attempts, row.duration_ms)
+    return Pair(row.id, row.sent_at, live, copy)
 
 
 def observation(row: AssignedRequest) -> Observation:

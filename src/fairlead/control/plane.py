@@ -14,6 +14,8 @@ import logging
 import secrets
 from collections.abc import Awaitable, Callable
 
+import msgspec
+
 from fairlead.control.capacity import Planner
 from fairlead.control.conversations import Conversations
 from fairlead.control.evaluations import Evaluations
@@ -22,12 +24,15 @@ from fairlead.control.hooks import Hooks
 from fairlead.control.hub import SnapshotHub
 from fairlead.control.keys import Keys
 from fairlead.control.leases import Leases
+from fairlead.control.probe_views import ProbesView
+from fairlead.control.probes import Probes
 from fairlead.control.publishing import Publisher
 from fairlead.control.reports import Reports
 from fairlead.control.rollouts import Rollouts
 from fairlead.control.slow_watches import SlowWatches
 from fairlead.control.spec import ServiceSpec
 from fairlead.control.views import Applied, RollbackRequest, RolloutView
+from fairlead.control.wants import ServiceWant
 from fairlead.domain.errors import FairleadError
 from fairlead.registry import Registry
 from fairlead.store.interface import Store
@@ -66,8 +71,17 @@ class ControlPlane:
         self._rollouts = Rollouts(store, self._fleet, evaluations, self._hooks, hub, now)
         self._publisher = Publisher(store, hub, self.keys, monotonic)
         self._watches = SlowWatches(store, self._rollouts, now, lambda: _new_id("ro"))
+        self.probes = Probes(store, registry, self._rollouts.client, now)
         self.reports = Reports(
-            store, registry, self._rollouts, self._watches, self._fleet, hub, gateway_url, now
+            store,
+            registry,
+            self._rollouts,
+            self._watches,
+            self.probes,
+            self._fleet,
+            hub,
+            gateway_url,
+            now,
         )
         self._conversations = Conversations(store)
         self.planner = Planner(store, registry, now)
@@ -86,6 +100,8 @@ class ControlPlane:
         """
         await self._fleet.adopt()
         await self._rollouts.load()
+        await self.probes.load()
+        await self.probes.advance(self._rollouts.champions())
         await self._leases.load()
         self._publisher.begin()
         self._task = asyncio.create_task(self._run())
@@ -98,6 +114,7 @@ class ControlPlane:
             await asyncio.gather(self._task, return_exceptions=True)
         with contextlib.suppress(FairleadError):  # The workers say it again.
             await self._leases.save(at_once=True)
+        await self.probes.close()
         await self._evaluations.close()
         await self._hooks.close()
         await self._fleet.close(stop=stop_replicas)
@@ -154,12 +171,26 @@ class ControlPlane:
         async with self._lock:
             await _attempt(self._rollouts.advance(), troubles)
             await _attempt(self._watches.advance(), troubles)
+            await _attempt(self.probes.advance(self._rollouts.champions()), troubles)
             wants = await self._conversations.fill(self._rollouts.wants())
+            wants = [self._diverted(want) for want in wants]
             await _attempt(self._fleet.reconcile(wants, self.hub.may_stop), troubles)
             await _attempt(self._publisher.publish(wants, self._fleet.replicas()), troubles)
             await _attempt(self._leases.save(), troubles)
         if troubles:
             raise troubles[0]
+
+    async def probe(self, service: str, command: str) -> ProbesView:
+        """Accept an unrequested release, or run a round of probes now; see `Probes.command`."""
+        async with self._lock:
+            view = await self.probes.command(service, command)
+        self.wake()
+        return view
+
+    def _diverted(self, want: ServiceWant) -> ServiceWant:
+        if not self.probes.is_diverted(want.spec.service, want.desired.champion):
+            return want
+        return msgspec.structs.replace(want, diverted=True)
 
     async def _run(self) -> None:
         while True:

@@ -11,7 +11,7 @@ import msgspec
 from fairlead.control.hub import SnapshotHub
 from fairlead.control.keys import Keys
 from fairlead.control.routing import service_route
-from fairlead.control.wants import ServiceWant
+from fairlead.control.wants import ServiceWant, usable_replicas
 from fairlead.domain.replica import ReplicaStatus
 from fairlead.store.interface import KeyStore
 from fairlead.wire.snapshot import Pin, ServiceRoute, Snapshot
@@ -63,7 +63,7 @@ class Publisher:
                 want.desired,
                 want.rollout,
                 want.known,
-                replicas,
+                usable_replicas(want, replicas),
                 names,
                 want.prices,
                 _by_ids(want.pins, ids),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from fairlead import __version__
 from fairlead.control.documents import RolloutDocument
 from fairlead.control.fleet import Fleet
 from fairlead.control.hub import SnapshotHub
+from fairlead.control.probes import Probes
 from fairlead.control.rollouts import Rollouts
 from fairlead.control.routing import unknown_fallbacks
 from fairlead.control.slow_watches import SlowWatches
@@ -42,6 +44,8 @@ from fairlead.store.rows import Quantiles, RecordFilter, ReleaseFigures, Rollout
 FIGURES_SPAN_S = 3600.0
 FIGURES_KEPT_S = 0.5
 LIMIT_MAX = 10_000
+E_LOG_MAX = 700.0
+"""Evidence beyond its exponential is shown as that: JSON knows no infinity."""
 
 
 class Reports:
@@ -57,6 +61,7 @@ class Reports:
         registry: Registry,
         rollouts: Rollouts,
         watches: SlowWatches,
+        probes: Probes,
         fleet: Fleet,
         hub: SnapshotHub,
         gateway_url: str,
@@ -66,6 +71,7 @@ class Reports:
         self._registry = registry
         self._rollouts = rollouts
         self._watches = watches
+        self._probes = probes
         self._fleet = fleet
         self._hub = hub
         self._gateway_url = gateway_url
@@ -123,6 +129,7 @@ class Reports:
             slos=_slos(spec.slos, champion),
             trouble=trouble.one_line if trouble is not None else unknown_fallbacks(spec, services),
             watch=self._watches.view(row.name),
+            probes=self._probes.view(row.name),
         )
 
     def _figures(self, line: ReleaseFigures) -> FiguresView:
@@ -286,7 +293,21 @@ def _shadow(rollout: Rollout) -> ShadowView | None:
     rule, seen = rollout.plan.shadow, rollout.shadowed
     if rule is None:
         return None
-    return ShadowView(rule.share, rule.requests, seen.copies, seen.failed)
+    plan = rollout.plan
+    return ShadowView(
+        share=rule.share,
+        requests=rule.requests,
+        copies=seen.copies,
+        failed=seen.failed,
+        live_failed=seen.live_failed,
+        late=seen.late,
+        slower=seen.slower,
+        timed=seen.timed,
+        e_worse=math.exp(min(seen.log_e, E_LOG_MAX)),
+        e_worse_at=1 / plan.alpha,
+        e_not_worse=math.exp(min(seen.log_e_not_worse, E_LOG_MAX)),
+        e_not_worse_at=1 / plan.beta,
+    )
 
 
 def _harm(rollout: Rollout, now: float) -> HarmView | None:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
+from fairlead.control.ask import ReplicaClient
 from fairlead.control.catalogue import Catalogue
 from fairlead.control.documents import Return, RolloutDocument
 from fairlead.control.evaluations import Evaluations
@@ -119,6 +120,15 @@ class Rollouts:
     def ready(self, release: str) -> int:
         """Ready replicas of a release; 0 while it is not known."""
         return self._catalogue.candidate(release)[0] if release in self._catalogue.known else 0
+
+    def client(self, release: str, timeout_s: float) -> ReplicaClient:
+        """How a release is asked; raises what keeps it from being read."""
+        return self._catalogue.client(release, timeout_s)
+
+    def champions(self) -> list[ServiceSpec]:
+        """By which specs the services run that have a champion."""
+        rows = self._services.values()
+        return [self._specs[row.name] for row in rows if row.champion is not None]
 
     def trouble_of(self, service: str) -> FairleadError | None:
         """What keeps the service from being served, or its rollout from going on."""

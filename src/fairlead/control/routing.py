@@ -76,7 +76,7 @@ def service_route(
         fallbacks=tuple(name for name in spec.fallbacks if name in services),
         shadow=None
         if desired.shadow is None
-        else Shadow(release=desired.shadow, share=desired.shadow_share),
+        else Shadow(desired.shadow, desired.shadow_share, timeout_s=desired.shadow_timeout_s),
         balance=spec.balance,
         pins=pins,
         finishing=None if stays is None else Finishing(stays.release, finishing),

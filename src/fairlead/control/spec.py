@@ -11,6 +11,7 @@ from fairlead.domain.errors import InvalidInput
 from fairlead.domain.quota import Price, check_price, check_quota
 from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.scorers import Scorer
+from fairlead.probing.model import ProbeRule
 from fairlead.rollout.freeze import WINDOWS_MAX, Freeze, check_freeze
 from fairlead.rollout.plan import Plan
 from fairlead.wire.snapshot import Balance, Limits, Pin
@@ -45,6 +46,17 @@ class GateSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     concurrency: int = 8
 
 
+class ProbeSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the champion is probed; its suite is a blob in the registry.
+
+    Attributes:
+        scorer: How an answer with an expected one is scored; None to compare answers alone.
+    """
+
+    rule: ProbeRule
+    scorer: Scorer | None = None
+
+
 class Slos(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What the service promises; None where nothing is promised."""
 
@@ -64,6 +76,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         when_busy: What becomes of this rollout if another one of the service is under way.
         freeze: When no traffic may move to the release.
         pins: Who is always sent to the canary, or to the champion; `keys` are names here.
+        probes: How the champion is watched for changes that nobody shipped; None not to.
     """
 
     service: str
@@ -79,6 +92,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     when_busy: WhenBusy = "refuse"
     freeze: tuple[Freeze, ...] = ()
     pins: tuple[Pin, ...] = ()
+    probes: ProbeSpec | None = None
 
 
 def check_spec(spec: ServiceSpec) -> None:
@@ -104,6 +118,7 @@ def check_spec(spec: ServiceSpec) -> None:
     for index, window in enumerate(spec.freeze):
         check_freeze(f"freeze[{index}]", window)
     _check_pins(spec.pins)
+    _check_probes(spec)
     if len(spec.gates) > GATES_MAX:
         raise InvalidInput(f"gates: {len(spec.gates)} of them; at most {GATES_MAX}")
     names = set()
@@ -112,6 +127,17 @@ def check_spec(spec: ServiceSpec) -> None:
         if gate.rule.name in names:
             raise InvalidInput(f"gates[{index}].rule.name: that of an earlier gate")
         names.add(gate.rule.name)
+
+
+def _check_probes(spec: ServiceSpec) -> None:
+    if spec.probes is None:
+        return
+    rule = spec.probes.rule
+    _check_digest("probes.rule.suite", rule.suite)
+    if rule.on_change == "fallback" and not spec.fallbacks:
+        raise InvalidInput("probes.rule.on_change: fallback, and the service has no fallbacks")
+    if rule.usd_per_day is not None and spec.price is None:
+        raise InvalidInput("probes.rule.usd_per_day: needs the release's price")
 
 
 def prices_of(*specs: ServiceSpec) -> dict[str, Price]:

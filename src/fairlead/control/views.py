@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fairlead.control.hub import WorkerStatus
+from fairlead.control.probe_views import ProbesView
 from fairlead.domain.quota import NO_QUOTA, Quota
 from fairlead.domain.replica import ReplicaStatus
 from fairlead.domain.verdicts import GateVerdict, RolloutVerdict
@@ -32,13 +33,25 @@ class ShadowView(msgspec.Struct, frozen=True):
     """How a rollout's copies of requests fare: so many have an outcome, of how many at least.
 
     Attributes:
-        failed: Copies that failed where the live request did not.
+        failed: Copies that failed where the live request did not; `live_failed` is the reverse.
+        late: Pairs that did not count, because both sides took too long.
+        slower, timed: Pairs with the slower copy, of those that both sides answered well.
+        e_worse, e_not_worse: The evidence now that the release is worse, and that it is not worse
+            by the margin; `e_worse_at` ends it, `e_not_worse_at` lets it go on.
     """
 
     share: float
     requests: int
     copies: int
     failed: int
+    live_failed: int = 0
+    late: int = 0
+    slower: int = 0
+    timed: int = 0
+    e_worse: float = 1.0
+    e_worse_at: float = 100.0
+    e_not_worse: float = 1.0
+    e_not_worse_at: float = 20.0
 
 
 class HarmView(msgspec.Struct, frozen=True):
@@ -229,6 +242,7 @@ class ServiceView(msgspec.Struct, frozen=True):
 
     Attributes:
         trouble: What keeps it from being served, or its rollout from going on, and what to do.
+        probes: What is known of its provider by probes; None if the champion is not probed.
     """
 
     name: str
@@ -242,6 +256,7 @@ class ServiceView(msgspec.Struct, frozen=True):
     slos: list[SloView]
     trouble: str = ""
     watch: WatchView | None = None
+    probes: ProbesView | None = None
 
 
 class StatusView(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ from fairlead.control.routing import KnownRelease
 from fairlead.control.running import Running
 from fairlead.control.spec import ServiceSpec, prices_of
 from fairlead.domain.quota import Price
+from fairlead.domain.replica import ReplicaStatus
 from fairlead.rollout.machine import Desired, desired
 from fairlead.store.rows import ServiceRow
 from fairlead.wire.snapshot import Pin
@@ -26,6 +27,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
         prices: What the releases cost, where that is known.
         pins: Who is sent to one arm for as long as the rollout goes on; keys by their names.
         finishing: The units of the conversations that `desired.finish` speaks of.
+        diverted: The champion's replicas are not to be used: the fallbacks are to answer.
     """
 
     spec: ServiceSpec
@@ -36,6 +38,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
     prices: Mapping[str, Price] = {}
     pins: tuple[Pin, ...] = ()
     finishing: tuple[str, ...] = ()
+    diverted: bool = False
 
 
 def engine_counts(wants: Sequence[ServiceWant]) -> dict[str, tuple[str, int]]:
@@ -78,6 +81,17 @@ def want_of(
         replicas[release] = max(replicas.get(release, 0), want.candidate_replicas)
     prices = prices_of(running.spec, spec)
     return ServiceWant(spec, want, running.rollout.id, known, replicas, prices, running.spec.pins)
+
+
+def usable_replicas(
+    want: ServiceWant, replicas: Sequence[ReplicaStatus]
+) -> Sequence[ReplicaStatus]:
+    """Those that may serve it; without the champion's when it is diverted."""
+    champion = want.desired.champion
+    if not want.diverted or champion is None or champion not in want.known:
+        return replicas
+    engine = want.known[champion].release.engine_digest
+    return [replica for replica in replicas if replica.engine_digest != engine]
 
 
 def readable(want: ServiceWant) -> ServiceWant:

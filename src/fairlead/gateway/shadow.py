@@ -203,7 +203,7 @@ class ShadowCopy(Attempting):
         self.replica = replica
         self._started = shadows.clock.now()
         self._started_at = shadows.clock.wall()
-        self._timeout_s = service.limits.request_timeout_s
+        self._timeout_s = _timeout_s(service)
         self._is_over = False
         # attempt
         self._attempt = Attempt(self, shadows, replica, service.releases[digest])
@@ -325,6 +325,12 @@ class ShadowCopy(Attempting):
             rollout=self._rollout,
             phase=self._phase,
         )
+
+
+def _timeout_s(service: ServiceRoute) -> float:
+    limit_s = service.limits.request_timeout_s
+    own_s = 0.0 if service.shadow is None else service.shadow.timeout_s
+    return min(own_s or limit_s, limit_s)
 
 
 def _live_replicas(loaded: Loaded) -> frozenset[Replica]:

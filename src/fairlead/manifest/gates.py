@@ -12,7 +12,7 @@ from fairlead.manifest.values import FilePath, Label, Share, Strict, existing_fi
 
 SCHEMA_BYTES_MAX = 1 << 20
 SuiteFormat = Literal["yaml", "jsonl", "csv"]
-_FORMATS: dict[str, SuiteFormat] = {
+FORMATS: dict[str, SuiteFormat] = {
     ".yaml": "yaml", ".yml": "yaml", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv",
 }  # fmt: skip
 
@@ -198,7 +198,7 @@ class Gate(Strict):
 
     @model_validator(mode="after")
     def _asks_for_something(self) -> Gate:
-        if self.suite.suffix.lower() not in _FORMATS:
+        if self.suite.suffix.lower() not in FORMATS:
             raise wrong(
                 f"must end in .yaml, .jsonl or .csv, not {shown(self.suite.suffix)}", at=("suite",)
             )
@@ -209,7 +209,7 @@ class Gate(Strict):
     @property
     def suite_format(self) -> SuiteFormat:
         """How the suite is written, by its file's name."""
-        return _FORMATS[self.suite.suffix.lower()]
+        return FORMATS[self.suite.suffix.lower()]
 
     @property
     def scorer_document(self) -> dict[str, Any]:

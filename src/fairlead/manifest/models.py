@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from fairlead.manifest.engines import RemoteEngine
 from fairlead.manifest.gates import Gate, check_gates
+from fairlead.manifest.probes import Probes
 from fairlead.manifest.quotas import Quotas
 from fairlead.manifest.release import Release
 from fairlead.manifest.rollout import Rollout
@@ -138,6 +140,13 @@ class Manifest(Strict):
         ),
     )
     balance: Balance = "prefix"
+    probes: Probes | None = Field(
+        default=None,
+        description=(
+            "For a model at openai://: questions that the provider is asked again and again, to "
+            "see that it still answers as it did."
+        ),
+    )
     slos: Slos = Field(default_factory=Slos, description="What the service promises.")
     limits: Limits = Field(
         default_factory=Limits, description="What the service may take up in the gateway."
@@ -151,6 +160,19 @@ class Manifest(Strict):
     @model_validator(mode="after")
     def _fallbacks_are_others(self) -> Manifest:
         check_fallbacks(self.service, self.fallbacks)
+        return self
+
+    @model_validator(mode="after")
+    def _probes_fit(self) -> Manifest:
+        probes = self.probes
+        if probes is None:
+            return self
+        if not isinstance(self.release.engine, RemoteEngine):
+            raise wrong("are for a model at openai://; weights do not change", at=("probes",))
+        if probes.on_change == "fallback" and not self.fallbacks:
+            raise wrong('"fallback" needs `fallbacks`', at=("probes", "on_change"))
+        if probes.usd_per_day is not None and self.release.price is None:
+            raise wrong("needs release.price", at=("probes", "usd_per_day"))
         return self
 
     @model_validator(mode="after")

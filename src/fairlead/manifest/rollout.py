@@ -56,14 +56,28 @@ class Shadow(Strict):
 
     share: Share = Field(description="Share of the requests that are copied to the release.")
     requests: int = Field(
-        default=50, ge=1, le=1_000_000, description="Least number of copies with an outcome."
+        default=50,
+        ge=1,
+        le=1_000_000,
+        description=(
+            "Copies with an outcome after which the release goes on, unless they are evidence that "
+            "it is worse."
+        ),
     )
     seconds: float = Field(
-        default=10.0, ge=0, le=7_776_000, description="Least time with copies of requests."
+        default=10.0,
+        ge=0,
+        le=7_776_000,
+        description="Least time with copies, unless it is shown before not to be worse.",
     )
-    failures_at_most: Share = Field(
-        default=0.05,
-        description="Share of the copies that may fail where the live request did not.",
+    timeout_seconds: float = Field(
+        default=30.0,
+        ge=0.1,
+        le=3_600,
+        description=(
+            "A copy that is not answered by then has failed; a live request that took longer "
+            "counts alike. So long after it was sent, a copy's outcome is known."
+        ),
     )
 
     @field_validator("share")
@@ -111,7 +125,8 @@ class Rollout(Strict):
         default=None,
         description=(
             "Before the first step the release gets copies of requests; its answers are recorded "
-            "and thrown away. Too many failures end the rollout before any client has met it."
+            "and thrown away. Worse answers than the live ones end the rollout before any client "
+            "has met it."
         ),
     )
     steps: tuple[Step, ...] = Field(
@@ -266,9 +281,14 @@ class Rollout(Strict):
                 f"must be longer than the steps take at least: {least:g} seconds",
                 at=("deadline_minutes",),
             )
-        if self.shadow is not None and self.shadow.seconds >= self.deadline_minutes * 60:
-            raise wrong("must be shorter than deadline_minutes", at=("shadow", "seconds"))
+        if self.shadow is not None:
+            self._shadow_ends(self.shadow)
         return self
+
+    def _shadow_ends(self, shadow: Shadow) -> None:
+        for name in ("seconds", "timeout_seconds"):
+            if getattr(shadow, name) >= self.deadline_minutes * 60:
+                raise wrong("must be shorter than deadline_minutes", at=("shadow", name))
 
     @property
     def chooses_steps(self) -> bool:

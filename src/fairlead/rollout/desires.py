@@ -30,6 +30,7 @@ def desired(rollout: Rollout) -> Desired:
         run_gates=rollout.state is State.EVALUATING and rollout.gates > 0,
         shadow=rollout.release if shadow is not None else None,
         shadow_share=shadow.share if shadow is not None else 0.0,
+        shadow_timeout_s=shadow.timeout_s if shadow is not None else 0.0,
         call_hooks=_hooks(rollout),
         finish=rollout.finish,
     )

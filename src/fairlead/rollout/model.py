@@ -11,6 +11,7 @@ from fairlead.domain.verdicts import GateVerdict, RolloutVerdict
 from fairlead.rollout.checkpoints import Checkpoint, HookReport
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.judge import Judge, new_judge
+from fairlead.rollout.pairs import PairsSeen
 from fairlead.rollout.plan import Plan
 from fairlead.rollout.states import State
 
@@ -32,13 +33,6 @@ class Command(enum.StrEnum):
     PROMOTE = "promote"
     APPROVE = "approve"
     ABORT = "abort"
-
-
-class ShadowCount(msgspec.Struct, frozen=True):
-    """Copies with an outcome, and those that failed where the live request did not."""
-
-    copies: int = 0
-    failed: int = 0
 
 
 class Finish(msgspec.Struct, frozen=True):
@@ -88,7 +82,7 @@ class Rollout(msgspec.Struct, frozen=True):
         finish: Conversations that stay on the release that was left, for a while; None when all
             have moved.
         ending: Why it ended, or is on its way back; None while it goes on.
-        shadowed: What became of the copies while shadowing.
+        shadowed: What the pairs of live requests and copies have shown while shadowing.
         verdict: The judge's; from the move to promotion on the one that decided it, or without
             steps what the units that are held back say.
     """
@@ -126,7 +120,7 @@ class Rollout(msgspec.Struct, frozen=True):
     verdict: RolloutVerdict | None = None
     gate_verdicts: tuple[GateVerdict, ...] = ()
     reason: str = ""
-    shadowed: ShadowCount = ShadowCount()
+    shadowed: PairsSeen = PairsSeen()
     history: tuple[Transition, ...] = ()
 
     @property
@@ -161,7 +155,7 @@ class Facts(msgspec.Struct, frozen=True):
         workers_phase: Phase of the split on which all live gateway workers run; None while they
             differ.
         judge: What the judge knows by now (`judge.observe`); None when nothing is new.
-        shadowed: What became of the copies so far; None when nothing is new.
+        shadowed: What the pairs have shown so far; None when nothing is new.
         hooks: What became of the hooks at its checkpoint; None while they have not settled.
         frozen: Why no traffic may move to the release now; empty when it may.
         by: Who gave the command.
@@ -176,7 +170,7 @@ class Facts(msgspec.Struct, frozen=True):
     candidate_failed: str | None = None
     workers_phase: int | None = None
     judge: Judge | None = None
-    shadowed: ShadowCount | None = None
+    shadowed: PairsSeen | None = None
     command: Command | None = None
     by: str = ""
     why: str = ""
@@ -193,6 +187,7 @@ class Desired(msgspec.Struct, frozen=True):
         share: Probability with which a unit goes to the canary.
         shadow: Digest of the release that gets copies, or None.
         shadow_share: Probability with which a request is copied.
+        shadow_timeout_s: A copy is ended after so long.
         candidate_replicas: Replicas of the release under rollout, whatever its role is.
         run_gates: Whether its gates are to be run.
         finish: Conversations that may finish on another release.
@@ -208,6 +203,7 @@ class Desired(msgspec.Struct, frozen=True):
     run_gates: bool = False
     shadow: str | None = None
     shadow_share: float = 0.0
+    shadow_timeout_s: float = 0.0
     call_hooks: str = ""
     finish: Finish | None = None
 

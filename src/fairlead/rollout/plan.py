@@ -97,15 +97,19 @@ class ShadowRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         share: Probability in (0, 1] with which a request is copied.
-        requests: Least number of copies with an outcome.
-        seconds: Least time with copies.
-        failures_at_most: Share of the copies that may fail where the live request did not.
+        requests: Pairs of a live request and its copy after which it goes on, if they are no
+            evidence that the release is worse.
+        seconds: Least time with copies; both can be shorter when it is shown not to be worse.
+        timeout_s: A copy is ended and has failed after so long, and a live request that took
+            longer counts alike. So long after it was sent a pair is final.
+        failures_at_most: Of earlier builds' plans; it decides nothing.
     """
 
     share: float
     requests: int = 50
     seconds: float = 0.0
-    failures_at_most: float = 0.05
+    timeout_s: float = 30.0
+    failures_at_most: float | None = None
 
 
 class FeedbackRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -306,7 +310,7 @@ def _check_shadow(shadow: ShadowRule, deadline_s: float) -> None:
     if not 0.0 < shadow.share <= 1.0:
         raise InvalidInput(f"shadow.share: {shadow.share:g} is not above 0 and at most 1")
     _check("shadow.requests", shadow.requests, 1, UNITS_MAX)
-    _check("shadow.failures_at_most", shadow.failures_at_most, 0.0, 1.0)
+    _check("shadow.timeout_s", shadow.timeout_s, 0.001, SETTLE_S_MAX)
     _check("shadow.seconds", shadow.seconds, 0.0, DEADLINE_S_MAX)
     if shadow.seconds >= deadline_s:
         raise InvalidInput(

@@ -7,7 +7,7 @@ from fairlead.rollout.checkpoints import hook_name, hooks_at, needs_approval
 from fairlead.rollout.desires import full_replicas, is_terminal
 from fairlead.rollout.judge import Judge
 from fairlead.rollout.model import Rollout
-from fairlead.rollout.plan import Step, percent
+from fairlead.rollout.plan import ShadowRule, Step, percent
 from fairlead.rollout.states import State
 
 
@@ -29,6 +29,17 @@ def missing_in_step(rollout: Rollout, now: float, ready: int) -> str | None:
     return None
 
 
+def missing_in_shadow(rollout: Rollout, rule: ShadowRule) -> str:
+    """What keeps it from its first step, in words."""
+    seen = rollout.shadowed
+    if seen.copies < rule.requests:
+        late = f"; {seen.late:,} more took too long on both sides" if seen.late else ""
+        return f"{rule.requests:,} copies; {seen.copies:,} have an outcome{late}"
+    if seen.is_suspect(rollout.plan):
+        return "a clearer verdict: its copies are some evidence that it is worse"
+    return f"the rest of {rule.seconds:g} s with copies"
+
+
 def missing(rollout: Rollout, now: float, ready: int) -> str:
     """What it misses to go on, in words; empty when it has ended."""
     plan = rollout.plan
@@ -48,7 +59,7 @@ def missing(rollout: Rollout, now: float, ready: int) -> str:
         case State.STARTING:
             return f"replicas: {ready} of {plan.canary_replicas} ready"
         case State.SHADOWING if plan.shadow is not None:
-            return f"{plan.shadow.requests:,} copies; {rollout.shadowed.copies:,} have an outcome"
+            return missing_in_shadow(rollout, plan.shadow)
         case State.JUDGING:
             return missing_in_step(rollout, now, ready) or "a verdict"
         case State.PROMOTING:

@@ -21,9 +21,10 @@ from fairlead.rollout.desires import full_replicas, holds_back, split_of, stays_
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.model import Facts, Rollout
 from fairlead.rollout.moves import REMARKS_MAX, give_up, go, impossible, note
+from fairlead.rollout.pairs import worse_by_pairs
 from fairlead.rollout.plan import percent
 from fairlead.rollout.ramp import next_move
-from fairlead.rollout.remaining import awaits_approval, missing_in_step
+from fairlead.rollout.remaining import awaits_approval, missing_in_shadow, missing_in_step
 from fairlead.rollout.states import State
 
 _HOOK_ENDINGS = {
@@ -95,25 +96,20 @@ def _shadowing(rollout: Rollout, facts: Facts) -> Rollout:
     rule, seen = rollout.plan.shadow, rollout.shadowed
     if rule is None:
         raise impossible(rollout, "it has no shadow in its plan")
-    # Once there are too many for the least number of copies, more of them decide nothing.
-    if seen.failed > rule.failures_at_most * max(seen.copies, rule.requests):
-        why = (
-            f"shadow: {seen.failed:,} of {seen.copies:,} copies failed where the live request did "
-            f"not; at most {rule.failures_at_most:.1%} may"
-        )
+    if seen.is_worse(rollout.plan):
+        why = f"shadow: {worse_by_pairs(seen, rollout.plan)}"
         return go(rollout, State.FAILED, facts.now, why, ending=Ending.SHADOW_FAILED)
     overdue = _overdue(rollout, facts)
     if overdue is not rollout or rollout.paused or rollout.frozen:
         return overdue
-    if seen.copies >= rule.requests and facts.now - rollout.entered_at >= rule.seconds:
+    enough = seen.copies >= rule.requests and facts.now - rollout.entered_at >= rule.seconds
+    if seen.is_not_worse(rollout.plan) or (enough and not seen.is_suspect(rollout.plan)):
         return _first_step(rollout, facts)
     if not _is_late(rollout, facts.now, rollout.plan.deadline_s):
         return rollout
-    why = (
-        f"shadow: inconclusive: {seen.copies:,} of {rule.requests:,} copies have an outcome "
-        f"after {rollout.plan.deadline_s:g} s"
-    )
-    ending = Ending.INCONCLUSIVE if seen.copies else Ending.NO_TRAFFIC
+    lacks = missing_in_shadow(rollout, rule)
+    why = f"shadow: inconclusive after {rollout.plan.deadline_s:g} s: it lacked {lacks}"
+    ending = Ending.INCONCLUSIVE if seen.copies or seen.late else Ending.NO_TRAFFIC
     return go(rollout, State.FAILED, facts.now, why, ending=ending)
 
 

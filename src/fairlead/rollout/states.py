@@ -5,8 +5,9 @@ Rules
   changes, so a controller that was away for a while catches up in one call; called again with the
   same facts it returns the same rollout.
 - While shadowing the release gets copies of requests and nobody its answers: the split stays as it
-  was, phase 0. It goes on when enough copies have an outcome and few enough of them failed where
-  the live request did not; else, or without an end within the deadline, the rollout has failed.
+  was, phase 0. It goes on when the pairs have shown that it is not worse by the margin, or enough
+  of them are no evidence that it is worse. With that evidence, or without an end within the
+  deadline, the rollout has failed.
 - The split (share, canary, champion) follows from the state alone (`desired`). Whenever it changes,
   `phase` grows by one and the assignment has a new salt. The gateway workers run on the split when
   they report its phase; no state that gives traffic is left for a later step before they do.
@@ -91,9 +92,9 @@ TRANSITIONS: dict[State, dict[State, str]] = {
         **_GIVEN_UP,
     },
     State.SHADOWING: {
-        State.SHIFTING: "copies answered",
+        State.SHIFTING: "copies not worse",
         State.PROMOTING: "no steps or by hand",
-        State.FAILED: "replicas or too many copies fail, or too few come",
+        State.FAILED: "replicas fail, copies are worse, or too few come",
         State.ABORTED: "aborted or superseded",
     },
     State.SHIFTING: {

@@ -20,13 +20,14 @@ from fairlead.store.rows import (
     GateResultRow,
     IngestCounts,
     KeyRow,
+    PairRow,
+    ProbesRow,
     QuotaRow,
     RecordFilter,
     ReleaseFigures,
     RequestRow,
     RolloutRow,
     ServiceRow,
-    ShadowCounts,
     SpoolCursor,
 )
 
@@ -252,6 +253,23 @@ class EvaluationStore(Protocol):
         ...
 
 
+class ProbeStore(Protocol):
+    """What is known of releases by their probes."""
+
+    def commit_probes(
+        self, row: ProbesRow, *, expected_version: int, events: Sequence[EventRow] = ()
+    ) -> None:
+        """Keep it with version `expected_version + 1`, and the events; 0 makes a new one.
+
+        Raises Conflict when the stored version is another one.
+        """
+        ...
+
+    def probes(self) -> list[ProbesRow]:
+        """All, by service, those that were changed last at the end."""
+        ...
+
+
 class TelemetryStore(Protocol):
     """Records, as the observer writes them and as judge and people read them."""
 
@@ -341,10 +359,16 @@ class TelemetryStore(Protocol):
         """
         ...
 
-    def shadow_counts(self, rollout: str) -> ShadowCounts:
-        """What became of the rollout's copies, of those whose live request is recorded too.
+    def shadow_pairs(
+        self, rollout: str, *, after: tuple[float, str], until: float, limit: int = 5_000
+    ) -> list[PairRow]:
+        """The rollout's copies with their live requests, by when they were sent and by id.
 
-        Copies that were given up before they had an outcome are left out.
+        Those that were given up before they had an outcome are left out, on either side.
+
+        Args:
+            after: When the last copy was sent that is known already, and its id.
+            until: Copies that were sent then or later are left out.
         """
         ...
 
@@ -362,7 +386,7 @@ class TelemetryStore(Protocol):
         ...
 
 
-class Store(RolloutStore, KeyStore, EvaluationStore, TelemetryStore, Protocol):
+class Store(RolloutStore, KeyStore, EvaluationStore, ProbeStore, TelemetryStore, Protocol):
     """Everything."""
 
     def close(self) -> None:

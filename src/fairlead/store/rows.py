@@ -117,6 +117,16 @@ class GateResultRow(msgspec.Struct, frozen=True):
     id: int = 0
 
 
+class ProbesRow(msgspec.Struct, frozen=True):
+    """What is known of a release by its probes; `version` grows by one with each commit."""
+
+    service: str
+    release: str
+    updated_at: float
+    version: int
+    document: bytes
+
+
 class SpoolCursor(msgspec.Struct, frozen=True):
     """How far a spool has been taken in.
 
@@ -174,11 +184,19 @@ class RequestRow(msgspec.Struct, frozen=True):
     attempts: int
 
 
-class ShadowCounts(msgspec.Struct, frozen=True):
-    """Copies with an outcome, and those that failed where the live request did not."""
+class PairRow(msgspec.Struct, frozen=True):
+    """A copy (`id`, and when it was sent) beside the live request that it is a copy of."""
 
-    copies: int
-    failed: int
+    id: str
+    sent_at: float
+    live_status: int
+    live_error: str
+    live_attempts: int
+    live_duration_ms: float
+    status: int
+    error: str
+    attempts: int
+    duration_ms: float
 
 
 class FeedbackRow(msgspec.Struct, frozen=True):

@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0003"
+HEAD = "0004"
 """The revision that this code works on; the newest of `migrations/versions`."""
 
 metadata = MetaData(
@@ -184,6 +184,16 @@ gate_results = Table(
     _float("at"),
     Index("ix_gate_results_rollout", "rollout"),
     Index("ix_gate_results_release", "release"),
+)
+
+probes = Table(
+    "probes",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("release", Text, primary_key=True),
+    _float("updated_at"),
+    _integer("version"),
+    _document("document"),
 )
 
 records = Table(

@@ -114,11 +114,13 @@ class Shadow(msgspec.Struct, frozen=True):
         release: Its digest; its route is among the service's `releases`.
         share: Probability in [0, 1] with which a request is copied.
         concurrent: Copies that one gateway worker has open at most; further ones are dropped.
+        timeout_s: Seconds after which a copy is ended; 0 for those of the service's limits.
     """
 
     release: str
     share: float
     concurrent: int = 16
+    timeout_s: float = 0.0
 
 
 class Pin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -7,12 +7,15 @@ from fairlead.store.sql.evaluation import SqlEvaluations
 from fairlead.store.sql.figures import SqlFigures
 from fairlead.store.sql.ingest import SqlIngest
 from fairlead.store.sql.keys import SqlKeys
+from fairlead.store.sql.probes import SqlProbes
 from fairlead.store.sql.quotas import SqlQuotas
 from fairlead.store.sql.records import SqlRecords
 from fairlead.store.sql.rollouts import SqlRollouts
 
 
-class SqlStore(SqlRollouts, SqlKeys, SqlQuotas, SqlEvaluations, SqlIngest, SqlRecords, SqlFigures):
+class SqlStore(
+    SqlRollouts, SqlKeys, SqlQuotas, SqlEvaluations, SqlProbes, SqlIngest, SqlRecords, SqlFigures
+):
     """Implements `fairlead.store.interface.Store`. Safe for several threads and processes."""
 
     def __init__(self, database: Database) -> None:

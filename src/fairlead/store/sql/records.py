@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, and_, case, func, not_, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    and_,
+    func,
+    not_,
+    or_,
+    select,
+    tuple_,
+)
 
 from fairlead.domain.outcomes import (
     ANSWERED_WELL,
     CLIENT_ERRORS,
     GIVEN_UP,
     NO_ROOM,
-    REJECTED,
     SERVER_ERRORS,
     SHADOW,
     SHADOW_ID_SUFFIX,
@@ -21,23 +30,17 @@ from fairlead.store.rows import (
     AssignedRequest,
     FeedbackRow,
     GivenFeedback,
+    PairRow,
     RecordFilter,
     RequestRow,
-    ShadowCounts,
 )
 from fairlead.store.schema import feedback, records
 
-
-def _failed(table: FromClause) -> ColumnElement[bool]:
-    c = table.c
-    return or_(
-        c.status >= SERVER_ERRORS,
-        c.status == NO_ROOM,
-        and_(c.error.not_in(ANSWERED_WELL), c.status < CLIENT_ERRORS),
-    )
-
-
-FAILED = _failed(records)
+FAILED = or_(
+    records.c.status >= SERVER_ERRORS,
+    records.c.status == NO_ROOM,
+    and_(records.c.error.not_in(ANSWERED_WELL), records.c.status < CLIENT_ERRORS),
+)
 """`fairlead.domain.outcomes.failed_by_server` in SQL."""
 
 
@@ -165,32 +168,36 @@ class SqlRecords:
         with self._db.reading("counting requests") as connection:
             return connection.execute(query).scalar_one()
 
-    def shadow_counts(self, rollout: str) -> ShadowCounts:
-        live = records.alias("live")
-        copy = records.c
-        failed = and_(_refused(records), not_(_refused(live)))
-        query = (
-            select(func.count(), func.sum(case((failed, 1), else_=0)))
-            .join_from(records, live, live.c.id == func.substr(copy.id, 1, _id_length(copy.id)))
+    def shadow_pairs(
+        self, rollout: str, *, after: tuple[float, str], until: float, limit: int = 5_000
+    ) -> list[PairRow]:
+        table = records.alias("live")
+        live, copy = table.c, records.c
+        query: Select[Any] = (
+            select(
+                copy.id, copy.started_at,
+                live.status, live.error, live.attempts, live.duration_ms,
+                copy.status, copy.error, copy.attempts, copy.duration_ms,
+            )
+            .join_from(records, table, live.id == func.substr(copy.id, 1, _id_length(copy.id)))
             .where(
                 copy.rollout == rollout,
                 copy.rollout != "",
                 copy.arm == SHADOW,
+                tuple_(copy.started_at, copy.id) > tuple_(*after),
+                copy.started_at < until,
                 copy.status != GIVEN_UP,
+                live.status != GIVEN_UP,
             )
-        )
-        with self._db.reading(f"counting copies of rollout {rollout}") as connection:
-            count, worse = connection.execute(query).one()
-        return ShadowCounts(int(count), int(worse or 0))
+            .order_by(copy.started_at, copy.id)
+            .limit(limit)
+        )  # fmt: skip
+        with self._db.reading(f"reading copies of rollout {rollout}") as connection:
+            return [PairRow(*row) for row in connection.execute(query)]
 
 
 def _id_length(copy_id: ColumnElement[str]) -> ColumnElement[int]:
     return func.length(copy_id) - len(SHADOW_ID_SUFFIX)
-
-
-def _refused(table: FromClause) -> ColumnElement[bool]:
-    """Whether the server failed it, or the engine refused it."""
-    return or_(_failed(table), table.c.error == REJECTED)
 
 
 def _conditions(wanted: RecordFilter) -> list[ColumnElement[bool]]:

@@ -1,0 +1,385 @@
+"""Asks the champions' providers their probes, round by round, and keeps what that shows.
+
+What is stored is the truth: each answer is kept before the next batch, and the evidence of a round
+in the same write as the end of it. A control that dies asks at most the last batch again, and no
+answer is taken in twice. Probes go to the provider directly: no user's record, quota or figure has
+them; what they cost is kept with them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from fairlead.control.ask import Completion, ReplicaClient
+from fairlead.control.probe_views import ProbesView, probes_view
+from fairlead.control.spec import ProbeSpec, ServiceSpec
+from fairlead.control.webhooks import tell
+from fairlead.domain.decoding import decode_json
+from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, NotFound, Unavailable
+from fairlead.domain.quota import Price
+from fairlead.domain.release import sha256_digest, short
+from fairlead.evaluation.cases import Case, Suite
+from fairlead.evaluation.scorers import CannotScore, Scorer, score
+from fairlead.probing.course import (
+    RETRY_S,
+    accepted,
+    answered,
+    begin,
+    closed,
+    digest_of_text,
+    failed,
+    held_by,
+    is_readable,
+    wants_round,
+)
+from fairlead.probing.model import TEXT_MAX, Given, Probing
+from fairlead.registry import Registry
+from fairlead.store.interface import ProbeStore
+from fairlead.store.rows import EventRow, ProbesRow
+
+AT_ONCE = 4
+HEADER = "x-fairlead-probe"
+COMMANDS = ("accept", "run")
+NO_ANSWER = frozenset({401, 402, 403, 404, 407, 408, 409, 425, 429})
+"""Statuses below 500 that say something of the account or the moment, and nothing of the model."""
+PICODOLLARS = 1e12
+_log = logging.getLogger(__name__)
+
+
+class Watch:
+    """The probes of one release, as they are stored, and the task that asks them."""
+
+    def __init__(
+        self, spec: ServiceSpec, probes: ProbeSpec, probing: Probing, version: int
+    ) -> None:
+        self.spec = spec
+        self.probes = probes
+        self.probing = probing
+        self.version = version
+        self.lock = asyncio.Lock()
+        self.task: asyncio.Task[None] | None = None
+        self.trouble = ""
+        self.not_before = 0.0
+
+
+class Probes:
+    """All champions that are probed.
+
+    Args:
+        client_of: How a release is asked, with the seconds that one answer may take.
+        now: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        store: ProbeStore,
+        registry: Registry,
+        client_of: Callable[[str, float], ReplicaClient],
+        now: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._client_of = client_of
+        self._now = now
+        self._watches: dict[str, Watch] = {}
+        self._kept: dict[tuple[str, str], ProbesRow] = {}
+        self._suites: dict[str, Suite] = {}
+
+    async def load(self) -> None:
+        """Read what is stored."""
+        rows = await asyncio.to_thread(self._store.probes)
+        self._kept = {(row.service, row.release): row for row in rows}
+
+    async def close(self) -> None:
+        """End all asking; what was answered stays kept."""
+        for service in list(self._watches):
+            await self._forget(service)
+
+    async def advance(self, specs: Sequence[ServiceSpec]) -> None:
+        """Begin what is due, and let go of services that are not probed any more.
+
+        Args:
+            specs: Of the services whose champion is to be probed.
+        """
+        wanted = {spec.service: spec for spec in specs if spec.probes is not None}
+        for service in [name for name in self._watches if name not in wanted]:
+            await self._forget(service)
+        troubles: list[FairleadError] = []
+        for spec in wanted.values():
+            try:
+                self._go_on(await self._watch(spec))
+            except FairleadError as error:
+                troubles.append(error)
+        if troubles:
+            raise troubles[0]
+
+    def _go_on(self, watch: Watch) -> None:
+        """Begin what is due, once what was begun before has ended."""
+        if watch.task is not None:
+            if not watch.task.done():
+                return
+            self._look_at(watch, watch.task)
+            watch.task = None
+        now, rule = self._now(), watch.probes.rule
+        if now < watch.not_before:
+            return
+        if not watch.probing.is_told:
+            watch.task = asyncio.create_task(self._tell(watch))
+        elif wants_round(watch.probing, now) and not held_by(watch.probing, rule, now):
+            watch.task = asyncio.create_task(self._round(watch))
+
+    def _look_at(self, watch: Watch, ended: asyncio.Task[None]) -> None:
+        """Whatever keeps it from going on is shown, and tried again later."""
+        error = ended.exception()
+        watch.trouble = ""
+        if error is None:
+            return
+        watch.not_before = self._now() + min(RETRY_S, watch.probes.rule.interval_s)
+        if isinstance(error, FairleadError):
+            watch.trouble = error.one_line
+            _log.error("probes of %s: %s", watch.spec.service, error.one_line)
+        else:
+            watch.trouble = f"a defect: {error!r}"[:200]
+            _log.error("probes of %s: a defect", watch.spec.service, exc_info=error)
+
+    def is_diverted(self, service: str, release: str | None) -> bool:
+        """Whether the fallbacks are to answer for this champion, because its provider changed."""
+        watch = self._watches.get(service)
+        if watch is None or watch.spec.release != release or watch.probing.change is None:
+            return False
+        return watch.probes.rule.on_change == "fallback"
+
+    def view(self, service: str) -> ProbesView | None:
+        """What is known by the champion's probes; None if it is not probed."""
+        watch = self._watches.get(service)
+        if watch is None:
+            return None
+        held = held_by(watch.probing, watch.probes.rule, self._now())
+        return probes_view(watch.spec.name, watch.probing, watch.probes.rule, held, watch.trouble)
+
+    def views(self) -> list[ProbesView]:
+        """All of them, by service."""
+        return [view for name in sorted(self._watches) if (view := self.view(name)) is not None]
+
+    async def command(self, service: str, command: str) -> ProbesView:
+        """`accept` the unrequested release as the new reference, or `run` a round now."""
+        watch = self._watches.get(service)
+        if watch is None:
+            raise NotFound(
+                f"the champion of {service!r} is not probed",
+                hint="declare `probes` in its manifest, and `fairlead ship` or `apply` it",
+            )
+        if command not in COMMANDS:
+            raise InvalidInput(f"{command!r} is not one of {', '.join(COMMANDS)}")
+        async with watch.lock:
+            probing, now = watch.probing, self._now()
+            if command == "accept" and probing.change is None:
+                raise Conflict(f"{service}: its provider has not changed: nothing to accept")
+            if command == "run" and probing.change is not None:
+                raise Conflict(
+                    f"{service}: its provider has changed, and nothing is asked any more",
+                    hint=f"`fairlead probes accept {service}` takes its answers as the reference",
+                )
+            watch.not_before = 0.0
+            if command == "accept":
+                why = "the unrequested release was accepted; its answers become the reference"
+                event = _event(watch, now, "probes_accepted", why)
+                await self._keep(watch, accepted(probing, now), [event])
+            else:
+                await self._keep(watch, msgspec.structs.replace(probing, due_at=now))
+        view = self.view(service)
+        assert view is not None
+        return view
+
+    async def _watch(self, spec: ServiceSpec) -> Watch:
+        assert spec.probes is not None
+        found = self._watches.get(spec.service)
+        if found is not None and found.spec.release == spec.release:
+            is_same = found.probing.asked == _asked(spec.probes)
+            if is_same:
+                found.spec, found.probes = spec, spec.probes
+                return found
+        if found is not None:
+            await self._forget(spec.service)
+        made, why = self._read(spec, spec.probes)
+        if why:
+            await self._keep(made, made.probing, [_event(made, self._now(), "probes_begun", why)])
+        self._watches[spec.service] = made
+        return made
+
+    def _read(self, spec: ServiceSpec, probes: ProbeSpec) -> tuple[Watch, str]:
+        """What is stored of the release's probes; else begun anew, and why."""
+        row = self._kept.get((spec.service, spec.release))
+        new = begin(spec.service, spec.release, _asked(probes), self._now())
+        if row is None:
+            return Watch(spec, probes, new, 0), "its answers of the first rounds are the reference"
+        try:
+            kept = decode_json(row.document, Probing)
+        except msgspec.DecodeError:
+            why = "begun anew: what was kept of them cannot be read"
+            return Watch(spec, probes, new, row.version), why
+        if not is_readable(kept):
+            why = "begun anew: their evidence was kept by another build and cannot be read"
+            return Watch(spec, probes, new, row.version), why
+        if kept.asked != new.asked:
+            new = msgspec.structs.replace(new, accepted=kept.accepted)
+            return Watch(spec, probes, new, row.version), "begun anew: other probes are asked"
+        return Watch(spec, probes, kept, row.version), ""
+
+    async def _forget(self, service: str) -> None:
+        watch = self._watches.pop(service)
+        if watch.task is not None:
+            watch.task.cancel()
+            await asyncio.gather(watch.task, return_exceptions=True)
+
+    async def _round(self, watch: Watch) -> None:
+        """Ask what the round still lacks."""
+        rule = watch.probes.rule
+        cases = (await self._suite(rule.suite)).sample(rule.cases)
+        client = self._client_of(watch.spec.release, rule.timeout_s)
+        lacking = [case for case in cases if case.id not in watch.probing.answers]
+        for at in range(0, len(lacking), AT_ONCE):
+            if held_by(watch.probing, rule, self._now()):
+                return
+            batch = lacking[at : at + AT_ONCE]
+            asked = [self._ask(watch, client, case) for case in batch]
+            answers = await asyncio.gather(*asked, return_exceptions=True)
+            failure: BaseException | None = None
+            async with watch.lock:
+                after, now = watch.probing, self._now()
+                for case, given in zip(batch, answers, strict=True):
+                    if isinstance(given, BaseException):
+                        failure = given
+                    else:
+                        after = answered(after, case.id, given, now)
+                if isinstance(failure, FairleadError):
+                    after = failed(after, rule, failure.one_line, now)
+                await self._keep(watch, after)
+            if failure is not None:
+                if not isinstance(failure, FairleadError):
+                    raise failure
+                return
+        async with watch.lock:
+            after = closed(watch.probing, rule, [case.id for case in cases], self._now())
+            await self._keep(watch, after)
+
+    async def _ask(self, watch: Watch, client: ReplicaClient, case: Case) -> Given:
+        rule = watch.probes.rule
+        body = {"temperature": rule.temperature, "seed": rule.seed}
+        completion = await client.complete(
+            case,
+            {name: value for name, value in body.items() if value is not None},
+            {HEADER: f"{watch.spec.service}/{watch.probing.rounds + 1}"},
+        )
+        return given_of(completion, case, watch.probes, watch.spec.price)
+
+    async def _tell(self, watch: Watch) -> None:
+        change = watch.probing.change
+        if change is not None:
+            body = {
+                "kind": "unrequested_release",
+                "service": watch.spec.service,
+                "release": watch.spec.release,
+                "name": watch.spec.name,
+                "on_change": watch.probes.rule.on_change,
+                "change": msgspec.to_builtins(change),
+            }
+            delivery = f"{watch.spec.service}/{short(watch.spec.release)}/change-{change.number}"
+            await tell(watch.probes.rule.webhooks, body, delivery)
+        async with watch.lock:
+            await self._keep(watch, msgspec.structs.replace(watch.probing, is_told=True))
+
+    async def _suite(self, digest: str) -> Suite:
+        if digest not in self._suites:
+            data = await asyncio.to_thread(self._registry.read_blob, digest)
+            self._suites[digest] = Suite.from_bytes(data)
+        return self._suites[digest]
+
+    async def _keep(self, watch: Watch, after: Probing, events: Sequence[EventRow] = ()) -> None:
+        """Store it with what happened; in memory it is the same only after that."""
+        if after is watch.probing and not events:
+            return
+        now = self._now()
+        told = [*events, *_events(watch, after, now)]
+        row = ProbesRow(
+            after.service, after.release, now, watch.version + 1, msgspec.json.encode(after)
+        )
+        await asyncio.to_thread(
+            lambda: self._store.commit_probes(row, expected_version=watch.version, events=told)
+        )
+        watch.version += 1
+        watch.probing = after
+        self._kept[after.service, after.release] = row
+        for event in told:
+            if event.kind == "unrequested_release":
+                _log.error("%s: %s", event.service, event.message)
+
+
+def given_of(completion: Completion, case: Case, probes: ProbeSpec, price: Price | None) -> Given:
+    """What an answer says for the comparison; raises Unavailable when it is none.
+
+    That a model refuses what it took before is a change, and so an answer.
+    """
+    status, text = completion.status, completion.text
+    if status >= 500 or status in NO_ANSWER or not 200 <= status < 500:
+        raise Unavailable(text)
+    if status != 200:
+        text = f"[refused with status {status}]"
+    points = None
+    if probes.scorer is not None and case.expected is not None:
+        points = 0.0 if status != 200 else _points(probes.scorer, case, text)
+    cost = 0.0
+    if price is not None:
+        cost = price.cost(completion.prompt_tokens, completion.completion_tokens) / PICODOLLARS
+    return Given(
+        said=digest_of_text(text),
+        text=text[:TEXT_MAX].encode(errors="replace").decode(),
+        chars=len(text),
+        score=points,
+        model=completion.model,
+        fingerprint=completion.fingerprint,
+        tokens=completion.prompt_tokens + completion.completion_tokens,
+        usd=cost,
+    )
+
+
+def _points(scorer: Scorer, case: Case, text: str) -> float:
+    try:
+        return score(scorer, text, case.expected).value
+    except CannotScore as error:
+        raise InvalidInput(f"probe {case.id} cannot be scored: {error}") from None
+
+
+def _asked(probes: ProbeSpec) -> str:
+    rule = probes.rule
+    asked = [rule.suite, rule.cases, rule.temperature, rule.seed, probes.scorer]
+    return sha256_digest(msgspec.json.encode(asked, order="sorted"))
+
+
+def _events(watch: Watch, after: Probing, now: float) -> Iterator[EventRow]:
+    """What is new since what was kept before."""
+    before, rule = watch.probing, watch.probes.rule
+    if after.change is not None and before.change is None:
+        then = "; its fallbacks answer" if rule.on_change == "fallback" else ""
+        why = f"the provider of {watch.spec.name} answers otherwise: {after.change.why}{then}"
+        yield _event(watch, now, "unrequested_release", why)
+    if after.failing_since is not None and before.failing_since is None:
+        yield _event(watch, now, "probes_failing", f"the probes are not answered: {after.failure}")
+    if after.failing_since is None and before.failing_since is not None:
+        yield _event(watch, now, "probes_answered", "the probes are answered again")
+    if before.rounds < rule.reference_rounds <= after.rounds:
+        yield _event(watch, now, "probes_reference", f"{after.rounds} rounds are the reference")
+    for note in after.notes:
+        if note not in before.notes:
+            yield _event(watch, note.at, "provider_named_otherwise", note.what)
+
+
+def _event(watch: Watch, at: float, kind: str, message: str) -> EventRow:
+    release: Mapping[str, str] = {"release": watch.spec.release}
+    return EventRow(
+        at, kind, message, service=watch.spec.service, data=msgspec.json.encode(release)
+    )

@@ -38,7 +38,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "an unknown key on top": (
         GOOD + "foo: 1\n",
         ['4: unknown key "foo" (known here: '
-         "service, release, replicas, gates, rollout, fallbacks, balance, slos, limits)"],
+         "service, release, replicas, gates, rollout, fallbacks, balance, probes, capture, judge, "
+         "slos, limits)"],
     ),
     "a key in the wrong place": (
         GOOD + "  temperature: 0\n",
@@ -128,8 +129,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
         ["7: rollout.steps[1].share must be above the share of the step before"],
     ),
     "a deadline before the steps are over": (
-        GOOD + "rollout:\n  deadline_minutes: 1\n",
-        ["5: rollout.deadline_minutes must be longer than the steps take at least: 90 seconds"],
+        GOOD + "rollout:\n  steps: [{share: 10%}, {share: 50%}]\n  deadline_minutes: 1\n",
+        ["6: rollout.deadline_minutes must be longer than the steps take at least: 90 seconds"],
     ),
     "an alpha that no evidence can reach": (
         GOOD + "rollout:\n  alpha: 1.0e-10\n  beta: 0.6\n",

@@ -11,7 +11,7 @@ import pytest
 
 from fairlead.domain.errors import Unavailable
 from fairlead.observer.sink import SpoolCursor, SpoolWarning
-from fairlead.wire.record import FeedbackRecord, Record, RequestRecord, encode_record
+from fairlead.wire.record import FeedbackRecord, Record, RequestRecord, SampleRecord, encode_record
 from fairlead.wire.spool import ALIVE_FILE, MAGIC, frame, segment_name
 
 
@@ -60,6 +60,7 @@ class MemorySink:
         self.down = False
         self.fails_after_commit = False
         self.prunable = 0
+        self.samples: dict[str, SampleRecord] = {}
 
     def open_spool(self, boot: str) -> SpoolCursor:
         self._call(f"open {boot}")
@@ -76,12 +77,15 @@ class MemorySink:
         feedback: Any,
         cursor: SpoolCursor,
         warnings: Any = (),
+        samples: Any = (),
     ) -> None:
         self._call(f"ingest {boot} {len(records)}+{len(feedback)}")
         for record in records:
             self.requests.setdefault(record.id, record)
         for given in feedback:
             self.feedback.setdefault(given.id, given)
+        for sample in samples:
+            self.samples.setdefault(sample.id, sample)
         self.cursors[boot] = cursor
         self.warnings += [warning.message for warning in warnings]
         assert all(isinstance(warning, SpoolWarning) for warning in warnings)
@@ -92,6 +96,12 @@ class MemorySink:
         self._call(f"prune {before:.0f}")
         count, self.prunable = min(self.prunable, 10), max(0, self.prunable - 10)
         return count
+
+    def prune_samples(self, now: float) -> int:
+        gone = [key for key, sample in self.samples.items() if sample.keep_until <= now]
+        for key in gone:
+            del self.samples[key]
+        return len(gone)
 
     def _call(self, call: str) -> None:
         if self.down:

@@ -69,9 +69,9 @@ class ControlClient:
         """PUT `/api/v1/<path>` as `kind`."""
         return self._decode(kind, self._call("PUT", path, {}, msgspec.json.encode(body)))
 
-    def delete(self, kind: type[T], *path: str) -> T:
+    def delete(self, kind: type[T], *path: str, **query: str | int | float | None) -> T:
         """DELETE `/api/v1/<path>` as `kind`."""
-        return self._decode(kind, self._call("DELETE", path, {}, None))
+        return self._decode(kind, self._call("DELETE", path, query, None))
 
     def _call(
         self,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fairlead.cli.judging import feedback_of
 from fairlead.rollout.freeze import DAYS, Freeze
-from fairlead.rollout.plan import FeedbackRule, Hook, Plan, Point, Ramp, ShadowRule, Step, Strategy
+from fairlead.rollout.plan import Hook, Plan, Point, Ramp, ShadowRule, Step, Strategy
 from fairlead.rollout.ramp import grid
 
 if TYPE_CHECKING:
@@ -20,15 +21,13 @@ to settle and the gateway workers to take over the split: its hours count from t
 def plan_of(manifest: Manifest) -> Plan:
     """The plan; raises InvalidInput when it does not make sense."""
     rollout = manifest.rollout
-    feedback, shadow, warm = rollout.feedback, rollout.shadow, rollout.warm
+    shadow, warm = rollout.shadow, rollout.warm
     steps = _steps(rollout)
     return Plan(
         strategy=Strategy(rollout.strategy),
         steps=steps,
         settle_s=rollout.settle_seconds,
-        feedback=FeedbackRule(feedback.name, feedback.good_at_least, feedback.required)
-        if feedback
-        else None,
+        feedback=feedback_of(manifest),
         tolerance=rollout.tolerance,
         margin=rollout.margin,
         alpha=rollout.alpha,

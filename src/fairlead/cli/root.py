@@ -13,6 +13,7 @@ from fairlead.cli import (
     evaluation,
     feedback,
     gateway,
+    judge,
     keys,
     lifecycle,
     manifest,
@@ -20,6 +21,7 @@ from fairlead.cli import (
     records,
     release,
     rollout,
+    samples,
     ship,
     status,
 )
@@ -66,4 +68,6 @@ app.command("rollback")(rollout.rollback)
 app.add_typer(release.app, name="release")
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(keys.app, name="keys")
+app.add_typer(samples.app, name="samples")
+app.add_typer(judge.app, name="judge")
 app.add_typer(gateway.app, name="gateway")

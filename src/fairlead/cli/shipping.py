@@ -10,6 +10,7 @@ import msgspec
 
 from fairlead.app.limits import limits_of
 from fairlead.app.state import StatePaths
+from fairlead.cli.judging import capture_of, judge_of
 from fairlead.cli.planning import freeze_of, plan_of
 from fairlead.control.spec import GateSpec, ProbeSpec, ServiceSpec, Slos
 from fairlead.domain.errors import InvalidInput
@@ -81,6 +82,8 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
         balance=manifest.balance,
         when_busy=manifest.rollout.when_busy,
         freeze=freeze_of(manifest),
+        capture=capture_of(manifest),
+        judge=judge_of(manifest),
         pins=tuple(Pin(pin.release, pin.keys, pin.sessions) for pin in manifest.rollout.pin),
         probes=_probes(registry, manifest.probes, *probed)
         if manifest.probes is not None and probed is not None

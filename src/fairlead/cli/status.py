@@ -18,7 +18,13 @@ from fairlead.cli.options import (
     table,
 )
 from fairlead.cli.probes import probes_line
-from fairlead.control.views import FiguresView, ServiceView, StatusView, WatchView
+from fairlead.control.views import (
+    FiguresView,
+    JudgingView,
+    ServiceView,
+    StatusView,
+    WatchView,
+)
 from fairlead.domain.release import short
 from fairlead.rollout.plan import percent
 
@@ -80,6 +86,10 @@ def _service(service: ServiceView) -> None:
         say(*watch_words(service.watch))
     if service.probes is not None:
         console.print(probes_line(service.probes))
+    if service.samples:
+        say((f"  {service.samples:,} samples of prompts and answers are kept", "dim"))
+    if service.judging is not None:
+        say("  judge ", judging_line(service.judging))
     if service.figures:
         console.print(figures_table(service.figures))
     for slo in service.slos:
@@ -101,6 +111,22 @@ def watch_words(watch: WatchView) -> tuple[str | tuple[str, str], ...]:
         f"  slow watch: failures {rate} units, limit {100 * watch.limit:.3g} % ",
         (f"(evidence {watch.evidence:,.1f} of {watch.threshold:g})", "dim"),
     )
+
+
+def judging_line(view: JudgingView) -> str:
+    """How far a judge model is: its queue, its age, its cost, and what stops it."""
+    more = " or more" if view.pending_is_more else ""
+    parts = [f"{view.judge}: {view.judged:,} samples judged, {view.pending:,}{more} wait"]
+    if view.oldest_s is not None:
+        parts.append(f"the oldest for {view.oldest_s:,.0f} s")
+    if view.unjudged:
+        parts.append(f"{view.unjudged:,} without a verdict")
+    parts.append(f"{view.asked:,} questions")
+    if view.usd or view.usd_today:
+        parts.append(f"{view.usd:.4f} USD, {view.usd_today:.4f} today")
+    if view.said:
+        parts.append(view.said)
+    return ", ".join(parts)
 
 
 def figures_table(figures: list[FiguresView]) -> Listing:

@@ -18,6 +18,7 @@ from fairlead.cli.api import ControlClient
 from fairlead.cli.explain import explanation
 from fairlead.cli.follow import gate_line, live, poll, shadow_line
 from fairlead.cli.options import console, say, state_words, stderr
+from fairlead.cli.status import judging_line
 from fairlead.control.views import HarmView, RolloutView
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
@@ -104,6 +105,9 @@ def _rows(view: RolloutView, now: float) -> list[tuple[str, RenderableType]]:
         rows += _evidence(view)
     if view.harm is not None:
         rows.append(("harm", harm_bar(view.harm)))
+    if view.judging is not None:
+        said = Group(Text(judging_line(view.judging)), Text(view.judging.error, style="dim"))
+        rows.append(("judge", said))
     if view.outcome == "running":
         rows.append(("missing", Text(view.missing or "–")))
         if view.waiting:

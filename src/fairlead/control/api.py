@@ -6,6 +6,7 @@ them, so that each is declared once.
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
@@ -27,6 +28,8 @@ from fairlead.control.sync_answers import sync_response
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import FairleadError, InvalidInput, NotFound, Unauthorized
 from fairlead.domain.quota import Quota
+from fairlead.evaluation.judge_model import Agreement
+from fairlead.store.rows import SampleFilter
 from fairlead.wire.snapshot import SyncRequest
 
 T = TypeVar("T")
@@ -52,6 +55,7 @@ def create_app(plane: ControlPlane, token: str) -> FastAPI:
     app.include_router(_acting(plane), prefix="/api/v1", dependencies=[guard])
     app.include_router(_keys(plane), prefix="/api/v1", dependencies=[guard])
     app.include_router(_tenants(plane), prefix="/api/v1", dependencies=[guard])
+    app.include_router(_samples(plane), prefix="/api/v1", dependencies=[guard])
     app.include_router(_internal(plane), prefix="/internal/v1", dependencies=[guard])
     app.add_exception_handler(FairleadError, _problem)
     app.add_exception_handler(HTTPException, _no_such_call)
@@ -316,6 +320,46 @@ def _tenants(plane: ControlPlane) -> APIRouter:
         changed = await plane.keys.tenant(tenant, await _body(request, Quota))
         plane.wake()
         return _answer(changed)
+
+    return router
+
+
+def _samples(plane: ControlPlane) -> APIRouter:
+    router = APIRouter(tags=["samples"])
+
+    @router.get("/samples", responses=_gives(list[views.SampleView]),
+                summary="Prompts and answers that are kept, the newest first")  # fmt: skip
+    async def samples(
+        request: str | None = None,
+        service: str | None = None,
+        rollout: str | None = None,
+        key: str | None = None,
+        unit: str | None = None,
+        limit: int = 20,
+    ) -> Response:
+        wanted = SampleFilter(request, service, rollout, key, unit)
+        return _answer(await plane.samples.read(wanted, limit))
+
+    @router.delete("/samples", responses=_gives(views.Deleted),
+                   summary="Delete prompts and answers that are kept")  # fmt: skip
+    async def delete(
+        request: str | None = None,
+        service: str | None = None,
+        rollout: str | None = None,
+        key: str | None = None,
+        unit: str | None = None,
+    ) -> Response:
+        return _answer(
+            await plane.samples.delete(SampleFilter(request, service, rollout, key, unit))
+        )
+
+    @router.put("/services/{service}/judge/error", responses=_gives(views.Noted),
+                openapi_extra=_takes(Agreement),
+                summary="Note how often a service's judge model was right")  # fmt: skip
+    async def judge_error(service: str, request: Request) -> Response:
+        agreement = await _body(request, Agreement)
+        await asyncio.to_thread(plane.judging.keep_agreement, service, agreement)
+        return _answer(views.Noted(agreement.sentence))
 
     return router
 

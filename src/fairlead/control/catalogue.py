@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from fairlead.control.ask import ReplicaClient
 from fairlead.control.evaluations import Contender
 from fairlead.control.fleet import PASSING, Fleet
+from fairlead.control.judging.asking import Seat
 from fairlead.control.routing import KnownRelease, ready_of
 from fairlead.domain.errors import FairleadError, NotFound
 from fairlead.domain.release import short
@@ -88,6 +89,13 @@ class Catalogue:
         if known is None:
             raise self._unread.get(digest) or NotFound(f"release {digest} was never read")
         return known
+
+    def seat(self, digest: str) -> Seat:
+        """Where the release is asked as a judge; raises Unavailable while no replica is ready."""
+        release = self.release(digest).release
+        return Seat.of_release(
+            release, [r.base_url for r in ready_of(release, self._fleet.replicas())]
+        )
 
     def contender(self, digest: str) -> Contender:
         """The release as one to ask."""

@@ -5,6 +5,7 @@ What is kept in memory only spares reading: started again, the judge's cursor sa
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from fairlead.domain.outcomes import failed_for_judge
@@ -42,13 +43,21 @@ class LiveEvidence:
         self._shadowed_at.pop(rollout, None)
         self._gatherings.pop(rollout, None)
 
-    def observed(self, rollout: Rollout) -> Judge | None:
+    def observed(
+        self, rollout: Rollout, judged_until: float = math.inf, *, is_last: bool = False
+    ) -> Judge | None:
         """What the judge knows by now; None while nothing is new or not all of it is read yet.
 
         However many requests there are, one turn reads a bounded number of them. The turns after it
         go on to the same watermark: a part of a window cannot settle it.
+
+        Args:
+            judged_until: A judge model has said all that it will of what began before this time.
+            is_last: Nothing will come after that: look however little is new.
         """
-        gathering = self._gatherings.pop(rollout.id, None) or self._begin(rollout)
+        gathering = self._gatherings.pop(rollout.id, None) or self._begin(
+            rollout, judged_until, is_last=is_last
+        )
         if gathering is None:
             return None
         for _ in range(PAGES_PER_TURN):
@@ -79,9 +88,14 @@ class LiveEvidence:
                 break
         return seen
 
-    def _begin(self, rollout: Rollout) -> Gathering | None:
-        watermark = self._store.watermark() - WATERMARK_SLACK_S
-        if watermark - self._observed_until.get(rollout.id, 0.0) < rollout.plan.settle_s / 20:
+    def has_read(self, rollout: str, until: float) -> bool:
+        """Whether all that began before this time has been taken in."""
+        return rollout not in self._gatherings and self._observed_until.get(rollout, 0.0) >= until
+
+    def _begin(self, rollout: Rollout, judged_until: float, *, is_last: bool) -> Gathering | None:
+        watermark = min(self._store.watermark() - WATERMARK_SLACK_S, judged_until)
+        least = 0.0 if is_last else rollout.plan.settle_s / 20
+        if watermark - self._observed_until.get(rollout.id, 0.0) <= least:
             # Each look reads all of the last `settle_s` again: not worth it for a few requests.
             return None
         self._observed_until[rollout.id] = watermark

@@ -12,8 +12,10 @@ from fairlead.control.evaluations import Evaluations
 from fairlead.control.evidence import LiveEvidence
 from fairlead.control.hooks import Hooks
 from fairlead.control.hub import SnapshotHub
+from fairlead.control.judging.judging import Judging
 from fairlead.control.running import Running
 from fairlead.rollout.freeze import frozen_by
+from fairlead.rollout.judge import Judge
 from fairlead.rollout.machine import Command, Facts, desired
 from fairlead.store.interface import TelemetryStore
 
@@ -40,6 +42,7 @@ class FactFinder:
         catalogue: Catalogue,
         evaluations: Evaluations,
         hooks: Hooks,
+        judging: Judging,
         hub: SnapshotHub,
         now: Callable[[], float],
     ) -> None:
@@ -47,6 +50,7 @@ class FactFinder:
         self._catalogue = catalogue
         self._evaluations = evaluations
         self._hooks = hooks
+        self._judging = judging
         self._hub = hub
         self._now = now
         self.evidence = LiveEvidence(store, now)
@@ -55,6 +59,7 @@ class FactFinder:
         """Let go of a rollout that has ended."""
         await self._evaluations.forget(rollout)
         await self._hooks.forget(rollout)
+        await self._judging.forget(rollout)
         self.evidence.forget(rollout)
 
     async def of(self, running: Running, order: Order | None) -> Facts:
@@ -65,8 +70,9 @@ class FactFinder:
         if want.run_gates and ready:
             self._evaluate(running)
         judge = None
+        no_more = ""
         if want.canary is not None or rollout.phase > 0:
-            judge = await asyncio.to_thread(self.evidence.observed, rollout)
+            judge, no_more = await self._observed(running)
         observed_until = None
         if rollout.plan.ramp is not None:
             observed_until = await asyncio.to_thread(self._store.watermark)
@@ -92,7 +98,24 @@ class FactFinder:
             frozen="" if running.goes_back else frozen_by(running.spec.freeze, now),
             superseded=order is not None and order.superseded,
             observed_until=observed_until,
+            no_more=no_more,
         )
+
+    async def _observed(self, running: Running) -> tuple[Judge | None, str]:
+        """What its judge knows by now, and why that is all, once it is."""
+        rollout = running.rollout
+        queue = self._judging.attend(running)
+        if queue is None or not queue.decides:
+            return await asyncio.to_thread(self.evidence.observed, rollout), ""
+        ends_at = None
+        if rollout.traffic_since is not None:
+            ends_at = rollout.traffic_since + rollout.paused_s + rollout.plan.deadline_s
+        # In this order: what stops the queue is seen before what it has come to.
+        no_more, until = queue.no_more(ends_at), queue.judged_until or 0.0
+        judge = await asyncio.to_thread(
+            self.evidence.observed, rollout, until, is_last=bool(no_more)
+        )
+        return judge, no_more if self.evidence.has_read(rollout.id, until) else ""
 
     def _evaluate(self, running: Running) -> None:
         rollout = running.rollout

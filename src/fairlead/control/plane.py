@@ -22,6 +22,7 @@ from fairlead.control.evaluations import Evaluations
 from fairlead.control.fleet import Fleet
 from fairlead.control.hooks import Hooks
 from fairlead.control.hub import SnapshotHub
+from fairlead.control.judging.judging import Judging
 from fairlead.control.keys import Keys
 from fairlead.control.leases import Leases
 from fairlead.control.probe_views import ProbesView
@@ -29,6 +30,7 @@ from fairlead.control.probes import Probes
 from fairlead.control.publishing import Publisher
 from fairlead.control.reports import Reports
 from fairlead.control.rollouts import Rollouts
+from fairlead.control.samples import Samples
 from fairlead.control.slow_watches import SlowWatches
 from fairlead.control.spec import ServiceSpec
 from fairlead.control.views import Applied, RollbackRequest, RolloutView
@@ -68,7 +70,11 @@ class ControlPlane:
         self._fleet = Fleet(registry, target, now)
         evaluations = Evaluations(registry, store, now)
         self._hooks = Hooks()
-        self._rollouts = Rollouts(store, self._fleet, evaluations, self._hooks, hub, now)
+        self.judging = Judging(store, now, lambda service: self._rollouts.seat_of(service))
+        self.samples = Samples(store, now)
+        self._rollouts = Rollouts(
+            store, self._fleet, evaluations, self._hooks, self.judging, hub, now
+        )
         self._publisher = Publisher(store, hub, self.keys, monotonic)
         self._watches = SlowWatches(store, self._rollouts, now, lambda: _new_id("ro"))
         self.probes = Probes(store, registry, self._rollouts.client, now)
@@ -79,6 +85,7 @@ class ControlPlane:
             self._watches,
             self.probes,
             self._fleet,
+            self.judging,
             hub,
             gateway_url,
             now,
@@ -117,6 +124,7 @@ class ControlPlane:
         await self.probes.close()
         await self._evaluations.close()
         await self._hooks.close()
+        await self.judging.close()
         await self._fleet.close(stop=stop_replicas)
 
     def wake(self) -> None:

@@ -68,6 +68,7 @@ class Publisher:
                 want.prices,
                 _by_ids(want.pins, ids),
                 want.finishing,
+                want.capture,
             )
             for want in wants
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from fairlead import __version__
 from fairlead.control.documents import RolloutDocument
 from fairlead.control.fleet import Fleet
 from fairlead.control.hub import SnapshotHub
+from fairlead.control.judging.judging import Judging
 from fairlead.control.probes import Probes
 from fairlead.control.rollouts import Rollouts
 from fairlead.control.routing import unknown_fallbacks
@@ -23,6 +25,7 @@ from fairlead.control.views import (
     FiguresView,
     HarmView,
     HistoryEntry,
+    JudgingView,
     RolloutView,
     ServiceView,
     ShadowView,
@@ -63,6 +66,7 @@ class Reports:
         watches: SlowWatches,
         probes: Probes,
         fleet: Fleet,
+        judging: Judging,
         hub: SnapshotHub,
         gateway_url: str,
         now: Callable[[], float],
@@ -73,6 +77,7 @@ class Reports:
         self._watches = watches
         self._probes = probes
         self._fleet = fleet
+        self._judging = judging
         self._hub = hub
         self._gateway_url = gateway_url
         self._now = now
@@ -83,6 +88,7 @@ class Reports:
         """The whole installation; figures are those of the last hour."""
         now = self._now()
         services, figures, watermark = await asyncio.to_thread(self._read_status, now)
+        samples, judging = await asyncio.to_thread(self._read_samples, services)
         return StatusView(
             version=__version__,
             gateway_url=self._gateway_url,
@@ -90,13 +96,29 @@ class Reports:
             workers=self._hub.workers(),
             replicas=self._fleet.replicas(),
             services=[
-                self._service(row, figures, {other.name for other in services}) for row in services
+                msgspec.structs.replace(
+                    self._service(row, figures, {other.name for other in services}),
+                    samples=samples.get(row.name, 0),
+                    judging=judging.get(row.name),
+                )
+                for row in services
             ],
             observer_lag_s=round(max(0.0, now - watermark), 3) if watermark else 0.0,
         )
 
     def _read_status(self, now: float) -> tuple[list[ServiceRow], list[ReleaseFigures], float]:
         return self._store.services(), self._read_figures(now), self._store.watermark()
+
+    def _read_samples(
+        self, services: Sequence[ServiceRow]
+    ) -> tuple[dict[str, int], dict[str, JudgingView]]:
+        judging = {}
+        for row in services:
+            running = self._rollouts.running(row.name)
+            if running is not None:
+                view = self._judging.view(running.rollout.id, running.spec.judge, row.name)
+                judging.update({} if view is None else {row.name: view})
+        return self._store.count_samples(), judging
 
     def _read_figures(self, now: float) -> list[ReleaseFigures]:
         """The figures; reading them takes at most a tenth of the time, however often asked."""
@@ -165,15 +187,19 @@ class Reports:
 
     async def rollout(self, rollout: str) -> RolloutView:
         """One rollout; raises NotFound."""
-        row, served = await asyncio.to_thread(self._read_rollout, rollout)
-        view = self._view_of(row, served)
+        row, served, judging = await asyncio.to_thread(self._read_rollout, rollout)
+        view = msgspec.structs.replace(self._view_of(row, served), judging=judging)
         if not row.active:
             return view
         return msgspec.structs.replace(view, waiting=self._fleet.waiting_of(row.release))
 
-    def _read_rollout(self, rollout: str) -> tuple[RolloutRow, int]:
+    def _read_rollout(self, rollout: str) -> tuple[RolloutRow, int, JudgingView | None]:
         row = self._row_of_rollout(rollout)
-        return row, self._store.count_served(row.release, row.id)
+        judging = None
+        with contextlib.suppress(Damaged):
+            judge = self._rollouts.document(row).spec.judge
+            judging = self._judging.view(row.id, judge, row.service)
+        return row, self._store.count_served(row.release, row.id), judging
 
     def _row_of_rollout(self, rollout: str) -> RolloutRow:
         row = self._store.rollout(rollout)

@@ -21,6 +21,8 @@ from fairlead.control.farewells import Farewells
 from fairlead.control.fleet import PASSING, Fleet
 from fairlead.control.hooks import Hooks
 from fairlead.control.hub import SnapshotHub
+from fairlead.control.judging.asking import Seat
+from fairlead.control.judging.judging import Judging
 from fairlead.control.queueing import Queues, busy
 from fairlead.control.returning import Promotions
 from fairlead.control.running import Running
@@ -29,7 +31,14 @@ from fairlead.control.stored import JUDGE_LOST, read_rollout, read_spec
 from fairlead.control.unreadable import Unreadable
 from fairlead.control.views import GateProgress, RollbackRequest
 from fairlead.control.wants import ServiceWant, readable, want_of
-from fairlead.domain.errors import Conflict, Damaged, FairleadError, InvalidInput, NotFound
+from fairlead.domain.errors import (
+    Conflict,
+    Damaged,
+    FairleadError,
+    InvalidInput,
+    NotFound,
+    Unavailable,
+)
 from fairlead.domain.release import short
 from fairlead.rollout.checkpoints import AFTER, hooks_at
 from fairlead.rollout.machine import (
@@ -65,6 +74,7 @@ class Rollouts:
         fleet: Fleet,
         evaluations: Evaluations,
         hooks: Hooks,
+        judging: Judging,
         hub: SnapshotHub,
         now: Callable[[], float],
     ) -> None:
@@ -82,7 +92,7 @@ class Rollouts:
         self._unreadable = Unreadable(store, now)
         self._troubles: dict[str, FairleadError] = {}
         """Why a service's rollout could not go on in the last turn."""
-        self._facts = FactFinder(store, self._catalogue, evaluations, hooks, hub, now)
+        self._facts = FactFinder(store, self._catalogue, evaluations, hooks, judging, hub, now)
 
     async def load(self) -> None:
         """Read services and active rollouts from the store.
@@ -129,6 +139,13 @@ class Rollouts:
         """By which specs the services run that have a champion."""
         rows = self._services.values()
         return [self._specs[row.name] for row in rows if row.champion is not None]
+
+    def seat_of(self, service: str) -> Seat:
+        """Where a service's champion is asked; raises Unavailable."""
+        row = self._services.get(service)
+        if row is None or row.champion not in self._catalogue.known:
+            raise Unavailable(f"the judge's service {service} has no champion")
+        return self._catalogue.seat(row.champion)
 
     def trouble_of(self, service: str) -> FairleadError | None:
         """What keeps the service from being served, or its rollout from going on."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 import msgspec
 
 from fairlead.control.spec import ServiceSpec
+from fairlead.domain.capture import Capture
 from fairlead.domain.outbound import DIRECT
 from fairlead.domain.quota import Price
 from fairlead.domain.release import Release, RemoteModel
@@ -44,6 +45,7 @@ def service_route(
     prices: Mapping[str, Price] | None = None,
     pins: tuple[Pin, ...] = (),
     finishing: tuple[str, ...] = (),
+    capture: Capture | None = None,
 ) -> ServiceRoute:
     """The route of one service: its champion, and its canary or shadow if it has one.
 
@@ -80,6 +82,7 @@ def service_route(
         balance=spec.balance,
         pins=pins,
         finishing=None if stays is None else Finishing(stays.release, finishing),
+        capture=capture,
     )
 
 

@@ -7,9 +7,11 @@ from typing import Literal
 
 import msgspec
 
+from fairlead.domain.capture import Capture, check_capture
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.quota import Price, check_price, check_quota
 from fairlead.evaluation.gates import GateRule
+from fairlead.evaluation.judge_model import JudgeModel, check_judge
 from fairlead.evaluation.scorers import Scorer
 from fairlead.probing.model import ProbeRule
 from fairlead.rollout.freeze import WINDOWS_MAX, Freeze, check_freeze
@@ -77,6 +79,8 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         freeze: When no traffic may move to the release.
         pins: Who is always sent to the canary, or to the champion; `keys` are names here.
         probes: How the champion is watched for changes that nobody shipped; None not to.
+        capture: What is kept of prompts and answers; None for nothing.
+        judge: Which model grades the sampled answers of its rollout, if any.
     """
 
     service: str
@@ -93,6 +97,8 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     freeze: tuple[Freeze, ...] = ()
     pins: tuple[Pin, ...] = ()
     probes: ProbeSpec | None = None
+    capture: Capture | None = None
+    judge: JudgeModel | None = None
 
 
 def check_spec(spec: ServiceSpec) -> None:
@@ -119,6 +125,7 @@ def check_spec(spec: ServiceSpec) -> None:
         check_freeze(f"freeze[{index}]", window)
     _check_pins(spec.pins)
     _check_probes(spec)
+    _check_judge(spec)
     if len(spec.gates) > GATES_MAX:
         raise InvalidInput(f"gates: {len(spec.gates)} of them; at most {GATES_MAX}")
     names = set()
@@ -168,6 +175,18 @@ def _check_fallbacks(spec: ServiceSpec) -> None:
             raise InvalidInput(f"fallbacks[{index}]: this service itself")
         if name in spec.fallbacks[:index]:
             raise InvalidInput(f"fallbacks[{index}]: {name} is there twice")
+
+
+def _check_judge(spec: ServiceSpec) -> None:
+    if spec.capture is not None:
+        check_capture(spec.capture)
+    if spec.judge is None:
+        if spec.plan.samples_feedback:
+            raise InvalidInput("plan.feedback: sampled, without a judge that gives it")
+        return
+    check_judge(spec.judge, spec.service)
+    if spec.capture is None or not (spec.capture.prompts and spec.capture.answers):
+        raise InvalidInput("judge: grades what capture keeps: prompts and answers")
 
 
 def _check_pins(pins: tuple[Pin, ...]) -> None:

@@ -95,6 +95,66 @@ class WatchView(msgspec.Struct, frozen=True):
     went_back: str = ""
 
 
+class JudgingView(msgspec.Struct, frozen=True):
+    """How far a rollout's judge model is.
+
+    Attributes:
+        judge: The service or model that judges.
+        pending: Samples without a verdict; at least so many with `pending_is_more`.
+        oldest_s: Age of the oldest of them in seconds.
+        judged, unjudged: Samples with a score, and those left without one for good.
+        asked: Questions so far, repeated ones included.
+        usd, usd_today: What the rollout has cost, and the service today.
+        said: What keeps it from going on; empty if nothing does.
+        error: How often it is right, as measured on labelled answers.
+    """
+
+    judge: str
+    pending: int
+    pending_is_more: bool
+    oldest_s: float | None
+    judged: int
+    unjudged: int
+    asked: int
+    usd: float
+    usd_today: float
+    said: str
+    error: str
+
+
+class SampleView(msgspec.Struct, frozen=True):
+    """What was asked and answered in one request of a sample, redacted.
+
+    Attributes:
+        id: Of the request.
+        at, keep_until: When it came, and when it is deleted; Unix times.
+        prompt: The conversation, as (role, text).
+        is_cut: Whether something is left out for its length.
+    """
+
+    id: str
+    service: str
+    key: str
+    unit: str
+    at: float
+    keep_until: float
+    prompt: list[tuple[str, str]]
+    answer: str
+    is_cut: bool
+
+
+class Noted(msgspec.Struct, frozen=True):
+    """It is kept, and will be shown so."""
+
+    said: str
+
+
+class Deleted(msgspec.Struct, frozen=True):
+    """How many were deleted."""
+
+    count: int
+
+
 class RolloutView(msgspec.Struct, frozen=True):
     """A rollout as people see it.
 
@@ -121,6 +181,7 @@ class RolloutView(msgspec.Struct, frozen=True):
         champion_name: The champion's name, as far as known.
         harm: What its ramp has cost; None without one, and before anything has settled.
         watch: The slow watch of its release, while that is the champion by this rollout.
+        judging: Its judge model; None if it has none, and in lists of rollouts.
         waiting: What its replicas show while too few are ready, as far as they say anything; empty
             in lists of rollouts.
     """
@@ -161,6 +222,7 @@ class RolloutView(msgspec.Struct, frozen=True):
     champion_name: str = ""
     harm: HarmView | None = None
     watch: WatchView | None = None
+    judging: JudgingView | None = None
 
 
 class PlanStep(msgspec.Struct, frozen=True):
@@ -243,6 +305,8 @@ class ServiceView(msgspec.Struct, frozen=True):
     Attributes:
         trouble: What keeps it from being served, or its rollout from going on, and what to do.
         probes: What is known of its provider by probes; None if the champion is not probed.
+        samples: Prompts and answers of it that are kept.
+        judging: The judge model of its rollout.
     """
 
     name: str
@@ -257,6 +321,8 @@ class ServiceView(msgspec.Struct, frozen=True):
     trouble: str = ""
     watch: WatchView | None = None
     probes: ProbesView | None = None
+    samples: int = 0
+    judging: JudgingView | None = None
 
 
 class StatusView(msgspec.Struct, frozen=True):

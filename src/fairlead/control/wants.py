@@ -9,6 +9,7 @@ import msgspec
 from fairlead.control.routing import KnownRelease
 from fairlead.control.running import Running
 from fairlead.control.spec import ServiceSpec, prices_of
+from fairlead.domain.capture import Capture
 from fairlead.domain.quota import Price
 from fairlead.domain.replica import ReplicaStatus
 from fairlead.rollout.machine import Desired, desired
@@ -28,6 +29,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
         pins: Who is sent to one arm for as long as the rollout goes on; keys by their names.
         finishing: The units of the conversations that `desired.finish` speaks of.
         diverted: The champion's replicas are not to be used: the fallbacks are to answer.
+        capture: What is kept of prompts and answers: as the rollout under way says, if it does.
     """
 
     spec: ServiceSpec
@@ -39,6 +41,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
     pins: tuple[Pin, ...] = ()
     finishing: tuple[str, ...] = ()
     diverted: bool = False
+    capture: Capture | None = None
 
 
 def engine_counts(wants: Sequence[ServiceWant]) -> dict[str, tuple[str, int]]:
@@ -70,7 +73,7 @@ def want_of(
     if running is None:
         want = Desired(champion=service.champion)
         replicas = {service.champion: spec.plan.champion_replicas} if service.champion else {}
-        return ServiceWant(spec, want, None, known, replicas, prices_of(spec))
+        return ServiceWant(spec, want, None, known, replicas, prices_of(spec), capture=spec.capture)
     want = desired(running.rollout)
     replicas = {}
     if service.champion is not None:
@@ -80,7 +83,17 @@ def want_of(
         release = running.rollout.release
         replicas[release] = max(replicas.get(release, 0), want.candidate_replicas)
     prices = prices_of(running.spec, spec)
-    return ServiceWant(spec, want, running.rollout.id, known, replicas, prices, running.spec.pins)
+    capture = running.spec.capture or spec.capture
+    return ServiceWant(
+        spec,
+        want,
+        running.rollout.id,
+        known,
+        replicas,
+        prices,
+        pins=running.spec.pins,
+        capture=capture,
+    )
 
 
 def usable_replicas(

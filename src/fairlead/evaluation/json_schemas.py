@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from fairlead.evaluation.patterns import BadPattern, check_pattern, found
+from fairlead.domain.patterns import BadPattern, check_pattern, found
 
 _NAMED = ("properties", "$defs", "definitions", "dependentSchemas")
 _DATA = ("enum", "const", "examples", "default")

@@ -124,6 +124,20 @@ class Shadows(Protocol):
         """A live request has to wait."""
 
 
+class Captures(Protocol):
+    """What keeps a sample of prompts and answers."""
+
+    def take(self, client: Client, call: Call, now: float) -> Captured | None:
+        """What stands between a request of the sample and its client; None for all others."""
+
+
+class Captured(Client, Protocol):
+    """A client that keeps what it is answered."""
+
+    def around(self, request: Running) -> Running:
+        """The request, which its client's connection sees through this."""
+
+
 class Plant(msgspec.Struct, frozen=True):
     """The parts of the worker that a request uses."""
 
@@ -134,6 +148,7 @@ class Plant(msgspec.Struct, frozen=True):
     recorder: Recorder
     metrics: GatewayMetrics
     shadows: Shadows
+    captures: Captures
 
 
 def refusal_headers(refusal: Refusal) -> Headers:

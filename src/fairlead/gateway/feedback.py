@@ -9,6 +9,7 @@ import re
 import msgspec
 
 from fairlead.domain.decoding import decode_with
+from fairlead.domain.judging import JUDGED, UNJUDGED
 from fairlead.gateway.call import Client, Plant
 from fairlead.gateway.errors import UNKNOWN_REQUEST, Refusal, invalid_body
 from fairlead.gateway.request_id import RequestIds
@@ -45,6 +46,10 @@ def read_feedback(body: bytes) -> Feedback | Refusal:
     if _NAME.fullmatch(feedback.name) is None:
         return invalid_body(
             "`name` is a letter followed by at most 63 letters, digits, `_`, `.` or `-`.", "name"
+        )
+    if feedback.name in (JUDGED, UNJUDGED):
+        return invalid_body(
+            f"`{feedback.name}` is what a judge model says; clients give another name.", "name"
         )
     if not math.isfinite(feedback.value):
         return invalid_body("`value` is not finite.", "value")

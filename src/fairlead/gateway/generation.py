@@ -72,6 +72,11 @@ def generate(kind: str) -> Handler:
 def _begin(plant: Plant, client: Client, call: Call, now: float) -> Running:
     if call.service.has_choice(call.assignment.release):
         call.prefix = prefix_of(call.body)
+    if call.service.route.capture is not None:
+        captured = plant.captures.take(client, call, now)
+        if captured is not None:
+            # The short way ends in the middle of a turn; what is kept has to see every end.
+            return captured.around(Exchange(plant, captured, call))
     if call.kind in PASSED_THROUGH:
         return Exchange(plant, client, call)
     return shortest(plant, client, call, now)

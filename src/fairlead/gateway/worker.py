@@ -17,6 +17,7 @@ from fairlead.gateway import errors, limits
 from fairlead.gateway.admission import Admission
 from fairlead.gateway.batching import Batches
 from fairlead.gateway.call import Plant
+from fairlead.gateway.capture import Captures
 from fairlead.gateway.client import ClientConnection
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.connections import Connections
@@ -73,6 +74,7 @@ class Worker:
         self._recorder = Recorder(_spool(settings), clock, self._metrics)
         deadlines = Deadlines()
         self._shadows = Shadows(clock, deadlines, self._fleet, self._recorder, self._metrics)
+        self._captures = Captures(self._recorder)
         self._plant = Plant(
             clock=clock,
             deadlines=deadlines,
@@ -81,6 +83,7 @@ class Worker:
             recorder=self._recorder,
             metrics=self._metrics,
             shadows=self._shadows,
+            captures=self._captures,
         )
         self._share = MetricsShare(Path(settings.metrics_dir), settings.boot)
         self._file = SnapshotFile(
@@ -270,6 +273,7 @@ class Worker:
         await self._end_sync()
         for timer in self._timers.values():
             timer.cancel()
+        self._captures.close()
         self._recorder.close()
         for connection in self._connections:
             connection.close()
@@ -298,6 +302,7 @@ class Worker:
         self._has_snapshot.set()
         self._queue.use(loaded)
         self._shadows.use(loaded)
+        self._captures.workers = snapshot.workers
 
     def _make_sync(self) -> SnapshotSync:
         return SnapshotSync(
@@ -365,7 +370,9 @@ class Worker:
         version = self._loaded.snapshot.version if self._loaded is not None else 0
         if not self._is_draining:
             self._metrics.snapshot_version.set((self._label,), version)
-        self._metrics.open_requests.set((self._label,), self._recorder.open_count)
+        self._metrics.open_requests.set(
+            (self._label,), self._recorder.open_count - self._captures.open_count
+        )
         self._metrics.connections.set((self._label,), len(self._connections))
         self._metrics.batching.set((self._label,), self._batches.delay_s)
         for service, depth in self._queue.depths().items():

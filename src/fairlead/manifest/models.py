@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from fairlead.domain.judging import JUDGED, UNJUDGED
 from fairlead.manifest.engines import RemoteEngine
 from fairlead.manifest.gates import Gate, check_gates
+from fairlead.manifest.judging import Capture, Judge
 from fairlead.manifest.probes import Probes
 from fairlead.manifest.quotas import Quotas
 from fairlead.manifest.release import Release
@@ -147,6 +149,13 @@ class Manifest(Strict):
             "see that it still answers as it did."
         ),
     )
+    capture: Capture | None = Field(
+        default=None,
+        description="A sample of prompts and answers that is kept for a while, redacted.",
+    )
+    judge: Judge | None = Field(
+        default=None, description="A model that grades the sampled answers of a rollout."
+    )
     slos: Slos = Field(default_factory=Slos, description="What the service promises.")
     limits: Limits = Field(
         default_factory=Limits, description="What the service may take up in the gateway."
@@ -173,6 +182,21 @@ class Manifest(Strict):
             raise wrong('"fallback" needs `fallbacks`', at=("probes", "on_change"))
         if probes.usd_per_day is not None and self.release.price is None:
             raise wrong("needs release.price", at=("probes", "usd_per_day"))
+        return self
+
+    @model_validator(mode="after")
+    def _judge_has_answers(self) -> Manifest:
+        feedback = self.rollout.feedback
+        if self.judge is None:
+            if feedback is not None and feedback.name in (JUDGED, UNJUDGED):
+                raise wrong(
+                    "is what a judge model says; declare `judge`", at=("rollout", "feedback")
+                )
+            return self
+        if self.judge.service == self.service:
+            raise wrong("is this service itself", at=("judge", "service"))
+        if self.capture is None or not (self.capture.prompts and self.capture.answers):
+            raise wrong("grades what `capture` keeps: prompts and answers", at=("judge",))
         return self
 
     @model_validator(mode="after")

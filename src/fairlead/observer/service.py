@@ -31,6 +31,8 @@ BACK_OFF_S_MAX = 5.0
 SAME_TROUBLE_LOGGED_EVERY_S = 10.0
 PRUNE_EVERY_S = 3600.0
 PRUNE_AGAIN_AFTER_S = 1.0
+FORGET_EVERY_S = 30.0
+"""Seconds between two looks for samples that must not be kept any more."""
 
 _log = logging.getLogger(__name__)
 
@@ -88,7 +90,12 @@ class Observer:
         return progress
 
     def _keep(self, spool: Spool, batch: Batch) -> None:
-        self._sink.ingest(spool.boot, batch.requests, batch.feedback, batch.cursor, batch.warnings)
+        now = self._clock()
+        # What lay in the spool for longer than it may be kept is not kept at all.
+        samples = [sample for sample in batch.samples if sample.keep_until > now]
+        self._sink.ingest(
+            spool.boot, batch.requests, batch.feedback, batch.cursor, batch.warnings, samples
+        )
         for warning in batch.warnings:
             _log.warning("%s", warning.message)
         try:
@@ -227,10 +234,13 @@ def run(settings: ObserverSettings, sink: Sink) -> None:
 def _observe(observer: Observer, sink: Sink, settings: ObserverSettings, wish: _Wish) -> None:
     troubles = _Troubles(time.time)
     pause = settings.poll_s
-    prune_at = time.monotonic()
+    prune_at = forget_at = time.monotonic()
     while wish.holds():
         try:
             progress = observer.take_in(wish.holds)
+            if time.monotonic() >= forget_at:
+                more = sink.prune_samples(time.time()) > 0
+                forget_at = time.monotonic() + (PRUNE_AGAIN_AFTER_S if more else FORGET_EVERY_S)
             if settings.retention_s and time.monotonic() >= prune_at:
                 more = sink.prune(time.time() - settings.retention_s) > 0
                 prune_at = time.monotonic() + (PRUNE_AGAIN_AFTER_S if more else PRUNE_EVERY_S)

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import msgspec
 
-from fairlead.wire.record import FeedbackRecord, RequestRecord
+from fairlead.wire.record import FeedbackRecord, RequestRecord, SampleRecord
 
 
 class SpoolCursor(msgspec.Struct, frozen=True):
@@ -71,8 +71,13 @@ class Sink(Protocol):
         feedback: Sequence[FeedbackRecord],
         cursor: SpoolCursor,
         warnings: Sequence[SpoolWarning] = (),
+        samples: Sequence[SampleRecord] = (),
     ) -> object:
         """Keep what was read together with how far it was read."""
+        ...
+
+    def prune_samples(self, now: float) -> int:
+        """Delete a bounded batch of the samples that must not be kept any more; how many."""
         ...
 
     def prune(self, before: float) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ import msgspec
 from fairlead.domain.errors import StorageFailed
 from fairlead.observer.sink import SpoolCursor, SpoolWarning
 from fairlead.observer.tail import FRAME_BYTES_MAX, Damage, take
-from fairlead.wire.record import FeedbackRecord, RequestRecord
+from fairlead.wire.record import FeedbackRecord, RequestRecord, SampleRecord
 from fairlead.wire.spool import ALIVE_FILE, SEGMENT_SUFFIX, segment_name, segment_number
 
 RECORDS_MAX = 1_000
@@ -39,6 +40,7 @@ class Batch(msgspec.Struct, frozen=True):
     cursor: SpoolCursor
     warnings: list[SpoolWarning]
     seen: tuple[int, int] | None = None
+    samples: Sequence[SampleRecord] = ()
 
 
 class Spool:
@@ -132,7 +134,7 @@ class Spool:
             return None
         worth_telling = [d for d in taken.damages if not (d.torn and closed)]
         warnings = self._warnings(number, worth_telling, gap=gap, now=now)
-        return Batch(taken.requests, taken.feedback, cursor, warnings, seen)
+        return Batch(taken.requests, taken.feedback, cursor, warnings, seen, taken.samples)
 
     def _warnings(
         self, number: int, damages: list[Damage], *, gap: bool, now: float

@@ -15,7 +15,7 @@ import zlib
 
 import msgspec
 
-from fairlead.wire.record import FeedbackRecord, Record, RequestRecord, decode_record
+from fairlead.wire.record import FeedbackRecord, Record, RequestRecord, SampleRecord, decode_record
 from fairlead.wire.spool import MAGIC, PAYLOAD_BYTES_MAX, BrokenFrame, frames
 
 FRAME_BYTES_MAX = 8 + PAYLOAD_BYTES_MAX
@@ -45,6 +45,7 @@ class Taken(msgspec.Struct):
     offset: int
     requests: list[RequestRecord] = []
     feedback: list[FeedbackRecord] = []
+    samples: list[SampleRecord] = []
     complete_until: float = 0.0
     damages: list[Damage] = []
     full: bool = False
@@ -55,13 +56,15 @@ class Taken(msgspec.Struct):
             self.requests.append(record)
         elif isinstance(record, FeedbackRecord):
             self.feedback.append(record)
+        elif isinstance(record, SampleRecord):
+            self.samples.append(record)
         else:
             self.complete_until = max(self.complete_until, record.complete_until)
 
     @property
     def count(self) -> int:
         """Records that go into the store."""
-        return len(self.requests) + len(self.feedback)
+        return len(self.requests) + len(self.feedback) + len(self.samples)
 
 
 def take(data: bytes, start: int, *, final: bool, records_max: int) -> Taken:
@@ -149,6 +152,8 @@ def _decode(payload: bytes) -> Record | None:
         fits = min(counted) >= -_INTEGER_MAX and max(counted) <= _INTEGER_MAX
     elif isinstance(record, FeedbackRecord):
         measured, fits = record.value + record.at, True
+    elif isinstance(record, SampleRecord):
+        measured, fits = record.at + record.keep_until, True
     else:
         measured, fits = record.at + record.complete_until, True
     return record if fits and math.isfinite(measured) else None

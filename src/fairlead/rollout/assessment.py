@@ -109,12 +109,19 @@ def _missing(judge: Judge, plan: Plan) -> str | None:
         return "no canary unit has settled yet"
     if judge.champion.units == 0:
         return "no champion unit has settled yet"
+    if plan.samples_feedback and not (judge.canary.judged and judge.champion.judged):
+        return "no sampled answer of one side has been judged yet"
     if plan.feedback is not None and plan.feedback.required:
         return _feedback_missing(judge, plan.feedback)
     return None
 
 
 def _feedback_missing(judge: Judge, rule: FeedbackRule) -> str | None:
+    if rule.sampled and max(judge.canary.silence, judge.champion.silence) > SILENCE_MAX:
+        return (
+            f"{_silence(judge, rule)}: for a promotion at most {_percent(SILENCE_MAX)} of each "
+            "side's sample may be without"
+        )
     if judge.canary.feedback == 0:
         return (
             f"no feedback {rule.name!r} on any of the canary's {judge.canary.requests:,} requests, "
@@ -157,18 +164,24 @@ def _expected_more(
     if not judge.canary.units or not judge.champion.units:
         return None
     rates: list[Rates] = [
-        (
-            (canary + 0.5) / (judge.canary.units + 1.0),
-            (champion + 0.5) / (judge.champion.units + 1.0),
+        ((canary + 0.5) / (of_canary + 1.0), (champion + 0.5) / (of_champion + 1.0))
+        for (canary, champion), (of_canary, of_champion) in zip(
+            _sums(tests, judge), _units(judge), strict=False
         )
-        for canary, champion in _sums(tests, judge)
     ]
     guesses = [
         tests.rollback.expected_more(rates, judge.rho, threshold_rollback),
         tests.promote.expected_more(rates, judge.rho, threshold_promote),
     ]
     known = [guess for guess in guesses if guess is not None]
-    return math.ceil(min(known)) if known else None
+    sampled = judge.canary.judged + judge.champion.judged
+    return math.ceil(min(known) * judge.units / max(1, sampled)) if known else None
+
+
+def _units(judge: Judge) -> list[tuple[int, int]]:
+    """Units of the canary and the champion that have each outcome."""
+    canary, champion = judge.canary, judge.champion
+    return [(canary.units, champion.units), (canary.judged, champion.judged)]
 
 
 def _sums(tests: Instruments, judge: Judge) -> list[tuple[float, float]]:
@@ -182,13 +195,13 @@ def _by_outcome(tests: Instruments, judge: Judge) -> dict[str, Any]:
     """The evidence from each outcome by itself, and the arms' rates of it."""
     return {
         name: {
-            "canary_rate": canary / judge.canary.units if judge.canary.units else None,
-            "champion_rate": champion / judge.champion.units if judge.champion.units else None,
+            "canary_rate": canary / of_canary if of_canary else None,
+            "champion_rate": champion / of_champion if of_champion else None,
             "e_rollback": _exp(tests.rollback.parts[k].log_e_max),
             "e_promote": _exp(tests.promote.parts[k].log_e),
         }
-        for k, (name, (canary, champion)) in enumerate(
-            zip(OUTCOMES, _sums(tests, judge), strict=False)
+        for k, (name, (canary, champion), (of_canary, of_champion)) in enumerate(
+            zip(OUTCOMES, _sums(tests, judge), _units(judge), strict=False)
         )
     }
 
@@ -214,14 +227,16 @@ def _arm(arm: ArmCounts) -> dict[str, Any]:
         "errors": arm.errors,
         "feedback": arm.feedback,
         "silent": arm.silent,
+        "judged_units": arm.judged,
     }
 
 
 def _rates(judge: Judge, plan: Plan) -> str:
     canary, champion = judge.canary, judge.champion
+    sampled = "sampled " if plan.samples_feedback else ""
     rates = (
-        f"canary fails {_percent(canary.rate)} of {canary.units:,} units, champion "
-        f"{_percent(champion.rate)} of {champion.units:,}"
+        f"canary fails {_percent(canary.rate)} of {canary.judged:,} {sampled}units, champion "
+        f"{_percent(champion.rate)} of {champion.judged:,}"
     )
     if plan.feedback is None or canary.silent + champion.silent == 0:
         return rates
@@ -230,6 +245,11 @@ def _rates(judge: Judge, plan: Plan) -> str:
 
 
 def _silence(judge: Judge, rule: FeedbackRule) -> str:
+    if rule.sampled:
+        return (
+            f"no verdict of the judge model on {_percent(judge.canary.silence)} of the canary's "
+            f"sampled requests and {_percent(judge.champion.silence)} of the champion's"
+        )
     return (
         f"no feedback {rule.name!r} on {_percent(judge.canary.silence)} of the canary's requests "
         f"and {_percent(judge.champion.silence)} of the champion's"

@@ -18,6 +18,7 @@ class Ending(enum.StrEnum):
     INCONCLUSIVE = "inconclusive"
     NO_TRAFFIC = "no_traffic"
     NO_FEEDBACK = "no_feedback"
+    JUDGE_BUDGET = "judge_budget"
     SHADOW_FAILED = "shadow_failed"
     REPLICAS_FAILED = "replicas_failed"
     REPLICAS_NEVER_READY = "replicas_never_ready"
@@ -49,6 +50,8 @@ ADVICE: dict[Ending, str] = {
     "step's share, and ship it again",
     Ending.NO_FEEDBACK: "no verdict on the release: clients have to post the feedback that "
     "rollout.feedback names within settle_seconds; or set required: false",
+    Ending.JUDGE_BUDGET: "no verdict on the release: raise judge.budget, or judge fewer samples "
+    "(judge.share) of more traffic, and ship it again",
     Ending.SHADOW_FAILED: "no client has met it; look at its copies (`fairlead records --rollout "
     "ID`), mend the release, and ship it again",
     Ending.REPLICAS_FAILED: "read the replica's own words above, and `fairlead doctor`",

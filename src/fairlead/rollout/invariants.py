@@ -83,11 +83,13 @@ def _judge_broken(rollout: Rollout) -> Iterator[str]:
         judge.rollback["units"],
         judge.promote["units"],
         judge.guard["units"],
-        judge.interval["units"],
         sum(phase.champion + phase.canary for phase in judge.phases),
     )
     if any(count != units for count in counted):
         yield f"the judge counts {units} units, its parts {counted}"
+    judged = judge.champion.judged + judge.canary.judged
+    if judge.interval["units"] != judged:
+        yield f"the interval counts {judge.interval['units']} units, {judged} have an outcome"
     if any(phase.phase > rollout.phase for phase in judge.phases):
         yield "units of a phase that has not begun"
     if verdict is None or verdict.outcome is not RolloutOutcome.PROMOTE:

@@ -145,7 +145,9 @@ class Instruments:
         self.rollback.update(unit.canary, unit.rho, outcomes)
         self.promote.update(unit.canary, unit.rho, outcomes)
         self.guard.update(unit.canary, unit.rho)
-        self.interval.update(unit.canary, unit.rho, unit.outcome(plan))
+        y = unit.outcome(plan)
+        if y is not None:
+            self.interval.update(unit.canary, unit.rho, y)
 
 
 def new_judge(plan: Plan) -> Judge:

@@ -160,6 +160,8 @@ class Facts(msgspec.Struct, frozen=True):
         frozen: Why no traffic may move to the release now; empty when it may.
         by: Who gave the command.
         why: Why they want it ended.
+        no_more: Why no more evidence will come, once all that there is has been taken in; empty
+            while some may.
         superseded: It is ended because another release takes its place.
         observed_until: Everything that began before it is known to the judge; None for all.
     """
@@ -178,6 +180,7 @@ class Facts(msgspec.Struct, frozen=True):
     frozen: str = ""
     superseded: bool = False
     observed_until: float | None = None
+    no_more: str = ""
 
 
 class Desired(msgspec.Struct, frozen=True):

@@ -120,11 +120,14 @@ class FeedbackRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         good_at_least: A value below it is a failure.
         required: No feedback is a failure too, and there is no promotion by evidence unless most
             requests of both sides have it.
+        sampled: It is given by a judge model on a sample that is chosen without knowing the arm:
+            what is not in the sample has no outcome of this kind, rather than a bad one.
     """
 
     name: str
     good_at_least: float = 0.5
     required: bool = False
+    sampled: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -201,6 +204,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def requires_feedback(self) -> bool:
         """Whether a request without feedback counts as failed."""
         return self.feedback is not None and self.feedback.required
+
+    @property
+    def samples_feedback(self) -> bool:
+        """Whether feedback is given on a sample, by a judge model."""
+        return self.feedback is not None and self.feedback.sampled
 
     def __post_init__(self) -> None:
         self._check_steps()

@@ -147,6 +147,8 @@ def _judging(rollout: Rollout, facts: Facts) -> Rollout:
             return rollout if rollout.frozen else _promote(rollout, facts, verdict.reason)
         missing = verdict.reason
     rollout = _without_reason_to_promote(rollout, facts.now, missing or "no verdict")
+    if facts.no_more and (missing is not None or not last):
+        return _end_without_verdict(rollout, facts, facts.no_more, Ending.JUDGE_BUDGET)
     late = _keep_deadline(rollout, facts, missing or "its steps were not finished")
     if late is not rollout or rollout.frozen:
         return late
@@ -403,11 +405,17 @@ def _keep_deadline(rollout: Rollout, facts: Facts, missing: str) -> Rollout:
     used = facts.now - rollout.traffic_since - rollout.paused_s
     if used < rollout.plan.deadline_s:
         return rollout
-    why = f"inconclusive: no verdict within {rollout.plan.deadline_s:g} s: {missing}"
+    why = f"no verdict within {rollout.plan.deadline_s:g} s: {missing}"
+    return _end_without_verdict(rollout, facts, why, _without_verdict(rollout))
+
+
+def _end_without_verdict(rollout: Rollout, facts: Facts, why: str, ending: Ending) -> Rollout:
+    """Back to the champion, as inconclusive."""
+    why = f"inconclusive: {why}"
     numbers = {} if rollout.verdict is None else rollout.verdict.numbers
     verdict = RolloutVerdict(RolloutOutcome.INCONCLUSIVE, why, numbers)
     ended = msgspec.structs.replace(rollout, verdict=verdict)
-    return go(ended, State.ROLLING_BACK, facts.now, why, ending=_without_verdict(rollout))
+    return go(ended, State.ROLLING_BACK, facts.now, why, ending=ending)
 
 
 def _without_verdict(rollout: Rollout) -> Ending:

@@ -156,11 +156,13 @@ class Day:
     def _settle(self, until: float) -> None:
         due = [u for u in self._open.values() if u.enrolled_at + self._plan.settle_s < until]
         for unit in due:
+            del self._open[unit.digest]
             outcome = unit.outcome(self._plan)
+            if outcome is None:
+                continue
             self._test.update(True, _RHO, outcome)
             self._units += 1
             self._failures += outcome
-            del self._open[unit.digest]
 
     def _next_day(self, at: float) -> None:
         """Units still open at midnight are bet on with what they have."""

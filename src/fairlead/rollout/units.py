@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from fairlead.domain.judging import JUDGED, UNJUDGED
 from fairlead.rollout.plan import FeedbackRule, Plan
 
 UNITS_PER_PHASE_MAX = 100_000
@@ -48,6 +49,8 @@ class ArmCounts(msgspec.Struct, frozen=True):
         failed, unconfirmed: Sum of each.
         requests, errors, feedback: Requests, those that failed by error, those with feedback.
         silent: Requests that were answered, and then nobody said anything.
+        unsampled: Units that are not in the sample on which feedback is given.
+        sampled_requests: Requests in that sample; without one, 0.
         weight, weighted_failures: The same as units and failures, each unit weighted by the
             probability of the *other* arm, which makes the arms comparable across shares.
     """
@@ -62,16 +65,24 @@ class ArmCounts(msgspec.Struct, frozen=True):
     silent: int = 0
     weight: float = 0.0
     weighted_failures: float = 0.0
+    unsampled: int = 0
+    sampled_requests: int = 0
+
+    @property
+    def judged(self) -> int:
+        """Units that have the outcome by which the plan judges."""
+        return self.units - self.unsampled
 
     @property
     def rate(self) -> float | None:
         """Mean outcome; None without units."""
-        return self.failures / self.units if self.units else None
+        return self.failures / self.judged if self.judged else None
 
     @property
     def silence(self) -> float:
         """Share of the requests that were answered, and then nobody said anything."""
-        return self.silent / self.requests if self.requests else 0.0
+        asked = self.sampled_requests or self.requests
+        return self.silent / asked if asked else 0.0
 
 
 class PhaseUnits(msgspec.Struct, frozen=True):
@@ -90,7 +101,8 @@ class Unit:
     """
 
     __slots__ = ("before", "canary", "digest", "enrolled_at", "errors", "failed", "feedback",
-                 "phase", "requests", "rho", "silent", "taken_before")  # fmt: skip
+                 "phase", "requests", "rho", "sampled", "silent", "taken_before",
+                 "unconfirmed")  # fmt: skip
 
     def __init__(
         self, first: Observation, digest: int, before: tuple[float, str], taken_before: int
@@ -103,26 +115,40 @@ class Unit:
         self.canary = first.canary
         self.rho = first.rho
         self.requests = self.failed = self.errors = self.feedback = self.silent = 0
+        self.unconfirmed = 0
+        self.sampled: int | None = None
 
     def add(self, request: Observation, rule: FeedbackRule | None, until: float) -> None:
         said = None if rule is None else _last_feedback(request, rule.name, until)
+        is_sampled = True
+        if rule is not None and rule.sampled:
+            # Whether a unit is in the sample is what was chosen with its first request.
+            is_sampled = self.sampled != 0 and _is_sampled(request)
+            self.sampled = (self.sampled or 0) + is_sampled
+        if not is_sampled:
+            rule = said = None
         bad = rule is not None and said is not None and said < rule.good_at_least
         self.requests += 1
         self.errors += request.failed_by_error
         self.failed += request.failed_by_error or bad
         self.feedback += said is not None
-        self.silent += rule is not None and said is None and not request.failed_by_error
+        silent = rule is not None and said is None and not request.failed_by_error
+        self.silent += silent
+        self.unconfirmed += is_sampled and (request.failed_by_error or bad or silent)
 
     @property
     def failed_share(self) -> float:
         return self.failed / self.requests
 
     @property
-    def unconfirmed_share(self) -> float:
-        return (self.failed + self.silent) / self.requests
+    def unconfirmed_share(self) -> float | None:
+        """Of its requests in the sample; None if it is not in it."""
+        if self.sampled == 0:
+            return None
+        return self.unconfirmed / (self.sampled or self.requests)
 
-    def outcome(self, plan: Plan) -> float:
-        """The outcome that the failure rate is made of."""
+    def outcome(self, plan: Plan) -> float | None:
+        """The outcome that the failure rate is made of; None for a unit without it."""
         return self.unconfirmed_share if plan.requires_feedback else self.failed_share
 
 
@@ -155,13 +181,17 @@ class Settled:
         seen = self.seen.get(unit.phase, {})
         return unit.digest not in seen and len(seen) + among < UNITS_PER_PHASE_MAX
 
-    def add(self, unit: Unit, y: float) -> None:
+    def add(self, unit: Unit, y: float | None) -> None:
         arm = self.arms[unit.canary]
         weight = 1 - unit.rho if unit.canary else unit.rho
+        if y is None:
+            y, weight = 0.0, 0.0
+            arm["unsampled"] += 1
         arm["units"] += 1
         arm["failures"] += y
         arm["failed"] += unit.failed_share
-        arm["unconfirmed"] += unit.unconfirmed_share
+        arm["unconfirmed"] += unit.unconfirmed_share or 0.0
+        arm["sampled_requests"] += unit.sampled or 0
         arm["requests"] += unit.requests
         arm["errors"] += unit.errors
         arm["feedback"] += unit.feedback
@@ -181,6 +211,10 @@ class Settled:
 def _last_feedback(request: Observation, name: str, until: float) -> float | None:
     given = [(at, value) for said, value, at in request.feedback if said == name and at <= until]
     return max(given)[1] if given else None
+
+
+def _is_sampled(request: Observation) -> bool:
+    return any(said in (JUDGED, UNJUDGED) for said, _, _ in request.feedback)
 
 
 def digest_of(unit: str) -> int:

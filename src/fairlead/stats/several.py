@@ -9,7 +9,8 @@
   shows it with probability beta at most, so no correction is needed.
 
 The average may be weighted, with weights that were fixed beforehand. The e-processes are those of
-`rae`, `slower`, `rare` and their like, in the order of the outcomes.
+`rae`, `slower`, `rare` and their like, in the order of the outcomes. A unit without an outcome of
+some kind is no bet on that one.
 """
 
 from __future__ import annotations
@@ -92,10 +93,11 @@ class WorseInAny:
         """The highest average of all looks and of now. The error guarantee is about this one."""
         return max(self._log_e_max, self.log_e)
 
-    def update(self, canary: bool, rho: float, outcomes: Sequence[float]) -> None:
+    def update(self, canary: bool, rho: float, outcomes: Sequence[float | None]) -> None:
         """Take in a unit: its arm, its probability of the canary arm, and its outcomes."""
         for part, y in zip(self.parts, outcomes, strict=True):
-            part.update(canary, rho, y)
+            if y is not None:
+                part.update(canary, rho, y)
         if self.parts[0].units % LOOK_EVERY == 0:
             self._log_e_max = self.log_e_max
 
@@ -136,10 +138,11 @@ class NotWorseInAll:
         """Natural logarithm of the least evidence now."""
         return min(part.log_e for part in self.parts)
 
-    def update(self, canary: bool, rho: float, outcomes: Sequence[float]) -> None:
+    def update(self, canary: bool, rho: float, outcomes: Sequence[float | None]) -> None:
         """Take in a unit: its arm, its probability of the canary arm, and its outcomes."""
         for part, y in zip(self.parts, outcomes, strict=True):
-            part.update(canary, rho, y)
+            if y is not None:
+                part.update(canary, rho, y)
 
     def expected_more(self, rates: Sequence[Rates], rho: float, threshold: float) -> float | None:
         """Units until the last outcome reaches `threshold`; None if one of them does not grow.

@@ -19,6 +19,8 @@ from fairlead.store.rows import (
     FeedbackRow,
     GateResultRow,
     IngestCounts,
+    JudgementRow,
+    JudgeSpend,
     KeyRow,
     PairRow,
     ProbesRow,
@@ -27,6 +29,9 @@ from fairlead.store.rows import (
     ReleaseFigures,
     RequestRow,
     RolloutRow,
+    SampleFilter,
+    SampleRow,
+    SampleToJudge,
     ServiceRow,
     SpoolCursor,
 )
@@ -94,6 +99,29 @@ class Feedback(Protocol):
     def value(self) -> float: ...
     @property
     def at(self) -> float: ...
+
+
+class Sample(Protocol):
+    """A sample to take in; its fields are those of `SampleRow`."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def service(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def at(self) -> float: ...
+    @property
+    def keep_until(self) -> float: ...
+    @property
+    def prompt(self) -> str: ...
+    @property
+    def answer(self) -> str: ...
+    @property
+    def is_cut(self) -> bool: ...
 
 
 class Cursor(Protocol):
@@ -291,6 +319,7 @@ class TelemetryStore(Protocol):
         feedback: Sequence[Feedback],
         cursor: Cursor,
         warnings: Sequence[Warned] = (),
+        samples: Sequence[Sample] = (),
     ) -> IngestCounts:
         """Take in what was read from a spool, together with how far it was read.
 
@@ -386,7 +415,69 @@ class TelemetryStore(Protocol):
         ...
 
 
-class Store(RolloutStore, KeyStore, EvaluationStore, ProbeStore, TelemetryStore, Protocol):
+class SampleStore(Protocol):
+    """Samples of prompts and answers, and what judge models say of them."""
+
+    def samples(
+        self,
+        wanted: SampleFilter,
+        *,
+        before: tuple[float, str] | None = None,
+        limit: int = 100,
+    ) -> list[SampleRow]:
+        """The newest first."""
+        ...
+
+    def count_samples(self) -> dict[str, int]:
+        """How many are kept, by service."""
+        ...
+
+    def delete_samples(self, wanted: SampleFilter, *, limit: int = 1_000) -> int:
+        """Delete at most `limit`, with the judge's words on them; says how many.
+
+        What is deleted is overwritten in the database's file.
+        """
+        ...
+
+    def prune_samples(self, now: float, *, limit: int = 1_000) -> int:
+        """The same of those that must not be kept any more."""
+        ...
+
+    def samples_of_rollout(
+        self, rollout: str, *, after: float, after_id: str = "", until: float, limit: int
+    ) -> list[SampleToJudge]:
+        """Samples of clients' requests under a rollout, in the order (started_at, id).
+
+        Those with (started_at, id) beyond (after, after_id) and started_at before `until`.
+        """
+        ...
+
+    def begin_judgements(self, judgements: Sequence[JudgementRow]) -> None:
+        """A judge is about to be asked: one attempt more each, and the most that it can cost.
+
+        What is settled already stays as it is.
+        """
+        ...
+
+    def settle_judgements(
+        self, judgements: Sequence[JudgementRow], feedback: Sequence[Feedback]
+    ) -> None:
+        """Keep what came of it, together with the feedback that says it; each counts once.
+
+        `usd` replaces what was kept for this attempt's most by what all attempts have cost.
+        """
+        ...
+
+    def judge_spend(
+        self, *, service: str | None = None, rollout: str | None = None, since: float = 0.0
+    ) -> JudgeSpend:
+        """What judging has cost: for a service or a rollout, since a time."""
+        ...
+
+
+class Store(
+    RolloutStore, KeyStore, EvaluationStore, ProbeStore, TelemetryStore, SampleStore, Protocol
+):
     """Everything."""
 
     def close(self) -> None:

@@ -6,6 +6,8 @@ into them. All times are Unix times in seconds, given by the caller: the store r
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 
 from fairlead.domain.verdicts import GateOutcome
@@ -208,6 +210,97 @@ class FeedbackRow(msgspec.Struct, frozen=True):
     name: str
     value: float
     at: float
+
+
+class SampleRow(msgspec.Struct, frozen=True):
+    """What was asked and answered in one request of a sample; fields as the gateway writes them.
+
+    Attributes:
+        id: Of the request.
+        keep_until: From then on it is deleted.
+        prompt: JSON list of [role, text]; empty if it is not kept.
+    """
+
+    id: str
+    service: str
+    key: str
+    unit: str
+    at: float
+    keep_until: float
+    prompt: str
+    answer: str
+    is_cut: bool
+
+
+class SampleFilter(msgspec.Struct, frozen=True):
+    """Which samples are meant; None means any."""
+
+    request: str | None = None
+    service: str | None = None
+    rollout: str | None = None
+    key: str | None = None
+    unit: str | None = None
+
+
+JudgementOutcome = Literal["asked", "retried", "judged", "none"]
+"""Of a sample and a judge model: it is being asked (or control died meanwhile), it is to be asked
+again, it has given a score, it has given none."""
+
+
+class JudgementRow(msgspec.Struct, frozen=True):
+    """What a judge model said of a sample.
+
+    Attributes:
+        rollout: The one that it is for.
+        score: None unless it is judged.
+        reason: Why it has no score, or the judge's own words; deleted together with the sample.
+        attempts: How often it was asked.
+        usd: What that has cost; while it is being asked, what it costs at most.
+        at: When it was asked last.
+    """
+
+    request: str
+    service: str
+    rollout: str
+    outcome: JudgementOutcome
+    score: float | None = None
+    reason: str = ""
+    attempts: int = 0
+    usd: float = 0.0
+    at: float = 0.0
+
+
+class SampleToJudge(msgspec.Struct, frozen=True):
+    """A sample of a rollout, with what became of its request.
+
+    Attributes:
+        started_at: When the request began, by its record.
+        judgement: What there is of one.
+    """
+
+    request: str
+    unit: str
+    rho: float
+    status: int
+    error: str
+    started_at: float
+    prompt: str
+    answer: str
+    judgement: JudgementRow | None
+
+
+class JudgeSpend(msgspec.Struct, frozen=True):
+    """What a judge model has cost so far.
+
+    Attributes:
+        judged, unjudged: Samples with a score, and those without one for good.
+        asked: How often it was asked.
+    """
+
+    usd: float = 0.0
+    asked: int = 0
+    judged: int = 0
+    unjudged: int = 0
 
 
 class RecordFilter(msgspec.Struct, frozen=True):

@@ -247,6 +247,40 @@ feedback = Table(
     Index("ix_feedback_at", "at"),
 )
 
+samples = Table(
+    "samples",
+    metadata,
+    Column("id", Text, primary_key=True),
+    _text("service"),
+    _text("key"),
+    _text("unit"),
+    _float("at"),
+    _float("keep_until"),
+    _text("prompt"),
+    _text("answer"),
+    Column("is_cut", Boolean, nullable=False),
+    Index("ix_samples_service_at", "service", "at", "id"),
+    Index("ix_samples_keep_until", "keep_until"),
+    Index("ix_samples_key", "key"),
+)
+
+# What a judge model said of a sample; it stays when the sample is deleted, but for its words.
+judgements = Table(
+    "judgements",
+    metadata,
+    Column("request", Text, primary_key=True),
+    _text("service"),
+    _text("rollout"),
+    _text("outcome"),
+    Column("score", Float),
+    _text("reason"),
+    _integer("attempts"),
+    _float("usd"),
+    _float("at"),
+    Index("ix_judgements_service_at", "service", "at"),
+    Index("ix_judgements_rollout", "rollout"),
+)
+
 spools = Table(
     "spools",
     metadata,

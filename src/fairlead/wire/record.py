@@ -85,7 +85,32 @@ class ProgressRecord(msgspec.Struct, frozen=True, array_like=True, tag="progress
     complete_until: float
 
 
-Record = RequestRecord | FeedbackRecord | ProgressRecord
+class SampleRecord(msgspec.Struct, frozen=True, array_like=True, tag="sample"):
+    """What was asked and answered in one request of the sample (`fairlead.domain.capture`).
+
+    There is one for each request that was chosen when it came, whatever became of it.
+
+    Attributes:
+        id: Id of the request.
+        at: Unix time in seconds at which it was complete in the gateway.
+        keep_until: Unix time in seconds from which on it must not be kept any more.
+        prompt: Redacted: a JSON list of [role, text]; empty if it is not kept.
+        answer: Redacted; empty if there was none, or it is not kept.
+        is_cut: Whether something of either is left out for its length.
+    """
+
+    id: str
+    service: str
+    key: str
+    unit: str
+    at: float
+    keep_until: float
+    prompt: str
+    answer: str
+    is_cut: bool
+
+
+Record = RequestRecord | FeedbackRecord | ProgressRecord | SampleRecord
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)

@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from fairlead.domain.capture import Capture
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.outbound import DIRECT, Outbound
 from fairlead.domain.quota import NO_QUOTA, Limit, Price, Quota, limits_of
@@ -170,6 +171,7 @@ class ServiceRoute(msgspec.Struct, frozen=True):
             part of its prompt cached, within bounds of load; `least_loaded` looks at load alone.
         pins: Who is sent to one arm whatever the hash says; the first that fits.
         finishing: Which sessions stay on another release for a while, or None.
+        capture: What is kept of its prompts and answers; None for nothing.
     """
 
     name: str
@@ -187,6 +189,7 @@ class ServiceRoute(msgspec.Struct, frozen=True):
     balance: Balance = "least_loaded"
     pins: tuple[Pin, ...] = ()
     finishing: Finishing | None = None
+    capture: Capture | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True):

@@ -86,6 +86,7 @@ class Host:
         self.plant = Plant(
             deadlines=Deadlines(),
             shadows=nothing,
+            captures=nothing,
             clock=clock,
             fleet=fleet,
             queue=nothing,

@@ -11,10 +11,19 @@ from fairlead.store.sql.probes import SqlProbes
 from fairlead.store.sql.quotas import SqlQuotas
 from fairlead.store.sql.records import SqlRecords
 from fairlead.store.sql.rollouts import SqlRollouts
+from fairlead.store.sql.samples import SqlSamples
 
 
 class SqlStore(
-    SqlRollouts, SqlKeys, SqlQuotas, SqlEvaluations, SqlProbes, SqlIngest, SqlRecords, SqlFigures
+    SqlRollouts,
+    SqlKeys,
+    SqlQuotas,
+    SqlEvaluations,
+    SqlProbes,
+    SqlIngest,
+    SqlRecords,
+    SqlFigures,
+    SqlSamples,
 ):
     """Implements `fairlead.store.interface.Store`. Safe for several threads and processes."""
 

@@ -8,13 +8,15 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
 
-from fairlead.store.database import Database
-from fairlead.store.interface import Cursor, Feedback, Request, Warned
-from fairlead.store.rows import FeedbackRow, IngestCounts, RequestRow, SpoolCursor
+from fairlead.store.database import Database, as_rows
+from fairlead.store.interface import Cursor, Feedback, Request, Sample, Warned
+from fairlead.store.rows import FeedbackRow, IngestCounts, RequestRow, SampleRow, SpoolCursor
 from fairlead.store.schema import events, feedback, records, spools
+from fairlead.store.schema import samples as samples_table
 
 _REQUEST = RequestRow.__struct_fields__
 _FEEDBACK = FeedbackRow.__struct_fields__
+_SAMPLE = SampleRow.__struct_fields__
 _CURSOR = SpoolCursor.__struct_fields__
 _request_values = attrgetter(*_REQUEST)
 _feedback_values = attrgetter(*_FEEDBACK)
@@ -41,12 +43,14 @@ class SqlIngest:
         feedback: Sequence[Feedback],
         cursor: Cursor,
         warnings: Sequence[Warned] = (),
+        samples: Sequence[Sample] = (),
     ) -> IngestCounts:
         with self._db.writing(f"taking in records of spool {boot}") as connection:
             before = self._cursor(connection, boot)
             if (cursor.segment, cursor.offset) < (before.segment, before.offset):
                 return IngestCounts(0, 0)  # a reader that was overtaken: all of it is in already
             counts = IngestCounts(*self._insert(connection, records, feedback))
+            self._insert_new(connection, samples_table, as_rows(samples, _SAMPLE))
             connection.execute(
                 update(spools)
                 .where(spools.c.boot == boot)
@@ -114,7 +118,9 @@ class SqlIngest:
             counts.append(self._insert_new(connection, table, rows))
         return counts[0], counts[1]
 
-    def _insert_new(self, connection: Connection, table: Table, rows: list[dict[str, Any]]) -> int:
+    def _insert_new(
+        self, connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]
+    ) -> int:
         if not rows:
             return 0
         statement = self._db.insert(table).on_conflict_do_nothing(index_elements=["id"])

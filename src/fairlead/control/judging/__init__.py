@@ -1,0 +1,3 @@
+"""Asks judge models about the samples of rollouts, and keeps what they say."""
+
+from __future__ import annotations

@@ -1,0 +1,249 @@
+"""The samples of one rollout, in the order in which their requests began, and their judge.
+
+What decides is in the store: which samples there are, what was said of each, and what it cost. An
+attempt is written down, at the most that it can cost, before the judge is asked; what came of it in
+the same moment as the feedback that says it, under an id made of the request's. So a control that
+is killed at any moment asks again at the most, counts nothing twice, and never spends unseen.
+
+`judged_until` is the time before which every sample has its verdict, or is left without one for
+good. The rollout's judge waits for it: when a verdict came has no effect on what it sees
+(docs/decisions/0013-a-judge-has-a-watermark-too.md).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from fairlead.control.judging.asking import Asker, Reply
+from fairlead.control.judging.budget import DAY_S, Stop, day_of, stop_of
+from fairlead.domain.capture import is_in_share
+from fairlead.domain.decoding import decode_json
+from fairlead.domain.judging import JUDGED, UNJUDGED
+from fairlead.evaluation.judge_model import Exchange
+from fairlead.store.interface import Store
+from fairlead.store.rows import (
+    FeedbackRow,
+    JudgementOutcome,
+    JudgementRow,
+    JudgeSpend,
+    SampleToJudge,
+)
+
+WINDOW = 200
+"""Samples that are looked at together."""
+OUTAGE_ATTEMPTS_MAX = 30
+"""Attempts after which a sample is left without a verdict though the judge could not be asked."""
+REST_S_MAX = 60.0
+WATERMARK_SLACK_S = 1.0
+"""As for records: a worker that has just started may write so long before its spool is known."""
+_OK = 200
+
+
+class JudgeQueue:
+    """See the head of this file.
+
+    Args:
+        now: Unix time in seconds.
+        decides: Whether the rollout is judged by these verdicts, rather than accompanied by them.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        asker: Asker,
+        rollout: str,
+        service: str,
+        now: Callable[[], float],
+        *,
+        decides: bool,
+    ) -> None:
+        self._store = store
+        self._asker = asker
+        self._judge = asker.judge
+        self.rollout = rollout
+        self.service = service
+        self._now = now
+        self.decides = decides
+        self.judged_until: float | None = None
+        self.stop: Stop | None = None
+        self.trouble = ""
+        self.pending = 0
+        self.oldest: float | None = None
+        self._after: tuple[float, str] = (0.0, "")
+        self._rests_until = 0.0
+        self._rest_s = 1.0
+        self._again_at: dict[str, float] = {}
+        self._lock = asyncio.Lock()
+
+    async def turn(self) -> bool:
+        """Ask about the next samples, as many as may be asked about at once; whether there were.
+
+        Raises FairleadError when the store does.
+        """
+        async with self._lock:
+            return await self._turn()
+
+    async def _turn(self) -> bool:
+        window = await asyncio.to_thread(self._look)
+        now = self._now()
+        if now < self._rests_until:
+            return False
+        due = [s for s in window if self._again_at.get(s.request, 0.0) <= now]
+        unasked = [sample for sample in due if not _is_answered(sample)]
+        if unasked:
+            # A failed request speaks for itself; the judge is not asked, whichever arm it is of.
+            await asyncio.to_thread(self._leave_out, unasked)
+        asked = [sample for sample in due if _is_answered(sample)][: self._judge.concurrency]
+        asked = await asyncio.to_thread(self._within_budget, asked)
+        if asked:
+            replies = await asyncio.gather(*(self._asker(_exchange(s)) for s in asked))
+            await asyncio.to_thread(self._keep, asked, replies)
+        if asked or unasked:
+            await asyncio.to_thread(self._look)
+        return bool(asked or unasked)
+
+    def _look(self) -> list[SampleToJudge]:
+        """The samples without a verdict, the oldest first; moves on over those that have one."""
+        watermark = self._store.watermark() - WATERMARK_SLACK_S
+        rows = self._store.samples_of_rollout(
+            self.rollout,
+            after=self._after[0],
+            after_id=self._after[1],
+            until=watermark,
+            limit=WINDOW,
+        )
+        window = [row for row in rows if self._is_open(row)]
+        first = window[0] if window else None
+        for row in rows:
+            if first is not None and row.request == first.request:
+                break
+            self._after = (row.started_at, row.request)
+        until = watermark if len(rows) < WINDOW else self._after[0]
+        until = until if first is None else first.started_at
+        self.judged_until = max(self.judged_until or 0.0, until)
+        self.pending = len(window)
+        self.oldest = None if first is None else first.started_at
+        return window
+
+    def _is_open(self, row: SampleToJudge) -> bool:
+        """Whether it is to have a verdict, and has none."""
+        if not 0.0 < row.rho < 1.0 or not is_in_share("judge", row.unit, self._judge.share):
+            return False
+        return row.judgement is None or row.judgement.outcome in ("asked", "retried")
+
+    def _within_budget(self, samples: Sequence[SampleToJudge]) -> list[SampleToJudge]:
+        """Those that may be asked about; the attempt is kept, at its most."""
+        if not samples:
+            return []
+        now = self._now()
+        today = self._store.judge_spend(service=self.service, since=day_of(now))
+        spent = self._store.judge_spend(rollout=self.rollout)
+        rows: list[JudgementRow] = []
+        usd = 0.0
+        self.stop = None
+        for sample in samples:
+            most = self._asker.most_usd(_exchange(sample))
+            usd += most
+            self.stop = stop_of(self._judge.budget, today, spent, usd, len(rows) + 1)
+            if self.stop is not None:
+                break
+            rows.append(self._row(sample, "asked", attempts=1, usd=most))
+        self._store.begin_judgements(rows)
+        return list(samples[: len(rows)])
+
+    def _leave_out(self, samples: Sequence[SampleToJudge]) -> None:
+        self._store.begin_judgements([self._row(sample, "asked") for sample in samples])
+        self._settle([(s, self._row(s, "none", reason="the request failed")) for s in samples])
+
+    def _keep(self, samples: Sequence[SampleToJudge], replies: Sequence[Reply]) -> None:
+        is_out = all(reply.is_outage for reply in replies)
+        settled: list[tuple[SampleToJudge, JudgementRow]] = []
+        again: list[JudgementRow] = []
+        for sample, reply in zip(samples, replies, strict=True):
+            before = sample.judgement
+            attempts = (before.attempts if before else 0) + 1
+            usd = (before.usd if before else 0.0) + reply.usd
+            limit = OUTAGE_ATTEMPTS_MAX if is_out else self._judge.attempts
+            if reply.verdict is not None:
+                score, reason = reply.verdict.score, reply.verdict.reason
+                row = self._row(sample, "judged", score=score, reason=reason, usd=usd)
+                settled.append((sample, row))
+            elif attempts >= limit:
+                settled.append((sample, self._row(sample, "none", reason=reply.why, usd=usd)))
+            else:
+                again.append(self._row(sample, "retried", reason=reply.why, usd=usd))
+                self._again_at[sample.request] = self._now() + min(2.0**attempts, REST_S_MAX)
+        self._store.settle_judgements(again, [])
+        self._settle(settled)
+        self._rest(replies, is_out=is_out)
+
+    def _settle(self, settled: Sequence[tuple[SampleToJudge, JudgementRow]]) -> None:
+        given = [
+            FeedbackRow(
+                id=f"jd_{sample.request}",
+                request=sample.request,
+                key="",
+                name=UNJUDGED if row.score is None else JUDGED,
+                value=0.0 if row.score is None else row.score,
+                # The moment that it is about: when it was said must not matter.
+                at=sample.started_at,
+            )
+            for sample, row in settled
+        ]
+        self._store.settle_judgements([row for _, row in settled], given)
+        for sample, _ in settled:
+            self._again_at.pop(sample.request, None)
+
+    def _rest(self, replies: Sequence[Reply], *, is_out: bool) -> None:
+        """While nobody is there to be asked, the queue stands, longer each time."""
+        self.trouble = next((reply.why for reply in replies if reply.verdict is None), "")
+        if is_out:
+            self._rests_until = self._now() + self._rest_s
+            self._rest_s = min(2 * self._rest_s, REST_S_MAX)
+        else:
+            self._rest_s = 1.0
+
+    def _row(
+        self,
+        sample: SampleToJudge,
+        outcome: JudgementOutcome,
+        *,
+        score: float | None = None,
+        reason: str = "",
+        attempts: int = 0,
+        usd: float = 0.0,
+    ) -> JudgementRow:
+        return JudgementRow(
+            sample.request, self.service, self.rollout, outcome, score, reason, attempts, usd,
+            self._now(),
+        )  # fmt: skip
+
+    def no_more(self, ends_at: float | None) -> str:
+        """Why nothing more is judged before that time; empty while something may be."""
+        if self.stop is None:
+            return ""
+        goes_on_at = day_of(self._now()) + DAY_S
+        is_over = self.stop.is_final or (ends_at is not None and goes_on_at >= ends_at)
+        return self.stop.why if is_over else ""
+
+    def spend(self) -> tuple[JudgeSpend, JudgeSpend]:
+        """What the rollout has cost, and the service today."""
+        return (
+            self._store.judge_spend(rollout=self.rollout),
+            self._store.judge_spend(service=self.service, since=day_of(self._now())),
+        )
+
+
+def _is_answered(sample: SampleToJudge) -> bool:
+    return sample.status == _OK and not sample.error
+
+
+def _exchange(sample: SampleToJudge) -> Exchange:
+    try:
+        turns = tuple(decode_json(sample.prompt.encode(), list[tuple[str, str]]))
+    except msgspec.DecodeError:
+        turns = ()
+    return Exchange(turns, sample.answer)

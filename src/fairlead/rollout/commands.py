@@ -8,7 +8,7 @@ from fairlead.domain.errors import Conflict
 from fairlead.rollout.desires import is_terminal
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.model import Command, Facts, Rollout
-from fairlead.rollout.moves import PAUSABLE, give_up, go, note
+from fairlead.rollout.moves import PAUSABLE, give_up, go, move_rest, note
 from fairlead.rollout.remaining import awaits_approval
 from fairlead.rollout.rules import end_watch
 from fairlead.rollout.states import State
@@ -70,7 +70,9 @@ def _promoted(rollout: Rollout, facts: Facts) -> Rollout:
     if rollout.state in (State.PROMOTING, State.SWITCHING):
         return rollout
     if rollout.state is State.WATCHING:
-        return end_watch(msgspec.structs.replace(rollout, finish=None), facts.now)
+        if rollout.finish is not None:
+            rollout = move_rest(rollout, facts.now, "all conversations move at once")
+        return end_watch(rollout, facts.now)
     why = f"{PROMOTED_BY}{facts.by or 'hand'}"
     return go(rollout, State.PROMOTING, facts.now, why)
 
@@ -79,8 +81,7 @@ def _aborted(rollout: Rollout, facts: Facts, why: str) -> Rollout:
     if rollout.state is State.ROLLING_BACK:
         if rollout.finish is None:
             return rollout
-        at_once = msgspec.structs.replace(rollout, finish=None)
-        return note(at_once, facts.now, f"all conversations move at once: {why}")
+        return move_rest(rollout, facts.now, f"all conversations move at once: {why}")
     ending = Ending.SUPERSEDED if facts.superseded else Ending.ABORTED
     return give_up(rollout, facts.now, why, ending, State.ABORTED)
 

@@ -103,6 +103,17 @@ def note(rollout: Rollout, now: float, why: str, origin: State | None = None) ->
     return msgspec.structs.replace(rollout, history=(*rollout.history, entry))
 
 
+def move_rest(rollout: Rollout, now: float, why: str) -> Rollout:
+    """Nobody finishes on another release any more.
+
+    On the way back this is one more phase, which the gateway workers have to confirm.
+    """
+    moved = msgspec.structs.replace(rollout, finish=None)
+    if rollout.state is State.ROLLING_BACK:
+        moved = msgspec.structs.replace(moved, phase=rollout.phase + 1, entered_at=now)
+    return moved if len(rollout.history) >= REMARKS_MAX else note(moved, now, why)
+
+
 def resalt(rollout: Rollout, now: float) -> Rollout:
     """A new phase at the same split, when the present one can take in no more units.
 

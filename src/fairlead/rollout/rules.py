@@ -20,7 +20,7 @@ from fairlead.rollout.checkpoints import (
 from fairlead.rollout.desires import full_replicas, holds_back, split_of, stays_warm
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.model import Facts, Rollout
-from fairlead.rollout.moves import REMARKS_MAX, give_up, go, impossible, note
+from fairlead.rollout.moves import REMARKS_MAX, give_up, go, impossible, move_rest, note
 from fairlead.rollout.pairs import worse_by_pairs
 from fairlead.rollout.plan import percent
 from fairlead.rollout.ramp import next_move
@@ -234,8 +234,7 @@ def _finished(rollout: Rollout, facts: Facts) -> Rollout:
     """Without conversations that finish on another release, if their time is over."""
     if rollout.finish is None or facts.now < rollout.finish.until:
         return rollout
-    moved = msgspec.structs.replace(rollout, finish=None)
-    return _remark(moved, facts.now, "the last conversations move, too")
+    return move_rest(rollout, facts.now, "the last conversations move, too")
 
 
 def end_watch(rollout: Rollout, now: float) -> Rollout:
@@ -252,7 +251,7 @@ def _promoted(rollout: Rollout, now: float) -> Rollout:
 
 def _rolling_back(rollout: Rollout, facts: Facts) -> Rollout:
     if rollout.finish is not None and facts.candidate_failed is not None:
-        return msgspec.structs.replace(rollout, finish=None)
+        return move_rest(rollout, facts.now, f"all conversations move: {facts.candidate_failed}")
     moved = _finished(rollout, facts)
     if moved is not rollout or moved.finish is not None:
         return moved

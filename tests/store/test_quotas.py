@@ -44,7 +44,7 @@ def test_a_store_of_the_version_before_gets_the_tables_and_keeps_its_keys(tmp_pa
     store.close()
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            "DROP TABLE quotas; DROP TABLE quota_use; DROP TABLE samples; "
+            "DROP TABLE quotas; DROP TABLE quota_use; DROP TABLE probes; DROP TABLE samples; "
             "DROP TABLE judgements; UPDATE alembic_version SET version_num='0002'"
         )
     connection.close()

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.gateway.auth import KeyRing
+from fairlead.gateway.errors import Refusal
+from fairlead.gateway.feedback import read_feedback
 from fairlead.gateway.request_id import RequestIds
 from fairlead.wire.snapshot import Snapshot
 
@@ -107,3 +109,11 @@ def test_only_the_keys_themselves_open(given_key: bytes) -> None:
     assert ring.find(b"Bearer " + given_key) is None or b"fl-test-key" in given_key
     assert ring.find(given_key) is None
     assert ring.find(None) is None
+
+
+@pytest.mark.parametrize("name", ["judge", "judge_none"])
+def test_what_a_judge_model_says_cannot_be_said_by_a_client(name: str) -> None:
+    body = b'{"request_id": "r", "value": 5, "name": "%b"}' % name.encode()
+    refused = read_feedback(body)
+    assert isinstance(refused, Refusal)
+    assert "judge model" in refused.message

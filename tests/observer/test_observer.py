@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fairlead.domain.errors import StorageFailed, Unavailable
 from fairlead.observer.service import Observer
 from fairlead.observer.sink import SpoolCursor
 from fairlead.observer.spool import Batch, Spool
-from fairlead.wire.record import ProgressRecord, RequestRecord
+from fairlead.wire.record import ProgressRecord, RequestRecord, SampleRecord
 
 Make = Callable[..., RequestRecord]
 NOW = 1_000.0
@@ -240,3 +241,19 @@ def test_hidden_folders_and_files_are_no_spools(
     (tmp_path / "spool" / "observer.lock").write_text("")
     assert not observer.take_in(always)
     assert sink.calls == ["list"]
+
+
+def test_samples_are_taken_in_once_and_not_beyond_their_time(
+    tmp_path: Path, sink: Any, writer: Callable[..., Any]
+) -> None:
+    """What lay in the spool for longer than it may be kept is not kept at all."""
+    spool = writer()
+    kept = SampleRecord("q1", "bank", "k1", "u1", 1.0, 900.0, "[]", "a", False)
+    late = msgspec.structs.replace(kept, id="q2", keep_until=50.0)
+    unfit = msgspec.structs.replace(kept, id="q3", keep_until=float("nan"))
+    spool.write(kept, late, unfit)
+    observer = Observer(tmp_path / "spool", sink, clock=lambda: 100.0)
+    while observer.take_in(lambda: True):
+        pass
+    assert sink.samples == {"q1": kept}
+    assert sink.prune_samples(900.0) == 1

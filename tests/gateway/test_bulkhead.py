@@ -88,7 +88,8 @@ async def test_a_defect_while_an_attempt_begins_is_a_500_and_the_others_go_on(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    one = await engine(answers(delay=0.05))
+    release = asyncio.Event()
+    one = await engine(answers(after=release))
     rig = await serve(snapshot(route(A, one, slots=1), limits=LIMITS))
     sound = attempt.body_for
 
@@ -105,6 +106,8 @@ async def test_a_defect_while_an_attempt_begins_is_a_500_and_the_others_go_on(
         await until(lambda: len(one.asked) == 1)
         queued = asyncio.ensure_future(client.post(PATH, json=bad))
         behind = asyncio.ensure_future(client.post(PATH, json=CHAT))
+        await until(lambda: rig.waiting("bank") == 2)
+        release.set()
         assert error_of(await queued) == (500, "internal_error")
         assert (await busy).status_code == (await behind).status_code == 200
         await is_well(rig, client, 1)
@@ -208,7 +211,8 @@ def test_a_bulkhead_lets_cancellation_through_and_keeps_what_is_unexpected() -> 
 async def test_a_queue_that_broke_once_goes_on_letting_requests_in(
     engine: StartEngine, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = await engine(answers(delay=0.05))
+    release = asyncio.Event()
+    one = await engine(answers(after=release))
     rig = await serve(snapshot(route(A, one, slots=1), limits=LIMITS))
     assert rig.worker is not None
     queue = rig.worker.plant.queue
@@ -226,5 +230,6 @@ async def test_a_queue_that_broke_once_goes_on_letting_requests_in(
             patch.setattr(Admission, "_pump_lane", broken)
             with pytest.raises(RuntimeError):
                 queue.pump()
+        release.set()
         assert [(await a).status_code for a in (busy, *behind)] == [200] * 3
         await is_well(rig, client, 1)

@@ -244,6 +244,26 @@ async def test_swapping_snapshots_under_load_loses_nothing(
     assert {r.error for r in rig.requests()} == {""}
 
 
+async def test_what_a_snapshot_remembers_of_units_goes_with_it_while_its_streams_go_on(
+    engine: StartEngine, serve: Serve, control: Control
+) -> None:
+    release = asyncio.Event()
+    one = await engine(answers(after=release))
+    rig = await serve(snapshot(route(A, one)))
+    assert rig.worker is not None
+    assert rig.worker.loaded is not None
+    live = rig.worker.loaded.services["bank"]
+    async with rig.client() as client:
+        asking = asyncio.ensure_future(client.post(PATH, json=CHAT))
+        await until(lambda: len(one.asked) == 1)
+        assert live._without
+        control.publish(snapshot(route(A, one), version=2))
+        await until(lambda: version(rig) == 2)
+        assert not live._without
+        release.set()
+        assert (await asking).status_code == 200
+
+
 async def test_a_waiting_canary_request_survives_its_rollback(
     engine: StartEngine, serve: Serve, control: Control
 ) -> None:

@@ -390,12 +390,12 @@ class Exchange(Seeker):
             error,
             usage,
             meter,
-            started=self._started,
-            started_at=self._started_at,
-            ended=self._plant.clock.now(),
-            release=self._reply.release,
-            replica=self._replica_id,
-            attempts=self._attempts,
+            self._started,
+            self._started_at,
+            self._plant.clock.now(),
+            self._reply.release,
+            self._replica_id,
+            self._attempts,
         )
         return record_of(self.call, ending)
 

@@ -103,6 +103,11 @@ class LiveService:
                 known[who] = found
         return found
 
+    def forget_units(self) -> None:
+        """Another snapshot has come: only requests that are open still hold this one."""
+        self._with_canary.clear()
+        self._without.clear()
+
     def has_choice(self, release: str) -> bool:
         """Whether it matters which replica has the prompt's beginning in its cache."""
         return self.route.balance == "prefix" and len(self.pools.get(release, ())) > 1
@@ -146,6 +151,11 @@ class Loaded:
 
     def _live(self, route: ServiceRoute) -> LiveService:
         return LiveService(route, {r: self.pool(route.name, r) for r in route.releases})
+
+    def retire(self) -> None:
+        """Let go of what only new requests use: a long stream can outlive many of these."""
+        for service in self.services.values():
+            service.forget_units()
 
     def pool(self, service: str, release: str | None) -> Pool:
         """The replicas of a release; none when it is not in the snapshot."""

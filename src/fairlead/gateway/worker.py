@@ -298,6 +298,8 @@ class Worker:
     def _use(self, snapshot: Snapshot) -> None:
         self._quotas.use(snapshot, self._plant.clock.wall())
         loaded = Loaded(snapshot, self._fleet, self._environ, self._quotas)
+        if self._loaded is not None:
+            self._loaded.retire()
         self._loaded = loaded
         self._has_snapshot.set()
         self._queue.use(loaded)

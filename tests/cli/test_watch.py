@@ -194,3 +194,24 @@ def test_a_slow_watch_is_told_in_a_line_and_its_alarm_in_words() -> None:
     assert (text, style) == ("  ALARM: it fails; goes back by ro-2", "bold red")
     stuck = msgspec.structs.replace(raised, went_back="it could not go back: no")
     assert watch_words(stuck)[0][0].endswith("it fails; it could not go back: no")
+
+
+LATENCY = {
+    "kind": "latency", "unit": "ms", "inverse": False, "promotes": True, "e_rollback": 240.0,
+    "e_promote": 0.1, "canary_rate": None, "champion_rate": None, "canary_median": 180.0,
+    "champion_median": 120.0,
+}  # fmt: skip
+FAILED = {"canary_rate": 0.1, "champion_rate": 0.1, "e_rollback": 1.2, "e_promote": 3.0}
+
+
+def test_each_metric_has_its_line_and_the_one_that_decided_is_named() -> None:
+    numbers = {**MORE, "by_outcome": {"failed": FAILED, "ttft_ms": LATENCY}}
+    verdict = RolloutVerdict(RolloutOutcome.ROLL_BACK, "worse", numbers)
+    lines = lines_of(judged(verdict=verdict))
+    assert lines["ttft_ms"][0].startswith("canary slower, median 180 ms against 120 ms")
+    ended = judged(verdict=verdict, outcome="rolled_back", ending="worse", reason="worse")
+    told = " ".join(drawn(explanation(ended)).split())
+    assert (
+        "Most of the evidence is by ttft_ms: canary slower, median 180 ms against 120 ms, E = 240."
+        in told
+    )

@@ -10,7 +10,7 @@ import pytest
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.verdicts import RolloutOutcome
 from fairlead.rollout.judge import Instruments, Observation, new_judge, observe
-from fairlead.rollout.metrics import Metric, MetricKind, MetricTests
+from fairlead.rollout.metrics import Metric, MetricKind, MetricTests, Reading
 from fairlead.rollout.plan import FeedbackRule, Plan, Step
 from fairlead.rollout.replay import Recording, ReplayedObservation, ReplayResult, replay
 
@@ -114,7 +114,8 @@ def test_failures_that_are_known_sooner_change_nothing() -> None:
             seen(700, 0.2, 0.2, seed=seed, rho=0.2, delay=300.0), key=lambda o: o.settled_at or 0
         )
         for o in arrived:
-            tests.update(o.arm == "canary", o.rho, [float(o.value or 0)])
+            bad = float(o.value or 0)
+            tests.update(o.arm == "canary", o.rho, [Reading(bad, bad)])
         by_arrival += tests.rollback.log_e_max >= math.log(20)
     assert by_enrolment <= 4
     assert by_arrival >= 8

@@ -65,6 +65,8 @@ def test_keys_of_the_first_version_are_kept_with_the_middle_priority(path: Path)
         connection.execute("DROP TABLE samples")
         connection.execute("DROP TABLE judgements")
         connection.execute("DROP TABLE probes")
+        for name in ("cost_usd", "refused", "malformed"):
+            connection.execute(f"ALTER TABLE records DROP COLUMN {name}")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")
     connection.close()
     store = open_store(url_of(path))

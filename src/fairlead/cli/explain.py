@@ -11,6 +11,7 @@ from rich.text import Text
 from fairlead.cli.follow import OUTCOME_STYLES
 from fairlead.control.views import RolloutView
 from fairlead.domain.release import short
+from fairlead.rollout.telling import led_by
 
 _HEADLINES = {
     "promoted": "PROMOTED: {release} serves all traffic",
@@ -50,6 +51,9 @@ def _by_evidence(view: RolloutView, release: str, champion: str) -> list[str]:
         f"{_capital(release)} failed {_percent(canary['rate'])} of {_units(canary)}, {champion} "
         f"{_percent(other['rate'])} of {_units(other)} (a unit is a session, user or key)."
     ]
+    leading = led_by(numbers) if is_worse and numbers.get("by_outcome") else ""
+    if leading:
+        lines.insert(0, f"Most of the evidence is by {leading.removesuffix('; ')}.")
     if numbers.get("ci_low") is not None and numbers.get("ci_high") is not None:
         confidence = numbers.get("ci_confidence", 0.95)
         lines.append(

@@ -12,6 +12,8 @@ from fairlead.rollout.plan import FeedbackRule
 
 if TYPE_CHECKING:
     from fairlead.manifest import Manifest
+    from fairlead.manifest.judging import Judge
+    from fairlead.manifest.live_metrics import LiveMetric
 
 
 def capture_of(manifest: Manifest) -> Capture | None:
@@ -65,3 +67,15 @@ def feedback_of(manifest: Manifest) -> FeedbackRule | None:
     if feedback is None:
         return None
     return FeedbackRule(feedback.name, feedback.good_at_least, feedback.required)
+
+
+def feedback_rule(metric: LiveMetric, judge: Judge | None) -> FeedbackRule | None:
+    """What a metric of feedback goes by; the judge model's own scale if nothing else is said."""
+    name, good_at_least = metric.feedback, metric.good_at_least
+    if name is None:
+        return None
+    if name != JUDGED or judge is None:
+        return FeedbackRule(name, good_at_least, metric.required)
+    if "good_at_least" not in metric.model_fields_set:
+        good_at_least = judge.good_at_least
+    return FeedbackRule(name, good_at_least, metric.required, sampled=True)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fairlead.cli.judging import feedback_of
+from fairlead.cli.judging import feedback_of, feedback_rule
+from fairlead.rollout.declared import FEEDBACK, DeclaredMetric
 from fairlead.rollout.freeze import DAYS, Freeze
 from fairlead.rollout.plan import Hook, Plan, Point, Ramp, ShadowRule, Step, Strategy
 from fairlead.rollout.ramp import grid
 
 if TYPE_CHECKING:
     from fairlead.manifest import Manifest
+    from fairlead.manifest.live_metrics import LiveMetric
     from fairlead.manifest.rollout import Rollout
 
 GRACE_S = 60.0
@@ -60,6 +62,8 @@ def plan_of(manifest: Manifest) -> Plan:
         chooses_steps=rollout.chooses_steps,
         finish_s=rollout.finish_minutes * 60 if rollout.conversations == "finish" else 0.0,
         ramp=Ramp(*rollout.ramp.harm_budget) if rollout.ramp else None,
+        metrics=tuple(_metric(metric, manifest) for metric in rollout.metrics),
+        warm_up_s=rollout.warm_up_seconds,
     )
 
 
@@ -76,6 +80,21 @@ def freeze_of(manifest: Manifest) -> tuple[Freeze, ...]:
             until=window.until,
         )
         for window in manifest.rollout.freeze
+    )
+
+
+def _metric(given: LiveMetric, manifest: Manifest) -> DeclaredMetric:
+    margin, tolerance = given.margins(manifest.rollout.margin)
+    return DeclaredMetric(
+        name=given.called,
+        source=given.source or FEEDBACK,
+        margin=margin,
+        tolerance=tolerance,
+        weight=given.weight,
+        budget=given.budget,
+        worse=given.worse,
+        promotes=given.needed_to_promote,
+        feedback=feedback_rule(given, manifest.judge),
     )
 
 

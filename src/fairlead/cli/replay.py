@@ -12,8 +12,8 @@ import typer
 
 from fairlead.cli.options import JsonOption, console, number, print_json, say, table
 from fairlead.domain.errors import InvalidInput, StorageFailed
-from fairlead.manifest.metrics import load_metrics
-from fairlead.rollout.metrics import Metric, MetricKind
+from fairlead.manifest.metrics import MetricsFile, load_metrics
+from fairlead.rollout.metrics import Metric, MetricKind, Missing
 from fairlead.rollout.replay import Recording, ReplayedObservation, ReplayResult, replay
 
 LINE_BYTES_MAX = 100_000
@@ -46,7 +46,26 @@ def replay_file(
 ) -> None:
     """Judge recorded observations with the code that judges live traffic."""
     declared = load_metrics(metrics)
-    recording = Recording(
+    recording = recording_of(declared, math.inf if settle is None else settle)
+    for line, text in _lines(file):
+        try:
+            recording.add(msgspec.json.decode(text, type=ReplayedObservation))
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"{file}:{line}: {error}") from None
+        except InvalidInput as error:
+            raise InvalidInput(f"{file}:{line}: {error.message}", hint=error.hint) from None
+    result = replay(
+        recording, alpha=declared.alpha, beta=declared.beta, judged_at=declared.judged_at
+    )
+    if as_json:
+        print_json(result)
+        return
+    _show(result)
+
+
+def recording_of(declared: MetricsFile, settle_s: float = math.inf) -> Recording:
+    """An empty recording by the metrics of a file."""
+    return Recording(
         [
             Metric(
                 name=entry.name,
@@ -57,23 +76,15 @@ def replay_file(
                 weight=entry.weight,
                 budget=entry.budget,
                 expected=entry.expected,
+                expected_units=entry.expected_units,
+                inverse=entry.inverse,
+                promotes=entry.promotes,
+                missing=Missing(entry.missing),
             )
             for entry in declared.metrics
         ],
-        math.inf if settle is None else settle,
+        settle_s,
     )
-    for line, text in _lines(file):
-        try:
-            recording.add(msgspec.json.decode(text, type=ReplayedObservation))
-        except msgspec.MsgspecError as error:
-            raise InvalidInput(f"{file}:{line}: {error}") from None
-        except InvalidInput as error:
-            raise InvalidInput(f"{file}:{line}: {error.message}", hint=error.hint) from None
-    result = replay(recording, alpha=declared.alpha, beta=declared.beta)
-    if as_json:
-        print_json(result)
-        return
-    _show(result)
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
@@ -104,7 +115,8 @@ def _show(result: ReplayResult) -> None:
         shown.add_row(
             metric.name, number(metric.canary_mean, 4), number(metric.champion_mean, 4),
             f"{metric.canary_missing + metric.champion_missing:,}",
-            f"{metric.e_rollback:.3g}", f"{metric.e_promote:.3g}",
+            f"{metric.e_rollback:.3g}",
+            "–" if metric.e_promote is None else f"{metric.e_promote:.3g}",
         )  # fmt: skip
     console.print(shown)
     path = table("units", "canary", "E worse", "E not worse", "E share")

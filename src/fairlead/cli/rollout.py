@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fairlead.cli import replay
+from fairlead.cli import exporting, replay
 from fairlead.cli.explain import explanation
 from fairlead.cli.follow import exit_code_of, follow, verdict_text
 from fairlead.cli.options import (
@@ -33,6 +33,7 @@ from fairlead.domain.release import short
 
 app = typer.Typer(help="Rollouts: list, show, follow and steer them.", no_args_is_help=True)
 replay.register(app)
+exporting.register(app)
 IdArgument = Annotated[str, typer.Argument(help="Id of the rollout.")]
 
 

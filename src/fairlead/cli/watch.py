@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
@@ -23,6 +24,7 @@ from fairlead.control.views import HarmView, RolloutView
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
 from fairlead.rollout.plan import percent
+from fairlead.rollout.telling import told
 
 WATCH_S = 0.5
 WIDTH = 48
@@ -102,6 +104,7 @@ def _rows(view: RolloutView, now: float) -> list[tuple[str, RenderableType]]:
         rows.append(("failures", _failures(view)))
         if numbers.get("ci_low") is not None:
             rows.append(("difference", difference_bar(view)))
+        rows += _metrics(numbers)
         rows += _evidence(view)
     if view.harm is not None:
         rows.append(("harm", harm_bar(view.harm)))
@@ -189,6 +192,19 @@ def difference_bar(view: RolloutView) -> RenderableType:
 def _cell(value: float, span: float) -> int:
     share = (max(-span, min(span, value)) + span) / (2 * span)
     return min(WIDTH - 1, int(share * WIDTH))
+
+
+def _metrics(numbers: dict[str, Any]) -> list[tuple[str, RenderableType]]:
+    """A line for each declared metric."""
+    rows: list[tuple[str, RenderableType]] = []
+    for name, one in numbers.get("by_outcome", {}).items():
+        if "kind" not in one:
+            continue
+        words = Text(told(one))
+        promotes = "" if one["e_promote"] is None else f", not worse {_e(one['e_promote'])}"
+        words.append(f"   evidence: worse {_e(one['e_rollback'])}{promotes}", style="dim")
+        rows.append((name, words))
+    return rows
 
 
 def _evidence(view: RolloutView) -> list[tuple[str, RenderableType]]:

@@ -29,6 +29,7 @@ from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import FairleadError, InvalidInput, NotFound, Unauthorized
 from fairlead.domain.quota import Quota
 from fairlead.evaluation.judge_model import Agreement
+from fairlead.rollout.export import Recorded
 from fairlead.store.rows import SampleFilter
 from fairlead.wire.snapshot import SyncRequest
 
@@ -195,6 +196,11 @@ def _reading(plane: ControlPlane) -> APIRouter:
                 summary="One rollout")  # fmt: skip
     async def rollout(rollout: str) -> Response:
         return _answer(await plane.reports.rollout(rollout))
+
+    @router.get("/rollouts/{rollout}/observations", responses=_gives(Recorded),
+                summary="What it was judged by, to be judged again")  # fmt: skip
+    async def observations(rollout: str) -> Response:
+        return _answer(await plane.reports.observations(rollout))
 
     @router.get("/records", responses=_gives(list[dict[str, Any]]),
                 summary="Request records, the newest first")  # fmt: skip

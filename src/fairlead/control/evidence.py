@@ -9,8 +9,9 @@ import math
 from collections.abc import Callable
 
 from fairlead.domain.outcomes import failed_for_judge
-from fairlead.rollout.judge import Gathering, Judge, Observation
+from fairlead.rollout.judge import Gathering, Judge
 from fairlead.rollout.machine import Rollout
+from fairlead.rollout.observation import Observation
 from fairlead.rollout.pairs import Half, Pair, PairsSeen, is_resumable, observe_pairs
 from fairlead.store.interface import TelemetryStore
 from fairlead.store.rows import AssignedRequest, PairRow
@@ -120,4 +121,14 @@ def observation(row: AssignedRequest) -> Observation:
         failed_by_error=failed_for_judge(row.status, row.error, row.attempts),
         started_at=row.started_at,
         feedback=tuple((f.name, f.value, f.at) for f in row.feedback),
+        status=row.status,
+        stream=row.stream,
+        ttft_ms=row.ttft_ms,
+        itl_ms=row.itl_ms,
+        duration_ms=row.duration_ms,
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+        cost_usd=row.cost_usd,
+        refused=row.refused,
+        malformed=row.malformed,
     )

@@ -69,6 +69,7 @@ class Publisher:
                 _by_ids(want.pins, ids),
                 want.finishing,
                 want.capture,
+                want.facts,
             )
             for want in wants
         }

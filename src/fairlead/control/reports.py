@@ -12,6 +12,7 @@ import msgspec
 
 from fairlead import __version__
 from fairlead.control.documents import RolloutDocument
+from fairlead.control.exporting import exported
 from fairlead.control.fleet import Fleet
 from fairlead.control.hub import SnapshotHub
 from fairlead.control.judging.judging import Judging
@@ -37,6 +38,7 @@ from fairlead.domain.errors import Damaged, NotFound
 from fairlead.domain.release import short
 from fairlead.registry import Registry
 from fairlead.rollout.endings import ADVICE
+from fairlead.rollout.export import Recorded
 from fairlead.rollout.machine import Rollout, desired, outcome
 from fairlead.rollout.ramp import harm_of
 from fairlead.rollout.remaining import awaits, missing, time_left_s
@@ -105,6 +107,10 @@ class Reports:
             ],
             observer_lag_s=round(max(0.0, now - watermark), 3) if watermark else 0.0,
         )
+
+    async def observations(self, rollout: str) -> Recorded:
+        """What a rollout was judged by."""
+        return await asyncio.to_thread(exported, self._store, rollout)
 
     def _read_status(self, now: float) -> tuple[list[ServiceRow], list[ReleaseFigures], float]:
         return self._store.services(), self._read_figures(now), self._store.watermark()

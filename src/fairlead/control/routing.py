@@ -46,6 +46,7 @@ def service_route(
     pins: tuple[Pin, ...] = (),
     finishing: tuple[str, ...] = (),
     capture: Capture | None = None,
+    facts: tuple[str, ...] = (),
 ) -> ServiceRoute:
     """The route of one service: its champion, and its canary or shadow if it has one.
 
@@ -53,6 +54,7 @@ def service_route(
         services: Names of all services; fallbacks that are not among them are left out.
         pins: Who is pinned to an arm, by key ids.
         finishing: The units of `desired.finish`.
+        facts: What to look for in answers.
     """
     stays = desired.finish if finishing else None
     wanted = (desired.champion, desired.canary, desired.shadow, stays.release if stays else None)
@@ -83,6 +85,7 @@ def service_route(
         pins=pins,
         finishing=None if stays is None else Finishing(stays.release, finishing),
         capture=capture,
+        facts=facts,
     )
 
 

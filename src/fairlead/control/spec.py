@@ -181,8 +181,8 @@ def _check_judge(spec: ServiceSpec) -> None:
     if spec.capture is not None:
         check_capture(spec.capture)
     if spec.judge is None:
-        if spec.plan.samples_feedback:
-            raise InvalidInput("plan.feedback: sampled, without a judge that gives it")
+        if spec.plan.awaits_judge:
+            raise InvalidInput("plan: feedback is sampled, without a judge that gives it")
         return
     check_judge(spec.judge, spec.service)
     if spec.capture is None or not (spec.capture.prompts and spec.capture.answers):

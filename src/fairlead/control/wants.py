@@ -12,6 +12,7 @@ from fairlead.control.spec import ServiceSpec, prices_of
 from fairlead.domain.capture import Capture
 from fairlead.domain.quota import Price
 from fairlead.domain.replica import ReplicaStatus
+from fairlead.rollout.declared import facts_of
 from fairlead.rollout.machine import Desired, desired
 from fairlead.store.rows import ServiceRow
 from fairlead.wire.snapshot import Pin
@@ -26,6 +27,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
         known: The releases that `desired` speaks of.
         replicas: Ready replicas wanted, by release digest.
         prices: What the releases cost, where that is known.
+        facts: What the metrics of its rollout need to know of answers; nothing outside one.
         pins: Who is sent to one arm for as long as the rollout goes on; keys by their names.
         finishing: The units of the conversations that `desired.finish` speaks of.
         diverted: The champion's replicas are not to be used: the fallbacks are to answer.
@@ -42,6 +44,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
     finishing: tuple[str, ...] = ()
     diverted: bool = False
     capture: Capture | None = None
+    facts: tuple[str, ...] = ()
 
 
 def engine_counts(wants: Sequence[ServiceWant]) -> dict[str, tuple[str, int]]:
@@ -83,7 +86,6 @@ def want_of(
         release = running.rollout.release
         replicas[release] = max(replicas.get(release, 0), want.candidate_replicas)
     prices = prices_of(running.spec, spec)
-    capture = running.spec.capture or spec.capture
     return ServiceWant(
         spec,
         want,
@@ -92,7 +94,8 @@ def want_of(
         replicas,
         prices,
         pins=running.spec.pins,
-        capture=capture,
+        capture=running.spec.capture or spec.capture,
+        facts=facts_of(running.rollout.plan.metrics),
     )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from fairlead.domain.quota import Price
+from fairlead.gateway.answers import UNSEEN, cost_usd
 from fairlead.gateway.call import Call
 from fairlead.gateway.metering import UNKNOWN, StreamMeter, Usage
 from fairlead.gateway.metrics import GatewayMetrics
@@ -23,6 +25,8 @@ class Ending(msgspec.Struct, frozen=True):
         started, ended: In monotonic seconds.
         started_at: As Unix time.
         release, replica: Where it was sent last; "" for nowhere.
+        price: Of that release, if it is known.
+        facts: Whether its answer refuses, and is malformed; -1 for what nobody looked for.
     """
 
     status: int
@@ -35,6 +39,8 @@ class Ending(msgspec.Struct, frozen=True):
     release: str
     replica: str
     attempts: int
+    price: Price | None = None
+    facts: tuple[int, int] = UNSEEN
 
 
 def meter_of(relay: Relay | None) -> StreamMeter | None:
@@ -77,6 +83,8 @@ def record_of(call: Call, ending: Ending) -> RequestRecord:
         usage.prompt_tokens,
         usage.completion_tokens,
         ending.attempts,
+        cost_usd(ending.price, usage),
+        *ending.facts,
     )
 
 

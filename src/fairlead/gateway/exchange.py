@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 
 from fairlead.domain.outcomes import FELL_BACK, REJECTED, STOOD_IN
+from fairlead.gateway.answers import UNSEEN, reading_of
 from fairlead.gateway.attempt import LATE, REFUSED, Attempt, FirstAttempt
 from fairlead.gateway.call import Call, Client, Plant
 from fairlead.gateway.course import Course
@@ -61,6 +62,7 @@ class Exchange(Seeker):
         "_hedge",
         "_is_over",
         "_is_paused",
+        "_reading",
         "_replica_id",
         "_reply",
         "_route",
@@ -94,6 +96,7 @@ class Exchange(Seeker):
         # answer
         self._client = client
         self._reply = Reply(client, call, plant.clock)
+        self._reading = reading_of(call.assignment.facts, call)
         self._course: Course | None = None
         self._is_paused = False
         if first is not None:
@@ -252,16 +255,22 @@ class Exchange(Seeker):
     def pass_on(self, data: bytes) -> None:
         if self._course is not None:
             self._course.sent.add(data)
+        if self._reading is not None:
+            self._reading.sent(data, is_stream=self._is_stream)
         self._client.part(data)
 
     def whole_answer(self, head: AnswerHead, body: bytes, usage: Usage) -> None:
         status, deliver = self._reply.whole(head, body)
+        if self._reading is not None and head.status < 400:
+            self._reading.whole(body)
         self._finish(status, REJECTED if head.status >= 400 else "", deliver, usage)
 
     def last_part(self, data: bytes, usage: Usage) -> None:
         attempt = self.attempt
         assert attempt is not None
         attempt.detach()
+        if self._reading is not None:
+            self._reading.sent(data, is_stream=self._is_stream)
         has_error = isinstance(attempt.relay, StreamRelay) and attempt.relay.has_error
         error = UPSTREAM_ERROR.code if has_error else ""
         self._finish(self._reply.status, error, self._reply.end(data), usage)
@@ -396,8 +405,14 @@ class Exchange(Seeker):
             self._reply.release,
             self._replica_id,
             self._attempts,
+            None if self._route is None else self._route.price,
+            UNSEEN if self._reading is None else self._reading.found(status, error),
         )
         return record_of(self.call, ending)
+
+    @property
+    def _is_stream(self) -> bool:
+        return self.attempt is not None and isinstance(self.attempt.relay, StreamRelay)
 
     def _meter(self) -> StreamMeter | None:
         """The meter of the stream, over all its parts; None for a plain answer."""

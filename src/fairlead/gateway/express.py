@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 
 from fairlead.gateway.addressing import build_request
+from fairlead.gateway.answers import UNSEEN, AnswerReading, cost_usd
 from fairlead.gateway.attempt import Attempt, FirstAttempt
 from fairlead.gateway.call import Call, Client, Plant, Running
 from fairlead.gateway.errors import Refusal, invalid_body
@@ -167,7 +168,12 @@ class Express:
         now = clock.now()
         duration_ms = (now - self._started) * 1000.0
         usage = usage_of_answer(body)
-        service = live.route
+        service, prices = live.route, live.prices
+        refused, malformed = UNSEEN
+        if assignment.facts:
+            reading = AnswerReading(assignment.facts, call)
+            reading.whole(body)
+            refused, malformed = reading.found(head.status, "")
         # By position: with names it takes four times as long. Tests hold it against an exchange's.
         record = RequestRecord(
             call.request_id,
@@ -191,6 +197,9 @@ class Express:
             usage.prompt_tokens,
             usage.completion_tokens,
             1,  # attempts
+            cost_usd(prices.get(assignment.release), usage) if prices else -1.0,
+            refused,
+            malformed,
         )
         headers = live.headers[assignment.release]
         hold = call.hold

@@ -36,6 +36,7 @@ class LiveService:
     Attributes:
         pools: The replicas of each release.
         headers: What an answer of each release says of it.
+        prices: What each release costs, of those of which it is known.
         is_usual: Its requests are tried one replica at a time, for as long as they may take.
     """
 
@@ -49,6 +50,7 @@ class LiveService:
         "headers",
         "is_usual",
         "pools",
+        "prices",
         "route",
     )
 
@@ -56,6 +58,8 @@ class LiveService:
         self.route = route
         self.pools = pools
         self.headers = {digest: release_header(digest) for digest in route.releases}
+        priced = {digest: release.price for digest, release in route.releases.items()}
+        self.prices = {digest: price for digest, price in priced.items() if price is not None}
         self._champion = pools.get(route.champion or "", ())
         self._canary = pools.get(route.canary or "", ())
         self._with_canary: dict[_Who, Assignment] = {}

@@ -24,6 +24,7 @@ class Assignment(msgspec.Struct, frozen=True):
         unit: Hash of the session, user or key by which it was assigned.
         rho: Probability with which this unit was assigned to the canary; among more than two
             releases, to this one.
+        facts: What to look for in its answer.
     """
 
     arm: Arm
@@ -32,6 +33,7 @@ class Assignment(msgspec.Struct, frozen=True):
     rho: float
     rollout: str
     phase: int
+    facts: tuple[str, ...] = ()
 
     @property
     def lane(self) -> str:
@@ -104,8 +106,8 @@ def assign(
             arm, release = "canary", service.canary
     rollout = service.rollout
     if rollout is None:
-        return Assignment(arm, release, unit, share, "", 0)
-    return Assignment(arm, release, unit, share, rollout, service.phase)
+        return Assignment(arm, release, unit, share, "", 0, service.facts)
+    return Assignment(arm, release, unit, share, rollout, service.phase, service.facts)
 
 
 def finish(service: ServiceRoute, release: str, unit: str) -> Assignment:

@@ -316,6 +316,7 @@ class ShadowCopy(Attempting):
             release=self.release,
             replica=self.replica.id,
             attempts=1,
+            price=self._attempt.route.price,
         )
         return msgspec.structs.replace(
             record_of(self._call, ending),

@@ -44,6 +44,18 @@ class MetricEntry(Strict):
     expected: Share = Field(
         default=0.05, description="The champion's rate as far as known; it steers the bets."
     )
+    expected_units: float = Field(
+        default=100.0, ge=1, le=1e9, description="How many observations that is worth."
+    )
+    inverse: bool = Field(default=False, description="Less of an amount is the worse.")
+    promotes: bool = Field(
+        default=True, description="Promotion needs evidence by it; else it can only roll back."
+    )
+    missing: Literal["worst", "skip"] = Field(
+        default="worst",
+        description="A unit without a line of this metric counts as the worst there is, or, where "
+        "the metric does not apply to it, as nothing.",
+    )
 
 
 class MetricsFile(Strict):
@@ -61,6 +73,12 @@ class MetricsFile(Strict):
         ge=1e-9,
         le=0.5,
         description="Highest probability to promote one that is worse by the margin in a metric.",
+    )
+    judged_at: int | None = Field(
+        default=None,
+        ge=1,
+        description="Units after which the verdict is taken, and not before, as in the live "
+        "rollout that was exported.",
     )
 
 

@@ -39,6 +39,9 @@ def check_fallbacks(service: str, fallbacks: tuple[str, ...]) -> None:
             raise wrong("is there twice", at=("fallbacks", index))
 
 
+_JUDGES = "is what a judge model says; declare `judge`"
+
+
 class Replicas(Strict):
     """How many engines run. A number alone is the champion's."""
 
@@ -186,12 +189,13 @@ class Manifest(Strict):
 
     @model_validator(mode="after")
     def _judge_has_answers(self) -> Manifest:
-        feedback = self.rollout.feedback
         if self.judge is None:
+            feedback = self.rollout.feedback
             if feedback is not None and feedback.name in (JUDGED, UNJUDGED):
-                raise wrong(
-                    "is what a judge model says; declare `judge`", at=("rollout", "feedback")
-                )
+                raise wrong(_JUDGES, at=("rollout", "feedback"))
+            for index, metric in enumerate(self.rollout.metrics):
+                if metric.feedback in (JUDGED, UNJUDGED):
+                    raise wrong(_JUDGES, at=("rollout", "metrics", index, "feedback"))
             return self
         if self.judge.service == self.service:
             raise wrong("is this service itself", at=("judge", "service"))

@@ -17,6 +17,7 @@ from fairlead.manifest.conduct import (
     check_strategy,
     default_after,
 )
+from fairlead.manifest.live_metrics import WATCHED, LiveMetric, check_metrics
 from fairlead.manifest.values import Share, Strict, shown, wrong
 
 
@@ -217,6 +218,24 @@ class Rollout(Strict):
         default=None,
         description="Feedback that counts as outcome; without it only server errors count.",
     )
+    metrics: tuple[LiveMetric, ...] = Field(
+        default=WATCHED,
+        strict=False,
+        max_length=20,
+        description=(
+            "What else live requests are judged by. If it is not given, a release whose ttft_ms or "
+            "duration_ms is half as long again goes back; an empty list looks at failures alone."
+        ),
+    )
+    warm_up_seconds: float = Field(
+        default=60.0,
+        ge=0,
+        le=86_400,
+        description=(
+            "Times, tokens and cost of units that come so soon after the first one of a step do "
+            "not count, on both releases: new replicas have cold caches. Failures count at once."
+        ),
+    )
     settle_seconds: float = Field(
         default=30.0,
         gt=0,
@@ -274,6 +293,7 @@ class Rollout(Strict):
                 )
         if self.margin <= self.tolerance:
             raise wrong(f"must be above the tolerance, {self.tolerance}", at=("margin",))
+        check_metrics(self.metrics, self.margin)
         least = sum(step.seconds for step in self.steps) + self.settle_seconds
         canary = self.strategy == "canary" and not self.chooses_steps and self.ramp is None
         if canary and self.steps and self.deadline_minutes * 60 <= least:

@@ -141,13 +141,15 @@ def _decode(payload: bytes) -> Record | None:
         return None
     if isinstance(record, RequestRecord):
         measured = record.rho + record.started_at + record.ttft_ms
-        measured += record.itl_ms + record.duration_ms
+        measured += record.itl_ms + record.duration_ms + record.cost_usd
         counted = (
             record.phase,
             record.status,
             record.prompt_tokens,
             record.completion_tokens,
             record.attempts,
+            record.refused,
+            record.malformed,
         )
         fits = min(counted) >= -_INTEGER_MAX and max(counted) <= _INTEGER_MAX
     elif isinstance(record, FeedbackRecord):

@@ -6,8 +6,11 @@ import math
 from typing import Any
 
 from fairlead.domain.verdicts import RolloutOutcome, RolloutVerdict
-from fairlead.rollout.judge import CONFIDENCE, OUTCOMES, ArmCounts, Instruments, Judge
+from fairlead.rollout.figures import ArmFigures
+from fairlead.rollout.judge import CONFIDENCE, OUTCOMES, ArmCounts, Instruments, Judge, metrics_of
+from fairlead.rollout.metrics import Metric, MetricKind
 from fairlead.rollout.plan import FeedbackRule, Plan
+from fairlead.rollout.telling import lacking, led_by
 from fairlead.stats.rae import Rates
 
 RATIO_ALPHA = 0.001
@@ -42,7 +45,8 @@ def assess(judge: Judge, plan: Plan) -> RolloutVerdict:
     if numbers["e_rollback"] >= numbers["threshold_rollback"]:
         return RolloutVerdict(
             RolloutOutcome.ROLL_BACK,
-            f"{rates}; evidence {_e(numbers['e_rollback'])}{_led_by(numbers, plan)} against a "
+            f"{led_by(numbers)}{rates}; evidence {_e(numbers['e_rollback'])}"
+            f"{_led_by(numbers, plan)} against a "
             f"threshold of {numbers['threshold_rollback']:g}; a release no worse than the champion"
             f"{_by(plan.tolerance)} would show this in fewer than {_one_in(plan.alpha)} rollouts",
             numbers,
@@ -67,7 +71,8 @@ def numbers_of(judge: Judge, plan: Plan) -> dict[str, Any]:
     tests.restore(judge)
     low, high = tests.interval.bounds
     threshold_rollback, threshold_promote = round(1 / plan.alpha, 9), round(1 / plan.beta, 9)
-    more = _expected_more(tests, judge, threshold_rollback, threshold_promote)
+    outcomes = _outcomes(tests, judge, plan)
+    more = _expected_more(tests, judge, outcomes, threshold_rollback, threshold_promote)
     pace = judge.seconds_per_unit
     return {
         "canary": _arm(judge.canary),
@@ -83,7 +88,7 @@ def numbers_of(judge: Judge, plan: Plan) -> dict[str, Any]:
         "ci_confidence": CONFIDENCE,
         "expected_more_units": more,
         "expected_more_seconds": None if more is None or pace is None else round(more * pace, 1),
-        "by_outcome": _by_outcome(tests, judge),
+        "by_outcome": outcomes,
         "requests_seen": judge.requests,
     }
 
@@ -112,8 +117,10 @@ def _missing(judge: Judge, plan: Plan) -> str | None:
     if plan.samples_feedback and not (judge.canary.judged and judge.champion.judged):
         return "no sampled answer of one side has been judged yet"
     if plan.feedback is not None and plan.feedback.required:
-        return _feedback_missing(judge, plan.feedback)
-    return None
+        missing = _feedback_missing(judge, plan.feedback)
+        if missing is not None:
+            return missing
+    return lacking(judge, plan)
 
 
 def _feedback_missing(judge: Judge, rule: FeedbackRule) -> str | None:
@@ -158,51 +165,79 @@ def _duration(numbers: dict[str, Any]) -> str:
 
 
 def _expected_more(
-    tests: Instruments, judge: Judge, threshold_rollback: float, threshold_promote: float
+    tests: Instruments,
+    judge: Judge,
+    outcomes: dict[str, Any],
+    threshold_rollback: float,
+    threshold_promote: float,
 ) -> int | None:
     """Units of both arms until the nearer verdict, if the rates go on as they are."""
     if not judge.canary.units or not judge.champion.units:
         return None
     rates: list[Rates] = [
-        ((canary + 0.5) / (of_canary + 1.0), (champion + 0.5) / (of_champion + 1.0))
-        for (canary, champion), (of_canary, of_champion) in zip(
-            _sums(tests, judge), _units(judge), strict=False
+        (
+            _guess(one["canary_rate"], judge.canary.units),
+            _guess(one["champion_rate"], judge.champion.units),
         )
+        for one in outcomes.values()
     ]
+    needed = [rates[k] for k in tests.tests.needed]
     guesses = [
         tests.rollback.expected_more(rates, judge.rho, threshold_rollback),
-        tests.promote.expected_more(rates, judge.rho, threshold_promote),
+        tests.promote.expected_more(needed, judge.rho, threshold_promote),
     ]
     known = [guess for guess in guesses if guess is not None]
     sampled = judge.canary.judged + judge.champion.judged
     return math.ceil(min(known) * judge.units / max(1, sampled)) if known else None
 
 
-def _units(judge: Judge) -> list[tuple[int, int]]:
-    """Units of the canary and the champion that have each outcome."""
-    canary, champion = judge.canary, judge.champion
-    return [(canary.units, champion.units), (canary.judged, champion.judged)]
+def _guess(rate: float | None, units: int) -> float:
+    """A rate that is neither 0 nor 1, however few units there are; of amounts nobody uses it."""
+    return 0.5 if rate is None else (rate * units + 0.5) / (units + 1.0)
 
 
-def _sums(tests: Instruments, judge: Judge) -> list[tuple[float, float]]:
-    """Sum over the canary's and over the champion's units, of each outcome that is tested."""
-    canary, champion = judge.canary, judge.champion
-    both = [(canary.failed, champion.failed), (canary.unconfirmed, champion.unconfirmed)]
-    return both[: len(tests.rollback.parts)]
-
-
-def _by_outcome(tests: Instruments, judge: Judge) -> dict[str, Any]:
-    """The evidence from each outcome by itself, and the arms' rates of it."""
-    return {
-        name: {
-            "canary_rate": canary / of_canary if of_canary else None,
-            "champion_rate": champion / of_champion if of_champion else None,
+def _outcomes(tests: Instruments, judge: Judge, plan: Plan) -> dict[str, Any]:
+    """The evidence from each test by itself, and the arms' figures of it."""
+    found: dict[str, Any] = {}
+    for k, metric in enumerate(metrics_of(plan)):
+        e_promote = tests.tests.log_e_promote(k)
+        found[metric.name] = {
+            **_figures(judge, metric, k),
             "e_rollback": _exp(tests.rollback.parts[k].log_e_max),
-            "e_promote": _exp(tests.promote.parts[k].log_e),
+            "e_promote": None if e_promote is None else _exp(e_promote),
         }
-        for k, (name, (canary, champion), (of_canary, of_champion)) in enumerate(
-            zip(OUTCOMES, _sums(tests, judge), _units(judge), strict=False)
-        )
+    for declared in plan.metrics:
+        source = declared.from_gateway
+        if source is not None and source.unit:
+            found[declared.name]["unit"] = source.unit
+    return found
+
+
+def _figures(judge: Judge, metric: Metric, k: int) -> dict[str, Any]:
+    """What is shown of one test: rates by their own counts, the others by their figures."""
+    if metric.name in OUTCOMES:
+        arms = (("canary", judge.canary), ("champion", judge.champion))
+        has_all = metric.name == OUTCOMES[0]
+        units = {name: arm.units if has_all else arm.judged for name, arm in arms}
+        return {
+            f"{name}_rate": getattr(arm, metric.name) / units[name] if units[name] else None
+            for name, arm in arms
+        }
+    kept = judge.figures[k] if k < len(judge.figures) else None
+    shown: dict[str, Any] = {}
+    for name in ("canary", "champion"):
+        arm = ArmFigures() if kept is None else getattr(kept, name)
+        is_rate = metric.kind is MetricKind.BINARY
+        shown[f"{name}_rate"] = arm.mean if is_rate else None
+        shown[f"{name}_units"] = arm.units
+        shown[f"{name}_missing"] = arm.missing
+        if not is_rate:
+            shown[f"{name}_mean"] = arm.mean
+            shown[f"{name}_median"] = arm.median
+    return shown | {
+        "kind": metric.kind.value,
+        "promotes": metric.promotes,
+        "inverse": metric.inverse,
     }
 
 
@@ -258,7 +293,7 @@ def _silence(judge: Judge, rule: FeedbackRule) -> str:
 
 def _led_by(numbers: dict[str, Any], plan: Plan) -> str:
     """Which outcome the evidence comes from, where it is not the one whose rates are given."""
-    outcomes = numbers["by_outcome"]
+    outcomes = {k: v for k, v in numbers["by_outcome"].items() if k in OUTCOMES}
     leading = max(outcomes, key=lambda name: float(outcomes[name]["e_rollback"]))
     silent = numbers["canary"]["silent"] + numbers["champion"]["silent"]
     if not silent or leading == OUTCOMES[plan.requires_feedback]:

@@ -19,6 +19,7 @@ class Ending(enum.StrEnum):
     NO_TRAFFIC = "no_traffic"
     NO_FEEDBACK = "no_feedback"
     JUDGE_BUDGET = "judge_budget"
+    NO_DATA = "no_data"
     SHADOW_FAILED = "shadow_failed"
     REPLICAS_FAILED = "replicas_failed"
     REPLICAS_NEVER_READY = "replicas_never_ready"
@@ -52,6 +53,9 @@ ADVICE: dict[Ending, str] = {
     "rollout.feedback names within settle_seconds; or set required: false",
     Ending.JUDGE_BUDGET: "no verdict on the release: raise judge.budget, or judge fewer samples "
     "(judge.share) of more traffic, and ship it again",
+    Ending.NO_DATA: "no verdict on the release: a metric of rollout.metrics has no values on most "
+    "units; look at what it is taken from (`fairlead records --rollout ID --json`), or declare it "
+    "with promotes: false",
     Ending.SHADOW_FAILED: "no client has met it; look at its copies (`fairlead records --rollout "
     "ID`), mend the release, and ship it again",
     Ending.REPLICAS_FAILED: "read the replica's own words above, and `fairlead doctor`",

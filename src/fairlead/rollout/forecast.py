@@ -16,8 +16,10 @@ from fairlead.rollout.plan import Plan, Ramp, percent
 from fairlead.rollout.ramp import RAISE_AT, acting_s
 from fairlead.stats.intervals import GRID
 from fairlead.stats.rae import NonInferiorityRae, Rates
+from fairlead.stats.several import NotWorseInAll
 
 GRID_MIN = min(gap for gap in GRID if gap > 0.0)
+_NEARLY_NONE = 1e-6
 WORSE_BY = 2.0
 """The forecast of a rollback is for a release that is worse by so many margins."""
 
@@ -57,19 +59,31 @@ def forecast(plan: Plan, requests_per_s: float | None) -> Forecast:
         return Forecast(notes=("nothing is compared before all traffic moves",))
     tests = Instruments(plan)
     rate = plan.expected_failure_rate
-    equal: list[Rates] = [(rate, rate)] * len(tests.promote.parts)
+    own = 1 if plan.feedback is None else 2
+    equal: list[Rates] = [(rate, rate)] * own
     bad = min(1.0, rate + WORSE_BY * plan.margin)
-    worse: list[Rates] = [(bad, rate)] * len(tests.rollback.parts)
-    promote = tests.promote.expected_more(equal, plan.steps[-1].share, 1 / plan.beta)
+    # It fails more, and is as good in all that is declared: of which nothing is known beforehand.
+    declared = len(tests.rollback.parts) - own
+    worse: list[Rates] = [(bad, rate)] * own + [(_NEARLY_NONE, _NEARLY_NONE)] * declared
+    share = plan.steps[-1].share
+    promote = NotWorseInAll(tests.promote.parts[:own]).expected_more(equal, share, 1 / plan.beta)
     back = tests.rollback.expected_more(worse, plan.steps[0].share, 1 / plan.alpha)
+    needed = [metric.name for metric in plan.metrics if metric.promotes]
+    notes: tuple[str, ...] = ()
+    if needed:
+        notes = (
+            f"a promotion also needs evidence by {', '.join(needed)}; how much traffic that takes "
+            "follows from their spread, which is not known beforehand",
+        )
     found = Forecast(
+        notes=notes,
         steps=tuple(StepForecast(step.share, None) for step in plan.steps),
         units_to_promote=None if promote is None else math.ceil(promote),
         units_to_roll_back=None if back is None else math.ceil(back),
     )
     if not requests_per_s:
         return msgspec.structs.replace(
-            found, notes=("no traffic in the last hour: how long it takes is not known",)
+            found, notes=(*notes, "no traffic in the last hour: how long it takes is not known")
         )
     return _timed(found, plan, requests_per_s)
 
@@ -85,7 +99,7 @@ def _timed(found: Forecast, plan: Plan, rate: float) -> Forecast:
         seconds[-1] = max(seconds[-1], found.units_to_promote / rate + plan.settle_s)
     whole = sum(seconds)
     served = sum(step.share * rate * each for step, each in zip(plan.steps, seconds, strict=True))
-    problems, notes = [], []
+    problems, notes = [], list(found.notes)
     if plan.ramp is None and sum(least) > plan.deadline_s:
         problems.append(
             f"at {rate:.3g} requests per second its steps take {minutes(sum(least))} at least, and "

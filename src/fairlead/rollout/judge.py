@@ -8,8 +8,11 @@ on them that comes within the same time, make its outcomes:
 - *unconfirmed*, where the plan names a feedback: the share of its requests without good feedback,
   be it that they failed or that nobody said anything. A canary whose users fall silent shows here.
 
-The canary must be worse in neither. If the plan requires feedback, the failure rate that is shown
-is the second (docs/decisions/0007-silence-is-an-outcome.md says why it is these two).
+- what the plan declares besides: each metric is one value per unit (`fairlead.rollout.gauges`),
+  on which the same tests run as in a replay (`fairlead.rollout.metrics`).
+
+The canary must be worse in none. If the plan requires feedback, the failure rate that is shown
+is the second (docs/decisions/0007-silence-is-an-outcome.md says why it is those two).
 
 Later requests do not count, and a unit is judged once per phase, so that a user who comes back
 again and again is one observation and not many.
@@ -27,11 +30,14 @@ from collections.abc import Sequence
 
 import msgspec
 
-from fairlead.rollout.metrics import Metric, MetricTests
-from fairlead.rollout.plan import Plan
+from fairlead.rollout.declared import PRIOR_UNITS
+from fairlead.rollout.figures import MetricFigures
+from fairlead.rollout.gauges import gauges_of
+from fairlead.rollout.metrics import Metric, MetricKind, MetricTests, Missing, Reading
+from fairlead.rollout.observation import Observation
+from fairlead.rollout.plan import OUTCOMES, Plan
 from fairlead.rollout.units import (
     ArmCounts,
-    Observation,
     PhaseUnits,
     Settled,
     Unit,
@@ -42,13 +48,7 @@ from fairlead.stats.intervals import DifferenceSequence, DifferenceState
 from fairlead.stats.ratio_guard import RatioGuardState
 from fairlead.stats.several import NotWorseState, WorseState
 
-OUTCOMES = ("failed", "unconfirmed")
-"""The outcomes of a unit, in the order in which they are tested; the second with feedback only."""
-
 CONFIDENCE = 0.95
-UNCONFIRMED_PRIOR_UNITS = 20.0
-"""What the expected failure rate is worth for the unconfirmed: how often clients say something is
-not known beforehand."""
 
 
 __all__ = [
@@ -66,6 +66,7 @@ class Judge(msgspec.Struct, frozen=True):
         requests: All requests up to the cursor that were assigned at random, also those of units
             that were judged before.
         first_at, last_at: When the first and the last settled unit were enrolled, Unix times.
+        figures: What is shown of each test, in their order; empty of what an older build kept.
     """
 
     rollback: WorseState
@@ -80,6 +81,7 @@ class Judge(msgspec.Struct, frozen=True):
     requests: int = 0
     first_at: float = 0.0
     last_at: float = 0.0
+    figures: tuple[MetricFigures, ...] = ()
 
     @property
     def seconds_per_unit(self) -> float | None:
@@ -104,11 +106,12 @@ class Judge(msgspec.Struct, frozen=True):
 
 
 def metrics_of(plan: Plan) -> list[Metric]:
-    """What the plan has a rollout judged by: the outcomes of its units."""
+    """What the plan has a rollout judged by: failures first, then what it declares."""
     worths = [plan.expected_units]
     if plan.feedback is not None:
-        worths.append(min(plan.expected_units, UNCONFIRMED_PRIOR_UNITS))
-    return [
+        # How often clients say something is not known beforehand.
+        worths.append(min(plan.expected_units, PRIOR_UNITS))
+    own = [
         Metric(
             name=name,
             margin=plan.margin,
@@ -118,16 +121,35 @@ def metrics_of(plan: Plan) -> list[Metric]:
         )
         for name, worth in zip(OUTCOMES, worths, strict=False)
     ]
+    declared = [
+        msgspec.structs.replace(test, missing=Missing.SKIP)
+        for metric in plan.metrics
+        for test in metric.tests(plan.tolerance, plan.expected_failure_rate)
+    ]
+    return own + declared
+
+
+def readings_of(
+    unit: Unit, plan: Plan, metrics: Sequence[Metric], settled: Settled
+) -> list[Reading | None]:
+    """A unit that was admitted by each metric; while its phase warms up, by its rates alone."""
+    readings = unit.readings(plan)
+    if not settled.is_warming_up(unit, plan):
+        return readings
+    return [
+        reading if metric.kind is MetricKind.BINARY else None
+        for metric, reading in zip(metrics, readings, strict=True)
+    ]
 
 
 class Instruments:
     """The running tests of one rollout, made from its plan, for the time of one call."""
 
     def __init__(self, plan: Plan) -> None:
-        tests = MetricTests(metrics_of(plan), plan.alpha, plan.beta)
-        self.rollback = tests.rollback
-        self.promote = tests.promote
-        self.guard = tests.guard
+        self.tests = MetricTests(metrics_of(plan), plan.alpha, plan.beta)
+        self.rollback = self.tests.rollback
+        self.promote = self.tests.promote
+        self.guard = self.tests.guard
         self.interval = DifferenceSequence(
             confidence=CONFIDENCE, prior_rate=plan.expected_failure_rate
         )
@@ -139,15 +161,16 @@ class Instruments:
         self.guard.restore(judge.guard)
         self.interval.restore(judge.interval)
 
-    def update(self, unit: Unit, plan: Plan) -> None:
-        """Take in a settled unit."""
-        outcomes = (unit.failed_share, unit.unconfirmed_share)[: len(self.rollback.parts)]
-        self.rollback.update(unit.canary, unit.rho, outcomes)
-        self.promote.update(unit.canary, unit.rho, outcomes)
-        self.guard.update(unit.canary, unit.rho)
+    def update(self, unit: Unit, plan: Plan, settled: Settled) -> None:
+        """Take in a settled unit, and add it to what has settled."""
+        metrics = self.tests.metrics
+        readings = readings_of(unit, plan, metrics, settled)
+        self.tests.update(unit.canary, unit.rho, readings)
         y = unit.outcome(plan)
         if y is not None:
             self.interval.update(unit.canary, unit.rho, y)
+        settled.figures.add(unit.canary, metrics, readings)
+        settled.add(unit, y)
 
 
 def new_judge(plan: Plan) -> Judge:
@@ -176,7 +199,7 @@ def observe(
 
 
 def _settled(judge: Judge) -> Settled:
-    return Settled(judge.champion, judge.canary, judge.phases, judge.rho)
+    return Settled(judge.champion, judge.canary, judge.phases, judge.rho, judge.figures)
 
 
 class Gathering:
@@ -211,6 +234,13 @@ class Gathering:
             # What was not assigned at random counts for nothing, and is not read again either.
             self._last = key
 
+    def units(self) -> tuple[list[Unit], Settled]:
+        """The units that have settled, in the order in which they are judged."""
+        settled = _settled(self._judge)
+        until = self.watermark - self._plan.settle_s
+        due = [unit for unit in self._units.values() if unit.enrolled_at < until]
+        return [unit for unit in due if settled.admit(unit)], settled
+
     def settled(self) -> Judge:
         """The judge after all that has settled, once everything before the watermark was added."""
         judge, plan, settled = self._judge, self._plan, _settled(self._judge)
@@ -229,8 +259,7 @@ class Gathering:
         tests = Instruments(plan)
         tests.restore(judge)
         for unit in admitted:
-            tests.update(unit, plan)
-            settled.add(unit, unit.outcome(plan))
+            tests.update(unit, plan, settled)
         return Judge(
             rollback=tests.rollback.state(),
             promote=tests.promote.state(),
@@ -244,6 +273,7 @@ class Gathering:
             requests=requests,
             first_at=judge.first_at if judge.units else admitted[0].enrolled_at,
             last_at=admitted[-1].enrolled_at,
+            figures=settled.figures.kept(),
         )
 
     def _take_in(self, request: Observation) -> None:
@@ -263,7 +293,8 @@ class Gathering:
         All that enrolled before it in its phase settle before it: when they fill the phase, there
         is no room for it, and it need not be remembered.
         """
-        unit = Unit(first, digest, self._last, self._taken)
+        gauges = gauges_of(self._plan.metrics)
+        unit = Unit(first, digest, self._last, self._taken, gauges)
         if not self._known.admissible(unit, among=self._enrolled[unit.phase]):
             return None
         self._enrolled[unit.phase] += 1

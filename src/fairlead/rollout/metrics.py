@@ -2,10 +2,11 @@
 
 - *binary*: a unit's outcome is the share of it that was bad, 0 to 1. With a `budget` it is also
   tested against an absolute rate.
-- *latency*, *tokens*, *cost*: one value per unit; larger is worse.
+- *latency*, *tokens*, *cost*: one value per unit; larger is worse, or smaller if it is `inverse`.
 
-Roll back when the weighted average of the metrics' evidence reaches 1/alpha; promote when each
-metric's reaches 1/beta; neither when the numbers of units do not fit the logged shares.
+Roll back when the weighted average of the metrics' evidence reaches 1/alpha; promote when that of
+each metric that `promotes` reaches 1/beta; neither when the numbers of units do not fit the logged
+shares.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import enum
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -25,6 +27,11 @@ from fairlead.stats.slower import NotSlowerRae, SlowerRae
 
 METRICS_MAX = 50
 _MARGIN_MIN = 0.0005
+WORST = 1e15
+"""An amount that stands for "never": larger than all that is measured, and JSON can hold it."""
+
+_LEAST = 1e-9
+_BEST = 0.0
 
 
 class MetricKind(enum.StrEnum):
@@ -34,6 +41,32 @@ class MetricKind(enum.StrEnum):
     LATENCY = "latency"
     TOKENS = "tokens"
     COST = "cost"
+
+
+class Reading(NamedTuple):
+    """A unit by one metric.
+
+    Attributes:
+        value: By what was answered; None if nothing was.
+        worst: What failed, or has no value, counted as the worst; None if nothing is known.
+        lacks: Most of what it should be made of is missing.
+    """
+
+    value: float | None
+    worst: float | None
+    lacks: bool = False
+
+    @property
+    def is_missing(self) -> bool:
+        """Whether it says little or nothing."""
+        return self.lacks or self.worst is None
+
+
+class Missing(enum.StrEnum):
+    """What becomes of a unit of which nothing is told."""
+
+    WORST = "worst"
+    SKIP = "skip"
 
 
 class Metric(msgspec.Struct, frozen=True):
@@ -48,6 +81,9 @@ class Metric(msgspec.Struct, frozen=True):
         budget: Highest rate of a binary metric, whatever the champion's is.
         expected: The champion's rate of a binary metric as far as known; it steers the bets.
         expected_units: How many observations that is worth.
+        inverse: Less of an amount is the worse.
+        promotes: Promotion needs evidence by it; else it can only roll back.
+        missing: A unit of which nothing is told counts as the worst there is, or is no bet.
     """
 
     name: str
@@ -59,6 +95,9 @@ class Metric(msgspec.Struct, frozen=True):
     budget: float | None = None
     expected: float = 0.05
     expected_units: float = 100.0
+    inverse: bool = False
+    promotes: bool = True
+    missing: Missing = Missing.WORST
 
     def __post_init__(self) -> None:
         where = f"metric {self.name!r}"
@@ -75,13 +114,30 @@ class Metric(msgspec.Struct, frozen=True):
             raise InvalidInput(f"{where}: weight {self.weight:g} is not above 0")
         if not binary and (self.budget is not None or not self.bad):
             raise InvalidInput(f"{where}: budget and bad: false are for binary metrics")
+        if binary and self.inverse:
+            raise InvalidInput(f"{where}: inverse is for amounts; a binary metric has bad: false")
         if self.budget is not None and not 0.0 < self.budget <= 0.5:
             raise InvalidInput(f"{where}: budget {self.budget:g} is not above 0 and at most 0.5")
 
-    def outcome(self, value: float | None) -> float:
+    def bets(self, reading: Reading | None, canary: bool) -> tuple[float | None, float | None]:
+        """A unit's outcomes, to roll back and to promote; None for no bet.
+
+        What is not known is in favour of the canary where it could be rolled back for it, and
+        against it where it could be promoted (see `fairlead.rollout.gauges`).
+        """
+        if reading is None:
+            return None, None
+        worst = self._outcome(reading.worst)
+        if reading.worst is None or not canary:
+            return worst, worst
+        return _BEST if reading.value is None else self._outcome(reading.value), worst
+
+    def _outcome(self, value: float | None) -> float:
         """What the tests take in for a value; none at all is the worst there is."""
         if self.kind is not MetricKind.BINARY:
-            return math.inf if value is None else value
+            if self.inverse and value is not None:
+                return 1.0 / max(value, _LEAST)
+            return WORST if value is None else min(value, WORST)
         if value is None:
             return 1.0
         return value if self.bad else 1.0 - value
@@ -102,14 +158,33 @@ class MetricTests:
         self.rollback = WorseInAny(
             [_worse(metric, alpha) for metric in metrics], [metric.weight for metric in metrics]
         )
-        self.promote = NotWorseInAll([_not_worse(metric) for metric in metrics])
+        self.metrics = tuple(metrics)
+        needed = [k for k, metric in enumerate(metrics) if metric.promotes]
+        if not needed:
+            raise InvalidInput("no metric promotes: there could be no promotion by evidence")
+        self.promote = NotWorseInAll([_not_worse(metrics[k]) for k in needed])
         self.guard = RatioGuard()
+        self._needed = dict(zip(needed, self.promote.parts, strict=True))
 
-    def update(self, canary: bool, rho: float, outcomes: Sequence[float]) -> None:
-        """Take in a settled unit: its outcome by each metric, in their order."""
-        self.rollback.update(canary, rho, outcomes)
-        self.promote.update(canary, rho, outcomes)
+    def update(self, canary: bool, rho: float, readings: Sequence[Reading | None]) -> None:
+        """Take in a settled unit by each metric, in their order; None where one does not apply."""
+        bets = [
+            metric.bets(reading, canary)
+            for metric, reading in zip(self.metrics, readings, strict=True)
+        ]
+        self.rollback.update(canary, rho, [worse for worse, _ in bets])
+        self.promote.update(canary, rho, [bets[k][1] for k in self._needed])
         self.guard.update(canary, rho)
+
+    def log_e_promote(self, k: int) -> float | None:
+        """One metric's evidence that it is not worse; None if promotion does not need it."""
+        part = self._needed.get(k)
+        return None if part is None else part.log_e
+
+    @property
+    def needed(self) -> tuple[int, ...]:
+        """Which metrics a promotion needs, by their place."""
+        return tuple(self._needed)
 
 
 def _worse(metric: Metric, alpha: float) -> EProcess:

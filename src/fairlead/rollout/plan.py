@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.rollout.declared import DeclaredMetric, check_declared, check_feedback
+from fairlead.rollout.declared import FeedbackRule as FeedbackRule
 
 STEPS_MAX = 20
 UNITS_MAX = 1_000_000
@@ -15,7 +17,10 @@ REPLICAS_MAX = 1_000
 SETTLE_S_MAX = 86_400.0
 DEADLINE_S_MAX = 90 * 86_400.0
 FINISH_S_MAX = 86_400.0
-FEEDBACK_NAME_MAX = 64
+WARM_UP_S_MAX = 86_400.0
+OUTCOMES = ("failed", "unconfirmed")
+"""The outcomes of a unit that every rollout is judged by; the second with feedback only."""
+
 HOOKS_MAX = 20
 HOOK_TIMEOUT_S_MAX = 300.0
 URL_MAX = 2_000
@@ -112,24 +117,6 @@ class ShadowRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     failures_at_most: float | None = None
 
 
-class FeedbackRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which feedback makes a request a failure.
-
-    Attributes:
-        name: Name of the feedback that clients post.
-        good_at_least: A value below it is a failure.
-        required: No feedback is a failure too, and there is no promotion by evidence unless most
-            requests of both sides have it.
-        sampled: It is given by a judge model on a sample that is chosen without knowing the arm:
-            what is not in the sample has no outcome of this kind, rather than a bad one.
-    """
-
-    name: str
-    good_at_least: float = 0.5
-    required: bool = False
-    sampled: bool = False
-
-
 class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A rollout's plan. Raises InvalidInput when it does not make sense.
 
@@ -170,6 +157,9 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             it is left, by a rollback or a promotion; 0 to move them at once.
         ramp: The steps are taken by its budget of harm, up and down; None to take one after the
             other.
+        metrics: What else it is judged by.
+        warm_up_s: Units that are enrolled so soon after the first one of a phase say nothing by
+            their amounts, on both arms: fresh replicas have cold caches. Failures count at once.
     """
 
     steps: tuple[Step, ...] = (Step(0.1, 50), Step(0.5, 100))
@@ -199,6 +189,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revert: bool = False
     finish_s: float = 0.0
     chooses_steps: bool = False
+    metrics: tuple[DeclaredMetric, ...] = ()
+    warm_up_s: float = 0.0
 
     @property
     def requires_feedback(self) -> bool:
@@ -209,6 +201,12 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def samples_feedback(self) -> bool:
         """Whether feedback is given on a sample, by a judge model."""
         return self.feedback is not None and self.feedback.sampled
+
+    @property
+    def awaits_judge(self) -> bool:
+        """Whether a verdict has to wait for what a judge model says."""
+        rules = (metric.feedback for metric in self.metrics)
+        return self.samples_feedback or any(rule is not None and rule.sampled for rule in rules)
 
     def __post_init__(self) -> None:
         self._check_steps()
@@ -250,8 +248,12 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.ramp is not None:
             _check_ramp(self.ramp, self.steps)
         self._check_hooks()
-        if self.feedback is not None and not 0 < len(self.feedback.name) <= FEEDBACK_NAME_MAX:
-            raise InvalidInput(f"feedback.name: must have 1 to {FEEDBACK_NAME_MAX} characters")
+        if self.feedback is not None:
+            check_feedback("feedback", self.feedback)
+        check_declared(self.metrics, OUTCOMES)
+        for metric in self.metrics:
+            metric.tests(self.tolerance)  # raises where both tolerances are more than its margin
+        _check("warm_up_s", self.warm_up_s, 0.0, WARM_UP_S_MAX)
 
     def _check_hooks(self) -> None:
         if len(self.hooks) > HOOKS_MAX:

@@ -14,18 +14,14 @@ import msgspec
 
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.verdicts import RolloutOutcome
-from fairlead.rollout.metrics import Metric, MetricTests
+from fairlead.rollout.figures import MISSING_MAX
+from fairlead.rollout.metrics import Metric, MetricTests, Missing, Reading
 
 UNITS_MAX = 5_000_000
 PATH_EVERY = 50
 """Units between two points of the path."""
 
 RATIO_ALPHA = 0.001
-MISSING_MAX = 0.5
-"""Share of an arm's units that may lack a metric before it is a fault of recording, and no verdict.
-
-The worst that is put in its place on one arm alone would say something of the recorder only."""
-
 _LOG_MAX = 690.0
 
 
@@ -37,6 +33,8 @@ class ReplayedObservation(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
         arm: `canary` or `champion`.
         rho: Probability of the canary arm, as logged when the unit was assigned.
         value: None where none was recorded.
+        worst: The value with what failed counted as the worst; `value` itself where not given.
+        lacks: Most of what it is made of is missing.
         enrolled_at, settled_at: Seconds, on one clock: of the assignment, of the value.
     """
 
@@ -47,6 +45,8 @@ class ReplayedObservation(msgspec.Struct, frozen=True, forbid_unknown_fields=Tru
     value: float | bool | None
     enrolled_at: float
     settled_at: float | None = None
+    worst: float | None = None
+    lacks: bool = False
 
 
 class PathPoint(msgspec.Struct, frozen=True):
@@ -68,7 +68,7 @@ class MetricNumbers(msgspec.Struct, frozen=True):
     canary_missing: int
     champion_missing: int
     e_rollback: float
-    e_promote: float
+    e_promote: float | None
 
 
 class ReplayResult(msgspec.Struct, frozen=True):
@@ -101,7 +101,7 @@ class _Unit:
         self.canary = first.arm == "canary"
         self.rho = first.rho
         self.enrolled_at = first.enrolled_at
-        self.values: list[tuple[float, float] | None] = [None] * metrics
+        self.values: list[tuple[float, Reading] | None] = [None] * metrics
 
 
 class Recording:
@@ -137,34 +137,42 @@ class Recording:
                 hint="a unit is judged once; give it another name where it is assigned anew",
             )
         unit.enrolled_at = min(unit.enrolled_at, seen.enrolled_at)
-        if seen.value is None:
+        reading = _reading(seen)
+        if reading.worst is None and self.metrics[place].missing is Missing.WORST:
             return
         settled = seen.enrolled_at if seen.settled_at is None else seen.settled_at
         known = unit.values[place]
         self.duplicates += known is not None
         if known is None or settled < known[0]:
-            unit.values[place] = settled, float(seen.value)
+            unit.values[place] = settled, reading
 
-    def units(self) -> Iterable[tuple[bool, float, list[float | None]]]:
-        """(canary, rho, values) of each unit, in the order of enrolment."""
+    def units(self) -> Iterable[tuple[bool, float, list[Reading | None]]]:
+        """(canary, rho, readings) of each unit, in the order of enrolment."""
         for _, unit in sorted(self._units.items(), key=lambda item: (item[1].enrolled_at, item[0])):
-            values: list[float | None] = []
-            for kept in unit.values:
+            readings: list[Reading | None] = []
+            for metric, kept in zip(self.metrics, unit.values, strict=True):
                 in_time = kept is not None and kept[0] <= unit.enrolled_at + self.settle_s
                 self.late += kept is not None and not in_time
-                values.append(kept[1] if kept is not None and in_time else None)
-            yield unit.canary, unit.rho, values
+                nothing = Reading(None, None) if metric.missing is Missing.WORST else None
+                readings.append(kept[1] if kept is not None and in_time else nothing)
+            yield unit.canary, unit.rho, readings
 
     def _check(self, seen: ReplayedObservation, metric: Metric) -> None:
         if seen.arm not in ("canary", "champion"):
             raise InvalidInput(f"arm {seen.arm!r} is neither canary nor champion")
         if not 0.0 < seen.rho < 1.0:
             raise InvalidInput(f"rho {seen.rho:g} is not above 0 and below 1")
-        if seen.value is not None and not metric.accepts(float(seen.value)):
-            raise InvalidInput(f"value {seen.value} is none of the {metric.kind} {metric.name!r}")
+        for value in (seen.value, seen.worst):
+            if value is not None and not metric.accepts(float(value)):
+                raise InvalidInput(f"value {value} is none of the {metric.kind} {metric.name!r}")
         times = (seen.enrolled_at, seen.settled_at or 0.0)
         if not all(math.isfinite(time) for time in times):
             raise InvalidInput("enrolled_at and settled_at must be finite")
+
+
+def _reading(seen: ReplayedObservation) -> Reading:
+    value = None if seen.value is None else float(seen.value)
+    return Reading(value, value if seen.worst is None else seen.worst, seen.lacks)
 
 
 class _Sums:
@@ -175,29 +183,48 @@ class _Sums:
         self.missing = [[0] * len(metrics), [0] * len(metrics)]
         self.totals = [[0.0] * len(metrics), [0.0] * len(metrics)]
 
-    def add(self, canary: bool, values: Sequence[float | None]) -> None:
+        self.there = [[0] * len(metrics), [0] * len(metrics)]
+        self.good = [[0] * len(metrics), [0] * len(metrics)]
+        self._metrics = metrics
+
+    def add(self, canary: bool, readings: Sequence[Reading | None]) -> None:
         self.units[canary] += 1
-        for k, value in enumerate(values):
-            if value is None:
-                self.missing[canary][k] += 1
-            else:
-                self.totals[canary][k] += value
+        for k, reading in enumerate(readings):
+            if reading is None:
+                continue
+            self.missing[canary][k] += reading.is_missing
+            self.good[canary][k] += not reading.is_missing and reading.value is not None
+            if reading.value is not None:
+                self.there[canary][k] += 1
+                self.totals[canary][k] += reading.value
 
     def mean(self, canary: bool, k: int) -> float | None:
-        there = self.units[canary] - self.missing[canary][k]
+        there = self.there[canary][k]
         return self.totals[canary][k] / there if there else None
 
     def unrecorded(self) -> tuple[int, bool] | None:
         """The first metric that most units of an arm lack, and whether that is the canary."""
-        for k in range(len(self.missing[0])):
+        for k, metric in enumerate(self._metrics):
             for canary in (False, True):
-                if self.missing[canary][k] > MISSING_MAX * self.units[canary]:
+                if self._lacks(metric, self.good[canary][k], self.missing[canary][k]):
                     return k, canary
         return None
 
+    def _lacks(self, metric: Metric, good: int, missing: int) -> bool:
+        if metric.missing is Missing.SKIP and (not metric.promotes or not good):
+            return metric.promotes
+        return missing > MISSING_MAX * (good + missing)
 
-def replay(recording: Recording, *, alpha: float = 0.01, beta: float = 0.05) -> ReplayResult:
-    """Judge a recording; it ends where a verdict falls. Raises InvalidInput."""
+
+def replay(
+    recording: Recording, *, alpha: float = 0.01, beta: float = 0.05, judged_at: int | None = None
+) -> ReplayResult:
+    """Judge a recording; it ends where a verdict falls. Raises InvalidInput.
+
+    Args:
+        judged_at: Units after which the verdict is taken, and not before: when a live rollout,
+            which also waits for its steps and looks from time to time, came to its own.
+    """
     for name, rate in (("alpha", alpha), ("beta", beta)):
         if not 1e-9 <= rate <= 0.5:
             raise InvalidInput(f"{name} {rate:g} is not in [1e-9, 0.5]")
@@ -209,12 +236,12 @@ def replay(recording: Recording, *, alpha: float = 0.01, beta: float = 0.05) -> 
     for canary, rho, values in recording.units():
         at += 1
         sums.add(canary, values)
-        outcomes = [m.outcome(value) for m, value in zip(metrics, values, strict=True)]
-        tests.update(canary, rho, outcomes)
-        verdict = _verdict(tests, sums, alpha, beta)
+        tests.update(canary, rho, values)
+        if judged_at is None or at >= judged_at:
+            verdict = _verdict(tests, sums, alpha, beta)
         if verdict is not None or at % PATH_EVERY == 0:
             path.append(_point(tests, sums))
-        if verdict is not None:
+        if verdict is not None or at == judged_at:
             break
     if at and (not path or path[-1].units < at):
         path.append(_point(tests, sums))
@@ -241,7 +268,7 @@ def replay(recording: Recording, *, alpha: float = 0.01, beta: float = 0.05) -> 
 def _verdict(tests: MetricTests, sums: _Sums, alpha: float, beta: float) -> RolloutOutcome | None:
     if tests.guard.log_e_max >= -math.log(RATIO_ALPHA):
         return RolloutOutcome.INVALID
-    if tests.rollback.log_e >= -math.log(alpha):
+    if tests.rollback.log_e_max >= -math.log(alpha):
         return RolloutOutcome.ROLL_BACK
     if tests.promote.log_e >= -math.log(beta) and all(sums.units) and sums.unrecorded() is None:
         return RolloutOutcome.PROMOTE
@@ -289,8 +316,8 @@ def _reason(
     if verdict is RolloutOutcome.ROLL_BACK:
         leading = max(range(len(metrics)), key=lambda k: tests.rollback.parts[k].log_e)
         return (
-            f"{counts}; evidence that it is worse {_e(tests.rollback.log_e)} against a threshold "
-            f"of {1 / alpha:g}, most of it by {metrics[leading].name!r}"
+            f"{counts}; evidence that it is worse {_e(tests.rollback.log_e_max)} against a "
+            f"threshold of {1 / alpha:g}, most of it by {metrics[leading].name!r}"
         )
     if verdict is RolloutOutcome.PROMOTE:
         return (
@@ -306,6 +333,7 @@ def _reason(
 
 
 def _numbers(tests: MetricTests, sums: _Sums, metrics: Sequence[Metric], k: int) -> MetricNumbers:
+    e_promote = tests.log_e_promote(k)
     return MetricNumbers(
         name=metrics[k].name,
         canary_mean=sums.mean(True, k),
@@ -313,7 +341,7 @@ def _numbers(tests: MetricTests, sums: _Sums, metrics: Sequence[Metric], k: int)
         canary_missing=sums.missing[1][k],
         champion_missing=sums.missing[0][k],
         e_rollback=_exp(tests.rollback.parts[k].log_e),
-        e_promote=_exp(tests.promote.parts[k].log_e),
+        e_promote=None if e_promote is None else _exp(e_promote),
     )
 
 

@@ -26,6 +26,7 @@ from fairlead.rollout.plan import percent
 from fairlead.rollout.ramp import next_move
 from fairlead.rollout.remaining import awaits_approval, missing_in_shadow, missing_in_step
 from fairlead.rollout.states import State
+from fairlead.rollout.telling import lacking
 
 _HOOK_ENDINGS = {
     HookOutcome.REFUSED: Ending.HOOK_REFUSED,
@@ -425,4 +426,6 @@ def _without_verdict(rollout: Rollout) -> Ending:
     silence = max(judge.canary.silence, judge.champion.silence)
     if rollout.plan.requires_feedback and judge.canary.units and silence > SILENCE_MAX:
         return Ending.NO_FEEDBACK
+    if judge.canary.units and judge.champion.units and lacking(judge, rollout.plan) is not None:
+        return Ending.NO_DATA
     return Ending.INCONCLUSIVE

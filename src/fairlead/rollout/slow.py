@@ -19,8 +19,9 @@ from collections.abc import Iterable
 
 import msgspec
 
+from fairlead.rollout.observation import Observation
 from fairlead.rollout.plan import Plan
-from fairlead.rollout.units import UNITS_PER_PHASE_MAX, Observation, Unit, digest_of
+from fairlead.rollout.units import UNITS_PER_PHASE_MAX, Unit, digest_of
 from fairlead.stats.intervals import clopper_pearson
 from fairlead.stats.rae import RaeState
 from fairlead.stats.rare import BudgetRae

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from fairlead.domain.judging import JUDGED, UNJUDGED
+from fairlead.rollout.figures import Figures, MetricFigures
+from fairlead.rollout.gauges import Gauge
+from fairlead.rollout.metrics import Reading
+from fairlead.rollout.observation import Observation
 from fairlead.rollout.plan import FeedbackRule, Plan
 
 UNITS_PER_PHASE_MAX = 100_000
@@ -16,29 +19,6 @@ UNITS_PER_PHASE_MAX = 100_000
 
 PHASES_REMEMBERED = 2
 _SEEN_BYTES = 4
-
-
-class Observation(msgspec.Struct, frozen=True, array_like=True):
-    """One request under a split, with how it was assigned and what became of it.
-
-    Attributes:
-        unit: The unit by which it was assigned.
-        canary: Whether the unit was assigned to the canary.
-        rho: Probability of that assignment, as logged when it was made.
-        failed_by_error: The server failed it (status 500 and above, or an error of ours); what the
-            client caused (4xx, leaving early) is no failure.
-        started_at: Unix time in seconds.
-        feedback: (name, value, time) of each feedback on it.
-    """
-
-    id: str
-    unit: str
-    canary: bool
-    rho: float
-    phase: int
-    failed_by_error: bool
-    started_at: float
-    feedback: tuple[tuple[str, float, float], ...] = ()
 
 
 class ArmCounts(msgspec.Struct, frozen=True):
@@ -86,12 +66,16 @@ class ArmCounts(msgspec.Struct, frozen=True):
 
 
 class PhaseUnits(msgspec.Struct, frozen=True):
-    """The units settled in one phase, and 4 bytes of each one's hash (none when long over)."""
+    """The units settled in one phase, and 4 bytes of each one's hash (none when long over).
+
+    `begun_at` is when its first unit was enrolled, Unix time in seconds.
+    """
 
     phase: int
     champion: int = 0
     canary: int = 0
     seen: bytes = b""
+    begun_at: float = 0.0
 
 
 class Unit:
@@ -101,12 +85,18 @@ class Unit:
     """
 
     __slots__ = ("before", "canary", "digest", "enrolled_at", "errors", "failed", "feedback",
-                 "phase", "requests", "rho", "sampled", "silent", "taken_before",
+                 "gauges", "phase", "requests", "rho", "sampled", "silent", "taken_before",
                  "unconfirmed")  # fmt: skip
 
     def __init__(
-        self, first: Observation, digest: int, before: tuple[float, str], taken_before: int
+        self,
+        first: Observation,
+        digest: int,
+        before: tuple[float, str],
+        taken_before: int,
+        gauges: tuple[Gauge, ...] = (),
     ) -> None:
+        self.gauges = gauges
         self.before = before
         self.taken_before = taken_before
         self.enrolled_at = first.started_at
@@ -119,11 +109,11 @@ class Unit:
         self.sampled: int | None = None
 
     def add(self, request: Observation, rule: FeedbackRule | None, until: float) -> None:
-        said = None if rule is None else _last_feedback(request, rule.name, until)
+        said = None if rule is None else request.said(rule.name, until)
         is_sampled = True
         if rule is not None and rule.sampled:
             # Whether a unit is in the sample is what was chosen with its first request.
-            is_sampled = self.sampled != 0 and _is_sampled(request)
+            is_sampled = self.sampled != 0 and request.sampled
             self.sampled = (self.sampled or 0) + is_sampled
         if not is_sampled:
             rule = said = None
@@ -135,6 +125,8 @@ class Unit:
         silent = rule is not None and said is None and not request.failed_by_error
         self.silent += silent
         self.unconfirmed += is_sampled and (request.failed_by_error or bad or silent)
+        for gauge in self.gauges:
+            gauge.add(request, until)
 
     @property
     def failed_share(self) -> float:
@@ -147,6 +139,14 @@ class Unit:
             return None
         return self.unconfirmed / (self.sampled or self.requests)
 
+    def readings(self, plan: Plan) -> list[Reading | None]:
+        """The unit by each test, in the order of `judge.metrics_of`."""
+        shares: list[float | None] = [self.failed_share]
+        if plan.feedback is not None:
+            shares.append(self.unconfirmed_share)
+        own = [None if share is None else Reading(share, share) for share in shares]
+        return own + [reading for gauge in self.gauges for reading in gauge.readings()]
+
     def outcome(self, plan: Plan) -> float | None:
         """The outcome that the failure rate is made of; None for a unit without it."""
         return self.unconfirmed_share if plan.requires_feedback else self.failed_share
@@ -156,11 +156,18 @@ class Settled:
     """The counts of all settled units, while units are added."""
 
     def __init__(
-        self, champion: ArmCounts, canary: ArmCounts, phases: Sequence[PhaseUnits], rho: float
+        self,
+        champion: ArmCounts,
+        canary: ArmCounts,
+        phases: Sequence[PhaseUnits],
+        rho: float,
+        figures: Sequence[MetricFigures] = (),
     ) -> None:
+        self.figures = Figures(figures)
         self.arms = [msgspec.structs.asdict(champion), msgspec.structs.asdict(canary)]
         self.phases = {units.phase: [units.champion, units.canary] for units in phases}
         self.seen = {units.phase: unpack(units.seen) for units in phases}
+        self._begun = {units.phase: units.begun_at for units in phases}
         self.rho = rho
 
     def admit(self, unit: Unit) -> bool:
@@ -169,7 +176,13 @@ class Settled:
             return False
         self.seen.setdefault(unit.phase, {})[unit.digest] = None
         self.phases.setdefault(unit.phase, [0, 0])[unit.canary] += 1
+        # Units settle in the order of their enrolment: the first one settled was the first of all.
+        self._begun.setdefault(unit.phase, unit.enrolled_at)
         return True
+
+    def is_warming_up(self, unit: Unit, plan: Plan) -> bool:
+        """Whether its phase had only just begun when it was enrolled."""
+        return unit.enrolled_at < self._begun[unit.phase] + plan.warm_up_s
 
     def admissible(self, unit: Unit, *, among: int = 0) -> bool:
         """Whether it is new in its phase, and the phase neither forgotten nor full.
@@ -203,18 +216,15 @@ class Settled:
     def phase_units(self) -> tuple[PhaseUnits, ...]:
         known = max(self.phases, default=0) - PHASES_REMEMBERED
         return tuple(
-            PhaseUnits(phase, champion, canary, pack(self.seen[phase]) if phase > known else b"")
+            PhaseUnits(
+                phase,
+                champion,
+                canary,
+                pack(self.seen[phase]) if phase > known else b"",
+                self._begun[phase],
+            )
             for phase, (champion, canary) in sorted(self.phases.items())
         )
-
-
-def _last_feedback(request: Observation, name: str, until: float) -> float | None:
-    given = [(at, value) for said, value, at in request.feedback if said == name and at <= until]
-    return max(given)[1] if given else None
-
-
-def _is_sampled(request: Observation) -> bool:
-    return any(said in (JUDGED, UNJUDGED) for said, _, _ in request.feedback)
 
 
 def digest_of(unit: str) -> int:

@@ -20,7 +20,7 @@ Grünwald, de Heide, Koolen, *Safe Testing*, 2024.
 from __future__ import annotations
 
 import math
-from typing import TypedDict
+from typing import Literal, TypedDict
 
 from fairlead.stats.bets import BetTable, bet
 from fairlead.stats.special import smallest_effect, sum_of_logs
@@ -102,6 +102,7 @@ class _EProcess:
     made the same bets since.
     """
 
+    family: Literal["parts"] = "parts"
     worse: bool
     restart_weight: float
 

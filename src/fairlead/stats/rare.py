@@ -12,9 +12,11 @@ Note what follows: a canary equal to a champion that is itself over the budget i
 
 from __future__ import annotations
 
+from typing import Literal
+
 from fairlead.stats.bets import Bet, BetTable
 from fairlead.stats.rae import BinaryRae
-from fairlead.stats.several import WorseInAny, WorseState
+from fairlead.stats.several import AverageState, WorseInAny
 
 _LIMIT_MAX = 0.5
 
@@ -55,6 +57,8 @@ class RareRae:
     A test on one outcome, as the two that it is made of are.
     """
 
+    family: Literal["rare"] = "rare"
+
     def __init__(self, comparison: BinaryRae, budget: BudgetRae) -> None:
         self._both = WorseInAny([comparison, budget])
 
@@ -83,10 +87,12 @@ class RareRae:
         """Units until the average reaches `threshold` by one of both; None if none grows."""
         return self._both.expected_more([(canary_rate, champion_rate)] * 2, rho, threshold)
 
-    def state(self) -> WorseState:
+    def state(self) -> AverageState:
         """Everything that `restore` needs to go on with identical results."""
         return self._both.state()
 
-    def restore(self, state: WorseState) -> None:
+    def restore(self, state: AverageState) -> None:
         """Go on from a state."""
-        self._both.restore(state)
+        self._both.restore(
+            {"units": state["units"], "log_e_max": state["log_e_max"], "parts": state["parts"]}
+        )

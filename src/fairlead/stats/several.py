@@ -10,20 +10,28 @@
 
 The average may be weighted, with weights that were fixed beforehand. The e-processes are those of
 `rae`, `slower`, `rare` and their like, in the order of the outcomes. A unit without an outcome of
-some kind is no bet on that one.
+some kind is no bet on that one: its evidence stays as it is.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Protocol, TypedDict
+from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 from fairlead.stats.rae import LOOK_EVERY, RaeState, Rates
+from fairlead.stats.slower import ValueState
+
+Family = Literal["parts", "values", "rare"]
+"""In which list of a state an e-process is kept: binary, of values, or two of rare events."""
 
 
 class EProcess(Protocol):
     """What an e-process on one outcome of each unit offers."""
+
+    @property
+    def family(self) -> Family:
+        """In which list of a state it is kept."""
 
     @property
     def units(self) -> int:
@@ -52,12 +60,19 @@ class EProcess(Protocol):
         """Go on from a state."""
 
 
-class WorseState(TypedDict):
-    """What `WorseInAny` has to remember, in JSON's types."""
+class AverageState(TypedDict):
+    """What an average of binary e-processes has to remember, in JSON's types."""
 
     units: int
     log_e_max: float
     parts: list[RaeState]
+
+
+class WorseState(AverageState):
+    """What `WorseInAny` has to remember, in JSON's types; each kind in the order of outcomes."""
+
+    values: NotRequired[list[ValueState]]
+    rare: NotRequired[list[AverageState]]
 
 
 class NotWorseState(TypedDict):
@@ -65,6 +80,7 @@ class NotWorseState(TypedDict):
 
     units: int
     parts: list[RaeState]
+    values: NotRequired[list[ValueState]]
 
 
 class WorseInAny:
@@ -77,7 +93,13 @@ class WorseInAny:
             raise ValueError(f"{len(parts)} outcomes with weights {given}: each needs one above 0")
         self.parts = tuple(parts)
         self._shares = tuple(weight / sum(given) for weight in given)
+        self._units = 0
         self._log_e_max = 0.0
+
+    @property
+    def units(self) -> int:
+        """Units seen so far, of both arms."""
+        return self._units
 
     @property
     def log_e(self) -> float:
@@ -95,10 +117,9 @@ class WorseInAny:
 
     def update(self, canary: bool, rho: float, outcomes: Sequence[float | None]) -> None:
         """Take in a unit: its arm, its probability of the canary arm, and its outcomes."""
-        for part, y in zip(self.parts, outcomes, strict=True):
-            if y is not None:
-                part.update(canary, rho, y)
-        if self.parts[0].units % LOOK_EVERY == 0:
+        _update(self.parts, canary, rho, outcomes)
+        self._units += 1
+        if self._units % LOOK_EVERY == 0:
             self._log_e_max = self.log_e_max
 
     def expected_more(self, rates: Sequence[Rates], rho: float, threshold: float) -> float | None:
@@ -114,16 +135,21 @@ class WorseInAny:
 
     def state(self) -> WorseState:
         """Everything that `restore` needs to go on with identical results."""
-        return WorseState(
-            units=self.parts[0].units,
-            log_e_max=self._log_e_max,
-            parts=[part.state() for part in self.parts],
+        state = WorseState(
+            units=self._units, log_e_max=self._log_e_max, parts=_kept(self.parts, "parts")
         )
+        if values := _kept(self.parts, "values"):
+            state["values"] = values
+        if rare := _kept(self.parts, "rare"):
+            state["rare"] = rare
+        return state
 
     def restore(self, state: WorseState) -> None:
         """Go on from a state of as many outcomes."""
-        for part, kept in zip(self.parts, state["parts"], strict=True):
-            part.restore(kept)
+        _restore(self.parts, "parts", state["parts"])
+        _restore(self.parts, "values", state.get("values", []))
+        _restore(self.parts, "rare", state.get("rare", []))
+        self._units = state["units"]
         self._log_e_max = state["log_e_max"]
 
 
@@ -131,7 +157,10 @@ class NotWorseInAll:
     """Evidence against "the canary is worse by the margin in at least one of the outcomes"."""
 
     def __init__(self, parts: Sequence[EProcess]) -> None:
+        if not parts:
+            raise ValueError("no outcomes")
         self.parts = tuple(parts)
+        self._units = 0
 
     @property
     def log_e(self) -> float:
@@ -140,9 +169,8 @@ class NotWorseInAll:
 
     def update(self, canary: bool, rho: float, outcomes: Sequence[float | None]) -> None:
         """Take in a unit: its arm, its probability of the canary arm, and its outcomes."""
-        for part, y in zip(self.parts, outcomes, strict=True):
-            if y is not None:
-                part.update(canary, rho, y)
+        _update(self.parts, canary, rho, outcomes)
+        self._units += 1
 
     def expected_more(self, rates: Sequence[Rates], rho: float, threshold: float) -> float | None:
         """Units until the last outcome reaches `threshold`; None if one of them does not grow.
@@ -159,9 +187,30 @@ class NotWorseInAll:
 
     def state(self) -> NotWorseState:
         """Everything that `restore` needs to go on with identical results."""
-        return NotWorseState(units=self.parts[0].units, parts=[part.state() for part in self.parts])
+        state = NotWorseState(units=self._units, parts=_kept(self.parts, "parts"))
+        if values := _kept(self.parts, "values"):
+            state["values"] = values
+        return state
 
     def restore(self, state: NotWorseState) -> None:
         """Go on from a state of as many outcomes."""
-        for part, kept in zip(self.parts, state["parts"], strict=True):
-            part.restore(kept)
+        _restore(self.parts, "parts", state["parts"])
+        _restore(self.parts, "values", state.get("values", []))
+        self._units = state["units"]
+
+
+def _update(
+    parts: Sequence[EProcess], canary: bool, rho: float, outcomes: Sequence[float | None]
+) -> None:
+    for part, y in zip(parts, outcomes, strict=True):
+        if y is not None:
+            part.update(canary, rho, y)
+
+
+def _kept(parts: Sequence[EProcess], family: Family) -> list[Any]:
+    return [part.state() for part in parts if part.family == family]
+
+
+def _restore(parts: Sequence[EProcess], family: Family, kept: Sequence[Any]) -> None:
+    for part, state in zip([p for p in parts if p.family == family], kept, strict=True):
+        part.restore(state)

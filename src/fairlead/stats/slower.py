@@ -27,7 +27,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
-from typing import NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypedDict
 
 from fairlead.stats.rae import LOOK_EVERY, refresh_due, restart_due
 from fairlead.stats.sketch import Distribution, Sketch
@@ -166,6 +166,7 @@ class ValueState(TypedDict):
 class _ValueProcess:
     """What both directions share; see `fairlead.stats.rae` for looks, blocks and restarts."""
 
+    family: Literal["values"] = "values"
     rising: bool
     restart_weight: float
 

@@ -161,6 +161,8 @@ class RequestRow(msgspec.Struct, frozen=True):
         rollout: Empty outside a rollout.
         ttft_ms, itl_ms: -1 where there was none.
         prompt_tokens, completion_tokens: -1 where the engine did not say.
+        cost_usd, refused, malformed: As `fairlead.wire.record.RequestRecord` has them; -1 where it
+            is not known.
     """
 
     id: str
@@ -184,6 +186,9 @@ class RequestRow(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     attempts: int
+    cost_usd: float = -1.0
+    refused: int = -1
+    malformed: int = -1
 
 
 class PairRow(msgspec.Struct, frozen=True):
@@ -341,6 +346,15 @@ class AssignedRequest(msgspec.Struct, frozen=True):
     error: str
     attempts: int
     started_at: float
+    stream: bool
+    ttft_ms: float
+    itl_ms: float
+    duration_ms: float
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    refused: int
+    malformed: int
     feedback: list[GivenFeedback]
 
 

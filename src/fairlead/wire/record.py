@@ -27,6 +27,10 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request")
         duration_ms: Milliseconds to the answer's last byte.
         prompt_tokens, completion_tokens: As the engine reports them; -1 if it did not.
         attempts: Replicas tried.
+        cost_usd: By the price of the release that answered; -1 where it or the tokens are unknown.
+        refused: Whether the answer declines to help: 1 or 0; -1 where nobody looked.
+        malformed: Whether JSON was asked for, and the answer is none: 1 or 0; -1 where it was not
+            asked for, or nobody looked.
     """
 
     id: str
@@ -50,6 +54,10 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request")
     prompt_tokens: int
     completion_tokens: int
     attempts: int
+    # New fields go to the end, with a default: what was spooled before is read all the same.
+    cost_usd: float = -1.0
+    refused: int = -1
+    malformed: int = -1
 
 
 class FeedbackRecord(msgspec.Struct, frozen=True, array_like=True, tag="feedback"):

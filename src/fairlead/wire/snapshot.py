@@ -172,6 +172,8 @@ class ServiceRoute(msgspec.Struct, frozen=True):
         pins: Who is sent to one arm whatever the hash says; the first that fits.
         finishing: Which sessions stay on another release for a while, or None.
         capture: What is kept of its prompts and answers; None for nothing.
+        facts: What the gateway looks for in the texts of answers: `refusal`, `format`, `json`. A
+            name that it does not know is nothing to it.
     """
 
     name: str
@@ -190,6 +192,7 @@ class ServiceRoute(msgspec.Struct, frozen=True):
     pins: tuple[Pin, ...] = ()
     finishing: Finishing | None = None
     capture: Capture | None = None
+    facts: tuple[str, ...] = ()
 
 
 class Snapshot(msgspec.Struct, frozen=True):

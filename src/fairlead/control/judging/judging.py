@@ -51,7 +51,7 @@ class Judging:
                 rollout.id,
                 rollout.service,
                 self._now,
-                decides=rollout.plan.samples_feedback,
+                decides=rollout.plan.awaits_judge,
             )
             self._queues[rollout.id] = queue
             self._tasks[rollout.id] = asyncio.create_task(self._run(queue))

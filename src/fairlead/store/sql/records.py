@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
+    FromClause,
     Select,
     and_,
     func,
@@ -36,11 +37,19 @@ from fairlead.store.rows import (
 )
 from fairlead.store.schema import feedback, records
 
-FAILED = or_(
-    records.c.status >= SERVER_ERRORS,
-    records.c.status == NO_ROOM,
-    and_(records.c.error.not_in(ANSWERED_WELL), records.c.status < CLIENT_ERRORS),
-)
+_ASSIGNED = tuple(name for name in AssignedRequest.__struct_fields__ if name != "feedback")
+
+
+def _failed(table: FromClause) -> ColumnElement[bool]:
+    c = table.c
+    return or_(
+        c.status >= SERVER_ERRORS,
+        c.status == NO_ROOM,
+        and_(c.error.not_in(ANSWERED_WELL), c.status < CLIENT_ERRORS),
+    )
+
+
+FAILED = _failed(records)
 """`fairlead.domain.outcomes.failed_by_server` in SQL."""
 
 
@@ -78,7 +87,7 @@ class SqlRecords:
     ) -> list[AssignedRequest]:
         c = records.c
         wanted = (
-            select(c.id, c.unit, c.arm, c.rho, c.phase, c.status, c.error, c.attempts, c.started_at)
+            select(*[c[name] for name in _ASSIGNED])
             .where(
                 *of,
                 c.arm != SHADOW,
@@ -99,20 +108,8 @@ class SqlRecords:
         with self._db.reading("reading requests for a judge") as connection:
             for row in connection.execute(query):
                 if not found or found[-1].id != row.id:
-                    found.append(
-                        AssignedRequest(
-                            id=row.id,
-                            unit=row.unit,
-                            arm=row.arm,
-                            rho=row.rho,
-                            phase=row.phase,
-                            status=row.status,
-                            error=row.error,
-                            attempts=row.attempts,
-                            started_at=row.started_at,
-                            feedback=[],
-                        )
-                    )
+                    facts = dict(zip(_ASSIGNED, row, strict=False))
+                    found.append(AssignedRequest(**facts, feedback=[]))
                 if row.name is not None:
                     found[-1].feedback.append(GivenFeedback(row.name, row.value, row.at))
         return found

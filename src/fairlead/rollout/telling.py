@@ -1,0 +1,68 @@
+"""What is said of declared metrics: which one decided, and which one is missing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fairlead.rollout.figures import ArmFigures, MetricFigures
+from fairlead.rollout.judge import Judge, metrics_of
+from fairlead.rollout.plan import OUTCOMES, Plan
+
+if TYPE_CHECKING:
+    from fairlead.rollout.metrics import Metric
+
+_WORSE = {"latency": "slower", "tokens": "longer", "cost": "dearer"}
+
+
+def led_by(numbers: dict[str, Any]) -> str:
+    """The declared metric that most of the evidence comes from, with its figures; else empty."""
+    outcomes = numbers["by_outcome"]
+    leading = max(outcomes, key=lambda name: float(outcomes[name]["e_rollback"]))
+    if leading in OUTCOMES:
+        return ""
+    return f"{leading}: {told(outcomes[leading])}, E = {_e(outcomes[leading]['e_rollback'])}; "
+
+
+def told(one: dict[str, Any]) -> str:
+    """The figures of a declared metric, of its entry in `by_outcome`."""
+    if one["kind"] == "binary":
+        canary, champion = (_percent(one[f"{arm}_rate"]) for arm in ("canary", "champion"))
+        return f"canary {canary}, champion {champion}"
+    unit = one.get("unit", "")
+    canary, champion = (one[f"{arm}_median"] for arm in ("canary", "champion"))
+    how = ""
+    if canary is not None and champion is not None and (canary > champion) != one["inverse"]:
+        how = "shorter, " if one["inverse"] else f"{_WORSE[one['kind']]}, "
+    return f"canary {how}median {_amount(canary, unit)} against {_amount(champion, unit)}"
+
+
+def lacking(judge: Judge, plan: Plan) -> str | None:
+    """The first metric that a promotion needs and most units of an arm lack, in words."""
+    for k, metric in enumerate(metrics_of(plan)):
+        if metric.name in OUTCOMES or not metric.promotes:
+            continue
+        kept = judge.figures[k] if k < len(judge.figures) else MetricFigures()
+        for name, arm in (("canary", kept.canary), ("champion", kept.champion)):
+            if arm.is_lacking:
+                return _lacks(metric, name, arm)
+    return None
+
+
+def _lacks(metric: Metric, name: str, arm: ArmFigures) -> str:
+    known = f"{arm.units:,} have it, {arm.missing:,} lack it" if arm.missing else "none has it"
+    return f"metric {metric.name!r} is missing: of the {name}'s units {known}"
+
+
+def _amount(value: float | None, unit: str) -> str:
+    if value is None:
+        return "nothing"
+    number = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+    return f"{number} {unit}".strip()
+
+
+def _percent(rate: float | None) -> str:
+    return "–" if rate is None else f"{100 * rate:.1f} %"
+
+
+def _e(value: float) -> str:
+    return f"{value:.0e}" if value >= 1e6 else f"{value:,.0f}" if value >= 100 else f"{value:.2g}"

@@ -20,6 +20,7 @@ from fairlead.control.views import HarmView, RolloutView, WatchView
 from fairlead.domain.errors import NotFound
 from fairlead.domain.verdicts import RolloutOutcome, RolloutVerdict
 from fairlead.rollout.endings import ADVICE, Ending
+from fairlead.rollout.standing import QueryLine
 from fairlead.rollout.states import State
 
 MORE = {**NUMBERS, "expected_more_units": 1_500, "ci_confidence": 0.95}
@@ -215,3 +216,17 @@ def test_each_metric_has_its_line_and_the_one_that_decided_is_named() -> None:
         "Most of the evidence is by ttft_ms: canary slower, median 180 ms against 120 ms, E = 240."
         in told
     )
+
+
+def test_each_query_has_its_last_value_beside_its_threshold() -> None:
+    queries = [
+        QueryLine("load", "guard", 0.95, "at most 0.9", "0.95 is not at most 0.9", True),
+        QueryLine("bad", "count", 3.2, "evidence below 200", "canary 4 in 90 requests", False),
+        QueryLine("[up]", "guard", None, "at least 1", "no data", True),
+    ]
+    lines = lines_of(judged(queries=queries))
+    assert lines["guard"] == [
+        "load  0.95 (at most 0.9)  0.95 is not at most 0.9",
+        "[up]  – (at least 1)  no data",
+    ]
+    assert lines["count"] == ["bad  evidence 3.2 (evidence below 200)  canary 4 in 90 requests"]

@@ -14,6 +14,7 @@ import os
 import random
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,15 @@ import msgspec
 import pytest
 
 from control.simulated_world import DIRECT, PLAN, World
+from fairlead.control import facts as facts_module
+from fairlead.control import looks as looks_module
 from fairlead.control import plane as plane_module
+from fairlead.control.looks import Looks
+from fairlead.control.prometheus import Series
 from fairlead.registry import Registry
 from fairlead.rollout.machine import Rollout
-from fairlead.rollout.plan import Plan, Ramp, ShadowRule
+from fairlead.rollout.plan import Plan, Ramp, ShadowRule, Step
+from fairlead.rollout.prometheus import Count, Guard, Prometheus
 from fairlead.rollout.ramp import grid
 from fairlead.store import open_store
 from fairlead.store.interface import Store
@@ -56,6 +62,19 @@ SCENARIOS: dict[str, tuple[str, Plan, str]] = {
         "b",
         msgspec.structs.replace(PLAN, steps=grid(0.02, 0.5), ramp=Ramp(requests=18.0)),
         "promoted",
+    ),
+    "more violations": (
+        "b",
+        msgspec.structs.replace(
+            PLAN,
+            steps=(Step(0.3, 15, 2.0), Step(0.6, 15, 120.0)),
+            prometheus=Prometheus(
+                "http://prometheus",
+                guards=(Guard("load", "load", at_most=1.0, every_s=2.0, failures=2),),
+                counts=(Count("violations", "{{release}}", every_s=2.0, lag_s=1.0),),
+            ),
+        ),
+        "rolled_back",
     ),
 }
 
@@ -108,6 +127,7 @@ class MortalWorld(World):
         self.worker_kills: set[int] = set()
         self.turns = 0
         self.url = ""
+        self.counters: dict[str, list[tuple[float, float]]] = {}
 
     def ingest(
         self, records: list[RequestRow], feedback: list[FeedbackRow], cursor: SpoolCursor
@@ -119,6 +139,13 @@ class MortalWorld(World):
             except Killed:
                 continue
             return
+
+    def _traffic(self) -> None:
+        """Each release has a counter that begins anew from time to time."""
+        super()._traffic()
+        for name, digest in self.digests.items():
+            bad = self.served.get(name, 0) // (2 if name == "b" else 10) % 40
+            self.counters.setdefault(digest, []).append((self.now, float(bad)))
 
     async def second(self) -> None:
         """Time goes on by a second."""
@@ -173,6 +200,20 @@ class MortalWorld(World):
             await self.alive(lambda: self.ship(release, plan=plan))
 
 
+class SimulatedPrometheus:
+    """What a Prometheus would say in this world."""
+
+    def __init__(self, world: MortalWorld) -> None:
+        self._world = world
+
+    async def instant(self, _query: str, at: float) -> list[float]:
+        return [2.0 if at % 7 == 0 else 0.5]
+
+    async def samples(self, selector: str, at: float, seconds: int) -> list[Series]:
+        known = self._world.counters[selector]
+        return [Series({}, tuple(one for one in known if at - seconds <= one[0] <= at))]
+
+
 Make = Callable[[str], MortalWorld]
 
 
@@ -199,13 +240,19 @@ async def run(
 ) -> Rollout:
     """The rollout at its end."""
     release, plan, expected_state = SCENARIOS[scenario]
-    await world.start()
+
+    def reader(_asked: Prometheus) -> Any:
+        return SimulatedPrometheus(world)
+
     names = iter(["ro-first"] + ["ro-second"] * 1_000)
-    world.mortal.calls = 0
-    world.mortal.kills, world.worker_kills = dict(kills), worker_kills
     with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(looks_module, "GRACE_S", 30.0)
+        patched.setattr(facts_module, "Looks", partial(Looks, reader=reader))
         current = next(names)
         patched.setattr(plane_module, "_new_id", lambda _prefix: current)
+        await world.start()
+        world.mortal.calls = 0
+        world.mortal.kills, world.worker_kills = dict(kills), worker_kills
         await world.ship_alive("a", DIRECT, current)
         while world.row(current).state != "promoted":
             await world.second()

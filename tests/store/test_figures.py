@@ -71,3 +71,20 @@ def test_figures_are_per_service_and_release_within_the_span(
 
 def test_there_are_no_figures_where_there_were_no_requests(store: Store) -> None:
     assert store.release_figures(since=0.0, until=1e10) == []
+
+
+def test_requests_of_a_rollout_are_counted_by_release_within_a_span(
+    store: Store, request_row: Make
+) -> None:
+    """Who is pinned counts, too; copies and what is outside the span do not."""
+    rows = [
+        request_row("q0", 1.0, rollout="ro-1", release="a", arm="champion"),
+        request_row("q1", 1.5, rollout="ro-1", release="a", arm="champion"),
+        request_row("q2", 2.0, rollout="ro-1", release="b", arm="canary"),
+        request_row("q3", 2.0, rollout="ro-1", release="b", arm="shadow"),
+        request_row("q4", 2.0, rollout="ro-2", release="b", arm="canary"),
+        request_row("q5", 2.5, rollout="ro-1", release="b", arm="canary"),
+    ]
+    store.ingest("boot", rows, [], SpoolCursor(1, 1))
+    assert store.arm_requests("ro-1", after=1.0, until=2.0) == {"a": 1, "b": 1}
+    assert store.arm_requests("ro-3", after=0.0, until=9.0) == {}

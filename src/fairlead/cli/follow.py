@@ -19,6 +19,7 @@ from rich.text import Text
 
 from fairlead.cli.api import ControlClient
 from fairlead.cli.options import STATE_DEFAULT, console, say, state_words, stderr
+from fairlead.cli.queries import query_line
 from fairlead.control.views import RolloutView, ShadowView
 from fairlead.domain.errors import Unavailable
 from fairlead.domain.release import short
@@ -125,6 +126,7 @@ def panel(view: RolloutView, *, is_brief: bool = False) -> RenderableType:
         lines.append(shadow_line(view.shadow))
     if view.verdict is not None:
         lines.append(evidence(view))
+    lines += [Text.assemble(f"  {query.kind} ", query_line(query)) for query in view.queries]
     if view.awaits:
         lines.append(Text(f"  waits for {view.awaits}", style="yellow"))
     if view.held:

@@ -42,6 +42,7 @@ def plan_lines(view: PlanView) -> list[Text]:
     if view.canary_requests is not None:
         cost = "" if view.usd is None else f", about {view.usd:,.2f} USD"
         lines.append(Text(f"it answers about {view.canary_requests:,} requests until then{cost}"))
+    lines += [Text(query) for query in view.queries]
     return lines + [Text(f"note: {note}", style="yellow") for note in view.notes]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairlead.cli.judging import feedback_of, feedback_rule
+from fairlead.rollout import prometheus as asked
 from fairlead.rollout.declared import FEEDBACK, DeclaredMetric
 from fairlead.rollout.freeze import DAYS, Freeze
 from fairlead.rollout.plan import Hook, Plan, Point, Ramp, ShadowRule, Step, Strategy
@@ -13,6 +14,7 @@ from fairlead.rollout.ramp import grid
 if TYPE_CHECKING:
     from fairlead.manifest import Manifest
     from fairlead.manifest.live_metrics import LiveMetric
+    from fairlead.manifest.prometheus import Prometheus
     from fairlead.manifest.rollout import Rollout
 
 GRACE_S = 60.0
@@ -64,7 +66,36 @@ def plan_of(manifest: Manifest) -> Plan:
         ramp=Ramp(*rollout.ramp.harm_budget) if rollout.ramp else None,
         metrics=tuple(_metric(metric, manifest) for metric in rollout.metrics),
         warm_up_s=rollout.warm_up_seconds,
+        prometheus=_prometheus(rollout.prometheus),
     )
+
+
+def _prometheus(given: Prometheus | None) -> asked.Prometheus | None:
+    if given is None:
+        return None
+    return asked.Prometheus(
+        url=given.url,
+        token_env=given.token_env,
+        token_file=given.token_file,
+        ca_file=given.ca_file,
+        link_local=given.link_local,
+        timeout_s=given.timeout_seconds,
+        unreachable_s=given.unreachable_minutes * 60,
+        guards=tuple(
+            asked.Guard(
+                guard.name, guard.query, guard.at_most, guard.at_least, guard.every_seconds,
+                guard.failures, asked.NoData(guard.no_data),
+            )
+            for guard in given.guards
+        ),
+        counts=tuple(
+            asked.Count(
+                count.name, count.query, count.tolerance, count.margin, count.design_factor,
+                count.every_seconds, count.lag_seconds, asked.Absent(count.absent),
+            )
+            for count in given.counts
+        ),
+    )  # fmt: skip
 
 
 def freeze_of(manifest: Manifest) -> tuple[Freeze, ...]:

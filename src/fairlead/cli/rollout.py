@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
+from rich.text import Text
 
 from fairlead.cli import exporting, replay
 from fairlead.cli.explain import explanation
@@ -24,6 +25,7 @@ from fairlead.cli.options import (
     table,
 )
 from fairlead.cli.plan import plan_lines
+from fairlead.cli.queries import query_line
 from fairlead.cli.release import registry_of
 from fairlead.cli.status import watch_words
 from fairlead.cli.watch import watch
@@ -62,7 +64,7 @@ def list_rollouts(
 def show(
     rollout: IdArgument, state: StateOption = STATE_DEFAULT, as_json: JsonOption = False
 ) -> None:
-    """Show one rollout: gates, verdict with its numbers, history."""
+    """Show one rollout: gates, guards, verdict with its numbers, history."""
     view = client(state).get(RolloutView, "rollouts", rollout)
     if as_json:
         print_json(view)
@@ -76,6 +78,8 @@ def show(
         console.print(f"  waits for {view.awaits}", style="yellow")
     for gate in view.gate_verdicts:
         console.print(f"gate {gate.gate}: {gate.outcome} – {gate.reason}")
+    for query in view.queries:
+        console.print(Text.assemble(f"{query.kind} ", query_line(query)))
     if view.verdict is not None:
         console.print(verdict_text(view.verdict))
     if view.watch is not None:

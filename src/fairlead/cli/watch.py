@@ -19,6 +19,7 @@ from fairlead.cli.api import ControlClient
 from fairlead.cli.explain import explanation
 from fairlead.cli.follow import gate_line, live, poll, shadow_line
 from fairlead.cli.options import console, say, state_words, stderr
+from fairlead.cli.queries import query_line
 from fairlead.cli.status import judging_line
 from fairlead.control.views import HarmView, RolloutView
 from fairlead.domain.errors import NotFound
@@ -111,6 +112,7 @@ def _rows(view: RolloutView, now: float) -> list[tuple[str, RenderableType]]:
     if view.judging is not None:
         said = Group(Text(judging_line(view.judging)), Text(view.judging.error, style="dim"))
         rows.append(("judge", said))
+    rows += [(query.kind, query_line(query)) for query in view.queries]
     if view.outcome == "running":
         rows.append(("missing", Text(view.missing or "–")))
         if view.waiting:

@@ -18,6 +18,7 @@ from fairlead.rollout.choosing import highest_share, with_steps
 from fairlead.rollout.desires import full_replicas
 from fairlead.rollout.forecast import forecast, harm_budget
 from fairlead.rollout.plan import Plan, percent
+from fairlead.rollout.standing import promises
 from fairlead.store.interface import Store
 from fairlead.store.rows import ReleaseFigures
 
@@ -118,6 +119,7 @@ class Planner:
             harm_budget=None
             if plan.ramp is None or not rate
             else harm_budget(plan.ramp, rate, plan.deadline_s),
+            queries=promises(plan.prometheus) if plan.prometheus is not None else [],
         )
 
     def _traffic(self, service: str) -> tuple[float, list[ReleaseFigures]]:

@@ -12,6 +12,7 @@ from fairlead.control.judging.asking import Seat
 from fairlead.control.routing import KnownRelease, ready_of
 from fairlead.domain.errors import FairleadError, NotFound
 from fairlead.domain.release import short
+from fairlead.domain.replica import ReplicaStatus
 
 ASK_S = 60.0
 """Seconds that one answer to an evaluation may take."""
@@ -96,6 +97,11 @@ class Catalogue:
         return Seat.of_release(
             release, [r.base_url for r in ready_of(release, self._fleet.replicas())]
         )
+
+    def replicas(self, digest: str) -> list[ReplicaStatus]:
+        """The ready replicas that serve a release; none of one that is not known."""
+        known = self.known.get(digest)
+        return [] if known is None else ready_of(known.release, self._fleet.replicas())
 
     def contender(self, digest: str) -> Contender:
         """The release as one to ask."""

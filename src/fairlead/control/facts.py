@@ -13,6 +13,7 @@ from fairlead.control.evidence import LiveEvidence
 from fairlead.control.hooks import Hooks
 from fairlead.control.hub import SnapshotHub
 from fairlead.control.judging.judging import Judging
+from fairlead.control.looks import Looks
 from fairlead.control.running import Running
 from fairlead.rollout.freeze import frozen_by
 from fairlead.rollout.judge import Judge
@@ -54,6 +55,7 @@ class FactFinder:
         self._hub = hub
         self._now = now
         self.evidence = LiveEvidence(store, now)
+        self._looks = Looks(store, catalogue, now)
 
     async def forget(self, rollout: str) -> None:
         """Let go of a rollout that has ended."""
@@ -61,6 +63,11 @@ class FactFinder:
         await self._hooks.forget(rollout)
         await self._judging.forget(rollout)
         self.evidence.forget(rollout)
+        await self._looks.forget(rollout)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._looks.close()
 
     async def of(self, running: Running, order: Order | None) -> Facts:
         """What is the case now; begins gates and hooks that are wanted."""
@@ -83,6 +90,7 @@ class FactFinder:
         if want.call_hooks:
             self._hooks.start(rollout, want.call_hooks)
             hooks = self._hooks.report(rollout.id, want.call_hooks)
+        readings = await self._looks.readings(rollout)
         now = self._now()
         return Facts(
             now=now,
@@ -99,6 +107,7 @@ class FactFinder:
             superseded=order is not None and order.superseded,
             observed_until=observed_until,
             no_more=no_more,
+            readings=readings,
         )
 
     async def _observed(self, running: Running) -> tuple[Judge | None, str]:

@@ -125,6 +125,7 @@ class ControlPlane:
         await self._evaluations.close()
         await self._hooks.close()
         await self.judging.close()
+        await self._rollouts.close()
         await self._fleet.close(stop=stop_replicas)
 
     def wake(self) -> None:

@@ -42,6 +42,7 @@ from fairlead.rollout.export import Recorded
 from fairlead.rollout.machine import Rollout, desired, outcome
 from fairlead.rollout.ramp import harm_of
 from fairlead.rollout.remaining import awaits, missing, time_left_s
+from fairlead.rollout.standing import lines
 from fairlead.rollout.states import State
 from fairlead.store.interface import Store
 from fairlead.store.rows import Quantiles, RecordFilter, ReleaseFigures, RolloutRow, ServiceRow
@@ -260,6 +261,7 @@ class Reports:
             champion_name=self._name(rollout.champion),
             harm=_harm(rollout, self._now()),
             watch=self._watch(row),
+            queries=lines(rollout),
         )
 
     def _watch(self, row: RolloutRow) -> WatchView | None:

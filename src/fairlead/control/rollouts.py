@@ -123,6 +123,10 @@ class Rollouts:
         """All services with the specs by which they run."""
         return [(row, self._specs[name]) for name, row in self._services.items()]
 
+    async def close(self) -> None:
+        """End what is asked in the background."""
+        await self._facts.close()
+
     def running(self, service: str) -> Running | None:
         """The service's active rollout."""
         return self._running.get(service)

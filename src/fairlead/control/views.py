@@ -9,6 +9,7 @@ from fairlead.control.probe_views import ProbesView
 from fairlead.domain.quota import NO_QUOTA, Quota
 from fairlead.domain.replica import ReplicaStatus
 from fairlead.domain.verdicts import GateVerdict, RolloutVerdict
+from fairlead.rollout.standing import QueryLine
 
 
 class GateProgress(msgspec.Struct, frozen=True):
@@ -178,6 +179,7 @@ class RolloutView(msgspec.Struct, frozen=True):
         margin, tolerance: Of the failure rate: a promotion needs evidence that it is not worse by
             the margin, a rollback that it is worse by more than the tolerance.
         traffic_since: When it first had a share; None before.
+        queries: What it asks of Prometheus, as that stands.
         champion_name: The champion's name, as far as known.
         harm: What its ramp has cost; None without one, and before anything has settled.
         watch: The slow watch of its release, while that is the champion by this rollout.
@@ -219,6 +221,7 @@ class RolloutView(msgspec.Struct, frozen=True):
     margin: float = 0.0
     tolerance: float = 0.0
     traffic_since: float | None = None
+    queries: list[QueryLine] = []
     champion_name: str = ""
     harm: HarmView | None = None
     watch: WatchView | None = None
@@ -248,6 +251,7 @@ class PlanView(msgspec.Struct, frozen=True):
         canary_requests: Requests that it answers until then; `usd` is what they cost.
         problems: Why it does not fit.
         notes: What should be known beforehand.
+        queries: What it asks of Prometheus, and what that does.
     """
 
     service: str
@@ -269,6 +273,7 @@ class PlanView(msgspec.Struct, frozen=True):
     notes: list[str]
     harm_budget: float | None = None
     chosen: bool = False
+    queries: list[str] = []
 
 
 class FiguresView(msgspec.Struct, frozen=True):

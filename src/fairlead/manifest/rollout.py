@@ -18,6 +18,7 @@ from fairlead.manifest.conduct import (
     default_after,
 )
 from fairlead.manifest.live_metrics import WATCHED, LiveMetric, check_metrics
+from fairlead.manifest.prometheus import Prometheus
 from fairlead.manifest.values import Share, Strict, shown, wrong
 
 
@@ -235,6 +236,10 @@ class Rollout(Strict):
             "Times, tokens and cost of units that come so soon after the first one of a step do "
             "not count, on both releases: new replicas have cold caches. Failures count at once."
         ),
+    )
+    prometheus: Prometheus | None = Field(
+        default=None,
+        description="Queries of a Prometheus that a release has to stand besides its own records.",
     )
     settle_seconds: float = Field(
         default=30.0,

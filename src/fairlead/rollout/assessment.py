@@ -48,7 +48,8 @@ def assess(judge: Judge, plan: Plan) -> RolloutVerdict:
             f"{led_by(numbers)}{rates}; evidence {_e(numbers['e_rollback'])}"
             f"{_led_by(numbers, plan)} against a "
             f"threshold of {numbers['threshold_rollback']:g}; a release no worse than the champion"
-            f"{_by(plan.tolerance)} would show this in fewer than {_one_in(plan.alpha)} rollouts",
+            f"{_by(plan.tolerance)} would show this in fewer than {_one_in(plan.judge_alpha)} "
+            f"rollouts",
             numbers,
         )
     missing = _missing(judge, plan)
@@ -70,7 +71,7 @@ def numbers_of(judge: Judge, plan: Plan) -> dict[str, Any]:
     tests = Instruments(plan)
     tests.restore(judge)
     low, high = tests.interval.bounds
-    threshold_rollback, threshold_promote = round(1 / plan.alpha, 9), round(1 / plan.beta, 9)
+    threshold_rollback, threshold_promote = round(1 / plan.judge_alpha, 9), round(1 / plan.beta, 9)
     outcomes = _outcomes(tests, judge, plan)
     more = _expected_more(tests, judge, outcomes, threshold_rollback, threshold_promote)
     pace = judge.seconds_per_unit

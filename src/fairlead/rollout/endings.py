@@ -24,6 +24,9 @@ class Ending(enum.StrEnum):
     REPLICAS_FAILED = "replicas_failed"
     REPLICAS_NEVER_READY = "replicas_never_ready"
     GATEWAY_UNREACHABLE = "gateway_unreachable"
+    GUARD_CROSSED = "guard_crossed"
+    GUARD_WITHOUT_DATA = "guard_without_data"
+    PROMETHEUS_UNREACHABLE = "prometheus_unreachable"
     HOOK_REFUSED = "hook_refused"
     HOOK_UNREACHABLE = "hook_unreachable"
     NOT_APPROVED = "not_approved"
@@ -63,6 +66,13 @@ ADVICE: dict[Ending, str] = {
     "rollout.ready_minutes if they only need longer",
     Ending.GATEWAY_UNREACHABLE: "the gateway's workers did not take over the split: see "
     "`fairlead status` and the log of the gateway, then ship it again",
+    Ending.GUARD_CROSSED: "the champion serves; a guard is a threshold and no proof: look at its "
+    "query in Prometheus over the time of the rollout, mend the release or the threshold, and ship "
+    "it again",
+    Ending.GUARD_WITHOUT_DATA: "no verdict on the release: see why the guard's query has no data "
+    "in Prometheus (are the canary's replicas scraped?); or set no_data: hold",
+    Ending.PROMETHEUS_UNREACHABLE: "no verdict on the release: make Prometheus answer the queries "
+    "of rollout.prometheus (url, token, query), or raise unreachable_minutes, and ship it again",
     Ending.HOOK_REFUSED: "ask those who run the hook why it refused, and ship it again",
     Ending.HOOK_UNREACHABLE: "make the hook answer, or take it out of rollout.hooks",
     Ending.NOT_APPROVED: "nobody approved it in time: ship it again when somebody can",

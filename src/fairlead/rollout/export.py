@@ -62,4 +62,4 @@ def recorded(plan: Plan, pages: Iterable[Sequence[Observation]], judged_at: int)
                     lacks=reading.lacks,
                 )
             )
-    return Recorded(metrics, plan.alpha, plan.beta, judged_at, observations)
+    return Recorded(metrics, plan.judge_alpha, plan.beta, judged_at, observations)

@@ -146,7 +146,7 @@ class Instruments:
     """The running tests of one rollout, made from its plan, for the time of one call."""
 
     def __init__(self, plan: Plan) -> None:
-        self.tests = MetricTests(metrics_of(plan), plan.alpha, plan.beta)
+        self.tests = MetricTests(metrics_of(plan), plan.judge_alpha, plan.beta)
         self.rollback = self.tests.rollback
         self.promote = self.tests.promote
         self.guard = self.tests.guard

@@ -12,8 +12,10 @@ from fairlead.rollout.desires import desired, is_terminal
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.model import Command, Desired, Facts, Rollout, Transition, new_rollout
 from fairlead.rollout.moves import PAUSABLE, clock, go, impossible, note, resalt
+from fairlead.rollout.readings import take_in
 from fairlead.rollout.remaining import awaits_approval
 from fairlead.rollout.rules import RULES
+from fairlead.rollout.standing import asked_of
 from fairlead.rollout.states import State
 
 __all__ = [
@@ -51,7 +53,7 @@ def advance(rollout: Rollout, facts: Facts) -> Rollout:
     """
     if facts.command is not None:
         check_command(rollout, facts.command)
-    current = _observe(rollout, facts)
+    current = _read(_observe(rollout, facts), facts)
     if facts.command is not None:
         current = obey(current, facts.command, facts)
     current = clock(_frozen(resalt(current, facts.now), facts), facts.now)
@@ -92,6 +94,17 @@ def _observe(rollout: Rollout, facts: Facts) -> Rollout:
     )
     verdict = rollout.verdict if is_decided else found
     return msgspec.structs.replace(rollout, judge=judge, verdict=verdict)
+
+
+def _read(rollout: Rollout, facts: Facts) -> Rollout:
+    """With what Prometheus said, where it is asked."""
+    asked = asked_of(rollout)
+    if asked is None or facts.readings is None:
+        return rollout
+    memory = take_in(rollout.readings, facts.readings, asked)
+    if memory is rollout.readings:
+        return rollout
+    return msgspec.structs.replace(rollout, readings=memory)
 
 
 def _is_first(rollout: Rollout) -> bool:

@@ -13,6 +13,7 @@ from fairlead.rollout.endings import Ending
 from fairlead.rollout.judge import Judge, new_judge
 from fairlead.rollout.pairs import PairsSeen
 from fairlead.rollout.plan import Plan
+from fairlead.rollout.readings import Memory, Readings
 from fairlead.rollout.states import State
 
 
@@ -83,6 +84,7 @@ class Rollout(msgspec.Struct, frozen=True):
             have moved.
         ending: Why it ended, or is on its way back; None while it goes on.
         shadowed: What the pairs of live requests and copies have shown while shadowing.
+        readings: What Prometheus said so far.
         verdict: The judge's; from the move to promotion on the one that decided it, or without
             steps what the units that are held back say.
     """
@@ -122,6 +124,7 @@ class Rollout(msgspec.Struct, frozen=True):
     reason: str = ""
     shadowed: PairsSeen = PairsSeen()
     history: tuple[Transition, ...] = ()
+    readings: Memory = Memory()
 
     @property
     def paused(self) -> bool:
@@ -158,6 +161,7 @@ class Facts(msgspec.Struct, frozen=True):
         shadowed: What the pairs have shown so far; None when nothing is new.
         hooks: What became of the hooks at its checkpoint; None while they have not settled.
         frozen: Why no traffic may move to the release now; empty when it may.
+        readings: What Prometheus said; None when nothing is new.
         by: Who gave the command.
         why: Why they want it ended.
         no_more: Why no more evidence will come, once all that there is has been taken in; empty
@@ -181,6 +185,7 @@ class Facts(msgspec.Struct, frozen=True):
     superseded: bool = False
     observed_until: float | None = None
     no_more: str = ""
+    readings: Readings | None = None
 
 
 class Desired(msgspec.Struct, frozen=True):

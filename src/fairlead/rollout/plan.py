@@ -10,6 +10,7 @@ import msgspec
 from fairlead.domain.errors import InvalidInput
 from fairlead.rollout.declared import DeclaredMetric, check_declared, check_feedback
 from fairlead.rollout.declared import FeedbackRule as FeedbackRule
+from fairlead.rollout.prometheus import Prometheus, check_prometheus
 
 STEPS_MAX = 20
 UNITS_MAX = 1_000_000
@@ -160,6 +161,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         metrics: What else it is judged by.
         warm_up_s: Units that are enrolled so soon after the first one of a phase say nothing by
             their amounts, on both arms: fresh replicas have cold caches. Failures count at once.
+        prometheus: Queries that it has to stand besides its own records; None for none.
     """
 
     steps: tuple[Step, ...] = (Step(0.1, 50), Step(0.5, 100))
@@ -191,6 +193,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     chooses_steps: bool = False
     metrics: tuple[DeclaredMetric, ...] = ()
     warm_up_s: float = 0.0
+    prometheus: Prometheus | None = None
 
     @property
     def requires_feedback(self) -> bool:
@@ -207,6 +210,11 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Whether a verdict has to wait for what a judge model says."""
         rules = (metric.feedback for metric in self.metrics)
         return self.samples_feedback or any(rule is not None and rule.sampled for rule in rules)
+
+    @property
+    def judge_alpha(self) -> float:
+        """The part of `alpha` that is the judge's: half of it, where counts have the other half."""
+        return self.alpha / 2 if self.prometheus and self.prometheus.counts else self.alpha
 
     def __post_init__(self) -> None:
         self._check_steps()
@@ -254,6 +262,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         for metric in self.metrics:
             metric.tests(self.tolerance)  # raises where both tolerances are more than its margin
         _check("warm_up_s", self.warm_up_s, 0.0, WARM_UP_S_MAX)
+        if self.prometheus is not None:
+            check_prometheus(self.prometheus)
 
     def _check_hooks(self) -> None:
         if len(self.hooks) > HOOKS_MAX:

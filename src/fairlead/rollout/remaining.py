@@ -8,6 +8,7 @@ from fairlead.rollout.desires import full_replicas, is_terminal
 from fairlead.rollout.judge import Judge
 from fairlead.rollout.model import Rollout
 from fairlead.rollout.plan import ShadowRule, Step, percent
+from fairlead.rollout.standing import lacking
 from fairlead.rollout.states import State
 
 
@@ -26,7 +27,7 @@ def missing_in_step(rollout: Rollout, now: float, ready: int) -> str | None:
         return f"the step at {percent(step.share)} lasts {step.seconds:g} s"
     if ready < rollout.plan.canary_replicas:
         return f"only {ready} of {rollout.plan.canary_replicas} canary replicas ready"
-    return None
+    return lacking(rollout)
 
 
 def missing_in_shadow(rollout: Rollout, rule: ShadowRule) -> str:

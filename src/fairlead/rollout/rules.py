@@ -25,6 +25,8 @@ from fairlead.rollout.pairs import worse_by_pairs
 from fairlead.rollout.plan import percent
 from fairlead.rollout.ramp import next_move
 from fairlead.rollout.remaining import awaits_approval, missing_in_shadow, missing_in_step
+from fairlead.rollout.standing import lacking as lacking_readings
+from fairlead.rollout.standing import lacking_for_promotion, stopped
 from fairlead.rollout.states import State
 from fairlead.rollout.telling import lacking
 
@@ -142,6 +144,7 @@ def _judging(rollout: Rollout, facts: Facts) -> Rollout:
     missing = missing_in_step(rollout, facts.now, facts.candidate_ready)
     ramps = rollout.plan.ramp is not None
     last = ramps or rollout.step == len(rollout.plan.steps) - 1
+    missing = missing or (lacking_for_promotion(rollout) if last else None)
     verdict = rollout.verdict
     if last and missing is None and verdict is not None:
         if verdict.outcome is RolloutOutcome.PROMOTE:
@@ -154,7 +157,7 @@ def _judging(rollout: Rollout, facts: Facts) -> Rollout:
     if late is not rollout or rollout.frozen:
         return late
     if ramps:
-        return _raise(rollout, facts)
+        return rollout if lacking_readings(rollout) else _raise(rollout, facts)
     if last or missing is not None:
         return rollout
     return _shift(rollout, rollout.step + 1, facts)
@@ -355,9 +358,11 @@ def _to_share(rollout: Rollout, step: int, now: float, why: str) -> Rollout:
 
 
 def _keep_safe(rollout: Rollout, facts: Facts) -> Rollout:
-    """Back, if the canary is worse, the split is not as logged, or its replicas fail."""
+    """Back, if the canary is worse, a guard is crossed, the split is wrong or replicas fail."""
     kept = _keep_replicas(rollout, facts)
-    verdict = rollout.verdict
+    verdict, end = rollout.verdict, stopped(rollout, facts.now)
+    if kept is rollout and end is not None:
+        return go(rollout, State.ROLLING_BACK, facts.now, end[1], ending=end[0])
     if kept is not rollout or rollout.phase == 0 or verdict is None or rollout.champion is None:
         return kept
     if verdict.outcome is RolloutOutcome.ROLL_BACK:

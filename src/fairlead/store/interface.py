@@ -407,6 +407,13 @@ class TelemetryStore(Protocol):
         """
         ...
 
+    def arm_requests(self, rollout: str, *, after: float, until: float) -> dict[str, int]:
+        """Requests of a rollout by the release that they went to, copies left out.
+
+        Those that began after `after` and no later than `until` (Unix times).
+        """
+        ...
+
     def release_figures(
         self, service: str | None = None, *, since: float, until: float
     ) -> list[ReleaseFigures]:

@@ -58,6 +58,22 @@ class SqlFigures:
             for key, (requests, errors, prompt_tokens, completion_tokens) in sums.items()
         ]
 
+    def arm_requests(self, rollout: str, *, after: float, until: float) -> dict[str, int]:
+        c = records.c
+        query = (
+            select(c.release, func.count())
+            .where(
+                c.rollout == rollout,
+                c.rollout != "",  # literally the condition of the partial index
+                c.arm != SHADOW,
+                c.started_at > after,
+                c.started_at <= until,
+            )
+            .group_by(c.release)
+        )
+        with self._db.reading(f"counting requests of rollout {rollout}") as connection:
+            return {release: int(count) for release, count in connection.execute(query)}
+
 
 def _sums(connection: Connection, where: _Where) -> dict[_Key, tuple[int, int, int, int]]:
     c = records.c

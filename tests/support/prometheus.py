@@ -1,0 +1,102 @@
+"""A real Prometheus on loopback with a data folder of its own, and what it scrapes."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import urllib.error
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+PROGRAM = shutil.which("prometheus", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
+MISSING = "there is no prometheus here (apt-get install prometheus)"
+_READY_S = 60.0
+_CONFIG = """
+global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 1s}}
+scrape_configs:
+  - job_name: replicas
+    static_configs:
+      - targets: ["{target}"]
+"""
+
+
+class Exporter:
+    """What a replica exports: series, as text, and their values."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+        handler = type("Handler", (_Handler,), {"exporter": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self.address = f"127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+        self._thread.start()
+
+    def add(self, series: str, count: float) -> None:
+        """Count on."""
+        self.values[series] = self.values.get(series, 0.0) + count
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    exporter: Exporter
+
+    def do_GET(self) -> None:
+        lines = [f"{series} {value}\n" for series, value in dict(self.exporter.values).items()]
+        text = "".join(lines).encode()
+        self.send_response(200)
+        self.send_header("content-type", "text/plain; version=0.0.4")
+        self.send_header("content-length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Say nothing."""
+
+
+class RealPrometheus:
+    """The server. It scrapes one exporter, twice a second."""
+
+    def __init__(self, folder: Path, exporter: Exporter) -> None:
+        assert PROGRAM is not None
+        folder.mkdir(parents=True)
+        (folder / "prometheus.yml").write_text(_CONFIG.format(target=exporter.address))
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        command = [
+            PROGRAM, f"--config.file={folder}/prometheus.yml",
+            f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}",
+        ]  # fmt: skip
+        with (folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        self._wait(folder / "log")
+
+    def _wait(self, log: Path) -> None:
+        end = time.monotonic() + _READY_S
+        while time.monotonic() < end:
+            try:
+                with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5.0):
+                    return
+            except (urllib.error.URLError, OSError):
+                if self._process.poll() is not None:
+                    break
+                time.sleep(0.05)
+        self.stop()
+        raise AssertionError(f"prometheus does not start: {log.read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        """End it, as often as wanted."""
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()

@@ -7,7 +7,7 @@ is killed at any moment asks again at the most, counts nothing twice, and never 
 
 `judged_until` is the time before which every sample has its verdict, or is left without one for
 good. The rollout's judge waits for it: when a verdict came has no effect on what it sees
-(docs/decisions/0016-a-judge-has-a-watermark-too.md).
+(docs/decisions/0014-a-judge-has-a-watermark-too.md).
 """
 
 from __future__ import annotations

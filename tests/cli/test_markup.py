@@ -20,7 +20,9 @@ from fairlead.cli.demo.report import ReleaseReport, Report, RequestsReport
 from fairlead.cli.demo.view import DemoView, summary
 from fairlead.cli.options import say, table
 from fairlead.control.hub import WorkerStatus
+from fairlead.control.probe_views import ProbesView
 from fairlead.control.views import (
+    Deleted,
     FiguresView,
     GateProgress,
     HistoryEntry,
@@ -29,6 +31,7 @@ from fairlead.control.views import (
     PlanStep,
     PlanView,
     RolloutView,
+    SampleView,
     ServiceView,
     SloView,
     StatusView,
@@ -38,6 +41,7 @@ from fairlead.domain.errors import Unavailable
 from fairlead.domain.quota import Quota
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.domain.verdicts import GateOutcome, GateVerdict, RolloutOutcome, RolloutVerdict
+from fairlead.probing.model import Change, Difference, Note
 
 NASTY = r"[/x] [bold] :bug: \[/b]"
 DIGEST = "sha256:" + "ab" * 32
@@ -62,6 +66,17 @@ def nasty_status() -> StatusView:
     replica = ReplicaStatus("r-1", DIGEST, ReplicaState.FAILED, "", 0, 1, 0.0, 0, NASTY)
     worker = WorkerStatus(NASTY, 0, 1, 1, 0.0)
     return StatusView(NASTY, NASTY, 1, [worker], [replica], [service], 0.0)
+
+
+def nasty_probes() -> ProbesView:
+    change = Change(1, 0.0, 30, 200.0, {NASTY: 200.0}, NASTY, (Difference(NASTY, NASTY, NASTY),))
+    return ProbesView(
+        service=NASTY, release=DIGEST, name=NASTY, state="changed", suite=DIGEST, cases=2,
+        interval_s=60.0, rounds=30, reference_rounds=24, answered=0, evidence=200.0,
+        evidence_at=100.0, due_at=0.0, sent_today=1, usd_today=0.0, sent_in_all=1, usd_in_all=0.0,
+        usd_per_day=None, on_change="alert", is_diverted=True, model=NASTY, fingerprint=NASTY,
+        trouble=NASTY, notes=(Note(0.0, NASTY),), change=change, accepted=(change,),
+    )  # fmt: skip
 
 
 RECORD = {
@@ -91,6 +106,16 @@ def answer(_control: ControlClient, method: str, path: tuple[str, ...], *_rest: 
                 NASTY, DIGEST, NASTY, NASTY, 1, 1, 1, 1.0, [PlanStep(0.1, 1.0)], 1, 1, 1.0, 1.0, 1,
                 1.0, [], [NASTY],
             )  # fmt: skip
+        case ("GET", "probes"):
+            given = [nasty_probes()]
+        case ("POST", "services", _, "probes", _):
+            given = nasty_probes()
+        case ("GET", "samples"):
+            given = [
+                SampleView("req_1", NASTY, "k", "u", 0.0, 1.0, [(NASTY, NASTY)], NASTY, True),
+            ]
+        case ("DELETE", "samples"):
+            given = Deleted(1)
         case ("PUT", "tenants", _):
             given = TenantView(NASTY, Quota(), (NASTY,))
         case _:
@@ -113,15 +138,17 @@ ONLINE = [
     ("rollout", "approve", "ro-1"), ("rollout", "watch", "ro-1"), ("rollout", "plan"),
     ("keys", "create", "k"), ("keys", "list"), ("keys", "revoke", "k"), ("ship",),
     ("keys", "limit", "k"), ("keys", "tenant", "k"),
-    ("ship", "--detach"), ("eval",), ("doctor",),
+    ("ship", "--detach"), ("eval",), ("doctor",), ("probes", "show"), ("probes", "run", "bank"),
+    ("probes", "accept", "bank"), ("samples", "list"), ("samples", "show", "req_1"),
 ]  # fmt: skip
 OFFLINE = [
     ("init",), ("release", "build"), ("release", "list"), ("release", "show"), ("release", "diff"),
     ("release", "verify"), ("release", "gc"), ("feedback",), ("up",), ("demo",),
     ("gateway", "run"), ("gateway", "check"),
     ("gateway", "key"), ("gateway", "import"), ("gateway", "restart"), ("rollout", "replay"),
+    ("judge", "check"), ("rollout", "export"),
 ]  # fmt: skip
-SAYS_NOTHING_OF_OTHERS = [("schema",), ("down",)]
+SAYS_NOTHING_OF_OTHERS = [("schema",), ("down",), ("samples", "delete")]
 
 
 def test_every_printing_command_is_tried_here() -> None:
@@ -195,6 +222,8 @@ def test_what_is_typed_is_printed_as_it_is(run: Run, project: Path) -> None:
     assert run("up", "--workers", "[/b]").code == 2
     assert "[/x]" in run("gateway", "key", "--name", "[/x]").err
     assert "[/b]" in run("gateway", "restart", "--state", "[/b]").err
+    assert "[/b]" in run("judge", "check", "x", "--file", "[/b]").err
+    assert "[/x]" in run("rollout", "export", "[/x]").err
     for command in ("run", "check"):
         assert "[/b]" in run("gateway", command, "--config", "[/b]").err
     assert "[/b]" in run("gateway", "import", "--from", "litellm", "[/b]").err

@@ -452,6 +452,30 @@ def test_resident_memory_counts_the_whole_tree() -> None:
     assert resident_mb(shell.pid) == 0.0
 
 
+def test_a_child_that_is_not_its_own_program_yet_is_not_counted_as_memory() -> None:
+    from fairlead.cli.demo.memory import resident_mb, tree
+
+    parent = (
+        "import os, time; data = bytearray(b'x') * 60_000_000\n"
+        "if not os.fork(): print(1, flush=True)\n"
+        "time.sleep(60)"
+    )
+    shell = subprocess.Popen(
+        [sys.executable, "-c", parent], stdout=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        assert shell.stdout is not None
+        shell.stdout.readline()
+        assert len(tree(shell.pid)) == 2
+        assert 60 < resident_mb(shell.pid) < 110
+    finally:
+        for pid in reversed(tree(shell.pid)):
+            os.kill(pid, 9)
+        shell.wait()
+        assert shell.stdout is not None
+        shell.stdout.close()
+
+
 def test_the_demo_is_as_told_only_with_all_four_outcomes_and_nothing_lost() -> None:
     import msgspec
 

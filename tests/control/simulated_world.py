@@ -204,6 +204,8 @@ class World:
         self.published: list[Snapshot] = []
         self.users_per_turn = 0
         self.fails = {"a": 0.2, "b": 0.0, "c": 0.75, "d": 1.0}
+        self.slower: dict[str, float] = {}
+        """How many times as long a release takes, where it is not once."""
         self.dice = random.Random(4)
         self.served: dict[str, int] = {}
         self.copied: dict[str, int] = {}
@@ -367,13 +369,18 @@ class World:
                     RequestRow(
                         request, service.name, to.release, to.arm, "", "key", unit, to.rho,
                         to.rollout, to.phase, "/v1/chat/completions", False, 200, "", at,
-                        10.0, -1.0, 20.0, 5, 7, 1,
+                        10.0, -1.0, self._took_ms(names[to.release], at), 5, 7, 1,
+                        cost_usd=0.001 + at % 0.0005, refused=int(at % 1.0 < 0.1),
                     )
                 )  # fmt: skip
                 feedback.append(FeedbackRow(f"f{request}", request, "key", "success", good, at))
                 records += self._copies(service, records[-1], names)
         cursor = SpoolCursor(offset=self._requests, complete_until=self.now)
         self.ingest(records, feedback, cursor)
+
+    def _took_ms(self, name: str, at: float) -> float:
+        """It differs from request to request, and does not touch the dice of what they come to."""
+        return (20.0 + 10.0 * (at * 1_000.0 % 1.0)) * self.slower.get(name, 1.0)
 
     def ingest(
         self, records: list[RequestRow], feedback: list[FeedbackRow], cursor: SpoolCursor

@@ -28,6 +28,7 @@ from fairlead.control import plane as plane_module
 from fairlead.control.looks import Looks
 from fairlead.control.prometheus import Series
 from fairlead.registry import Registry
+from fairlead.rollout.declared import DeclaredMetric
 from fairlead.rollout.machine import Rollout
 from fairlead.rollout.plan import Plan, Ramp, ShadowRule, Step
 from fairlead.rollout.prometheus import Count, Guard, Prometheus
@@ -40,6 +41,12 @@ POINTS = int(os.environ.get("FAIRLEAD_KILL_POINTS", "120"))
 KILLS_PER_RUN = 20
 TURNS_MAX = 400
 TICKS_MAX = 30
+METRICS = (
+    DeclaredMetric("latency", "duration_ms", margin=1.0, tolerance=0.2),
+    DeclaredMetric("cost", "cost", margin=1.0),
+    DeclaredMetric("refusal", "refusal", margin=0.2, budget=0.5),
+)
+SLOWER = "slower only"
 SCENARIOS: dict[str, tuple[str, Plan, str]] = {
     "better": ("b", PLAN, "promoted"),
     "worse": ("c", PLAN, "rolled_back"),
@@ -74,6 +81,16 @@ SCENARIOS: dict[str, tuple[str, Plan, str]] = {
                 counts=(Count("violations", "{{release}}", every_s=2.0, lag_s=1.0),),
             ),
         ),
+        "rolled_back",
+    ),
+    "not worse by any metric": (
+        "b",
+        msgspec.structs.replace(PLAN, metrics=METRICS, warm_up_s=2.0),
+        "promoted",
+    ),
+    SLOWER: (
+        "b",
+        msgspec.structs.replace(PLAN, metrics=METRICS, warm_up_s=2.0),
         "rolled_back",
     ),
 }
@@ -258,6 +275,8 @@ async def run(
             await world.second()
         current = next(names)
         world.users_per_turn = 15
+        if scenario == SLOWER:
+            world.slower[release] = 2.5
         await world.ship_alive(release, plan, current)
         while world.row(current).active:
             await world.second()
@@ -282,6 +301,10 @@ async def test_a_kill_at_any_moment_changes_neither_verdict_nor_evidence(
     world = make("alive")
     expected = await run(world, scenario, {}, set())
     assert expected.state.value == SCENARIOS[scenario][2]
+    if plan.metrics:
+        assert expected.verdict is not None
+        assert ("latency" in expected.verdict.reason) == (scenario == SLOWER)
+        assert len(expected.judge.figures) == 2 + len(METRICS), "each has been kept"
     if expected.plan.ramp is not None:
         assert expected.phase > 3, "it has changed its share more than once"
     calls, turns, events = world.mortal.calls, world.turns, _events(world)

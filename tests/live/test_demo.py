@@ -48,7 +48,9 @@ def check(report: dict[str, Any]) -> None:
     assert c["verdict"]["outcome"] == "roll_back"
     numbers = c["verdict"]["numbers"]
     assert numbers["e_rollback"] >= numbers["threshold_rollback"]
-    assert numbers["canary"]["rate"] > numbers["champion"]["rate"]
+    # By what was answered: on a slow machine feedback can come too late, on either side.
+    failed = numbers["by_outcome"]["failed"]
+    assert failed["canary_rate"] > failed["champion_rate"]
     assert d["requests_served"] == 0
     assert report["requests"]["sent"] > 500
     assert report["requests"]["failed"] == 0

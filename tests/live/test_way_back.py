@@ -44,7 +44,7 @@ def abort(installation: Installation, rollout: str) -> None:
 
 
 def test_a_whole_release_is_back_in_all_workers_in_under_a_second(
-    installation: Installation, record_property: Callable[[str, object], None]
+    installation: Installation, record_testsuite_property: Callable[[str, object], None]
 ) -> None:
     """From the decision until each worker has said that it runs on the champion alone.
 
@@ -61,7 +61,7 @@ def test_a_whole_release_is_back_in_all_workers_in_under_a_second(
         took.append(at["rolled_back"] - at["rolling_back"])
         if min(took) < 1.0 and len(took) >= 3:
             break
-    record_property("seconds", [round(seconds, 3) for seconds in took])
+    record_testsuite_property("seconds", [round(seconds, 3) for seconds in took])
     assert min(took) < 1.0, took
 
 

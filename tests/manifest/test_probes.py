@@ -12,7 +12,7 @@ from fairlead.evaluation.cases import Suite
 from fairlead.manifest.loading import parse_manifest
 from fairlead.registry import Registry
 
-REMOTE = "service: a\nrelease: {name: first, model: 'openai://api.example.com/v1?model=m'PRICE}\nPROBES\n"
+REMOTE = "service: a\nrelease: {name: m, model: 'openai://api.example.com/v1?model=m'PRICE}\nPROBES\n"
 SUITE = "input,expected\nsay 1,1\nsay 2,2\nsay 3,\n"
 
 
@@ -27,7 +27,7 @@ def written(tmp_path: Path, probes: str, price: str = "", more: str = "") -> Pat
 def test_probes_become_a_pinned_suite_and_a_rule(tmp_path: Path) -> None:
     path = written(
         tmp_path,
-        "{suite: probes.csv, scorer: exact, requests: 3, interval_minutes: 5, usd_per_day: 1,"
+        "{suite: probes.csv, scorer: exact, requests: 2, interval_minutes: 5, usd_per_day: 1,"
         " temperature: null, on_change: fallback}",
         ", price: {input_per_million: 1}",
         "fallbacks: [b]",
@@ -39,9 +39,9 @@ def test_probes_become_a_pinned_suite_and_a_rule(tmp_path: Path) -> None:
     spec = prepare(registry, parse_manifest(path.read_text(), path))
     assert spec.probes is not None
     rule = spec.probes.rule
-    assert (rule.cases, rule.interval_s, rule.temperature, rule.seed) == (3, 300.0, None, 1)
+    assert (rule.cases, rule.interval_s, rule.temperature, rule.seed) == (2, 300.0, None, 1)
     assert (rule.usd_per_day, rule.on_change) == (1.0, "fallback")
-    assert len(Suite.from_bytes(registry.read_blob(rule.suite)).cases) == 3
+    assert len(Suite.from_bytes(registry.read_blob(rule.suite)).cases) == 2
     assert prepare(registry, parse_manifest(path.read_text(), path)).probes == spec.probes
 
 

@@ -9,8 +9,10 @@ the price.
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
-from pydantic_core import SchemaError, SchemaValidator, core_schema
+if TYPE_CHECKING:
+    from pydantic_core import SchemaValidator
 
 PATTERN_CHARS_MAX = 1_000
 
@@ -23,6 +25,9 @@ class BadPattern(ValueError):
 def _compile(pattern: str) -> SchemaValidator:
     if len(pattern) > PATTERN_CHARS_MAX:
         raise BadPattern(f"a pattern of {len(pattern)} characters, {PATTERN_CHARS_MAX} are allowed")
+    # 5 MB that a gateway worker without patterns does without.
+    from pydantic_core import SchemaError, SchemaValidator, core_schema
+
     try:
         return SchemaValidator(core_schema.str_schema(pattern=pattern, regex_engine="rust-regex"))
     except SchemaError as error:

@@ -9,16 +9,35 @@ PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 def resident_mb(root: int) -> float:
-    """Megabytes resident in the process tree below `root`, shared pages counted in each process."""
-    return sum(_resident_bytes(pid) for pid in tree(root)) / 1e6
+    """Megabytes resident in the process tree below `root`, shared pages counted in each process.
+
+    A child that has not begun its own program yet is its parent once more, and is not counted.
+    """
+    parents = _parents()
+    counted = [
+        pid for pid in _below(root, parents) if pid == root or not _is_its_parent(pid, parents)
+    ]
+    return sum(_resident_bytes(pid) for pid in counted) / 1e6
 
 
 def tree(root: int) -> list[int]:
     """The process and all its descendants, from /proc."""
+    return _below(root, _parents())
+
+
+def _below(root: int, parents: dict[int, int]) -> list[int]:
+    found = [root]
+    for pid in found:
+        found += [child for child, parent in parents.items() if parent == pid]
+    return found
+
+
+def _parents() -> dict[int, int]:
+    """The parent of each process; empty without /proc."""
     parents: dict[int, int] = {}
     proc = Path("/proc")
     if not proc.is_dir():
-        return [root]
+        return parents
     for entry in proc.iterdir():
         if entry.name.isdigit():
             try:
@@ -26,10 +45,19 @@ def tree(root: int) -> list[int]:
             except OSError:
                 continue  # it has just ended
             parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-    found = [root]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found
+    return parents
+
+
+def _is_its_parent(pid: int, parents: dict[int, int]) -> bool:
+    command = _command(pid)
+    return command != b"" and command == _command(parents.get(pid, 0))
+
+
+def _command(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 def _resident_bytes(pid: int) -> int:

@@ -19,6 +19,7 @@ from benchmarks.gateway.traffic import KEY, KEY_SHA256, SERVICE, chat_request
 
 from fairlead.app.state import StatePaths
 from fairlead.domain.quota import Quota
+from fairlead.gateway.balance import shared_counts
 from fairlead.wire.record import RequestRecord, decode_record
 from fairlead.wire.snapshot import (
     Endpoint,
@@ -60,6 +61,7 @@ class FairleadGateway:
         self._listening.bind(("127.0.0.1", 0))
         self._listening.listen(_BACKLOG)
         self.port = int(self._listening.getsockname()[1])
+        self._balance = shared_counts(len(cores))
         self.workers: list[Running] = []
         try:
             for number, core in enumerate(cores):
@@ -74,6 +76,8 @@ class FairleadGateway:
             worker.stop()
         self._listening.close()
         self._control.close()
+        if self._balance is not None:
+            os.close(self._balance)
 
     def wait_ready(self) -> None:
         """Until every worker has the socket; raises BenchmarkFailed."""
@@ -110,13 +114,15 @@ class FairleadGateway:
             "listen_fd": self._listening.fileno(),
             "control_url": f"http://127.0.0.1:{control_port}",
             "drain_s": 1.0,
+            "balance_fd": self._balance,
         }
+        inherited = [self._listening.fileno(), self._balance]
         return Running(
             [sys.executable, "-m", "fairlead.app.gateway_process", json.dumps(settings)],
             folder / f"worker-{number}.log",
             core=core,
             environ={"FAIRLEAD_CONTROL_TOKEN": "benchmark"},
-            pass_fds=[self._listening.fileno()],
+            pass_fds=[given for given in inherited if given is not None],
         )
 
 

@@ -144,7 +144,7 @@ class Running:
 
     def cpu_s(self) -> float:
         """CPU seconds that it and its children have used."""
-        return sum(_cpu_s(pid) for pid in tree(self.pid))
+        return sum(cpu_s_of(pid) for pid in tree(self.pid))
 
     def rss_mb(self) -> float:
         """Resident memory of it and its children, in MB (10^6 bytes)."""
@@ -176,7 +176,8 @@ def tree(pid: int) -> list[int]:
     return pids
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s_of(pid: int) -> float:
+    """CPU seconds that all threads of this process have used, those of its children not counted."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

@@ -136,39 +136,49 @@ def _latency(plan: Plan, samples: Samples) -> str:
 def _streams(plan: Plan, samples: Samples) -> str:
     blocks = [
         f"## {plan.streams:,} streams at the same time",
-        "An event is one write of the upstream, and carries the moment of that write. Per CPU "
-        "second: events by the proxy's own CPU time, which is what one core can do at most. "
-        "Added: the delay from the upstream's write to the client's read, beyond that without a "
-        "proxy in the same round. Memory: resident, by which the proxy grew with all streams "
-        "open. Where `no proxy` does not reach the pace, the load's core is the limit, and only "
-        f"the figures per CPU second compare. Left out: {', '.join(LEFT_OUT)}, which cannot open "
-        "so many.",
+        "An event is one write of the upstream, and carries the moment of that write. All events "
+        "are counted; those of every seventh stream are timed. **Per CPU second**: events by the "
+        "CPU time, user's and kernel's, of all of the proxy's threads, at this pace and with as "
+        "many together: a proxy with less of a core reads more events at once, later, and needs "
+        "less for each, so this compares only beside the delays. The kernel counts the way of "
+        "a packet over the loopback as time of its sender, for every proxy alike. Added: the "
+        "delay from the "
+        "upstream's write to the client's read, beyond that without a proxy in the same round. "
+        "Together: events in one read of the client. Load: how much of the other core upstream "
+        "and client used; near 100% they are the limit. Memory: resident, by which the proxy grew "
+        f"with all streams open. Left out: {', '.join(LEFT_OUT)}, which cannot open so many.",
     ]
-    for pace, events_per_s in paces(plan).items():
-        offered = f"{events_per_s} events/s each, {events_per_s * plan.streams:,} in all"
-        title = f"### {pace.capitalize()}: {offered if events_per_s else 'no pause, back-pressure'}"
-        blocks += [title, _pace_table(pace, samples, with_delays=events_per_s > 0)]
+    for pace in paces(plan):
+        offered = f"{pace.events_per_s} events/s each, {pace.events_per_s * plan.streams:,} in all"
+        if pace.held_share:
+            offered += f", for a proxy that has {1 - pace.held_share:.0%} of its core"
+        blocks += [f"### {pace.name.capitalize()}: {offered}", _pace_table(pace.name, samples)]
     return "\n\n".join(blocks)
 
 
-def _pace_table(pace: str, samples: Samples, *, with_delays: bool) -> str:
+def _pace_table(pace: str, samples: Samples) -> str:
     columns = ["", "events/s", "fairlead's is", "per CPU second", "fairlead's is", "of a core"]
-    columns += ["added p50, ms", "added p99, ms"] if with_delays else []
+    columns += ["added p50, ms", "added p99, ms", "together", "load", "memory, MB", "broken"]
     rows = []
     for name in samples.proxies(f"{pace}_events"):
-        row = [name, number(samples.spread(f"{pace}_events", name))]
-        row.append(ratio(samples, f"{pace}_events", name) if name != DIRECT else "")
-        row.append(number(samples.spread(f"{pace}_per_cpu_s", name)))
-        row.append(ratio(samples, f"{pace}_per_cpu_s", name))
-        used = samples.spread(f"{pace}_cpu", name)
-        row.append(f"{used.median:.0%}" if used else "")
-        if with_delays:
-            row.append(number(samples.spread(f"{pace}_added_p50_ms", name), 2))
-            row.append(number(samples.spread(f"{pace}_added_p99_ms", name), 2))
-        row.append(number(samples.spread(f"{pace}_mb", name), 1))
-        row.append(f"{sum(samples.of(f'{pace}_lost', name)):,.0f}")
-        rows.append(row)
-    return table([*columns, "memory, MB", "broken"], rows)
+        used, load = samples.spread(f"{pace}_cpu", name), samples.spread(f"{pace}_load", name)
+        rows.append(
+            [
+                name,
+                number(samples.spread(f"{pace}_events", name)),
+                ratio(samples, f"{pace}_events", name) if name != DIRECT else "",
+                number(samples.spread(f"{pace}_per_cpu_s", name)),
+                ratio(samples, f"{pace}_per_cpu_s", name),
+                f"{used.median:.0%}" if used else "",
+                number(samples.spread(f"{pace}_added_p50_ms", name), 2),
+                number(samples.spread(f"{pace}_added_p99_ms", name), 2),
+                number(samples.spread(f"{pace}_together", name), 1),
+                f"{load.median:.0%}" if load else "",
+                number(samples.spread(f"{pace}_mb", name), 1),
+                f"{sum(samples.of(f'{pace}_lost', name)):,.0f}",
+            ]
+        )
+    return table(columns, rows)
 
 
 def _workers(plan: Plan, samples: Samples) -> str:

@@ -14,12 +14,13 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from typing import cast
 
 import httptools
 import uvloop
 from benchmarks.gateway.ticker import Ticker
-from benchmarks.gateway.traffic import COMPLETION, SERVICE, event_of
+from benchmarks.gateway.traffic import COMPLETION, MARK, SERVICE, TIME_DIGITS, event_of
 
 SLOT_NS = 1_000_000
 SEND_BUFFER_BYTES = 16 * 1024
@@ -31,9 +32,9 @@ _BODY = COMPLETION.encode()
 _PLAIN = (
     b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(_BODY)
 ) + _BODY
-_BEFORE, _AFTER = event_of(SERVICE)
-_LENGTH = len(_BEFORE) + 20 + len(_AFTER)
-_CHUNK = b"%x\r\n" % _LENGTH + _BEFORE.replace(b"%", b"%%") + b"%020d" + _AFTER + b"\r\n"
+_BEFORE, _AFTER = (part.replace(b"%", b"%%") for part in event_of(SERVICE))
+_LENGTH = len(_BEFORE) + len(MARK) + TIME_DIGITS + len(_AFTER)
+CHUNK = b"%x\r\n%b%b%%0%dd%b\r\n" % (_LENGTH, _BEFORE, MARK, TIME_DIGITS, _AFTER)
 
 
 class Connection(asyncio.Protocol):
@@ -47,6 +48,8 @@ class Connection(asyncio.Protocol):
         self.transport: asyncio.Transport | None = None
         self.is_stream = False
         self.is_held_up = False
+        self.send: Callable[[bytes], int] = _nowhere
+        """Past the transport, which takes as long as all the rest."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -68,20 +71,16 @@ class Connection(asyncio.Protocol):
         self.is_held_up = False
         self._server.has_room()
 
-    def send(self, event: bytes) -> None:
-        """Write past the transport, which takes as long as the rest; it has what does not fit."""
-        assert self._socket is not None
+    def left_over(self, event: bytes) -> None:
+        """The transport has what did not fit, and says when that has gone."""
         assert self.transport is not None
-        try:
-            sent = self._socket.send(event)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self.transport.abort()
-            self.is_held_up = True
-            return
-        if sent < len(event):
-            self.transport.write(event[sent:])
+        self.transport.write(event)
+
+    def broke(self) -> None:
+        """It cannot be written to any more."""
+        assert self.transport is not None
+        self.is_held_up = True
+        self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
@@ -98,7 +97,8 @@ class Connection(asyncio.Protocol):
             self.is_stream = True
             self._socket = socket.socket(fileno=os.dup(self._fileno()))
             self._socket.setblocking(False)
-            self._socket.send(_STREAM_HEAD + _CHUNK % time.monotonic_ns())
+            self.send = self._socket.send
+            self.send(_STREAM_HEAD + CHUNK % time.monotonic_ns())
             self._server.opened(self)
         else:
             self.transport.write(_PLAIN)
@@ -162,11 +162,26 @@ class Server:
 def _write_to(connections: set[Connection]) -> int:
     """One event to each that keeps up; returns how many."""
     count = 0
+    now = time.monotonic_ns
     for connection in connections:
-        if not connection.is_held_up:
-            connection.send(_CHUNK % time.monotonic_ns())
-            count += 1
+        if connection.is_held_up:
+            continue
+        event = CHUNK % now()
+        count += 1
+        try:
+            sent = connection.send(event)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            connection.broke()
+            continue
+        if sent < len(event):
+            connection.left_over(event[sent:])
     return count
+
+
+def _nowhere(_: bytes) -> int:
+    raise OSError("no stream")
 
 
 async def _main() -> None:

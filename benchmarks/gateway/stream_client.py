@@ -1,77 +1,67 @@
 """Reads many streams at the same time: `stream_client PORT STREAMS SECONDS`.
 
 Says `open` when every stream has begun, `begin` and `end` around what is measured, then one JSON
-object: events in that time, and the delay of each from its writing to its reading.
+object: events and reads in that time, and the delays of the events of some streams from their
+writing to their reading.
+
+It must cost far less than any proxy, or it is what is measured. So it has no event loop of its own
+beyond `epoll`, reads into one buffer, and looks only for the one byte that each event has once;
+the times in the events are read in every `TIMED_EVERY`th stream alone.
 """
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import json
 import re
+import select
+import socket
 import sys
 import time
-from functools import partial
-from typing import cast
 
-import uvloop
 from benchmarks.gateway.quantiles import quantile
-from benchmarks.gateway.traffic import KEY, USERS, chat_request
+from benchmarks.gateway.traffic import KEY, MARK, TIME_DIGITS, USERS, chat_request
 
 OPENING_S = 60.0
-SETTLE_S = 1.0
+SETTLE_S = 1.5
 BATCH = 25
 BATCH_EVERY_S = 0.02
-_MARK = b'"@'
-_TIME = re.compile(rb'"@(\d{20})"')
-_TIME_BYTES = 23
+TIMED_EVERY = 7
+"""No divisor of the number of moments over which the server spreads its streams."""
+BUFFER_BYTES = 256 * 1024
+_MARK = ord(MARK)
+_TIME = re.compile(rb"%b(\d{%d})" % (re.escape(MARK), TIME_DIGITS))
 _FRAMING = re.compile(rb"\r\n[0-9a-fA-F]{1,8}\r\n")
-_FRAMING_BYTES = 12
-_ONE_EVENT_BYTES = 512
+_FRAMING_BYTES_MAX = 12
+_TAIL_BYTES = 1 + TIME_DIGITS + _FRAMING_BYTES_MAX
+_EVENTS_AT_ONCE = 1024
 
 
-class Stream(asyncio.Protocol):
-    """One stream. Its chunks are not parsed, which would cost more than all else: what stands
-    between two of them is taken out, so that an event in two chunks is found too."""
+class Times:
+    """The times in one stream's bytes, wherever these were cut into chunks and reads.
 
-    def __init__(self, client: Client, request: bytes) -> None:
-        self._client = client
-        self._request = request
+    Chunks are not parsed: what stands between two of them is taken out.
+    """
+
+    def __init__(self) -> None:
         self._rest = b""
-        self._is_answered = False
-        self._has_begun = False
-        self.transport: asyncio.Transport | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
-        self.transport.write(self._request)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._client.lost()
-
-    def data_received(self, data: bytes) -> None:
-        if not self._is_answered:
-            self._is_answered = True
-            if not data.startswith(b"HTTP/1.1 200 "):
-                self._client.refused(data)
-        if self._rest or len(data) > _ONE_EVENT_BYTES:
-            data = _FRAMING.sub(b"", self._rest + data)
-        times = _TIME.findall(data)
-        self._rest = b"" if data.endswith(b"\n\n\r\n") else _rest_of(data)
-        if not self._has_begun and times:
-            self._has_begun = True
-            self._client.began()
-        self._client.got(times)
+    def feed(self, data: bytes) -> list[int]:
+        """Those that are complete now."""
+        data = _FRAMING.sub(b"", self._rest + data)
+        found = list(_TIME.finditer(data))
+        after = found[-1].end() if found else 0
+        self._rest = data[max(after, len(data) - _TAIL_BYTES) :]
+        return [int(match[1]) for match in found]
 
 
-def _rest_of(data: bytes) -> bytes:
-    """What may be the beginning of a time, or of what stands between two chunks."""
-    at = data.rfind(_MARK)
-    if at >= 0 and len(data) - at < _TIME_BYTES + _FRAMING_BYTES and not _TIME.match(data, at):
-        return data[at:]
-    end_of_time = at + _TIME_BYTES if at >= 0 else 0
-    return data[max(end_of_time, len(data) - _FRAMING_BYTES) :]
+class Stream:
+    """One stream; only some have times."""
+
+    def __init__(self, connection: socket.socket, *, is_timed: bool) -> None:
+        self.connection = connection
+        self.times = Times() if is_timed else None
+        self.has_begun = False
 
 
 class Client:
@@ -79,83 +69,98 @@ class Client:
 
     def __init__(self, port: int, streams: int, seconds: float) -> None:
         self._port = port
-        self._streams = streams
+        self._wanted = streams
         self._seconds = seconds
+        self._epoll = select.epoll()
+        self._streams: dict[int, Stream] = {}
+        self._buffer = bytearray(BUFFER_BYTES)
+        self._view = memoryview(self._buffer)
         self._begun = 0
         self._lost = 0
-        self._is_measuring = False
-        self._is_over = False
         self._events = 0
+        self._reads = 0
         self._delays_ns: list[int] = []
-        self._all_open = asyncio.Event()
 
-    async def run(self) -> dict[str, float]:
+    def run(self) -> dict[str, float]:
         """Open, settle, measure."""
-        streams = await self._open()
+        self._open()
         print("open", flush=True)
-        await asyncio.sleep(SETTLE_S)
+        self._read_for(SETTLE_S)
         print("begin", flush=True)
-        began, self._is_measuring = time.monotonic(), True
-        await asyncio.sleep(self._seconds)
-        self._is_measuring = False
+        self._events = self._reads = 0
+        self._delays_ns.clear()
+        began = time.monotonic()
+        self._read_for(self._seconds)
         took = time.monotonic() - began
         print("end", flush=True)
-        self._is_over = True
-        lost = self._lost
-        for stream in streams:
-            assert stream.transport is not None
-            stream.transport.abort()
         values = sorted(self._delays_ns)
         return {
             "events_per_s": self._events / took,
+            "reads_per_s": self._reads / took,
             "p50_ms": quantile(values, 0.50) / 1e6,
             "p99_ms": quantile(values, 0.99) / 1e6,
-            "lost": lost,
+            "lost": self._lost,
         }
 
-    async def _open(self) -> list[Stream]:
-        loop = asyncio.get_running_loop()
-        streams: list[Stream] = []
-        for number in range(self._streams):
-            request = _request(number % USERS)
-            stream = Stream(self, request)
-            await loop.create_connection(partial(_same, stream), "127.0.0.1", self._port)
-            streams.append(stream)
+    def _open(self) -> None:
+        for number in range(self._wanted):
+            connection = socket.create_connection(("127.0.0.1", self._port))
+            connection.sendall(_request(number % USERS))
+            connection.setblocking(False)
+            stream = Stream(connection, is_timed=number % TIMED_EVERY == 0)
+            self._streams[connection.fileno()] = stream
+            self._epoll.register(connection, select.EPOLLIN)
             if number % BATCH == BATCH - 1:
-                await asyncio.sleep(BATCH_EVERY_S)
+                self._read_for(BATCH_EVERY_S)
+        deadline = time.monotonic() + OPENING_S
+        while self._begun < self._wanted:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"only {self._begun} of {self._wanted} streams began")
+            self._read_for(BATCH_EVERY_S)
+
+    def _read_for(self, seconds: float) -> None:
+        """Read whatever comes."""
+        streams, poll, read = self._streams, self._epoll.poll, self._read
+        now = time.monotonic()
+        until = now + seconds
+        while now < until:
+            for fd, _ in poll(until - now, _EVENTS_AT_ONCE):
+                read(streams[fd])
+            now = time.monotonic()
+
+    def _read(self, stream: Stream) -> None:
+        buffer = self._buffer
         try:
-            async with asyncio.timeout(OPENING_S):
-                await self._all_open.wait()
-        except TimeoutError:
-            raise SystemExit(f"only {self._begun} of {self._streams} streams began") from None
-        return streams
-
-    def began(self) -> None:
-        """A stream's first event."""
-        self._begun += 1
-        if self._begun == self._streams:
-            self._all_open.set()
-
-    def got(self, times: list[bytes]) -> None:
-        """Events, by the times in them."""
-        if self._is_measuring:
-            self._events += len(times)
+            size = stream.connection.recv_into(buffer)
+        except BlockingIOError:
+            return
+        except OSError:
+            size = 0
+        if size == 0:
+            self._ended(stream)
+            return
+        if not stream.has_begun:
+            self._begin(stream, size)
+        self._reads += 1
+        self._events += buffer.count(_MARK, 0, size)
+        if stream.times is not None:
             now = time.monotonic_ns()
-            for written in times:
-                self._delays_ns.append(now - int(written))
+            for written in stream.times.feed(bytes(self._view[:size])):
+                self._delays_ns.append(now - written)
 
-    def lost(self) -> None:
-        """A stream ended, which none does by itself."""
-        if not self._is_over:
-            self._lost += 1
+    def _begin(self, stream: Stream, size: int) -> None:
+        """Until its first event, look closer: an answer may be no stream."""
+        if self._buffer.startswith(b"HTTP/1.1 ") and not self._buffer.startswith(b"HTTP/1.1 200 "):
+            print(f"answered {bytes(self._view[: min(size, 100)])!r}", file=sys.stderr)
+        if self._buffer.count(_MARK, 0, size):
+            stream.has_begun = True
+            self._begun += 1
 
-    def refused(self, data: bytes) -> None:
-        """No stream at all."""
-        print(f"answered {data[:100]!r}", file=sys.stderr)
-
-
-def _same(stream: Stream) -> Stream:
-    return stream
+    def _ended(self, stream: Stream) -> None:
+        """None does so by itself."""
+        self._lost += 1
+        self._epoll.unregister(stream.connection)
+        stream.connection.close()
 
 
 def _request(user: int) -> bytes:
@@ -168,12 +173,11 @@ def _request(user: int) -> bytes:
     return head.encode() + body
 
 
-async def _main() -> None:
+def _main() -> None:
     port, streams, seconds = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])
     gc.disable()
-    print(json.dumps(await Client(port, streams, seconds).run()), flush=True)
+    print(json.dumps(Client(port, streams, seconds).run()), flush=True)
 
 
 if __name__ == "__main__":
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_main())
+    _main()

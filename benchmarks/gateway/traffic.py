@@ -10,6 +10,9 @@ KEY = "sk-" + hashlib.sha256(b"a key for benchmarks").hexdigest()
 KEY_SHA256 = hashlib.sha256(KEY.encode()).hexdigest()
 SERVICE = "bench"
 USERS = 256
+MARK = b"@"
+"""What each event of a stream has once, and no head of an answer: events are counted by it."""
+TIME_DIGITS = 20
 _QUESTION = "My card was charged twice yesterday, and the second charge is not mine. What can I do?"
 
 
@@ -54,9 +57,9 @@ COMPLETION = json.dumps(
 
 
 def event_of(model: str) -> tuple[bytes, bytes]:
-    """A stream's event, before and after the 20 digits of time that are its content."""
+    """A stream's event, before and after the `MARK` and the digits of time that are its content."""
     before = (
         'data: {"id":"chatcmpl-1","object":"chat.completion.chunk","created":1,'
-        f'"model":"{model}","choices":[{{"index":0,"delta":{{"content":"@'
+        f'"model":"{model}","choices":[{{"index":0,"delta":{{"content":"'
     )
     return before.encode(), b'"},"finish_reason":null}]}\n\n'

@@ -21,20 +21,22 @@ def fixed_completion(folder: Path, core: int) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def event_streams(folder: Path, core: int, *, streams: int, events_per_s: int) -> Iterator[int]:
-    """The server of `sse_server.py`; 0 events per second is as fast as it goes."""
+def event_streams(
+    folder: Path, core: int, *, streams: int, events_per_s: int
+) -> Iterator[tuple[int, Running]]:
+    """The server of `sse_server.py`; yields its port, and the process."""
     folder.mkdir(parents=True)
     port = free_port()
     command = tool("sse_server", port, streams, events_per_s)
-    with _answering(command, folder, core, port):
-        yield port
+    with _answering(command, folder, core, port) as running:
+        yield port, running
 
 
 @contextlib.contextmanager
-def _answering(command: list[str], folder: Path, core: int, port: int) -> Iterator[None]:
+def _answering(command: list[str], folder: Path, core: int, port: int) -> Iterator[Running]:
     running = Running(command, folder / "log", core=core)
     try:
         wait_answering(running, port, chat_request(0), KEY)
-        yield
+        yield running
     finally:
         running.stop()

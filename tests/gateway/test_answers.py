@@ -10,9 +10,12 @@ import pytest
 from fairlead.domain.quota import Price
 from fairlead.gateway.answers import FORMAT_CHARS, AnswerReading, cost_usd, reading_of
 from fairlead.gateway.call import Call
+from fairlead.gateway.loaded import LiveService
 from fairlead.gateway.metering import Usage
 from fairlead.gateway.refusals import OPENINGS, is_refusal
 from fairlead.gateway.request_body import Fields
+from fairlead.gateway.routing import Assignment
+from fairlead.wire.snapshot import ServiceRoute
 
 REFUSALS = {
     "en": [
@@ -72,7 +75,9 @@ def test_every_language_has_an_example() -> None:
 
 def call(**more: Any) -> Call:
     body = json.dumps({"model": "m", "messages": [], **more}).encode()
-    return Call("r", "k", "chat/completions", body, Fields("m"))
+    live = LiveService(ServiceRoute("m", {}, None), {})
+    assignment = Assignment("champion", "d", "u", 0.0, "", 0)
+    return Call("r", "k", "chat/completions", body, Fields("m"), live, assignment)
 
 
 def chat(text: str | None, **more: Any) -> bytes:

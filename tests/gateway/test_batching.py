@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
+import time
 from collections.abc import Awaitable, Callable
 
-from gateway_rig import CHAT, A, Asked, Engine, Rig, chunk, event, head, route, snapshot
+import pytest
+from gateway_rig import CHAT, KEY, A, Asked, Engine, Rig, chunk, event, head, route, snapshot
 
-from fairlead.gateway.batching import BATCH_BYTES_MAX, BATCH_S_MAX, Batches
+from fairlead.gateway.batching import BATCH_S_MAX, Batches, Resting, busy_s
 
 StartEngine = Callable[..., Awaitable[Engine]]
 Serve = Callable[[object], Awaitable[Rig]]
@@ -34,12 +38,12 @@ class Core:
         return self.batches.delay_s
 
 
-class Kept:
+class Rested:
     def __init__(self) -> None:
-        self.flushed = 0
+        self.woken = 0
 
-    def flush(self) -> None:
-        self.flushed += 1
+    def wake(self) -> None:
+        self.woken += 1
 
 
 def test_the_delay_grows_while_the_worker_is_busy_and_goes_when_it_is_not() -> None:
@@ -59,18 +63,53 @@ def test_a_worker_that_is_late_is_behind_whatever_it_gets_of_the_core() -> None:
     assert core.turn(0.3, late_s=0.2) > 0.0
 
 
-def test_all_that_waits_is_sent_by_one_timer() -> None:
+def test_all_that_rest_are_woken_by_one_timer() -> None:
     core = Core()
     core.turn(0.99)
-    one, two = Kept(), Kept()
+    one, two = Rested(), Rested()
     core.batches.add(one)
     core.batches.add(two)
-    ((delay_s, flush),) = core.planned
-    assert delay_s == core.batches.delay_s
-    flush()
-    assert (one.flushed, two.flushed) == (1, 1)
+    ((delay_s, wake),) = core.planned
+    assert delay_s == core.batches.rest_s
+    core.now += delay_s
+    wake()
+    assert (one.woken, two.woken) == (1, 1)
     core.batches.add(one)
     assert len(core.planned) == 2
+
+
+def test_each_rests_for_as_long_as_the_others() -> None:
+    core = Core()
+    while core.turn(0.99) < BATCH_S_MAX:
+        pass
+    first, second = Rested(), Rested()
+    core.batches.add(first)
+    core.now += BATCH_S_MAX / 2
+    core.batches.add(second)
+    core.now += BATCH_S_MAX / 2
+    core.planned.pop()[1]()
+    assert (first.woken, second.woken) == (1, 0)
+    core.now += BATCH_S_MAX / 2
+    core.planned.pop()[1]()
+    assert (first.woken, second.woken) == (1, 1)
+    assert core.planned == [], "nothing rests, and nothing is planned"
+
+
+def test_what_waits_for_a_turn_of_the_loop_anyway_does_not_rest_in_addition() -> None:
+    core = Core()
+    for _ in range(8):
+        core.turn(0.99, late_s=BATCH_S_MAX / 4)
+    assert core.batches.delay_s == BATCH_S_MAX
+    assert core.batches.rest_s == pytest.approx(BATCH_S_MAX * 3 / 4)
+    core.turn(0.99, late_s=2 * BATCH_S_MAX)
+    assert core.batches.rest_s == 0.0
+
+
+def test_time_in_which_the_process_ran_is_busy() -> None:
+    before, used = busy_s(), time.thread_time()
+    while time.thread_time() - used < 0.05:
+        pass
+    assert busy_s() - before > 0.04
 
 
 def _paced(texts: list[str], gap_s: float) -> Callable[[Asked, asyncio.StreamWriter], object]:
@@ -86,14 +125,21 @@ def _paced(texts: list[str], gap_s: float) -> Callable[[Asked, asyncio.StreamWri
     return behave
 
 
-async def _read(rig: Rig) -> tuple[bytes, list[int]]:
-    """The body, and how many events each chunk of it has."""
-    async with (
-        rig.client() as client,
-        client.stream("POST", PATH, json={**CHAT, "stream": True}) as answer,
-    ):
-        parts = [part async for part in answer.aiter_raw()]
-    return b"".join(parts), [part.count(b"\n\n") for part in parts]
+async def _read(rig: Rig) -> tuple[list[bytes], list[int]]:
+    """The events, and how many each read has."""
+    body = json.dumps({**CHAT, "stream": True}).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", rig.port)
+    writer.write(
+        b"POST %b HTTP/1.1\r\nhost: x\r\nauthorization: Bearer %b\r\ncontent-type: "
+        b"application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n%b"
+        % (PATH.encode(), KEY.encode(), len(body), body)
+    )
+    parts = []
+    while part := await reader.read(65536):
+        parts.append(part)
+    writer.close()
+    counts = [count for part in parts if (count := part.count(b"\n\n"))]
+    return re.findall(rb"data: .*\n\n", b"".join(parts)), counts
 
 
 async def test_while_busy_the_first_event_goes_at_once_and_the_others_together(
@@ -103,24 +149,17 @@ async def test_while_busy_the_first_event_goes_at_once_and_the_others_together(
     served = await engine(_paced(texts, 0.001))
     rig = await serve(snapshot(route(A, served)))
     assert rig.worker is not None
-    alone, counts = await _read(rig)
-    assert max(counts) <= 5, "each goes as it comes"
-    rig.worker.batches.adjust = lambda planned_s: None  # type: ignore[method-assign]
-    rig.worker.batches.delay_s = BATCH_S_MAX
+    batches = rig.worker.plant.batches
+    batches.adjust = lambda planned_s: None  # type: ignore[method-assign]
+    rests: list[Resting] = []
+    rest = batches.add
+    batches.add = lambda stream: (rests.append(stream), rest(stream))[1]  # type: ignore[method-assign]
+    alone, _ = await _read(rig)
+    assert rests == [], "each goes as it comes"
+    batches.delay_s = batches.rest_s = 5 * BATCH_S_MAX
     together, counts = await _read(rig)
+    assert rests
     assert together == alone, "nothing is lost, and nothing out of order"
     assert counts[0] == 1
     assert max(counts) >= 10
     assert [r.error for r in rig.requests()] == ["", ""]
-
-
-async def test_much_does_not_wait(engine: StartEngine, serve: Serve) -> None:
-    large = ["x" * (BATCH_BYTES_MAX // 2)] * 8
-    served = await engine(_paced(large, 0.0))
-    rig = await serve(snapshot(route(A, served)))
-    assert rig.worker is not None
-    rig.worker.batches.adjust = lambda planned_s: None  # type: ignore[method-assign]
-    rig.worker.batches.delay_s = 5.0
-    async with asyncio.timeout(4):
-        body, _ = await _read(rig)
-    assert body.count(b"x" * 1000) == 8 * (BATCH_BYTES_MAX // 2 // 1000)

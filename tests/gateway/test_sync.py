@@ -189,8 +189,13 @@ def test_a_disk_that_refuses_the_snapshot_does_not_stop_the_worker(
 async def test_control_hears_at_once_when_a_replica_that_was_taken_out_is_drained(
     engine: StartEngine, serve: Serve, control: Control
 ) -> None:
-    old = await engine(streams("a", "b", "c", "d", gap=0.12))
-    new = await engine(answers("new"))
+    may_end = asyncio.Event()
+
+    async def waits(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await may_end.wait()
+        await streams("a", "d")(asked, writer)
+
+    old, new = await engine(waits), await engine(answers("new"))
     rig = await serve(snapshot(route(A, old), version=1))
     async with rig.client() as client:
         asking = asyncio.ensure_future(client.post(PATH, json={**CHAT, "stream": True}))
@@ -200,6 +205,7 @@ async def test_control_hears_at_once_when_a_replica_that_was_taken_out_is_draine
         assert control.questions[-1].open_replicas == (f"r-{old.port}",)
         assert control.questions[-1].wait_s <= 0.25
         assert (await client.post(PATH, json=CHAT)).content == completion("new")
+        may_end.set()
         assert b'"d"' in (await asking).content
         await until(lambda: control.questions[-1].open_replicas == (), within_s=0.1)
     assert not new.hung_up

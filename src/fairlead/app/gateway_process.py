@@ -31,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True):
     tls: TlsFiles | None = None
     ready_fd: int | None = None
     memory_bytes_max: int | None = None
+    balance_fd: int | None = None
 
 
 def main() -> None:
@@ -55,6 +56,7 @@ def main() -> None:
             tls=settings.tls,
             ready_fd=settings.ready_fd,
             memory_bytes_max=settings.memory_bytes_max,
+            balance_fd=settings.balance_fd,
         ),
         environ,
     )

@@ -20,15 +20,22 @@ from fairlead.gateway.memory import memory_of_a_worker
 
 
 class Sockets(msgspec.Struct, frozen=True):
-    """What the processes listen on; they belong to the supervisor."""
+    """What the processes listen on; they belong to the supervisor.
+
+    Attributes:
+        balance: Memory that the gateway workers share (see `fairlead.gateway.balance`), or None.
+    """
 
     gateway: socket.socket
     control: socket.socket
+    balance: int | None = None
 
     def close(self) -> None:
-        """Close both."""
+        """Close all."""
         self.gateway.close()
         self.control.close()
+        if self.balance is not None:
+            os.close(self.balance)
 
 
 class Launcher:
@@ -82,7 +89,7 @@ class Launcher:
         Args:
             ready: Write end of a pipe through which it says that it serves.
         """
-        descriptor = self._sockets.gateway.fileno()
+        descriptor, balance = self._sockets.gateway.fileno(), self._sockets.balance
         settings = {
             "state": str(self._paths.root),
             "worker": number,
@@ -94,8 +101,9 @@ class Launcher:
             "memory_bytes_max": memory_of_a_worker(
                 self._settings.worker_memory_mb, self._settings.workers
             ),
+            "balance_fd": balance,
         }
-        descriptors = (descriptor, *(() if ready is None else (ready,)))
+        descriptors = [given for given in (descriptor, ready, balance) if given is not None]
         module = "fairlead.app.gateway_process"
         return self._spawn(f"gateway-{number}", module, settings, descriptors, self.token)
 

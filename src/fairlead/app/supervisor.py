@@ -31,6 +31,7 @@ from fairlead.app.state import StatePaths, UpInfo, write_private
 from fairlead.app.turnover import RestartRequest, Turnover, clear_away, take_requests
 from fairlead.app.up_settings import UpSettings
 from fairlead.domain.errors import Unavailable
+from fairlead.gateway.balance import shared_counts
 from fairlead.gateway.tls import server_context
 
 LOOK_S = 0.2
@@ -168,4 +169,4 @@ def _listen(settings: UpSettings) -> Sockets:
     except Unavailable:
         gateway.close()
         raise
-    return Sockets(gateway, control)
+    return Sockets(gateway, control, shared_counts(settings.workers))

@@ -158,13 +158,12 @@ class Worker(Protocol):
 
 
 class _Retired(msgspec.Struct):
-    """An old process; when it is told to hurry, and when it is ended by force."""
+    """An old process; when it is told to hurry, and when it then is ended by force."""
 
     name: str
     process: subprocess.Popen[bytes]
     hurry_at: float
-    kill_at: float
-    is_hurried: bool = False
+    kill_at: float | None = None
 
 
 class Turnover:
@@ -278,8 +277,7 @@ class Turnover:
         old = child.replace(successor.process, now)
         if old is not None:
             old.send_signal(RETIRE)
-            hurry_at = now + self._request.drain_s
-            self._retired.append(_Retired(child.name, old, hurry_at, hurry_at + self._hurry_s))
+            self._retired.append(_Retired(child.name, old, now + self._request.drain_s))
         self._replaced.append(len(self._replaced))
 
     def _end_successor(self) -> int:
@@ -299,10 +297,11 @@ class Turnover:
                 self._retired.remove(old)
                 if code != 0:
                     self._say(f"an old process of {old.name} ended ({describe(code)})")
-            elif now >= old.kill_at:
+            elif old.kill_at is not None and now >= old.kill_at:
                 old.process.kill()
-            elif now >= old.hurry_at and not old.is_hurried:
-                old.is_hurried = True
+            elif old.kill_at is None and now >= old.hurry_at:
+                # However late that is noticed: it has its seconds from now on.
+                old.kill_at = now + self._hurry_s
                 self._say(f"an old process of {old.name} still has clients; ending it")
                 old.process.send_signal(signal.SIGTERM)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from fairlead.gateway.batching import BATCH_BYTES_MAX, Batches
 from fairlead.gateway.call import Headers
 from fairlead.gateway.operations import Host
 from fairlead.gateway.status_lines import status_line
@@ -19,7 +18,7 @@ class WriterOwner(Protocol):
 
 
 class AnswerWriter:
-    """Writes one answer after the other (`call.Client`, `batching.Batched`).
+    """Writes one answer after the other (`call.Client`).
 
     Attributes:
         transport: None before the connection is made, and when it is gone: then nothing is written.
@@ -29,12 +28,9 @@ class AnswerWriter:
     """
 
     __slots__ = (
-        "_has_part",
         "_host",
         "_is_chunked",
         "_owner",
-        "_waiting",
-        "_waiting_bytes",
         "is_http_1_0",
         "must_close",
         "request_id",
@@ -52,9 +48,6 @@ class AnswerWriter:
         self.is_http_1_0 = False
         # answer
         self._is_chunked = False
-        self._has_part = False
-        self._waiting: list[bytes] = []
-        self._waiting_bytes = 0
 
     @property
     def is_open(self) -> bool:
@@ -64,7 +57,6 @@ class AnswerWriter:
     def lost(self) -> None:
         """The connection is gone."""
         self.transport = None
-        self._waiting.clear()
 
     def go_on(self) -> None:
         """Ask the client for the body that it holds back."""
@@ -86,7 +78,7 @@ class AnswerWriter:
         if transport is None or transport.is_closing():
             return
         framing = b""
-        self._is_chunked = self._has_part = False
+        self._is_chunked = False
         if length is not None:
             framing = b"content-length: %d\r\n" % length
         elif self.is_http_1_0:
@@ -97,19 +89,16 @@ class AnswerWriter:
         headers += framing + b"cache-control: no-cache\r\n"
         transport.write(self._head(status, content_type, headers, b""))
 
-    def part(self, data: bytes) -> None:
+    def part(self, data: bytes, chunks: bytes = b"") -> None:
         transport = self.transport
         if not data or transport is None or transport.is_closing():
             return
-        batches = self._host.batches
-        if (batches.delay_s and self._has_part) or self._waiting:
-            self._wait(data, batches)
-            return
-        self._has_part = True
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
+        if self._is_chunked:
+            transport.write(chunks or b"%x\r\n%b\r\n" % (len(data), data))
+        else:
+            transport.write(data)
 
     def end(self, data: bytes, *, closes: bool) -> None:
-        self.flush()
         transport = self.transport
         if transport is None or transport.is_closing():
             return
@@ -124,28 +113,6 @@ class AnswerWriter:
     def cut(self) -> None:
         if self.transport is not None:
             self.transport.abort()
-
-    # Parts that go out together
-
-    def _wait(self, data: bytes, batches: Batches) -> None:
-        """Let a part wait for the next ones."""
-        if not self._waiting:
-            batches.add(self)
-        self._waiting.append(data)
-        self._waiting_bytes += len(data)
-        if self._waiting_bytes > BATCH_BYTES_MAX:
-            self.flush()
-
-    def flush(self) -> None:
-        """Send the parts that wait."""
-        if not self._waiting:
-            return
-        data = b"".join(self._waiting)
-        self._waiting.clear()
-        self._waiting_bytes = 0
-        transport = self.transport
-        if transport is not None and not transport.is_closing():
-            transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._is_chunked else data)
 
     def _head(self, status: int, content_type: bytes, headers: Headers, body: bytes) -> bytes:
         """The head of an answer, and what is known of its body."""

@@ -22,6 +22,7 @@ from fairlead.gateway import dialects
 from fairlead.gateway.addressing import build_request
 from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.call import Call
+from fairlead.gateway.event_lane import EventLane
 from fairlead.gateway.fleet import Replica
 from fairlead.gateway.limits import CONNECT_S, DETACHED_S
 from fairlead.gateway.recount import PATH as COUNT_PATH
@@ -216,6 +217,11 @@ class Attempt:
         """Read on."""
         if self._connection is not None:
             self._connection.resume()
+
+    def open_lane(self, lane: EventLane) -> None:
+        """The answer is a stream, whose ordinary events go this way."""
+        if self._connection is not None:
+            self._connection.open_lane(lane)
 
     def failed(self) -> None:
         """The replica is to blame for how it ended."""

@@ -1,63 +1,81 @@
-"""Events of streams that go out together, while the worker is close to what it can do.
+"""Events of streams that are read and sent together, while the worker is close to what it can do.
 
-Each event that is passed on alone costs a write, which is most of its cost. A worker that has no
-time left for that would fall behind, and its clients would wait ever longer. So it lets events wait
-for each other, for as long as it takes to keep up and no longer than `BATCH_S_MAX`: what is a delay
-of some hundredths of a second for a reader halves the writes. A stream's first event never waits,
-and with time to spare none does.
+Each event that is passed on alone costs a read and a write, which are most of its cost. A worker
+that has no time left for that would fall behind, and its clients would wait ever longer. So it lets
+a stream's connection rest after each read, for as long as it takes to keep up and no longer than
+`BATCH_S_MAX`: the events that come meanwhile are read at once and sent at once. What is a delay of
+some hundredths of a second for a reader halves the reads and writes. A stream's first event never
+waits, and with time to spare none does.
 """
 
 from __future__ import annotations
 
+import contextlib
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
 BATCH_S_MAX = 0.04
 BATCH_S_MIN = 0.005
 BUSY = 0.85
-"""Share of its core from which on a worker batches more."""
+"""Share of the time in which the worker ran or wanted to, from which on it batches more."""
 IDLE = 0.6
 """Share below which it batches less."""
 LATE_S = 0.03
 """By so much late, a timer shows that the worker is behind, whatever share of a core it gets."""
-BATCH_BYTES_MAX = 16 * 1024
+_STEP_S = 0.005
+"""How exactly rests end: streams that do not rest together keep apart, so that no turn of the event
+loop serves all of them."""
 
 
-class Batched(Protocol):
-    """A connection with events that wait."""
+class Resting(Protocol):
+    """A connection that is not read from."""
 
-    def flush(self) -> None:
-        """Send them."""
+    def wake(self) -> None:
+        """Read on."""
+
+
+def busy_s() -> float:
+    """Seconds in which this process's main thread ran or waited for a core: where other programs
+    share the core, it may be at its limit without having used much time."""
+    path = f"/proc/self/task/{threading.main_thread().native_id}/schedstat"
+    with contextlib.suppress(OSError, ValueError, IndexError), open(path, "rb") as file:
+        ran, waited = file.read(64).split()[:2]
+        return (int(ran) + int(waited)) / 1e9
+    return time.process_time()
 
 
 class Batches:
-    """What waits in one worker, and for how long.
+    """What rests in one worker, and for how long.
 
     Args:
-        cpu: CPU seconds that this process has used.
+        busy: Seconds in which this process ran or wanted to.
     """
 
     def __init__(
         self,
         call_later: Callable[[float, Callable[[], None]], object],
         now: Callable[[], float],
-        cpu: Callable[[], float] = time.process_time,
+        busy: Callable[[], float] = busy_s,
     ) -> None:
         self._call_later = call_later
         self._now = now
-        self._cpu = cpu
+        self._busy = busy
         self._asked_at = now()
-        self._used = cpu()
-        self._waiting: list[Batched] = []
+        self._used = busy()
+        self._resting: deque[tuple[float, Resting]] = deque()
         self.delay_s = 0.0
-        """How long events wait now; 0 for not at all."""
+        """How long events may wait for each other now; 0 for not at all."""
+        self.rest_s = 0.0
+        """How long a connection rests: less, when events wait for the event loop anyway."""
 
-    def add(self, connection: Batched) -> None:
-        """It has events that wait."""
-        if not self._waiting:
-            self._call_later(self.delay_s, self._flush)
-        self._waiting.append(connection)
+    def add(self, connection: Resting) -> None:
+        """It rests from now on."""
+        if not self._resting:
+            self._call_later(min(_STEP_S, self.rest_s), self._wake)
+        self._resting.append((self._now() + self.rest_s, connection))
 
     def adjust(self, planned_s: float) -> None:
         """To be called at a steady pace; look at how busy the worker was since the last time.
@@ -65,16 +83,22 @@ class Batches:
         Args:
             planned_s: Seconds after which this was meant to be called again.
         """
-        now, used = self._now(), self._cpu()
+        now, used = self._now(), self._busy()
         passed_s = max(now - self._asked_at, 1e-6)
         share = (used - self._used) / passed_s
         self._asked_at, self._used = now, used
-        if share > BUSY or passed_s - planned_s > LATE_S:
+        late_s = max(0.0, passed_s - planned_s)
+        if share > BUSY or late_s > LATE_S:
             self.delay_s = min(BATCH_S_MAX, max(BATCH_S_MIN, 2.0 * self.delay_s))
         elif share < IDLE:
             self.delay_s = 0.5 * self.delay_s if self.delay_s > BATCH_S_MIN else 0.0
+        self.rest_s = max(0.0, self.delay_s - late_s)
 
-    def _flush(self) -> None:
-        waiting, self._waiting = self._waiting, []
-        for connection in waiting:
-            connection.flush()
+    def _wake(self) -> None:
+        resting = self._resting
+        # One step early at most, which is nearer than one step late.
+        until = self._now() + _STEP_S / 2
+        while resting and resting[0][0] <= until:
+            resting.popleft()[1].wake()
+        if resting:
+            self._call_later(_STEP_S, self._wake)

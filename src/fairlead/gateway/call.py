@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from fairlead.gateway.affinity import Prefix
+from fairlead.gateway.batching import Batches
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.deadlines import Deadlines
 from fairlead.gateway.errors import Refusal
@@ -59,8 +60,12 @@ class Client(Protocol):
     def begin(self, status: int, content_type: bytes, length: int | None, headers: Headers) -> None:
         """Send an answer's head; the body has this length, or ends when it ends."""
 
-    def part(self, data: bytes) -> None:
-        """Send a part of the body."""
+    def part(self, data: bytes, chunks: bytes = b"") -> None:
+        """Send a part of the body.
+
+        Args:
+            chunks: The same in whole chunks, if it came so.
+        """
 
     def end(self, data: bytes, *, closes: bool) -> None:
         """Send the last part of the body; then close, or be ready for the next request."""
@@ -149,6 +154,7 @@ class Plant(msgspec.Struct, frozen=True):
     metrics: GatewayMetrics
     shadows: Shadows
     captures: Captures
+    batches: Batches
 
 
 def refusal_headers(refusal: Refusal) -> Headers:

@@ -180,8 +180,8 @@ class CapturedRequest:
         self._is_stream = content_type.startswith(b"text/event-stream")
         self._client.begin(status, content_type, length, headers)
 
-    def part(self, data: bytes) -> None:
-        self._client.part(data)
+    def part(self, data: bytes, chunks: bytes = b"") -> None:
+        self._client.part(data, chunks)
         self._keep(data)
 
     def end(self, data: bytes, *, closes: bool) -> None:

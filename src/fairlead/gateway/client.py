@@ -197,8 +197,9 @@ class ClientConnection(asyncio.Protocol):
 
     def check(self, now: float) -> None:
         """End what takes too long."""
-        assert self._transport is not None
-        if self._has_stalled(now):
+        if self._transport is None or self._writer.transport is None:
+            return
+        if self._stalled_since is not None and self._has_stalled(now):
             self._transport.abort()
         elif (body := self._body_on_its_way) is not None:
             free_s = limits.BODY_PART_S + body.body_bytes / limits.BODY_BYTES_PER_S_MIN

@@ -28,6 +28,7 @@ _LAST = frozenset(
 )
 """What ends a stream of the Responses API and of Anthropic's, which have no `[DONE]`."""
 _OF_OTHER_APIS = (b"event: response.", b"event: message_", b"event: content_block_", b"event: ping")
+_UNUSUAL = (b":", b"\n", b"event:")
 _WITH_CONTENT = re.compile(rb"event: (?:response\.[a-z_.]*delta|content_block_delta)\s")
 
 
@@ -73,10 +74,15 @@ class EventSplitter:
             return None  # A large event is not to be copied with each part of it that comes.
         block = bytes(self._rest) + data if self._rest else data
         end = block.rfind(b"\n\n") + 2
-        if end < 2 or len(block) > EVENT_BYTES_MAX or not _is_ordinary(block):
+        if end < 2 or len(block) > EVENT_BYTES_MAX or not is_ordinary(block):
             return None
         self._rest = bytearray(block[end:])
         return block[:end] if self._rest else block
+
+    @property
+    def rest_bytes(self) -> int:
+        """Size of the rest."""
+        return len(self._rest)
 
     @property
     def rest(self) -> bytes:
@@ -95,16 +101,17 @@ def _cut(data: bytes | bytearray, scan: int) -> tuple[list[bytes], int]:
     return events, start
 
 
-def _is_ordinary(block: bytes) -> bool:
+def is_ordinary(block: bytes) -> bool:
     """Whether these are events of plain form that neither end the stream nor tell of usage."""
+    find = block.find  # Python's `in` raises and drops an error first, to tell bytes from a number.
     return (
-        b"\r" not in block
-        and b"[DONE]" not in block
-        and b"error" not in block
-        and not block.startswith((b":", b"\n", b"event:"))
-        and b"\n:" not in block
-        and b"\n\n\n" not in block
-        and (b'"usage"' not in block or block.count(b'"usage"') == block.count(b'"usage":null'))
+        find(b"\r") < 0
+        and find(b"[DONE]") < 0
+        and find(b"error") < 0
+        and not block.startswith(_UNUSUAL)
+        and find(b"\n:") < 0
+        and find(b"\n\n\n") < 0
+        and (find(b'"usage"') < 0 or block.count(b'"usage"') == block.count(b'"usage":null'))
     )
 
 

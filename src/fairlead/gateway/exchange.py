@@ -30,6 +30,7 @@ from fairlead.gateway.errors import (
     Refusal,
     invalid_body,
 )
+from fairlead.gateway.event_lane import EventLane
 from fairlead.gateway.fleet import Replica
 from fairlead.gateway.hedging import Hedge
 from fairlead.gateway.metering import UNKNOWN, StreamMeter, Usage, usage_of_answer
@@ -252,12 +253,12 @@ class Exchange(Seeker):
     def begin_answer(self, head: AnswerHead, length: int | None) -> None:
         self._reply.begin(head, length)
 
-    def pass_on(self, data: bytes) -> None:
+    def pass_on(self, data: bytes, chunks: bytes = b"") -> None:
         if self._course is not None:
             self._course.sent.add(data)
         if self._reading is not None:
             self._reading.sent(data, is_stream=self._is_stream)
-        self._client.part(data)
+        self._client.part(data, chunks)
 
     def whole_answer(self, head: AnswerHead, body: bytes, usage: Usage) -> None:
         status, deliver = self._reply.whole(head, body)
@@ -295,9 +296,11 @@ class Exchange(Seeker):
 
     def _relay_of_stream(self, head: AnswerHead) -> StreamRelay:
         assert self._route is not None
-        call = self.call
+        assert self.attempt is not None
+        call, plant = self.call, self._plant
         wants_usage = call.fields.asks_usage
-        relay = StreamRelay(self, head, self._plant.clock, hides_usage=not wants_usage)
+        relay = StreamRelay(self, head, plant.clock, hides_usage=not wants_usage)
+        self.attempt.open_lane(EventLane(relay.pass_straight, plant.batches, self.on_defect))
         if head.status == 200:
             self._course = Course.of(self._route, call.kind, relay.meter, wants_usage=wants_usage)
         return relay

@@ -94,7 +94,7 @@ class Hedge(Attempting):
     def begin_answer(self, head: AnswerHead, length: int | None) -> None:
         self._fail()  # It is too large to be held.
 
-    def pass_on(self, data: bytes) -> None:
+    def pass_on(self, data: bytes, chunks: bytes = b"") -> None:
         """Nothing is, before it is complete."""
 
     def whole_answer(self, head: AnswerHead, body: bytes, usage: Usage) -> None:

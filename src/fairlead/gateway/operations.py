@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 from fairlead.gateway import errors
-from fairlead.gateway.batching import Batches
 from fairlead.gateway.call import Client, Plant, Running
 from fairlead.gateway.dialects import PASSED_THROUGH
 from fairlead.gateway.errors import Refusal
@@ -56,10 +55,6 @@ class Host(Protocol):
     @property
     def date(self) -> bytes:
         """The `date` header."""
-
-    @property
-    def batches(self) -> Batches:
-        """Which events go out together."""
 
     def connected(self, connection: ClientConnection, address: str) -> bool:
         """A client connected; False when there are too many."""

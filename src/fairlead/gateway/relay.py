@@ -20,6 +20,7 @@ from fairlead.gateway.events import (
     has_content,
     is_done,
     is_error,
+    is_ordinary,
 )
 from fairlead.gateway.limits import PLAIN_BUFFER_BYTES
 from fairlead.gateway.metering import StreamMeter, TailKeeper, Usage, usage_of_answer
@@ -33,8 +34,12 @@ class RelayOwner(Protocol):
     def begin_answer(self, head: AnswerHead, length: int | None) -> None:
         """Send the head; from now on nothing can be retried."""
 
-    def pass_on(self, data: bytes) -> None:
-        """Send a part of the body."""
+    def pass_on(self, data: bytes, chunks: bytes = b"") -> None:
+        """Send a part of the body.
+
+        Args:
+            chunks: The same as it came, if that was in whole chunks.
+        """
 
     def whole_answer(self, head: AnswerHead, body: bytes, usage: Usage) -> None:
         """A plain answer is complete, and nothing of it was sent yet."""
@@ -123,7 +128,7 @@ class StreamRelay:
     ) -> None:
         self._owner = owner
         self._head = head
-        self._clock = clock
+        self._now = clock.now
         self._hides_usage = hides_usage
         self._splitter = EventSplitter()
         self._has_begun = False
@@ -132,12 +137,27 @@ class StreamRelay:
         self.meter = meter or StreamMeter()
         self.has_error = False
 
+    def pass_straight(self, data: bytes, chunks: bytes) -> bool:
+        """Pass on whole, ordinary events with the chunks that they came in; False to `feed` them.
+
+        Not the first ones: an answer begins by `feed`.
+        """
+        if self._is_over or self._seam is not None or self._splitter.rest_bytes:
+            return False
+        meter = self.meter
+        if not meter.events or data[-2:] != b"\n\n" or not is_ordinary(data):
+            return False
+        meter.events += data.count(b"\n\n")
+        meter.last_at = self._now()
+        self._owner.pass_on(data, chunks)
+        return True
+
     def feed(self, data: bytes) -> None:
         if self._is_over:
             return
         whole = self._splitter.whole(data) if self._seam is None else None
         if whole is not None:
-            self.meter.events_sent(whole.count(b"\n\n"), self._clock.now())
+            self.meter.events_sent(whole.count(b"\n\n"), self._now())
             self._begin()
             self._owner.pass_on(whole)
             return
@@ -182,7 +202,7 @@ class StreamRelay:
         if not event.startswith(b":"):
             self.has_error = self.has_error or is_error(event)
             if has_content(event):
-                self.meter.events_sent(1, self._clock.now())
+                self.meter.events_sent(1, self._now())
         return True
 
     def _send(self, events: list[bytes]) -> None:

@@ -43,6 +43,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             does. It begins to serve only when it has a snapshot and control has been told of it (or
             could not be, for `limits.REPORT_S`), and then writes a line here.
         drain_s: Seconds that open requests are given after SIGTERM.
+        balance_fd: Memory in which the workers show each other how many clients they have (see
+            `fairlead.gateway.balance`); None for a worker that is alone.
         memory_bytes_max: Resident memory that the worker may have; near it, it takes in less (see
             `fairlead.gateway.memory`). None for a share of what the machine or container has.
     """
@@ -61,6 +63,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ready_fd: int | None = None
     quota_path: str | None = None
     memory_bytes_max: int | None = None
+    balance_fd: int | None = None
 
     def __repr__(self) -> str:
         """Without the token, so that it cannot end up in a log."""

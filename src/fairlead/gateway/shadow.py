@@ -268,7 +268,7 @@ class ShadowCopy(Attempting):
     def begin_answer(self, head: AnswerHead, length: int | None) -> None:
         self._status = head.status
 
-    def pass_on(self, data: bytes) -> None:
+    def pass_on(self, data: bytes, chunks: bytes = b"") -> None:
         """Nobody gets it."""
 
     def whole_answer(self, head: AnswerHead, body: bytes, usage: Usage) -> None:

@@ -7,13 +7,13 @@ and nothing came after it: bytes that belong to nobody must never become part of
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Protocol, cast
 
 import httptools
 import msgspec
 
+from fairlead.gateway.event_lane import EventLane, body_of
 from fairlead.gateway.heads import ANSWER_LINES, KnownHead
 from fairlead.gateway.limits import (
     INTERIM_ANSWERS_MAX,
@@ -22,9 +22,6 @@ from fairlead.gateway.limits import (
     UPSTREAM_OVERHEAD_BYTES_MAX,
 )
 
-_CHUNK_DIGITS_MAX = 6
-_CHUNK_SIZE = re.compile(rb"[1-9a-fA-F][0-9a-fA-F]{0,5}")
-_LINE_FEED = ord("\n")
 _ONCE = frozenset({b"content-length", b"content-type", b"transfer-encoding", b"content-encoding"})
 
 
@@ -110,6 +107,9 @@ class UpstreamConnection(asyncio.Protocol):
         # answer
         self._has_received = False
         self._at_chunk = False
+        self._lane: EventLane | None = None
+        self._is_paused = False
+        self._is_resting = False
         self._chunks_open = -1
         self._has_head = False
         self._interim = 0
@@ -136,23 +136,29 @@ class UpstreamConnection(asyncio.Protocol):
         self._uses += 1
         self._has_received = self._at_chunk = False
         self._is_complete = self._is_close_delimited = False
+        self._lane = None
         self._transport.write(request)
+
+    def open_lane(self, lane: EventLane) -> None:
+        """The answer on it is a stream, whose ordinary events go this way."""
+        self._lane = lane
 
     def hand_over(self, taker: Taker, successor: Taker) -> None:
         """Another one hears from now on what this taker would have heard."""
         if self._taker is taker:
             self._taker = successor
+            self._lane = None
 
     def abort(self) -> None:
         """Close at once; the taker hears no more. This is what cancels a generation."""
-        self._taker = None
+        self._taker = self._lane = None
         self._is_busy = False
         if self._transport is not None and not self.is_closed:
             self._transport.abort()
 
     def detach(self, grace_s: float) -> None:
         """The taker has all it needs: wait for the answer's end, for reuse, but not for long."""
-        self._taker = None
+        self._taker = self._lane = None
         if self._is_busy and not self._is_complete:
             loop = asyncio.get_running_loop()
             self._detached = loop.call_later(grace_s, self.abort)
@@ -160,11 +166,33 @@ class UpstreamConnection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Stop reading: the client does not keep up."""
+        self._is_paused = True
         if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
+        self._is_paused = False
+        self._read_on()
+
+    def _rest(self) -> None:
+        """Read no more of a stream for a while, if events are to come together."""
+        lane, transport = self._lane, self._transport
+        if lane is None or not lane.batches.rest_s or self._is_resting or transport is None:
+            return
+        if not transport.is_closing():
+            self._is_resting = True
+            transport.pause_reading()
+            lane.batches.add(self)
+
+    def wake(self) -> None:
+        """The rest is over."""
+        self._is_resting = False
+        self._read_on()
+
+    def _read_on(self) -> None:
+        if self._is_paused or self._is_resting:
+            return
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
@@ -180,7 +208,8 @@ class UpstreamConnection(asyncio.Protocol):
             return
         if self._known is not None and not self._has_received and self._take_known(data):
             return
-        if self._at_chunk and self._take_chunk(data):
+        if self._at_chunk and self._take_chunks(data):
+            self._rest()
             return
         is_first = not self._has_received
         if is_first:
@@ -208,21 +237,26 @@ class UpstreamConnection(asyncio.Protocol):
         elif self._wire_bytes > 6 * self._body_bytes + UPSTREAM_OVERHEAD_BYTES_MAX:
             # The parser keeps a header until its end, and says nothing of a chunk's extension.
             self._fail("limits")
+        elif self._body_bytes:
+            self._rest()
 
-    def _take_chunk(self, data: bytes) -> bool:
-        """Pass on what is exactly one chunk; False when it has to be parsed.
+    def _take_chunks(self, data: bytes) -> bool:
+        """Pass on what is exactly whole chunks; False when it has to be parsed.
 
-        The parser stands between two chunks: it misses nothing of one that it is not shown.
+        The parser stands between two chunks: it misses nothing of those that it is not shown.
         """
-        at = data.find(b"\r", 0, _CHUNK_DIGITS_MAX + 1)
-        digits = data[:at]
-        if at <= 0 or _CHUNK_SIZE.fullmatch(digits) is None or not data.endswith(b"\r\n"):
-            return False
-        body = data[at + 2 : -2]
-        if len(body) != int(digits, 16) or data[at + 1] != _LINE_FEED:
+        body = body_of(data)
+        if body is None:
             return False
         self._wire_bytes += len(data)
         self._body_bytes += len(body)
+        lane = self._lane
+        if lane is not None:
+            is_passed = True  # Or there was a defect, which has ended the request.
+            with lane:
+                is_passed = lane.take(body, data)
+            if is_passed:
+                return True
         if self._taker is not None:
             self._taker.on_body(body)
         return True

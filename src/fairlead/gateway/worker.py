@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
 from pathlib import Path
-from typing import TypedDict
 
 from fairlead.gateway import errors, limits
+from fairlead.gateway.accepting import Accepting, Tls, accept
 from fairlead.gateway.admission import Admission
+from fairlead.gateway.balance import Balance
 from fairlead.gateway.batching import Batches
 from fairlead.gateway.call import Plant
 from fairlead.gateway.capture import Captures
@@ -42,16 +42,12 @@ from fairlead.gateway.tls import server_context
 from fairlead.wire.quota import Grant
 from fairlead.wire.snapshot import Snapshot, SyncRequest
 
-_BACKLOG = 1024
 _IDLE_GRACE_S = 0.5
 _ACCEPTED_S = 0.1
 _FLUSH_S = 1.0
-
-
-class _Tls(TypedDict, total=False):
-    ssl: ssl.SSLContext
-    ssl_handshake_timeout: float
-    ssl_shutdown_timeout: float
+_CHECKED_AT_ONCE = 250
+_CHECK_EVERY_S = 0.005
+"""So often, so many connections are looked at in a sweep: all that there may be in 0.2 s."""
 
 
 class Worker:
@@ -84,6 +80,7 @@ class Worker:
             metrics=self._metrics,
             shadows=self._shadows,
             captures=self._captures,
+            batches=self._batches,
         )
         self._share = MetricsShare(Path(settings.metrics_dir), settings.boot)
         self._file = SnapshotFile(
@@ -100,9 +97,11 @@ class Worker:
         )
         self._quotas.kept = {use.limit: use for use in seat.uses}
         self._syncing: asyncio.Task[None] | None = None
-        self._server: asyncio.Server | None = None
+        self._server: Accepting | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._connections: Connections[ClientConnection] = Connections()
+        self._balance = Balance(settings.balance_fd, settings.worker, clock.now)
+        self._unchecked: list[ClientConnection] = []
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._held_body_bytes = 0
@@ -132,13 +131,10 @@ class Worker:
     def date(self) -> bytes:
         return self._date
 
-    @property
-    def batches(self) -> Batches:
-        return self._batches
-
     def connected(self, connection: ClientConnection, address: str) -> bool:
         self._is_empty.clear()
         leaver = self._connections.enter(connection, address)
+        self._show_clients()
         if leaver is not None and leaver is not connection:
             leaver.give_way()
         return leaver is not connection
@@ -148,6 +144,7 @@ class Worker:
 
     def disconnected(self, connection: ClientConnection) -> None:
         self._connections.leave(connection)
+        self._show_clients()
         if not self._connections:
             self._is_empty.set()
 
@@ -201,11 +198,15 @@ class Worker:
         self._syncing = self._loop.create_task(self._sync.run())
         if self._settings.ready_fd is not None:
             await self._report()
-        self._server = await self._loop.create_server(
-            lambda: ClientConnection(self), sock=listening, backlog=_BACKLOG, **self._tls()
+        self._server = await accept(
+            listening,
+            lambda: ClientConnection(self),
+            self._balance,
+            lambda: len(self._connections),
+            self._tls(),
         )
 
-    def _tls(self) -> _Tls:
+    def _tls(self) -> Tls:
         files = self._settings.tls
         if files is None:
             return {}
@@ -353,9 +354,26 @@ class Worker:
         self._plant.deadlines.check(now)
         self._fleet.check(now)
         self._queue.check()
-        for connection in self._connections:
-            connection.check(now)
+        self._show_clients()
+        if not self._unchecked:
+            self._unchecked = list(self._connections)
+            self._check_some()
         self._memory.check(now, self._connections)
+
+    def _check_some(self) -> None:
+        """Not all connections at once: events of streams wait meanwhile."""
+        if len(self._unchecked) > _CHECKED_AT_ONCE:
+            self._timers["check"] = self._loop.call_later(_CHECK_EVERY_S, self._check_some)
+        now = self._plant.clock.now()
+        checked = self._unchecked[-_CHECKED_AT_ONCE:]
+        del self._unchecked[-_CHECKED_AT_ONCE:]
+        for connection in checked:
+            connection.check(now)
+
+    def _show_clients(self) -> None:
+        """Another process may begin to serve under this number, or have begun."""
+        if self._server is not None and not self._is_draining:
+            self._balance.show(len(self._connections))
 
     def _publish(self) -> None:
         self._timers["publish"] = self._loop.call_later(limits.METRICS_EVERY_S, self._publish)

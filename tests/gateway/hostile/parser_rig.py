@@ -87,6 +87,7 @@ class Host:
             deadlines=Deadlines(),
             shadows=nothing,
             captures=nothing,
+            batches=nothing,
             clock=clock,
             fleet=fleet,
             queue=nothing,

@@ -33,6 +33,7 @@ from fairlead.app.standalone.worker_process import TOKEN_VARIABLE, Settings
 from fairlead.app.state import write_private
 from fairlead.app.turnover import RestartRequest, Turnover, take_requests
 from fairlead.domain.errors import FairleadError, StorageFailed
+from fairlead.gateway.balance import shared_counts
 from fairlead.gateway.memory import memory_of_a_worker
 from fairlead.gateway.settings import TlsFiles
 from fairlead.gateway.tls import server_context
@@ -77,6 +78,7 @@ class StandaloneGateway:
             host_option="`listen` in the file",
         )  # fmt: skip
         self.url = url_of(self._file.listen.host, self._listening, is_tls=self._tls is not None)
+        self._balance = shared_counts(self._file.workers)
         self._folder = RunFolder()
         self._run = self._folder.path
         self._token = secrets.token_urlsafe(32)
@@ -159,6 +161,8 @@ class StandaloneGateway:
         self._turnover.stop(deadline)
         self._lender.close()
         self._listening.close()
+        if self._balance is not None:
+            os.close(self._balance)
         self._folder.remove()
 
     def _has_changed(self) -> bool:
@@ -179,10 +183,10 @@ class StandaloneGateway:
             self._say(f"warning: {error.message}; the workers have the new snapshot all the same")
 
     def _spawn(self, number: int, ready: int | None = None) -> subprocess.Popen[bytes]:
-        spool = self._file.spool
+        spool, listening = self._file.spool, self._listening.fileno()
         settings = Settings(
             worker=number,
-            listen_fd=self._listening.fileno(),
+            listen_fd=listening,
             run=str(self._run),
             spool=None if spool is None else str(spool),
             limits=str(self._run if spool is None else spool / LIMITS),
@@ -191,13 +195,14 @@ class StandaloneGateway:
             tls=self._tls,
             ready_fd=ready,
             memory_bytes_max=memory_of_a_worker(self._file.worker_memory_mb, self._file.workers),
+            balance_fd=self._balance,
         )
         text = msgspec.json.encode(settings).decode()
         return subprocess.Popen(
             [sys.executable, "-m", "fairlead.app.standalone.worker_process", text],
             stdin=subprocess.DEVNULL,
             env={**self._environ, TOKEN_VARIABLE: self._token},
-            pass_fds=(self._listening.fileno(), *(() if ready is None else (ready,))),
+            pass_fds=[given for given in (listening, ready, self._balance) if given is not None],
             # A session of its own keeps the terminal's Ctrl-C away: the order is ours.
             start_new_session=True,
             preexec_fn=die_with_parent,

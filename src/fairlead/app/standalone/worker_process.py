@@ -37,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True):
     tls: TlsFiles | None = None
     ready_fd: int | None = None
     memory_bytes_max: int | None = None
+    balance_fd: int | None = None
 
 
 def main() -> None:
@@ -62,6 +63,7 @@ def main() -> None:
             # left of limits; then nobody waits for what it says.
             ready_fd=os.open(os.devnull, os.O_WRONLY) if ready is None else ready,
             memory_bytes_max=settings.memory_bytes_max,
+            balance_fd=settings.balance_fd,
         ),
         environ,
     )

@@ -12,7 +12,9 @@ from fairlead.evaluation.cases import Suite
 from fairlead.manifest.loading import parse_manifest
 from fairlead.registry import Registry
 
-REMOTE = "service: a\nrelease: {name: m, model: 'openai://api.example.com/v1?model=m'PRICE}\nPROBES\n"
+REMOTE = (
+    "service: a\nrelease: {name: m, model: 'openai://api.example.com/v1?model=m'PRICE}\nPROBES\n"
+)
 SUITE = "input,expected\nsay 1,1\nsay 2,2\nsay 3,\n"
 
 

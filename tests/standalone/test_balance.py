@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import re
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 from standalone.running_gateway import KEY, KEYS, RunningGateway, StartEngine, running, write
@@ -16,17 +18,22 @@ ROUNDS = 5
 """A machine that lets one of the workers wait for a core leaves its clients to the other."""
 
 
-def connected(gateway: RunningGateway) -> list[http.client.HTTPConnection]:
+@contextlib.contextmanager
+def connected(gateway: RunningGateway) -> Iterator[None]:
+    """Clients that come at once, and stay."""
     host, port = gateway.address
-    made = [http.client.HTTPConnection(host, port, timeout=60) for _ in range(CLIENTS)]
-    for connection in made:
-        connection.connect()
-    for connection in made:
-        connection.request("GET", "/v1/models", headers={"authorization": f"Bearer {KEY}"})
-        answer = connection.getresponse()
-        assert answer.status == 200
-        answer.read()
-    return made
+    with contextlib.ExitStack() as stack:
+        made = [http.client.HTTPConnection(host, port, timeout=120) for _ in range(CLIENTS)]
+        for connection in made:
+            stack.callback(connection.close)
+            connection.connect()
+        for connection in made:
+            connection.request("GET", "/v1/models", headers={"authorization": f"Bearer {KEY}"})
+        for connection in made:
+            answer = connection.getresponse()
+            assert answer.status == 200
+            answer.read()
+        yield
 
 
 def workers_with_metrics(gateway: RunningGateway) -> dict[str, int]:
@@ -56,10 +63,8 @@ def test_both_workers_have_a_fair_part_of_the_clients(engine: StartEngine, confi
         gateway.until(lambda: len(workers_with_metrics(gateway)) == 2)
         seen = []
         for _ in range(ROUNDS):
-            connections = connected(gateway)
-            seen.append(clients_of_workers(gateway))
-            for connection in connections:
-                connection.close()
+            with connected(gateway):
+                seen.append(clients_of_workers(gateway))
             if min(seen[-1].values()) >= FAIR:
                 break
         assert min(seen[-1].values()) >= FAIR, seen

@@ -19,9 +19,9 @@ from typing import Protocol, TypedDict
 from fairlead.gateway.balance import Balance
 
 MOMENT_S = 0.001
-PATIENCE = 20
+PATIENCE = 50
 """Moments for which a waiting client is left to another worker."""
-HURRY_S = 0.1
+HURRY_S = 0.02
 """Seconds for which a worker then leaves nothing to others."""
 _AT_ONCE = 8
 """Clients that are accepted in one turn of the event loop."""

@@ -10,7 +10,7 @@ DATA ?= $(or $(FAIRLEAD_DATA),../shared/data)
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
 
-.PHONY: demo test vllm lint bench bench-rollout bench-gateway bench-prefix soak docs format clean
+.PHONY: demo test vllm lint bench bench-rollout bench-gateway bench-prefix bench-live-rollouts soak docs format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -21,6 +21,7 @@ help:
 	@echo "make bench   run the benchmarks"
 	@echo "make bench-rollout   the judge in every world, beside other rules; ARGS=--quick"
 	@echo "make bench-gateway   the gateway beside its peers (installs them; half an hour)"
+	@echo "make bench-live-rollouts   200 rollouts of equal releases and 30 of bad ones, live"
 	@echo "make soak    an hour of load, kills and restarts; ARGS=\"--minutes 60\""
 	@echo "make docs    write the generated pages of docs/"
 
@@ -73,6 +74,9 @@ bench-gateway: $(VENV)/.dev
 
 bench-prefix: $(VENV)/.dev
 	@$(BIN)/python benchmarks/prefix.py $(ARGS)
+
+bench-live-rollouts: $(VENV)/.dev
+	@$(BIN)/python benchmarks/live_rollouts.py $(ARGS)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python benchmarks/soak.py $(ARGS)

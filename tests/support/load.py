@@ -58,6 +58,11 @@ class Connection:
         reply.ended = self._used_at = time.time()
         return reply
 
+    @property
+    def idle_s(self) -> float:
+        """Seconds since it was last used."""
+        return time.time() - self._used_at
+
     def close(self) -> None:
         if self._streams is not None:
             self._streams[1].close()

@@ -1,0 +1,155 @@
+"""A fast model server whose answers are right or wrong as those of the example's releases were.
+
+`benchmarks/rollout/banking.json` holds, question by question of Banking77's test file, whether
+releases b and c of the example named the right intent. A question is asked by its place in that
+file. The model that is asked for says how its answers are worse than release b's, if they are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_RECORDED = Path(__file__).parents[2] / "benchmarks" / "rollout" / "banking.json"
+PER_INTENT = 40
+"""Questions of each intent in the test file, which is ordered by intent."""
+
+USUAL_S = 0.2
+SPREAD = 0.3
+REFUSAL = "I'm sorry, but I can't help with that."
+
+
+@dataclass(frozen=True)
+class Model:
+    """How a model answers.
+
+    Attributes:
+        recorded: The example's release whose recorded outcomes it has.
+        slower, longer: Its times and its tokens as multiples of the usual ones.
+        broken, refusing, failing: Shares of its answers that are no JSON, that refuse, and that
+            are an error.
+    """
+
+    recorded: str = "b"
+    slower: float = 1.0
+    longer: float = 1.0
+    broken: float = 0.0
+    refusing: float = 0.0
+    failing: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer; `text` is empty for an error."""
+
+    text: str
+    is_right: bool
+    seconds: float
+    prompt_tokens: int
+    completion_tokens: int
+    is_broken: bool = False
+    is_refusal: bool = False
+
+
+class Recorded:
+    """What was recorded of the example's releases."""
+
+    def __init__(self) -> None:
+        kept = json.loads(_RECORDED.read_text(encoding="utf-8"))
+        self._wrong = {name: [digit == "1" for digit in kept[name]] for name in ("b", "c")}
+
+    @property
+    def questions(self) -> int:
+        return len(self._wrong["b"])
+
+    def answer(self, model: Model, question: int, dice: random.Random) -> Answer:
+        """What `model` answers to the question at this place."""
+        seconds = USUAL_S * model.slower * math.exp(SPREAD * dice.gauss(0.0, 1.0))
+        tokens = dice.randint(60, 90), round(dice.randint(8, 12) * model.longer)
+        fate = dice.random()
+        if fate < model.failing:
+            return Answer("", False, seconds, *tokens)
+        if fate < model.failing + model.refusing:
+            return Answer(REFUSAL, False, seconds, *tokens, is_broken=True, is_refusal=True)
+        is_right = not self._wrong[model.recorded][question]
+        text = json.dumps({"intent": right_intent(question + (0 if is_right else PER_INTENT))})
+        if fate < model.failing + model.refusing + model.broken:
+            return Answer(f"Intent: {text[:-1]}", False, seconds, *tokens, is_broken=True)
+        return Answer(text, is_right, seconds, *tokens)
+
+
+def right_intent(question: int) -> str:
+    """The intent of the question at this place."""
+    return f"intent-{question // PER_INTENT}"
+
+
+def text_of_question(question: int) -> str:
+    """How a client asks it."""
+    return f"Question {question}"
+
+
+@asynccontextmanager
+async def recorded_engine(models: dict[str, Model], seed: int = 1) -> AsyncIterator[int]:
+    """The port of a server that answers for these models, by their names."""
+    recorded, dice = Recorded(), random.Random(seed)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                asked = json.loads(await reader.readexactly(_length(head)) or b"{}")
+                answer = None
+                if asked:
+                    place = int(asked["messages"][-1]["content"].rpartition(" ")[2])
+                    answer = recorded.answer(models[asked["model"]], place, dice)
+                    await asyncio.sleep(answer.seconds)
+                writer.write(_http(answer))
+                await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        except asyncio.CancelledError:
+            pass  # the server ends while a connection is idle
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield server.sockets[0].getsockname()[1]
+
+
+def _length(head: bytes) -> int:
+    for line in head.lower().split(b"\r\n"):
+        if line.startswith(b"content-length:"):
+            return int(line.split(b":")[1])
+    return 0
+
+
+def _http(answer: Answer | None) -> bytes:
+    """An answer; the list of models where nothing was asked."""
+    status, body = b"200 OK", _body(answer)
+    if answer is not None and not answer.text:
+        status, body = b"500 Internal Server Error", {"error": {"message": "out of order"}}
+    data = json.dumps(body).encode()
+    head = b"HTTP/1.1 %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
+    return head % (status, len(data)) + data
+
+
+def _body(answer: Answer | None) -> dict[str, Any]:
+    if answer is None:
+        return {"object": "list", "data": []}
+    message = {"role": "assistant", "content": answer.text}
+    return {
+        "object": "chat.completion",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+        "usage": {
+            "prompt_tokens": answer.prompt_tokens,
+            "completion_tokens": answer.completion_tokens,
+        },
+    }

@@ -60,14 +60,26 @@ def view(**changes: Any) -> RolloutView:
 
 def test_the_pairs_of_a_shadow_are_shown_with_their_evidence() -> None:
     shadow = ShadowView(
-        0.25, 50, 40, 9, live_failed=1, late=3, slower=12, timed=30, e_worse=31.5, e_not_worse=0.01
+        0.25,
+        50,
+        40,
+        9,
+        live_failed=1,
+        late=3,
+        slower=12,
+        timed=30,
+        e_worse=31.5,
+        e_not_worse=0.01,
+        units=38,
+        unknown=2,
     )
     for shown in (
         drawn(panel(view(state="shadowing", shadow=shadow))),
         drawn(picture(view(state="shadowing", shadow=shadow), 400.0)),
     ):
-        assert "40 pairs of 50; failed: 9 only the copy, 1 only the live request" in shown
-        assert "3 not counted, both too late" in shown
+        assert "40 pairs from 38 units of 50; failed: 9 only the copy" in shown
+        assert ", 1 only the live request" in shown
+        assert "3 not counted, both too late; 2 given up on a side" in shown
         assert "evidence worse 31.50 of 100, not worse 0.01 of 20" in shown
         assert "slower in 40% of 30 pairs (not judged" in shown
 

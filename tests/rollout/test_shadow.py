@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -29,7 +30,9 @@ def seen(*, both_well: int = 0, copy_failed: int = 0, live_failed: int = 0) -> P
     sides = (
         [(WELL, WELL)] * both_well + [(WELL, FAILED)] * copy_failed + [(FAILED, WELL)] * live_failed
     )
-    pairs = [Pair(f"q{k}.shadow", float(k), *both) for k, both in enumerate(sides, start=1)]
+    pairs = [
+        Pair(f"q{k}.shadow", float(k), *both, f"u{k}") for k, both in enumerate(sides, start=1)
+    ]
     return observe_pairs(PairsSeen(), PLAN, pairs)
 
 
@@ -90,7 +93,7 @@ def test_evidence_of_harm_ends_it_with_the_numbers_in_the_reason() -> None:
         "shadow: worse on pairs: of 45 copies with their live requests the copy alone failed in "
         "14, the live request alone in 1; the evidence that it is worse reached "
     )
-    assert after.reason.endswith("100 end it")
+    assert after.reason.endswith(" 200 end it")
     assert desired(after).champion == "sha256:a"
 
 
@@ -108,7 +111,10 @@ def test_without_enough_copies_by_the_deadline_it_ends_as_inconclusive() -> None
     assert step(shadowing(), 100.9, seen(both_well=3)).state is State.SHADOWING
     after = step(shadowing(), 101.0, seen(both_well=3))
     assert (after.state, after.ending) == (State.FAILED, Ending.INCONCLUSIVE)
-    assert "inconclusive after 100 s: it lacked 20 copies; 3 have an outcome" in after.reason
+    assert after.reason == (
+        "shadow: inconclusive after 100 s: it lacked copies of 20 sessions, users or keys; "
+        "3 copies, of 3 of them, have an outcome"
+    )
     assert step(shadowing(), 101.0, PairsSeen()).ending is Ending.NO_TRAFFIC
 
 
@@ -163,5 +169,22 @@ def test_what_an_earlier_build_kept_of_a_shadow_still_loads() -> None:
     kept["shadowed"] = {"copies": 7, "failed": 2}
     rollout = msgspec.convert(kept, Rollout)
     assert rollout.shadowed.copies == 7
-    again = observe_pairs(rollout.shadowed, PLAN, [Pair("q1.shadow", 1.0, WELL, WELL)])
+    again = observe_pairs(rollout.shadowed, PLAN, [Pair("q1.shadow", 1.0, WELL, WELL, "u1")])
     assert (again.copies, again.failed) == (1, 0), "counted anew from the first pair"
+
+
+def test_copies_from_few_units_are_not_enough_however_many_they_are() -> None:
+    pairs = [Pair(f"q{k:03}.shadow", k / 100, WELL, WELL, f"u{k % 3}") for k in range(1, 100)]
+    found = observe_pairs(PairsSeen(), PLAN, pairs)
+    assert (found.copies, found.units) == (99, 3)
+    assert step(shadowing(), 50.0, found).state is State.SHADOWING
+
+
+def test_the_shadow_and_the_judge_share_alpha() -> None:
+    """Either can end a release that is not worse."""
+    assert PLAN.shadow_alpha + PLAN.judge_alpha == PLAN.alpha
+    without = msgspec.structs.replace(PLAN, shadow=None)
+    assert without.judge_alpha == PLAN.alpha
+    found = seen(both_well=1, copy_failed=12)
+    assert 100 < math.exp(found.log_e_max) < 200
+    assert not found.is_worse(PLAN)

@@ -202,7 +202,9 @@ def test_pairs_are_read_in_the_order_in_which_the_copies_were_sent(
         name: str, at: float, live: tuple[int, str] = (200, ""), copy: tuple[int, str] = (200, "")
     ) -> list[RequestRow]:
         return [
-            request_row(name, at - 0.5, status=live[0], error=live[1], attempts=2),
+            request_row(
+                name, at - 0.5, status=live[0], error=live[1], attempts=2, unit=f"unit-of-{name}"
+            ),
             request_row(
                 f"{name}.shadow", at, rollout="r1", arm="shadow", status=copy[0], error=copy[1],
                 duration_ms=7.0,
@@ -221,10 +223,11 @@ def test_pairs_are_read_in_the_order_in_which_the_copies_were_sent(
     ]
     store.ingest("b1", rows, [], SpoolCursor(1, 1))
     found = store.shadow_pairs("r1", after=(0.0, ""), until=4.0)
-    assert [row.id for row in found] == ["q1.shadow", "q2.shadow", "q3.shadow"]
+    given_up = ["q4.shadow", "q5.shadow"]
+    assert [row.id for row in found] == ["q1.shadow", "q2.shadow", "q3.shadow", *given_up]
     assert found[1] == PairRow(
         "q2.shadow", 2.0, 200, "", 2, found[1].live_duration_ms, 502, "upstream_error",
-        found[1].attempts, 7.0,
+        found[1].attempts, 7.0, "unit-of-q2",
     )  # fmt: skip
     assert store.shadow_pairs("r1", after=(1.0, "q1.shadow"), until=4.0, limit=1) == found[1:2]
     assert store.shadow_pairs("r1", after=(2.0, "q2.shadow"), until=9.0)[0] == found[2]

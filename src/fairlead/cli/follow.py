@@ -194,12 +194,14 @@ def shadow_line(shadow: ShadowView) -> RenderableType:
     """What became of the copies of requests, each beside its live request, and what that shows."""
     text = Text.assemble(
         "  shadow ", (f"{shadow.share:.0%} of the requests copied", "dim"),
-        f"  {shadow.copies:,} pairs of {shadow.requests:,}; failed: ",
+        f"  {shadow.copies:,} pairs from {shadow.units:,} units of {shadow.requests:,}; failed: ",
         (f"{shadow.failed:,} only the copy", "red" if shadow.failed else "green"),
         f", {shadow.live_failed:,} only the live request",
     )  # fmt: skip
     if shadow.late:
         text.append(f"; {shadow.late:,} not counted, both too late", style="yellow")
+    if shadow.unknown:
+        text.append(f"; {shadow.unknown:,} given up on a side", style="yellow")
     text.append(
         f"\n  evidence worse {_e(shadow.e_worse)} of {shadow.e_worse_at:g}, "
         f"not worse {_e(shadow.e_not_worse)} of {shadow.e_not_worse_at:g}",

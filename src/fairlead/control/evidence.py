@@ -12,7 +12,7 @@ from fairlead.domain.outcomes import failed_for_judge
 from fairlead.rollout.judge import Gathering, Judge
 from fairlead.rollout.machine import Rollout
 from fairlead.rollout.observation import Observation
-from fairlead.rollout.pairs import Half, Pair, PairsSeen, is_resumable, observe_pairs
+from fairlead.rollout.pairs import Half, Pair, PairGathering, PairsSeen
 from fairlead.store.interface import TelemetryStore
 from fairlead.store.rows import AssignedRequest, PairRow
 
@@ -37,11 +37,13 @@ class LiveEvidence:
         self._gatherings: dict[str, Gathering] = {}
         self._observed_until: dict[str, float] = {}
         self._shadowed_at: dict[str, float] = {}
+        self._pair_gatherings: dict[str, PairGathering] = {}
 
     def forget(self, rollout: str) -> None:
         """Let go of a rollout that has ended."""
         self._observed_until.pop(rollout, None)
         self._shadowed_at.pop(rollout, None)
+        self._pair_gatherings.pop(rollout, None)
         self._gatherings.pop(rollout, None)
 
     def observed(
@@ -73,21 +75,28 @@ class LiveEvidence:
         return None
 
     def shadowed(self, rollout: Rollout) -> PairsSeen | None:
-        """What its pairs have shown, all whose time is over; None shortly after the last look."""
+        """What its pairs have shown; None shortly after the last look.
+
+        None, too, while not all of them are read yet: the turns after it go on, as in `observed`.
+        """
         now, rule = self._now(), rollout.plan.shadow
         if rule is None or 0.0 <= now - self._shadowed_at.get(rollout.id, 0.0) < SHADOW_LOOK_S:
             return None
-        self._shadowed_at[rollout.id] = now
-        # A copy's record is in its worker's spool before the worker says that it got so far.
-        until = self._store.watermark() - WATERMARK_SLACK_S - rule.timeout_s
-        seen = rollout.shadowed
+        gathering = self._pair_gatherings.pop(rollout.id, None)
+        if gathering is None:
+            # A copy's record is in its worker's spool before the worker says that it got so far.
+            until = self._store.watermark() - WATERMARK_SLACK_S - rule.timeout_s
+            gathering = PairGathering(rollout.shadowed, rollout.plan, until)
         for _ in range(PAGES_PER_TURN):
-            cursor = seen.cursor if is_resumable(seen) else (0.0, "")
-            rows = self._store.shadow_pairs(rollout.id, after=cursor, until=until, limit=PAGE)
-            seen = observe_pairs(seen, rollout.plan, [pair(row) for row in rows])
+            rows = self._store.shadow_pairs(
+                rollout.id, after=gathering.position, until=gathering.until, limit=PAGE
+            )
+            gathering.add([pair(row) for row in rows])
             if len(rows) < PAGE:
-                break
-        return seen
+                self._shadowed_at[rollout.id] = now
+                return gathering.settled()
+        self._pair_gatherings[rollout.id] = gathering
+        return None
 
     def has_read(self, rollout: str, until: float) -> bool:
         """Whether all that began before this time has been taken in."""
@@ -107,7 +116,7 @@ def pair(row: PairRow) -> Pair:
     """A stored copy with its live request, as the judge of pairs sees them."""
     live = Half(row.live_status, row.live_error, row.live_attempts, row.live_duration_ms)
     copy = Half(row.status, row.error, row.attempts, row.duration_ms)
-    return Pair(row.id, row.sent_at, live, copy)
+    return Pair(row.id, row.sent_at, live, copy, row.unit)
 
 
 def observation(row: AssignedRequest) -> Observation:

@@ -335,10 +335,12 @@ def _shadow(rollout: Rollout) -> ShadowView | None:
         failed=seen.failed,
         live_failed=seen.live_failed,
         late=seen.late,
+        units=seen.units,
+        unknown=seen.unknown,
         slower=seen.slower,
         timed=seen.timed,
         e_worse=math.exp(min(seen.log_e, E_LOG_MAX)),
-        e_worse_at=1 / plan.alpha,
+        e_worse_at=1 / plan.shadow_alpha,
         e_not_worse=math.exp(min(seen.log_e_not_worse, E_LOG_MAX)),
         e_not_worse_at=1 / plan.beta,
     )

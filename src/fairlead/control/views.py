@@ -31,11 +31,15 @@ class HistoryEntry(msgspec.Struct, frozen=True):
 
 
 class ShadowView(msgspec.Struct, frozen=True):
-    """How a rollout's copies of requests fare: so many have an outcome, of how many at least.
+    """How a rollout's copies of requests fare.
 
     Attributes:
+        requests, units: Units (sessions, users, keys) that must have a pair with both outcomes to
+            go on without more evidence, and those that have one.
+        copies: Pairs with both outcomes.
         failed: Copies that failed where the live request did not; `live_failed` is the reverse.
         late: Pairs that did not count, because both sides took too long.
+        unknown: Pairs with an outcome that nobody knows, since that side was given up before.
         slower, timed: Pairs with the slower copy, of those that both sides answered well.
         e_worse, e_not_worse: The evidence now that the release is worse, and that it is not worse
             by the margin; `e_worse_at` ends it, `e_not_worse_at` lets it go on.
@@ -53,6 +57,8 @@ class ShadowView(msgspec.Struct, frozen=True):
     e_worse_at: float = 100.0
     e_not_worse: float = 1.0
     e_not_worse_at: float = 20.0
+    units: int = 0
+    unknown: int = 0
 
 
 class HarmView(msgspec.Struct, frozen=True):

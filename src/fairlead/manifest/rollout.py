@@ -62,8 +62,8 @@ class Shadow(Strict):
         ge=1,
         le=1_000_000,
         description=(
-            "Copies with an outcome after which the release goes on, unless they are evidence that "
-            "it is worse."
+            "Sessions, users or keys whose copies have an outcome after which the release goes on, "
+            "unless they are evidence that it is worse."
         ),
     )
     seconds: float = Field(

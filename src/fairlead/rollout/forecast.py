@@ -67,7 +67,7 @@ def forecast(plan: Plan, requests_per_s: float | None) -> Forecast:
     worse: list[Rates] = [(bad, rate)] * own + [(_NEARLY_NONE, _NEARLY_NONE)] * declared
     share = plan.steps[-1].share
     promote = NotWorseInAll(tests.promote.parts[:own]).expected_more(equal, share, 1 / plan.beta)
-    back = tests.rollback.expected_more(worse, plan.steps[0].share, 1 / plan.alpha)
+    back = tests.rollback.expected_more(worse, plan.steps[0].share, 1 / plan.judge_alpha)
     needed = [metric.name for metric in plan.metrics if metric.promotes]
     notes: tuple[str, ...] = ()
     if needed:

@@ -103,8 +103,8 @@ class ShadowRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         share: Probability in (0, 1] with which a request is copied.
-        requests: Pairs of a live request and its copy after which it goes on, if they are no
-            evidence that the release is worse.
+        requests: Units (sessions, users, keys) with a live request and its copy after which it
+            goes on, if they are no evidence that the release is worse.
         seconds: Least time with copies; both can be shorter when it is shown not to be worse.
         timeout_s: A copy is ended and has failed after so long, and a live request that took
             longer counts alike. So long after it was sent a pair is final.
@@ -212,9 +212,20 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.samples_feedback or any(rule is not None and rule.sampled for rule in rules)
 
     @property
+    def alpha_parts(self) -> int:
+        """Into how many parts `alpha` is divided: the judge's, the shadow's, the counts'."""
+        counts = bool(self.prometheus and self.prometheus.counts)
+        return 1 + (self.shadow is not None) + counts
+
+    @property
     def judge_alpha(self) -> float:
-        """The part of `alpha` that is the judge's: half of it, where counts have the other half."""
-        return self.alpha / 2 if self.prometheus and self.prometheus.counts else self.alpha
+        """The part of `alpha` that is the judge's."""
+        return self.alpha / self.alpha_parts
+
+    @property
+    def shadow_alpha(self) -> float:
+        """The part of `alpha` that is the shadow's."""
+        return self.alpha / self.alpha_parts
 
     def __post_init__(self) -> None:
         self._check_steps()

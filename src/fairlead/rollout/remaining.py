@@ -10,6 +10,7 @@ from fairlead.rollout.model import Rollout
 from fairlead.rollout.plan import ShadowRule, Step, percent
 from fairlead.rollout.standing import lacking
 from fairlead.rollout.states import State
+from fairlead.rollout.units import UNITS_PER_PHASE_MAX
 
 
 def missing_in_step(rollout: Rollout, now: float, ready: int) -> str | None:
@@ -33,12 +34,22 @@ def missing_in_step(rollout: Rollout, now: float, ready: int) -> str | None:
 def missing_in_shadow(rollout: Rollout, rule: ShadowRule) -> str:
     """What keeps it from its first step, in words."""
     seen = rollout.shadowed
-    if seen.copies < rule.requests:
+    needed = units_needed(rule)
+    if seen.units < needed:
         late = f"; {seen.late:,} more took too long on both sides" if seen.late else ""
-        return f"{rule.requests:,} copies; {seen.copies:,} have an outcome{late}"
+        unknown = f"; {seen.unknown:,} more were given up on a side" if seen.unknown else ""
+        return (
+            f"copies of {needed:,} sessions, users or keys; {seen.copies:,} copies, of "
+            f"{seen.units:,} of them, have an outcome{late}{unknown}"
+        )
     if seen.is_suspect(rollout.plan):
         return "a clearer verdict: its copies are some evidence that it is worse"
     return f"the rest of {rule.seconds:g} s with copies"
+
+
+def units_needed(rule: ShadowRule) -> int:
+    """Units with a pair after which the shadow goes on; no more than can be remembered."""
+    return min(rule.requests, UNITS_PER_PHASE_MAX)
 
 
 def missing(rollout: Rollout, now: float, ready: int) -> str:

@@ -24,7 +24,12 @@ from fairlead.rollout.moves import REMARKS_MAX, give_up, go, impossible, move_re
 from fairlead.rollout.pairs import worse_by_pairs
 from fairlead.rollout.plan import percent
 from fairlead.rollout.ramp import next_move
-from fairlead.rollout.remaining import awaits_approval, missing_in_shadow, missing_in_step
+from fairlead.rollout.remaining import (
+    awaits_approval,
+    missing_in_shadow,
+    missing_in_step,
+    units_needed,
+)
 from fairlead.rollout.standing import lacking as lacking_readings
 from fairlead.rollout.standing import lacking_for_promotion, stopped
 from fairlead.rollout.states import State
@@ -105,14 +110,14 @@ def _shadowing(rollout: Rollout, facts: Facts) -> Rollout:
     overdue = _overdue(rollout, facts)
     if overdue is not rollout or rollout.paused or rollout.frozen:
         return overdue
-    enough = seen.copies >= rule.requests and facts.now - rollout.entered_at >= rule.seconds
+    enough = seen.units >= units_needed(rule) and facts.now - rollout.entered_at >= rule.seconds
     if seen.is_not_worse(rollout.plan) or (enough and not seen.is_suspect(rollout.plan)):
         return _first_step(rollout, facts)
     if not _is_late(rollout, facts.now, rollout.plan.deadline_s):
         return rollout
     lacks = missing_in_shadow(rollout, rule)
     why = f"shadow: inconclusive after {rollout.plan.deadline_s:g} s: it lacked {lacks}"
-    ending = Ending.INCONCLUSIVE if seen.copies or seen.late else Ending.NO_TRAFFIC
+    ending = Ending.INCONCLUSIVE if seen.copies or seen.late or seen.unknown else Ending.NO_TRAFFIC
     return go(rollout, State.FAILED, facts.now, why, ending=ending)
 
 

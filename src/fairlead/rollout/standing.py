@@ -58,7 +58,7 @@ def asked_of(rollout: Rollout) -> Prometheus | None:
 def count_threshold(rollout: Rollout) -> float:
     """The evidence from which on one of the counts rolls back."""
     assert rollout.plan.prometheus is not None
-    return 2.0 * len(rollout.plan.prometheus.counts) / rollout.plan.alpha
+    return len(rollout.plan.prometheus.counts) / rollout.plan.judge_alpha
 
 
 def stopped(rollout: Rollout, now: float) -> tuple[Ending, str] | None:

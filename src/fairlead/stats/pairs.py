@@ -84,7 +84,12 @@ class PairedRae:
         """Take in a pair: how bad each answer is, 0 (good) to 1 (bad)."""
         if not (0.0 <= champion <= 1.0 and 0.0 <= canary <= 1.0):
             raise ValueError(f"outcomes {champion} and {canary}: must be in [0, 1]")
-        difference = canary - champion
+        self.update_difference(canary - champion)
+
+    def update_difference(self, difference: float) -> None:
+        """Take in the mean difference of a unit's pairs, canary less champion, -1 to 1."""
+        if not -1.0 <= difference <= 1.0:
+            raise ValueError(f"difference {difference}: must be in [-1, 1]")
         self._pairs += 1
         self._discordant += difference != 0.0
         self._logs = [

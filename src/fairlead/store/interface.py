@@ -399,7 +399,8 @@ class TelemetryStore(Protocol):
     ) -> list[PairRow]:
         """The rollout's copies with their live requests, by when they were sent and by id.
 
-        Those that were given up before they had an outcome are left out, on either side.
+        Also those that were given up before they had an outcome, on either side: what they are
+        is for the judge to say, and to leave them out would be to choose by outcome.
 
         Args:
             after: When the last copy was sent that is known already, and its id.

@@ -192,7 +192,10 @@ class RequestRow(msgspec.Struct, frozen=True):
 
 
 class PairRow(msgspec.Struct, frozen=True):
-    """A copy (`id`, and when it was sent) beside the live request that it is a copy of."""
+    """A copy (`id`, and when it was sent) beside the live request that it is a copy of.
+
+    `unit` is the live request's.
+    """
 
     id: str
     sent_at: float
@@ -204,6 +207,7 @@ class PairRow(msgspec.Struct, frozen=True):
     error: str
     attempts: int
     duration_ms: float
+    unit: str
 
 
 class FeedbackRow(msgspec.Struct, frozen=True):

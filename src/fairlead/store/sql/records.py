@@ -20,7 +20,6 @@ from sqlalchemy import (
 from fairlead.domain.outcomes import (
     ANSWERED_WELL,
     CLIENT_ERRORS,
-    GIVEN_UP,
     NO_ROOM,
     SERVER_ERRORS,
     SHADOW,
@@ -175,6 +174,7 @@ class SqlRecords:
                 copy.id, copy.started_at,
                 live.status, live.error, live.attempts, live.duration_ms,
                 copy.status, copy.error, copy.attempts, copy.duration_ms,
+                live.unit,
             )
             .join_from(records, table, live.id == func.substr(copy.id, 1, _id_length(copy.id)))
             .where(
@@ -183,8 +183,6 @@ class SqlRecords:
                 copy.arm == SHADOW,
                 tuple_(copy.started_at, copy.id) > tuple_(*after),
                 copy.started_at < until,
-                copy.status != GIVEN_UP,
-                live.status != GIVEN_UP,
             )
             .order_by(copy.started_at, copy.id)
             .limit(limit)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import msgspec
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from fairlead.domain.errors import InvalidInput
 from fairlead.rollout.judge import Observation
 from fairlead.rollout.plan import FeedbackRule, Plan
-from fairlead.rollout.slow import DAY_S, Day, Kept, Limit, limit_of, new_kept
+from fairlead.rollout.slow import DAY_S, Day, Kept, Limit, accepted_with, limit_of, new_kept
+from fairlead.rollout.units import ArmCounts, Unit
 
 PLAN = Plan(settle_s=10.0)
 LIMIT = Limit(0.1, "declared")
@@ -118,3 +120,55 @@ def test_a_limit_that_cannot_be_tested_is_refused() -> None:
     for rate in (0.0, 0.6, float("nan"), float("inf"), -1.0):
         with pytest.raises(InvalidInput, match="failures_at_most"):
             Plan(failures_at_most=rate)
+
+
+SAMPLED = msgspec.structs.replace(
+    PLAN, feedback=FeedbackRule("judge", 4.0, required=True, sampled=True)
+)
+
+
+def test_errors_are_an_alarm_where_a_judge_model_has_judged_the_rollout() -> None:
+    """Outside a rollout it judges nothing; what fails has an outcome all the same."""
+    limit = limit_of(SAMPLED, *accepted_with(ArmCounts(units=1_000, failed=12.0), None, SAMPLED))
+    assert limit is not None
+    watch = day(limit, SAMPLED)
+    watch.add([request(n, NOON + n, failed=True) for n in range(500)])
+    assert (watch.is_exceeded, watch.rate) == (True, 1.0)
+
+
+def test_what_a_judge_model_said_in_the_next_rollout_is_no_alarm() -> None:
+    limit = Limit(0.05, "declared")
+    watch = day(limit, SAMPLED)
+    watch.add(
+        msgspec.structs.replace(
+            request(n, NOON + n), feedback=(("judge", 1.0, NOON + n),) if n % 10 == 0 else ()
+        )
+        for n in range(3_000)
+    )
+    assert (watch.rate, watch.is_exceeded) == (0.0, False)
+    assert watch.units > 2_900
+
+
+def test_a_limit_is_derived_from_errors_where_a_judge_model_judged() -> None:
+    """Failures of the sampled units are no rate of all units."""
+    canary = ArmCounts(units=1_000, failures=30.0, failed=33.0, errors=5, unsampled=900)
+    early = ArmCounts(units=1_200, failures=4.5, failed=4.5, errors=6)
+    assert accepted_with(canary, None, SAMPLED) == (1_000, 5.0)
+    assert accepted_with(canary, early, SAMPLED) == (1_200, 4.5)
+    assert accepted_with(canary, None, PLAN) == (1_000, 30.0)
+
+
+def test_a_request_costs_the_same_however_many_units_are_open() -> None:
+    watch = day(plan=msgspec.structs.replace(PLAN, settle_s=3_600.0))
+    looked_at = 0
+
+    class Counted(dict[int, Unit]):
+        def values(self) -> Any:
+            nonlocal looked_at
+            for unit in super().values():
+                looked_at += 1
+                yield unit
+
+    watch._open = Counted()
+    watch.add(request(n, NOON + n / 100) for n in range(2_000))
+    assert looked_at <= 2_000

@@ -20,7 +20,7 @@ from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Conflict, Damaged, FairleadError, NotFound
 from fairlead.domain.release import short
 from fairlead.rollout.plan import Plan
-from fairlead.rollout.slow import Day, Kept, Limit, limit_of, new_kept
+from fairlead.rollout.slow import Day, Kept, Limit, accepted_with, limit_of, new_kept
 from fairlead.rollout.states import State
 from fairlead.store.interface import Store
 from fairlead.store.rows import EventRow, ServiceRow
@@ -152,11 +152,15 @@ class SlowWatches:
         units, failures = 0, 0.0
         for rollout in mine:
             try:
-                judge = self._rollouts.document(rollout).rollout.judge
+                found = self._rollouts.document(rollout).rollout
             except Damaged:
                 continue
-            if judge.canary.units:
-                units, failures = judge.canary.units, judge.canary.failures
+            if found.plan.samples_feedback and not plan.samples_feedback:
+                # What a judge model said is no measure of what clients say.
+                continue
+            early = None if found.early is None else found.early.canary
+            units, failures = accepted_with(found.judge.canary, early, plan)
+            if units:
                 break
         limit = limit_of(plan, units, failures)
         if limit is None:

@@ -85,6 +85,8 @@ class Rollout(msgspec.Struct, frozen=True):
         ending: Why it ended, or is on its way back; None while it goes on.
         shadowed: What the pairs of live requests and copies have shown while shadowing.
         readings: What Prometheus said so far.
+        early: What the early judge knows, which waits for no judge model (`early`); None where
+            there is none, and until it has first looked.
         verdict: The judge's; from the move to promotion on the one that decided it, or without
             steps what the units that are held back say.
     """
@@ -125,6 +127,7 @@ class Rollout(msgspec.Struct, frozen=True):
     shadowed: PairsSeen = PairsSeen()
     history: tuple[Transition, ...] = ()
     readings: Memory = Memory()
+    early: Judge | None = None
 
     @property
     def paused(self) -> bool:
@@ -158,12 +161,14 @@ class Facts(msgspec.Struct, frozen=True):
         workers_phase: Phase of the split on which all live gateway workers run; None while they
             differ.
         judge: What the judge knows by now (`judge.observe`); None when nothing is new.
+        early: The same of the early judge.
         shadowed: What the pairs have shown so far; None when nothing is new.
         hooks: What became of the hooks at its checkpoint; None while they have not settled.
         frozen: Why no traffic may move to the release now; empty when it may.
         readings: What Prometheus said; None when nothing is new.
         by: Who gave the command.
         why: Why they want it ended.
+        awaited: The judge model that is behind with its samples, and why; empty when it is not.
         no_more: Why no more evidence will come, once all that there is has been taken in; empty
             while some may.
         superseded: It is ended because another release takes its place.
@@ -186,6 +191,8 @@ class Facts(msgspec.Struct, frozen=True):
     observed_until: float | None = None
     no_more: str = ""
     readings: Readings | None = None
+    early: Judge | None = None
+    awaited: str = ""
 
 
 class Desired(msgspec.Struct, frozen=True):

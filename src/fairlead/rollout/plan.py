@@ -213,19 +213,40 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def alpha_parts(self) -> int:
-        """Into how many parts `alpha` is divided: the judge's, the shadow's, the counts'."""
-        counts = bool(self.prometheus and self.prometheus.counts)
-        return 1 + (self.shadow is not None) + counts
+        """Into how many parts `alpha` is divided: of both judges, the shadow's, the counts'."""
+        has_counts = bool(self.prometheus and self.prometheus.counts)
+        return 1 + self.awaits_judge + (self.shadow is not None) + has_counts
 
     @property
     def judge_alpha(self) -> float:
-        """The part of `alpha` that is the judge's."""
+        """The part of `alpha` that is the judge's, and the early judge's as well."""
         return self.alpha / self.alpha_parts
 
     @property
     def shadow_alpha(self) -> float:
         """The part of `alpha` that is the shadow's."""
         return self.alpha / self.alpha_parts
+
+    @property
+    def unsampled(self) -> Plan:
+        """The same without all that a judge model says."""
+        if not self.awaits_judge:
+            return self
+        kept = [m for m in self.metrics if m.feedback is None or not m.feedback.sampled]
+        feedback = None if self.samples_feedback else self.feedback
+        return msgspec.structs.replace(self, feedback=feedback, metrics=tuple(kept))
+
+    @property
+    def early(self) -> Plan | None:
+        """What the early judge judges by: what needs no judge model, with its part of `alpha`.
+
+        None where there is no early judge, since nothing waits for a judge model.
+        """
+        if not self.awaits_judge:
+            return None
+        return msgspec.structs.replace(
+            self.unsampled, alpha=self.judge_alpha, prometheus=None, shadow=None
+        )
 
     def __post_init__(self) -> None:
         self._check_steps()

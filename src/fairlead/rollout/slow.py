@@ -10,6 +10,9 @@ there is an alarm with probability alpha at most, in all the time for which it i
 A unit is bet on once in a day (UTC), by its first request and those within the plan's time to
 settle, as in a rollout. A day's bets begin anew from what was known at its beginning, which is all
 that has to be kept: read again from there, the same requests give the same bets.
+
+A judge model looks at samples while there is a rollout, and at none afterwards. Where a rollout is
+judged by one, the watch goes by errors alone, and so does the limit that is derived.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ import msgspec
 
 from fairlead.rollout.observation import Observation
 from fairlead.rollout.plan import Plan
-from fairlead.rollout.units import UNITS_PER_PHASE_MAX, Unit, digest_of
+from fairlead.rollout.units import UNITS_PER_PHASE_MAX, ArmCounts, Unit, digest_of
 from fairlead.stats.intervals import clopper_pearson
 from fairlead.stats.rae import RaeState
 from fairlead.stats.rare import BudgetRae
@@ -79,6 +82,20 @@ def limit_of(plan: Plan, units: int, failures: float) -> Limit | None:
     )
 
 
+def accepted_with(canary: ArmCounts, early: ArmCounts | None, plan: Plan) -> tuple[int, float]:
+    """Units and the sum of their outcomes of a promoted release, as the watch counts them.
+
+    Args:
+        canary, early: Its arm, as the judge and the early judge saw it.
+    """
+    if not plan.samples_feedback:
+        return canary.units, canary.failures
+    if early is not None:
+        return early.units, early.failures
+    # Of an older build's rollout. A unit's share of errors is below both of these.
+    return canary.units, min(float(canary.errors), canary.failed)
+
+
 def new_kept(limit: Limit, plan: Plan, since: float) -> Kept:
     """Nothing seen yet."""
     return Kept(BudgetRae(limit=limit.rate, alpha=plan.alpha).state(), since)
@@ -91,7 +108,7 @@ class Day:
     """
 
     def __init__(self, kept: Kept, limit: Limit, plan: Plan) -> None:
-        self._plan = plan
+        self._plan = plan.unsampled
         self._test = BudgetRae(limit=limit.rate, alpha=plan.alpha)
         self._test.restore(kept.test)
         self._kept = kept
@@ -155,8 +172,11 @@ class Day:
         unit.add(request, self._plan.feedback, unit.enrolled_at + self._plan.settle_s)
 
     def _settle(self, until: float) -> None:
-        due = [u for u in self._open.values() if u.enrolled_at + self._plan.settle_s < until]
-        for unit in due:
+        while self._open:
+            # They are in the order of their enrolment.
+            unit = next(iter(self._open.values()))
+            if unit.enrolled_at + self._plan.settle_s >= until:
+                return
             del self._open[unit.digest]
             outcome = unit.outcome(self._plan)
             if outcome is None:

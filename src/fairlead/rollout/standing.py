@@ -1,6 +1,7 @@
 """What a rollout's readings of Prometheus mean for it: an end, something missing, or nothing.
 
-The error rate `alpha` is shared: half of it is the judge's, half is the counts', in equal parts.
+The error rate `alpha` is shared: the judge has its part (half of it, or a third where a judge model
+is waited for and there is an early judge), the counts one together, in equal parts.
 Guards have no error rate.
 """
 

@@ -28,6 +28,9 @@ CALLS = {
     "GET /api/v1/rollouts",
     "POST /api/v1/rollouts",
     "GET /api/v1/rollouts/{rollout}",
+    "GET /api/v1/rollouts/{rollout}/observations",
+    "GET /api/v1/probes",
+    "POST /api/v1/services/{service}/probes/{command}",
     "POST /api/v1/rollouts/{rollout}/{command}",
     "POST /api/v1/evaluations",
     "POST /api/v1/plans",
@@ -322,7 +325,8 @@ async def test_the_status_is_the_whole_installation(
     assert service.canary == world.digests["b"]
     assert {f.name for f in service.figures} == {"a", "b"}
     champion = next(f for f in service.figures if f.name == "a")
-    assert champion.latency_ms_p95 == 20.0
+    assert champion.latency_ms_p95 is not None
+    assert 20.0 < champion.latency_ms_p95 < 30.0
     assert champion.feedback["success"] == (champion.requests, 1.0)
     assert len(status.workers) == 2
     assert {r.base_url for r in status.replicas} == {NOWHERE}
@@ -333,7 +337,7 @@ async def test_promises_are_told_as_met_missed_or_not_measured(
 ) -> None:
     from fairlead.control.spec import Slos
 
-    slos = Slos(availability=0.9, ttft_p95_ms=5.0, latency_p95_ms=20.0)
+    slos = Slos(availability=0.9, ttft_p95_ms=5.0, latency_p95_ms=30.0)
     await world.first_champion(slos=slos)
 
     async def told() -> dict[str, bool | None]:

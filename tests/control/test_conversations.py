@@ -94,6 +94,44 @@ async def test_a_restart_of_control_keeps_them_where_they_are(world: World) -> N
     assert world.route().finishing == before
 
 
+async def test_whose_answer_ended_after_the_move_does_not_go_back_after_a_restart(
+    world: World,
+) -> None:
+    """Its record says that it was there before; but it was not among them when all others moved."""
+    rollout = await judging(world)
+    await world.plane.command(rollout, "abort")
+    await world.turn()
+    before = world.route().finishing
+    finish = world.plane._rollouts.document(world.row(rollout)).rollout.finish
+    assert before is not None
+    assert finish is not None
+    world.users_per_turn = 0
+    row = RequestRow(
+        "long", "bank", finish.release, "canary", "", "key", "streaming", 0.5, rollout,
+        finish.phase, "/v1/chat/completions", True, 200, "", finish.before - 1.0,
+        10.0, -1.0, 9_000.0, 5, 7, 1,
+    )  # fmt: skip
+    world.store.ingest("the-workers", [row], [], SpoolCursor(9**6, 1, world.now))
+    await world.restart()
+    await world.until(lambda: world.plane.hub.snapshot is not None)
+    assert world.route().finishing == before
+    assert world.store.get_setting("conversations/bank")
+    await world.finish(rollout)
+    await world.turn()
+    assert not world.store.get_setting("conversations/bank"), "who they were is not kept"
+
+
+@pytest.mark.parametrize("stored", ["{", '{"rollout": 1}', "[]", '{"rollout":"r","units":[]}'])
+async def test_damaged_conversations_are_chosen_anew(world: World, stored: str) -> None:
+    rollout = await judging(world)
+    world.store.set_setting("conversations/bank", stored)
+    await world.plane.command(rollout, "abort")
+    await world.turn()
+    finishing = world.route().finishing
+    assert finishing is not None
+    assert len(finishing.units) > 20
+
+
 async def test_a_second_abort_moves_them_at_once(world: World) -> None:
     rollout = await judging(world)
     await world.plane.command(rollout, "abort")

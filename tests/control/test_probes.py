@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -13,9 +14,10 @@ import pytest
 
 from control.answering_replica import AnsweringReplica
 from control.hook_server import HookServer
+from control.simulated_world import DIRECT, World
 from fairlead.control.ask import Completion, ReplicaClient
 from fairlead.control.probe_views import ProbesView
-from fairlead.control.probes import AT_ONCE, HEADER, Probes, given_of
+from fairlead.control.probes import AT_ONCE, Probes, given_of
 from fairlead.control.spec import ProbeSpec, ServiceSpec, check_spec
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound, StorageFailed, Unavailable
 from fairlead.domain.quota import Price
@@ -104,7 +106,7 @@ async def test_rounds_are_asked_on_schedule_with_the_pinned_settings(place: Plac
     assert sorted(place.provider.asked.items()) == [(case.input, 1) for case in CASES]
     for body, headers in zip(place.provider.bodies, place.provider.headers, strict=True):
         assert (body["temperature"], body["seed"], body["model"]) == (0.0, 1, "m")
-        assert headers[HEADER] == "bank/1"
+        assert not [name for name in headers if "fairlead" in name.lower()], "it is told nothing"
     place.now = 1_099.0
     assert (await place.turn()).rounds == 1
     view = await place.rounds(8)
@@ -130,6 +132,11 @@ async def test_a_silent_change_is_an_unrequested_release_told_once_by_everything
         assert view.change.differences[0].now == "something else"
         assert place.probes.is_diverted("bank", RELEASE)
         assert not place.probes.is_diverted("bank", "sha256:another")
+        with pytest.raises(Conflict, match="no requests of the champion") as refused:
+            place.probes.check_ship(SPEC)
+        assert "fairlead probes accept bank" in (refused.value.hint or "")
+        place.probes.check_ship(msgspec.structs.replace(SPEC, plan=Plan(steps=())))
+        place.probes.check_ship(msgspec.structs.replace(SPEC, service="other"))
         asked = view.sent_in_all
         for _ in range(3):
             place.now += 100.0
@@ -142,6 +149,19 @@ async def test_a_silent_change_is_an_unrequested_release_told_once_by_everything
         assert place.stored().is_told
     finally:
         hook.close()
+
+
+async def test_a_release_is_not_shipped_where_there_is_nothing_to_compare_it_with(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.first_champion()
+    diverted = SimpleNamespace(is_diverted=True)
+    monkeypatch.setattr(world.plane.probes, "view", {"bank": diverted}.get)
+    with pytest.raises(Conflict, match="no requests of the champion"):
+        await world.ship("b")
+    rollout = await world.ship("b", plan=DIRECT)
+    monkeypatch.undo()
+    assert (await world.finish(rollout)).outcome == "promoted"
 
 
 async def test_an_accepted_change_serves_again_and_is_the_reference(place: Place) -> None:
@@ -157,6 +177,7 @@ async def test_an_accepted_change_serves_again_and_is_the_reference(place: Place
     view = await place.probes.command("bank", "accept")
     assert (view.state, view.rounds, view.change, len(view.accepted)) == ("reference", 0, None, 1)
     assert not place.probes.is_diverted("bank", RELEASE)
+    place.probes.check_ship(SPEC)
     assert (await place.rounds(20)).change is None
     with pytest.raises(InvalidInput, match="accept, run"):
         await place.probes.command("bank", "stop")

@@ -71,7 +71,6 @@ class ReplicaClient:
         self,
         case: Case,
         given: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
     ) -> Completion:
         """The same with all that the server says; `given` goes before the release's sampling.
 
@@ -95,7 +94,7 @@ class ReplicaClient:
             upstream_model=remote.model if remote else None,
         )
         key = provider_key(remote) if remote else None
-        return await self._post(url, body, key, remote, headers or {})
+        return await self._post(url, body, key, remote)
 
     async def _post(
         self,
@@ -103,7 +102,6 @@ class ReplicaClient:
         body: dict[str, Any],
         key: str | None,
         remote: RemoteModel | None,
-        headers: Mapping[str, str],
     ) -> Completion:
         started = time.monotonic()
         parts = urlsplit(base_url)
@@ -112,7 +110,7 @@ class ReplicaClient:
             answer = await request(
                 f"{parts.scheme}://{parts.netloc}{path}",
                 body=json.dumps(body).encode(),
-                headers={**headers, **({"Authorization": f"Bearer {key}"} if key else {})},
+                headers={"Authorization": f"Bearer {key}"} if key else {},
                 timeout_s=self._timeout_s,
                 outbound=(remote.outbound or DIRECT) if remote else DIRECT,
                 environ=os.environ,

@@ -135,8 +135,11 @@ class ControlPlane:
     async def ship(self, spec: ServiceSpec, *, gates_only: bool = False) -> RolloutView:
         """Begin a rollout, or with `gates_only` an evaluation that gives no traffic.
 
-        Raises Conflict when the service has an active rollout or already serves this release.
+        Raises Conflict when the service has an active rollout or already serves this release, or
+        its champion gets no requests to compare with.
         """
+        if not gates_only:
+            self.probes.check_ship(spec)
         plan = await self.planner.steps_for(spec)
         async with self._lock:
             rollout = await self._rollouts.begin(

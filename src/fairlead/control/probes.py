@@ -42,7 +42,6 @@ from fairlead.store.interface import ProbeStore
 from fairlead.store.rows import EventRow, ProbesRow
 
 AT_ONCE = 4
-HEADER = "x-fairlead-probe"
 COMMANDS = ("accept", "run")
 NO_ANSWER = frozenset({401, 402, 403, 404, 407, 408, 409, 425, 429})
 """Statuses below 500 that say something of the account or the moment, and nothing of the model."""
@@ -152,6 +151,18 @@ class Probes:
         if watch is None or watch.spec.release != release or watch.probing.change is None:
             return False
         return watch.probes.rule.on_change == "fallback"
+
+    def check_ship(self, spec: ServiceSpec) -> None:
+        """Raises Conflict for a rollout that compares with a champion that gets no requests."""
+        view, plan = self.view(spec.service), spec.plan
+        if view is None or not view.is_diverted or not (plan.steps or plan.shadow):
+            return
+        raise Conflict(
+            f"{spec.service}: its fallbacks answer, since its champion's provider has changed: "
+            "there are no requests of the champion to compare a release with",
+            hint=f"`fairlead probes accept {spec.service}` lets the champion serve again; or ship "
+            "with rollout.strategy immediate or blue_green and no shadow",
+        )
 
     def view(self, service: str) -> ProbesView | None:
         """What is known by the champion's probes; None if it is not probed."""
@@ -273,7 +284,6 @@ class Probes:
         completion = await client.complete(
             case,
             {name: value for name, value in body.items() if value is not None},
-            {HEADER: f"{watch.spec.service}/{watch.probing.rounds + 1}"},
         )
         return given_of(completion, case, watch.probes, watch.spec.price)
 

@@ -45,6 +45,8 @@ class JudgedWorld(World):
 
     judge: JudgeModel
     capture = CAPTURE
+    broken: frozenset[str] = frozenset()
+    """Names of releases that fail each request."""
 
     def judged_spec(self, release: str, **changes: Any) -> ServiceSpec:
         given = {"plan": JUDGED_PLAN, "capture": self.capture, "judge": self.judge, **changes}
@@ -56,6 +58,13 @@ class JudgedWorld(World):
     def ingest(
         self, records: list[RequestRow], feedback: list[FeedbackRow], cursor: SpoolCursor
     ) -> None:
+        fails = {self.digests[name] for name in self.broken}
+        records = [
+            msgspec.structs.replace(r, status=502, error="upstream_error")
+            if r.release in fails
+            else r
+            for r in records
+        ]
         good = {given.request: bool(given.value) for given in feedback}
         captures = {
             service.name: service.capture

@@ -170,6 +170,68 @@ async def test_nothing_is_asked_or_counted_twice_though_control_is_killed(
     assert all(len(said) <= 1 for said in given(world, rollout).values())
 
 
+async def test_errors_roll_back_though_the_judge_model_is_away_and_control_is_killed(
+    world: JudgedWorld, replica: Replica
+) -> None:
+    server = replica(grade)
+    server.status, server.raw = 503, b""
+    world.use(judge_at(server))
+    world.broken = frozenset({"d"})
+    await world.first_champion()
+    rollout = await world.ship_judged("d")
+    while world.row(rollout).active:
+        if world._requests >= 2_000:
+            v = await world.plane.reports.rollout(rollout)
+            raise AssertionError((v.state, v.missing, v.verdict, v.history, world.row(rollout)))
+        await world.turn()
+        await world.restart()
+    view = await world.plane.reports.rollout(rollout)
+    assert (view.outcome, view.ending) == ("rolled_back", "worse")
+    assert view.reason.startswith("before the judge model has spoken: canary fails 100.0 % of")
+    assert view.verdict is not None
+    assert view.verdict.numbers["decided_early"]
+    assert world.champion() == world.digests["a"]
+
+
+async def test_a_judge_model_that_is_away_is_what_a_rollout_ends_for(
+    world: JudgedWorld, replica: Replica
+) -> None:
+    """There was traffic; it is the judge that was missing."""
+    server = replica(grade)
+    server.status, server.raw = 503, b""
+    world.use(judge_at(server))
+    await world.first_champion()
+    plan = msgspec.structs.replace(JUDGED_PLAN, deadline_s=45.0)
+    rollout = await world.ship_judged("b", plan=plan)
+    await world.until(lambda: world.row(rollout).state == "judging")
+    for _ in range(15):
+        await world.turn()
+    missing = (await world.plane.reports.rollout(rollout)).missing
+    assert missing.startswith("waits for the judge model: the judge answered 503")
+    assert "oldest sample" in missing
+    view = await world.finish(rollout, turns=100)
+    assert (view.outcome, view.ending) == ("rolled_back", "judge_unreachable")
+    assert "waits for the judge model: the judge answered 503" in view.reason
+    assert "make the judge model answer" in view.advice
+
+
+async def test_a_queue_that_rests_reads_no_samples(
+    world: JudgedWorld, replica: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = replica(grade)
+    server.status, server.raw = 503, b""
+    world.use(judge_at(server))
+    await world.first_champion()
+    rollout = await world.ship_judged("b")
+    await world.until(lambda: world.plane.judging.awaited(rollout) != "")
+    looks: list[str] = []
+    monkeypatch.setattr(
+        type(world.store), "samples_of_rollout", lambda *_, **__: looks.append("look")
+    )
+    assert not await world.plane.judging.turn()
+    assert looks == []
+
+
 async def test_a_used_up_budget_is_no_silent_pass(world: JudgedWorld, replica: Replica) -> None:
     server = replica(grade)
     world.use(judge_at(server, budget=Budget(per_rollout=20)))

@@ -76,6 +76,16 @@ def test_what_the_judge_sees_is_the_exchange_as_data_and_nothing_else() -> None:
     assert "response_format" not in question(JUDGE, Exchange((), ""), structured=False)
 
 
+def test_the_judge_is_told_what_was_left_out_by_us() -> None:
+    whole, cut = (
+        question(JUDGE, Exchange((), "a", is_cut), structured=False)["messages"][0]["content"]
+        for is_cut in (False, True)
+    )
+    assert "that it stops is no fault of the answer" in cut
+    assert "We have kept only a part" not in whole
+    assert "[email]" in whole
+
+
 def test_a_question_costs_no_more_than_its_most() -> None:
     judge = msgspec.structs.replace(JUDGE, price=Price(1.0, 2.0))
     body = question(judge, Exchange((("user", "q" * 2_000),), ""), structured=False)

@@ -11,8 +11,13 @@ from fairlead.domain.capture import is_in_share
 from fairlead.domain.judging import JUDGED, UNJUDGED
 from fairlead.domain.verdicts import RolloutOutcome
 from fairlead.rollout.assessment import assess
+from fairlead.rollout.declared import DeclaredMetric
+from fairlead.rollout.early import assess_both
+from fairlead.rollout.gauges import gauges_of
 from fairlead.rollout.judge import Judge, Observation, new_judge, observe
+from fairlead.rollout.model import new_rollout
 from fairlead.rollout.plan import FeedbackRule, Plan, Step
+from fairlead.rollout.ramp import _difference
 
 PLAN = Plan(
     steps=(Step(0.5, 10),),
@@ -159,3 +164,100 @@ def test_any_division_into_batches_gives_the_same() -> None:
         judge = observe(judge, PLAN, [r for r in observed if r.started_at < watermark], watermark)
     judge = observe(judge, PLAN, observed, 1e9)
     assert msgspec.json.encode(judge) == msgspec.json.encode(judged(observed))
+
+
+def judged_early(requests: list[Observation], plan: Plan = PLAN) -> Judge:
+    ahead = plan.early
+    assert ahead is not None
+    return observe(new_judge(ahead), ahead, requests, 1e9)
+
+
+def test_plain_errors_roll_back_though_the_judge_model_is_away() -> None:
+    """The judge has seen nothing, since the first sample has no verdict."""
+    observed = world(bad=(0.1, 0.1), errors=(0.0, 0.5), sampled=0.0, units=300)
+    verdict = assess_both(new_judge(PLAN), judged_early(observed), PLAN)
+    assert verdict.outcome is RolloutOutcome.ROLL_BACK
+    assert verdict.reason.startswith("before the judge model has spoken: canary fails")
+    assert verdict.numbers["decided_early"]
+    assert verdict.numbers["threshold_rollback"] == 2 / PLAN.alpha
+
+
+def test_the_early_judge_promotes_nothing_and_shows_what_it_knows() -> None:
+    observed = world(bad=(0.0, 0.0), sampled=0.0, units=3_000)
+    early = judged_early(observed)
+    assert assess(early, PLAN.early or PLAN).outcome is RolloutOutcome.PROMOTE
+    verdict = assess_both(new_judge(PLAN), early, PLAN)
+    assert verdict.outcome is RolloutOutcome.WAIT
+    assert verdict.numbers["early"]["requests_seen"] == 3_000
+
+
+def test_the_early_judge_says_that_the_split_is_wrong() -> None:
+    observed = [request(n, canary=True, said=None) for n in range(300)]
+    verdict = assess_both(new_judge(PLAN), judged_early(observed), PLAN)
+    assert verdict.outcome is RolloutOutcome.INVALID
+
+
+def test_what_a_judge_model_says_is_nothing_to_the_early_judge() -> None:
+    observed = world(bad=(0.0, 1.0), sampled=1.0, units=500)
+    assert assess(judged(observed), PLAN).outcome is RolloutOutcome.ROLL_BACK
+    early = judged_early(observed)
+    assert early.canary.failed == 0
+    metric = DeclaredMetric("graded", "feedback", 0.1, feedback=PLAN.feedback)
+    plan = msgspec.structs.replace(PLAN, feedback=None, metrics=(metric,))
+    assert plan.early is not None
+    assert (plan.early.feedback, plan.early.metrics) == (None, ())
+
+
+def test_alpha_is_divided_among_all_that_can_roll_back() -> None:
+    assert PLAN.judge_alpha == PLAN.alpha / 2
+    assert PLAN.early is not None
+    assert PLAN.early.judge_alpha == PLAN.alpha / 2
+    plain = msgspec.structs.replace(PLAN, feedback=None)
+    assert (plain.judge_alpha, plain.early) == (plain.alpha, None)
+    assert PLAN.unsampled.alpha == PLAN.alpha
+
+
+def test_equal_releases_are_rolled_back_by_neither_more_often_than_alpha_says() -> None:
+    plan = msgspec.structs.replace(PLAN, alpha=0.1)
+    ends = [
+        assess_both(judged(observed, plan), judged_early(observed, plan), plan).outcome
+        for observed in (
+            world(bad=(0.2, 0.2), errors=(0.1, 0.1), units=400, seed=seed) for seed in range(100)
+        )
+    ]
+    assert ends.count(RolloutOutcome.ROLL_BACK) <= 18  # 10 at the most; 19 have probability 0.005
+
+
+def test_the_early_judge_is_the_same_after_any_division() -> None:
+    observed, plan = world(bad=(0.1, 0.3), errors=(0.1, 0.2), units=200), PLAN.early
+    assert plan is not None
+    judge = new_judge(plan)
+    for watermark in range(0, 220, 7):
+        judge = observe(judge, plan, [r for r in observed if r.started_at < watermark], watermark)
+    judge = observe(judge, plan, observed, 1e9)
+    assert msgspec.json.encode(judge) == msgspec.json.encode(judged_early(observed))
+
+
+@pytest.mark.parametrize(("first", "readings"), [(None, (None, None)), ((JUDGED, 5.0), (0.5, 0.5))])
+def test_a_declared_metric_of_the_judge_goes_by_the_first_request_as_well(
+    first: tuple[str, float] | None, readings: tuple[float | None, ...]
+) -> None:
+    """A unit that comes in with a later request came in by how many there were."""
+    assert PLAN.feedback is not None
+    (gauge,) = gauges_of((DeclaredMetric("graded", "feedback", 0.1, feedback=PLAN.feedback),))
+    gauge.add(request(1, canary=True, said=first, unit="u"), 1e9)
+    gauge.add(request(2, canary=True, said=None, unit="u"), 1e9)
+    gauge.add(request(3, canary=True, said=(JUDGED, 1.0), unit="u"), 1e9)
+    assert tuple(r and r.value for r in gauge.readings()) == readings
+
+
+def test_the_standard_error_of_a_ramps_harm_is_that_of_the_sample() -> None:
+    judge = judged(world(bad=(0.3, 0.3), sampled=0.1, units=2_000))
+    rollout = new_rollout(
+        id="r", service="s", release="d", name="d", champion="c", plan=PLAN, gates=0, now=0.0
+    )
+    rollout = msgspec.structs.replace(rollout, judge=judge, verdict=assess(judge, PLAN))
+    difference = assess(judge, PLAN).numbers["difference"]
+    error = _difference(rollout) - difference
+    least = (0.3 * 0.7 * (1 / judge.canary.judged + 1 / judge.champion.judged)) ** 0.5
+    assert error == pytest.approx(least, rel=0.25)

@@ -159,7 +159,7 @@ def test_a_limit_is_derived_from_errors_where_a_judge_model_judged() -> None:
 
 
 def test_a_request_costs_the_same_however_many_units_are_open() -> None:
-    watch = day(plan=msgspec.structs.replace(PLAN, settle_s=3_600.0))
+    watch = day(plan=msgspec.structs.replace(PLAN, settle_s=1_800.0))
     looked_at = 0
 
     class Counted(dict[int, Unit]):

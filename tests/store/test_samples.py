@@ -122,3 +122,36 @@ def test_words_go_with_their_sample_and_the_score_stays(store: Store, outcome: A
     )
     assert store.prune_samples(1_000.0) == 1
     assert store.judge_spend(rollout="ro-1").asked == 1
+
+
+def words(store: Store, request: str) -> str:
+    rows = store.samples_of_rollout("ro-1", after=0.0, until=9.0, limit=9)
+    (found,) = (row.judgement for row in rows if row.request == request)
+    assert found is not None
+    return found.reason
+
+
+def test_words_on_a_sample_that_was_deleted_meanwhile_are_not_kept(
+    store: Store, request_row: MakeRow
+) -> None:
+    """The judge was still asked when its client had it deleted."""
+    records = [request_row(f"q{n}", float(n), rollout="ro-1") for n in range(2)]
+    ingest(store, sample("q0"), sample("q1"), records=records)
+    begin(store, "q0", "q1")
+    store.delete_samples(SampleFilter(request="q0"))
+    store.settle_judgements([judged("q0", reason="private"), judged("q1", reason="kept")], [])
+    ingest(store, sample("q0"))
+    assert (words(store, "q0"), words(store, "q1")) == ("", "kept")
+
+
+def test_judgements_go_with_their_records_once_no_budget_counts_them(
+    store: Store, request_row: MakeRow
+) -> None:
+    ingest(store, records=[request_row("q1", 10.0), request_row("q2", 99_999.0)])
+    begin(store, "q1", "q2", "q3", at=11.0)
+    begin(store, "q4", at=99_999.0)
+    store.prune(86_400.0)
+    assert store.judge_spend(rollout="ro-1").asked == 4
+    while store.prune(86_420.0):
+        pass
+    assert store.judge_spend(rollout="ro-1").asked == 2

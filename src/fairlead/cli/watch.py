@@ -223,7 +223,18 @@ def _evidence(view: RolloutView) -> list[tuple[str, RenderableType]]:
         words = f"evidence {_e(float(value))}; {float(threshold):g} {what}"
         bar = _evidence_bar(float(value), float(threshold), style)
         rows.append((label, Group(bar, Text(words, style="dim"))))
-    return rows
+    return rows + _early(numbers)
+
+
+def _early(numbers: dict[str, Any]) -> list[tuple[str, RenderableType]]:
+    """What is known without the judge model."""
+    early = numbers.get("early")
+    if early is None:
+        return []
+    value, threshold = float(early["e_rollback"]), float(early["threshold_rollback"])
+    words = f"without the judge model: evidence {_e(value)}; {threshold:g} rolls it back"
+    bar = _evidence_bar(value, threshold, "red")
+    return [("worse, early?", Group(bar, Text(words, style="dim")))]
 
 
 def _evidence_bar(value: float, threshold: float, style: str) -> Text:

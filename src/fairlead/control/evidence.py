@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable
 
 from fairlead.domain.outcomes import failed_for_judge
+from fairlead.rollout.early import early_judge
 from fairlead.rollout.judge import Gathering, Judge
 from fairlead.rollout.machine import Rollout
 from fairlead.rollout.observation import Observation
@@ -18,6 +19,8 @@ from fairlead.store.rows import AssignedRequest, PairRow
 
 PAGE = 5_000
 PAGES_PER_TURN = 20
+_EARLY = ":early"
+"""Behind a rollout's id: its early judge reads by itself."""
 SHADOW_LOOK_S = 1.0
 """Seconds between two looks at a rollout's copies."""
 WATERMARK_SLACK_S = 1.0
@@ -45,6 +48,8 @@ class LiveEvidence:
         self._shadowed_at.pop(rollout, None)
         self._pair_gatherings.pop(rollout, None)
         self._gatherings.pop(rollout, None)
+        self._gatherings.pop(rollout + _EARLY, None)
+        self._observed_until.pop(rollout + _EARLY, None)
 
     def observed(
         self, rollout: Rollout, judged_until: float = math.inf, *, is_last: bool = False
@@ -58,11 +63,29 @@ class LiveEvidence:
             judged_until: A judge model has said all that it will of what began before this time.
             is_last: Nothing will come after that: look however little is new.
         """
-        gathering = self._gatherings.pop(rollout.id, None) or self._begin(
-            rollout, judged_until, is_last=is_last
-        )
-        if gathering is None:
+        begun = self._gatherings.pop(rollout.id, None)
+        if begun is None:
+            watermark = self._watermark(rollout, rollout.id, judged_until, is_last=is_last)
+            begun = None if watermark is None else Gathering(rollout.judge, rollout.plan, watermark)
+        return self._read(rollout, rollout.id, begun) if begun is not None else None
+
+    def ahead(self, rollout: Rollout) -> Judge | None:
+        """What the early judge knows by now; None as `observed`, or where there is none."""
+        plan, judge = rollout.plan.early, early_judge(rollout.early, rollout.plan)
+        if plan is None or judge is None:
             return None
+        reader = rollout.id + _EARLY
+        begun = self._gatherings.pop(reader, None)
+        if begun is None:
+            watermark = self._watermark(rollout, reader, math.inf)
+            begun = None if watermark is None else Gathering(judge, plan, watermark)
+        return self._read(rollout, reader, begun) if begun is not None else None
+
+    def known_until(self, judged_until: float = math.inf) -> float:
+        """Before this time all is recorded, and judged."""
+        return min(self._store.watermark() - WATERMARK_SLACK_S, judged_until)
+
+    def _read(self, rollout: Rollout, reader: str, gathering: Gathering) -> Judge | None:
         for _ in range(PAGES_PER_TURN):
             at, request = gathering.position
             rows = self._store.assigned_requests(
@@ -71,7 +94,7 @@ class LiveEvidence:
             gathering.add([observation(row) for row in rows])
             if len(rows) < PAGE:
                 return gathering.settled()
-        self._gatherings[rollout.id] = gathering
+        self._gatherings[reader] = gathering
         return None
 
     def shadowed(self, rollout: Rollout) -> PairsSeen | None:
@@ -102,14 +125,17 @@ class LiveEvidence:
         """Whether all that began before this time has been taken in."""
         return rollout not in self._gatherings and self._observed_until.get(rollout, 0.0) >= until
 
-    def _begin(self, rollout: Rollout, judged_until: float, *, is_last: bool) -> Gathering | None:
-        watermark = min(self._store.watermark() - WATERMARK_SLACK_S, judged_until)
+    def _watermark(
+        self, rollout: Rollout, reader: str, judged_until: float, *, is_last: bool = False
+    ) -> float | None:
+        """Up to where a look reads; None while it is too soon for one."""
+        watermark = self.known_until(judged_until)
         least = 0.0 if is_last else rollout.plan.settle_s / 20
-        if watermark - self._observed_until.get(rollout.id, 0.0) <= least:
+        if watermark - self._observed_until.get(reader, 0.0) <= least:
             # Each look reads all of the last `settle_s` again: not worth it for a few requests.
             return None
-        self._observed_until[rollout.id] = watermark
-        return Gathering(rollout.judge, rollout.plan, watermark)
+        self._observed_until[reader] = watermark
+        return watermark
 
 
 def pair(row: PairRow) -> Pair:

@@ -76,13 +76,15 @@ class FactFinder:
         ready, failed = self._catalogue.candidate(rollout.release)
         if want.run_gates and ready:
             self._evaluate(running)
-        judge = None
+        judge = early = None
         no_more = ""
         if want.canary is not None or rollout.phase > 0:
             judge, no_more = await self._observed(running)
+            early = await asyncio.to_thread(self.evidence.ahead, rollout)
         observed_until = None
         if rollout.plan.ramp is not None:
-            observed_until = await asyncio.to_thread(self._store.watermark)
+            judged_until = self._judging.judged_until(rollout.id)
+            observed_until = await asyncio.to_thread(self.evidence.known_until, judged_until)
         shadowed = None
         if want.shadow is not None:
             shadowed = await asyncio.to_thread(self.evidence.shadowed, rollout)
@@ -99,6 +101,8 @@ class FactFinder:
             candidate_failed=failed,
             workers_phase=self._workers_phase(rollout.service),
             judge=judge,
+            early=early,
+            awaited=self._judging.awaited(rollout.id),
             shadowed=shadowed,
             command=None if order is None else order.command,
             why="" if order is None else order.why,

@@ -12,6 +12,7 @@ import msgspec
 
 from fairlead import __version__
 from fairlead.control.documents import RolloutDocument
+from fairlead.control.evidence import WATERMARK_SLACK_S
 from fairlead.control.exporting import exported
 from fairlead.control.fleet import Fleet
 from fairlead.control.hub import SnapshotHub
@@ -254,15 +255,30 @@ class Reports:
             held=rollout.frozen,
             strategy=rollout.plan.strategy.value,
             time_left_s=time_left_s(rollout, self._now()),
-            missing=missing(rollout, self._now(), self._rollouts.ready(rollout.release)),
+            missing=missing(
+                rollout,
+                self._now(),
+                self._rollouts.ready(rollout.release),
+                self._judging.awaited(rollout.id),
+            ),
             margin=rollout.plan.margin,
             tolerance=rollout.plan.tolerance,
             traffic_since=rollout.traffic_since,
             champion_name=self._name(rollout.champion),
-            harm=_harm(rollout, self._now()),
+            harm=self._harm(rollout),
             watch=self._watch(row),
             queries=lines(rollout),
         )
+
+    def _harm(self, rollout: Rollout) -> HarmView | None:
+        if rollout.state is not State.JUDGING or rollout.plan.ramp is None:
+            return None
+        judged_until = self._judging.judged_until(rollout.id)
+        known = min(self._store.watermark() - WATERMARK_SLACK_S, judged_until)
+        harm = harm_of(rollout, self._now(), known)
+        if harm is None:
+            return None
+        return HarmView(harm.so_far, harm.at(desired(rollout).share), harm.budget)
 
     def _watch(self, row: RolloutRow) -> WatchView | None:
         watch = self._watches.view(row.service)
@@ -344,13 +360,6 @@ def _shadow(rollout: Rollout) -> ShadowView | None:
         e_not_worse=math.exp(min(seen.log_e_not_worse, E_LOG_MAX)),
         e_not_worse_at=1 / plan.beta,
     )
-
-
-def _harm(rollout: Rollout, now: float) -> HarmView | None:
-    harm = None if rollout.state is not State.JUDGING else harm_of(rollout, now)
-    if harm is None:
-        return None
-    return HarmView(harm.so_far, harm.at(desired(rollout).share), harm.budget)
 
 
 def _p(quantiles: Quantiles | None, which: str) -> float | None:

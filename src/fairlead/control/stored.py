@@ -63,6 +63,7 @@ def _with_a_new_judge(row: RolloutRow) -> RolloutDocument | None:
         given = decode_json(row.document, dict[str, Any])
         plan = msgspec.convert(given["rollout"]["plan"], Plan)
         given["rollout"]["judge"] = msgspec.to_builtins(new_judge(plan))
+        given["rollout"]["early"] = None
         document = msgspec.convert(given, RolloutDocument)
     except (msgspec.DecodeError, InvalidInput, KeyError, TypeError):
         return None

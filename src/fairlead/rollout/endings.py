@@ -19,6 +19,7 @@ class Ending(enum.StrEnum):
     NO_TRAFFIC = "no_traffic"
     NO_FEEDBACK = "no_feedback"
     JUDGE_BUDGET = "judge_budget"
+    JUDGE_UNREACHABLE = "judge_unreachable"
     NO_DATA = "no_data"
     SHADOW_FAILED = "shadow_failed"
     REPLICAS_FAILED = "replicas_failed"
@@ -56,6 +57,9 @@ ADVICE: dict[Ending, str] = {
     "rollout.feedback names within settle_seconds; or set required: false",
     Ending.JUDGE_BUDGET: "no verdict on the release: raise judge.budget, or judge fewer samples "
     "(judge.share) of more traffic, and ship it again",
+    Ending.JUDGE_UNREACHABLE: "no verdict on the release: make the judge model answer (`fairlead "
+    "status` names what keeps it), or let it keep up: a larger judge.concurrency, a smaller "
+    "judge.share; and ship it again",
     Ending.NO_DATA: "no verdict on the release: a metric of rollout.metrics has no values on most "
     "units; look at what it is taken from (`fairlead records --rollout ID --json`), or declare it "
     "with promotes: false",

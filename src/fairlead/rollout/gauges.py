@@ -133,15 +133,20 @@ class _AmountGauge:
 class _FeedbackGauge:
     """Bad, and unconfirmed: see docs/decisions/0007-silence-is-an-outcome.md."""
 
-    __slots__ = ("_bad", "_requests", "_rule", "_silent")
+    __slots__ = ("_bad", "_is_out", "_requests", "_rule", "_silent")
 
     def __init__(self, rule: FeedbackRule) -> None:
         self._rule = rule
+        self._is_out: bool | None = None
         self._requests = self._bad = self._silent = 0
 
     def add(self, request: Observation, until: float) -> None:
-        if self._rule.sampled and not request.sampled:
-            return
+        if self._rule.sampled:
+            if self._is_out is None:
+                # Whether a unit is in the sample is what was chosen with its first request.
+                self._is_out = not request.sampled
+            if self._is_out or not request.sampled:
+                return
         said = request.said(self._rule.name, until)
         self._requests += 1
         self._bad += request.failed_by_error or (

@@ -5,10 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from fairlead.domain.errors import Conflict
-from fairlead.domain.verdicts import RolloutOutcome
-from fairlead.rollout.assessment import assess
 from fairlead.rollout.commands import PROMOTED_BY, check_command, obey
 from fairlead.rollout.desires import desired, is_terminal
+from fairlead.rollout.early import ENDS, assess_both
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.model import Command, Desired, Facts, Rollout, Transition, new_rollout
 from fairlead.rollout.moves import PAUSABLE, clock, go, impossible, note, resalt
@@ -35,8 +34,6 @@ __all__ = [
 ]
 
 _LOOPS_MAX = 50
-_ENDING = (RolloutOutcome.ROLL_BACK, RolloutOutcome.INVALID)
-"""What takes the place of the verdict by which a rollout is being promoted."""
 _OBSERVED = (State.SHIFTING, State.JUDGING, State.PROMOTING, State.WATCHING)
 _DECIDED = (State.PROMOTING, State.SWITCHING, State.WATCHING)
 
@@ -85,15 +82,13 @@ def _observe(rollout: Rollout, facts: Facts) -> Rollout:
     )
     if not is_judged or rollout.phase == 0 or rollout.champion is None:
         return rollout
-    judge = facts.judge
-    if judge is None or judge == rollout.judge:
+    judge, early = facts.judge or rollout.judge, facts.early or rollout.early
+    if (judge, early) == (rollout.judge, rollout.early):
         return rollout
-    found = assess(judge, rollout.plan)
-    is_decided = (
-        rollout.state in _DECIDED and found.outcome not in _ENDING and not _is_first(rollout)
-    )
+    found = assess_both(judge, early, rollout.plan)
+    is_decided = rollout.state in _DECIDED and found.outcome not in ENDS and not _is_first(rollout)
     verdict = rollout.verdict if is_decided else found
-    return msgspec.structs.replace(rollout, judge=judge, verdict=verdict)
+    return msgspec.structs.replace(rollout, judge=judge, early=early, verdict=verdict)
 
 
 def _read(rollout: Rollout, facts: Facts) -> Rollout:

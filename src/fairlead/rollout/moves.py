@@ -120,7 +120,9 @@ def resalt(rollout: Rollout, now: float) -> Rollout:
     Each unit is assigned anew with the new salt, so it may be judged once more. Keeping the old
     assignment and forgetting who was judged would count the same users twice, and be no fair bet.
     """
-    here = next((p for p in rollout.judge.phases if p.phase == rollout.phase), None)
+    # The early judge is never behind the judge.
+    phases = (rollout.early or rollout.judge).phases
+    here = next((p for p in phases if p.phase == rollout.phase), None)
     if here is None or here.champion + here.canary < units.UNITS_PER_PHASE_MAX:
         return rollout
     if split_of(rollout)[0] <= 0.0:

@@ -165,8 +165,8 @@ def _difference(rollout: Rollout) -> float:
         return 1.0
     variance = 0.0
     for arm in (judge.canary, judge.champion):
-        rate = (arm.failures + 0.5) / (arm.units + 1.0)
-        variance += rate * (1.0 - rate) / max(1, arm.units)
+        rate = (arm.failures + 0.5) / (arm.judged + 1.0)
+        variance += rate * (1.0 - rate) / max(1, arm.judged)
     return max(0.0, float(estimate) + math.sqrt(variance))
 
 

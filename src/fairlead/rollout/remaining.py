@@ -5,7 +5,6 @@ from __future__ import annotations
 from fairlead.rollout.assessment import crowding_of
 from fairlead.rollout.checkpoints import hook_name, hooks_at, needs_approval
 from fairlead.rollout.desires import full_replicas, is_terminal
-from fairlead.rollout.judge import Judge
 from fairlead.rollout.model import Rollout
 from fairlead.rollout.plan import ShadowRule, Step, percent
 from fairlead.rollout.standing import lacking
@@ -23,7 +22,7 @@ def missing_in_step(rollout: Rollout, now: float, ready: int) -> str | None:
     phases = range(rollout.step_phase or rollout.phase, rollout.phase + 1)
     units = sum(rollout.judge.canary_units(phase) for phase in phases)
     if units < step.units:
-        return _too_few(rollout.judge, step, units)
+        return _too_few(rollout, step, units)
     if now - rollout.step_started_at < step.seconds:
         return f"the step at {percent(step.share)} lasts {step.seconds:g} s"
     if ready < rollout.plan.canary_replicas:
@@ -52,8 +51,13 @@ def units_needed(rule: ShadowRule) -> int:
     return min(rule.requests, UNITS_PER_PHASE_MAX)
 
 
-def missing(rollout: Rollout, now: float, ready: int) -> str:
-    """What it misses to go on, in words; empty when it has ended."""
+def missing(rollout: Rollout, now: float, ready: int, awaited: str = "") -> str:
+    """What it misses to go on, in words; empty when it has ended.
+
+    Args:
+        ready: Replicas that can serve the release.
+        awaited: The judge model that is behind with its samples, and why; else empty.
+    """
     plan = rollout.plan
     if is_terminal(rollout):
         return ""
@@ -72,6 +76,8 @@ def missing(rollout: Rollout, now: float, ready: int) -> str:
             return f"replicas: {ready} of {plan.canary_replicas} ready"
         case State.SHADOWING if plan.shadow is not None:
             return missing_in_shadow(rollout, plan.shadow)
+        case State.JUDGING if awaited:
+            return f"waits for {awaited}"
         case State.JUDGING:
             return missing_in_step(rollout, now, ready) or "a verdict"
         case State.PROMOTING:
@@ -128,9 +134,10 @@ def time_left_s(rollout: Rollout, now: float) -> float | None:
     )
 
 
-def _too_few(judge: Judge, step: Step, units: int) -> str:
-    crowding = crowding_of(judge)
-    if crowding is None and not units:
+def _too_few(rollout: Rollout, step: Step, units: int) -> str:
+    crowding = crowding_of(rollout.judge)
+    seen = rollout.early or rollout.judge
+    if crowding is None and not units and not seen.canary_units(rollout.phase):
         return f"no traffic: no canary unit has settled at {percent(step.share)}"
     few = (
         f"too few units: {units:,} of {step.units:,} canary units settled at {percent(step.share)}"

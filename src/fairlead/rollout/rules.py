@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from fairlead.domain.verdicts import GateOutcome, RolloutOutcome, RolloutVerdict
-from fairlead.rollout.assessment import SILENCE_MAX, assess
+from fairlead.rollout.assessment import SILENCE_MAX
 from fairlead.rollout.checkpoints import (
     BEFORE,
     PROMOTE,
@@ -18,6 +18,7 @@ from fairlead.rollout.checkpoints import (
     step_point,
 )
 from fairlead.rollout.desires import full_replicas, holds_back, split_of, stays_warm
+from fairlead.rollout.early import assess_both
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.model import Facts, Rollout
 from fairlead.rollout.moves import REMARKS_MAX, give_up, go, impossible, move_rest, note
@@ -35,6 +36,8 @@ from fairlead.rollout.standing import lacking_for_promotion, stopped
 from fairlead.rollout.states import State
 from fairlead.rollout.telling import lacking
 
+UNJUDGED_FROM = 0.9
+"""With fewer of the units judged, a judge model that is behind is why there is no verdict."""
 _HOOK_ENDINGS = {
     HookOutcome.REFUSED: Ending.HOOK_REFUSED,
     HookOutcome.UNREACHABLE: Ending.HOOK_UNREACHABLE,
@@ -350,7 +353,7 @@ def _shift(rollout: Rollout, step: int, facts: Facts, why: str = "") -> Rollout:
     rollout, may_go = _reach(rollout, facts, step_point(step))
     if not may_go:
         return rollout
-    verdict = rollout.verdict or assess(rollout.judge, rollout.plan)
+    verdict = rollout.verdict or assess_both(rollout.judge, rollout.early, rollout.plan)
     begun = msgspec.structs.replace(rollout, verdict=verdict)
     return _to_share(begun, step, facts.now, why)
 
@@ -415,8 +418,9 @@ def _keep_deadline(rollout: Rollout, facts: Facts, missing: str) -> Rollout:
     used = facts.now - rollout.traffic_since - rollout.paused_s
     if used < rollout.plan.deadline_s:
         return rollout
+    missing = f"waits for {facts.awaited}" if facts.awaited else missing
     why = f"no verdict within {rollout.plan.deadline_s:g} s: {missing}"
-    return _end_without_verdict(rollout, facts, why, _without_verdict(rollout))
+    return _end_without_verdict(rollout, facts, why, _without_verdict(rollout, facts.awaited))
 
 
 def _end_without_verdict(rollout: Rollout, facts: Facts, why: str, ending: Ending) -> Rollout:
@@ -428,10 +432,12 @@ def _end_without_verdict(rollout: Rollout, facts: Facts, why: str, ending: Endin
     return go(ended, State.ROLLING_BACK, facts.now, why, ending=ending)
 
 
-def _without_verdict(rollout: Rollout) -> Ending:
+def _without_verdict(rollout: Rollout, awaited: str) -> Ending:
     """What was missing for a verdict."""
-    judge = rollout.judge
-    if judge.requests == 0:
+    judge, seen = rollout.judge, rollout.early or rollout.judge
+    if awaited and judge.units < UNJUDGED_FROM * seen.units:
+        return Ending.JUDGE_UNREACHABLE
+    if seen.requests == 0:
         return Ending.NO_TRAFFIC
     silence = max(judge.canary.silence, judge.champion.silence)
     if rollout.plan.requires_feedback and judge.canary.units and silence > SILENCE_MAX:

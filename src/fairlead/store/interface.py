@@ -424,6 +424,9 @@ class TelemetryStore(Protocol):
     def prune(self, before: float, *, limit: int = 5_000) -> int:
         """Delete at most `limit` each of the records and feedback from before; says how many.
 
+        Judgements of such records go as well, a day later, and not while their rollout is active:
+        budgets count them.
+
         Call it again until it returns 0: each call holds the database for a short time only.
         """
         ...
@@ -478,6 +481,7 @@ class SampleStore(Protocol):
     ) -> None:
         """Keep what came of it, together with the feedback that says it; each counts once.
 
+        A reason is kept only while the sample that it is about is.
         `usd` replaces what was kept for this attempt's most by what all attempts have cost.
         """
         ...

@@ -280,7 +280,7 @@ class JudgementRow(msgspec.Struct, frozen=True):
 
 
 class SampleToJudge(msgspec.Struct, frozen=True):
-    """A sample of a rollout, with what became of its request.
+    """A sample of a rollout without its texts, with what became of its request.
 
     Attributes:
         started_at: When the request began, by its record.
@@ -293,8 +293,6 @@ class SampleToJudge(msgspec.Struct, frozen=True):
     status: int
     error: str
     started_at: float
-    prompt: str
-    answer: str
     judgement: JudgementRow | None
 
 

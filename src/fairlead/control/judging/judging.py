@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -18,6 +19,8 @@ from fairlead.domain.errors import FairleadError
 from fairlead.evaluation.judge_model import Agreement, JudgeModel
 from fairlead.store.interface import Store
 
+BEHIND_S = 30.0
+"""A judge model is behind when its oldest sample is older than that."""
 POLL_S = 0.25
 TROUBLE_S = 2.0
 _log = logging.getLogger(__name__)
@@ -113,6 +116,22 @@ class Judging:
             said="" if queue is None else _said(queue),
             error=self.measured(judge, service),
         )
+
+    def judged_until(self, rollout: str) -> float:
+        """Before this time all samples that the rollout waits for are judged."""
+        queue = self._queues.get(rollout)
+        return math.inf if queue is None or not queue.decides else queue.judged_until or 0.0
+
+    def awaited(self, rollout: str) -> str:
+        """The judge model that a rollout waits for and that is behind, and why; else empty."""
+        queue = self._queues.get(rollout)
+        if queue is None or not queue.decides or queue.oldest is None:
+            return ""
+        age = self._now() - queue.oldest
+        if age <= BEHIND_S and not queue.rests:
+            return ""
+        said = _said(queue)
+        return f"the judge model{': ' if said else ''}{said}, oldest sample {age:,.0f} s"
 
     def measured(self, judge: JudgeModel, service: str) -> str:
         """How often the judge is right, as measured on labelled answers; in words."""

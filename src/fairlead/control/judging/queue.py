@@ -29,6 +29,7 @@ from fairlead.store.rows import (
     JudgementOutcome,
     JudgementRow,
     JudgeSpend,
+    SampleFilter,
     SampleToJudge,
 )
 
@@ -78,6 +79,11 @@ class JudgeQueue:
         self._again_at: dict[str, float] = {}
         self._lock = asyncio.Lock()
 
+    @property
+    def rests(self) -> bool:
+        """Whether nobody is there to be asked."""
+        return self._now() < self._rests_until
+
     async def turn(self) -> bool:
         """Ask about the next samples, as many as may be asked about at once; whether there were.
 
@@ -87,20 +93,20 @@ class JudgeQueue:
             return await self._turn()
 
     async def _turn(self) -> bool:
+        if self.rests:
+            return False
         window = await asyncio.to_thread(self._look)
         now = self._now()
-        if now < self._rests_until:
-            return False
         due = [s for s in window if self._again_at.get(s.request, 0.0) <= now]
         unasked = [sample for sample in due if not _is_answered(sample)]
         if unasked:
             # A failed request speaks for itself; the judge is not asked, whichever arm it is of.
             await asyncio.to_thread(self._leave_out, unasked)
-        asked = [sample for sample in due if _is_answered(sample)][: self._judge.concurrency]
-        asked = await asyncio.to_thread(self._within_budget, asked)
+        chosen = [sample for sample in due if _is_answered(sample)][: self._judge.concurrency]
+        asked = await asyncio.to_thread(self._within_budget, chosen)
         if asked:
-            replies = await asyncio.gather(*(self._asker(_exchange(s)) for s in asked))
-            await asyncio.to_thread(self._keep, asked, replies)
+            replies = await asyncio.gather(*(self._asker(exchange) for _, exchange in asked))
+            await asyncio.to_thread(self._keep, [sample for sample, _ in asked], replies)
         if asked or unasked:
             await asyncio.to_thread(self._look)
         return bool(asked or unasked)
@@ -134,25 +140,43 @@ class JudgeQueue:
             return False
         return row.judgement is None or row.judgement.outcome in ("asked", "retried")
 
-    def _within_budget(self, samples: Sequence[SampleToJudge]) -> list[SampleToJudge]:
-        """Those that may be asked about; the attempt is kept, at its most."""
+    def _within_budget(
+        self, samples: Sequence[SampleToJudge]
+    ) -> list[tuple[SampleToJudge, Exchange]]:
+        """Those that may be asked about, with their texts; the attempt is kept, at its most."""
         if not samples:
             return []
         now = self._now()
         today = self._store.judge_spend(service=self.service, since=day_of(now))
         spent = self._store.judge_spend(rollout=self.rollout)
         rows: list[JudgementRow] = []
+        asked: list[tuple[SampleToJudge, Exchange]] = []
         usd = 0.0
         self.stop = None
         for sample in samples:
-            most = self._asker.most_usd(_exchange(sample))
+            exchange = self._exchange(sample.request)
+            if exchange is None:
+                continue  # deleted since the look
+            most = self._asker.most_usd(exchange)
             usd += most
             self.stop = stop_of(self._judge.budget, today, spent, usd, len(rows) + 1)
             if self.stop is not None:
                 break
             rows.append(self._row(sample, "asked", attempts=1, usd=most))
+            asked.append((sample, exchange))
         self._store.begin_judgements(rows)
-        return list(samples[: len(rows)])
+        return asked
+
+    def _exchange(self, request: str) -> Exchange | None:
+        """What was asked and answered; None if it is not kept any more."""
+        found = self._store.samples(SampleFilter(request=request), limit=1)
+        if not found:
+            return None
+        try:
+            turns = tuple(decode_json(found[0].prompt.encode(), list[tuple[str, str]]))
+        except msgspec.DecodeError:
+            turns = ()
+        return Exchange(turns, found[0].answer, found[0].is_cut)
 
     def _leave_out(self, samples: Sequence[SampleToJudge]) -> None:
         self._store.begin_judgements([self._row(sample, "asked") for sample in samples])
@@ -239,11 +263,3 @@ class JudgeQueue:
 
 def _is_answered(sample: SampleToJudge) -> bool:
     return sample.status == _OK and not sample.error
-
-
-def _exchange(sample: SampleToJudge) -> Exchange:
-    try:
-        turns = tuple(decode_json(sample.prompt.encode(), list[tuple[str, str]]))
-    except msgspec.DecodeError:
-        turns = ()
-    return Exchange(turns, sample.answer)

@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, s
 from fairlead.store.database import Database, as_rows
 from fairlead.store.interface import Cursor, Feedback, Request, Sample, Warned
 from fairlead.store.rows import FeedbackRow, IngestCounts, RequestRow, SampleRow, SpoolCursor
-from fairlead.store.schema import events, feedback, records, spools
+from fairlead.store.schema import events, feedback, judgements, records, rollouts, spools
 from fairlead.store.schema import samples as samples_table
 
 _REQUEST = RequestRow.__struct_fields__
@@ -20,6 +20,10 @@ _SAMPLE = SampleRow.__struct_fields__
 _CURSOR = SpoolCursor.__struct_fields__
 _request_values = attrgetter(*_REQUEST)
 _feedback_values = attrgetter(*_FEEDBACK)
+
+
+_BUDGET_S = 86_400.0
+"""The budget of a day counts the judgements of a day."""
 
 
 class SqlIngest:
@@ -80,6 +84,7 @@ class SqlIngest:
         with self._db.writing("pruning records") as connection:
             count = _prune(connection, records, records.c.started_at, before, limit)
             count += _prune(connection, feedback, feedback.c.at, before, limit)
+            count += _prune_judgements(connection, before - _BUDGET_S, limit)
             # The newest closed spool is what the watermark rests on when none is open.
             connection.execute(
                 delete(spools).where(
@@ -132,6 +137,22 @@ def _watermark(connection: Connection) -> float:
     newest_closed = func.max(spools.c.complete_until).filter(spools.c.closed.is_(True))
     row = connection.execute(select(oldest_open, newest_closed)).one()
     return next((value for value in row if value is not None), 0.0)
+
+
+def _prune_judgements(connection: Connection, before: float, limit: int) -> int:
+    active = select(rollouts.c.id).where(rollouts.c.active.is_(True))
+    found = (
+        select(judgements.c.request)
+        .outerjoin(records, records.c.id == judgements.c.request)
+        .where(judgements.c.at < before, records.c.id.is_(None))
+        .where(judgements.c.rollout.not_in(active))
+        .limit(limit)
+    )
+    chosen = list(connection.execute(found).scalars())
+    for start in range(0, len(chosen), 500):
+        some = judgements.c.request.in_(chosen[start : start + 500])
+        connection.execute(delete(judgements).where(some))
+    return len(chosen)
 
 
 def _prune(

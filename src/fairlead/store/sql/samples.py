@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import ColumnElement, Connection, and_, case, delete, func, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    case,
+    delete,
+    exists,
+    func,
+    select,
+    tuple_,
+    update,
+)
 
 from fairlead.domain.outcomes import SHADOW
 from fairlead.store.database import Database, as_rows
@@ -63,7 +74,6 @@ class SqlSamples:
         query = (
             select(
                 c.id, c.unit, c.rho, c.status, c.error, c.started_at,
-                samples.c.prompt, samples.c.answer,
                 *(j[name] for name in _JUDGEMENT),
             )
             .join_from(records, samples, samples.c.id == c.id)
@@ -81,11 +91,9 @@ class SqlSamples:
         found = []
         with self._db.reading(f"reading samples of rollout {rollout}") as connection:
             for row in connection.execute(query):
-                judgement = None if row[8] is None else JudgementRow(*row[8:])
+                judgement = None if row[6] is None else JudgementRow(*row[6:])
                 found.append(
-                    SampleToJudge(
-                        row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7], judgement
-                    )
+                    SampleToJudge(row[0], row[1], row[2], row[3], row[4], row[5], judgement)
                 )
         return found
 
@@ -111,13 +119,16 @@ class SqlSamples:
     ) -> None:
         with self._db.writing("keeping judgements") as connection:
             for row in given_judgements:
+                # A sample that was deleted meanwhile takes the judge's words on it along.
+                is_kept = exists().where(samples.c.id == row.request)
+                reason = case((is_kept, row.reason), else_="")
                 connection.execute(
                     update(judgements)
                     .where(
                         judgements.c.request == row.request,
                         _UNSETTLED,
                     )
-                    .values(outcome=row.outcome, score=row.score, reason=row.reason, usd=row.usd)
+                    .values(outcome=row.outcome, score=row.score, reason=reason, usd=row.usd)
                 )
             if given:
                 statement = self._db.insert(feedback).on_conflict_do_nothing(index_elements=["id"])

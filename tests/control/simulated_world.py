@@ -22,6 +22,7 @@ from fairlead.domain.replica import ReplicaState, ReplicaStatus, Wanted
 from fairlead.evaluation.cases import Case, Suite, make_case
 from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.scorers import Exact
+from fairlead.gateway.harm import HarmBudgets
 from fairlead.gateway.routing import assign
 from fairlead.registry import BuildInput, Registry
 from fairlead.rollout.invariants import validate
@@ -139,6 +140,7 @@ class SimulatedWorker:
         self.pid = 100 + number
         self.snapshot: Snapshot | None = None
         self.open: set[str] = set()
+        self.harms = HarmBudgets()
         self.is_hung = False
 
     async def sync(self, hub: SnapshotHub) -> None:
@@ -203,7 +205,7 @@ class World:
         self.dead_pids: set[int] = set()
         self.published: list[Snapshot] = []
         self.users_per_turn = 0
-        self.fails = {"a": 0.2, "b": 0.0, "c": 0.75, "d": 1.0}
+        self.fails = {"a": 0.2, "b": 0.0, "c": 0.75, "d": 1.0, "drill": 1.0}
         self.slower: dict[str, float] = {}
         """How many times as long a release takes, where it is not once."""
         self.dice = random.Random(4)
@@ -357,10 +359,18 @@ class World:
                 usable = service.canary is not None and bool(
                     service.releases[service.canary].endpoints
                 )
+                harm = None
+                if service.harm is not None:
+                    harm = worker.harms.of(service.rollout or "", service.harm)
+                    usable = usable and harm.left > 0
+                drilled = (d for d, r in service.releases.items() if r.fault is not None)
+                names |= dict.fromkeys(drilled, "drill")
                 unit = f"user-{self._requests}"
                 to = assign(service, unit, canary_is_usable=usable)
                 if to is None or not service.releases[to.release].endpoints:
                     continue
+                if harm is not None and to.arm == "canary":
+                    harm.left -= 1
                 request = f"{service.name}-{self._requests:06}"
                 at = self.now - self.dice.random()
                 self.served[names[to.release]] = self.served.get(names[to.release], 0) + 1

@@ -38,6 +38,9 @@ CALLS = {
     "POST /api/v1/services/{service}/rollback",
     "GET /api/v1/records",
     "GET /api/v1/events",
+    "GET /api/v1/drills",
+    "GET /api/v1/drills/{drill}",
+    "POST /api/v1/services/{service}/drills",
     "GET /api/v1/samples",
     "DELETE /api/v1/samples",
     "PUT /api/v1/services/{service}/judge/error",
@@ -80,7 +83,12 @@ def is_problem(answer: httpx.Response, status: int, code: str) -> dict[str, Any]
 async def paths(client: httpx.AsyncClient) -> list[tuple[str, str]]:
     document = (await client.get("/openapi.json")).json()
     return [
-        (method, path.format(rollout="ro-1", command="pause", service="bank", key="k", tenant="t"))
+        (
+            method,
+            path.format(
+                rollout="ro-1", command="pause", service="bank", key="k", tenant="t", drill="dr-1"
+            ),
+        )
         for path, methods in document["paths"].items()
         for method in methods
     ]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from fairlead.cli.judging import feedback_of, feedback_rule
 from fairlead.rollout import prometheus as asked
 from fairlead.rollout.declared import FEEDBACK, DeclaredMetric
+from fairlead.rollout.drill import DrillRule
 from fairlead.rollout.freeze import DAYS, Freeze
 from fairlead.rollout.plan import Hook, Plan, Point, Ramp, ShadowRule, Step, Strategy
 from fairlead.rollout.ramp import grid
@@ -96,6 +97,23 @@ def _prometheus(given: Prometheus | None) -> asked.Prometheus | None:
             for count in given.counts
         ),
     )  # fmt: skip
+
+
+def drills_of(manifest: Manifest) -> DrillRule | None:
+    """When the manifest has its service drilled; raises InvalidInput when it makes no sense."""
+    drill = manifest.drill
+    if drill is None:
+        return None
+    return DrillRule(
+        faults=drill.faults,
+        every_days=drill.every,
+        at_minute=drill.at,
+        harm=drill.harm,
+        share=drill.share,
+        shadow=drill.shadow,
+        delay_ms=drill.delay_ms,
+        webhooks=drill.webhooks,
+    )
 
 
 def freeze_of(manifest: Manifest) -> tuple[Freeze, ...]:

@@ -10,6 +10,7 @@ from fairlead import __version__
 from fairlead.cli import (
     demo_command,
     doctor,
+    drill,
     evaluation,
     feedback,
     gateway,
@@ -57,6 +58,7 @@ for _module in (
     ship,
     status,
     probes,
+    drill,
     evaluation,
     feedback,
     records,

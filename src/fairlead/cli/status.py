@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 from rich.text import Text
 
+from fairlead.cli.drill import drill_lines
 from fairlead.cli.listing import Listing
 from fairlead.cli.options import (
     STATE_DEFAULT,
@@ -86,6 +87,9 @@ def _service(service: ServiceView) -> None:
         say(*watch_words(service.watch))
     if service.probes is not None:
         console.print(probes_line(service.probes))
+    if service.drills is not None:
+        for text in drill_lines(service.drills):
+            console.print(text)
     if service.samples:
         say((f"  {service.samples:,} samples of prompts and answers are kept", "dim"))
     if service.judging is not None:

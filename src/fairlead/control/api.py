@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from fairlead import __version__
 from fairlead.control import views
+from fairlead.control.drill_views import DrillRequest, DrillView
 from fairlead.control.first_key import FirstKey
 from fairlead.control.plane import ControlPlane
 from fairlead.control.probe_views import ProbesView
@@ -218,6 +219,15 @@ def _reading(plane: ControlPlane) -> APIRouter:
     async def probes() -> Response:
         return _answer(plane.probes.views())
 
+    @router.get("/drills", responses=_gives(list[DrillView]),
+                summary="Fault drills, the newest first")  # fmt: skip
+    async def drills(service: str | None = None) -> Response:
+        return _answer(await plane.drills.history(service))
+
+    @router.get("/drills/{drill}", responses=_gives(DrillView), summary="One fault drill")
+    async def drill(drill: str) -> Response:
+        return _answer(await plane.drills.view(drill))
+
     @router.get("/events", responses=_gives(list[views.EventView]), summary="What happened")
     async def events(service: str | None = None, after: AfterId = 0, limit: int = 100) -> Response:
         return _answer(await plane.reports.events(service, after, limit))
@@ -263,6 +273,12 @@ def _acting(plane: ControlPlane) -> APIRouter:
                  summary="Accept an unrequested release, or run probes: accept, run")  # fmt: skip
     async def probe(service: str, command: str) -> Response:
         return _answer(await plane.probe(service, command))
+
+    @router.post("/services/{service}/drills", responses=_gives(DrillView),
+                 openapi_extra=_takes(DrillRequest),
+                 summary="Begin a fault drill: a release that is bad on purpose")  # fmt: skip
+    async def drill(service: str, request: Request) -> Response:
+        return _answer(await plane.drill(service, await _body(request, DrillRequest)))
 
     @router.post("/services/{service}/rollback", responses=_gives(views.RolloutView),
                  openapi_extra=_takes(views.RollbackRequest),

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from fairlead.control.catalogue import Catalogue
 from fairlead.control.documents import Return
+from fairlead.control.drilling import met_by
 from fairlead.control.evaluations import Evaluations
 from fairlead.control.evidence import LiveEvidence
 from fairlead.control.hooks import Hooks
@@ -88,6 +89,9 @@ class FactFinder:
         shadowed = None
         if want.shadow is not None:
             shadowed = await asyncio.to_thread(self.evidence.shadowed, rollout)
+        met = None
+        if rollout.drill is not None and rollout.phase > 0:
+            met = await asyncio.to_thread(met_by, self._store, rollout)
         hooks = None
         if want.call_hooks:
             self._hooks.start(rollout, want.call_hooks)
@@ -112,6 +116,7 @@ class FactFinder:
             observed_until=observed_until,
             no_more=no_more,
             readings=readings,
+            met=met,
         )
 
     async def _observed(self, running: Running) -> tuple[Judge | None, str]:

@@ -13,6 +13,7 @@ from fairlead.domain.release import Release
 from fairlead.domain.replica import Launch, ReplicaState, ReplicaStatus, Wanted
 from fairlead.engines.launching import launch
 from fairlead.registry import Registry
+from fairlead.rollout.drill import Drill
 from fairlead.targets import Target
 
 SERVING = (ReplicaState.STARTING, ReplicaState.READY, ReplicaState.UNHEALTHY)
@@ -38,6 +39,7 @@ class Fleet:
         self._registry = registry
         self._target = target
         self._known: dict[str, KnownRelease] = {}
+        self._drills: dict[str, Drill] = {}
         self._launches: dict[str, Launch] = {}
         self._refused: dict[str, str] = {}
         self._troubles: dict[str, str] = {}
@@ -58,10 +60,21 @@ class Fleet:
         """The release from the registry, verified; raises NotFound or Damaged."""
         known = self._known.get(digest)
         if known is None:
-            entry = await asyncio.to_thread(self._registry.get, digest)
-            known = KnownRelease(digest, name, entry.release)
+            drill = self._drills.get(digest)
+            of = digest if drill is None else drill.of
+            entry = await asyncio.to_thread(self._registry.get, of)
+            fault = None if drill is None else drill.fault
+            known = KnownRelease(digest, name, entry.release, fault)
             self._known[digest] = known
         return known
+
+    def expect(self, drill: Drill) -> None:
+        """Know a drill's release as its champion's with a fault: it is in no registry."""
+        self._drills[drill.release] = drill
+
+    def is_drill(self, digest: str) -> bool:
+        """Whether this is a drill's release."""
+        return digest in self._drills
 
     async def resolve(self, reference: str, service: str) -> str:
         """The digest that a person means; raises NotFound or Conflict."""

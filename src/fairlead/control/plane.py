@@ -18,6 +18,8 @@ import msgspec
 
 from fairlead.control.capacity import Planner
 from fairlead.control.conversations import Conversations
+from fairlead.control.drill_views import DrillRequest, DrillView
+from fairlead.control.drills import Drills
 from fairlead.control.evaluations import Evaluations
 from fairlead.control.fleet import Fleet
 from fairlead.control.hooks import Hooks
@@ -77,6 +79,9 @@ class ControlPlane:
         )
         self._publisher = Publisher(store, hub, self.keys, monotonic)
         self._watches = SlowWatches(store, self._rollouts, now, lambda: _new_id("ro"))
+        self.drills = Drills(
+            store, self._rollouts, lambda: hub.worker_count, now, lambda: _new_id("dr")
+        )
         self.probes = Probes(store, registry, self._rollouts.client, now)
         self.reports = Reports(
             store,
@@ -84,6 +89,7 @@ class ControlPlane:
             self._rollouts,
             self._watches,
             self.probes,
+            self.drills,
             self._fleet,
             self.judging,
             hub,
@@ -122,6 +128,7 @@ class ControlPlane:
         with contextlib.suppress(FairleadError):  # The workers say it again.
             await self._leases.save(at_once=True)
         await self.probes.close()
+        await self.drills.close()
         await self._evaluations.close()
         await self._hooks.close()
         await self.judging.close()
@@ -172,6 +179,13 @@ class ControlPlane:
         self.wake()
         return await self.reports.rollout(rollout)
 
+    async def drill(self, service: str, request: DrillRequest) -> DrillView:
+        """Begin a fault drill; see `Drills.begin`."""
+        async with self._lock:
+            drill = await self.drills.begin(service, request)
+        self.wake()
+        return await self.drills.view(drill)
+
     async def tick(self) -> None:
         """One turn of the loop.
 
@@ -183,6 +197,7 @@ class ControlPlane:
         async with self._lock:
             await _attempt(self._rollouts.advance(), troubles)
             await _attempt(self._watches.advance(), troubles)
+            await _attempt(self.drills.advance(), troubles)
             await _attempt(self.probes.advance(self._rollouts.champions()), troubles)
             wants = await self._conversations.fill(self._rollouts.wants())
             wants = [self._diverted(want) for want in wants]

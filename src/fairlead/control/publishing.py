@@ -70,6 +70,7 @@ class Publisher:
                 want.finishing,
                 want.capture,
                 want.facts,
+                None if want.harm is None else want.harm // self._hub.worker_count,
             )
             for want in wants
         }

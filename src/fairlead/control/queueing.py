@@ -45,6 +45,8 @@ class Queues:
         if under_way is None and not waiting:
             return False
         ahead = under_way or waiting[0]
+        if spec.drill is None and ahead.rollout.drill is not None and not waiting:
+            return True  # It ends at once.
         if spec.when_busy == "refuse":
             raise busy(ahead)
         back_to = ahead.goes_back_to

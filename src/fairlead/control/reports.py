@@ -12,6 +12,7 @@ import msgspec
 
 from fairlead import __version__
 from fairlead.control.documents import RolloutDocument
+from fairlead.control.drills import Drills
 from fairlead.control.evidence import WATERMARK_SLACK_S
 from fairlead.control.exporting import exported
 from fairlead.control.fleet import Fleet
@@ -69,6 +70,7 @@ class Reports:
         rollouts: Rollouts,
         watches: SlowWatches,
         probes: Probes,
+        drills: Drills,
         fleet: Fleet,
         judging: Judging,
         hub: SnapshotHub,
@@ -80,6 +82,7 @@ class Reports:
         self._rollouts = rollouts
         self._watches = watches
         self._probes = probes
+        self._drills = drills
         self._fleet = fleet
         self._judging = judging
         self._hub = hub
@@ -160,6 +163,7 @@ class Reports:
             trouble=trouble.one_line if trouble is not None else unknown_fallbacks(spec, services),
             watch=self._watches.view(row.name),
             probes=self._probes.view(row.name),
+            drills=self._drills.status(row.name),
         )
 
     def _figures(self, line: ReleaseFigures) -> FiguresView:
@@ -268,6 +272,7 @@ class Reports:
             harm=self._harm(rollout),
             watch=self._watch(row),
             queries=lines(rollout),
+            drill="" if rollout.drill is None else rollout.drill.fault.kind,
         )
 
     def _harm(self, rollout: Rollout) -> HarmView | None:

@@ -107,6 +107,7 @@ class Rollouts:
             except Damaged as error:
                 self._unreadable.add(rollout, error)
                 continue
+            self._expect(running.spec)
             await self._catalogue.learn(running.spec.release, running.spec.name)
             self._running[rollout.service] = running
         queued = await asyncio.to_thread(
@@ -191,7 +192,8 @@ class Rollouts:
         service = self._services.get(spec.service)
         running = self._running.get(spec.service)
         waits = False
-        if not gates_only and not goes_back:
+        drilled = running is not None and running.rollout.drill is not None
+        if not goes_back and (drilled or not gates_only):
             waits = self._queues.check(spec, running)
         elif running is not None:
             raise busy(running)
@@ -201,6 +203,7 @@ class Rollouts:
                 f"{spec.service}: release {short(spec.release)} is the champion already",
                 hint="its settings are changed by shipping it again, its release by another one",
             )
+        self._expect(spec)
         await self._catalogue.know(spec.release, spec.name)
         now = self._now()
         if service is None:
@@ -218,12 +221,27 @@ class Rollouts:
         )
         if waits and spec.when_busy == "supersede":
             await self._supersede(made)
+        elif waits and running is not None:
+            await self._end_drill(running, f"release {spec.name} ({rollout_id}) is shipped")
         await self._commit(made, made.rollout, [_begun(made)])
         if waits:
             self._queues.add(made)
         else:
             self._running[spec.service] = made
         return rollout_id
+
+    def _expect(self, spec: ServiceSpec) -> None:
+        """Know the release of a drill; raises NotFound when it is shipped as a release."""
+        if spec.drill is not None:
+            self._fleet.expect(spec.drill)
+        elif self._fleet.is_drill(spec.release):
+            raise NotFound(f"release {short(spec.release)} is a drill's: it is in no registry")
+
+    async def _end_drill(self, running: Running, why: str) -> None:
+        """A drill is in nobody's way; anything else goes on."""
+        if running.rollout.drill is not None:
+            order = Order(Command.ABORT, f"the drill ends: {why}", running.then, superseded=True)
+            await self._advance(running, order)
 
     async def _supersede(self, by: Running) -> None:
         """End what is under way or waits, so that this release comes next."""
@@ -260,6 +278,7 @@ class Rollouts:
             why=why,
             now=now,
             queued=queued,
+            drill=spec.drill,
         )
         return Running(spec, rollout, 0, now, goes_back)
 
@@ -275,8 +294,10 @@ class Rollouts:
                 f"{spec.service}: release {short(spec.release)} is not the champion",
                 hint="ship it",
             )
-        if running is not None:
+        if running is not None and running.rollout.drill is None:
             raise Conflict(f"{spec.service}: rollout {running.rollout.id} is under way")
+        if running is not None:
+            await self._end_drill(running, "the service's settings change")
         if spec == self._specs[spec.service]:
             return False
         now = self._now()
@@ -334,7 +355,8 @@ class Rollouts:
             return await self.begin(rollout_id, spec, goes_back=True, why=request.why)
         running.check_other_way(to)
         then = None
-        if running.rollout.gates_only or to not in (None, row.champion):
+        is_beside = running.rollout.gates_only or running.rollout.drill is not None
+        if is_beside or to not in (None, row.champion):
             then = Return(rollout_id, await self._promotions.way_back(row, to), request.why)
         await self._advance(running, Order(Command.ABORT, request.why, then))
         return self._running.get(service, running).rollout.id

@@ -8,6 +8,7 @@ import msgspec
 
 from fairlead.control.spec import ServiceSpec
 from fairlead.domain.capture import Capture
+from fairlead.domain.fault import Fault
 from fairlead.domain.outbound import DIRECT
 from fairlead.domain.quota import Price
 from fairlead.domain.release import Release, RemoteModel
@@ -28,11 +29,12 @@ ILL_S_MAX = 60.0
 
 
 class KnownRelease(msgspec.Struct, frozen=True):
-    """A release together with what the routing needs to know of it."""
+    """A release together with what the routing needs to know of it; a drill's has a fault."""
 
     digest: str
     name: str
     release: Release
+    fault: Fault | None = None
 
 
 def service_route(
@@ -47,6 +49,7 @@ def service_route(
     finishing: tuple[str, ...] = (),
     capture: Capture | None = None,
     facts: tuple[str, ...] = (),
+    harm: int | None = None,
 ) -> ServiceRoute:
     """The route of one service: its champion, and its canary or shadow if it has one.
 
@@ -55,6 +58,7 @@ def service_route(
         pins: Who is pinned to an arm, by key ids.
         finishing: The units of `desired.finish`.
         facts: What to look for in answers.
+        harm: Requests that one worker may assign to a drill.
     """
     stays = desired.finish if finishing else None
     wanted = (desired.champion, desired.canary, desired.shadow, stays.release if stays else None)
@@ -86,6 +90,7 @@ def service_route(
         finishing=None if stays is None else Finishing(stays.release, finishing),
         capture=capture,
         facts=facts,
+        harm=harm,
     )
 
 
@@ -165,5 +170,8 @@ def _release_route(
         sampling=known.release.sampling,
         upstream_model=remote.model if remote else None,
         price=price,
-        continues=engine if (engine := known.release.engine.kind) in CONTINUING else None,
+        continues=engine
+        if (engine := known.release.engine.kind) in CONTINUING and known.fault is None
+        else None,
+        fault=known.fault,
     )

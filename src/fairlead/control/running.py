@@ -39,6 +39,11 @@ class Running(msgspec.Struct):
         )  # fmt: skip
 
     @property
+    def document(self) -> RolloutDocument:
+        """What the store has of it."""
+        return RolloutDocument(self.spec, self.rollout, self.goes_back, self.then)
+
+    @property
     def goes_back_to(self) -> ServiceSpec | None:
         """The spec by which the service will run, if it is on its way back."""
         if self.then is not None:

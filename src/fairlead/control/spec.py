@@ -14,6 +14,7 @@ from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.judge_model import JudgeModel, check_judge
 from fairlead.evaluation.scorers import Scorer
 from fairlead.probing.model import ProbeRule
+from fairlead.rollout.drill import Drill, DrillRule
 from fairlead.rollout.freeze import WINDOWS_MAX, Freeze, check_freeze
 from fairlead.rollout.plan import Plan
 from fairlead.wire.snapshot import Balance, Limits, Pin
@@ -81,6 +82,8 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         probes: How the champion is watched for changes that nobody shipped; None not to.
         capture: What is kept of prompts and answers; None for nothing.
         judge: Which model grades the sampled answers of its rollout, if any.
+        drills: When the service is drilled by itself; None for never.
+        drill: This is a drill's; control makes it of the champion's.
     """
 
     service: str
@@ -99,6 +102,8 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     probes: ProbeSpec | None = None
     capture: Capture | None = None
     judge: JudgeModel | None = None
+    drills: DrillRule | None = None
+    drill: Drill | None = None
 
 
 def check_spec(spec: ServiceSpec) -> None:
@@ -111,6 +116,8 @@ def check_spec(spec: ServiceSpec) -> None:
             f"service: {ascii(spec.service)[:80]} is no name of lower-case letters, digits, '-', "
             "'_' and '.', at most 63 of them"
         )
+    if spec.drill is not None:
+        raise InvalidInput("drill: a drill is not shipped", hint="begin it by `fairlead drill`")
     _check_digest("release", spec.release)
     if len(spec.name) > NAME_MAX:
         raise InvalidInput(f"name: longer than {NAME_MAX} characters")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from fairlead.control.drill_views import DrillsView
 from fairlead.control.hub import WorkerStatus
 from fairlead.control.probe_views import ProbesView
 from fairlead.domain.quota import NO_QUOTA, Quota
@@ -190,6 +191,7 @@ class RolloutView(msgspec.Struct, frozen=True):
         harm: What its ramp has cost; None without one, and before anything has settled.
         watch: The slow watch of its release, while that is the champion by this rollout.
         judging: Its judge model; None if it has none, and in lists of rollouts.
+        drill: The fault of which it is a drill; empty for all others.
         waiting: What its replicas show while too few are ready, as far as they say anything; empty
             in lists of rollouts.
     """
@@ -232,6 +234,7 @@ class RolloutView(msgspec.Struct, frozen=True):
     harm: HarmView | None = None
     watch: WatchView | None = None
     judging: JudgingView | None = None
+    drill: str = ""
 
 
 class PlanStep(msgspec.Struct, frozen=True):
@@ -318,6 +321,7 @@ class ServiceView(msgspec.Struct, frozen=True):
         probes: What is known of its provider by probes; None if the champion is not probed.
         samples: Prompts and answers of it that are kept.
         judging: The judge model of its rollout.
+        drills: Its fault drills; None without a schedule while none goes on.
     """
 
     name: str
@@ -334,6 +338,7 @@ class ServiceView(msgspec.Struct, frozen=True):
     probes: ProbesView | None = None
     samples: int = 0
     judging: JudgingView | None = None
+    drills: DrillsView | None = None
 
 
 class StatusView(msgspec.Struct, frozen=True):

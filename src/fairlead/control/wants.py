@@ -32,6 +32,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
         finishing: The units of the conversations that `desired.finish` speaks of.
         diverted: The champion's replicas are not to be used: the fallbacks are to answer.
         capture: What is kept of prompts and answers: as the rollout under way says, if it does.
+        harm: Requests that all workers together may assign to its drill; None without one.
     """
 
     spec: ServiceSpec
@@ -45,6 +46,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
     diverted: bool = False
     capture: Capture | None = None
     facts: tuple[str, ...] = ()
+    harm: int | None = None
 
 
 def engine_counts(wants: Sequence[ServiceWant]) -> dict[str, tuple[str, int]]:
@@ -81,7 +83,8 @@ def want_of(
     replicas = {}
     if service.champion is not None:
         replicas[service.champion] = spec.plan.champion_replicas
-    if want.candidate_replicas:
+    drill = running.rollout.drill
+    if want.candidate_replicas and drill is None:  # A drill runs on the champion's.
         # The champion itself may be evaluated: it keeps the replicas with which it serves.
         release = running.rollout.release
         replicas[release] = max(replicas.get(release, 0), want.candidate_replicas)
@@ -96,6 +99,7 @@ def want_of(
         pins=running.spec.pins,
         capture=running.spec.capture or spec.capture,
         facts=facts_of(running.rollout.plan.metrics),
+        harm=None if drill is None else drill.harm,
     )
 
 

@@ -85,7 +85,7 @@ class AnswerReading:
 
     def __init__(self, facts: tuple[str, ...], call: Call) -> None:
         self._looks = REFUSAL in facts
-        self._json = JSON in facts or (FORMAT in facts and _asks_json(call.body))
+        self._json = JSON in facts or (FORMAT in facts and asks_json(call.body))
         self._room = FORMAT_CHARS if self._json else HEAD_CHARS
         self._texts: list[str] = []
         self._chars = 0
@@ -188,7 +188,8 @@ def cost_usd(price: Price | None, usage: Usage) -> float:
     return price.cost(usage.prompt_tokens, usage.completion_tokens) / PICO
 
 
-def _asks_json(body: bytes) -> bool:
+def asks_json(body: bytes) -> bool:
+    """Whether a request asks for an answer in JSON."""
     if b"json_" not in body:
         return False
     try:

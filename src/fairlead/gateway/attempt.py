@@ -23,6 +23,7 @@ from fairlead.gateway.addressing import build_request
 from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.call import Call
 from fairlead.gateway.event_lane import EventLane
+from fairlead.gateway.faults import FaultyAnswer, is_met
 from fairlead.gateway.fleet import Replica
 from fairlead.gateway.limits import CONNECT_S, DETACHED_S
 from fairlead.gateway.recount import PATH as COUNT_PATH
@@ -114,6 +115,7 @@ class Attempt:
     __slots__ = (
         "_connecting",
         "_connection",
+        "_fault",
         "_has_slot",
         "_late",
         "_owner",
@@ -141,6 +143,7 @@ class Attempt:
         self._connecting: asyncio.Task[None] | None = None
         self._connection = connection
         self._late: asyncio.TimerHandle | None = None
+        self._fault: FaultyAnswer | None = None
         self._has_slot = self.was_sent = connection is not None
 
     # What its owner calls
@@ -185,7 +188,10 @@ class Attempt:
             more=more,
         )
         self.was_sent = True
-        self._connection.send(request, self)
+        fault = self.route.fault
+        if fault is not None and is_met(fault, request_id):
+            self._fault = FaultyAnswer(self, fault, call.body)
+        self._connection.send(request, self._fault or self)
 
     def count(
         self, question: bytes, request_id: str, on_count: Callable[[Reading | None], None]
@@ -236,6 +242,8 @@ class Attempt:
     def leave(self) -> None:
         """It is over: end what is open, and give the slot back."""
         self._began_in_time()
+        if self._fault is not None:
+            self._fault.cancel()
         if self._connecting is not None:
             self._connecting.cancel()
             self._connecting = None
@@ -243,9 +251,7 @@ class Attempt:
             self._connection.abort()
             self._connection = None
         self.relay = None
-        if self._has_slot:
-            self._has_slot = False
-            self._verdicts.free_slot(self.replica)
+        self._free_slot()
 
     # upstream.Taker
 
@@ -288,6 +294,16 @@ class Attempt:
             else:
                 self._owner.answer_broke(reason)
 
+    # faults.Faulted
+
+    def engine_began(self) -> None:
+        self._began_in_time()
+
+    def engine_done(self) -> None:
+        self._began_in_time()
+        self._connection = None
+        self._free_slot()
+
     # On its way
 
     async def _connect(self) -> None:
@@ -309,6 +325,11 @@ class Attempt:
         # A question alone is no attempt; one that fails is.
         self.was_sent = True
         self.on_lost(reason, is_stale=is_stale)
+
+    def _free_slot(self) -> None:
+        if self._has_slot:
+            self._has_slot = False
+            self._verdicts.free_slot(self.replica)
 
     def _began_in_time(self) -> None:
         if self._late is not None:

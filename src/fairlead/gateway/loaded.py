@@ -10,6 +10,7 @@ import msgspec
 from fairlead.gateway.auth import KeyRing
 from fairlead.gateway.door import Door
 from fairlead.gateway.fleet import Fleet, Replica
+from fairlead.gateway.harm import HarmBudget, HarmBudgets
 from fairlead.gateway.quota import QuotaBook
 from fairlead.gateway.request_id import RequestIds
 from fairlead.gateway.routing import (
@@ -37,7 +38,8 @@ class LiveService:
         pools: The replicas of each release.
         headers: What an answer of each release says of it.
         prices: What each release costs, of those of which it is known.
-        is_usual: Its requests are tried one replica at a time, for as long as they may take.
+        is_usual: Its requests are tried one replica at a time, for as long as they may take, and it
+            has no drill.
     """
 
     __slots__ = (
@@ -45,6 +47,7 @@ class LiveService:
         "_champion",
         "_finishes_on",
         "_finishing",
+        "_harm",
         "_with_canary",
         "_without",
         "headers",
@@ -54,7 +57,9 @@ class LiveService:
         "route",
     )
 
-    def __init__(self, route: ServiceRoute, pools: dict[str, Pool]) -> None:
+    def __init__(
+        self, route: ServiceRoute, pools: dict[str, Pool], harm: HarmBudget | None = None
+    ) -> None:
         self.route = route
         self.pools = pools
         self.headers = {digest: release_header(digest) for digest in route.releases}
@@ -68,7 +73,11 @@ class LiveService:
         self._finishing = frozenset(finishing.units) if finishing else frozenset()
         self._finishes_on = pools.get(finishing.release, ()) if finishing else ()
         limits = route.limits
-        self.is_usual = limits.attempt_timeout_s is None and limits.hedge_after_ms is None
+        has_drill = any(release.fault is not None for release in route.releases.values())
+        self._harm = harm
+        self.is_usual = (
+            limits.attempt_timeout_s is None and limits.hedge_after_ms is None and not has_drill
+        )
 
     def assign(
         self, key_id: str, session: bytes | None, user: str | None, now: float
@@ -78,7 +87,7 @@ class LiveService:
         While another service stands in for the champion, the arms cannot be compared: then nobody
         is assigned to the canary either.
         """
-        route = self.route
+        route, harm = self.route, self._harm
         if route.weights:
             return assign_by_weight(
                 route,
@@ -93,6 +102,8 @@ class LiveService:
         has_canary = any_usable(self._canary, now) and (
             not route.fallbacks or any_usable(self._champion, now)
         )
+        if harm is not None and harm.left <= 0:
+            has_canary = False
         # Units come again, and under one snapshot they are assigned as before.
         known = self._with_canary if has_canary else self._without
         who = (key_id, session, user)
@@ -105,6 +116,8 @@ class LiveService:
                 if len(known) >= _UNITS_MAX:
                     known.clear()
                 known[who] = found
+        if harm is not None and found is not None and found.arm == "canary":
+            harm.left -= 1
         return found
 
     def forget_units(self) -> None:
@@ -139,6 +152,7 @@ class Loaded:
         fleet: Fleet,
         environ: Mapping[str, str],
         quotas: QuotaBook | None = None,
+        harms: HarmBudgets | None = None,
     ) -> None:
         self.snapshot = snapshot
         self.keys = KeyRing(snapshot.keys, is_open=snapshot.open)
@@ -150,11 +164,15 @@ class Loaded:
         self.body_bytes_max = max(bodies, default=Limits().body_bytes_max)
         self.quotas = quotas if quotas is not None and not quotas.is_empty else None
         """The limits that are declared; None when there are none."""
+        self._harms = harms or HarmBudgets()
         self._pools = fleet.update(snapshot, environ)
         self.services = {name: self._live(route) for name, route in snapshot.services.items()}
 
     def _live(self, route: ServiceRoute) -> LiveService:
-        return LiveService(route, {r: self.pool(route.name, r) for r in route.releases})
+        harm = None
+        if route.harm is not None:
+            harm = self._harms.of(route.rollout or "", route.harm)
+        return LiveService(route, {r: self.pool(route.name, r) for r in route.releases}, harm)
 
     def retire(self) -> None:
         """Let go of what only new requests use: a long stream can outlive many of these."""

@@ -103,6 +103,9 @@ class Reply:
 
     def _own_headers(self) -> Headers:
         own = release_header(self.release) if self.release else b""
+        route = self._call.service.route.releases.get(self.release)
+        if route is not None and route.fault is not None:
+            own += b"x-fairlead-drill: %b\r\n" % route.fault.kind.encode()
         if self.fallback:
             own += b"x-fairlead-fallback: %b\r\n" % self.fallback.encode()
         return own

@@ -23,6 +23,7 @@ from fairlead.gateway.clock import Clock
 from fairlead.gateway.connections import Connections
 from fairlead.gateway.deadlines import Deadlines
 from fairlead.gateway.fleet import Fleet
+from fairlead.gateway.harm import HarmBudgets
 from fairlead.gateway.loaded import Loaded
 from fairlead.gateway.memory import MemoryGuard
 from fairlead.gateway.metric_families import render
@@ -92,6 +93,7 @@ class Worker:
             settings.boot,
         )
         seat = self._quota_file.take_over()
+        self._harms = HarmBudgets()
         self._quotas = QuotaBook(
             seat.seat, settings.worker, sequence=time.time_ns() // 1000, hurry=self._sync.hurry
         )
@@ -298,7 +300,7 @@ class Worker:
 
     def _use(self, snapshot: Snapshot) -> None:
         self._quotas.use(snapshot, self._plant.clock.wall())
-        loaded = Loaded(snapshot, self._fleet, self._environ, self._quotas)
+        loaded = Loaded(snapshot, self._fleet, self._environ, self._quotas, self._harms)
         if self._loaded is not None:
             self._loaded.retire()
         self._loaded = loaded

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fairlead.domain.judging import JUDGED, UNJUDGED
+from fairlead.manifest.drill import Drill
 from fairlead.manifest.engines import RemoteEngine
 from fairlead.manifest.gates import Gate, check_gates
 from fairlead.manifest.judging import Capture, Judge
@@ -151,6 +152,10 @@ class Manifest(Strict):
             "For a model at openai://: questions that the provider is asked again and again, to "
             "see that it still answers as it did."
         ),
+    )
+    drill: Drill | None = Field(
+        default=None,
+        description="Releases that are bad on purpose, now and then, to see that they are caught.",
     )
     capture: Capture | None = Field(
         default=None,

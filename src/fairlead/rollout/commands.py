@@ -35,6 +35,8 @@ def check_command(rollout: Rollout, command: Command) -> None:
         )
     if command is Command.APPROVE and not awaits_approval(rollout):
         raise Conflict(f"rollout {rollout.id} is {state} and waits for nobody's approval")
+    if command is Command.PROMOTE and rollout.drill is not None:
+        raise Conflict(f"rollout {rollout.id} is a drill: its release is bad on purpose")
     if command is Command.PROMOTE and rollout.gates_only:
         raise Conflict(f"rollout {rollout.id} only evaluates its gates; nothing is promoted")
     if command is Command.PROMOTE and state in (State.EVALUATING, State.ROLLING_BACK):

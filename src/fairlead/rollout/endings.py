@@ -31,6 +31,8 @@ class Ending(enum.StrEnum):
     HOOK_REFUSED = "hook_refused"
     HOOK_UNREACHABLE = "hook_unreachable"
     NOT_APPROVED = "not_approved"
+    DRILL_MISSED = "drill_missed"
+    DRILL_SPENT = "drill_spent"
     SUPERSEDED = "superseded"
     ABORTED = "aborted"
 
@@ -80,6 +82,10 @@ ADVICE: dict[Ending, str] = {
     Ending.HOOK_REFUSED: "ask those who run the hook why it refused, and ship it again",
     Ending.HOOK_UNREACHABLE: "make the hook answer, or take it out of rollout.hooks",
     Ending.NOT_APPROVED: "nobody approved it in time: ship it again when somebody can",
+    Ending.DRILL_MISSED: "a bad release would have been promoted: see what rollout.feedback and "
+    "rollout.metrics measure of such a fault (docs/drills.md), and drill again",
+    Ending.DRILL_SPENT: "nothing was noticed within the harm budget: a smaller rollout.margin or "
+    "more metrics would see it sooner; or give the drill a larger harm budget",
     Ending.SUPERSEDED: "follow the release that took its place",
     Ending.ABORTED: "",
 }

@@ -123,6 +123,8 @@ def _ending_broken(rollout: Rollout) -> Iterator[str]:
         yield f"it goes on, though it ends as {rollout.ending}"
     if (rollout.state is State.PROMOTED) != (rollout.ending is Ending.PROMOTED):
         yield f"{rollout.state} as {rollout.ending}"
+    if rollout.drill is not None and rollout.state in _PROMOTED:
+        yield f"a drill is {rollout.state}"
     if rollout.is_held != (rollout.held_at is not None):
         yield "the clock of its holds does not run with them"
     if is_terminal(rollout) and rollout.is_held:

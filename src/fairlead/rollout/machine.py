@@ -50,7 +50,7 @@ def advance(rollout: Rollout, facts: Facts) -> Rollout:
     """
     if facts.command is not None:
         check_command(rollout, facts.command)
-    current = _read(_observe(rollout, facts), facts)
+    current = _read(_observe(_met(rollout, facts), facts), facts)
     if facts.command is not None:
         current = obey(current, facts.command, facts)
     current = clock(_frozen(resalt(current, facts.now), facts), facts.now)
@@ -89,6 +89,12 @@ def _observe(rollout: Rollout, facts: Facts) -> Rollout:
     is_decided = rollout.state in _DECIDED and found.outcome not in ENDS and not _is_first(rollout)
     verdict = rollout.verdict if is_decided else found
     return msgspec.structs.replace(rollout, judge=judge, early=early, verdict=verdict)
+
+
+def _met(rollout: Rollout, facts: Facts) -> Rollout:
+    if facts.met is None or facts.met == rollout.met:
+        return rollout
+    return msgspec.structs.replace(rollout, met=facts.met)
 
 
 def _read(rollout: Rollout, facts: Facts) -> Rollout:

@@ -9,6 +9,7 @@ import msgspec
 
 from fairlead.domain.verdicts import GateVerdict, RolloutVerdict
 from fairlead.rollout.checkpoints import Checkpoint, HookReport
+from fairlead.rollout.drill import Drill, Met
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.judge import Judge, new_judge
 from fairlead.rollout.pairs import PairsSeen
@@ -87,6 +88,8 @@ class Rollout(msgspec.Struct, frozen=True):
         readings: What Prometheus said so far.
         early: What the early judge knows, which waits for no judge model (`early`); None where
             there is none, and until it has first looked.
+        drill: It is a drill, and can only end with the champion; None for all others.
+        met: Who has met the drill.
         verdict: The judge's; from the move to promotion on the one that decided it, or without
             steps what the units that are held back say.
     """
@@ -128,6 +131,8 @@ class Rollout(msgspec.Struct, frozen=True):
     history: tuple[Transition, ...] = ()
     readings: Memory = Memory()
     early: Judge | None = None
+    drill: Drill | None = None
+    met: Met = Met()
 
     @property
     def paused(self) -> bool:
@@ -172,6 +177,7 @@ class Facts(msgspec.Struct, frozen=True):
         no_more: Why no more evidence will come, once all that there is has been taken in; empty
             while some may.
         superseded: It is ended because another release takes its place.
+        met: Who has met the drill; None when nothing is new.
         observed_until: Everything that began before it is known to the judge; None for all.
     """
 
@@ -193,6 +199,7 @@ class Facts(msgspec.Struct, frozen=True):
     readings: Readings | None = None
     early: Judge | None = None
     awaited: str = ""
+    met: Met | None = None
 
 
 class Desired(msgspec.Struct, frozen=True):
@@ -236,6 +243,7 @@ def new_rollout(
     gates_only: bool = False,
     why: str = "",
     queued: bool = False,
+    drill: Drill | None = None,
 ) -> Rollout:
     """A rollout at its beginning, or `queued` behind another one."""
     return Rollout(
@@ -253,6 +261,7 @@ def new_rollout(
         judge=new_judge(plan),
         state=State.QUEUED if queued else State.EVALUATING,
         reason=_waits(gates, queued=queued),
+        drill=drill,
     )
 
 

@@ -21,6 +21,9 @@ _AT_ONCE = (Ending.REPLICAS_FAILED, Ending.SUPERSEDED)
 REMARKS_MAX = 200
 """Entries of the history from which on no more remarks are made."""
 
+PROMOTION = (State.PROMOTING, State.SWITCHING, State.WATCHING, State.PROMOTED)
+"""States that no drill ever comes to."""
+
 PAUSABLE = (
     State.EVALUATING,
     State.STARTING,
@@ -51,6 +54,8 @@ def go(
     """
     if to not in TRANSITIONS[rollout.state]:
         raise impossible(rollout, f"it cannot go from {rollout.state} to {to} ({why})")
+    if rollout.drill is not None and to in PROMOTION:
+        raise impossible(rollout, f"it is a drill and cannot go to {to} ({why})")
     holds = to in PAUSABLE
     moved = msgspec.structs.replace(
         rollout,

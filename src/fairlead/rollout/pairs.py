@@ -117,6 +117,12 @@ class PairsSeen(msgspec.Struct, frozen=True):
         shown = [_log_sum(each.not_worse["logs"]) for each in self.outcomes.values()]
         return min(shown, default=0.0)
 
+    @property
+    def leading(self) -> str:
+        """The outcome with most of that evidence; empty without any."""
+        found = self.outcomes
+        return max(found, key=lambda name: _average([found[name].worse]), default="")
+
     def is_worse(self, plan: Plan) -> bool:
         """Whether the evidence of harm has reached 1/alpha, of its part of it."""
         return self.log_e_max >= -math.log(plan.shadow_alpha)

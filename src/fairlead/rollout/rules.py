@@ -18,6 +18,7 @@ from fairlead.rollout.checkpoints import (
     step_point,
 )
 from fairlead.rollout.desires import full_replicas, holds_back, split_of, stays_warm
+from fairlead.rollout.drill import spent
 from fairlead.rollout.early import assess_both
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.model import Facts, Rollout
@@ -345,6 +346,8 @@ def _remark(rollout: Rollout, now: float, why: str) -> Rollout:
 
 
 def _promote(rollout: Rollout, facts: Facts, why: str) -> Rollout:
+    if rollout.drill is not None:
+        return give_up(rollout, facts.now, f"missed: {why}", Ending.DRILL_MISSED)
     rollout, may_go = _reach(rollout, facts, PROMOTE)
     return go(rollout, State.PROMOTING, facts.now, why) if may_go else rollout
 
@@ -378,6 +381,9 @@ def _keep_safe(rollout: Rollout, facts: Facts) -> Rollout:
     if verdict.outcome is RolloutOutcome.INVALID:
         why = f"invalid: {verdict.reason}"
         return go(rollout, State.ROLLING_BACK, facts.now, why, ending=Ending.INVALID_SPLIT)
+    nothing = spent(rollout)
+    if nothing is not None:
+        return go(rollout, State.ROLLING_BACK, facts.now, nothing, ending=Ending.DRILL_SPENT)
     return rollout
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from fairlead.domain.capture import Capture
 from fairlead.domain.decoding import decode_json
+from fairlead.domain.fault import Fault
 from fairlead.domain.outbound import DIRECT, Outbound
 from fairlead.domain.quota import NO_QUOTA, Limit, Price, Quota, limits_of
 from fairlead.domain.release import Prompt, SamplingValue
@@ -70,6 +71,7 @@ class ReleaseRoute(msgspec.Struct, frozen=True):
     Attributes:
         continues: The engine, if it can go on from a text that another replica began:
             `llama.cpp` or `vllm`. A name that the gateway does not know means that it cannot.
+        fault: It is a drill's: this is done to its answers.
     """
 
     digest: str
@@ -80,6 +82,7 @@ class ReleaseRoute(msgspec.Struct, frozen=True):
     upstream_model: str | None = None
     price: Price | None = None
     continues: str | None = None
+    fault: Fault | None = None
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -174,6 +177,8 @@ class ServiceRoute(msgspec.Struct, frozen=True):
         capture: What is kept of its prompts and answers; None for nothing.
         facts: What the gateway looks for in the texts of answers: `refusal`, `format`, `json`. A
             name that it does not know is nothing to it.
+        harm: Requests that one worker may assign to the canary at most, over all snapshots of this
+            rollout, because it is a drill; None for any number.
     """
 
     name: str
@@ -193,6 +198,7 @@ class ServiceRoute(msgspec.Struct, frozen=True):
     finishing: Finishing | None = None
     capture: Capture | None = None
     facts: tuple[str, ...] = ()
+    harm: int | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True):

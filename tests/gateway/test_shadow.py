@@ -116,6 +116,27 @@ async def test_a_stream_is_copied_and_metered_to_its_end(engine: StartEngine, se
     assert record.itl_ms > 0
 
 
+@pytest.mark.parametrize("body", [CHAT, STREAM])
+async def test_of_a_copy_it_is_recorded_whether_it_refuses_as_of_its_live_request(
+    engine: StartEngine, serve: Serve, body: dict[str, object]
+) -> None:
+    refusal = "I'm sorry, but I can't help with that."
+    serving = (streams("yes"), streams(refusal)) if "stream" in body else (
+        answers("yes"), answers(refusal)
+    )  # fmt: skip
+    live, trial = await engine(serving[0]), await engine(serving[1])
+    made = mirrored(route(A, live), route(B, trial))
+    service = msgspec.structs.replace(made.services["bank"], facts=("format", "refusal"))
+    rig = await serve(msgspec.structs.replace(made, services={"bank": service}))
+    asked = {**body, "response_format": {"type": "json_object"}}
+    async with rig.client() as client:
+        await client.post(PATH, json=asked)
+        await client.post(PATH, json=body)
+    await settled(rig, 2)
+    shown = [[(r.refused, r.malformed) for r in by_arm(rig, arm)] for arm in ("champion", "shadow")]
+    assert shown == [[(0, 1), (0, -1)], [(1, 1), (1, -1)]]
+
+
 async def test_the_share_is_of_the_requests(engine: StartEngine, serve: Serve) -> None:
     live, trial = await engine(), await engine()
     rig = await serve(

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.rollout import pairs
+from fairlead.rollout.declared import DeclaredMetric
 from fairlead.rollout.pairs import Half, Pair, PairGathering, PairsSeen, observe_pairs
 from fairlead.rollout.plan import Plan, ShadowRule
 from fairlead.stats.intervals import clopper_pearson
@@ -265,3 +266,35 @@ def test_a_release_of_which_the_answers_that_hang_are_given_up_is_not_shown_to_b
         hangs = [(WELL, LEFT) if dice.random() < 0.1 else (WELL, WELL) for _ in range(800)]
         assert not observed(*hangs).is_not_worse(PLAN)
     assert observed(*[(WELL, LEFT)] * 100).units == 0, "nor does it go on by their number"
+
+
+def flagged(refused: int, malformed: int = -1) -> Half:
+    return msgspec.structs.replace(WELL, refused=refused, malformed=malformed)
+
+
+TEXT = msgspec.structs.replace(
+    PLAN,
+    metrics=(
+        DeclaredMetric("refusals", "refusal", margin=0.1),
+        DeclaredMetric("form", "format", margin=0.1),
+    ),
+)
+
+
+def test_a_release_that_only_refuses_more_is_ended_where_refusals_are_declared() -> None:
+    found = observed(*[(flagged(0), flagged(1))] * 20, plan=TEXT)
+    assert found.is_worse(TEXT)
+    assert (found.failed, found.outcomes["failed"].worse["discordant"]) == (0, 0)
+    assert "end it, most of it by 'refusals'" in pairs.worse_by_pairs(found, TEXT)
+    assert not observed(*[(flagged(0), flagged(1))] * 20).is_worse(PLAN)
+
+
+def test_answers_of_which_no_format_was_asked_do_not_show_that_it_is_kept() -> None:
+    assert not observed(*[(flagged(0), flagged(0))] * 500, plan=TEXT).is_not_worse(TEXT)
+    assert observed(*[(flagged(0, 0), flagged(0, 0))] * 500, plan=TEXT).is_not_worse(TEXT)
+
+
+def test_what_was_kept_without_an_outcome_is_made_anew() -> None:
+    kept = observed((flagged(0), flagged(1)))
+    taken = [pair(1, 1.0, flagged(0), flagged(1))]
+    assert observe_pairs(kept, TEXT, taken) == observe_pairs(PairsSeen(), TEXT, taken)

@@ -140,8 +140,15 @@ class LiveEvidence:
 
 def pair(row: PairRow) -> Pair:
     """A stored copy with its live request, as the judge of pairs sees them."""
-    live = Half(row.live_status, row.live_error, row.live_attempts, row.live_duration_ms)
-    copy = Half(row.status, row.error, row.attempts, row.duration_ms)
+    live = Half(
+        row.live_status,
+        row.live_error,
+        row.live_attempts,
+        row.live_duration_ms,
+        row.live_refused,
+        row.live_malformed,
+    )
+    copy = Half(row.status, row.error, row.attempts, row.duration_ms, row.refused, row.malformed)
     return Pair(row.id, row.sent_at, live, copy, row.unit)
 
 

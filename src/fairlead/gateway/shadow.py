@@ -23,6 +23,7 @@ import msgspec
 
 from fairlead.domain.outcomes import GIVEN_UP, REJECTED, SHADOW, SHADOW_ID_SUFFIX
 from fairlead.domain.release import short
+from fairlead.gateway.answers import UNSEEN, reading_of
 from fairlead.gateway.attempt import CREDENTIALS, Attempt, Attempting
 from fairlead.gateway.call import Call
 from fairlead.gateway.clock import Clock
@@ -209,6 +210,8 @@ class ShadowCopy(Attempting):
         self._attempt = Attempt(self, shadows, replica, service.releases[digest])
         # answer
         self._status = 0
+        # The same is looked for as in the live request's answer.
+        self._reading = reading_of(call.assignment.facts, call)
 
     def start(self) -> None:
         """Take the slot and send the copy."""
@@ -270,11 +273,16 @@ class ShadowCopy(Attempting):
 
     def pass_on(self, data: bytes, chunks: bytes = b"") -> None:
         """Nobody gets it."""
+        if self._reading is not None:
+            self._reading.sent(data, is_stream=isinstance(self._attempt.relay, StreamRelay))
 
     def whole_answer(self, head: AnswerHead, body: bytes, usage: Usage) -> None:
+        if self._reading is not None and head.status < 400:
+            self._reading.whole(body)
         self._finish(head.status, REJECTED if head.status >= 400 else "", usage)
 
     def last_part(self, data: bytes, usage: Usage) -> None:
+        self.pass_on(data)
         self._attempt.detach()
         relay = self._attempt.relay
         has_error = isinstance(relay, StreamRelay) and relay.has_error
@@ -317,6 +325,7 @@ class ShadowCopy(Attempting):
             replica=self.replica.id,
             attempts=1,
             price=self._attempt.route.price,
+            facts=UNSEEN if self._reading is None else self._reading.found(status, error),
         )
         return msgspec.structs.replace(
             record_of(self._call, ending),

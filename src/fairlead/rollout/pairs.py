@@ -7,7 +7,8 @@ A pair is a live request and its copy, on which both had the same time. Rules
 - Units are taken in the order of their enrolment, and each only once that time, and the time of its
   last pair, is over: by then its outcomes are final, on both sides. Which pairs count, and in which
   order, is so decided by nothing that an answer says: it does not matter which side fails faster.
-- An outcome is how bad an answer is, 0 to 1, of both or of neither. What did not come within the
+- An outcome is how bad an answer is, 0 to 1, of both or of neither: whether it failed, and where
+  the plan declares metrics of it, whether it refused or is malformed. What did not come within the
   time is as bad as a failure, on both sides alike.
 - An outcome that nobody knows, since the client left or the copy was given up before its time was
   over, is the worst there is for what is to be shown: against "no worse" the release has the best
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import msgspec
 
@@ -37,12 +39,17 @@ from fairlead.stats.pairs import STAKES, PairedRae, PairedState
 
 
 class Half(msgspec.Struct, frozen=True):
-    """One side of a pair, as it was recorded; `duration_ms` to the answer's last byte."""
+    """One side of a pair, as it was recorded; `duration_ms` to the answer's last byte.
+
+    `refused` and `malformed` are 1 or 0; -1 where nobody looked, or it does not apply.
+    """
 
     status: int
     error: str
     attempts: int
     duration_ms: float
+    refused: int = -1
+    malformed: int = -1
 
     @property
     def failed(self) -> bool:
@@ -63,10 +70,40 @@ class Pair(msgspec.Struct, frozen=True):
     unit: str
 
 
-PAIR_OUTCOMES: dict[str, Callable[[Half], float]] = {
-    "failed": lambda half: float(half.failed),
+class PairOutcome(NamedTuple):
+    """By what pairs are compared: a half is bad when it failed, or when its flag is 1."""
+
+    tolerance: float
+    margin: float
+    flag: Callable[[Half], int]
+
+    def bounds(self, half: Half, timeout_ms: float) -> tuple[float, float]:
+        """The least and the most that it can be, 0 to 1: the same, where it is known."""
+        if half.duration_ms > timeout_ms:
+            return 1.0, 1.0
+        if half.status == GIVEN_UP:
+            return 0.0, 1.0
+        bad = float(half.failed or self.flag(half) == 1)
+        return bad, bad
+
+
+_FLAGS: dict[str, Callable[[Half], int]] = {
+    "refusal": lambda half: half.refused,
+    "format": lambda half: half.malformed,
+    "json": lambda half: half.malformed,
 }
-"""How bad an answer is that came in time, 0 to 1, by the name of the outcome."""
+"""By the sources of declared metrics that pairs are judged by as well."""
+
+
+def outcomes_of(plan: Plan) -> dict[str, PairOutcome]:
+    """What the pairs are judged by: failures, and what is declared of the answers' text."""
+    found = {"failed": PairOutcome(plan.tolerance, plan.margin, lambda _: 0)}
+    for metric in plan.metrics:
+        if metric.source in _FLAGS:
+            [test] = metric.tests(plan.tolerance)
+            flag = _FLAGS[metric.source]
+            found[metric.name] = PairOutcome(test.tolerance, test.margin, flag)
+    return found
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -149,11 +186,11 @@ def observe_pairs(
     return gathering.settled()
 
 
-def is_resumable(seen: PairsSeen) -> bool:
+def is_resumable(seen: PairsSeen, plan: Plan) -> bool:
     """Whether the next pairs can be taken in after these."""
     kept = [state for each in seen.outcomes.values() for state in (each.worse, each.not_worse)]
     bets = len(unpack(seen.judged))
-    return bool(kept) and all(
+    return seen.outcomes.keys() == outcomes_of(plan).keys() and all(
         state["pairs"] == bets
         and len(state["logs"]) == len(STAKES)
         and all(map(math.isfinite, state["logs"]))
@@ -177,9 +214,9 @@ class PairGathering:
         if plan.shadow is None:
             raise ValueError("a plan without a shadow has no pairs")
         self._seen = seen
-        self._known = seen if is_resumable(seen) else PairsSeen()
-        self._plan = plan
-        self._rule = plan.shadow
+        self._known = seen if is_resumable(seen, plan) else PairsSeen()
+        self._timeout_ms = plan.shadow.timeout_s * 1e3
+        self._outcomes = outcomes_of(plan)
         self._gather_s = gather_s(plan, plan.shadow)
         self._judged = unpack(self._known.judged)
         self._units: dict[int, _Unit] = {}
@@ -203,7 +240,10 @@ class PairGathering:
         cursor = units[len(due)].before if len(due) < len(units) else self.position
         if cursor == self._seen.cursor and not due:
             return self._seen
-        tests = {name: _Tests(self._plan, known.outcomes.get(name)) for name in PAIR_OUTCOMES}
+        tests = {
+            name: _Tests(outcome, known.outcomes.get(name))
+            for name, outcome in self._outcomes.items()
+        }
         counts = {name: getattr(known, name) for name in _COUNTS}
         log_e_max = known.log_e_max
         for unit in due:
@@ -229,19 +269,23 @@ class PairGathering:
         if unit is None:
             if len(self._judged) + len(self._units) >= UNITS_PER_PHASE_MAX:
                 return
-            unit = _Unit(digest, pair.sent_at + self._gather_s, self.position)
+            until = pair.sent_at + self._gather_s
+            unit = _Unit(digest, until, self.position, self._outcomes)
             self._units[digest] = unit
         if pair.sent_at <= unit.until:
-            unit.add(pair, self._rule.timeout_s * 1e3, self._plan.margin)
+            unit.add(pair, self._timeout_ms)
 
 
 def worse_by_pairs(seen: PairsSeen, plan: Plan) -> str:
     """Why the copies end it, with the numbers."""
+    shown = {name: _log_sum(each.worse["logs"]) for name, each in seen.outcomes.items()}
+    most = max(shown, key=shown.__getitem__, default="failed")
+    by = "" if most == "failed" else f", most of it by {most!r}"
     return (
         f"worse on pairs: of {seen.copies:,} copies with their live requests the copy alone failed "
         f"in {seen.failed:,}, the live request alone in {seen.live_failed:,}; the evidence that it "
         f"is worse reached {math.exp(min(seen.log_e_max, 700.0)):,.0f}, "
-        f"{1 / plan.shadow_alpha:,.0f} end it"
+        f"{1 / plan.shadow_alpha:,.0f} end it{by}"
     )
 
 
@@ -259,29 +303,42 @@ class _Gaps:
 class _Unit:
     """A unit while its pairs are gathered; `before` is the pair before its first."""
 
-    def __init__(self, digest: int, until: float, before: tuple[float, str]) -> None:
+    def __init__(
+        self,
+        digest: int,
+        until: float,
+        before: tuple[float, str],
+        outcomes: dict[str, PairOutcome],
+    ) -> None:
+        self._outcomes = outcomes
         self.digest = digest
         self.until = until
         self.before = before
         self.pairs = 0
         self.counts = dict.fromkeys(_COUNTS, 0)
-        self.gaps = {name: _Gaps() for name in PAIR_OUTCOMES}
+        self.gaps = {name: _Gaps() for name in outcomes}
 
-    def add(self, pair: Pair, timeout_ms: float, margin: float) -> None:
+    def add(self, pair: Pair, timeout_ms: float) -> None:
         is_late = min(pair.live.duration_ms, pair.copy.duration_ms) > timeout_ms
         self.pairs += 1
         self._count(pair, timeout_ms, is_late=is_late)
-        for name, bad in PAIR_OUTCOMES.items():
-            live, copy = (_bounds(half, bad, timeout_ms) for half in (pair.live, pair.copy))
+        for name, outcome in self._outcomes.items():
+            live, copy = (outcome.bounds(half, timeout_ms) for half in (pair.live, pair.copy))
             self.gaps[name].worse.append(copy[0] - live[1])
-            # Else a time that is too short for any answer would show a release to be as good.
-            self.gaps[name].not_worse.append(margin if is_late else copy[1] - live[0])
+            # What says nothing must not show a release to be as good: a time that is too short for
+            # any answer, or requests of which nobody asked for the format that is to be kept.
+            is_void = outcome.flag(pair.live) < 0 and outcome.flag(pair.copy) < 0
+            is_void = is_void and live == copy == (0.0, 0.0)
+            gap = outcome.margin if is_late or is_void else copy[1] - live[0]
+            self.gaps[name].not_worse.append(gap)
 
     def _count(self, pair: Pair, timeout_ms: float, *, is_late: bool) -> None:
         if is_late:
             self.counts["late"] += 1
             return
-        live, copy = (_bounds(half, _failed, timeout_ms) for half in (pair.live, pair.copy))
+        live, copy = (
+            self._outcomes["failed"].bounds(half, timeout_ms) for half in (pair.live, pair.copy)
+        )
         if live[0] < live[1] or copy[0] < copy[1]:
             self.counts["unknown"] += 1
             return
@@ -296,9 +353,9 @@ class _Unit:
 class _Tests:
     """Both tests of one outcome, for the time of one call."""
 
-    def __init__(self, plan: Plan, kept: Evidence | None) -> None:
-        self.worse = PairedRae(gap=plan.tolerance, worse=True)
-        self.not_worse = PairedRae(gap=plan.margin, worse=False)
+    def __init__(self, outcome: PairOutcome, kept: Evidence | None) -> None:
+        self.worse = PairedRae(gap=outcome.tolerance, worse=True)
+        self.not_worse = PairedRae(gap=outcome.margin, worse=False)
         if kept is not None:
             self.worse.restore(kept.worse)
             self.not_worse.restore(kept.not_worse)
@@ -310,19 +367,6 @@ class _Tests:
 
     def evidence(self) -> Evidence:
         return Evidence(self.worse.state(), self.not_worse.state())
-
-
-def _failed(half: Half) -> float:
-    return float(half.failed)
-
-
-def _bounds(half: Half, bad: Callable[[Half], float], timeout_ms: float) -> tuple[float, float]:
-    """The least and the most that the outcome can be: the same, where it is known."""
-    if half.duration_ms > timeout_ms:
-        return 1.0, 1.0
-    if half.status == GIVEN_UP:
-        return 0.0, 1.0
-    return bad(half), bad(half)
 
 
 def _average(states: list[PairedState]) -> float:

@@ -208,6 +208,10 @@ class PairRow(msgspec.Struct, frozen=True):
     attempts: int
     duration_ms: float
     unit: str
+    live_refused: int
+    live_malformed: int
+    refused: int
+    malformed: int
 
 
 class FeedbackRow(msgspec.Struct, frozen=True):

@@ -175,6 +175,7 @@ class SqlRecords:
                 live.status, live.error, live.attempts, live.duration_ms,
                 copy.status, copy.error, copy.attempts, copy.duration_ms,
                 live.unit,
+                live.refused, live.malformed, copy.refused, copy.malformed,
             )
             .join_from(records, table, live.id == func.substr(copy.id, 1, _id_length(copy.id)))
             .where(

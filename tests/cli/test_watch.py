@@ -79,6 +79,16 @@ def test_evidence_is_a_bar_with_its_number_and_its_consequence() -> None:
     assert lines["not worse?"][1] == "evidence 0.20; 20 promotes it"
 
 
+def test_the_early_judge_is_shown_though_the_judge_model_has_said_nothing() -> None:
+    early = {"e_rollback": 20.0, "threshold_rollback": 200.0, "requests_seen": 90}
+    numbers = {"canary": {"units": 0}, "champion": {"units": 0}, "early": early}
+    verdict = RolloutVerdict(RolloutOutcome.WAIT, "no canary unit has settled yet", numbers)
+    lines = lines_of(judged(verdict=verdict))
+    assert "worse?" not in lines
+    assert lines["early: worse?"][0].count("█") == 27
+    assert lines["early: worse?"][1] == "without the judge model: evidence 20.00; 200 rolls it back"
+
+
 def test_the_difference_is_drawn_against_zero_and_the_margin() -> None:
     bar, words = lines_of(judged())["difference"]
     assert bar.startswith("better")

@@ -19,6 +19,7 @@ from fairlead.domain.judging import JUDGED, UNJUDGED
 from fairlead.domain.quota import Price
 from fairlead.evaluation.judge_model import Budget, Exchange
 from fairlead.registry import Registry
+from fairlead.rollout.plan import Ramp
 from fairlead.store import open_store
 from fairlead.store.rows import JudgeSpend, RecordFilter, SampleFilter
 
@@ -179,12 +180,12 @@ async def test_errors_roll_back_though_the_judge_model_is_away_and_control_is_ki
     world.broken = frozenset({"d"})
     await world.first_champion()
     rollout = await world.ship_judged("d")
-    while world.row(rollout).active:
-        if world._requests >= 2_000:
-            v = await world.plane.reports.rollout(rollout)
-            raise AssertionError((v.state, v.missing, v.verdict, v.history, world.row(rollout)))
+    for turn in range(200):
+        if not world.row(rollout).active:
+            break
         await world.turn()
-        await world.restart()
+        if turn % 3 == 0:
+            await world.restart()
     view = await world.plane.reports.rollout(rollout)
     assert (view.outcome, view.ending) == ("rolled_back", "worse")
     assert view.reason.startswith("before the judge model has spoken: canary fails 100.0 % of")
@@ -382,6 +383,34 @@ def test_a_budget_counts_a_question_before_it_is_asked() -> None:
     stop = stop_of(budget, JudgeSpend(0.95, 9), JudgeSpend(), 0.1, 1)
     assert stop is not None
     assert not stop.is_final
+
+
+async def test_a_ramp_knows_no_more_than_the_judge_model_has_judged(
+    world: JudgedWorld, replica: Replica
+) -> None:
+    """What it has not judged has not settled, and counts at its worst: in what is shown as well."""
+    server = replica(grade)
+    world.use(judge_at(server))
+    await world.first_champion()
+    steps = (msgspec.structs.replace(JUDGED_PLAN.steps[0], units=10**6),)
+    plan = msgspec.structs.replace(JUDGED_PLAN, steps=steps, ramp=Ramp(requests=1e6))
+    rollout = await world.ship_judged("b", plan=plan)
+    running = world.plane._rollouts.running("bank")
+    assert running is not None
+    await world.until(lambda: running.rollout.judge.units > 40)
+    finder = world.plane._rollouts._facts
+    server.status, server.raw = 503, b""
+    before = (await world.plane.reports.rollout(rollout)).harm
+    for _ in range(20):
+        await world.turn()
+    facts = await finder.of(running, None)
+    assert facts.observed_until is not None
+    assert facts.observed_until == world.plane.judging.judged_until(rollout)
+    assert facts.now - facts.observed_until > 15
+    after = (await world.plane.reports.rollout(rollout)).harm
+    assert before is not None
+    assert after is not None
+    assert after.at_worst > before.at_worst
 
 
 JudgeLike = judge_at(type("Nowhere", (), {"url": "http://127.0.0.1:9"})())  # type: ignore[arg-type]

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.rollout.forecast import WORSE_BY, forecast
+from fairlead.rollout.forecast import WORSE_BY, Sampling, forecast
 from fairlead.rollout.judge import Instruments
-from fairlead.rollout.plan import Plan, ShadowRule, Step
+from fairlead.rollout.plan import FeedbackRule, Plan, ShadowRule, Step
+from fairlead.rollout.prometheus import Count, Prometheus
 
 PLAN = Plan(
     steps=(Step(0.1, 50, 60.0), Step(0.5, 100, 60.0)), margin=0.05, settle_s=10.0, deadline_s=3600.0
@@ -91,3 +92,28 @@ def test_more_traffic_never_takes_longer(rate: float, units: int, share: float) 
     assert fast.seconds is not None
     assert fast.seconds <= slow.seconds
     assert not (fast.problems and not slow.problems)
+
+
+def test_a_judge_models_sample_is_what_a_verdict_takes() -> None:
+    """Only what is judged is evidence; and what cannot be paid for is refused."""
+    judged = msgspec.structs.replace(
+        Plan(), feedback=FeedbackRule("judge", 4.0, required=True, sampled=True)
+    )
+    whole = forecast(judged, 10.0, Sampling(1.0, 6_000.0))
+    tenth = forecast(judged, 10.0, Sampling(0.1, 6_000.0))
+    bounded = forecast(judged, 10.0, Sampling(1.0, 60.0))
+    assert whole.units_to_promote is not None
+    assert tenth.units_to_promote == pytest.approx(10 * whole.units_to_promote, rel=0.02)
+    assert bounded.units_to_promote == tenth.units_to_promote
+    assert whole.problems == ()
+    assert any("judged answers; 10% of the units are judged, 60 a minute" in n for n in tenth.notes)
+    poor = forecast(judged, None, Sampling(0.1, 6_000.0, 20))
+    assert any("judge.budget pays for 20 until the deadline" in p for p in poor.problems)
+
+
+def test_a_rollback_takes_the_judges_part_of_alpha() -> None:
+    counts = Prometheus("http://p", counts=(Count("bad", "{{release}}"),))
+    alone, shared = forecast(Plan(), None), forecast(Plan(prometheus=counts), None)
+    assert alone.units_to_roll_back is not None
+    assert shared.units_to_roll_back is not None
+    assert shared.units_to_roll_back > alone.units_to_roll_back

@@ -107,6 +107,7 @@ def _rows(view: RolloutView, now: float) -> list[tuple[str, RenderableType]]:
             rows.append(("difference", difference_bar(view)))
         rows += _metrics(numbers)
         rows += _evidence(view)
+    rows += _early(numbers)
     if view.harm is not None:
         rows.append(("harm", harm_bar(view.harm)))
     if view.judging is not None:
@@ -223,7 +224,7 @@ def _evidence(view: RolloutView) -> list[tuple[str, RenderableType]]:
         words = f"evidence {_e(float(value))}; {float(threshold):g} {what}"
         bar = _evidence_bar(float(value), float(threshold), style)
         rows.append((label, Group(bar, Text(words, style="dim"))))
-    return rows + _early(numbers)
+    return rows
 
 
 def _early(numbers: dict[str, Any]) -> list[tuple[str, RenderableType]]:
@@ -234,7 +235,7 @@ def _early(numbers: dict[str, Any]) -> list[tuple[str, RenderableType]]:
     value, threshold = float(early["e_rollback"]), float(early["threshold_rollback"])
     words = f"without the judge model: evidence {_e(value)}; {threshold:g} rolls it back"
     bar = _evidence_bar(value, threshold, "red")
-    return [("worse, early?", Group(bar, Text(words, style="dim")))]
+    return [("early: worse?", Group(bar, Text(words, style="dim")))]
 
 
 def _evidence_bar(value: float, threshold: float, style: str) -> Text:

@@ -16,7 +16,7 @@ from fairlead.domain.release import RemoteModel
 from fairlead.registry import Registry, ReleaseEntry
 from fairlead.rollout.choosing import highest_share, with_steps
 from fairlead.rollout.desires import full_replicas
-from fairlead.rollout.forecast import forecast, harm_budget
+from fairlead.rollout.forecast import Sampling, forecast, harm_budget
 from fairlead.rollout.plan import Plan, percent
 from fairlead.rollout.standing import promises
 from fairlead.store.interface import Store
@@ -25,6 +25,7 @@ from fairlead.store.rows import ReleaseFigures
 SPANS_S = (10.0, 60.0, 600.0, 3600.0)
 """The traffic is the highest mean rate over one of these spans until now: traffic that has just
 begun, or that comes in bursts, is no reason to refuse anything."""
+_DAY_S = 86_400.0
 _MEMINFO = Path("/proc/meminfo")
 
 
@@ -81,7 +82,7 @@ class Planner:
         plan = with_steps(spec.plan, rate)
         if champion is None:
             plan = msgspec.structs.replace(plan, steps=(), ramp=None, shadow=None)
-        said = forecast(plan, rate)
+        said = forecast(plan, rate, _sampling(spec))
         more = _more_replicas(spec, entry, champion)
         size, available = _bytes_more(entry, champion), self._memory()
         problems = list(said.problems)
@@ -150,6 +151,19 @@ def _bytes_more(entry: ReleaseEntry, champion: ReleaseEntry | None) -> int:
     if champion is not None and release.engine_digest == champion.release.engine_digest:
         return 0
     return entry.size
+
+
+def _sampling(spec: ServiceSpec) -> Sampling | None:
+    """What its judge model sees, and may be asked; what a question costs is not known before."""
+    if spec.judge is None or spec.capture is None:
+        return None
+    budget = spec.judge.budget
+    bounds: list[float] = [] if budget.per_rollout is None else [budget.per_rollout]
+    if budget.per_day is not None:
+        # From midnight to midnight: the deadline may have one more of them in it.
+        bounds.append(budget.per_day * (math.ceil(spec.plan.deadline_s / _DAY_S) + 1))
+    share = spec.capture.share * spec.judge.share
+    return Sampling(share, spec.capture.per_minute, min(bounds, default=None))
 
 
 def _usd(

@@ -31,6 +31,25 @@ class StepForecast(msgspec.Struct, frozen=True):
     seconds: float | None
 
 
+class Sampling(msgspec.Struct, frozen=True):
+    """What a judge model sees of the traffic.
+
+    Attributes:
+        share: Of the units.
+        per_minute: Samples that begin in a minute at the most.
+        questions: What its budget pays for until the deadline; None for no bound.
+    """
+
+    share: float
+    per_minute: float
+    questions: float | None = None
+
+    def share_at(self, requests_per_s: float | None) -> float:
+        """The share of the units that is judged at this traffic."""
+        most = self.per_minute / 60
+        return min(self.share, most / requests_per_s) if requests_per_s else self.share
+
+
 class Forecast(msgspec.Struct, frozen=True):
     """What is to be expected; None where it is not known, or nothing is judged.
 
@@ -53,8 +72,14 @@ class Forecast(msgspec.Struct, frozen=True):
     notes: tuple[str, ...] = ()
 
 
-def forecast(plan: Plan, requests_per_s: float | None) -> Forecast:
-    """The forecast at this traffic; None or 0 if there is none to go by."""
+def forecast(
+    plan: Plan, requests_per_s: float | None, sampling: Sampling | None = None
+) -> Forecast:
+    """The forecast at this traffic; None or 0 if there is none to go by.
+
+    Args:
+        sampling: Of the judge model, for a plan whose feedback it gives.
+    """
     if not plan.steps:
         return Forecast(notes=("nothing is compared before all traffic moves",))
     tests = Instruments(plan)
@@ -75,7 +100,15 @@ def forecast(plan: Plan, requests_per_s: float | None) -> Forecast:
             f"a promotion also needs evidence by {', '.join(needed)}; how much traffic that takes "
             "follows from their spread, which is not known beforehand",
         )
+    problems: tuple[str, ...] = ()
+    if plan.samples_feedback and sampling is not None and promote is not None:
+        problems, said = _judging(math.ceil(promote), sampling, requests_per_s)
+        notes = (*notes, said)
+        # Both are in units that are judged.
+        share = sampling.share_at(requests_per_s)
+        promote, back = promote / share, None if back is None else back / share
     found = Forecast(
+        problems=problems,
         notes=notes,
         steps=tuple(StepForecast(step.share, None) for step in plan.steps),
         units_to_promote=None if promote is None else math.ceil(promote),
@@ -86,6 +119,24 @@ def forecast(plan: Plan, requests_per_s: float | None) -> Forecast:
             found, notes=(*notes, "no traffic in the last hour: how long it takes is not known")
         )
     return _timed(found, plan, requests_per_s)
+
+
+def _judging(
+    needed: int, sampling: Sampling, requests_per_s: float | None
+) -> tuple[tuple[str, ...], str]:
+    """Why a judge model cannot say enough, and what it has to say for a promotion."""
+    share = sampling.share_at(requests_per_s)
+    pace = f", {60 * share * requests_per_s:,.3g} a minute" if requests_per_s else ""
+    note = (
+        f"an equal release is promoted after about {needed:,} judged answers; {percent(share)} of "
+        f"the units are judged{pace}"
+    )
+    if sampling.questions is None or needed <= sampling.questions:
+        return (), note
+    return (
+        f"a promotion takes about {needed:,} judged answers, and judge.budget pays for "
+        f"{sampling.questions:,.0f} until the deadline: raise it, or rollout.margin",
+    ), note
 
 
 def _timed(found: Forecast, plan: Plan, rate: float) -> Forecast:
@@ -99,7 +150,7 @@ def _timed(found: Forecast, plan: Plan, rate: float) -> Forecast:
         seconds[-1] = max(seconds[-1], found.units_to_promote / rate + plan.settle_s)
     whole = sum(seconds)
     served = sum(step.share * rate * each for step, each in zip(plan.steps, seconds, strict=True))
-    problems, notes = [], list(found.notes)
+    problems, notes = list(found.problems), list(found.notes)
     if plan.ramp is None and sum(least) > plan.deadline_s:
         problems.append(
             f"at {rate:.3g} requests per second its steps take {minutes(sum(least))} at least, and "

@@ -29,7 +29,7 @@ CONFIDENCE = 0.95
 
 def problems(result: Result, plan: Plan) -> list[str]:
     """What was not as it has to be."""
-    found = []
+    found = list(result.broken)
     equal = [ended for ended in result.rollouts if ended.model == EQUAL]
     back = sum(ended.view.outcome == "rolled_back" for ended in equal)
     # Twice the error on either side is the one-sided limit.

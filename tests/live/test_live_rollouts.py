@@ -23,6 +23,7 @@ async def test_bad_releases_of_eight_services_go_back_at_once_and_no_request_is_
     # One rollout of an equal release in a hundred may go back, by chance.
     assert back.count(EQUAL) <= 1, ends
     assert all(ended.view.outcome in ("promoted", "rolled_back") for ended in result.rollouts), ends
+    assert result.broken == []
     assert result.users.lost == []
     assert result.users.statuses[200] == result.users.feedback
     assert sum(result.users.statuses.values()) == result.users.feedback + result.users.errors

@@ -19,6 +19,7 @@ from pathlib import Path
 from fairlead.cli.shipping import prepare
 from fairlead.control.spec import ServiceSpec
 from fairlead.control.views import RolloutView
+from fairlead.domain.errors import FairleadError
 from fairlead.manifest import parse_manifest
 from fairlead.registry import Registry
 from support.installation import Installation
@@ -50,6 +51,7 @@ TURNS = (1, 1, 2)
 OPEN_MAX = 400
 POLL_S = 0.5
 IDLE_S_MAX = 30.0
+CONTROL_S_MAX = 300.0
 DURATIONS_MAX = 20_000
 MANIFEST = """
 service: {service}
@@ -200,11 +202,13 @@ class Result:
 
     Attributes:
         seconds: From the first rollout to the end of the last.
+        broken: Why services rolled out no further, where they did not.
     """
 
     rollouts: list[Ended]
     users: Users
     seconds: float
+    broken: list[str] = field(default_factory=list)
 
 
 async def roll_out(
@@ -237,7 +241,11 @@ async def roll_out(
     async def one_after_another(service: str, port: int, until: float) -> None:
         while waiting and (at := time.monotonic()) < until:
             model = waiting.popleft()
-            view = await ship(service, model, port)
+            try:
+                view = await ship(service, model, port)
+            except FairleadError as error:
+                result.broken.append(f"{service}, {model}: {error}")
+                return
             result.rollouts.append(Ended(model, view, time.monotonic() - at))
             on_end(result.rollouts[-1])
 
@@ -266,8 +274,16 @@ def spec(installation: Installation, service: str, model: str, name: str, port: 
 
 
 async def _end(installation: Installation, rollout: str) -> RolloutView:
+    """The rollout, once it has ended; control may be slow to answer for a while."""
+    deadline = time.monotonic() + CONTROL_S_MAX
     while True:
-        view = await asyncio.to_thread(installation.rollout, rollout)
+        try:
+            view = await asyncio.to_thread(installation.rollout, rollout)
+        except FairleadError:
+            if time.monotonic() > deadline:
+                raise
+            continue
         if view.outcome != "running":
             return view
+        deadline = time.monotonic() + CONTROL_S_MAX
         await asyncio.sleep(POLL_S)

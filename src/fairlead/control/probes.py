@@ -335,7 +335,7 @@ def given_of(completion: Completion, case: Case, probes: ProbeSpec, price: Price
     That a model refuses what it took before is a change, and so an answer.
     """
     status, text = completion.status, completion.text
-    if status >= 500 or status in NO_ANSWER or not 200 <= status < 500:
+    if status in NO_ANSWER or not (status == 200 or 400 <= status < 500):
         raise Unavailable(text)
     if status != 200:
         text = f"[refused with status {status}]"

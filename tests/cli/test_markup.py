@@ -19,6 +19,7 @@ from fairlead.cli.api import ControlClient
 from fairlead.cli.demo.report import ReleaseReport, Report, RequestsReport
 from fairlead.cli.demo.view import DemoView, summary
 from fairlead.cli.options import say, table
+from fairlead.control.drill_views import DrillView
 from fairlead.control.hub import WorkerStatus
 from fairlead.control.probe_views import ProbesView
 from fairlead.control.views import (
@@ -38,6 +39,7 @@ from fairlead.control.views import (
     TenantView,
 )
 from fairlead.domain.errors import Unavailable
+from fairlead.domain.fault import Fault
 from fairlead.domain.quota import Quota
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.domain.verdicts import GateOutcome, GateVerdict, RolloutOutcome, RolloutVerdict
@@ -79,6 +81,15 @@ def nasty_probes() -> ProbesView:
     )  # fmt: skip
 
 
+def nasty_drill() -> DrillView:
+    return DrillView(
+        id=NASTY, service=NASTY, fault=Fault("slow"), shadow=False, share=0.1, harm=1,
+        scheduled=False, result="missed", state="rolled_back", reason=NASTY, advice=NASTY,
+        by=NASTY, requests=1, users=1, copies=0, seconds=1.0, expected_requests=1, created_at=0.0,
+        notes=[NASTY],
+    )  # fmt: skip
+
+
 RECORD = {
     "id": "req_1", "started_at": 0.0, "service": NASTY, "release": DIGEST, "arm": "champion",
     "status": 502, "duration_ms": 1.0, "prompt_tokens": 1, "completion_tokens": 1, "error": NASTY,
@@ -110,6 +121,10 @@ def answer(_control: ControlClient, method: str, path: tuple[str, ...], *_rest: 
             given = [nasty_probes()]
         case ("POST", "services", _, "probes", _):
             given = nasty_probes()
+        case ("GET", "drills"):
+            given = [nasty_drill()]
+        case ("GET", "drills", _) | ("POST", "services", _, "drills"):
+            given = nasty_drill()
         case ("GET", "samples"):
             given = [
                 SampleView("req_1", NASTY, "k", "u", 0.0, 1.0, [(NASTY, NASTY)], NASTY, True),
@@ -140,6 +155,7 @@ ONLINE = [
     ("keys", "limit", "k"), ("keys", "tenant", "k"),
     ("ship", "--detach"), ("eval",), ("doctor",), ("probes", "show"), ("probes", "run", "bank"),
     ("probes", "accept", "bank"), ("samples", "list"), ("samples", "show", "req_1"),
+    ("drill", "history"), ("drill", "--fault", "slow", "--service", "bank"),
 ]  # fmt: skip
 OFFLINE = [
     ("init",), ("release", "build"), ("release", "list"), ("release", "show"), ("release", "diff"),

@@ -190,8 +190,14 @@ async def test_errors_roll_back_though_the_judge_model_is_away_and_control_is_ki
     assert (view.outcome, view.ending) == ("rolled_back", "worse")
     assert view.reason.startswith("before the judge model has spoken: canary fails 100.0 % of")
     assert view.verdict is not None
-    assert view.verdict.numbers["decided_early"]
+    numbers = view.verdict.numbers
+    assert numbers["decided_early"]
     assert world.champion() == world.digests["a"]
+    # Replayed, it is the early judge's evidence as well.
+    exported = await world.plane.reports.observations(rollout)
+    assert ({metric.name for metric in exported.metrics}, exported.alpha) == (
+        {"failed"}, JUDGED_PLAN.alpha / 2)  # fmt: skip
+    assert exported.judged_at == numbers["canary"]["units"] + numbers["champion"]["units"]
 
 
 async def test_a_judge_model_that_is_away_is_what_a_rollout_ends_for(

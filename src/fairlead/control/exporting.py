@@ -28,7 +28,8 @@ def exported(store: Store, rollout_id: str) -> Recorded:
         raise Conflict(f"rollout {rollout_id} has judged no unit yet")
     if units > UNITS_MAX:
         raise Conflict(f"{units:,} units are more than one export holds, {UNITS_MAX:,}")
-    return recorded(rollout.plan, _pages(store, rollout_id), units)
+    early = rollout.plan.early if numbers.get("decided_early") else None
+    return recorded(early or rollout.plan, _pages(store, rollout_id), units)
 
 
 def _pages(store: Store, rollout: str) -> Iterator[list[Observation]]:

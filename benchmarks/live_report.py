@@ -97,6 +97,8 @@ def _verdicts(result: Result, plan: Plan) -> Iterator[str]:
         f"\nThe limits are those of Clopper and Pearson. The plan allows a false rollback in "
         f"{plan.alpha:.0%} of the rollouts of an equal release."
     )
+    if result.unbegun:
+        yield f"\n{result.unbegun} rollouts had not begun when the time was over (`--minutes`)."
     unusual = [ended for ended in result.rollouts if not ended.is_right]
     if unusual:
         yield "\nThose that did not end as they should:\n"

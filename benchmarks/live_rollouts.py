@@ -66,7 +66,7 @@ def main() -> int:
     others = bystanders.share
     world = _world(result)
     simulated = _simulate(plan, world, given.simulated)
-    text = live_report.markdown(result, plan, world, simulated, _command(), others)
+    text = live_report.markdown(result, plan, world, simulated, _command(given), others)
     sys.stdout.write(text)
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / "live-rollouts.md").write_text(text, encoding="utf-8")
@@ -80,7 +80,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--equal", type=int, default=200, help="rollouts of an equal release")
     parser.add_argument("--bad", type=int, default=5, help="rollouts of each kind of bad release")
     parser.add_argument("--services", type=int, default=12, help="that roll out at the same time")
-    parser.add_argument("--rate", type=float, default=8.0, help="sessions a second of each service")
+    parser.add_argument(
+        "--rate", type=float, default=10.0, help="sessions a second of each service"
+    )
     parser.add_argument(
         "--minutes", type=float, default=120.0, help="no rollout begins after so long"
     )
@@ -151,9 +153,10 @@ def _simulate(plan: Plan, world: World, times: float) -> dict[str, list[Simulate
     }
 
 
-def _command() -> str:
-    given = " ".join(sys.argv[1:])
-    return f'make bench-live-rollouts ARGS="{given}"' if given else "make bench-live-rollouts"
+def _command(given: argparse.Namespace) -> str:
+    named = ("equal", "bad", "services", "rate", "minutes", "simulated")
+    options = " ".join(f"--{name} {getattr(given, name):g}" for name in named)
+    return f'make bench-live-rollouts ARGS="{options}"'
 
 
 if __name__ == "__main__":

@@ -203,12 +203,14 @@ class Result:
     Attributes:
         seconds: From the first rollout to the end of the last.
         broken: Why services rolled out no further, where they did not.
+        unbegun: Rollouts that did not begin, since the time for that was over.
     """
 
     rollouts: list[Ended]
     users: Users
     seconds: float
     broken: list[str] = field(default_factory=list)
+    unbegun: int = 0
 
 
 async def roll_out(
@@ -261,6 +263,7 @@ async def roll_out(
             )
         finally:
             result.seconds = time.monotonic() - begun
+            result.unbegun = len(waiting)
             stop.set()
             await coming
     return result

@@ -38,8 +38,8 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "an unknown key on top": (
         GOOD + "foo: 1\n",
         ['4: unknown key "foo" (known here: '
-         "service, release, replicas, gates, rollout, fallbacks, balance, probes, capture, judge, "
-         "slos, limits)"],
+         "service, release, replicas, gates, rollout, fallbacks, balance, probes, drill, capture, "
+         "judge, slos, limits)"],
     ),
     "a key in the wrong place": (
         GOOD + "  temperature: 0\n",

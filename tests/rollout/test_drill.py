@@ -95,7 +95,7 @@ def test_without_traffic_it_is_missed_by_its_deadline() -> None:
 def test_in_shadow_it_is_caught_or_missed_and_no_client_meets_it() -> None:
     shadowing = step(begin(shadow=True), now=1.0, candidate_ready=1)
     assert shadowing.state is State.SHADOWING
-    good = PairsSeen(copies=500)
+    good = PairsSeen(copies=500, units=500)
     missed = step(shadowing, now=9.0, candidate_ready=1, shadowed=good)
     assert (missed.state, missed.ending) == (State.FAILED, Ending.DRILL_MISSED)
     bad = PairsSeen(copies=50, failed=50, log_e_max=20.0)

@@ -234,7 +234,7 @@ async def test_a_request_that_breaks_as_its_wait_ends_does_not_leave_its_client_
 
 @pytest.mark.parametrize("is_slow", [True, False])
 async def test_a_client_that_does_not_keep_up_pauses_what_its_wait_becomes_once_that_has_begun(
-    is_slow: bool,
+    is_slow: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exchange that is paused before it has begun has nothing yet that it could pause."""
     told: list[str] = []
@@ -247,11 +247,12 @@ async def test_a_client_that_does_not_keep_up_pauses_what_its_wait_becomes_once_
             told.append("pause")
 
     book = quota.QuotaBook("seat", 0, sequence=1, hurry=lambda: None)
-    nothing = cast(Any, None)
+    plant: Any = SimpleNamespace(clock=Clock())
+    call: Any = SimpleNamespace(key_id="k", kind="chat/completions")
+    monkeypatch.setattr(lease_wait.quota_answers, "take", lambda *_args, **_more: None)
     wait = lease_wait.LeaseWait(
-        nothing, nothing, book, "chat/completions", Lacking(OVERLOADED), lambda: None,
-        lambda _: cast(Any, Begun()),
-    )  # fmt: skip
+        plant, cast(Any, None), call, book, Lacking(OVERLOADED), lambda *_: cast(Any, Begun())
+    )
     wait.start()
     wait.pause()
     if not is_slow:

@@ -225,8 +225,8 @@ class Attempt:
             self._connection.resume()
 
     def open_lane(self, lane: EventLane) -> None:
-        """The answer is a stream, whose ordinary events go this way."""
-        if self._connection is not None:
+        """The answer is a stream: its ordinary events go this way, unless a drill changes them."""
+        if self._connection is not None and self._fault is None:
             self._connection.open_lane(lane)
 
     def failed(self) -> None:

@@ -74,17 +74,6 @@ async def test_a_waiting_worker_is_answered_when_a_snapshot_is_published(hub: Sn
     assert answer.version == 2
 
 
-async def test_workers_that_are_gone_are_not_kept_though_nobody_asks(
-    hub: SnapshotHub, world: World
-) -> None:
-    hub.publish(snapshot(1, "r1"))
-    for number in range(20):
-        await hub.sync(says(1, boot=f"w{number}", pid=number))
-        world.dead.add(number)
-        world.now += 1.0
-    assert len(hub._workers) == 1
-
-
 async def test_without_workers_nothing_is_current(hub: SnapshotHub) -> None:
     hub.publish(snapshot(1))
     assert not hub.is_current

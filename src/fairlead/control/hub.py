@@ -141,9 +141,6 @@ class SnapshotHub:
     def _note(self, request: SyncRequest) -> _Worker:
         now = self._clock()
         before = self._workers.get(request.boot)
-        if before is None:
-            # Where nothing is ever asked of them, the dead would otherwise be kept for ever.
-            self._forget_dead(now)
         worker = self._workers[request.boot] = _Worker(
             number=request.worker,
             pid=request.pid,

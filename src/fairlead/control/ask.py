@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from fairlead.domain.errors import Unavailable
-from fairlead.domain.outbound import DIRECT
+from fairlead.domain.outbound import DIRECT, Outbound
 from fairlead.domain.prompting import apply_release
 from fairlead.domain.release import Release, RemoteModel
 from fairlead.evaluation.cases import Case
 from fairlead.evaluation.runner import Answer
+from fairlead.targets.http import Answer as HttpAnswer
 from fairlead.targets.http import HttpFailed, request
 
 ERROR_BYTES_MAX = 4096
@@ -104,25 +105,38 @@ class ReplicaClient:
         remote: RemoteModel | None,
     ) -> Completion:
         started = time.monotonic()
-        parts = urlsplit(base_url)
-        path = (parts.path.rstrip("/") or "/v1") + "/chat/completions"
+        netloc = urlsplit(base_url).netloc
+        outbound = (remote.outbound or DIRECT) if remote else DIRECT
         try:
-            answer = await request(
-                f"{parts.scheme}://{parts.netloc}{path}",
-                body=json.dumps(body).encode(),
-                headers={"Authorization": f"Bearer {key}"} if key else {},
-                timeout_s=self._timeout_s,
-                outbound=(remote.outbound or DIRECT) if remote else DIRECT,
-                environ=os.environ,
-            )
+            answer = await post_chat(base_url, body, key, outbound, self._timeout_s)
         except HttpFailed as error:
-            raise Unavailable(f"replica {parts.netloc}: {error}") from None
+            raise Unavailable(f"replica {netloc}: {error}") from None
         took_ms = (time.monotonic() - started) * 1e3
         if answer.status != 200:
             said = _said(answer.body, key)
-            told = f"replica {parts.netloc} answered {answer.status}"
+            told = f"replica {netloc} answered {answer.status}"
             return Completion(told + (f": {said}" if said else ""), took_ms, status=answer.status)
         return _completion(answer.body, took_ms)
+
+
+async def post_chat(
+    base_url: str, body: Mapping[str, Any], key: str | None, outbound: Outbound, timeout_s: float
+) -> HttpAnswer:
+    """Ask a server for a chat completion; raises HttpFailed.
+
+    Args:
+        base_url: With a path, that of the API (`https://host/v1`); without one, `/v1` is meant.
+    """
+    parts = urlsplit(base_url)
+    path = (parts.path.rstrip("/") or "/v1") + "/chat/completions"
+    return await request(
+        f"{parts.scheme}://{parts.netloc}{path}",
+        body=json.dumps(body).encode(),
+        headers={"Authorization": f"Bearer {key}"} if key else {},
+        timeout_s=timeout_s,
+        outbound=outbound,
+        environ=os.environ,
+    )
 
 
 def _said(data: bytes, key: str | None) -> str:

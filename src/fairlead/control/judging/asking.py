@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from fairlead.control.ask import provider_key
+from fairlead.control.ask import post_chat, provider_key
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Unavailable
 from fairlead.domain.outbound import DIRECT, Outbound
@@ -26,7 +24,7 @@ from fairlead.evaluation.judge_model import (
     question,
     read_verdict,
 )
-from fairlead.targets.http import HttpFailed, request
+from fairlead.targets.http import HttpFailed
 
 _NO_SCHEMA = frozenset({400, 404, 415, 422, 501})
 """What an engine may answer that does not know `response_format`."""
@@ -131,17 +129,9 @@ class Asker:
             sampling=seat.sampling,
             upstream_model=None,
         )
-        url = seat.base_urls[next(self._turn) % len(seat.base_urls)].rstrip("/")
-        url = url if url.count("/") > 2 else f"{url}/v1"
+        url = seat.base_urls[next(self._turn) % len(seat.base_urls)]
         try:
-            answer = await request(
-                f"{url}/chat/completions",
-                body=json.dumps(body).encode(),
-                headers={"Authorization": f"Bearer {seat.key}"} if seat.key else {},
-                timeout_s=judge.timeout_s,
-                outbound=seat.outbound,
-                environ=os.environ,
-            )
+            answer = await post_chat(url, body, seat.key, seat.outbound, judge.timeout_s)
         except HttpFailed as error:
             # What was asked may have been answered, and cost something, all the same.
             usd = most_usd(judge, asked) if error.is_late else 0.0

@@ -256,7 +256,7 @@ async def test_a_used_up_budget_is_no_silent_pass(world: JudgedWorld, replica: R
 async def test_evidence_that_is_enough_decides_though_the_budget_is_used_up(
     world: JudgedWorld, replica: Replica
 ) -> None:
-    world.use(judge_at(replica(grade), budget=Budget(per_rollout=60)))
+    world.use(judge_at(replica(grade), budget=Budget(per_rollout=90)))
     await world.first_champion()
     view = await world.finish(await world.ship_judged("d"), turns=400)
     assert view.ending == "worse"

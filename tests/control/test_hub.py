@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from fairlead.control.hub import GONE_AFTER_S, REPORT_GRACE_S, SnapshotHub
 from fairlead.control.leases import Leases
-from fairlead.domain.quota import Quota
+from fairlead.domain.quota import Quota, UseRow
 from fairlead.store import open_store
 from fairlead.wire.quota import Grants, QuotaReport, WindowUse
 from fairlead.wire.snapshot import (
@@ -28,6 +29,16 @@ class World:
     def __init__(self) -> None:
         self.now = 0.0
         self.dead: set[int] = set()
+
+
+class NothingKept:
+    """Where it is kept what was used of limits."""
+
+    def quota_use(self, now: float) -> list[UseRow]:
+        return []
+
+    def put_quota_use(self, rows: Sequence[UseRow], now: float) -> None:
+        """Keep nothing."""
 
 
 @pytest.fixture
@@ -254,6 +265,35 @@ async def test_a_worker_that_lacks_gets_what_another_one_gives_back(
     await hub.leases.save(at_once=True)
     assert [(row.seat, row.used) for row in store.quota_use(at)] == [("s0", 50)]
     store.close()
+
+
+async def test_a_question_that_was_given_up_takes_nothing_from_the_one_after_it(
+    world: World,
+) -> None:
+    hub = SnapshotHub(clock=lambda: world.now, is_alive=lambda _: True, expected_workers=2)
+    at = 1_764_000_000.0
+    leases = Leases(NothingKept(), 2, now=lambda: at, monotonic=lambda: world.now)
+    hub.leases = leases
+    key = KeyEntry("k", "k", "aa", quota=Quota(requests_per_minute=100))
+    hub.publish(Snapshot(1, "00", keys=(key,), workers=2))
+    limit, start = "key:k:requests_per_minute", int(at)
+
+    def asks(number: int, sequence: int, *uses: WindowUse, wait_s: float) -> SyncRequest:
+        report = QuotaReport(f"s{number}", number, sequence, uses)
+        return SyncRequest(number, f"b{number}", 1, 1, wait_s=wait_s, quota=report)
+
+    full = WindowUse(limit, start, 50, 50, 60, 1)
+    given_up = asyncio.create_task(hub.sync(asks(0, 1, full, wait_s=0.5)))
+    await asyncio.sleep(0)
+    world.now += 0.1
+    newest = asyncio.create_task(hub.sync(asks(0, 2, full, wait_s=5.0)))
+    await asyncio.sleep(0)
+    world.now += 0.1
+    await hub.sync(asks(1, 1, WindowUse(limit, start, 10, 0, 0, 0), wait_s=0.0))
+    got = await newest
+    assert isinstance(got, Grants)
+    assert got.grants[0].held > 50
+    assert await given_up is None
 
 
 async def test_old_processes_of_a_restarted_gateway_are_waited_for(world: World) -> None:

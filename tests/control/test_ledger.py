@@ -338,3 +338,24 @@ def test_an_exhausted_limit_is_not_talked_about_all_the_time() -> None:
     asked = [w.question - b for w, b in zip(world.workers, before, strict=True)]
     assert max(asked) <= 70
     assert world.used() == 50
+
+
+def test_a_worker_that_asks_in_vain_is_told_again_for_the_answer_may_have_been_lost() -> None:
+    world = World(2, Quota(requests_per_minute=100))
+    ledger = Ledger(2)
+    ledger.declare(declared_limits(world.snapshot))
+    start = int(T0 // 60) * 60
+
+    def reports(seat: str, number: int, sequence: int, at: float, need: int) -> None:
+        use = WindowUse(REQUESTS, start, 50, 50, 60 + sequence, need)
+        ledger.report(QuotaReport(seat, number, sequence, (use,)), seat, at, T0 + at)
+
+    reports("b", 1, 1, 0.0, 0)
+    reports("a", 0, 1, 0.0, 1)
+    short = (Grant(REQUESTS, start, 50, 0),)
+    assert ledger.grants("a", all_known=True) == short
+    assert ledger.grants("a", all_known=True) == ()
+    reports("a", 0, 2, 0.3, 1)
+    assert ledger.grants("a", all_known=True) == ()
+    reports("a", 0, 3, 1.4, 1)
+    assert ledger.grants("a", all_known=True) == short

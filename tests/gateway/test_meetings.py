@@ -215,3 +215,56 @@ async def test_a_worker_that_has_retired_leaves_the_file_of_its_seat_to_its_succ
     await retiring
     await rig.stop()
     assert path.read_bytes() == b"the successor's"
+
+
+async def test_a_worker_that_ends_tells_control_what_it_has_used_and_that_it_holds_no_more(
+    engine: StartEngine, rig: Rig, control: Control
+) -> None:
+    key = msgspec.structs.replace(KEYS[0], quota=Quota(tokens_per_day=10**6))
+    given = msgspec.structs.replace(snapshot(route(A, await engine())), keys=(key, *KEYS[1:]))
+    await rig.start(given)
+    assert rig.worker is not None
+    await until(lambda: bool(control.questions))
+    async with rig.client() as client:
+        assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
+        retiring = asyncio.ensure_future(rig.worker.retire())
+    await retiring
+    (meter,) = rig.worker._quotas.meters.values()
+    used = meter.window.used
+    await rig.stop()
+    last = control.questions[-1]
+    assert used > 0
+    assert last.wait_s == 0
+    assert last.quota is not None
+    (use,) = last.quota.uses
+    assert (use.used, use.held) == (used, used)
+
+
+async def test_a_worker_that_is_stopped_keeps_what_it_holds_for_the_next_on_its_seat(
+    engine: StartEngine, rig: Rig, control: Control
+) -> None:
+    key = msgspec.structs.replace(KEYS[0], quota=Quota(tokens_per_day=10**6))
+    given = msgspec.structs.replace(snapshot(route(A, await engine())), keys=(key, *KEYS[1:]))
+    await rig.start(given)
+    await until(lambda: bool(control.questions))
+    async with rig.client() as client:
+        assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
+    await rig.stop()
+    last = control.questions[-1].quota
+    assert last is not None
+    assert last.uses[0].held == 10**6
+    assert 0 < last.uses[0].used < 10**6
+    (kept,) = json.loads(Path(f"{rig.settings.snapshot_path}.quota-0").read_bytes())["uses"]
+    assert kept == msgspec.to_builtins(last.uses[0])
+
+
+async def test_a_worker_ends_though_control_does_not_answer_its_last_report(
+    engine: StartEngine, rig: Rig, control: Control, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    await rig.start(snapshot(route(A, await engine())))
+    await until(lambda: bool(control.questions))
+    control.engine.behave = hangs
+    async with asyncio.timeout(5):
+        await rig.stop()
+    assert "control did not hear this worker's last report: it does not answer" in caplog.text

@@ -305,3 +305,24 @@ async def test_stopping_and_starting_again_goes_on_from_what_was_kept(
     async with running(second):
         assert version(second) == 9
     second.socket.close()
+
+
+async def test_a_slow_control_is_heard_although_there_is_always_news_for_it(
+    engine: StartEngine, serve: Serve, control: Control
+) -> None:
+    async def slow(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await asyncio.sleep(0.3)
+        await control._sync(asked, writer)
+
+    rig = await serve(snapshot(route(A, await engine()), version=3))
+    await until(lambda: bool(control.questions))
+    control.engine.behave = slow
+    control.publish(snapshot(route(B), version=4))
+
+    async def keeps_having_news() -> None:
+        while version(rig) < 4:
+            rig.worker._sync.hurry()  # type: ignore[union-attr]
+            await asyncio.sleep(0.02)
+
+    async with asyncio.timeout(5):
+        await keeps_having_news()

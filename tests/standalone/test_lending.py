@@ -93,6 +93,30 @@ def test_over_two_workers_a_limit_is_used_to_98_percent_and_never_exceeded(
         assert "Traceback" not in gateway.output
 
 
+def test_what_a_worker_used_just_before_it_was_replaced_is_used(
+    engine: StartEngine, config: Path
+) -> None:
+    """It has not told of it when it is asked to go."""
+    one = engine("one", usage=(20, 20))
+    write(
+        config,
+        f"name: main, replicas: [{one.url}]",
+        top=limited("tokens_per_day: 2000") + "workers: 1\nspool: records\n",
+    )
+    let = 0
+    with running(config) as gateway:
+        for replaced in range(3):
+            let += answers(gateway, clients=1, enough=10)
+            gateway.process.send_signal(signal.SIGUSR2)
+            gateway.until(
+                lambda: gateway.output.count("restarted; ") == replaced + 1,  # noqa: B023 - now
+                "a new worker",
+            )
+        let += answers(gateway, clients=1)
+        assert gateway.stop() == 0
+    assert 0.98 * 2_000 <= let * USED <= 2_000
+
+
 @pytest.mark.slow
 def test_a_budget_on_one_worker_is_exact_and_with_the_spool_off_a_new_start_forgets_it(
     engine: StartEngine, config: Path

@@ -37,7 +37,6 @@ class _Worker(msgspec.Struct):
     version: int
     open_replicas: frozenset[str]
     seen_at: float
-    asked: SyncRequest
     granted: tuple[Grant, ...] = ()
     granted_at: float = float("-inf")
 
@@ -147,7 +146,6 @@ class SnapshotHub:
             version=request.version,
             open_replicas=frozenset(request.open_replicas),
             seen_at=now,
-            asked=request,
         )
         if before is not None:
             worker.granted, worker.granted_at = before.granted, before.granted_at
@@ -163,7 +161,10 @@ class SnapshotHub:
     def _grants(self, worker: _Worker, request: SyncRequest) -> tuple[Grants | None, float]:
         """What to tell the worker of limits, and when to look again at the latest."""
         leases = self.leases
-        if leases is None or request.quota is None or worker.asked is not request:
+        # A question that was given up for a newer one is still waited on here: what it is answered
+        # nobody hears, so it must not be told what the newer one should be.
+        is_newest = self._workers.get(request.boot) is worker
+        if leases is None or request.quota is None or not is_newest:
             return None, 5.0
         now = self._clock()
         early_s = worker.granted_at + GRANTS_EVERY_S - now

@@ -27,6 +27,8 @@ SMOOTHING = 0.5
 """Weight of the newest interval in a seat's demand."""
 GRANTS_MAX = 2_000
 """In one answer; more follow in the next."""
+AGAIN_S = 1.0
+"""A worker that asks in vain is told so as often: an answer can be lost on its way."""
 SKEW_S = 5.0
 """How far the clocks of workers and control may be apart."""
 
@@ -41,7 +43,7 @@ class _Part(msgspec.Struct):
     demand: int = 0
     rate: float = 0.0
     need: int = 0
-    told_short: bool = False
+    told_short_at: float = float("-inf")
     is_saved: bool = True
 
 
@@ -124,7 +126,7 @@ class Ledger:
         part.is_saved = part.is_saved and part.used == use.used
         part.bound, part.used, part.demand, part.need = use.held, use.used, use.demand, use.need
         if not use.need:
-            part.told_short = False
+            part.told_short_at = float("-inf")
 
     def _book(self, limit_id: str, start: int, wall: float) -> _Book | None:
         """The window, if it is one of now."""
@@ -212,10 +214,11 @@ class Ledger:
         raised = min(target, part.bound + max(0, free)) if all_known else part.bound
         if raised > part.bound:
             part.bound = raised
-            part.told_short = False
+            part.told_short_at = float("-inf")
             return Grant(book.limit.id, book.start, raised, left)
-        if left <= part.bound - part.used and not part.told_short and all_known:
-            part.told_short = True
+        now = self._seats[seat].reported_at
+        if left <= part.bound - part.used and all_known and now - part.told_short_at >= AGAIN_S:
+            part.told_short_at = now
             return Grant(book.limit.id, book.start, part.bound, left)
         return None
 

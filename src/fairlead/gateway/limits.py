@@ -114,6 +114,8 @@ SYNC_WAIT_S = 1.0
 SYNC_DRAINING_WAIT_S = 0.25
 REPORT_S = 5.0
 """So long a worker that takes over from another waits for control to know of it."""
+LAST_REPORT_S = 1.0
+"""So long a worker that ends waits for control to hear what it has used."""
 SYNC_BACKOFF_S_MIN = 0.05
 SYNC_BACKOFF_S_MAX = 1.0
 SYNC_ANSWER_BYTES_MAX = 64 * 1024 * 1024

@@ -324,6 +324,13 @@ class QuotaBook:
             window.held = min(window.held, max(window.used, meter.share))
             window.base = max(0, window.held - window.used)
 
+    def give_up(self) -> None:
+        """Hold no more than what is used: this worker lets nothing through from now on."""
+        for meter in self._meters.values():
+            window = meter.window
+            window.held = min(window.held, window.used)
+            window.base = 0
+
     # Across restarts
 
     def to_keep(self, now: float) -> list[WindowUse]:

@@ -14,6 +14,7 @@ import msgspec
 from fairlead.gateway.addressing import build_request, parse_base_url
 from fairlead.gateway.limits import (
     CONNECT_S,
+    LAST_REPORT_S,
     SYNC_ANSWER_BYTES_MAX,
     SYNC_BACKOFF_S_MAX,
     SYNC_BACKOFF_S_MIN,
@@ -25,6 +26,9 @@ from fairlead.wire.snapshot import Snapshot, SyncRequest, decode_snapshot
 _log = logging.getLogger("fairlead.gateway")
 _PATH = "/internal/v1/sync"
 _ANSWER_GRACE_S = 5.0
+GIVEN_UP_MAX = 4
+"""Questions given up for newer ones in a row; the next one's answer is waited for. Or a control
+that takes longer to answer than news take to come would never be heard."""
 
 
 class SyncFailed(Exception):
@@ -97,6 +101,7 @@ class SnapshotSync:
         self._news = asyncio.Event()
         self._connection: UpstreamConnection | None = None
         self._backoff_s = 0.0
+        self._given_up = 0
         self.has_reported = asyncio.Event()
         """Set when control has answered once: it knows of this worker."""
 
@@ -112,19 +117,37 @@ class SnapshotSync:
         finally:
             self._disconnect()
 
+    async def say_last(self) -> None:
+        """Tell control, once `run` has ended, and take nothing in of what it answers.
+
+        Without an answer within `LAST_REPORT_S`, control goes by what it was told before.
+        """
+        question = msgspec.structs.replace(self._describe(), wait_s=0.0)
+        try:
+            async with asyncio.timeout(LAST_REPORT_S):
+                await self._call(question)
+        except (SyncFailed, OSError, TimeoutError) as error:
+            why = str(error) or "it does not answer"
+            _log.info("control did not hear this worker's last report: %s", why)
+        finally:
+            self._disconnect()
+
     async def _round(self) -> None:
         self._news.clear()
         question = asyncio.ensure_future(self._ask(self._describe()))
         news = asyncio.ensure_future(self._news.wait())
         try:
             await asyncio.wait({question, news}, return_when=asyncio.FIRST_COMPLETED)
-            if not question.done():
+            if not question.done() and self._given_up < GIVEN_UP_MAX:
+                self._given_up += 1
                 self._disconnect()  # Control's answer is awaited no longer: ask anew at once.
                 return
             await question
+            self._given_up = 0
             self._backoff_s = 0.0
             self.has_reported.set()
         except (SyncFailed, OSError, TimeoutError) as error:
+            self._given_up = 0
             self._disconnect()
             self._on_failure()
             if self._backoff_s == 0.0:
@@ -136,32 +159,37 @@ class SnapshotSync:
                 task.cancel()
             await asyncio.gather(question, news, return_exceptions=True)
 
+    async def _call(self, question: SyncRequest) -> tuple[int, bytes, bytes]:
+        """Status, media type and body of control's answer."""
+        connection = self._connection
+        if connection is None or connection.is_closed:
+            connection = await self._connect()
+        answer = _Answer()
+        body = msgspec.json.encode(question)
+        connection.send(
+            build_request(
+                self._address,
+                _PATH,
+                body,
+                request_id="",
+                authorization=self._authorization,
+                accept="application/json",
+            ),
+            answer,
+        )
+        status, data = await answer.done
+        return status, answer.content_type, data
+
     async def _ask(self, question: SyncRequest) -> None:
         async with asyncio.timeout(CONNECT_S + question.wait_s + _ANSWER_GRACE_S):
-            connection = self._connection
-            if connection is None or connection.is_closed:
-                connection = await self._connect()
-            answer = _Answer()
-            body = msgspec.json.encode(question)
-            connection.send(
-                build_request(
-                    self._address,
-                    _PATH,
-                    body,
-                    request_id="",
-                    authorization=self._authorization,
-                    accept="application/json",
-                ),
-                answer,
-            )
-            status, data = await answer.done
+            status, content_type, data = await self._call(question)
         if status == 204:
             self._grant(())
             return
         if status != 200:
             raise SyncFailed(f"it answered {status}")
         try:
-            if answer.content_type == GRANTS_TYPE:
+            if content_type == GRANTS_TYPE:
                 self._grant(decode_grants(data).grants)
                 return
             snapshot = decode_snapshot(data)

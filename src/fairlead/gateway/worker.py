@@ -295,6 +295,9 @@ class Worker:
         if self._syncing is not None:
             self._syncing.cancel()
             await asyncio.gather(self._syncing, return_exceptions=True)
+            if self._is_retired:
+                self._quotas.give_up()  # Its successor holds a part of its own.
+            await self._sync.say_last()
 
     # Snapshots
 

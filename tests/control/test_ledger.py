@@ -359,3 +359,40 @@ def test_a_worker_that_asks_in_vain_is_told_again_for_the_answer_may_have_been_l
     assert ledger.grants("a", all_known=True) == ()
     reports("a", 0, 3, 1.4, 1)
     assert ledger.grants("a", all_known=True) == short
+
+
+def test_a_worker_that_asks_for_more_than_is_left_anywhere_is_told_so() -> None:
+    """Although another one still holds a little of it."""
+    world = World(2, Quota(requests_per_minute=100))
+    ledger = Ledger(2)
+    ledger.declare(declared_limits(world.snapshot))
+    start = int(T0 // 60) * 60
+    for number, use in enumerate(
+        [WindowUse(REQUESTS, start, 90, 51, 800, 42), WindowUse(REQUESTS, start, 10, 9, 9, 0)]
+    ):
+        ledger.report(QuotaReport(f"s{number}", number, 1, (use,)), f"b{number}", 0.0, T0)
+    assert ledger.grants("s0", all_known=True) == (Grant(REQUESTS, start, 90, 40),)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.integers(2, 4),
+    st.lists(st.integers(0, 41), min_size=4, max_size=4),
+    st.integers(0, 1000),
+    st.floats(0.001, 0.3),
+)
+def test_the_last_of_a_limit_goes_to_one_of_those_that_ask(
+    count: int, free: list[int], seed: int, delay_s: float
+) -> None:
+    """Each of them holds a part of what is left, which is too little for one request of any."""
+    need, limit = 42, 500 * count
+    world = World(count, Quota(tokens_per_minute=limit), seed, delay_s)
+    world.until(T0 + 2)
+    for worker, left in zip(world.workers, free, strict=False):
+        assert worker.request((1, 500 - left, 0)) is not None
+    for second in range(20):
+        for worker in world.workers:
+            world.until(T0 + 3 + second + world.dice.random() * 0.9 / count)
+            worker.request((1, need, 0))
+        world.until(T0 + 4 + second)
+    assert limit - world.used(TOKENS) < need

@@ -202,22 +202,19 @@ class Ledger:
         left = max(0, book.limit.amount - gone - sum(part.used for part in live.values()))
         target = self._targets(live, left)[seat]
         part = live[seat]
-        if target < part.bound:
-            short = sum(p.need > 0 and p.used + p.need > p.bound for p in live.values())
-            others = any(p.need > 0 for name, p in live.items() if name != seat)
-            if free >= 0 and not (others and (short or free <= 0)):
-                return None
+        if target < part.bound and _must_give(live, seat, free):
             book.parts.setdefault(seat, part)
             return Grant(book.limit.id, book.start, target, left)
-        if part.need <= 0:
+        if part.need <= 0 or not all_known:
             return None
-        raised = min(target, part.bound + max(0, free)) if all_known else part.bound
+        raised = min(target, part.bound + max(0, free))
         if raised > part.bound:
             part.bound = raised
             part.told_short_at = float("-inf")
             return Grant(book.limit.id, book.start, raised, left)
         now = self._seats[seat].reported_at
-        if left <= part.bound - part.used and all_known and now - part.told_short_at >= AGAIN_S:
+        is_short = left < part.need or left <= part.bound - part.used
+        if is_short and now - part.told_short_at >= AGAIN_S:
             part.told_short_at = now
             return Grant(book.limit.id, book.start, part.bound, left)
         return None
@@ -287,3 +284,13 @@ class Ledger:
             part = book.parts.get(row.seat) if book is not None else None
             if part is not None and part.used == row.used:
                 part.is_saved = True
+
+
+def _must_give(live: Mapping[str, _Part], seat: str, free: int) -> bool:
+    """Whether a part that is above its target is to be lowered: others lack what it holds, or too
+    much is held in all."""
+    if free < 0:
+        return True
+    short = any(p.need > 0 and p.used + p.need > p.bound for p in live.values())
+    others = any(p.need > 0 for name, p in live.items() if name != seat)
+    return others and (short or free <= 0)

@@ -7,13 +7,13 @@ import timeit
 from collections.abc import Callable
 
 from fairlead.domain.quota import Price, Quota
-from fairlead.gateway import quota_answers
-from fairlead.gateway.call import Call
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.loaded import LiveService
-from fairlead.gateway.quota import Hold, QuotaBook
-from fairlead.gateway.request_body import read_fields
-from fairlead.gateway.routing import Assignment
+from fairlead.gateway.quotas import quota_answers
+from fairlead.gateway.quotas.quota import Hold, QuotaBook
+from fairlead.gateway.replicas.routing import Assignment
+from fairlead.gateway.requests.call import Call
+from fairlead.gateway.requests.request_body import read_fields
+from fairlead.gateway.state.loaded import LiveService
 from fairlead.wire.snapshot import KeyEntry, ReleaseRoute, ServiceRoute, Snapshot
 
 AMOUNT = 10**12

@@ -27,8 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fairlead.gateway.affinity import BOUND, Prefix, PrefixBalancer, prefix_of, rank
-from fairlead.gateway.routing import least_loaded
+from fairlead.gateway.replicas.affinity import BOUND, Prefix, PrefixBalancer, prefix_of, rank
+from fairlead.gateway.replicas.routing import least_loaded
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"

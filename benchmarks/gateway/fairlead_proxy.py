@@ -19,7 +19,7 @@ from benchmarks.gateway.traffic import KEY, KEY_SHA256, SERVICE, chat_request
 
 from fairlead.app.state import StatePaths
 from fairlead.domain.quota import Quota
-from fairlead.gateway.balance import shared_counts
+from fairlead.gateway.front.balance import shared_counts
 from fairlead.wire.record import RequestRecord, decode_record
 from fairlead.wire.snapshot import (
     Endpoint,

@@ -7,21 +7,21 @@ from collections.abc import Callable, Iterator
 from benchmarks.gateway.fairlead_proxy import CHAMPION, snapshot
 from benchmarks.gateway.traffic import COMPLETION, KEY, SERVICE, chat_request, event_of
 
-from fairlead.gateway.addressing import build_request, parse_base_url
-from fairlead.gateway.auth import KeyRing
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.events import EventSplitter
-from fairlead.gateway.fleet import Replica
-from fairlead.gateway.framing import FirstLine, check_head, read_first_line
-from fairlead.gateway.metering import Usage, usage_of_answer
-from fairlead.gateway.metrics import GatewayMetrics
-from fairlead.gateway.operations import find_operation
-from fairlead.gateway.relay import StreamRelay
-from fairlead.gateway.request_body import body_for, read_fields
-from fairlead.gateway.request_id import RequestIds
-from fairlead.gateway.routing import assign, choose, unit_of
-from fairlead.gateway.upstream import AnswerHead
+from fairlead.gateway.front.auth import KeyRing
+from fairlead.gateway.front.framing import FirstLine, check_head, read_first_line
+from fairlead.gateway.front.operations import find_operation
+from fairlead.gateway.front.request_id import RequestIds
+from fairlead.gateway.records.metrics import GatewayMetrics
+from fairlead.gateway.replicas.addressing import build_request, parse_base_url
+from fairlead.gateway.replicas.fleet import Replica
+from fairlead.gateway.replicas.routing import assign, choose, unit_of
+from fairlead.gateway.replicas.upstream import AnswerHead
+from fairlead.gateway.requests.metering import Usage, usage_of_answer
+from fairlead.gateway.requests.relay import StreamRelay
+from fairlead.gateway.requests.request_body import body_for, read_fields
+from fairlead.gateway.streams.events import EventSplitter
 from fairlead.wire.record import RequestRecord, encode_record
 from fairlead.wire.snapshot import Endpoint
 from fairlead.wire.spool import frame

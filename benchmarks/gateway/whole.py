@@ -19,7 +19,7 @@ from benchmarks.gateway.fairlead_proxy import snapshot
 from benchmarks.gateway.functions import EVENT, request_head
 from benchmarks.gateway.traffic import COMPLETION, chat_request
 
-from fairlead.gateway.client import ClientConnection
+from fairlead.gateway.front.client import ClientConnection
 from fairlead.gateway.settings import WorkerSettings
 from fairlead.gateway.worker import Worker
 from fairlead.wire.snapshot import encode_snapshot

@@ -22,8 +22,8 @@ from fairlead.domain.replica import ReplicaState, ReplicaStatus, Wanted
 from fairlead.evaluation.cases import Case, Suite, make_case
 from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.scorers import Exact
-from fairlead.gateway.harm import HarmBudgets
-from fairlead.gateway.routing import assign
+from fairlead.gateway.replicas.routing import assign
+from fairlead.gateway.state.harm import HarmBudgets
 from fairlead.registry import BuildInput, Registry
 from fairlead.rollout.invariants import validate
 from fairlead.rollout.plan import FeedbackRule, Plan, Step

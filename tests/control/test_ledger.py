@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from fairlead.control.hub import GRANTS_EVERY_S
 from fairlead.control.ledger import Ledger
 from fairlead.domain.quota import Cost, Quota, UseRow
-from fairlead.gateway.quota import Hold, QuotaBook
+from fairlead.gateway.quotas.quota import Hold, QuotaBook
 from fairlead.wire.quota import Grant, QuotaReport, WindowUse
 from fairlead.wire.snapshot import KeyEntry, Snapshot, declared_limits
 

@@ -8,7 +8,7 @@ import pytest
 from control.simulated_world import DIRECT, PLAN, World
 from fairlead.control.views import KeyRequest, RollbackRequest
 from fairlead.domain.errors import Conflict
-from fairlead.gateway.routing import assign, pinned_arm
+from fairlead.gateway.replicas.routing import assign, pinned_arm
 from fairlead.rollout.freeze import Freeze
 from fairlead.rollout.plan import Step, Strategy
 from fairlead.wire.snapshot import Pin

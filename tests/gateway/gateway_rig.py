@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 import msgspec
 
-from fairlead.gateway.admission import Admission
 from fairlead.gateway.settings import WorkerSettings
+from fairlead.gateway.waiting.admission import Admission
 from fairlead.gateway.worker import Worker
 from fairlead.wire.record import (
     FeedbackRecord,

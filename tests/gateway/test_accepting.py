@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from gateway_rig import listening_socket, until
 
-from fairlead.gateway import accepting
-from fairlead.gateway.accepting import Acceptor, accept
-from fairlead.gateway.balance import SEEN_S, Balance, shared_counts
+from fairlead.gateway.front import accepting
+from fairlead.gateway.front.accepting import Acceptor, accept
+from fairlead.gateway.front.balance import SEEN_S, Balance, shared_counts
 
 CLIENTS = 64
 

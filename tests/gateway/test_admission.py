@@ -23,7 +23,7 @@ from gateway_rig import (
     until,
 )
 
-from fairlead.gateway.admission import Admission
+from fairlead.gateway.waiting.admission import Admission
 from fairlead.wire.snapshot import Limits, Snapshot
 
 Serve = Callable[[Snapshot | None], Awaitable[Rig]]

@@ -13,15 +13,15 @@ from gateway_rig import A, B, route, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.gateway import admission
-from fairlead.gateway.admission import Admission
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import UPSTREAM_ERROR, Refusal
-from fairlead.gateway.fleet import Fleet, Replica
-from fairlead.gateway.loaded import Loaded
-from fairlead.gateway.metrics import GatewayMetrics
-from fairlead.gateway.routing import Arm, Assignment
-from fairlead.gateway.seeker import Seeker
+from fairlead.gateway.records.metrics import GatewayMetrics
+from fairlead.gateway.replicas.fleet import Fleet, Replica
+from fairlead.gateway.replicas.routing import Arm, Assignment
+from fairlead.gateway.state.loaded import Loaded
+from fairlead.gateway.waiting import admission
+from fairlead.gateway.waiting.admission import Admission
+from fairlead.gateway.waiting.seeker import Seeker
 from fairlead.wire.snapshot import Limits, ReleaseRoute, Snapshot
 
 LIMITS = Limits(queue=8, queue_timeout_s=5.0, attempts=3)

@@ -15,7 +15,7 @@ from gateway_rig import A, Engine, Rig, answers, route, snapshot, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.gateway.affinity import BLOCK_BYTES, BOUND, Prefix, PrefixBalancer, prefix_of
+from fairlead.gateway.replicas.affinity import BLOCK_BYTES, BOUND, Prefix, PrefixBalancer, prefix_of
 from fairlead.wire.snapshot import ReleaseRoute, Snapshot
 
 Serve = Callable[[Snapshot | None], Awaitable[Rig]]

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from gateway_rig import CHAT, KEY, A, Asked, Engine, Rig, chunk, event, head, route, snapshot
 
-from fairlead.gateway.batching import BATCH_S_MAX, Batches, Resting, busy_s
+from fairlead.gateway.streams.batching import BATCH_S_MAX, Batches, Resting, busy_s
 
 StartEngine = Callable[..., Awaitable[Engine]]
 Serve = Callable[[object], Awaitable[Rig]]

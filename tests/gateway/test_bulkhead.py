@@ -23,10 +23,10 @@ from gateway_rig import (
 )
 
 from fairlead.domain.release import Prompt
-from fairlead.gateway import attempt
-from fairlead.gateway.admission import Admission
 from fairlead.gateway.bulkhead import Bulkhead
-from fairlead.gateway.exchange import Exchange
+from fairlead.gateway.requests import attempt
+from fairlead.gateway.requests.exchange import Exchange
+from fairlead.gateway.waiting.admission import Admission
 from fairlead.wire.record import FeedbackRecord
 from fairlead.wire.snapshot import Limits, Snapshot
 

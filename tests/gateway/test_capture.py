@@ -23,10 +23,10 @@ from gateway_rig import (
 )
 
 from fairlead.domain.capture import Capture, is_captured
-from fairlead.gateway import capture as capturing
-from fairlead.gateway.captured_text import answer_of, prompt_of, streamed_answer_of
-from fairlead.gateway.express import Express
-from fairlead.gateway.routing import is_canary_unit
+from fairlead.gateway.copies import capture as capturing
+from fairlead.gateway.copies.captured_text import answer_of, prompt_of, streamed_answer_of
+from fairlead.gateway.replicas.routing import is_canary_unit
+from fairlead.gateway.requests.express import Express
 from fairlead.wire.record import ProgressRecord, RequestRecord, SampleRecord
 from fairlead.wire.snapshot import Snapshot
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.gateway.continuation import NotContinuable, continued_body
 from fairlead.gateway.limits import CONTINUED_TEXT_BYTES_MAX
-from fairlead.gateway.recount import Reading, Recount, tokens_of
-from fairlead.gateway.seam import Seam
-from fairlead.gateway.sent import Sent
-from fairlead.gateway.upstream import AnswerHead
+from fairlead.gateway.replicas.upstream import AnswerHead
+from fairlead.gateway.streams.continuation import NotContinuable, continued_body
+from fairlead.gateway.streams.recount import Reading, Recount, tokens_of
+from fairlead.gateway.streams.seam import Seam
+from fairlead.gateway.streams.sent import Sent
 
 CHAT = "chat/completions"
 BODY = {"model": "m", "messages": [{"role": "user", "content": "hi"}], "stream": True}

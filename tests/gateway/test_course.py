@@ -6,10 +6,10 @@ import json
 
 import pytest
 
-from fairlead.gateway.continuation import CHAT
-from fairlead.gateway.course import Course
-from fairlead.gateway.metering import StreamMeter
-from fairlead.gateway.recount import Reading
+from fairlead.gateway.requests.metering import StreamMeter
+from fairlead.gateway.streams.continuation import CHAT
+from fairlead.gateway.streams.course import Course
+from fairlead.gateway.streams.recount import Reading
 
 BODY = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
 

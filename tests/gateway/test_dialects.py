@@ -8,10 +8,17 @@ import msgspec
 import pytest
 
 from fairlead.domain.release import Prompt
-from fairlead.gateway import dialects, errors
-from fairlead.gateway.events import EventSplitter, has_content, is_done, is_error
-from fairlead.gateway.metering import UNKNOWN, StreamMeter, Usage, usage_of_answer, usage_of_tail
-from fairlead.gateway.request_body import body_for, read_fields
+from fairlead.gateway import errors
+from fairlead.gateway.requests import dialects
+from fairlead.gateway.requests.metering import (
+    UNKNOWN,
+    StreamMeter,
+    Usage,
+    usage_of_answer,
+    usage_of_tail,
+)
+from fairlead.gateway.requests.request_body import body_for, read_fields
+from fairlead.gateway.streams.events import EventSplitter, has_content, is_done, is_error
 from fairlead.wire.snapshot import ReleaseRoute
 
 

@@ -28,9 +28,9 @@ from gateway_rig import (
 )
 
 from fairlead.domain.outbound import Outbound
-from fairlead.gateway.addressing import parse_base_url
-from fairlead.gateway.dialing import Dialer
-from fairlead.gateway.upstream import UpstreamConnection
+from fairlead.gateway.replicas.addressing import parse_base_url
+from fairlead.gateway.replicas.dialing import Dialer
+from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.wire.snapshot import Endpoint, Limits, ReleaseRoute, Snapshot
 from support.tls import Authority, connect_proxy
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fairlead.gateway.door import Door
+from fairlead.gateway.front.door import Door
 
 DOOR = Door({"gate.internal", "fd00::1"}, {"https://chat.example", "app://desk"})
 

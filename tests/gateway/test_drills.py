@@ -13,9 +13,9 @@ import pytest
 from gateway_rig import CHAT, USAGE, A, B, Engine, Rig, answers, event, route, snapshot, streams
 
 from fairlead.domain.fault import Fault, FaultKind
-from fairlead.gateway.events import EventSplitter
-from fairlead.gateway.faults import TEXTS, WRONG_JSON, StreamFault, in_place
-from fairlead.gateway.refusals import is_refusal
+from fairlead.gateway.replicas.faults import TEXTS, WRONG_JSON, StreamFault, in_place
+from fairlead.gateway.requests.refusals import is_refusal
+from fairlead.gateway.streams.events import EventSplitter
 from fairlead.wire.snapshot import Limits, Shadow, Snapshot
 
 StartEngine = Callable[..., Awaitable[Engine]]
@@ -185,7 +185,7 @@ async def test_copies_meet_the_fault_and_clients_do_not(serve: Serve, engine: St
 
 
 def test_a_wrong_answer_stays_json_where_that_was_asked_for(serve: Serve) -> None:
-    from fairlead.gateway.faults import FaultyAnswer
+    from fairlead.gateway.replicas.faults import FaultyAnswer
 
     asked = msgspec.json.encode({**CHAT, "response_format": {"type": "json_object"}})
     assert FaultyAnswer(None, Fault("wrong"), asked)._text == WRONG_JSON  # type: ignore[arg-type]

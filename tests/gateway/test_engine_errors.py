@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fairlead.gateway.engine_errors import is_engine_fault
+from fairlead.gateway.streams.engine_errors import is_engine_fault
 
 
 @pytest.mark.parametrize(

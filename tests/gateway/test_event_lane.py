@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.gateway.batching import Batches
 from fairlead.gateway.clock import Clock
-from fairlead.gateway.event_lane import EventLane, body_of
-from fairlead.gateway.metering import Usage
-from fairlead.gateway.relay import StreamRelay
-from fairlead.gateway.upstream import AnswerHead, UpstreamConnection
+from fairlead.gateway.replicas.upstream import AnswerHead, UpstreamConnection
+from fairlead.gateway.requests.metering import Usage
+from fairlead.gateway.requests.relay import StreamRelay
+from fairlead.gateway.streams.batching import Batches
+from fairlead.gateway.streams.event_lane import EventLane, body_of
 
 HEAD = AnswerHead(status=200, headers={b"content-type": b"text/event-stream"})
 WIRE_HEAD = (

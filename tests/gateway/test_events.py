@@ -9,14 +9,14 @@ from gateway_rig import USAGE, completion, event
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.gateway.events import EventSplitter, EventTooLarge, is_done, is_error, payload
 from fairlead.gateway.limits import EVENT_BYTES_MAX
-from fairlead.gateway.metering import (
+from fairlead.gateway.requests.metering import (
     StreamMeter,
     TailKeeper,
     Usage,
     usage_of_answer,
 )
+from fairlead.gateway.streams.events import EventSplitter, EventTooLarge, is_done, is_error, payload
 
 ends = st.sampled_from([b"\n\n", b"\r\n\r\n", b"\r\r"])
 texts = st.lists(

@@ -35,8 +35,8 @@ from gateway_rig import (
 
 from fairlead.domain.quota import Quota
 from fairlead.domain.release import Prompt
-from fairlead.gateway.express import Express
-from fairlead.gateway.metering import UNKNOWN
+from fairlead.gateway.requests.express import Express
+from fairlead.gateway.requests.metering import UNKNOWN
 from fairlead.wire.snapshot import Limits, Pin
 
 StartEngine = Callable[..., Awaitable[Engine]]
@@ -245,9 +245,9 @@ async def test_a_defect_on_the_short_way_ends_that_request_and_no_other(
         await warm(client)
         with monkeypatch.context() as patch:
             if where == "start":
-                patch.setattr("fairlead.gateway.express.build_request", broken)
+                patch.setattr("fairlead.gateway.requests.express.build_request", broken)
             elif where == "end":
-                patch.setattr("fairlead.gateway.express.usage_of_answer", broken)
+                patch.setattr("fairlead.gateway.requests.express.usage_of_answer", broken)
             else:
                 patch.setattr(rig.worker.plant.metrics, "count", broken)
             if where == "after":  # No record can be made, and nothing more be said.

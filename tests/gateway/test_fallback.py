@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from fairlead.gateway.fallback import next_fallback
+from fairlead.gateway.requests.fallback import next_fallback
 from fairlead.wire.snapshot import Limits, ServiceRoute
 
 

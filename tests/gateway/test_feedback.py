@@ -10,10 +10,10 @@ from gateway_rig import CHAT, KEYS, A, Engine, Rig, error_of, route, snapshot
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.gateway.auth import KeyRing
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.feedback import read_feedback
-from fairlead.gateway.request_id import RequestIds
+from fairlead.gateway.front.auth import KeyRing
+from fairlead.gateway.front.request_id import RequestIds
+from fairlead.gateway.requests.feedback import read_feedback
 from fairlead.wire.snapshot import Snapshot
 
 Serve = Callable[[Snapshot | None], Awaitable[Rig]]

@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from gateway_rig import A, B, route, snapshot
 
-from fairlead.gateway.addressing import parse_base_url
 from fairlead.gateway.clock import Clock
-from fairlead.gateway.fleet import Fleet, Replica
 from fairlead.gateway.limits import EJECTION_S_MAX, EJECTION_S_MIN, KEY_FILE_BYTES_MAX
+from fairlead.gateway.replicas.addressing import parse_base_url
+from fairlead.gateway.replicas.fleet import Fleet, Replica
 from fairlead.wire.snapshot import Endpoint, Snapshot
 
 URL = "http://127.0.0.1:9"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fairlead.gateway import limits
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.framing import FirstLine, Head, check_head, read_first_line
+from fairlead.gateway.front.framing import FirstLine, Head, check_head, read_first_line
 
 StartEngine = Callable[..., Awaitable[Engine]]
 Serve = Callable[[object], Awaitable[Rig]]

@@ -16,8 +16,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.framing import FirstLine, Head, check_head, read_first_line
-from fairlead.gateway.heads import ANSWER_LINES, REQUEST_LINES, KnownHead
+from fairlead.gateway.front.framing import FirstLine, Head, check_head, read_first_line
+from fairlead.gateway.front.heads import ANSWER_LINES, REQUEST_LINES, KnownHead
 
 StartEngine = Callable[..., Awaitable[Engine]]
 Serve = Callable[[object], Awaitable[Rig]]

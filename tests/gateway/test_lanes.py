@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.gateway.fairness import Level
-from fairlead.gateway.lanes import Lane, ServiceQueue
 from fairlead.gateway.limits import AGED_EVERY, SHED_TOLERANCE
-from fairlead.gateway.routing import Arm
+from fairlead.gateway.replicas.routing import Arm
+from fairlead.gateway.waiting.fairness import Level
+from fairlead.gateway.waiting.lanes import Lane, ServiceQueue
 
 
 class Waiting:

@@ -32,10 +32,10 @@ from gateway_rig import (
 from fairlead.control.hub import SnapshotHub
 from fairlead.control.leases import Leases
 from fairlead.domain.quota import Quota
-from fairlead.gateway import lease_wait, quota
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import OVERLOADED
-from fairlead.gateway.quota_answers import Lacking
+from fairlead.gateway.quotas import lease_wait, quota
+from fairlead.gateway.quotas.quota_answers import Lacking
 from fairlead.wire.quota import GRANTS_TYPE, Grants
 from fairlead.wire.snapshot import Snapshot, SyncRequest, encode_snapshot
 

@@ -30,11 +30,12 @@ from gateway_rig import (
 )
 
 from fairlead.domain.quota import Quota
-from fairlead.gateway import fleet, limits
-from fairlead.gateway.deadlines import Deadlines
-from fairlead.gateway.dialects import runs_on
-from fairlead.gateway.quota_answers import _estimate
-from fairlead.gateway.quota_file import QuotaFile
+from fairlead.gateway import limits
+from fairlead.gateway.quotas.quota_answers import _estimate
+from fairlead.gateway.quotas.quota_file import QuotaFile
+from fairlead.gateway.replicas import fleet
+from fairlead.gateway.requests.dialects import runs_on
+from fairlead.gateway.waiting.deadlines import Deadlines
 from fairlead.wire.snapshot import ReleaseRoute, Shadow, Snapshot
 
 StartEngine = Callable[..., Awaitable[Engine]]

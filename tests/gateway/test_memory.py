@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.gateway import memory
-from fairlead.gateway.memory import (
+from fairlead.gateway.records.metrics import GatewayMetrics
+from fairlead.gateway.waiting import memory
+from fairlead.gateway.waiting.memory import (
     Burden,
     Kind,
     MemoryGuard,
@@ -21,7 +22,6 @@ from fairlead.gateway.memory import (
     next_level,
     to_shed,
 )
-from fairlead.gateway.metrics import GatewayMetrics
 
 CALM, STRAINED, FULL = MemoryLevel
 MB = 1_000_000

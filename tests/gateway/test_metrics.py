@@ -13,10 +13,10 @@ from gateway_rig import CHAT, A, Engine, Rig, route, snapshot, streams
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.gateway import metric_families
-from fairlead.gateway.metric_families import Family, add_up, render
-from fairlead.gateway.metrics import GatewayMetrics
-from fairlead.gateway.metrics_share import MetricsShare, Published
+from fairlead.gateway.records import metric_families
+from fairlead.gateway.records.metric_families import Family, add_up, render
+from fairlead.gateway.records.metrics import GatewayMetrics
+from fairlead.gateway.records.metrics_share import MetricsShare, Published
 from fairlead.wire.snapshot import Snapshot
 
 Serve = Callable[[Snapshot | None], Awaitable[Rig]]

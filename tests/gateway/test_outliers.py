@@ -6,14 +6,14 @@ import pytest
 from gateway_rig import A, route, snapshot
 
 from fairlead.gateway.clock import Clock
-from fairlead.gateway.fleet import Fleet, Replica
 from fairlead.gateway.limits import (
     OUTLIER_EJECTION_S_MAX,
     OUTLIER_EJECTION_S_MIN,
     OUTLIER_WINDOW_S,
     PROBE_S,
 )
-from fairlead.gateway.outliers import is_outlier, may_eject
+from fairlead.gateway.replicas.fleet import Fleet, Replica
+from fairlead.gateway.replicas.outliers import is_outlier, may_eject
 
 
 @pytest.mark.parametrize(

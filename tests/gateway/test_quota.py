@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.domain.quota import Cost, Quota
-from fairlead.gateway.quota import LEASE_S, Denial, Hold, QuotaBook
+from fairlead.gateway.quotas.quota import LEASE_S, Denial, Hold, QuotaBook
 from fairlead.wire.quota import Grant
 from fairlead.wire.snapshot import KeyEntry, Limits, ServiceRoute, Snapshot
 

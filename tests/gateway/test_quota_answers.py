@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.domain.quota import PICO, Price, Quota
-from fairlead.gateway.call import Call
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.loaded import LiveService
-from fairlead.gateway.quota import Hold, QuotaBook
-from fairlead.gateway.quota_answers import COMPLETION_TOKENS, cost_of, headers, take
-from fairlead.gateway.request_body import Fields
-from fairlead.gateway.routing import Assignment
+from fairlead.gateway.quotas.quota import Hold, QuotaBook
+from fairlead.gateway.quotas.quota_answers import COMPLETION_TOKENS, cost_of, headers, take
+from fairlead.gateway.replicas.routing import Assignment
+from fairlead.gateway.requests.call import Call
+from fairlead.gateway.requests.request_body import Fields
+from fairlead.gateway.state.loaded import LiveService
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import KeyEntry, ReleaseRoute, ServiceRoute, Snapshot
 

@@ -13,9 +13,9 @@ from gateway_rig import A, read_spool, until
 
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.limits import PROGRESS_EVERY_S
-from fairlead.gateway.metrics import GatewayMetrics
-from fairlead.gateway.recorder import Recorder
-from fairlead.gateway.spool import SpoolWriter
+from fairlead.gateway.records.metrics import GatewayMetrics
+from fairlead.gateway.records.recorder import Recorder
+from fairlead.gateway.records.spool import SpoolWriter
 from fairlead.wire.record import FeedbackRecord, ProgressRecord, RequestRecord
 from fairlead.wire.spool import ALIVE_FILE, MAGIC, frames
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from fairlead.domain.prompting import apply_release
 from fairlead.domain.release import Prompt
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.request_body import Fields, body_for, depth_of, read_fields
+from fairlead.gateway.requests.request_body import Fields, body_for, depth_of, read_fields
 
 CHAT = "chat/completions"
 

@@ -31,8 +31,9 @@ from gateway_rig import (
     until,
 )
 
-from fairlead.gateway.admission import Admission
 from fairlead.gateway.limits import RETRIES_QUIET_MIN, RETRY_SHARE
+from fairlead.gateway.waiting import admission
+from fairlead.gateway.waiting.admission import Admission
 from fairlead.wire.snapshot import Limits, ReleaseRoute, Snapshot
 
 Serve = Callable[[Snapshot | None], Awaitable[Rig]]
@@ -114,7 +115,7 @@ async def test_a_replica_that_failed_a_request_rests_before_the_same_request_com
 async def test_a_client_that_leaves_while_its_request_rests_leaves_nothing_behind(
     engine: StartEngine, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fairlead.gateway.admission.backoff_s", lambda retries, random: 30.0)
+    monkeypatch.setattr(admission, "backoff_s", lambda retries, random: 30.0)
     one = await engine(answers(status=503))
     rig = await serve(snapshot(route(A, one), limits=Limits(queue_timeout_s=60)))
     queue = queue_of(rig)
@@ -131,7 +132,7 @@ async def test_a_client_that_leaves_while_its_request_rests_leaves_nothing_behin
 async def test_a_request_that_rests_takes_a_new_replica_at_once(
     engine: StartEngine, serve: Serve, control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fairlead.gateway.admission.backoff_s", lambda retries, random: 30.0)
+    monkeypatch.setattr(admission, "backoff_s", lambda retries, random: 30.0)
     bad, good = await engine(answers(status=503)), await engine(answers("good"))
     limits = Limits(queue_timeout_s=60)
     rig = await serve(snapshot(route(A, bad), limits=limits))

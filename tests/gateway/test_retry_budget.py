@@ -14,7 +14,7 @@ from fairlead.gateway.limits import (
     RETRIES_SAVED_MAX,
     RETRY_SHARE,
 )
-from fairlead.gateway.retry_budget import RetryBudget, backoff_s
+from fairlead.gateway.replicas.retry_budget import RetryBudget, backoff_s
 
 
 def spent(budget: RetryBudget, now: float, at_most: int = 10_000) -> int:

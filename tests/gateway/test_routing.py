@@ -10,8 +10,7 @@ from gateway_rig import A, B, route, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.gateway.loaded import LiveService
-from fairlead.gateway.routing import (
+from fairlead.gateway.replicas.routing import (
     Assignment,
     assign,
     choose,
@@ -19,6 +18,7 @@ from fairlead.gateway.routing import (
     least_loaded,
     unit_of,
 )
+from fairlead.gateway.state.loaded import LiveService
 from fairlead.wire.snapshot import Finishing
 
 UNITS = [unit_of("k", f"s{n}".encode(), None) for n in range(20_000)]

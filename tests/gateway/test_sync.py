@@ -25,7 +25,7 @@ from gateway_rig import (
     until,
 )
 
-from fairlead.gateway.snapshot_file import SnapshotFile
+from fairlead.gateway.state.snapshot_file import SnapshotFile
 from fairlead.wire.snapshot import Endpoint, Snapshot, encode_snapshot
 
 Serve = Callable[[Snapshot | None], Awaitable[Rig]]

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from fairlead.domain.errors import ManifestError
-from fairlead.gateway.addressing import parse_base_url
+from fairlead.gateway.replicas.addressing import parse_base_url
 from fairlead.manifest.gateway_file import (
     gateway_file_schema,
     load_gateway_file,

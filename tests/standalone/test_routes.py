@@ -9,7 +9,7 @@ import pytest
 from fairlead.app.standalone.routes import lacking_keys, snapshot_of, unpriced
 from fairlead.domain.outbound import DIRECT, Outbound
 from fairlead.domain.quota import NO_QUOTA, Price, Quota
-from fairlead.gateway.routing import assign, assign_by_weight, unit_of
+from fairlead.gateway.replicas.routing import assign, assign_by_weight, unit_of
 from fairlead.manifest.gateway_file import GatewayFile, parse_gateway_file
 from fairlead.wire.snapshot import (
     ServiceRoute,

@@ -16,14 +16,14 @@ from fairlead.app.environment import child_environment
 from fairlead.app.processes import die_with_parent
 from fairlead.app.state import StatePaths, UpInfo
 from fairlead.app.up_settings import UpSettings
-from fairlead.gateway.memory import memory_of_a_worker
+from fairlead.gateway.waiting.memory import memory_of_a_worker
 
 
 class Sockets(msgspec.Struct, frozen=True):
     """What the processes listen on; they belong to the supervisor.
 
     Attributes:
-        balance: Memory that the gateway workers share (see `fairlead.gateway.balance`), or None.
+        balance: Memory that the gateway workers share (`fairlead.gateway.front.balance`), or None.
     """
 
     gateway: socket.socket

@@ -31,8 +31,8 @@ from fairlead.app.state import StatePaths, UpInfo, write_private
 from fairlead.app.turnover import RestartRequest, Turnover, clear_away, take_requests
 from fairlead.app.up_settings import UpSettings
 from fairlead.domain.errors import Unavailable
-from fairlead.gateway.balance import shared_counts
-from fairlead.gateway.tls import server_context
+from fairlead.gateway.front.balance import shared_counts
+from fairlead.gateway.front.tls import server_context
 
 LOOK_S = 0.2
 LOG_LOOK_S = 60.0

@@ -123,4 +123,4 @@ SYNC_ANSWER_BYTES_MAX = 64 * 1024 * 1024
 KNOWN_HEAD_BYTES_MAX = 4096
 KNOWN_HEAD_MISSES_MAX = 16
 """A connection remembers a head up to this size, and gives up on it after so many others in a row;
-see `fairlead.gateway.heads`."""
+see `fairlead.gateway.front.heads`."""

@@ -44,9 +44,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             could not be, for `limits.REPORT_S`), and then writes a line here.
         drain_s: Seconds that open requests are given after SIGTERM.
         balance_fd: Memory in which the workers show each other how many clients they have (see
-            `fairlead.gateway.balance`); None for a worker that is alone.
-        memory_bytes_max: Resident memory that the worker may have; near it, it takes in less (see
-            `fairlead.gateway.memory`). None for a share of what the machine or container has.
+            `fairlead.gateway.front.balance`); None for a worker that is alone.
+        memory_bytes_max: Resident memory that the worker may have; near it, it takes in less
+            (`fairlead.gateway.waiting.memory`). None for a share of what the machine or container
+            has.
     """
 
     worker: int

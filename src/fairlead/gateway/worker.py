@@ -12,34 +12,34 @@ from email.utils import formatdate
 from pathlib import Path
 
 from fairlead.gateway import errors, limits
-from fairlead.gateway.accepting import Accepting, Tls, accept
-from fairlead.gateway.admission import Admission
-from fairlead.gateway.balance import Balance
-from fairlead.gateway.batching import Batches
-from fairlead.gateway.call import Plant
-from fairlead.gateway.capture import Captures
-from fairlead.gateway.client import ClientConnection
 from fairlead.gateway.clock import Clock
-from fairlead.gateway.connections import Connections
-from fairlead.gateway.deadlines import Deadlines
-from fairlead.gateway.fleet import Fleet
-from fairlead.gateway.harm import HarmBudgets
-from fairlead.gateway.loaded import Loaded
-from fairlead.gateway.memory import MemoryGuard
-from fairlead.gateway.metric_families import render
-from fairlead.gateway.metrics import GatewayMetrics
-from fairlead.gateway.metrics_share import MetricsShare
-from fairlead.gateway.quota import QuotaBook
-from fairlead.gateway.quota_file import QuotaFile
-from fairlead.gateway.quota_gauges import show_limits
-from fairlead.gateway.recorder import Recorder
-from fairlead.gateway.request_id import RequestIds
+from fairlead.gateway.copies.capture import Captures
+from fairlead.gateway.copies.shadow import Shadows
+from fairlead.gateway.front.accepting import Accepting, Tls, accept
+from fairlead.gateway.front.balance import Balance
+from fairlead.gateway.front.client import ClientConnection
+from fairlead.gateway.front.connections import Connections
+from fairlead.gateway.front.request_id import RequestIds
+from fairlead.gateway.front.tls import server_context
+from fairlead.gateway.quotas.quota import QuotaBook
+from fairlead.gateway.quotas.quota_file import QuotaFile
+from fairlead.gateway.quotas.quota_gauges import show_limits
+from fairlead.gateway.records.metric_families import render
+from fairlead.gateway.records.metrics import GatewayMetrics
+from fairlead.gateway.records.metrics_share import MetricsShare
+from fairlead.gateway.records.recorder import Recorder
+from fairlead.gateway.records.spool import NullSpool, Spool, SpoolWriter
+from fairlead.gateway.replicas.fleet import Fleet
+from fairlead.gateway.requests.call import Plant
 from fairlead.gateway.settings import WorkerSettings
-from fairlead.gateway.shadow import Shadows
-from fairlead.gateway.snapshot_file import SnapshotFile
-from fairlead.gateway.spool import NullSpool, Spool, SpoolWriter
-from fairlead.gateway.sync import SnapshotSync
-from fairlead.gateway.tls import server_context
+from fairlead.gateway.state.harm import HarmBudgets
+from fairlead.gateway.state.loaded import Loaded
+from fairlead.gateway.state.snapshot_file import SnapshotFile
+from fairlead.gateway.state.sync import SnapshotSync
+from fairlead.gateway.streams.batching import Batches
+from fairlead.gateway.waiting.admission import Admission
+from fairlead.gateway.waiting.deadlines import Deadlines
+from fairlead.gateway.waiting.memory import MemoryGuard
 from fairlead.wire.quota import Grant
 from fairlead.wire.snapshot import Snapshot, SyncRequest
 

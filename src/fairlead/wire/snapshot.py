@@ -212,7 +212,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         tenants: What may be used by all keys of a tenant together.
         workers: How many gateway workers share the limits.
         allow_hosts, allow_origins: When open: by which names clients may call the gateway, beside
-            those of loopback, and from which pages; see `fairlead.gateway.door`.
+            those of loopback, and from which pages; see `fairlead.gateway.front.door`.
     """
 
     version: int

@@ -9,14 +9,14 @@ from typing import Any, cast
 import msgspec
 from gateway_rig import KEYS, A, route
 
-from fairlead.gateway.call import Plant
-from fairlead.gateway.client import ClientConnection
 from fairlead.gateway.clock import Clock
-from fairlead.gateway.deadlines import Deadlines
-from fairlead.gateway.fleet import Fleet
-from fairlead.gateway.loaded import Loaded
-from fairlead.gateway.metrics import GatewayMetrics
-from fairlead.gateway.operations import Operation, Outcome, Request
+from fairlead.gateway.front.client import ClientConnection
+from fairlead.gateway.front.operations import Operation, Outcome, Request
+from fairlead.gateway.records.metrics import GatewayMetrics
+from fairlead.gateway.replicas.fleet import Fleet
+from fairlead.gateway.requests.call import Plant
+from fairlead.gateway.state.loaded import Loaded
+from fairlead.gateway.waiting.deadlines import Deadlines
 from fairlead.wire.snapshot import Limits, ServiceRoute, Snapshot
 
 BODY_BYTES_MAX = 100_000

@@ -24,7 +24,7 @@ from attack import (
 from gateway_rig import Rig, completion
 from parser_rig import Host, feed
 
-from fairlead.gateway.chunks import ChunkFraming
+from fairlead.gateway.front.chunks import ChunkFraming
 
 CHUNKED = b"transfer-encoding: chunked"
 

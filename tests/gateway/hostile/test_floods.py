@@ -42,7 +42,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.gateway import limits
-from fairlead.gateway.connections import Connections, site_of
+from fairlead.gateway.front.connections import Connections, site_of
 
 StartEngine = Callable[..., Awaitable[Engine]]
 Serve = Callable[[object], Awaitable[Rig]]

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from fairlead.gateway import limits
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.request_body import Fields, read_fields
+from fairlead.gateway.requests.request_body import Fields, read_fields
 
 _ACCEPTED_CHOICES = {
     "i_number_double_huge_neg_exp",

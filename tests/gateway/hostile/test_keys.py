@@ -30,7 +30,7 @@ from gateway_rig import (
 from outside import outside
 from timing import T_MAX, Find, Keys, leaky, t_of, t_over_sockets
 
-from fairlead.gateway.framing import FirstLine, Head, check_head
+from fairlead.gateway.front.framing import FirstLine, Head, check_head
 
 StartEngine = Callable[..., Awaitable[Engine]]
 Serve = Callable[[object], Awaitable[Rig]]

@@ -20,8 +20,8 @@ from gateway_rig import A, Control, Engine, Rig, answers, completion, route, run
 
 from fairlead.domain.errors import InvalidInput
 from fairlead.gateway import limits, worker
+from fairlead.gateway.front.tls import server_context
 from fairlead.gateway.settings import TlsFiles
-from fairlead.gateway.tls import server_context
 from support.installation import running as installation
 
 StartEngine = Callable[..., Awaitable[Engine]]

@@ -29,7 +29,7 @@ from gateway_rig import (
     until,
 )
 
-from fairlead.gateway.events import EventSplitter, EventTooLarge
+from fairlead.gateway.streams.events import EventSplitter, EventTooLarge
 from fairlead.wire.snapshot import Limits
 
 StartEngine = Callable[..., Awaitable[Engine]]

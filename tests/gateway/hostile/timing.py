@@ -19,7 +19,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from gateway_rig import key_entry  # noqa: E402
 
-from fairlead.gateway.auth import KeyRing  # noqa: E402
+from fairlead.gateway.front.auth import KeyRing  # noqa: E402
 
 T_MAX = 4.5
 KEY_BYTES = 64

@@ -11,7 +11,7 @@ import msgspec
 from fairlead.app.limits import limits_of
 from fairlead.domain.outbound import DIRECT
 from fairlead.domain.release import Prompt, sha256_digest
-from fairlead.gateway.auth import ANYONE
+from fairlead.gateway.front.auth import ANYONE
 from fairlead.manifest.gateway_file.models import GatewayFile, Service
 from fairlead.manifest.gateway_file.releases import Endpoint as DeclaredEndpoint
 from fairlead.manifest.gateway_file.releases import Release

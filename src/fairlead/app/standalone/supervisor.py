@@ -33,10 +33,10 @@ from fairlead.app.standalone.worker_process import TOKEN_VARIABLE, Settings
 from fairlead.app.state import write_private
 from fairlead.app.turnover import RestartRequest, Turnover, take_requests
 from fairlead.domain.errors import FairleadError, StorageFailed
-from fairlead.gateway.balance import shared_counts
-from fairlead.gateway.memory import memory_of_a_worker
+from fairlead.gateway.front.balance import shared_counts
+from fairlead.gateway.front.tls import server_context
 from fairlead.gateway.settings import TlsFiles
-from fairlead.gateway.tls import server_context
+from fairlead.gateway.waiting.memory import memory_of_a_worker
 from fairlead.manifest.gateway_file import GatewayFile, load_gateway_file
 from fairlead.wire.snapshot import encode_snapshot
 

@@ -16,11 +16,11 @@ from parser_rig import Host, Seen
 
 from differential.peers import MARK, Ports, free_ports
 from differential.views import View
-from fairlead.gateway import request_reader
-from fairlead.gateway.auth import KeyRing
-from fairlead.gateway.client import ClientConnection
 from fairlead.gateway.errors import NOT_FOUND
-from fairlead.gateway.operations import Operation, Outcome, Request
+from fairlead.gateway.front import request_reader
+from fairlead.gateway.front.auth import KeyRing
+from fairlead.gateway.front.client import ClientConnection
+from fairlead.gateway.front.operations import Operation, Outcome, Request
 
 _ENDS_S = 20.0
 

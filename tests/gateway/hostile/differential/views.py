@@ -10,7 +10,7 @@ import h11
 import msgspec
 from parser_rig import Seen, feed, seeing, split
 
-from fairlead.gateway import request_reader
+from fairlead.gateway.front import request_reader
 
 
 class View(msgspec.Struct):

@@ -1,0 +1,1 @@
+"""Clients' side: connections, what they ask, and who they are."""

@@ -1,0 +1,1 @@
+"""Limits: what this worker holds of them, and what clients are told."""

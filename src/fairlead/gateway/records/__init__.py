@@ -1,0 +1,1 @@
+"""What the worker says of itself: records and metrics."""

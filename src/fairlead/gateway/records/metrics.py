@@ -1,0 +1,292 @@
+"""The metrics of one worker: what each of them is called, and what a finished request counts in."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+from fairlead.domain.release import short
+from fairlead.gateway.limits import SERIES_MAX
+from fairlead.gateway.records.metric_families import Family, FamilyState, Labels
+from fairlead.wire.record import RequestRecord
+
+DURATION_BUCKETS_S = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+)
+TOKEN_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class GatewayMetrics:
+    """All metrics of one worker."""
+
+    def __init__(self) -> None:
+        self._declare_outcomes(("service", "release"))
+        self._declare_attempts()
+        self._declare_times(("service", "release"))
+        self._declare_spool()
+        self._declare_gauges()
+        self._declare_limits()
+        self._declare_memory()
+        self._tallies: dict[tuple[str, str], _Tally] = {}
+
+    def _declare_outcomes(self, route: Labels) -> None:
+        self.requests = Family(
+            "fairlead_gateway_requests_total",
+            "counter",
+            "Requests answered for a service, by release and HTTP status (499: client left).",
+            (*route, "code"),
+        )
+        self.errors = Family(
+            "fairlead_gateway_request_errors_total",
+            "counter",
+            "Requests of a service that ended with an error, by its machine code.",
+            (*route, "error"),
+        )
+        self.tokens = Family(
+            "fairlead_gateway_tokens_total",
+            "counter",
+            "Tokens as the engine reports them.",
+            (*route, "kind"),
+        )
+        self.rejected = Family(
+            "fairlead_gateway_rejected_total",
+            "counter",
+            "Requests refused by the gateway itself, by reason.",
+            ("reason",),
+        )
+        self.shadows = Family(
+            "fairlead_gateway_shadow_requests_total",
+            "counter",
+            "Requests of which a copy was due to a shadow release, by what became of the copy: "
+            "answered, failed, dropped (no free slot) or ended (its slot or answer not wanted).",
+            (*route, "outcome"),
+        )
+        self.feedback = Family(
+            "fairlead_gateway_feedback_total", "counter", "Feedback taken, by name.", ("name",)
+        )
+        self.sync_failures = Family(
+            "fairlead_gateway_sync_failures_total",
+            "counter",
+            "Calls to the control plane for a newer snapshot that failed.",
+        )
+
+    def _declare_attempts(self) -> None:
+        self.retries = Family(
+            "fairlead_gateway_retries_total",
+            "counter",
+            "Attempts on a replica that failed before anything was sent to the client.",
+            ("service", "reason"),
+        )
+        self.retries_refused = Family(
+            "fairlead_gateway_retries_refused_total",
+            "counter",
+            "Retries and hedges that the service's retry budget did not allow.",
+            ("service",),
+        )
+        self.fallbacks = Family(
+            "fairlead_gateway_fallbacks_total",
+            "counter",
+            "Requests that went on to another service, because their own could not serve them.",
+            ("service", "fallback"),
+        )
+        self.hedges = Family(
+            "fairlead_gateway_hedges_total",
+            "counter",
+            "Second attempts beside a slow first one, by which of them was answered: won or lost.",
+            ("service", "outcome"),
+        )
+        self.streams_continued = Family(
+            "fairlead_gateway_streams_continued_total",
+            "counter",
+            "Broken streams that another replica went on with.",
+            ("service",),
+        )
+
+    def _declare_times(self, route: Labels) -> None:
+        self.duration = Family(
+            "fairlead_gateway_request_duration_seconds",
+            "histogram",
+            "Time from the request's last byte to the answer's last byte.",
+            route,
+            DURATION_BUCKETS_S,
+        )
+        self.ttft = Family(
+            "fairlead_gateway_time_to_first_token_seconds",
+            "histogram",
+            "Time from the request's last byte to the first event of a stream.",
+            route,
+            DURATION_BUCKETS_S,
+        )
+        self.itl = Family(
+            "fairlead_gateway_inter_token_latency_seconds",
+            "histogram",
+            "Mean time between the events of a stream.",
+            route,
+            TOKEN_BUCKETS_S,
+        )
+        self.queue_wait = Family(
+            "fairlead_gateway_queue_wait_seconds",
+            "histogram",
+            "Time that a request waited for a free slot, of those that waited.",
+            ("service",),
+            DURATION_BUCKETS_S,
+        )
+
+    def _declare_spool(self) -> None:
+        self.spool_records = Family(
+            "fairlead_spool_records_total", "counter", "Records written to the spool."
+        )
+        self.spool_bytes = Family(
+            "fairlead_spool_bytes_total", "counter", "Bytes of records written to the spool."
+        )
+        self.spool_write_errors = Family(
+            "fairlead_spool_write_errors_total", "counter", "Writes that the disk refused."
+        )
+        self.spool_lost = Family(
+            "fairlead_spool_lost_records_total",
+            "counter",
+            "Records given up because the spool could not be written.",
+        )
+
+    def _declare_gauges(self) -> None:
+        self.open_requests = Family(
+            "fairlead_gateway_open_requests", "gauge", "Requests not yet answered.", ("worker",)
+        )
+        self.connections = Family(
+            "fairlead_gateway_connections", "gauge", "Client connections.", ("worker",)
+        )
+        self.batching = Family(
+            "fairlead_gateway_batching_seconds",
+            "gauge",
+            "How long events of streams wait for each other, because the worker is close to what "
+            "it can do; 0 for not at all.",
+            ("worker",),
+        )
+        self.queue_depth = Family(
+            "fairlead_gateway_queue_depth",
+            "gauge",
+            "Requests that wait for a free slot.",
+            ("service", "worker"),
+        )
+        self.snapshot_version = Family(
+            "fairlead_gateway_snapshot_version",
+            "gauge",
+            "Version of the snapshot that the worker runs on; 0 for none.",
+            ("worker",),
+        )
+
+    def _declare_limits(self) -> None:
+        self.limit_used = Family(
+            "fairlead_gateway_limit_used",
+            "gauge",
+            "What a worker has used of a limit in its present window, in requests, tokens or USD.",
+            ("limit", "worker"),
+        )
+        self.limit_held = Family(
+            "fairlead_gateway_limit_held",
+            "gauge",
+            "What a worker may use of a limit in its present window, all told.",
+            ("limit", "worker"),
+        )
+        self.limit_amount = Family(
+            "fairlead_gateway_limit",
+            "gauge",
+            "The limit itself, as each worker knows it.",
+            ("limit", "worker"),
+        )
+        self.usage_estimated = Family(
+            "fairlead_gateway_usage_estimated_total",
+            "counter",
+            "Answers under a limit whose usage the engine did not report; it was estimated.",
+            ("service",),
+        )
+
+    def _declare_memory(self) -> None:
+        self.memory_resident = Family(
+            "fairlead_gateway_memory_resident_bytes",
+            "gauge",
+            "Resident memory of a worker.",
+            ("worker",),
+        )
+        self.memory_ceiling = Family(
+            "fairlead_gateway_memory_limit_bytes",
+            "gauge",
+            "Resident memory that a worker may have.",
+            ("worker",),
+        )
+        self.memory_level = Family(
+            "fairlead_gateway_memory_level",
+            "gauge",
+            "How near a worker's memory is to its limit: 0 calm, 1 strained, 2 full.",
+            ("worker",),
+        )
+        self.memory_shed = Family(
+            "fairlead_gateway_memory_shed_total",
+            "counter",
+            "Connections ended because memory was short: idle, receiving (a body), stalled (not "
+            "reading its answer).",
+            ("kind",),
+        )
+
+    def count(self, record: RequestRecord) -> None:
+        """Count a finished request."""
+        key = (record.service, record.release)
+        tally = self._tallies.get(key)
+        if tally is None:
+            if len(self._tallies) >= SERIES_MAX:
+                self._tallies.clear()
+            tally = self._tallies[key] = _Tally(self, record.service, short(record.release))
+        tally.count(record)
+
+    def states(self) -> list[FamilyState]:
+        """All families with their values."""
+        families = (value for value in vars(self).values() if isinstance(value, Family))
+        return [family.state() for family in families]
+
+
+class _Tally:
+    """The values that finished requests of one service and release count in, looked up once."""
+
+    def __init__(self, metrics: GatewayMetrics, service: str, release: str) -> None:
+        self._metrics = metrics
+        self._where = where = (service, release)
+        self._duration = metrics.duration.values(where)
+        self._prompt = metrics.tokens.values((*where, "prompt"))
+        self._completion = metrics.tokens.values((*where, "completion"))
+        self._by_status: dict[int, list[float]] = {}
+
+    def count(self, record: RequestRecord) -> None:
+        status = self._by_status.get(record.status)
+        if status is None:
+            status = self._metrics.requests.values((*self._where, str(record.status)))
+            self._by_status[record.status] = status
+        status[0] += 1
+        duration_s = record.duration_ms / 1000.0
+        self._duration[bisect_left(DURATION_BUCKETS_S, duration_s)] += 1
+        self._duration[-1] += duration_s
+        if record.prompt_tokens > 0:
+            self._prompt[0] += record.prompt_tokens
+        if record.completion_tokens > 0:
+            self._completion[0] += record.completion_tokens
+        if record.error:
+            self._metrics.errors.inc((*self._where, record.error))
+        if record.stream:
+            self._count_stream(record)
+
+    def _count_stream(self, record: RequestRecord) -> None:
+        if record.ttft_ms >= 0:
+            self._metrics.ttft.observe(self._where, record.ttft_ms / 1000.0)
+        if record.itl_ms >= 0:
+            self._metrics.itl.observe(self._where, record.itl_ms / 1000.0)

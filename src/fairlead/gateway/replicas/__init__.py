@@ -1,0 +1,1 @@
+"""The replicas: which there are, which is chosen, and the connections to them."""

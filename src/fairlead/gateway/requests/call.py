@@ -1,0 +1,167 @@
+"""What a request has around it: what was asked, by whom, and the parts of the worker it uses."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from fairlead.gateway.clock import Clock
+from fairlead.gateway.errors import Refusal
+from fairlead.gateway.quotas.quota import Hold
+from fairlead.gateway.records.metrics import GatewayMetrics
+from fairlead.gateway.records.recorder import Recorder
+from fairlead.gateway.replicas.affinity import Prefix
+from fairlead.gateway.replicas.fleet import Fleet, Replica
+from fairlead.gateway.replicas.routing import Assignment
+from fairlead.gateway.requests.request_body import Fields
+from fairlead.gateway.streams.batching import Batches
+from fairlead.gateway.waiting.deadlines import Deadlines
+from fairlead.wire.snapshot import ReleaseRoute
+
+if TYPE_CHECKING:
+    from fairlead.gateway.replicas.upstream import UpstreamConnection
+    from fairlead.gateway.state.loaded import LiveService
+    from fairlead.gateway.waiting.seeker import Seeker
+
+Headers = bytes
+"""Header lines, each with the CRLF that ends it."""
+
+
+class Call(msgspec.Struct):
+    """What a client asked for, and who is to answer it.
+
+    Attributes:
+        kind: `chat/completions`, `completions`, `embeddings`, `responses` or `messages`.
+        service: As it was when the request came.
+        priority: Of the key; a higher one goes first.
+        hold: What it has taken of limits; None where none applies. It is taken before it begins.
+        prefix: The prompt's beginnings, where the service is balanced by them; likewise.
+    """
+
+    request_id: str
+    key_id: str
+    kind: str
+    body: bytes
+    fields: Fields
+    service: LiveService
+    assignment: Assignment
+    priority: int = 0
+    hold: Hold | None = None
+    prefix: Prefix | None = None
+
+
+class Client(Protocol):
+    """The connection on which the answer goes out. After the client left, calls do nothing."""
+
+    def answer(self, status: int, content_type: bytes, body: bytes, headers: Headers) -> None:
+        """Send a whole answer."""
+
+    def begin(self, status: int, content_type: bytes, length: int | None, headers: Headers) -> None:
+        """Send an answer's head; the body has this length, or ends when it ends."""
+
+    def part(self, data: bytes, chunks: bytes = b"") -> None:
+        """Send a part of the body.
+
+        Args:
+            chunks: The same in whole chunks, if it came so.
+        """
+
+    def end(self, data: bytes, *, closes: bool) -> None:
+        """Send the last part of the body; then close, or be ready for the next request."""
+
+    def cut(self) -> None:
+        """Close without an end, where a well-formed one would be a lie."""
+
+
+class Running(Protocol):
+    """A request on its way, as its client's connection sees it."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def client_left(self) -> None:
+        """The client is gone: stop the generation and record it."""
+
+    def pause(self) -> None:
+        """The client does not keep up: read no more from the replica."""
+
+    def resume(self) -> None:
+        """The client has caught up."""
+
+    def shut_down(self, refusal: Refusal) -> None:
+        """The worker ends before this request does."""
+
+
+class Queue(Protocol):
+    """Where a request waits for a replica."""
+
+    def at_once(self, call: Call, now: float) -> tuple[Replica, UpstreamConnection] | None:
+        """A replica with a free slot and an open connection, if nobody waits."""
+
+    def enter(self, seeker: Seeker) -> None:
+        """A new request."""
+
+    def again(self, seeker: Seeker, *, was_sent: bool) -> None:
+        """A request whose attempt failed; `was_sent` says whether a replica got it."""
+
+    def give_up(self, seeker: Seeker, refusal: Refusal) -> None:
+        """A request that its service cannot answer any more."""
+
+    def hedge(self, seeker: Seeker) -> tuple[Replica, ReleaseRoute] | None:
+        """Another replica for a second attempt beside the first."""
+
+    def leave(self, seeker: Seeker) -> None:
+        """A request that gives up waiting."""
+
+
+class Shadows(Protocol):
+    """Where copies of requests go."""
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is mirrored now."""
+
+    def mirror(self, call: Call) -> None:
+        """A live request is on its way."""
+
+    def make_room(self) -> None:
+        """A live request has to wait."""
+
+
+class Captures(Protocol):
+    """What keeps a sample of prompts and answers."""
+
+    def take(self, client: Client, call: Call, now: float) -> Captured | None:
+        """What stands between a request of the sample and its client; None for all others."""
+
+
+class Captured(Client, Protocol):
+    """A client that keeps what it is answered."""
+
+    def around(self, request: Running) -> Running:
+        """The request, which its client's connection sees through this."""
+
+
+class Plant(msgspec.Struct, frozen=True):
+    """The parts of the worker that a request uses."""
+
+    clock: Clock
+    deadlines: Deadlines
+    fleet: Fleet
+    queue: Queue
+    recorder: Recorder
+    metrics: GatewayMetrics
+    shadows: Shadows
+    captures: Captures
+    batches: Batches
+
+
+def refusal_headers(refusal: Refusal) -> Headers:
+    """The headers that belong to a refusal."""
+    lines = refusal.headers
+    if refusal.retry_after_s is not None:
+        lines += b"retry-after: %d\r\n" % refusal.retry_after_s
+    if refusal.allow is not None:
+        lines += b"allow: %b\r\n" % refusal.allow.encode()
+    return lines

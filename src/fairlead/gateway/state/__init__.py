@@ -1,0 +1,1 @@
+"""The snapshot: where it comes from, and as the worker uses it."""

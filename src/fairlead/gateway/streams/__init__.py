@@ -1,0 +1,1 @@
+"""Streams: events, and going on with one that broke."""

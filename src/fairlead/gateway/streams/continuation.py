@@ -1,0 +1,216 @@
+"""Going on with a broken stream on another replica, from the text that the client has. Pure.
+
+What was sent is a text, and the engine reads it as a text again. What cannot be repeated as one (a
+tool call, a thought, several choices, probabilities of tokens), or would be held to its form from
+the beginning (a grammar), is not gone on with.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fairlead.gateway.streams.sent import Sent
+from fairlead.wire.snapshot import LLAMA_CPP, VLLM
+
+CHAT = "chat/completions"
+KINDS = frozenset({CHAT, "completions"})
+ENGINES = frozenset({LLAMA_CPP, VLLM})
+DONE = b"data: [DONE]\n\n"
+
+_LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
+_LEAST = ("min_tokens",)
+_SINGLE = ("n", "best_of")
+_UNWANTED = (
+    "logprobs",
+    "top_logprobs",
+    "n_probs",
+    "prompt_logprobs",
+    "return_token_ids",
+    "return_tokens",
+    "return_progress",
+    "echo",
+    "suffix",
+    "grammar",
+    "json_schema",
+    "guided_json",
+    "guided_regex",
+    "guided_choice",
+    "guided_grammar",
+    "structured_outputs",
+    "use_beam_search",
+    "audio",
+)
+_TOOL_CHOICES = (None, "auto", "none")
+
+
+class NotContinuable(Exception):
+    """The rest of this stream cannot be asked for."""
+
+
+_parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+class Rest(msgspec.Struct, frozen=True):
+    """What is still to come of a broken stream.
+
+    Attributes:
+        body: The request for it.
+        text: What that request takes as said already.
+        repeats: White space that the client has and the engine will say again.
+        tokens: How many tokens of the answer need not be said again.
+        read: How many tokens `text` adds to the prompt.
+        model: `model` as the engine sees it.
+        has_stop: The request names stop sequences.
+        ends_with: Nothing but the end is missing; the request is only for the usage. It is the
+            finish reason that the client must still get, or empty when it has one.
+    """
+
+    body: bytes
+    text: str
+    repeats: str
+    tokens: int
+    read: int
+    ends_with: str | None
+    model: msgspec.Raw | None
+    has_stop: bool
+
+
+def continued_body(
+    body: bytes, kind: str, engine: str, sent: Sent, counted: tuple[int, int] | None = None
+) -> Rest:
+    """The request for the rest.
+
+    Args:
+        body: The request as the engine had it that broke.
+        sent: Settled.
+        counted: `tokens` and `read`, where that is known better than from the events.
+
+    Raises:
+        NotContinuable: The answer so far is none that can be gone on with.
+    """
+    if not sent.is_continuable or engine not in ENGINES or kind not in KINDS:
+        raise NotContinuable
+    try:
+        parts: dict[str, Any] = dict(_parts.decode(body))
+        text, repeats = _split_text(sent.text, kind, engine)
+        if text:
+            _check(parts)
+        tokens = sent.solid_tokens if repeats else sent.tokens
+        tokens, read = (tokens, tokens) if counted is None else counted
+        left = _lower(parts, tokens)
+        if text and kind == CHAT:
+            _prefill(parts, text, engine)
+        elif text:
+            parts["prompt"] = _prompt(parts) + text
+        ends_with = None
+        if sent.finish_reason is not None:
+            ends_with = ""
+        elif left <= 0:
+            ends_with = "length"
+        if ends_with is not None:
+            parts.update({name: 1 for name in _LIMITS if name in parts} or {"max_tokens": 1})
+            parts = {name: part for name, part in parts.items() if name not in _LEAST}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotContinuable from error
+    return Rest(
+        body=msgspec.json.encode(parts),
+        text=text,
+        repeats=repeats,
+        tokens=tokens,
+        read=read,
+        ends_with=ends_with,
+        model=parts.get("model"),
+        has_stop=bytes(parts.get("stop", b"null")) not in (b"null", b"[]"),
+    )
+
+
+def _split_text(text: str, kind: str, engine: str) -> tuple[str, str]:
+    """Text to go on from, and white space that is better said again.
+
+    vLLM fills the text into the model's chat template, and many of these trim what is filled in.
+    """
+    if kind == CHAT and engine == VLLM:
+        kept = text.rstrip()
+        return kept, text[len(kept) :]
+    return text, ""
+
+
+def _check(parts: dict[str, Any]) -> None:
+    def value(name: str) -> Any:
+        return msgspec.json.decode(parts[name]) if name in parts else None
+
+    for name in _SINGLE:
+        if value(name) not in (None, 1):
+            raise NotContinuable
+    for name in _UNWANTED:
+        given = value(name)
+        if given is not None and given is not False and given != "":
+            raise NotContinuable
+    form = value("response_format")
+    if form is not None and form != {"type": "text"}:
+        raise NotContinuable
+    if value("tool_choice") not in _TOOL_CHOICES or value("function_call") not in _TOOL_CHOICES:
+        raise NotContinuable
+    if value("modalities") not in (None, ["text"]):
+        raise NotContinuable
+    if value("add_generation_prompt") is False and value("continue_final_message") is not True:
+        raise NotContinuable
+
+
+def _lower(parts: dict[str, Any], tokens: int) -> int:
+    """Take off the limits what has come; returns the least that is left."""
+    left_least = 1
+    for name in (*_LIMITS, *_LEAST):
+        if name not in parts:
+            continue
+        limit = msgspec.json.decode(parts[name])
+        if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+            continue
+        left = limit - tokens
+        parts[name] = max(0, left)
+        if name in _LIMITS:
+            left_least = min(left_least, left)
+    return left_least
+
+
+def _prompt(parts: dict[str, Any]) -> str:
+    prompt = msgspec.json.decode(parts.get("prompt", b"null"))
+    if isinstance(prompt, list) and len(prompt) == 1:
+        prompt = prompt[0]
+    if not isinstance(prompt, str):
+        raise NotContinuable
+    return prompt
+
+
+def _prefill(parts: dict[str, Any], text: str, engine: str) -> None:
+    messages: list[Any] = list(_raws.decode(parts.get("messages", b"null")))
+    last: Any = msgspec.json.decode(messages[-1]) if messages else None
+    goes_on = isinstance(last, dict) and last.get("role") == "assistant"
+    if goes_on and engine == VLLM:
+        goes_on = msgspec.json.decode(parts.get("continue_final_message", b"null")) is True
+    if goes_on:
+        # The client itself had asked to go on from a text of its own.
+        if not isinstance(last.get("content"), str) or set(last) != {"role", "content"}:
+            raise NotContinuable
+        messages[-1] = {**last, "content": last["content"] + text}
+    else:
+        messages.append({"role": "assistant", "content": text})
+    parts["messages"] = messages
+    if engine == VLLM:
+        parts["continue_final_message"] = True
+        parts["add_generation_prompt"] = False
+
+
+def end_of(sent: Sent, kind: str, finish_reason: str) -> bytes:
+    """The last events of a stream of which nothing but the end is missing."""
+    if not finish_reason:
+        return DONE
+    choice: dict[str, Any] = {"index": 0, "finish_reason": finish_reason}
+    if kind == CHAT:
+        choice["delta"] = {}
+    else:
+        choice.update({"text": "", "logprobs": None})
+    return b"data: %b\n\n%b" % (msgspec.json.encode({**sent.same, "choices": [choice]}), DONE)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fairlead.control.evidence import WATERMARK_SLACK_S
+from fairlead.control.shipping.evidence import WATERMARK_SLACK_S
 from fairlead.domain.verdicts import RolloutOutcome
 from fairlead.rollout.assessment import assess
 from fairlead.rollout.judge import Judge, new_judge, observe

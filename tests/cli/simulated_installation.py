@@ -19,8 +19,8 @@ from control.answering_replica import AnsweringReplica
 from control.simulated_world import SimulatedTarget, SimulatedWorker, World
 from fairlead.app.state import StatePaths, UpInfo, write_private
 from fairlead.control.api import create_app
-from fairlead.control.hub import SnapshotHub
 from fairlead.control.plane import ControlPlane
+from fairlead.control.world.hub import SnapshotHub
 from fairlead.registry import Registry
 from fairlead.store import open_store
 

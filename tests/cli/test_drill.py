@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from fairlead.cli.drill import drill_lines, report
-from fairlead.control.drill_views import DrillsView, DrillView
+from fairlead.control.drill.drill_views import DrillsView, DrillView
 from fairlead.domain.fault import Fault
 
 CAUGHT = DrillView(

@@ -19,9 +19,8 @@ from fairlead.cli.api import ControlClient
 from fairlead.cli.demo.report import ReleaseReport, Report, RequestsReport
 from fairlead.cli.demo.view import DemoView, summary
 from fairlead.cli.options import say, table
-from fairlead.control.drill_views import DrillView
-from fairlead.control.hub import WorkerStatus
-from fairlead.control.probe_views import ProbesView
+from fairlead.control.drill.drill_views import DrillView
+from fairlead.control.probing.probe_views import ProbesView
 from fairlead.control.views import (
     Deleted,
     FiguresView,
@@ -38,6 +37,7 @@ from fairlead.control.views import (
     StatusView,
     TenantView,
 )
+from fairlead.control.world.hub import WorkerStatus
 from fairlead.domain.errors import Unavailable
 from fairlead.domain.fault import Fault
 from fairlead.domain.quota import Quota

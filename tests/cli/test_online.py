@@ -17,7 +17,7 @@ import pytest
 from cli.simulated_installation import TOKEN, Done, Installation, Run
 from fairlead.app.state import UpInfo, write_private
 from fairlead.cli.api import ControlClient
-from fairlead.control import capacity
+from fairlead.control.shipping import capacity
 from fairlead.control.views import RolloutView, StatusView
 from fairlead.domain.errors import Unavailable
 

@@ -7,7 +7,7 @@ import pytest
 
 from cli.test_follow import drawn
 from fairlead.cli.probes import picture, probes_line
-from fairlead.control.probe_views import ProbesView, probes_view
+from fairlead.control.probing.probe_views import ProbesView, probes_view
 from fairlead.probing.course import begin
 from fairlead.probing.model import Change, Difference, Note, ProbeRule
 

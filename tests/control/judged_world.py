@@ -14,7 +14,7 @@ import msgspec
 
 from control.answering_replica import AnsweringReplica
 from control.simulated_world import PLAN, SPOOL, World
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.capture import Capture, is_captured
 from fairlead.domain.judging import JUDGED
 from fairlead.domain.release import RemoteModel

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from fairlead.control.hub import SnapshotHub
 from fairlead.control.plane import ControlPlane
-from fairlead.control.spec import GateSpec, ServiceSpec
+from fairlead.control.shipping.spec import GateSpec, ServiceSpec
 from fairlead.control.views import RolloutView
+from fairlead.control.world.hub import SnapshotHub
 from fairlead.domain.replica import ReplicaState, ReplicaStatus, Wanted
 from fairlead.evaluation.cases import Case, Suite, make_case
 from fairlead.evaluation.gates import GateRule

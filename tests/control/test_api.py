@@ -343,7 +343,7 @@ async def test_the_status_is_the_whole_installation(
 async def test_promises_are_told_as_met_missed_or_not_measured(
     client: httpx.AsyncClient, world: World
 ) -> None:
-    from fairlead.control.spec import Slos
+    from fairlead.control.shipping.spec import Slos
 
     slos = Slos(availability=0.9, ttft_p95_ms=5.0, latency_p95_ms=30.0)
     await world.first_champion(slos=slos)

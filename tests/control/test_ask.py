@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from control.answering_replica import AnsweringReplica
-from fairlead.control.ask import ReplicaClient
+from fairlead.control.outside.ask import ReplicaClient
 from fairlead.domain.errors import Unavailable
 from fairlead.domain.release import Engine, Prompt, Release, RemoteModel
 from fairlead.evaluation.cases import make_case

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from control.simulated_world import PLAN, World
-from fairlead.control import capacity
-from fairlead.control.capacity import Planner, available_memory
+from fairlead.control.shipping import capacity
+from fairlead.control.shipping.capacity import Planner, available_memory
 from fairlead.domain.errors import NotFound
 from fairlead.domain.quota import Price
 from fairlead.rollout.plan import Step

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from control.simulated_world import DIRECT, PLAN, World
-from fairlead.control import conversations
+from fairlead.control.shipping import conversations
 from fairlead.domain.replica import ReplicaState
 from fairlead.rollout.plan import Step
 from fairlead.store.rows import FeedbackRow, RequestRow, SpoolCursor

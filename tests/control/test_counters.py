@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.control.counters import STALE_S, coverage, increase
-from fairlead.control.prometheus import Series
+from fairlead.control.outside.counters import STALE_S, coverage, increase
+from fairlead.control.outside.prometheus import Series
 
 
 def series(*samples: tuple[float, float]) -> Series:

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.control.documents import RolloutDocument, previous_of, way_back
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.shipping.documents import RolloutDocument, previous_of, way_back
+from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.errors import Conflict, NotFound
 from fairlead.rollout.machine import new_rollout
 from fairlead.rollout.plan import Plan

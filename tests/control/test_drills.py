@@ -10,9 +10,9 @@ import pytest
 
 from control.hook_server import HookServer
 from control.simulated_world import DIRECT, PLAN, World
-from fairlead.control import drills
-from fairlead.control.drill_views import DrillRequest, DrillView
-from fairlead.control.spec import check_spec
+from fairlead.control.drill import drills
+from fairlead.control.drill.drill_views import DrillRequest, DrillView
+from fairlead.control.shipping.spec import check_spec
 from fairlead.control.views import RollbackRequest
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound
 from fairlead.rollout.drill import DrillRule

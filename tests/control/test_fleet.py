@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from control.simulated_world import DIRECT, World
-from fairlead.control.fleet import Fleet
+from fairlead.control.world.fleet import Fleet
 from fairlead.domain.replica import Launch, ReplicaState
 from fairlead.registry.layout import Layout
 from fairlead.targets import LocalTarget
@@ -193,7 +193,7 @@ async def test_a_killed_process_is_not_started_again_from_weights_damaged_meanwh
     sleeper = Launch(
         argv=("/bin/sh", "-c", 'echo started >> "$0"; exec sleep 60', str(marks)), probe_body={}
     )
-    monkeypatch.setattr("fairlead.control.fleet.launch", lambda _release, _paths: sleeper)
+    monkeypatch.setattr("fairlead.control.world.fleet.launch", lambda _release, _paths: sleeper)
     target = LocalTarget(tmp_path / "replicas", supervisor_pid=None, environ={"PATH": "/bin"})
     fleet = Fleet(world.registry, target, lambda: world.now)
     wants = world.plane._rollouts.wants()

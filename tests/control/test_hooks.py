@@ -10,7 +10,7 @@ import pytest
 
 from control.hook_server import HookServer
 from control.simulated_world import DIRECT, PLAN, World
-from fairlead.control.hooks import Hooks
+from fairlead.control.outside.hooks import Hooks
 from fairlead.rollout.checkpoints import HookOutcome, HookReport
 from fairlead.rollout.machine import Facts, Rollout, advance, new_rollout
 from fairlead.rollout.plan import Hook, Plan, Point

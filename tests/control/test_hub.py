@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.control.hub import GONE_AFTER_S, REPORT_GRACE_S, SnapshotHub
-from fairlead.control.leases import Leases
+from fairlead.control.limits.leases import Leases
+from fairlead.control.world.hub import GONE_AFTER_S, REPORT_GRACE_S, SnapshotHub
 from fairlead.domain.quota import Quota, UseRow
 from fairlead.store import open_store
 from fairlead.wire.quota import Grants, QuotaReport, WindowUse

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.control.keys import Keys
+from fairlead.control.limits.keys import Keys
 from fairlead.control.views import KeyRequest, LimitsRequest
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound
 from fairlead.domain.quota import Quota

@@ -22,11 +22,11 @@ import msgspec
 import pytest
 
 from control.simulated_world import DIRECT, PLAN, World
-from fairlead.control import facts as facts_module
-from fairlead.control import looks as looks_module
 from fairlead.control import plane as plane_module
-from fairlead.control.looks import Looks
-from fairlead.control.prometheus import Series
+from fairlead.control.outside import looks as looks_module
+from fairlead.control.outside.looks import Looks
+from fairlead.control.outside.prometheus import Series
+from fairlead.control.shipping import facts as facts_module
 from fairlead.registry import Registry
 from fairlead.rollout.declared import DeclaredMetric
 from fairlead.rollout.machine import Rollout

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from fairlead.control.hub import GRANTS_EVERY_S
-from fairlead.control.ledger import Ledger
+from fairlead.control.limits.ledger import Ledger
+from fairlead.control.world.hub import GRANTS_EVERY_S
 from fairlead.domain.quota import Cost, Quota, UseRow
 from fairlead.gateway.quotas.quota import Hold, QuotaBook
 from fairlead.wire.quota import Grant, QuotaReport, WindowUse

@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from fairlead.control import looks
-from fairlead.control.counters import STALE_S
-from fairlead.control.looks import Looks
-from fairlead.control.prometheus import NoAnswer, Series
+from fairlead.control.outside import looks
+from fairlead.control.outside.counters import STALE_S
+from fairlead.control.outside.looks import Looks
+from fairlead.control.outside.prometheus import NoAnswer, Series
 from fairlead.rollout.model import Rollout
 from fairlead.rollout.plan import Plan
 from fairlead.rollout.prometheus import Absent, Count, Guard, Prometheus

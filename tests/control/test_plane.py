@@ -9,8 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from control.simulated_world import DIRECT, World
-from fairlead.control.hub import SnapshotHub
 from fairlead.control.plane import ControlPlane
+from fairlead.control.world.hub import SnapshotHub
 from fairlead.domain.errors import StorageFailed
 
 

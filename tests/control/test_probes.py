@@ -15,10 +15,10 @@ import pytest
 from control.answering_replica import AnsweringReplica
 from control.hook_server import HookServer
 from control.simulated_world import DIRECT, World
-from fairlead.control.ask import Completion, ReplicaClient
-from fairlead.control.probe_views import ProbesView
-from fairlead.control.probes import AT_ONCE, Probes, given_of
-from fairlead.control.spec import ProbeSpec, ServiceSpec, check_spec
+from fairlead.control.outside.ask import Completion, ReplicaClient
+from fairlead.control.probing.probe_views import ProbesView
+from fairlead.control.probing.probes import AT_ONCE, Probes, given_of
+from fairlead.control.shipping.spec import ProbeSpec, ServiceSpec, check_spec
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound, StorageFailed, Unavailable
 from fairlead.domain.quota import Price
 from fairlead.domain.release import Engine, Release, RemoteModel

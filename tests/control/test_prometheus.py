@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from fairlead.control.counters import coverage, increase
-from fairlead.control.prometheus import NoAnswer, Reader, alternatives, rendered
+from fairlead.control.outside.counters import coverage, increase
+from fairlead.control.outside.prometheus import NoAnswer, Reader, alternatives, rendered
 from fairlead.rollout.prometheus import Guard, Prometheus
 from support.prometheus import MISSING, PROGRAM, Exporter, RealPrometheus
 from support.tls import Authority

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from control.simulated_world import DIRECT, PLAN, World, questions
-from fairlead.control import evidence
+from fairlead.control.shipping import evidence
 from fairlead.control.views import RollbackRequest
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound, StorageFailed
 from fairlead.domain.replica import ReplicaState

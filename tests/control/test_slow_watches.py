@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from control.simulated_world import PLAN, World
-from fairlead.control import slow_watches
-from fairlead.control.slow_watches import KIND, LOOK_S
+from fairlead.control.shipping import slow_watches
+from fairlead.control.shipping.slow_watches import KIND, LOOK_S
 
 WATCHED = msgspec.structs.replace(PLAN, failures_at_most=0.2)
 

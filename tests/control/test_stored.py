@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy
 
 from control.simulated_world import DIRECT, PLAN, World
-from fairlead.control.stored import JUDGE_LOST, read_rollout
+from fairlead.control.shipping.stored import JUDGE_LOST, read_rollout
 from fairlead.control.views import RollbackRequest
 from fairlead.domain.errors import Damaged
 from fairlead.rollout.judge import new_judge

@@ -29,8 +29,8 @@ from gateway_rig import (
     until,
 )
 
-from fairlead.control.hub import SnapshotHub
-from fairlead.control.leases import Leases
+from fairlead.control.limits.leases import Leases
+from fairlead.control.world.hub import SnapshotHub
 from fairlead.domain.quota import Quota
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import OVERLOADED

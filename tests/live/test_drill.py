@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from fairlead.control.drill_views import DrillRequest, DrillView
+from fairlead.control.drill.drill_views import DrillRequest, DrillView
 from fairlead.manifest import Manifest
 from support.installation import Installation
 from support.load import Connection

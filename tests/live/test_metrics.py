@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from fairlead.cli.shipping import prepare
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.views import RolloutView
 from fairlead.manifest import parse_manifest
 from fairlead.registry import Registry

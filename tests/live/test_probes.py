@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from fairlead.cli.shipping import prepare
-from fairlead.control.probe_views import ProbesView
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.probing.probe_views import ProbesView
+from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.manifest import Manifest
 from fairlead.manifest.loading import parse_manifest
 from fairlead.registry import Registry

@@ -14,7 +14,7 @@ import pytest
 from msgspec import json as msgspec_json
 
 from fairlead.app.standalone.lender import Lender
-from fairlead.control.leases import Leases
+from fairlead.control.limits.leases import Leases
 from fairlead.domain.errors import Conflict, StorageFailed
 from fairlead.domain.quota import Quota
 from fairlead.wire.quota import GRANTS_TYPE, QuotaReport, WindowUse, decode_grants

@@ -14,7 +14,7 @@ from pathlib import Path
 from fairlead.app.state import StatePaths
 from fairlead.cli.api import ControlClient
 from fairlead.cli.shipping import prepare
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.views import KeyRequest, NewKey, RolloutView, StatusView
 from fairlead.domain.errors import FairleadError
 from fairlead.manifest import Manifest, load_manifest

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from fairlead.cli.shipping import prepare
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.views import RolloutView
 from fairlead.domain.errors import FairleadError
 from fairlead.manifest import parse_manifest

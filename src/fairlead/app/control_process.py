@@ -21,8 +21,8 @@ import uvicorn
 from fairlead.app.serving import Server, is_alive
 from fairlead.app.state import StatePaths
 from fairlead.control.api import create_app
-from fairlead.control.hub import SnapshotHub
 from fairlead.control.plane import ControlPlane
+from fairlead.control.world.hub import SnapshotHub
 from fairlead.domain.errors import FairleadError
 from fairlead.registry import Registry
 from fairlead.store import open_store

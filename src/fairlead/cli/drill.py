@@ -22,7 +22,7 @@ from fairlead.cli.options import (
     stderr,
     table,
 )
-from fairlead.control.drill_views import DrillRequest, DrillsView, DrillView
+from fairlead.control.drill.drill_views import DrillRequest, DrillsView, DrillView
 from fairlead.control.views import StatusView
 from fairlead.domain.errors import InvalidInput, Unavailable
 from fairlead.domain.fault import KINDS

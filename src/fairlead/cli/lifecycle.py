@@ -16,7 +16,7 @@ from fairlead.app.supervisor import Supervisor
 from fairlead.app.up_settings import UpSettings
 from fairlead.cli.api import ControlClient
 from fairlead.cli.options import STATE_DEFAULT, StateOption, console, say, stderr
-from fairlead.control.first_key import FirstKey
+from fairlead.control.limits.first_key import FirstKey
 from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, Unavailable
 from fairlead.gateway.settings import TlsFiles
 

@@ -19,7 +19,7 @@ from fairlead.cli.options import (
     print_json,
     say,
 )
-from fairlead.control.probe_views import ProbesView
+from fairlead.control.probing.probe_views import ProbesView
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
 from fairlead.probing.model import Change

@@ -12,7 +12,7 @@ from fairlead.app.limits import limits_of
 from fairlead.app.state import StatePaths
 from fairlead.cli.judging import capture_of, judge_of
 from fairlead.cli.planning import drills_of, freeze_of, plan_of
-from fairlead.control.spec import GateSpec, ProbeSpec, ServiceSpec, Slos
+from fairlead.control.shipping.spec import GateSpec, ProbeSpec, ServiceSpec, Slos
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.release import Engine, Prompt
 from fairlead.evaluation.gates import GateRule
@@ -175,7 +175,7 @@ def releases_in_use(paths: StatePaths) -> InUse:
     """
     if not paths.database.exists():
         return InUse(set(), set())
-    from fairlead.control.stored import read_rollout, read_spec
+    from fairlead.control.shipping.stored import read_rollout, read_spec
     from fairlead.store import open_store
 
     store = open_store(paths.store_url)

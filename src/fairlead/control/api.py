@@ -20,12 +20,12 @@ from starlette.exceptions import HTTPException
 
 from fairlead import __version__
 from fairlead.control import views
-from fairlead.control.drill_views import DrillRequest, DrillView
-from fairlead.control.first_key import FirstKey
+from fairlead.control.drill.drill_views import DrillRequest, DrillView
+from fairlead.control.limits.first_key import FirstKey
 from fairlead.control.plane import ControlPlane
-from fairlead.control.probe_views import ProbesView
-from fairlead.control.spec import ServiceSpec, check_spec
-from fairlead.control.sync_answers import sync_response
+from fairlead.control.probing.probe_views import ProbesView
+from fairlead.control.shipping.spec import ServiceSpec, check_spec
+from fairlead.control.world.sync_answers import sync_response
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import FairleadError, InvalidInput, NotFound, Unauthorized
 from fairlead.domain.quota import Quota

@@ -16,27 +16,27 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
-from fairlead.control.capacity import Planner
-from fairlead.control.conversations import Conversations
-from fairlead.control.drill_views import DrillRequest, DrillView
-from fairlead.control.drills import Drills
-from fairlead.control.evaluations import Evaluations
-from fairlead.control.fleet import Fleet
-from fairlead.control.hooks import Hooks
-from fairlead.control.hub import SnapshotHub
+from fairlead.control.drill.drill_views import DrillRequest, DrillView
+from fairlead.control.drill.drills import Drills
 from fairlead.control.judging.judging import Judging
-from fairlead.control.keys import Keys
-from fairlead.control.leases import Leases
-from fairlead.control.probe_views import ProbesView
-from fairlead.control.probes import Probes
-from fairlead.control.publishing import Publisher
+from fairlead.control.limits.keys import Keys
+from fairlead.control.limits.leases import Leases
+from fairlead.control.outside.hooks import Hooks
+from fairlead.control.probing.probe_views import ProbesView
+from fairlead.control.probing.probes import Probes
 from fairlead.control.reports import Reports
-from fairlead.control.rollouts import Rollouts
 from fairlead.control.samples import Samples
-from fairlead.control.slow_watches import SlowWatches
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.shipping.capacity import Planner
+from fairlead.control.shipping.conversations import Conversations
+from fairlead.control.shipping.evaluations import Evaluations
+from fairlead.control.shipping.rollouts import Rollouts
+from fairlead.control.shipping.slow_watches import SlowWatches
+from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.views import Applied, RollbackRequest, RolloutView
-from fairlead.control.wants import ServiceWant
+from fairlead.control.world.fleet import Fleet
+from fairlead.control.world.hub import SnapshotHub
+from fairlead.control.world.publishing import Publisher
+from fairlead.control.world.wants import ServiceWant
 from fairlead.domain.errors import FairleadError
 from fairlead.registry import Registry
 from fairlead.store.interface import Store

@@ -11,18 +11,15 @@ from typing import Any
 import msgspec
 
 from fairlead import __version__
-from fairlead.control.documents import RolloutDocument
-from fairlead.control.drills import Drills
-from fairlead.control.evidence import WATERMARK_SLACK_S
-from fairlead.control.exporting import exported
-from fairlead.control.fleet import Fleet
-from fairlead.control.hub import SnapshotHub
+from fairlead.control.drill.drills import Drills
 from fairlead.control.judging.judging import Judging
-from fairlead.control.probes import Probes
-from fairlead.control.rollouts import Rollouts
-from fairlead.control.routing import unknown_fallbacks
-from fairlead.control.slow_watches import SlowWatches
-from fairlead.control.spec import Slos
+from fairlead.control.probing.probes import Probes
+from fairlead.control.shipping.documents import RolloutDocument
+from fairlead.control.shipping.evidence import WATERMARK_SLACK_S
+from fairlead.control.shipping.exporting import exported
+from fairlead.control.shipping.rollouts import Rollouts
+from fairlead.control.shipping.slow_watches import SlowWatches
+from fairlead.control.shipping.spec import Slos
 from fairlead.control.views import (
     EventView,
     FiguresView,
@@ -36,6 +33,9 @@ from fairlead.control.views import (
     StatusView,
     WatchView,
 )
+from fairlead.control.world.fleet import Fleet
+from fairlead.control.world.hub import SnapshotHub
+from fairlead.control.world.routing import unknown_fallbacks
 from fairlead.domain.errors import Damaged, NotFound
 from fairlead.domain.release import short
 from fairlead.registry import Registry

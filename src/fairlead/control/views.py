@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from fairlead.control.drill_views import DrillsView
-from fairlead.control.hub import WorkerStatus
-from fairlead.control.probe_views import ProbesView
+from fairlead.control.drill.drill_views import DrillsView
+from fairlead.control.probing.probe_views import ProbesView
+from fairlead.control.world.hub import WorkerStatus
 from fairlead.domain.quota import NO_QUOTA, Quota
 from fairlead.domain.replica import ReplicaStatus
 from fairlead.domain.verdicts import GateVerdict, RolloutVerdict

@@ -32,9 +32,9 @@ from starlette.routing import Route
 from fairlead.app.listening import url_of
 from fairlead.app.serving import Server, is_alive
 from fairlead.app.standalone.folder import LIMITS
-from fairlead.control.hub import SnapshotHub
-from fairlead.control.leases import SAVE_EVERY_S, Leases, UseStore
-from fairlead.control.sync_answers import sync_response
+from fairlead.control.limits.leases import SAVE_EVERY_S, Leases, UseStore
+from fairlead.control.world.hub import SnapshotHub
+from fairlead.control.world.sync_answers import sync_response
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Conflict, FairleadError, StorageFailed, Unavailable
 from fairlead.domain.quota import UseRow

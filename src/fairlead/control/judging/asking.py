@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from fairlead.control.ask import post_chat, provider_key
+from fairlead.control.outside.ask import post_chat, provider_key
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Unavailable
 from fairlead.domain.outbound import DIRECT, Outbound

@@ -12,7 +12,7 @@ import msgspec
 
 from fairlead.control.judging.asking import Asker, Seat
 from fairlead.control.judging.queue import WINDOW, JudgeQueue
-from fairlead.control.running import Running
+from fairlead.control.shipping.running import Running
 from fairlead.control.views import JudgingView
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import FairleadError

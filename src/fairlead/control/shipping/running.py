@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from fairlead.control.documents import Return, RolloutDocument
-from fairlead.control.spec import ServiceSpec
-from fairlead.control.stored import read_rollout
+from fairlead.control.shipping.documents import Return, RolloutDocument
+from fairlead.control.shipping.spec import ServiceSpec
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.domain.errors import Conflict
 from fairlead.domain.release import short
 from fairlead.rollout.machine import Rollout, is_terminal

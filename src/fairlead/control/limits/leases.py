@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from typing import Protocol
 
-from fairlead.control.ledger import Ledger
+from fairlead.control.limits.ledger import Ledger
 from fairlead.domain.quota import UseRow
 from fairlead.wire.quota import Grant
 from fairlead.wire.snapshot import Snapshot, SyncRequest, declared_limits

@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from fairlead.control.catalogue import Catalogue
-from fairlead.control.counters import BEFORE_S, Coverage, coverage, increase
-from fairlead.control.prometheus import NoAnswer, Reader, Series, alternatives, rendered
+from fairlead.control.outside.counters import BEFORE_S, Coverage, coverage, increase
+from fairlead.control.outside.prometheus import NoAnswer, Reader, Series, alternatives, rendered
+from fairlead.control.shipping.catalogue import Catalogue
 from fairlead.rollout.desires import split_of
 from fairlead.rollout.model import Rollout
 from fairlead.rollout.prometheus import Absent, Count, Guard, Prometheus

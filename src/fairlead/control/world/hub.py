@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection
 
 import msgspec
 
-from fairlead.control.leases import Leases
+from fairlead.control.limits.leases import Leases
 from fairlead.wire.quota import Grant, Grants
 from fairlead.wire.snapshot import Snapshot, SyncRequest
 

@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from fairlead.control.ask import Completion, ReplicaClient
-from fairlead.control.probe_views import ProbesView, probes_view
-from fairlead.control.spec import ProbeSpec, ServiceSpec
-from fairlead.control.webhooks import tell
+from fairlead.control.outside.ask import Completion, ReplicaClient
+from fairlead.control.outside.webhooks import tell
+from fairlead.control.probing.probe_views import ProbesView, probes_view
+from fairlead.control.shipping.spec import ProbeSpec, ServiceSpec
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, NotFound, Unavailable
 from fairlead.domain.quota import Price

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from fairlead.control.routing import KnownRelease
-from fairlead.control.running import Running
-from fairlead.control.spec import ServiceSpec, prices_of
+from fairlead.control.shipping.running import Running
+from fairlead.control.shipping.spec import ServiceSpec, prices_of
+from fairlead.control.world.routing import KnownRelease
 from fairlead.domain.capture import Capture
 from fairlead.domain.quota import Price
 from fairlead.domain.replica import ReplicaStatus

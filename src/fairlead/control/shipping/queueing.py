@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from fairlead.control.running import Running
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.shipping.running import Running
+from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.errors import Conflict
 from fairlead.domain.release import short
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.views import PlanStep, PlanView
 from fairlead.domain.quota import Price
 from fairlead.domain.release import RemoteModel

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from fairlead.control.documents import RolloutDocument
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.shipping.documents import RolloutDocument
+from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Damaged, InvalidInput
 from fairlead.rollout.judge import new_judge

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.errors import Conflict, NotFound
 from fairlead.domain.release import short
 from fairlead.rollout.machine import Rollout

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from fairlead.control.ask import ReplicaClient
-from fairlead.control.spec import GateSpec
+from fairlead.control.outside.ask import ReplicaClient
+from fairlead.control.shipping.spec import GateSpec
 from fairlead.control.views import GateProgress
 from fairlead.domain.errors import FairleadError
 from fairlead.domain.verdicts import GateOutcome, GateVerdict

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from fairlead.control.evidence import PAGE, WATERMARK_SLACK_S, observation
-from fairlead.control.rollouts import WHY_MAX, Rollouts
+from fairlead.control.shipping.evidence import PAGE, WATERMARK_SLACK_S, observation
+from fairlead.control.shipping.rollouts import WHY_MAX, Rollouts
 from fairlead.control.views import RollbackRequest, WatchView
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Conflict, Damaged, FairleadError, NotFound

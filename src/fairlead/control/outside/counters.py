@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fairlead.control.prometheus import Series
+from fairlead.control.outside.prometheus import Series
 
 STALE_S = 300
 """Seconds without a sample after which a series has ended, as in Prometheus."""

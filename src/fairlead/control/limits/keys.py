@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from fairlead.control.first_key import FirstKey
+from fairlead.control.limits.first_key import FirstKey
 from fairlead.control.views import KeyRequest, KeyView, LimitsRequest, NewKey, TenantView
 from fairlead.domain.api_keys import api_key_digest, new_api_key
 from fairlead.domain.decoding import decode_json

@@ -10,9 +10,9 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from fairlead.control.hooks import Hooks
-from fairlead.control.running import Running
-from fairlead.control.stored import read_rollout
+from fairlead.control.outside.hooks import Hooks
+from fairlead.control.shipping.running import Running
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.domain.errors import Damaged
 from fairlead.rollout.checkpoints import AFTER, HookOutcome
 from fairlead.store.interface import RolloutStore

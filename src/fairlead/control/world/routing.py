@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.capture import Capture
 from fairlead.domain.fault import Fault
 from fairlead.domain.outbound import DIRECT

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 
-from fairlead.control.ask import ReplicaClient
-from fairlead.control.evaluations import Contender
-from fairlead.control.fleet import PASSING, Fleet
 from fairlead.control.judging.asking import Seat
-from fairlead.control.routing import KnownRelease, ready_of
+from fairlead.control.outside.ask import ReplicaClient
+from fairlead.control.shipping.evaluations import Contender
+from fairlead.control.world.fleet import PASSING, Fleet
+from fairlead.control.world.routing import KnownRelease, ready_of
 from fairlead.domain.errors import FairleadError, NotFound
 from fairlead.domain.release import short
 from fairlead.domain.replica import ReplicaStatus

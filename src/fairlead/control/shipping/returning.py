@@ -6,11 +6,11 @@ import asyncio
 
 import msgspec
 
-from fairlead.control.catalogue import Catalogue
-from fairlead.control.documents import RolloutDocument, previous_of, way_back
-from fairlead.control.running import Running
-from fairlead.control.spec import ServiceSpec
-from fairlead.control.stored import read_rollout
+from fairlead.control.shipping.catalogue import Catalogue
+from fairlead.control.shipping.documents import RolloutDocument, previous_of, way_back
+from fairlead.control.shipping.running import Running
+from fairlead.control.shipping.spec import ServiceSpec
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
 from fairlead.rollout.states import State

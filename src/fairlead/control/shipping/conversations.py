@@ -13,7 +13,7 @@ from typing import Protocol
 
 import msgspec
 
-from fairlead.control.wants import ServiceWant
+from fairlead.control.world.wants import ServiceWant
 from fairlead.domain.errors import FairleadError
 from fairlead.rollout.model import Finish
 from fairlead.store.interface import KeyStore, TelemetryStore

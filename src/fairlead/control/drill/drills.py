@@ -13,11 +13,11 @@ from collections.abc import Callable
 
 import msgspec
 
-from fairlead.control.drill_views import DrillRequest, DrillsView, DrillView
-from fairlead.control.drilling import drill_spec, drill_view, met_by
-from fairlead.control.rollouts import Rollouts
-from fairlead.control.spec import ServiceSpec
-from fairlead.control.webhooks import tell
+from fairlead.control.drill.drill_views import DrillRequest, DrillsView, DrillView
+from fairlead.control.drill.drilling import drill_spec, drill_view, met_by
+from fairlead.control.outside.webhooks import tell
+from fairlead.control.shipping.rollouts import Rollouts
+from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Conflict, Damaged, FairleadError, InvalidInput, NotFound
 from fairlead.rollout.drill import DrillRule, Result

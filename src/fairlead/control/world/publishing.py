@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from fairlead.control.hub import SnapshotHub
-from fairlead.control.keys import Keys
-from fairlead.control.routing import service_route
-from fairlead.control.wants import ServiceWant, usable_replicas
+from fairlead.control.limits.keys import Keys
+from fairlead.control.world.hub import SnapshotHub
+from fairlead.control.world.routing import service_route
+from fairlead.control.world.wants import ServiceWant, usable_replicas
 from fairlead.domain.replica import ReplicaStatus
 from fairlead.store.interface import KeyStore
 from fairlead.wire.snapshot import Pin, ServiceRoute, Snapshot

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from fairlead.control.evidence import PAGE, observation
-from fairlead.control.stored import read_rollout
+from fairlead.control.shipping.evidence import PAGE, observation
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.domain.errors import Conflict, NotFound
 from fairlead.rollout.export import Recorded, recorded
 from fairlead.rollout.observation import Observation

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from fairlead.control.documents import RolloutDocument
-from fairlead.control.drill_views import DrillRequest, DrillView
-from fairlead.control.spec import ServiceSpec
+from fairlead.control.drill.drill_views import DrillRequest, DrillView
+from fairlead.control.shipping.documents import RolloutDocument
+from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.fault import Fault
 from fairlead.rollout.drill import (

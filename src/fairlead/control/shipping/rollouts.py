@@ -12,25 +12,25 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from fairlead.control.ask import ReplicaClient
-from fairlead.control.catalogue import Catalogue
-from fairlead.control.documents import Return, RolloutDocument
-from fairlead.control.evaluations import Evaluations
-from fairlead.control.facts import FactFinder, Order
-from fairlead.control.farewells import Farewells
-from fairlead.control.fleet import PASSING, Fleet
-from fairlead.control.hooks import Hooks
-from fairlead.control.hub import SnapshotHub
 from fairlead.control.judging.asking import Seat
 from fairlead.control.judging.judging import Judging
-from fairlead.control.queueing import Queues, busy
-from fairlead.control.returning import Promotions
-from fairlead.control.running import Running
-from fairlead.control.spec import ServiceSpec
-from fairlead.control.stored import JUDGE_LOST, read_rollout, read_spec
-from fairlead.control.unreadable import Unreadable
+from fairlead.control.outside.ask import ReplicaClient
+from fairlead.control.outside.hooks import Hooks
+from fairlead.control.shipping.catalogue import Catalogue
+from fairlead.control.shipping.documents import Return, RolloutDocument
+from fairlead.control.shipping.evaluations import Evaluations
+from fairlead.control.shipping.facts import FactFinder, Order
+from fairlead.control.shipping.farewells import Farewells
+from fairlead.control.shipping.queueing import Queues, busy
+from fairlead.control.shipping.returning import Promotions
+from fairlead.control.shipping.running import Running
+from fairlead.control.shipping.spec import ServiceSpec
+from fairlead.control.shipping.stored import JUDGE_LOST, read_rollout, read_spec
+from fairlead.control.shipping.unreadable import Unreadable
 from fairlead.control.views import GateProgress, RollbackRequest
-from fairlead.control.wants import ServiceWant, readable, want_of
+from fairlead.control.world.fleet import PASSING, Fleet
+from fairlead.control.world.hub import SnapshotHub
+from fairlead.control.world.wants import ServiceWant, readable, want_of
 from fairlead.domain.errors import (
     Conflict,
     Damaged,

@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import Callable
 from typing import NamedTuple
 
-from fairlead.control.catalogue import Catalogue
-from fairlead.control.documents import Return
-from fairlead.control.drilling import met_by
-from fairlead.control.evaluations import Evaluations
-from fairlead.control.evidence import LiveEvidence
-from fairlead.control.hooks import Hooks
-from fairlead.control.hub import SnapshotHub
+from fairlead.control.drill.drilling import met_by
 from fairlead.control.judging.judging import Judging
-from fairlead.control.looks import Looks
-from fairlead.control.running import Running
+from fairlead.control.outside.hooks import Hooks
+from fairlead.control.outside.looks import Looks
+from fairlead.control.shipping.catalogue import Catalogue
+from fairlead.control.shipping.documents import Return
+from fairlead.control.shipping.evaluations import Evaluations
+from fairlead.control.shipping.evidence import LiveEvidence
+from fairlead.control.shipping.running import Running
+from fairlead.control.world.hub import SnapshotHub
 from fairlead.rollout.freeze import frozen_by
 from fairlead.rollout.judge import Judge
 from fairlead.rollout.machine import Command, Facts, desired

@@ -1,0 +1,1 @@
+"""What others are asked and told: models, webhooks, Prometheus."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 import msgspec
 
@@ -21,8 +21,8 @@ from fairlead.control.shipping.documents import Return, RolloutDocument
 from fairlead.control.shipping.evaluations import Evaluations
 from fairlead.control.shipping.facts import FactFinder, Order
 from fairlead.control.shipping.farewells import Farewells
+from fairlead.control.shipping.keeping import Keeping, begun, events_of
 from fairlead.control.shipping.queueing import Queues, busy
-from fairlead.control.shipping.returning import Promotions
 from fairlead.control.shipping.running import Running
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.shipping.stored import JUDGE_LOST, read_rollout, read_spec
@@ -40,15 +40,12 @@ from fairlead.domain.errors import (
     Unavailable,
 )
 from fairlead.domain.release import short
-from fairlead.rollout.checkpoints import AFTER, hooks_at
 from fairlead.rollout.machine import (
     Command,
     Facts,
     Rollout,
     advance,
     is_terminal,
-    new_rollout,
-    outcome,
     take_turn,
 )
 from fairlead.rollout.plan import Plan
@@ -83,12 +80,9 @@ class Rollouts:
         self._fleet = fleet
         self._evaluations = evaluations
         self._now = now
-        self._services: dict[str, ServiceRow] = {}
-        self._specs: dict[str, ServiceSpec] = {}
-        self._running: dict[str, Running] = {}
         self._catalogue = Catalogue(fleet, now)
-        self._promotions = Promotions(store, self._catalogue)
         self._farewells = Farewells(store, hooks, now)
+        self._kept = Keeping(store, self._catalogue, self._farewells, now)
         self._unreadable = Unreadable(store, now)
         self._troubles: dict[str, FairleadError] = {}
         """Why a service's rollout could not go on in the last turn."""
@@ -100,7 +94,7 @@ class Rollouts:
         A release that cannot be read is missing for its service only; it is looked for again.
         """
         for row in await asyncio.to_thread(self._store.services):
-            await self._remember(row)
+            await self._kept.remember(row)
         for rollout in await asyncio.to_thread(lambda: self._store.rollouts(active=True)):
             try:
                 running = Running.of(rollout)
@@ -109,7 +103,7 @@ class Rollouts:
                 continue
             self._expect(running.spec)
             await self._catalogue.learn(running.spec.release, running.spec.name)
-            self._running[rollout.service] = running
+            self._kept.running[rollout.service] = running
         queued = await asyncio.to_thread(
             lambda: self._store.rollouts(state=State.QUEUED.value, limit=QUEUED_MAX)
         )
@@ -122,7 +116,7 @@ class Rollouts:
 
     def services(self) -> list[tuple[ServiceRow, ServiceSpec]]:
         """All services with the specs by which they run."""
-        return [(row, self._specs[name]) for name, row in self._services.items()]
+        return [(row, self._kept.specs[name]) for name, row in self._kept.services.items()]
 
     async def close(self) -> None:
         """End what is asked in the background."""
@@ -130,7 +124,7 @@ class Rollouts:
 
     def running(self, service: str) -> Running | None:
         """The service's active rollout."""
-        return self._running.get(service)
+        return self._kept.running.get(service)
 
     def ready(self, release: str) -> int:
         """Ready replicas of a release; 0 while it is not known."""
@@ -142,19 +136,19 @@ class Rollouts:
 
     def champions(self) -> list[ServiceSpec]:
         """By which specs the services run that have a champion."""
-        rows = self._services.values()
-        return [self._specs[row.name] for row in rows if row.champion is not None]
+        rows = self._kept.services.values()
+        return [self._kept.specs[row.name] for row in rows if row.champion is not None]
 
     def seat_of(self, service: str) -> Seat:
         """Where a service's champion is asked; raises Unavailable."""
-        row = self._services.get(service)
+        row = self._kept.services.get(service)
         if row is None or row.champion not in self._catalogue.known:
             raise Unavailable(f"the judge's service {service} has no champion")
         return self._catalogue.seat(row.champion)
 
     def trouble_of(self, service: str) -> FairleadError | None:
         """What keeps the service from being served, or its rollout from going on."""
-        row, running = self._services.get(service), self._running.get(service)
+        row, running = self._kept.services.get(service), self._kept.running.get(service)
         needed = [row.champion if row else None, running.rollout.release if running else None]
         unread = (self._catalogue.trouble_of(digest) for digest in needed)
         found = next((e for e in unread if e is not None), self._troubles.get(service))
@@ -189,8 +183,8 @@ class Rollouts:
             why: In a person's words; the reason of its promotion, if no canary gives one.
         """
         self._unreadable.check(spec.service)
-        service = self._services.get(spec.service)
-        running = self._running.get(spec.service)
+        service = self._kept.services.get(spec.service)
+        running = self._kept.running.get(spec.service)
         waits = False
         drilled = running is not None and running.rollout.drill is not None
         if not goes_back and (drilled or not gates_only):
@@ -209,8 +203,8 @@ class Rollouts:
         if service is None:
             data = msgspec.json.encode(spec)
             await asyncio.to_thread(self._store.put_service, spec.service, data, now)
-            await self._remember(ServiceRow(spec.service, data, None, None, now))
-        made = self._made(
+            await self._kept.remember(ServiceRow(spec.service, data, None, None, now))
+        made = self._kept.made(
             rollout_id,
             spec,
             plan=plan,
@@ -223,11 +217,11 @@ class Rollouts:
             await self._supersede(made)
         elif waits and running is not None:
             await self._end_drill(running, f"release {spec.name} ({rollout_id}) is shipped")
-        await self._commit(made, made.rollout, [_begun(made)])
+        await self._kept.commit(made, made.rollout, [begun(made)])
         if waits:
             self._queues.add(made)
         else:
-            self._running[spec.service] = made
+            self._kept.running[spec.service] = made
         return rollout_id
 
     def _expect(self, spec: ServiceSpec) -> None:
@@ -249,46 +243,17 @@ class Rollouts:
         order = Order(Command.ABORT, told, superseded=True)
         for queued in self._queues.of(service):
             await self._advance_queued(queued, order)
-        running = self._running.get(service)
+        running = self._kept.running.get(service)
         if running is not None:
             await self._advance(running, order._replace(then=running.then))
-
-    def _made(
-        self,
-        rollout_id: str,
-        spec: ServiceSpec,
-        *,
-        plan: Plan | None = None,
-        gates_only: bool = False,
-        goes_back: bool = False,
-        why: str = "",
-        queued: bool = False,
-    ) -> Running:
-        """A rollout at its beginning, not kept yet."""
-        now = self._now()
-        rollout = new_rollout(
-            id=rollout_id,
-            service=spec.service,
-            release=spec.release,
-            name=spec.name,
-            champion=self._services[spec.service].champion,
-            plan=plan or spec.plan,
-            gates=len(spec.gates),
-            gates_only=gates_only,
-            why=why,
-            now=now,
-            queued=queued,
-            drill=spec.drill,
-        )
-        return Running(spec, rollout, 0, now, goes_back)
 
     async def apply(self, spec: ServiceSpec) -> bool:
         """Run the champion by this spec from now on; whether anything in it was new.
 
         Raises Conflict when its release is not the champion, or a rollout is under way.
         """
-        service = self._services.get(spec.service)
-        running = self._running.get(spec.service)
+        service = self._kept.services.get(spec.service)
+        running = self._kept.running.get(spec.service)
         if service is None or service.champion != spec.release:
             raise Conflict(
                 f"{spec.service}: release {short(spec.release)} is not the champion",
@@ -298,7 +263,7 @@ class Rollouts:
             raise Conflict(f"{spec.service}: rollout {running.rollout.id} is under way")
         if running is not None:
             await self._end_drill(running, "the service's settings change")
-        if spec == self._specs[spec.service]:
+        if spec == self._kept.specs[spec.service]:
             return False
         now = self._now()
         data = msgspec.json.encode(spec)
@@ -309,7 +274,7 @@ class Rollouts:
             self._store.add_events([event])
 
         await asyncio.to_thread(write)
-        await self._remember(msgspec.structs.replace(service, spec=data, updated_at=now))
+        await self._kept.remember(msgspec.structs.replace(service, spec=data, updated_at=now))
         return True
 
     async def command(self, rollout_id: str, command: str) -> None:
@@ -319,7 +284,7 @@ class Rollouts:
         except ValueError:
             known = ", ".join(c.value for c in Command)
             raise InvalidInput(f"{command!r} is not one of {known}") from None
-        running = next((r for r in self._running.values() if r.rollout.id == rollout_id), None)
+        running = next((r for r in self._kept.running.values() if r.rollout.id == rollout_id), None)
         queued = self._queues.find(rollout_id)
         if queued is not None:
             await self._advance_queued(queued, Order(wanted))
@@ -343,23 +308,23 @@ class Rollouts:
 
         Raises Conflict or NotFound, with nothing changed, when there is no such way back.
         """
-        row = self._services.get(service)
+        row = self._kept.services.get(service)
         if row is None:
             raise NotFound(f"there is no service {service!r}", hint="see `fairlead status`")
         if len(request.why) > WHY_MAX:
             raise InvalidInput(f"why: longer than {WHY_MAX} characters")
         to = None if request.to is None else await self._fleet.resolve(request.to, service)
-        running = self._running.get(service)
+        running = self._kept.running.get(service)
         if running is None:
-            spec = await self._promotions.way_back(row, to)
+            spec = await self._kept.promotions.way_back(row, to)
             return await self.begin(rollout_id, spec, goes_back=True, why=request.why)
         running.check_other_way(to)
         then = None
         is_beside = running.rollout.gates_only or running.rollout.drill is not None
         if is_beside or to not in (None, row.champion):
-            then = Return(rollout_id, await self._promotions.way_back(row, to), request.why)
+            then = Return(rollout_id, await self._kept.promotions.way_back(row, to), request.why)
         await self._advance(running, Order(Command.ABORT, request.why, then))
-        return self._running.get(service, running).rollout.id
+        return self._kept.running.get(service, running).rollout.id
 
     async def advance(self) -> None:
         """One turn for each active rollout, whatever became of the others.
@@ -368,9 +333,9 @@ class Rollouts:
         """
         await self._catalogue.look_again(self._needed())
         before, self._troubles = self._troubles, {}
-        for service, running in list(self._running.items()):
+        for service, running in list(self._kept.running.items()):
             await self._try(service, self._advance(running, _given_up(running)))
-        for service in self._services:
+        for service in self._kept.services:
             await self._try(service, self._take_turn(service))
         for service, error in self._troubles.items():
             if service not in before or before[service].message != error.message:
@@ -389,8 +354,10 @@ class Rollouts:
         """What each service wants now."""
         known = self._catalogue.known
         return [
-            readable(want_of(row, self._specs[row.name], self._running.get(row.name), known))
-            for row in self._services.values()
+            readable(
+                want_of(row, self._kept.specs[row.name], self._kept.running.get(row.name), known)
+            )
+            for row in self._kept.services.values()
         ]
 
     async def _advance(self, running: Running, order: Order | None) -> None:
@@ -399,14 +366,14 @@ class Rollouts:
         then = running.then if order is None else order.then
         if after == running.rollout and then == running.then:
             return
-        events = _events(running.rollout, after)
+        events = events_of(running.rollout, after)
         following = await self._following(then) if then and is_terminal(after) else None
-        await self._commit(running, after, events, then, following)
+        await self._kept.commit(running, after, events, then, following)
         if is_terminal(after):
             await self._facts.forget(after.id)
-            del self._running[after.service]
+            del self._kept.running[after.service]
         if following is not None:
-            self._running[after.service] = following
+            self._kept.running[after.service] = following
 
     async def _advance_queued(self, queued: Running, order: Order) -> None:
         """Let a queued rollout obey: it can only be ended."""
@@ -418,7 +385,7 @@ class Rollouts:
     async def _take_turn(self, service: str) -> None:
         """Begin the oldest queued rollout of a service that is free."""
         waiting = self._queues.of(service)
-        if service in self._running or not waiting:
+        if service in self._kept.running or not waiting:
             return
         spec = waiting[0].spec
         try:
@@ -428,73 +395,27 @@ class Rollouts:
         except FairleadError as error:
             await self._advance_queued(waiting[0], Order(Command.ABORT, error.one_line))
             return
-        champion = self._services[service].champion
+        champion = self._kept.services[service].champion
         after = take_turn(waiting[0].rollout, champion, self._now())
         await self._leave_queue(waiting[0], after)
         if not is_terminal(after):
-            self._running[service] = waiting[0]
+            self._kept.running[service] = waiting[0]
 
     async def _leave_queue(self, queued: Running, after: Rollout) -> None:
         if after != queued.rollout:
-            await self._commit(queued, after, _events(queued.rollout, after))
+            await self._kept.commit(queued, after, events_of(queued.rollout, after))
             self._queues.remove(queued)
 
     async def _following(self, then: Return) -> Running:
         """The rollout that begins where another ends, not kept yet."""
         await self._catalogue.know(then.spec.release, then.spec.name)
-        return self._made(then.rollout, then.spec, goes_back=True, why=then.why)
-
-    async def _commit(
-        self,
-        running: Running,
-        rollout: Rollout,
-        events: Sequence[EventRow],
-        then: Return | None = None,
-        following: Running | None = None,
-    ) -> None:
-        """Keep the rollout, with all that becomes true in the same moment."""
-        now = self._now()
-        promoted = outcome(rollout) == "promoted"
-        service = None
-        if promoted:
-            before = self._services[running.spec.service]
-            service = await self._promotions.service_after(running, before, now)
-        untold = is_terminal(rollout) and bool(hooks_at(rollout.plan, AFTER))
-        row = running.row(rollout, then, now, untold=untold)
-        followed_by = None
-        if following is not None:
-            followed_by = following.row(following.rollout, None, now)
-            events = [*events, _begun(following)]
-        await asyncio.to_thread(
-            lambda: self._store.commit_rollout(
-                row,
-                expected_version=running.version,
-                events=events,
-                service=service,
-                followed_by=followed_by,
-            )
-        )
-        running.version += 1
-        running.rollout, running.then = rollout, then
-        if untold:
-            self._farewells.add(running)
-        if following is not None:
-            following.version += 1
-        if service is not None:
-            await self._remember(service)
-
-    async def _remember(self, row: ServiceRow) -> None:
-        spec = self.spec_of(row)
-        self._services[row.name] = row
-        self._specs[row.name] = spec
-        if row.champion is not None:
-            await self._catalogue.learn(row.champion, spec.name)
+        return self._kept.made(then.rollout, then.spec, goes_back=True, why=then.why)
 
     def _needed(self) -> dict[str, str]:
         """Names of the releases that services serve or roll out, by digest."""
-        services = self._services.values()
-        names = {row.champion: self._specs[row.name].name for row in services if row.champion}
-        return names | {r.rollout.release: r.spec.name for r in self._running.values()}
+        services = self._kept.services.values()
+        names = {row.champion: self._kept.specs[row.name].name for row in services if row.champion}
+        return names | {r.rollout.release: r.spec.name for r in self._kept.running.values()}
 
 
 def _given_up(running: Running) -> Order | None:
@@ -502,19 +423,3 @@ def _given_up(running: Running) -> Order | None:
     if not running.judge_lost or running.rollout.state is State.ROLLING_BACK:
         return None
     return Order(Command.ABORT, JUDGE_LOST, running.then)
-
-
-def _begun(running: Running) -> EventRow:
-    rollout = running.rollout
-    return _event(rollout, rollout.created_at, "begun", rollout.why or "rollout begun")
-
-
-def _events(before: Rollout, after: Rollout) -> list[EventRow]:
-    """One for each entry that is new in the history."""
-    return [_event(after, t.at, t.to, t.why) for t in after.history[len(before.history) :]]
-
-
-def _event(rollout: Rollout, at: float, kind: str, message: str) -> EventRow:
-    return EventRow(
-        at=at, kind=f"rollout_{kind}", message=message, service=rollout.service, rollout=rollout.id
-    )

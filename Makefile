@@ -10,7 +10,7 @@ DATA ?= $(or $(FAIRLEAD_DATA),../shared/data)
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
 
-.PHONY: demo test vllm lint bench bench-rollout bench-gateway bench-prefix bench-live-rollouts soak docs format clean
+.PHONY: demo test vllm lint bench bench-rollout bench-gateway bench-prefix bench-live-rollouts bench-telemetry soak docs format clean
 .DEFAULT_GOAL := help
 
 help:
@@ -22,6 +22,7 @@ help:
 	@echo "make bench-rollout   the judge in every world, beside other rules; ARGS=--quick"
 	@echo "make bench-gateway   the gateway beside its peers (installs them; half an hour)"
 	@echo "make bench-live-rollouts   200 rollouts of equal releases and 30 of bad ones, live"
+	@echo "make bench-telemetry   the telemetry store: taking in, questions over 10 million records, size"
 	@echo "make soak    an hour of load, kills and restarts; ARGS=\"--minutes 60\""
 	@echo "make docs    write the generated pages of docs/"
 
@@ -77,6 +78,9 @@ bench-prefix: $(VENV)/.dev
 
 bench-live-rollouts: $(VENV)/.dev
 	@$(BIN)/python benchmarks/live_rollouts.py $(ARGS)
+
+bench-telemetry: $(VENV)/.dev
+	@$(BIN)/python benchmarks/telemetry.py $(ARGS)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python benchmarks/soak.py $(ARGS)

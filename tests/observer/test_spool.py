@@ -21,7 +21,8 @@ def read_all(spool: Spool, now: float = NOW) -> list[Batch]:
     batches = []
     while (batch := spool.read(now)) is not None:
         batches.append(batch)
-        spool.committed(batch)
+        spool.advance(batch)
+        spool.clear()
         assert len(batches) < 1000
     return batches
 
@@ -57,7 +58,8 @@ def test_segments_are_read_in_order_and_deleted_once_kept(
     batch = spool.read(NOW)
     assert batch is not None
     assert (worker.folder / segment_name(1)).exists()
-    spool.committed(batch)
+    spool.advance(batch)
+    spool.clear()
     assert not (worker.folder / segment_name(1)).exists()
     assert ids([batch, *read_all(spool)]) == ["q0", "q1", "q2", "q3"]
     assert {p.name for p in worker.folder.iterdir()} == {ALIVE_FILE, segment_name(4)}

@@ -80,7 +80,10 @@ class Launcher:
 
     def observer(self) -> subprocess.Popen[bytes]:
         """Start the observer."""
-        settings = {"state": str(self._paths.root)}
+        settings = {
+            "state": str(self._paths.root),
+            "telemetry_days": self._settings.telemetry_days,
+        }
         return self._spawn("observer", "fairlead.app.observer_process", settings)
 
     def gateway(self, number: int, ready: int | None = None) -> subprocess.Popen[bytes]:

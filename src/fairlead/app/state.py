@@ -2,7 +2,8 @@
 
 registry/          releases, content-addressed (OCI image layout)
 fairlead.db        the store (SQLite)
-spool/             records on their way from the gateway to the store
+telemetry/         records for the long term (Parquet)
+spool/             records on their way from the gateway to the store and to telemetry/
 replicas/          one folder per running replica
 run/               what lives as long as `fairlead up`: lock, addresses, token, snapshot
 logs/              output of the processes
@@ -44,6 +45,7 @@ class StatePaths:
         self.root = root.absolute()
         self.registry = self.root / "registry"
         self.database = self.root / "fairlead.db"
+        self.telemetry = self.root / "telemetry"
         self.spool = self.root / "spool"
         self.replicas = self.root / "replicas"
         self.run = self.root / "run"

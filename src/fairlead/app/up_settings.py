@@ -6,6 +6,9 @@ import msgspec
 
 from fairlead.gateway.settings import TlsFiles
 
+TELEMETRY_DAYS = 400
+"""More than a year, so that a week can be compared with that of a year ago."""
+
 
 class UpSettings(msgspec.Struct, frozen=True):
     """How to run one installation.
@@ -19,6 +22,7 @@ class UpSettings(msgspec.Struct, frozen=True):
         drain_s: Seconds that open requests have when the gateway stops.
         worker_memory_mb: Resident memory that each gateway worker may have, in megabytes; None for
             an equal part of most of what the machine or container has.
+        telemetry_days: Days for which the telemetry store keeps records; 0 for no such store.
     """
 
     host: str = "127.0.0.1"
@@ -29,3 +33,4 @@ class UpSettings(msgspec.Struct, frozen=True):
     drain_s: float = 15.0
     tls: TlsFiles | None = None
     worker_memory_mb: int | None = None
+    telemetry_days: int = TELEMETRY_DAYS

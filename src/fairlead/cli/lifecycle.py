@@ -13,7 +13,7 @@ import typer
 
 from fairlead.app.state import StatePaths
 from fairlead.app.supervisor import Supervisor
-from fairlead.app.up_settings import UpSettings
+from fairlead.app.up_settings import TELEMETRY_DAYS, UpSettings
 from fairlead.cli.api import ControlClient
 from fairlead.cli.options import STATE_DEFAULT, StateOption, console, say, stderr
 from fairlead.control.limits.first_key import FirstKey
@@ -46,6 +46,14 @@ def up(
             help="Memory that each gateway process may have; without it, a part of the machine's.",
         ),
     ] = None,
+    telemetry_days: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=36_500,
+            help="Days for which request records are kept in the telemetry store; 0 for no store.",
+        ),
+    ] = TELEMETRY_DAYS,
     tls_cert: Annotated[
         Path | None,
         typer.Option(help="Serve HTTPS: PEM file with the gateway's certificate and its chain."),
@@ -72,6 +80,7 @@ def up(
             workers=workers,
             tls=tls,
             worker_memory_mb=worker_memory_mb,
+            telemetry_days=telemetry_days,
         )
         supervisor = Supervisor(paths, settings, lambda line: say((line, "yellow"), to=stderr))
         supervisor.install_signal_handlers()

@@ -25,6 +25,7 @@ from fairlead.cli import (
     samples,
     ship,
     status,
+    telemetry,
 )
 
 app = typer.Typer(
@@ -72,4 +73,5 @@ app.add_typer(rollout.app, name="rollout")
 app.add_typer(keys.app, name="keys")
 app.add_typer(samples.app, name="samples")
 app.add_typer(judge.app, name="judge")
+app.add_typer(telemetry.app, name="telemetry")
 app.add_typer(gateway.app, name="gateway")

@@ -22,8 +22,9 @@ from types import FrameType
 import msgspec
 
 from fairlead.domain.errors import FairleadError, StorageFailed, Unavailable
+from fairlead.observer.archive import ArchiveThread, own_cursor, spool_folders
 from fairlead.observer.process import give_back_memory, has_parent, wake_when_parent_ends
-from fairlead.observer.sink import KeptCursor, Sink, SpoolCursor, SpoolWarning
+from fairlead.observer.sink import Sink, SpoolCursor, SpoolWarning
 from fairlead.observer.spool import Batch, Spool
 
 LOCK_FILE = "observer.lock"
@@ -58,12 +59,28 @@ class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Observer:
-    """Takes what is new in the spool into the sink. One at a time per spool folder."""
+    """Takes what is new in the spool into the sink. One at a time per spool folder.
 
-    def __init__(self, spool_dir: Path, sink: Sink, *, clock: Callable[[], float]) -> None:
+    Args:
+        clock: Unix time in seconds.
+        archived: How far a second reader has read a spool, by boot id; None when nothing of it
+            needs to wait for that one.
+    """
+
+    def __init__(
+        self,
+        spool_dir: Path,
+        sink: Sink,
+        *,
+        clock: Callable[[], float],
+        archived: Callable[[str], SpoolCursor | None] = lambda _: None,
+    ) -> None:
         self._dir = spool_dir
         self._sink = sink
         self._clock = clock
+        self._archived = archived
+        self._held: dict[str, Spool] = {}
+        """In the sink to their end, and wait for the second reader."""
         self._spools: dict[str, Spool] | None = None
         self._done: set[str] = set()
         self._troubles = _Troubles(clock)
@@ -75,6 +92,8 @@ class Observer:
         single spool that cannot be read is logged and does not hold up the others.
         """
         progress = False
+        for spool in [*(self._spools or {}).values(), *self._held.values()]:
+            self._release(spool)
         for spool in self._list():
             if not go_on():
                 break
@@ -98,43 +117,31 @@ class Observer:
         )
         for warning in batch.warnings:
             _log.warning("%s", warning.message)
-        try:
-            spool.committed(batch)
-        except StorageFailed as trouble:  # it is kept; only clearing away did not work
-            self._troubles.tell(trouble)
+        spool.advance(batch)
         if batch.cursor.closed:
-            self._forget(spool.boot)
+            assert self._spools is not None
+            self._held[spool.boot] = self._spools.pop(spool.boot)
+        self._release(spool)
 
     def _list(self) -> list[Spool]:
         """All spools there are, each known to the store."""
         if self._spools is None:
             self._spools = {
-                boot: Spool(self._dir / boot, _own(cursor))
+                boot: Spool(self._dir / boot, own_cursor(cursor))
                 for boot, cursor in self._sink.open_spools().items()
             }
-        found = self._folders()
+        found = spool_folders(self._dir)
         self._done &= found
-        for boot in sorted(found - self._spools.keys() - self._done):
-            spool = Spool(self._dir / boot, _own(self._sink.open_spool(boot)))
+        for boot in sorted(found - self._spools.keys() - self._held.keys() - self._done):
+            spool = Spool(self._dir / boot, own_cursor(self._sink.open_spool(boot)))
             if spool.cursor.closed:  # the last life ended between keeping and clearing away
-                self._clear(spool)
-                self._done.add(boot)
+                self._held[boot] = spool
+                self._release(spool)
             else:
                 self._spools[boot] = spool
         for boot in self._spools.keys() - found:
             self._close_vanished(self._spools[boot])
         return list(self._spools.values())
-
-    def _folders(self) -> set[str]:
-        try:
-            with os.scandir(self._dir) as entries:
-                return {
-                    entry.name
-                    for entry in entries
-                    if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
-                }
-        except OSError as error:
-            raise StorageFailed(f"spool {self._dir}: {error.strerror}") from error
 
     def _close_vanished(self, spool: Spool) -> None:
         """A folder that someone removed would else hold back the watermark for ever."""
@@ -142,26 +149,16 @@ class Observer:
         cursor = msgspec.structs.replace(spool.cursor, closed=True)
         self._keep(spool, Batch([], [], cursor, [SpoolWarning(self._clock(), message)]))
 
-    def _clear(self, spool: Spool) -> None:
+    def _release(self, spool: Spool) -> None:
+        """Clear away what the second reader, too, has read by now."""
+        other = self._archived(spool.boot)
         try:
-            spool.clear()
-        except StorageFailed as trouble:
+            spool.clear(other)
+        except StorageFailed as trouble:  # it is kept; only clearing away did not work
             self._troubles.tell(trouble)
-
-    def _forget(self, boot: str) -> None:
-        if self._spools is not None:
-            self._spools.pop(boot, None)
-        self._done.add(boot)
-
-
-def _own(cursor: KeptCursor) -> SpoolCursor:
-    return SpoolCursor(
-        segment=cursor.segment,
-        offset=cursor.offset,
-        complete_until=cursor.complete_until,
-        closed=cursor.closed,
-        broken=cursor.broken,
-    )
+        if spool.cursor.closed and (other is None or other.closed):
+            self._held.pop(spool.boot, None)
+            self._done.add(spool.boot)
 
 
 class _Troubles:
@@ -210,8 +207,10 @@ class _Wish:
         self._woken.set()
 
 
-def run(settings: ObserverSettings, sink: Sink) -> None:
+def run(settings: ObserverSettings, sink: Sink, archive: ArchiveThread | None = None) -> None:
     """Observe until SIGTERM, or until the parent is gone; then take in what is left, and return.
+
+    The archive, if there is one, is filled meanwhile.
 
     A sink that is unavailable and a full disk are waited out: the records stay in the spool.
     Other errors of this project end the process. Must be called in the main thread.
@@ -224,9 +223,15 @@ def run(settings: ObserverSettings, sink: Sink) -> None:
         return
     give_back_memory()
     try:
-        observer = Observer(spool_dir, sink, clock=time.time)
+        if archive is None:
+            observer = Observer(spool_dir, sink, clock=time.time)
+        else:
+            archive.start()
+            observer = Observer(spool_dir, sink, clock=time.time, archived=archive.position)
         _observe(observer, sink, settings, wish)
         _drain(observer, settings.drain_s)
+        if archive is not None:
+            archive.finish(settings.drain_s)
     finally:
         os.close(lock)
 

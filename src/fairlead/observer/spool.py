@@ -44,7 +44,7 @@ class Batch(msgspec.Struct, frozen=True):
 
 
 class Spool:
-    """Reads one worker's folder. The caller keeps each batch, then calls `committed`."""
+    """Reads one worker's folder. The caller keeps each batch, then calls `advance` and `clear`."""
 
     def __init__(self, folder: Path, cursor: SpoolCursor) -> None:
         self.folder = folder
@@ -67,24 +67,24 @@ class Spool:
         except OSError as error:
             raise StorageFailed(f"spool {self.folder}: {error.strerror}") from error
 
-    def committed(self, batch: Batch) -> None:
-        """The batch is in the store: go on behind it, and clear away what is no longer needed."""
+    def advance(self, batch: Batch) -> None:
+        """Go on behind the batch, and leave the files alone."""
         self.cursor = batch.cursor
         self._seen = batch.seen
-        self.clear()
 
-    def clear(self) -> None:
+    def clear(self, other: SpoolCursor | None = None) -> None:
         """Delete segments that are in the store; of a closed spool everything, and the folder.
 
-        What is not ours is left, and then the folder too. Raises StorageFailed when the disk
-        refuses; the cursor holds all the same.
+        What `other`, a second reader, has not read yet stays. What is not ours is left, and then
+        the folder too. Raises StorageFailed when the disk refuses; the cursor holds all the same.
         """
-        closed = self.cursor.closed
-        if self.cursor.segment == self._cleared_below and not closed:
+        closed = self.cursor.closed and (other is None or other.closed)
+        below = self.cursor.segment if other is None else min(self.cursor.segment, other.segment)
+        if below == self._cleared_below and not closed:
             return
         try:
             for number in self._segments():
-                if closed or number < self.cursor.segment:
+                if closed or number < below:
                     (self.folder / segment_name(number)).unlink(missing_ok=True)
             if closed:
                 (self.folder / ALIVE_FILE).unlink(missing_ok=True)
@@ -93,7 +93,7 @@ class Spool:
             return  # someone else removed the folder
         except OSError as error:
             raise StorageFailed(f"spool {self.folder}: {error.strerror}") from error
-        self._cleared_below = self.cursor.segment
+        self._cleared_below = below
 
     def _read(self, now: float) -> Batch | None:
         pending = self._pending()

@@ -10,7 +10,7 @@ DATA ?= $(or $(FAIRLEAD_DATA),../shared/data)
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
 
-.PHONY: demo test vllm lint bench bench-rollout bench-gateway bench-prefix bench-live-rollouts bench-telemetry soak docs format clean
+.PHONY: demo test vllm lint bench bench-rollout bench-gateway bench-prefix bench-live-rollouts bench-telemetry soak docs format clean bench-monitoring
 .DEFAULT_GOAL := help
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make bench-gateway   the gateway beside its peers (installs them; half an hour)"
 	@echo "make bench-live-rollouts   200 rollouts of equal releases and 30 of bad ones, live"
 	@echo "make bench-telemetry   the telemetry store: taking in, questions over 10 million records, size"
+	@echo "make bench-monitoring   drift detection beside its peers (installs them); ARGS=--quick"
 	@echo "make soak    an hour of load, kills and restarts; ARGS=\"--minutes 60\""
 	@echo "make docs    write the generated pages of docs/"
 
@@ -81,6 +82,9 @@ bench-live-rollouts: $(VENV)/.dev
 
 bench-telemetry: $(VENV)/.dev
 	@$(BIN)/python benchmarks/telemetry.py $(ARGS)
+
+bench-monitoring: $(VENV)/.dev
+	@FAIRLEAD_DATA="$(abspath $(DATA))" OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.monitoring $(ARGS)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python benchmarks/soak.py $(ARGS)

@@ -1,0 +1,1 @@
+"""Drift detection on streams of real questions, beside other detectors."""

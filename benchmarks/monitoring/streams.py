@@ -1,0 +1,117 @@
+"""The streams: honest ones of 50,000 requests, and ones that change after 2,000.
+
+Each is a list of rows of one table of vectors; the reference is Banking77's training questions.
+The reference of bursty streams is bursty as well: it is what the service saw before.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from benchmarks.monitoring.texts import Texts
+from numpy.typing import NDArray
+
+Rows = NDArray[np.int64]
+HONEST, BEFORE, AFTER, BURST = 50_000, 2_000, 10_000, 500
+BURST_INTENTS, BURST_SHARE = 5, 0.5
+SURGES = (
+    "terminate_account", "pending_top_up", "Refund_not_showing_up", "passcode_forgotten",
+    "exchange_rate", "compromised_card",
+)  # fmt: skip
+
+
+class Tables(NamedTuple):
+    """Where each kind of text begins in the table of all vectors, and rows by intent."""
+
+    starts: dict[str, int]
+    sizes: dict[str, int]
+    train_by_intent: list[Rows]
+    test_by_intent: dict[str, Rows]
+
+    def draw(self, kind: str, count: int, draw: np.random.Generator) -> Rows:
+        """Texts of a kind, with replacement."""
+        return self.starts[kind] + draw.integers(self.sizes[kind], size=count)
+
+
+def tables(texts: Texts) -> Tables:
+    """Of texts whose vectors lie one kind after the other."""
+    starts, sizes, at = {}, {}, 0
+    for kind, each in texts.lists().items():
+        starts[kind], sizes[kind] = at, len(each)
+        at += len(each)
+    intents = np.array(texts.train_intents)
+    asked = np.array(texts.test_intents)
+    names = sorted(set(texts.train_intents))
+    return Tables(
+        starts,
+        sizes,
+        [np.flatnonzero(intents == name) for name in names],
+        {name: starts["test"] + np.flatnonzero(asked == name) for name in names},
+    )
+
+
+def reference(kind: str, table: Tables, draw: np.random.Generator) -> Rows:
+    """What the monitor is fitted to: all training questions, shuffled, or in bursts."""
+    if kind == "bursty":
+        return bursty(table, table.sizes["train"], draw)
+    return draw.permutation(table.sizes["train"])
+
+
+def honest(kind: str, table: Tables, draw: np.random.Generator, count: int = HONEST) -> Rows:
+    """A stream without a change: `iid`, `brief` or `bursty`."""
+    if kind == "iid":
+        return table.draw("train", count, draw)
+    if kind == "brief":
+        return table.draw("test", count, draw)
+    return bursty(table, count, draw)
+
+
+def bursty(table: Tables, count: int, draw: np.random.Generator) -> Rows:
+    """In each 500 requests, half are of five intents drawn anew."""
+    out = table.draw("train", count, draw)
+    offset = int(draw.integers(BURST))
+    for start in range(-offset, count, BURST):
+        rows = np.arange(max(start, 0), min(start + BURST, count))
+        chosen = draw.choice(len(table.train_by_intent), BURST_INTENTS, replace=False)
+        for row in rows[draw.random(len(rows)) < BURST_SHARE]:
+            out[row] = draw.choice(table.train_by_intent[int(draw.choice(chosen))])
+    return out
+
+
+CHANGES = {
+    "5 % out-of-scope": ("oos", 0.05),
+    "10 % out-of-scope": ("oos", 0.10),
+    "25 % out-of-scope": ("oos", 0.25),
+    "10 % near-domain": ("near", 0.10),
+    "25 % typos": ("typos", 0.25),
+    "gradual, to 25 %": ("oos", 0.25),
+    "surge of an intent": ("surge", 0.10),
+    "label shift": ("shift", 1.0),
+}
+CAUSES = {name: "mix" if kind in ("surge", "shift") else "novelty"
+          for name, (kind, _) in CHANGES.items()}  # fmt: skip
+
+
+def changed(name: str, number: int, table: Tables, draw: np.random.Generator) -> Rows:
+    """A stream that changes after its first 2,000 requests; `number` chooses the surge's intent.
+
+    Gradual: the share rises evenly over 2,000 requests. Label shift: each intent's share is
+    multiplied by a factor drawn from an exponential distribution.
+    """
+    kind, share = CHANGES[name]
+    out = table.draw("test", BEFORE + AFTER, draw)
+    after = np.arange(AFTER)
+    shares = share * np.minimum(1.0, after / 2_000) if name.startswith("gradual") else share
+    new = after[draw.random(AFTER) < shares]
+    if kind == "surge":
+        rows = table.test_by_intent[SURGES[number % len(SURGES)]]
+        out[BEFORE + new] = draw.choice(rows, len(new))
+    elif kind == "shift":
+        groups = list(table.test_by_intent.values())
+        weights = draw.exponential(size=len(groups))
+        which = draw.choice(len(groups), AFTER, p=weights / weights.sum())
+        out[BEFORE:] = [draw.choice(groups[one]) for one in which]
+    else:
+        out[BEFORE + new] = table.draw(kind, len(new), draw)
+    return out

@@ -1,0 +1,40 @@
+"""What every embedder offers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float32]
+
+LETTERS_MAX = 20_000
+"""Of a longer text only the first so many characters count: what one text costs is bounded."""
+
+
+class Embedder(Protocol):
+    """Texts to vectors; the same text always has the same vector."""
+
+    @property
+    def name(self) -> str:
+        """Which embedder with which settings: vectors of different names are never compared."""
+
+    @property
+    def dimension(self) -> int:
+        """Numbers per vector."""
+
+    def embed(self, texts: Sequence[str]) -> Matrix:
+        """A row of length 1 per text; a text without words has a vector as well."""
+
+
+def scaled(rows: Matrix) -> Matrix:
+    """The rows, in place, at length 1; what is zero becomes the vector of texts without words."""
+    lengths = np.sqrt((rows * rows).sum(1))
+    empty = lengths <= 1e-9
+    rows[empty] = 0.0
+    rows[empty, 0] = 1.0
+    lengths[empty] = 1.0
+    rows /= lengths[:, None]
+    return rows

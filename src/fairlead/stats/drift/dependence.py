@@ -1,0 +1,85 @@
+"""How far the reference's requests depend on those just before them, learnt from its own blocks.
+
+Real traffic comes in bursts: an hour in which everyone asks about one outage. Then a block of
+requests tells less than as many independent ones. The design effect phi says how much less (Kish
+1965, *Survey Sampling*): the variance of a block's mean against what it would be if the requests
+were independent. Evidence that sums over such a block is too certain by that factor, and is
+tempered: e^(1/phi). The dependence length is the block beyond which phi grows no more: what is
+bet with must be older than that.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairlead.stats.special import normal_quantile
+
+BLOCKS = (5, 10, 20, 50, 100, 200, 500, 1000, 2000)
+"""Lengths of block that are tried, in requests."""
+BLOCKS_MIN = 12
+"""As many blocks are needed to tell how much they differ."""
+SHUFFLES = 40
+"""How often the order is shuffled, to see what independent requests would show."""
+CERTAIN = 4.5
+"""So many standard deviations above the shuffled, a design effect is no accident."""
+LIMIT = 0.9
+"""Where there is one, phi is its one-sided upper confidence limit of this level."""
+
+
+class Dependence(NamedTuple):
+    """`phi`: design effect, 1 or more. `length`: of dependence in requests, 0 if there is none."""
+
+    phi: float
+    length: int
+
+
+NONE = Dependence(1.0, 0)
+
+
+def dependence(labels: NDArray[np.int64], draw: np.random.Generator) -> Dependence:
+    """Of requests in the order of time, each with one label (its cluster) from 0.
+
+    The design effect is that of the labels' shares, averaged over labels in proportion to their
+    variance. It counts only where it is far above what shuffled requests show.
+    """
+    count = len(labels)
+    lengths = [length for length in BLOCKS if count // length >= BLOCKS_MIN]
+    if not lengths:
+        return NONE
+    seen = np.array([_design_effect(labels, length) for length in lengths])
+    shuffled = np.array(
+        [
+            [_design_effect(order, length) for length in lengths]
+            for order in (draw.permutation(labels) for _ in range(SHUFFLES))
+        ]
+    )
+    spread = np.maximum(shuffled.std(0, ddof=1), 1e-9)
+    real = (seen - shuffled.mean(0)) / spread > CERTAIN
+    if not real.any():
+        return NONE
+    most = float(seen[real].max())
+    at = next(i for i, value in enumerate(seen) if real[i] and value >= 0.8 * most)
+    blocks = count // lengths[int(np.argmax(np.where(real, seen, 0.0)))]
+    return Dependence(max(1.0, most * _upper(blocks - 1)), lengths[at])
+
+
+def _design_effect(labels: NDArray[np.int64], length: int) -> float:
+    """Variance of the blocks' shares against that of independent requests, over all labels."""
+    blocks = len(labels) // length
+    kinds = int(labels.max()) + 1
+    used = labels[: blocks * length]
+    cells = np.repeat(np.arange(blocks), length) * kinds + used
+    counts = np.bincount(cells, minlength=blocks * kinds).reshape(blocks, kinds)
+    shares = counts.sum(0) / used.size
+    expected = float((shares * (1.0 - shares)).sum()) * length
+    return float(counts.var(0, ddof=1).sum()) / expected if expected > 0 else 1.0
+
+
+def _upper(freedom: int) -> float:
+    """The true variance is at most this many times the measured one (Wilson, Hilferty 1931)."""
+    part = 2.0 / (9.0 * freedom)
+    low = freedom * (1.0 - part - normal_quantile(LIMIT) * part**0.5) ** 3
+    return float(freedom / max(low, 0.1 * freedom))

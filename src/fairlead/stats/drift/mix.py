@@ -1,0 +1,158 @@
+"""The mix channel: are the same things asked in other shares?
+
+Two kinds of bet. *Cells*: each coarse cluster of the reference has a share; a bet says that it has
+grown. *Witness* (Podkopaev, Ramdas 2023, *Sequential predictive two-sample and independence
+testing*): the mean position of requests in the main directions, forgotten with several half-lives,
+has moved; a bet says that the next request lies on that side. Its stake is a small share of the
+largest possible step, so that e stays above 0.
+
+Both allow for what is known of the reference only from a sample, and for a tolerance on top. Where
+requests depend on those just before them, e is tempered, and the witness looks only at requests
+older than the dependence length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import TypedDict
+
+import numpy as np
+
+from fairlead.stats.drift.detector import Floats, numbers, tail_bet
+from fairlead.stats.drift.reference import NORM_MAX, Reference, upper_share
+
+STAKES = (0.03, 0.1, 0.3)
+CELL_TOLERANCE = 1.4
+SHARE_TOLERANCE = 0.008
+"""A cell may grow by this factor and by this share of all requests, and that is no change."""
+WITNESS_TOLERANCE = 0.2
+"""So far the mean may be from the reference's, in standard deviations, and that is no change."""
+HALF_LIVES = (60, 250, 1000)
+WITNESS_STAKES = (0.2, 0.7)
+SIDES_EVERY = 16
+"""After so many requests the side that is bet on is chosen anew."""
+WAITING_MAX = 2_000
+
+
+class Cells:
+    """The bets on shares; `weights` sum to 1, in the order of `e`: by cell, then by stake."""
+
+    def __init__(self, reference: Reference, tolerance: float = CELL_TOLERANCE) -> None:
+        if not 1.0 <= tolerance <= 10.0:
+            raise ValueError(f"mix tolerance {tolerance}: must be between 1 and 10")
+        counts = reference.cell_counts
+        total = int(counts.sum())
+        phi = reference.mix.phi
+        self.shares = counts / total
+        self.honest = np.array(
+            [
+                min(1.0, max(tolerance * count / total, upper_share(count, total, phi))
+                    + SHARE_TOLERANCE)
+                for count in counts.tolist()
+            ]
+        )  # fmt: skip
+        made = np.array([[tail_bet(stake, q) for stake in STAKES] for q in self.honest])
+        made **= 1.0 / phi
+        self._hit, self._miss = made[:, :, 0], made[:, :, 1]
+        size = len(counts) * len(STAKES)
+        self.weights = np.full(size, 1.0 / size)
+
+    def e(self, cells: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Floats:
+        """Tempered e of each bet, a row per request, given the cell of each."""
+        rows = np.arange(len(cells))
+        values = np.repeat(self._miss[None], len(cells), axis=0)
+        values[rows, cells] = self._hit[cells]
+        return values.reshape(len(cells), -1)
+
+
+class WitnessState(TypedDict):
+    """What a `Witness` has to remember, in JSON's types.
+
+    `means`: positions, forgotten with each half-life, one after the other; `sides`: directions that
+    are bet on; `seen`: requests in the means; `waiting`: positions of those too new to bet with.
+    """
+
+    means: list[float]
+    sides: list[float]
+    seen: int
+    waiting: list[list[float]]
+
+
+class Witness:
+    """The bets on the mean position; `weights` sum to 1, in the order of `e`."""
+
+    def __init__(self, reference: Reference) -> None:
+        self._centre = reference.centre.astype(np.float64)
+        self._phi = reference.mix.phi
+        self._wait = min(reference.mix.length, WAITING_MAX)
+        total = int(reference.cell_counts.sum())
+        size = self._centre.size
+        # squared length of the mean's own error: chi-squared, its mean and three deviations; it
+        # points anywhere, so that it and the tolerated difference add like sides of a right angle
+        error = (size + 3.0 * math.sqrt(2.0 * size)) * self._phi / total
+        self.slack = math.sqrt(WITNESS_TOLERANCE**2 + error)
+        self._bound = NORM_MAX + float(np.linalg.norm(self._centre)) + self.slack
+        self._stakes = np.array(WITNESS_STAKES) / self._bound
+        self._keep = 0.5 ** (1.0 / np.array(HALF_LIVES))[:, None]
+        self._fresh = 1.0 - self._keep
+        self._sides = np.zeros((len(HALF_LIVES), size))
+        self._slack_now = 0.0  # no side yet: no bet
+        self._means = np.zeros((len(HALF_LIVES), size))
+        self._seen = 0
+        self._waiting: deque[Floats] = deque()
+        bets = len(HALF_LIVES) * len(WITNESS_STAKES)
+        self.weights = np.full(bets, 1.0 / bets)
+
+    def e(self, position: Floats) -> Floats:
+        """Tempered e of each bet for the next request; then takes its position in."""
+        away = position - self._centre
+        steps = self._sides @ away - self._slack_now
+        values = (1.0 + steps[:, None] * self._stakes).ravel()
+        if self._phi > 1.0:
+            values **= 1.0 / self._phi
+        self._take(away)
+        return values
+
+    def _take(self, away: Floats) -> None:
+        if self._wait:
+            self._waiting.append(away)
+            if len(self._waiting) <= self._wait:
+                return
+            away = self._waiting.popleft()
+        self._means *= self._keep
+        self._means += self._fresh * away
+        self._seen += 1
+        if self._seen % SIDES_EVERY == 0:
+            self._take_sides()
+
+    def _take_sides(self) -> None:
+        """Bet on the sides to which the means have moved."""
+        lengths = np.sqrt((self._means * self._means).sum(1, keepdims=True))
+        self._sides = self._means / np.maximum(lengths, 1e-12)
+        self._slack_now = self.slack
+
+    def state(self) -> WitnessState:
+        """Everything that `restore` needs to go on with identical results."""
+        return WitnessState(
+            means=self._means.ravel().tolist(),
+            sides=self._sides.ravel().tolist(),
+            seen=self._seen,
+            waiting=[row.tolist() for row in self._waiting],
+        )
+
+    def restore(self, state: WitnessState) -> None:
+        """Go on from a state with the same reference. Raises ValueError if it is damaged."""
+        size = self._centre.size
+        means = numbers(state["means"], self._means.size, "means").reshape(self._means.shape)
+        sides = numbers(state["sides"], self._sides.size, "sides").reshape(self._sides.shape)
+        waiting = [numbers(row, size, "waiting") for row in state["waiting"]]
+        if not isinstance(state["seen"], int) or state["seen"] < 0 or len(waiting) > self._wait:
+            raise ValueError("state of a witness: `seen` below 0, or too many waiting")
+        if (sides * sides).sum(1).max() > 1.0 + 1e-6:
+            raise ValueError("state of a witness: a side is longer than 1")
+        if any(float(row @ row) > self._bound**2 for row in waiting):
+            raise ValueError("state of a witness: a position is longer than any can be")
+        self._means, self._sides, self._seen = means, sides, state["seen"]
+        self._waiting = deque(waiting)
+        self._slack_now = self.slack if sides.any() else 0.0

@@ -1,0 +1,181 @@
+"""Watches requests for drift by their vectors: both channels on one e-detector.
+
+The evidence is one weighted average over the bets of both channels, so that the mean number of
+honest requests to a false alarm is at least the threshold for both together. The channel that
+contributes more at the alarm is its cause. The same vectors in the same order give the same alarms,
+also where the monitor was stored and went on from its state in between.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairlead.stats.drift.cause import Cause, Channel, Recent, grown, new_share, novel
+from fairlead.stats.drift.clustering import nearest
+from fairlead.stats.drift.detector import DetectorState, EDetector, numbers
+from fairlead.stats.drift.mix import CELL_TOLERANCE, Cells, Witness, WitnessState
+from fairlead.stats.drift.novelty import TOLERANCE, Novelty
+from fairlead.stats.drift.reference import Reference, Vectors, unit_rows
+
+THRESHOLD = 1e6
+WEIGHTS = (0.5, 0.38, 0.12)
+"""Of novelty, cells and witness."""
+RECENT_MAX = 2_000
+"""The cause is looked for among so many requests."""
+NOVEL_LEVEL = 0.02
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What is an alarm.
+
+    `requests_per_false_alarm`: mean number of honest requests to a false alarm, at least.
+    `novelty_tolerance`: so many times as many unlike requests are no change. `mix_tolerance`: so
+    many times the share of a cluster is no change.
+    """
+
+    requests_per_false_alarm: float = THRESHOLD
+    novelty_tolerance: float = TOLERANCE
+    mix_tolerance: float = CELL_TOLERANCE
+
+
+class Alarm(TypedDict):
+    """That requests have changed: at which request (from 0), log(R + 1) then, and why."""
+
+    at: int
+    log_evidence: float
+    cause: Cause
+
+
+class MonitorState(TypedDict):
+    """What a `DriftMonitor` has to remember, in JSON's types.
+
+    `ranks` (by kind) and `cells` are of the last requests, the newest last.
+    """
+
+    detector: DetectorState
+    witness: WitnessState
+    ranks: list[list[int]]
+    cells: list[int]
+
+
+class DriftMonitor:
+    """Takes vectors of requests, in order, and says when they have changed from the reference."""
+
+    def __init__(self, reference: Reference, sensitivity: Sensitivity | None = None) -> None:
+        chosen = sensitivity or Sensitivity()
+        self._reference = reference
+        self._novelty = Novelty(reference, chosen.novelty_tolerance)
+        self._cells = Cells(reference, chosen.mix_tolerance)
+        self._witness = Witness(reference)
+        parts = (self._novelty.weights, self._cells.weights, self._witness.weights)
+        weights = [share * part for share, part in zip(WEIGHTS, parts, strict=True)]
+        self._novelty_bets = slice(0, weights[0].size)
+        self._mix_bets = slice(weights[0].size, None)
+        self._detector = EDetector(np.concatenate(weights), chosen.requests_per_false_alarm)
+        self._ranks = np.zeros((2, 0), np.int64)
+        self._recent_cells = np.zeros(0, np.int64)
+
+    @property
+    def seen(self) -> int:
+        """Requests taken in so far."""
+        return self._detector.seen
+
+    @property
+    def log_evidence(self) -> float:
+        """log(R + 1) of both channels together; an alarm at log(requests per false alarm + 1)."""
+        return self._detector.log_evidence
+
+    def update(self, vectors: Vectors) -> list[Alarm]:
+        """Take in requests, a row each; the alarms that they raise. Each begins anew after it.
+
+        Raises ValueError, and takes in none of them, if a vector is not finite, zero, or not as
+        long as the reference's.
+        """
+        rows = unit_rows(vectors, self._reference.dimension)
+        if not len(rows):
+            return []
+        counts = self._novelty.counts(self._reference.novelty_scores(rows))
+        cells, _ = nearest(rows, self._reference.cells)
+        known = np.hstack([
+            self._novelty.e(self._novelty.hits(counts)),
+            self._cells.e(cells),
+        ])  # fmt: skip
+        positions = self._reference.witness_positions(rows).astype(np.float64)
+        first = self.seen
+        ranks = np.hstack([self._ranks, counts])
+        recent = np.concatenate([self._recent_cells, cells])
+        alarms = []
+        for i, position in enumerate(positions):
+            e = np.concatenate([known[i], self._witness.e(position)])
+            if self._detector.update(e):
+                upto = len(recent) - len(rows) + i + 1
+                self._keep(ranks[:, :upto], recent[:upto])
+                alarms.append(
+                    Alarm(at=first + i, log_evidence=self.log_evidence, cause=self._cause())
+                )
+                self._detector.reset()
+        self._keep(ranks, recent)
+        return alarms
+
+    def _keep(self, ranks: NDArray[np.int64], cells: NDArray[np.int64]) -> None:
+        self._ranks, self._recent_cells = ranks[:, -RECENT_MAX:], cells[-RECENT_MAX:]
+
+    def _cause(self) -> Cause:
+        detector = self._detector
+        by_novelty = detector.evidence_of(self._novelty_bets)
+        is_novel = by_novelty >= detector.evidence_of(self._mix_bets)
+        channel: Channel = "novelty" if is_novel else "mix"
+        bet = detector.leading(self._novelty_bets if is_novel else self._mix_bets)
+        return self.cause(channel, detector.changed_at(bet))
+
+    def cause(self, channel: Channel, changed_at: int) -> Cause:
+        """What the requests since `changed_at` say by now, of the last 2,000.
+
+        Asked again some hundred requests after an alarm, with the channel and the change of that
+        alarm, it is more certain.
+        """
+        kept = self._recent_cells.size
+        oldest = self.seen - kept
+        since = min(max(changed_at - oldest, 0), kept)
+        recent = Recent(oldest + since, self._ranks[:, since:], self._recent_cells[since:])
+        level = int(NOVEL_LEVEL * (self._reference.scores.shape[1] + 1))
+        return Cause(
+            channel=channel,
+            changed_at=recent.first,
+            requests=kept - since,
+            new_share=new_share(
+                recent.ranks, self._novelty.ranks, self._novelty.honest, max(kept, 1)
+            ),
+            grown=grown(recent, self._cells.shares),
+            novel=novel(recent, level),
+        )
+
+    def state(self) -> MonitorState:
+        """Everything that `restore` needs to go on with identical results."""
+        return MonitorState(
+            detector=self._detector.state(),
+            witness=self._witness.state(),
+            ranks=self._ranks.tolist(),
+            cells=self._recent_cells.tolist(),
+        )
+
+    def restore(self, state: MonitorState) -> None:
+        """Go on from the state of a monitor with the same reference and sensitivity.
+
+        Raises ValueError if it is damaged, or of a monitor with another reference.
+        """
+        kept = len(state["cells"])
+        if kept > RECENT_MAX or len(state["ranks"]) != len(self._ranks):
+            raise ValueError(f"state of a monitor: {kept} recent requests; at most {RECENT_MAX}")
+        cells = numbers(state["cells"], kept, "cells")
+        ranks = np.stack([numbers(row, kept, "ranks") for row in state["ranks"]])
+        if kept and not (cells.min() >= 0 and cells.max() < len(self._reference.cells)):
+            raise ValueError("state of a monitor: a recent request lies in no cluster")
+        self._detector.restore(state["detector"])
+        self._witness.restore(state["witness"])
+        self._ranks, self._recent_cells = ranks.astype(np.int64), cells.astype(np.int64)

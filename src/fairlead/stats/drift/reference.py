@@ -1,0 +1,181 @@
+"""What the service's requests are like: fitted once from vectors of prompts, in order of time.
+
+One half of them, drawn at random, fits what new requests are compared with: centroids, clusters,
+main directions. The other half calibrates: it was never used for those, so that its scores are what
+honest new requests score. What is known only from a sample is taken at its exact upper confidence
+limit, so that a small reference makes the monitor slower and not louder.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairlead.stats.drift.clustering import (
+    Matrix,
+    k_means,
+    main_directions,
+    nearest,
+)
+from fairlead.stats.drift.dependence import Dependence, dependence
+from fairlead.stats.special import beta_quantile
+
+Vectors = NDArray[np.float32] | NDArray[np.float64]
+
+PROMPTS_MIN = 1_000
+"""Fewer reference prompts than this say too little about what is usual."""
+CENTROIDS, CELLS, DIRECTIONS, WITNESSES = 256, 64, 128, 32
+ROWS_PER_CENTRE = 12
+SURE = 1e-3
+"""The chance that one confidence limit of the reference does not hold."""
+_NUMBER_MAX = 1e30
+NORM_MAX = 8.0
+"""Longest position in the main directions, in standard deviations; beyond is shortened to it."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What new requests are compared with.
+
+    `centroids`, `cells`: centres of fine and of coarse clusters, a row each. `mean`, `directions`,
+    `deviations`: the main directions, largest variance first, and standard deviations along them;
+    `rest`: the mean square of what is outside them. `scores`: of the calibration prompts, by kind
+    of score, each row in rising order. `cell_counts`: prompts by cell. `centre`: mean position in
+    the main directions. `novelty`, `mix`: how requests depend on those before them.
+    """
+
+    centroids: Matrix
+    cells: Matrix
+    mean: Matrix
+    directions: Matrix
+    deviations: Matrix
+    rest: float
+    scores: Matrix
+    cell_counts: NDArray[np.int64]
+    centre: Matrix
+    novelty: Dependence
+    mix: Dependence
+
+    @property
+    def dimension(self) -> int:
+        """Numbers per vector."""
+        return int(self.centroids.shape[1])
+
+    def positions(self, rows: Matrix) -> Matrix:
+        """In the main directions, in standard deviations: rows x directions."""
+        return ((rows - self.mean) @ self.directions.T / self.deviations).astype(np.float32)
+
+    def novelty_scores(self, rows: Matrix) -> Matrix:
+        """How unlike the reference: squared distance to the nearest centroid, and Mahalanobis'.
+
+        Mahalanobis' distance takes what is outside the main directions as equal in all of them
+        (probabilistic principal components, Tipping and Bishop 1999). Two rows, one per kind.
+        """
+        centred = rows - self.mean
+        along = centred @ self.directions.T
+        inside = ((along / self.deviations) ** 2).sum(1)
+        outside = np.maximum((centred * centred).sum(1) - (along * along).sum(1), 0.0)
+        free = self.dimension - len(self.directions)
+        _, apart = nearest(rows, self.centroids)
+        return np.stack([apart, inside + outside * free / self.rest]).astype(np.float32)
+
+    def witness_positions(self, rows: Matrix) -> Matrix:
+        """Positions in the first main directions, none longer than `NORM_MAX`."""
+        return _shortened(self.positions(rows)[:, :WITNESSES])
+
+
+def fit(vectors: Vectors, seed: int = 0) -> Reference:
+    """The reference of these vectors, one row per prompt, in order of time.
+
+    The same for the same seed. Raises ValueError for too few rows, for numbers that are not finite,
+    and for rows of zeros.
+    """
+    rows = unit_rows(vectors)
+    if len(rows) < PROMPTS_MIN:
+        raise ValueError(
+            f"{len(rows)} reference prompts: needs at least {PROMPTS_MIN}; let more requests come"
+        )
+    draw = np.random.default_rng(seed)
+    order = draw.permutation(len(rows))
+    fitting, held = np.sort(order[: len(rows) // 2]), np.sort(order[len(rows) // 2 :])
+    half = rows[fitting]
+    most = len(half) // ROWS_PER_CENTRE
+    mean, directions, deviations, rest = _directions(half)
+    centroids = k_means(half, min(CENTROIDS, most), draw)
+    cells = k_means(half, min(CELLS, most // 2), draw)
+    which, _ = nearest(rows, cells)
+    made = Reference(
+        centroids, cells, mean, directions, deviations, rest,
+        scores=np.zeros((2, 0), np.float32),
+        cell_counts=np.bincount(which, minlength=len(cells)),
+        centre=np.zeros(0, np.float32),
+        novelty=Dependence(1.0, 0),
+        mix=dependence(which, draw),
+    )  # fmt: skip
+    scores = made.novelty_scores(rows[held])
+    return replace(
+        made,
+        scores=np.sort(scores, axis=1),
+        centre=made.witness_positions(rows).mean(0, dtype=np.float64).astype(np.float32),
+        novelty=_novelty_dependence(scores, len(rows) / len(held), draw),
+    )
+
+
+def unit_rows(vectors: Vectors, dimension: int | None = None) -> Matrix:
+    """The rows scaled to length 1. Raises ValueError where that makes no sense, naming the row."""
+    rows = np.asarray(vectors, np.float64)
+    if rows.ndim != 2 or (dimension is not None and rows.shape[1] != dimension):
+        wanted = "rows of numbers" if dimension is None else f"rows of {dimension} numbers"
+        raise ValueError(f"vectors of shape {rows.shape}: must be {wanted}")
+    bad = ~np.isfinite(rows).all(1)
+    if bad.any():
+        raise ValueError(f"vector {int(bad.argmax())}: has a number that is not finite")
+    large = np.abs(rows).max(1, initial=0.0) > _NUMBER_MAX
+    if large.any():
+        raise ValueError(f"vector {int(large.argmax())}: has a number beyond {_NUMBER_MAX:g}")
+    lengths = np.sqrt((rows * rows).sum(1))
+    if (lengths <= 1e-12).any():
+        raise ValueError(
+            f"vector {int((lengths <= 1e-12).argmax())}: is zero; an embedding that failed has to "
+            "be left out, and counted"
+        )
+    unit: Matrix = (rows / lengths[:, None]).astype(np.float32)
+    return unit
+
+
+def upper_share(count: float, total: float, phi: float = 1.0) -> float:
+    """Upper confidence limit of a share seen `count` times in `total` (Clopper, Pearson 1934).
+
+    With a design effect above 1 both count for that much less. It fails with probability `SURE`.
+    """
+    count, total = count / phi, total / phi
+    return 1.0 if count >= total else beta_quantile(1.0 - SURE, count + 1.0, total - count)
+
+
+def _directions(rows: Matrix) -> tuple[Matrix, Matrix, Matrix, float]:
+    """Mean, directions, deviations along them, mean square of the rest."""
+    mean, directions, variances = main_directions(rows, DIRECTIONS)
+    kept = max(1, int((variances > 1e-6 * max(float(variances[0]), 1e-12)).sum()))
+    if variances[0] <= 1e-9:
+        raise ValueError("reference prompts: all vectors are the same")
+    centred = rows - mean
+    rest = float((centred * centred).sum(1).mean() - variances[:kept].sum())
+    return mean, directions[:kept], np.sqrt(variances[:kept]), max(rest, 1e-6)
+
+
+def _novelty_dependence(scores: Matrix, every: float, draw: np.random.Generator) -> Dependence:
+    """Of how new requests are, from the calibration prompts: one of `every` requests."""
+    ranks = scores.argsort(1).argsort(1).max(0) / scores.shape[1]
+    found = dependence(np.digitize(ranks, (0.75, 0.9, 0.98)).astype(np.int64), draw)
+    # the same correlation within a block weighs more where all of its requests are seen
+    return Dependence(1.0 + (found.phi - 1.0) * every, round(found.length * every))
+
+
+def _shortened(rows: Matrix) -> Matrix:
+    lengths = np.sqrt((rows * rows).sum(1, keepdims=True))
+    short: Matrix = (rows * np.minimum(1.0, NORM_MAX / np.maximum(lengths, 1e-9))).astype(
+        np.float32
+    )
+    return short

@@ -1,0 +1,64 @@
+"""What an alarm says of its cause."""
+
+from collections import Counter
+
+import pytest
+
+np = pytest.importorskip("numpy")
+
+from fairlead.stats.drift.cause import Recent, grown, new_share, novel  # noqa: E402
+from fairlead.stats.drift.topics import telling_words, topics  # noqa: E402
+from support.questions import TOPICS, Questions  # noqa: E402
+
+
+def test_the_bound_of_new_content_is_too_high_in_few_cases() -> None:
+    """At a confidence of 95 % or better; and near the truth where there is much evidence."""
+    draw = np.random.default_rng(1)
+    levels, honest, total = [10, 50], [0.01, 0.05], 1_000
+    bounds = []
+    for _ in range(200):
+        ranks = draw.integers(total, size=(2, 600))
+        ranks[:, draw.random(600) < 0.2] = 0
+        bounds.append(new_share(ranks, levels, honest, starts=600))
+    assert sum(bound > 0.2 for bound in bounds) <= 10
+    assert np.median(bounds) >= 0.1
+
+
+def test_there_is_no_new_content_where_nothing_is_unusual() -> None:
+    ranks = np.random.default_rng(2).integers(1_000, size=(2, 500))
+    assert new_share(ranks, [10, 50], [0.01, 0.05], starts=500) == 0.0
+    assert new_share(ranks[:, :0], [10, 50], [0.01, 0.05], starts=1) == 0.0
+
+
+def test_the_cluster_that_grew_comes_first() -> None:
+    cells = np.array([0] * 40 + [1] * 20 + [2] * 40)
+    found = grown(Recent(100, np.zeros((2, 100), np.int64), cells), np.array([0.5, 0.05, 0.45]))
+    assert [each.cell for each in found] == [1]
+    assert (found[0].reference_share, found[0].share) == (0.05, 0.2)
+    assert found[0].requests == tuple(range(140, 160))
+
+
+def test_a_cluster_that_the_reference_hardly_has_can_grow() -> None:
+    found = grown(Recent(0, np.zeros((2, 10), np.int64), np.full(10, 1)), np.array([1.0, 0.0]))
+    assert found[0].cell == 1
+
+
+def test_the_least_usual_requests_come_first() -> None:
+    ranks = np.array([[5, 900, 0, 30], [8, 900, 700, 3]])
+    assert novel(Recent(10, ranks, np.zeros(4, np.int64)), 20) == (12, 13, 10)
+
+
+def test_new_topics_are_grouped_and_the_typical_ones_come_first() -> None:
+    vectors = Questions(3).of([TOPICS] * 12 + [TOPICS + 1] * 6)
+    found = topics(vectors, count=2)
+    assert [sorted(topic.rows) for topic in found] == [list(range(12)), list(range(12, 18))]
+    unit = vectors[:12] / np.linalg.norm(vectors[:12], axis=1, keepdims=True)
+    apart = ((unit - unit.mean(0)) ** 2).sum(1)[list(found[0].rows)]
+    assert (np.diff(apart) >= -1e-6).all()
+    assert topics(vectors[:0]) == ()
+
+
+def test_words_that_are_usual_do_not_tell() -> None:
+    usual = Counter({"my": 500, "card": 300, "is": 400})
+    theirs = [["my", "routing", "number"], ["routing", "number", "is"], ["my", "routing"]]
+    assert telling_words(theirs, usual, 2) == ("routing", "number")

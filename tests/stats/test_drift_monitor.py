@@ -1,0 +1,179 @@
+"""Both channels: quiet on honest requests, soon and right about the cause on changed ones."""
+
+import json
+from typing import Any
+
+import pytest
+
+np = pytest.importorskip("numpy")
+
+from fairlead.stats.drift.monitor import DriftMonitor, Sensitivity  # noqa: E402
+from fairlead.stats.drift.reference import Reference, fit  # noqa: E402
+from fairlead.stats.drift.stored import from_bytes, to_bytes  # noqa: E402
+from fairlead.stats.intervals import clopper_pearson  # noqa: E402
+from support.questions import TOPICS, Questions  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return fit(Questions(1).usual(3_000))
+
+
+def first_alarm(monitor: DriftMonitor, vectors: Any) -> Any:
+    """Of a stream, taken in by a hundred; None if there is none."""
+    for start in range(0, len(vectors), 100):
+        if alarms := monitor.update(vectors[start : start + 100]):
+            return alarms[0]
+    return None
+
+
+def test_honest_requests_raise_no_alarm(reference: Reference) -> None:
+    for seed in range(3):
+        monitor = DriftMonitor(reference)
+        assert first_alarm(monitor, Questions(100 + seed).usual(3_000)) is None
+        assert monitor.seen == 3_000
+
+
+def test_false_alarms_keep_to_the_threshold_without_any_tolerance(reference: Reference) -> None:
+    """P(alarm within n requests) <= n / A, over references and streams."""
+    chosen = Sensitivity(400, novelty_tolerance=1.0, mix_tolerance=1.0)
+    alarms, streams = 0, 60
+    for seed in range(streams):
+        monitor = DriftMonitor(reference, chosen)
+        alarms += first_alarm(monitor, Questions(1_000 + seed).usual(40)) is not None
+    assert clopper_pearson(alarms, streams, 0.99)[0] <= 40 / 400
+
+
+@pytest.mark.parametrize(("share", "most"), [(0.1, 250), (0.25, 100)])
+def test_new_content_is_found_and_called_new(reference: Reference, share: float, most: int) -> None:
+    delays, dated = [], []
+    for seed in range(5):
+        questions = Questions(200 + seed)
+        monitor = DriftMonitor(reference)
+        assert first_alarm(monitor, questions.usual(500)) is None
+        alarm = first_alarm(monitor, questions.with_new(2_000, share))
+        assert alarm is not None
+        assert alarm["cause"].channel == "novelty"
+        delays.append(alarm["at"] + 1 - 500)
+        dated.append(alarm["cause"].changed_at - 500)
+        assert 0.0 <= alarm["cause"].new_share <= share
+    assert np.median(delays) <= most
+    assert abs(np.median(dated)) <= 40
+
+
+def test_the_same_questions_in_other_shares_are_called_a_mix(reference: Reference) -> None:
+    for seed in range(3):
+        questions = Questions(300 + seed)
+        monitor = DriftMonitor(reference)
+        assert first_alarm(monitor, questions.usual(500)) is None
+        alarm = first_alarm(monitor, questions.surge(3_000, topic=7, share=0.2))
+        assert alarm is not None
+        cause = alarm["cause"]
+        assert cause.channel == "mix"
+        assert cause.new_share <= 0.02
+        # the cluster that grew most is the one in which that topic lies
+        lies, _ = reference_cell(reference, questions.of([7] * 50))
+        assert lies in [each.cell for each in cause.grown[:3]]
+        assert cause.grown[0].share > cause.grown[0].reference_share
+        assert all(500 - 100 <= number <= alarm["at"] for number in cause.grown[0].requests)
+
+
+def reference_cell(reference: Reference, vectors: Any) -> tuple[int, float]:
+    """The cell in which most of the vectors lie, and their share."""
+    from fairlead.stats.drift.clustering import nearest
+    from fairlead.stats.drift.reference import unit_rows
+
+    which, _ = nearest(unit_rows(vectors), reference.cells)
+    counts = np.bincount(which)
+    return int(counts.argmax()), float(counts.max() / counts.sum())
+
+
+def test_bursts_are_learnt_and_then_no_alarm() -> None:
+    """Without what is learnt from the reference's blocks, the same stream alarms."""
+    bursty = fit(Questions(11).bursts(10_000, 200))
+    assert bursty.mix.phi > 3.0
+    assert bursty.mix.length >= 100
+    assert first_alarm(DriftMonitor(bursty), Questions(12).bursts(10_000, 200)) is None
+    plain = fit(np.random.default_rng(0).permutation(Questions(11).bursts(10_000, 200)))
+    assert plain.mix.phi == 1.0
+    alarm = first_alarm(DriftMonitor(plain), Questions(12).bursts(10_000, 200))
+    assert alarm is not None
+    assert alarm["cause"].channel == "mix"
+
+
+@pytest.mark.parametrize("share", [0.0, 0.15])
+def test_it_goes_on_from_its_state_as_if_nothing_had_been(
+    reference: Reference, share: float
+) -> None:
+    vectors = Questions(4).with_new(300, share)
+    one, two = DriftMonitor(reference), DriftMonitor(reference)
+    whole = [*one.update(vectors[:150]), *one.update(vectors[150:])]
+    before = two.update(vectors[:150])
+    again = DriftMonitor(from_bytes(to_bytes(reference)))
+    again.restore(json.loads(json.dumps(two.state())))
+    assert [*before, *again.update(vectors[150:])] == whole
+    assert again.state() == one.state()
+    assert bool(whole) == (share > 0)
+
+
+def test_the_cause_becomes_more_certain_with_more_requests(reference: Reference) -> None:
+    questions = Questions(21)
+    monitor = DriftMonitor(reference)
+    alarm = first_alarm(monitor, questions.with_new(1_000, 0.25))
+    assert alarm is not None
+    monitor.update(questions.with_new(1_500, 0.25))
+    later = monitor.cause(alarm["cause"].channel, alarm["cause"].changed_at)
+    assert alarm["cause"].new_share < later.new_share <= 0.25
+    assert later.new_share >= 0.15
+    assert later.requests > alarm["cause"].requests
+
+
+def test_new_requests_are_named(reference: Reference) -> None:
+    monitor = DriftMonitor(reference)
+    usual, new = Questions(31).usual(60), Questions(32).of([TOPICS] * 20)
+    alarm = first_alarm(monitor, np.vstack([usual, new]))
+    assert alarm is not None
+    assert len(alarm["cause"].novel) >= 3
+    assert set(alarm["cause"].novel[:3]) <= set(range(60, 80))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
+def test_a_vector_that_is_none_is_an_error_and_nothing_is_taken_in(
+    reference: Reference, bad: float
+) -> None:
+    monitor = DriftMonitor(reference)
+    vectors = Questions(41).usual(5)
+    vectors[3] = bad
+    with pytest.raises(ValueError, match="vector 3"):
+        monitor.update(vectors)
+    assert monitor.seen == 0
+
+
+def test_vectors_of_another_length_are_an_error(reference: Reference) -> None:
+    with pytest.raises(ValueError, match="rows of 32 numbers"):
+        DriftMonitor(reference).update(np.ones((2, 16)))
+
+
+def test_a_damaged_state_is_an_error(reference: Reference) -> None:
+    monitor = DriftMonitor(reference)
+    monitor.update(Questions(51).usual(20))
+    good = monitor.state()
+    for bad in (
+        {"cells": [9_999] * 20},
+        {"cells": [0] * 5_000},
+        {"ranks": [[1.5] * 20]},
+        {"witness": {**good["witness"], "seen": -1}},
+        {"witness": {**good["witness"], "means": [0.0]}},
+        {"witness": {**good["witness"], "sides": [5.0] * len(good["witness"]["sides"])}},
+        {"witness": {**good["witness"], "waiting": [[0.0] * 32]}},
+    ):
+        with pytest.raises(ValueError, match=r"state|stored"):
+            DriftMonitor(reference).restore({**good, **bad})  # type: ignore[typeddict-item]
+
+
+@pytest.mark.parametrize("tolerance", [0.5, np.nan, 100.0])
+def test_a_tolerance_out_of_range_is_an_error(reference: Reference, tolerance: float) -> None:
+    with pytest.raises(ValueError, match="novelty tolerance"):
+        DriftMonitor(reference, Sensitivity(novelty_tolerance=tolerance))
+    with pytest.raises(ValueError, match="mix tolerance"):
+        DriftMonitor(reference, Sensitivity(mix_tolerance=tolerance))

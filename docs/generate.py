@@ -19,6 +19,7 @@ from fairlead.control.plane import ControlPlane
 from fairlead.domain import errors
 from fairlead.manifest import manifest_schema
 from fairlead.manifest.gateway_file import gateway_file_schema
+from fairlead.monitoring import alert_states
 from fairlead.rollout.states import diagram
 
 REFERENCE = Path(__file__).parent / "reference"
@@ -202,6 +203,12 @@ def states_page() -> str:
     return NOTE + f"# The states of a rollout\n\n```mermaid\n{diagram().strip()}\n```\n"
 
 
+def alert_states_page() -> str:
+    """An alert's states, from its transition table."""
+    chart = alert_states.diagram().strip()
+    return NOTE + f"# The states of an alert\n\n```mermaid\n{chart}\n```\n"
+
+
 def _json(value: object) -> str:
     return json.dumps(value, indent=2, sort_keys=True) + "\n"
 
@@ -216,6 +223,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "openapi.json": lambda: _json(api_document()),
     "errors.md": errors_page,
     "rollout-states.md": states_page,
+    "alert-states.md": alert_states_page,
 }
 
 

@@ -39,7 +39,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
         GOOD + "foo: 1\n",
         ['4: unknown key "foo" (known here: '
          "service, release, replicas, gates, rollout, fallbacks, balance, probes, drill, capture, "
-         "judge, slos, limits)"],
+         "judge, slos, monitoring, limits)"],
     ),
     "a key in the wrong place": (
         GOOD + "  temperature: 0\n",
@@ -142,6 +142,40 @@ CASES: dict[str, tuple[str, list[str]]] = {
     "a margin within the tolerance": (
         GOOD + "rollout: {tolerance: 0.1, margin: 0.05}\n",
         ["4: rollout.margin must be above the tolerance, 0.1"],
+    ),
+    "an unknown kind of receiver": (
+        GOOD + "monitoring:\n  routes:\n  - name: ops\n    to: {kind: pagerdutty, key_env: K}\n",
+        ["7: monitoring.routes[0].to.kind must be one of webhook, slack, pagerduty, email, "
+         'alertmanager, apprise, not "pagerdutty" (did you mean "pagerduty"?)'],
+    ),
+    "a receiver's key misspelt": (
+        GOOD + "monitoring:\n  routes:\n  - name: ops\n    to: {kind: pagerduty, kee_env: K}\n",
+        ['7: unknown key "kee_env" in monitoring.routes[0].to (did you mean "key_env"?)'],
+    ),
+    "a secret where its name belongs": (
+        GOOD + "monitoring:\n  routes:\n  - name: ops\n    to:\n      kind: slack\n"
+        "      url_env: https://hooks.example/SECRET\n",
+        ["9: monitoring.routes[0].to.url_env must be the name of an environment variable "
+         "(never the secret itself)"],
+    ),
+    "a webhook of a cloud's metadata": (
+        GOOD + "monitoring:\n  routes:\n  - name: ops\n    to:\n      kind: webhook\n"
+        "      url: http://169.254.169.254/latest\n",
+        ["9: monitoring.routes[0].to.url must not lead there: 169.254.169.254 is not an address "
+         "that requests are sent to"],
+    ),
+    "a matcher that is none": (
+        GOOD + "monitoring:\n  actions:\n  - {do: roll_back, monitors: [slo], match: [ttft]}\n",
+        ['6: monitoring.actions[0].match[0] must be like "slo=ttft", with =, !=, =~ or !~, '
+         'not "ttft"'],
+    ),
+    "an action that needs what is not declared": (
+        GOOD + "monitoring:\n  actions:\n  - {do: fallback, monitors: [slo]}\n",
+        ['6: monitoring.actions[0].do "fallback" needs `fallbacks`'],
+    ),
+    "a cost without a price": (
+        GOOD + "slos:\n  usd_per_request: 0.01\n",
+        ["5: slos.usd_per_request needs release.price"],
     ),
     "a missing model": (
         GOOD.replace("b.gguf", "bb.gguf"),

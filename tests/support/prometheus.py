@@ -22,6 +22,13 @@ scrape_configs:
     static_configs:
       - targets: ["{target}"]
 """
+_ALERTING = """
+rule_files: [rules.yml]
+alerting:
+  alertmanagers:
+    - static_configs:
+        - targets: ["{alertmanager}"]
+"""
 
 
 class Exporter:
@@ -64,12 +71,23 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class RealPrometheus:
-    """The server. It scrapes one exporter, twice a second."""
+    """The server. It scrapes one exporter, twice a second.
 
-    def __init__(self, folder: Path, exporter: Exporter) -> None:
+    Args:
+        rules: A rule file's text.
+        alertmanager: `host:port` of who is told of alerts.
+    """
+
+    def __init__(
+        self, folder: Path, exporter: Exporter, rules: str = "", alertmanager: str = ""
+    ) -> None:
         assert PROGRAM is not None
         folder.mkdir(parents=True)
-        (folder / "prometheus.yml").write_text(_CONFIG.format(target=exporter.address))
+        config = _CONFIG.format(target=exporter.address)
+        if rules:
+            (folder / "rules.yml").write_text(rules)
+            config += _ALERTING.format(alertmanager=alertmanager)
+        (folder / "prometheus.yml").write_text(config)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -77,6 +95,8 @@ class RealPrometheus:
         command = [
             PROGRAM, f"--config.file={folder}/prometheus.yml",
             f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}",
+            # The first time it tells of an alert it may not know yet whom.
+            "--rules.alert.resend-delay=1s",
         ]  # fmt: skip
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)

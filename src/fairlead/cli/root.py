@@ -18,6 +18,7 @@ from fairlead.cli import (
     keys,
     lifecycle,
     manifest,
+    monitor,
     probes,
     records,
     release,
@@ -75,3 +76,4 @@ app.add_typer(samples.app, name="samples")
 app.add_typer(judge.app, name="judge")
 app.add_typer(telemetry.app, name="telemetry")
 app.add_typer(gateway.app, name="gateway")
+app.add_typer(monitor.app, name="monitor")

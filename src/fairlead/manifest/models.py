@@ -11,6 +11,7 @@ from fairlead.manifest.drill import Drill
 from fairlead.manifest.engines import RemoteEngine
 from fairlead.manifest.gates import Gate, check_gates
 from fairlead.manifest.judging import Capture, Judge
+from fairlead.manifest.monitoring import Monitoring
 from fairlead.manifest.probes import Probes
 from fairlead.manifest.quotas import Quotas
 from fairlead.manifest.release import Release
@@ -74,6 +75,23 @@ class Slos(Strict):
         default=None,
         gt=0,
         description="Most milliseconds to the last byte of an answer, for 95% of requests.",
+    )
+    itl_p95_ms: float | None = Field(
+        default=None,
+        gt=0,
+        description="Most milliseconds between the tokens of a stream, for 95% of requests.",
+    )
+    usd_per_request: float | None = Field(
+        default=None, gt=0, le=1e6, description="Most USD that a request costs, on average."
+    )
+    quality: Share | None = Field(
+        default=None, description="Least share of the judged answers that are good."
+    )
+    period_days: float = Field(
+        default=30.0,
+        ge=7,
+        le=90,
+        description="Time in which a promise has to hold, and over which its error budget counts.",
     )
 
 
@@ -165,6 +183,10 @@ class Manifest(Strict):
         default=None, description="A model that grades the sampled answers of a rollout."
     )
     slos: Slos = Field(default_factory=Slos, description="What the service promises.")
+    monitoring: Monitoring = Field(
+        default_factory=Monitoring,
+        description="Who is told when a promise is at risk, and what is done about it.",
+    )
     limits: Limits = Field(
         default_factory=Limits, description="What the service may take up in the gateway."
     )
@@ -177,6 +199,18 @@ class Manifest(Strict):
     @model_validator(mode="after")
     def _fallbacks_are_others(self) -> Manifest:
         check_fallbacks(self.service, self.fallbacks)
+        return self
+
+    @model_validator(mode="after")
+    def _actions_fit(self) -> Manifest:
+        for index, action in enumerate(self.monitoring.actions):
+            at = ("monitoring", "actions", index, "do")
+            if action.do == "fallback" and not self.fallbacks:
+                raise wrong('"fallback" needs `fallbacks`', at=at)
+            if action.do == "rerun_gate" and not self.gates:
+                raise wrong('"rerun_gate" needs `gates`', at=at)
+        if self.slos.usd_per_request is not None and self.release.price is None:
+            raise wrong("needs release.price", at=("slos", "usd_per_request"))
         return self
 
     @model_validator(mode="after")

@@ -157,4 +157,5 @@ def _wrong_kind(
 
 def _is_secret(path: Path) -> bool:
     """Someone may have put the key where its place belongs: such values are not repeated."""
-    return bool(path) and str(path[-1]).startswith(("api_key", "sha256"))
+    last = str(path[-1]) if path else ""
+    return last.startswith(("api_key", "sha256")) or last.endswith("_env")

@@ -67,10 +67,18 @@ rollout:
   # approve_promotion: true
   # freeze: [{{name: weekend, days: [fri], begins: "18:00", ends: "08:00"}}]
 
+# What is promised is watched by error budgets; `fairlead monitor rules` does it in Prometheus.
 slos:
   availability: 99.9%
   ttft_p95_ms: 500
   latency_p95_ms: 2000
+
+# Who is told, and what is done; secrets are names of environment variables:
+# monitoring:
+#   routes:
+#     - {{name: pager, severities: [page], to: {{kind: pagerduty, key_env: PAGERDUTY_KEY}}}}
+#   actions:
+#     - {{do: roll_back, monitors: [slo], cooldown_minutes: 60, per_day: 2, dry_run: true}}
 
 limits:
   queue: 256                     # requests that may wait for a free slot

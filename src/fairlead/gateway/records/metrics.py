@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
+from fairlead.domain.outcomes import failed_by_server
 from fairlead.domain.release import short
 from fairlead.gateway.limits import SERIES_MAX
 from fairlead.gateway.records.metric_families import Family, FamilyState, Labels
@@ -53,6 +54,18 @@ class GatewayMetrics:
             "counter",
             "Requests of a service that ended with an error, by its machine code.",
             (*route, "error"),
+        )
+        self.failed = Family(
+            "fairlead_gateway_requests_failed_total",
+            "counter",
+            "Requests of a service that the server failed: 5xx, no room (429), broken answers.",
+            route,
+        )
+        self.cost = Family(
+            "fairlead_gateway_cost_usd_total",
+            "counter",
+            "USD that answers cost, by the price of the release that gave them, where it is known.",
+            route,
         )
         self.tokens = Family(
             "fairlead_gateway_tokens_total",
@@ -265,6 +278,8 @@ class _Tally:
         self._duration = metrics.duration.values(where)
         self._prompt = metrics.tokens.values((*where, "prompt"))
         self._completion = metrics.tokens.values((*where, "completion"))
+        self._failed = metrics.failed.values(where)
+        self._cost = metrics.cost.values(where)
         self._by_status: dict[int, list[float]] = {}
 
     def count(self, record: RequestRecord) -> None:
@@ -280,8 +295,12 @@ class _Tally:
             self._prompt[0] += record.prompt_tokens
         if record.completion_tokens > 0:
             self._completion[0] += record.completion_tokens
+        if record.cost_usd > 0:
+            self._cost[0] += record.cost_usd
         if record.error:
             self._metrics.errors.inc((*self._where, record.error))
+        if failed_by_server(record.status, record.error):
+            self._failed[0] += 1
         if record.stream:
             self._count_stream(record)
 

@@ -1,0 +1,100 @@
+"""What a manifest's `slos` and `monitoring` ask for, as the deciders take it."""
+
+from __future__ import annotations
+
+from fairlead.domain.receivers import Alertmanager, Receiver
+from fairlead.manifest import Manifest
+from fairlead.manifest.monitoring import Action, AlertRoute
+from fairlead.monitoring.actions import ActionKind, ActionPolicy, check_policy
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.matching import parse_matcher
+from fairlead.monitoring.objectives import (
+    AVAILABILITY_DEFAULT,
+    Objective,
+    ObjectiveKind,
+    check_objective,
+)
+from fairlead.monitoring.prometheus_rules import Promises
+from fairlead.monitoring.telling import Route
+
+P95 = 0.95
+ALERTMANAGER_EVERY_S = 60.0
+"""It forgets what it does not hear of again, and groups and repeats by itself."""
+
+
+def promises_of(manifest: Manifest) -> Promises:
+    """What is watched: availability always, the rest where it is promised."""
+    slos = manifest.slos
+    availability = AVAILABILITY_DEFAULT if slos.availability is None else slos.availability
+    found = [_objective(manifest, ObjectiveKind.AVAILABILITY, availability)]
+    for kind, limit_ms in (
+        (ObjectiveKind.TTFT, slos.ttft_p95_ms),
+        (ObjectiveKind.ITL, slos.itl_p95_ms),
+        (ObjectiveKind.LATENCY, slos.latency_p95_ms),
+    ):
+        if limit_ms is not None:
+            found.append(_objective(manifest, kind, P95, limit_ms))
+    if slos.usd_per_request is not None:
+        found.append(_objective(manifest, ObjectiveKind.COST, 1.0, slos.usd_per_request))
+    if slos.quality is not None:
+        found.append(_objective(manifest, ObjectiveKind.QUALITY, slos.quality))
+    for objective in found:
+        check_objective(objective)
+    return Promises(manifest.service, tuple(found), manifest.monitoring.runbook or "")
+
+
+def _objective(
+    manifest: Manifest, kind: ObjectiveKind, target: float, threshold: float | None = None
+) -> Objective:
+    return Objective(
+        kind,
+        target,
+        threshold,
+        period_days=manifest.slos.period_days,
+        requests_min=manifest.monitoring.least_requests,
+        bad_min=manifest.monitoring.least_bad,
+    )
+
+
+def receivers_of(manifest: Manifest) -> dict[str, Receiver]:
+    """Who is told, by name of the route."""
+    return {route.name: route.to.receiver for route in manifest.monitoring.routes}
+
+
+def routes_of(manifest: Manifest) -> tuple[Route, ...]:
+    """Which alerts go where; raises InvalidInput for a pattern that does not compile."""
+    return tuple(_route(route) for route in manifest.monitoring.routes)
+
+
+def _route(route: AlertRoute) -> Route:
+    is_again = isinstance(route.to.receiver, Alertmanager)
+    return Route(
+        receiver=route.name,
+        severities=tuple(Severity(name) for name in route.severities),
+        matchers=tuple(parse_matcher(text) for text in route.match),
+        group_by=route.group_by,
+        wait_s=0.0 if is_again else route.wait_seconds,
+        interval_s=0.0 if is_again else route.interval_seconds,
+        repeat_s=ALERTMANAGER_EVERY_S if is_again else route.repeat_hours * 3_600.0,
+        resolved=route.resolved,
+    )
+
+
+def actions_of(manifest: Manifest) -> tuple[ActionPolicy, ...]:
+    """What is done; raises InvalidInput for a pattern that does not compile."""
+    return tuple(_action(action) for action in manifest.monitoring.actions)
+
+
+def _action(action: Action) -> ActionPolicy:
+    policy = ActionPolicy(
+        kind=ActionKind(action.do),
+        monitors=action.monitors,
+        severities=tuple(Severity(name) for name in action.severities),
+        matchers=tuple(parse_matcher(text) for text in action.match),
+        cooldown_s=action.cooldown_minutes * 60.0,
+        per_day_max=action.per_day,
+        dry_run=action.dry_run,
+        replicas_more=action.replicas_more,
+    )
+    check_policy(policy)
+    return policy

@@ -1,0 +1,188 @@
+"""An alert message in the form that each kind of receiver takes. Pure.
+
+Texts come from monitors, and so in part from outside: they are cut to what a receiver takes, and
+written so that they are no markup there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+from typing import Any
+
+from fairlead.domain.receivers import Email
+from fairlead.monitoring.alerts import Alert
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.telling import Message
+
+SCHEMA = 1
+ALERTS_MAX = 50
+"""Alerts that one message shows; of the others it says how many there are."""
+
+TEXT_MAX = 3_000
+SUMMARY_MAX = 1_000
+ENDS_AFTER_S = 300.0
+"""An Alertmanager takes an alert to be over when it has not heard of it for so long."""
+
+_PAGERDUTY = {Severity.PAGE: "critical", Severity.TICKET: "warning", Severity.INFO: "info"}
+_SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+def title(message: Message) -> str:
+    """One line: `[page, 2 firing] bank: ...`."""
+    alerts = message.firing or message.resolved
+    state = f"{len(message.firing)} firing" if message.firing else "resolved"
+    return _line(f"[{message.severity}, {state}] {alerts[0].summary}")[:SUMMARY_MAX]
+
+
+def text(message: Message) -> str:
+    """The whole message for people, as plain text."""
+    lines = [title(message)]
+    for name, alerts in (("firing", message.firing), ("resolved", message.resolved)):
+        for alert in alerts[:ALERTS_MAX]:
+            lines += ["", f"{name}: {_line(alert.summary)}", *_details(alert)]
+        if len(alerts) > ALERTS_MAX:
+            lines += ["", f"... and {len(alerts) - ALERTS_MAX} more are {name}"]
+    body = "\n".join(lines)
+    return body if len(body) <= TEXT_MAX else body[:TEXT_MAX] + "\n..."
+
+
+def webhook(message: Message) -> dict[str, Any]:
+    """The JSON body of a webhook."""
+    shown = [*message.firing, *message.resolved]
+    return {
+        "schema": SCHEMA,
+        "delivery": message.delivery,
+        "key": message.key,
+        "receiver": message.receiver,
+        "status": "firing" if message.firing else "resolved",
+        "severity": message.severity.value,
+        "title": title(message),
+        "labels": dict(message.labels),
+        "alerts": [_alert(alert) for alert in shown[:ALERTS_MAX]],
+        "more": max(0, len(shown) - ALERTS_MAX),
+    }
+
+
+def slack(message: Message) -> dict[str, Any]:
+    """What Slack's incoming webhooks take."""
+    return {"text": text(message).translate(_SLACK)}
+
+
+def pagerduty(message: Message, routing_key: str) -> list[dict[str, Any]]:
+    """Events of the API v2, one for each alert, since each is resolved by its own key."""
+    events = [_triggered(alert, routing_key) for alert in message.firing]
+    return events + [
+        {
+            "routing_key": routing_key,
+            "event_action": "resolve",
+            "dedup_key": f"fairlead/{alert.fingerprint}",
+        }
+        for alert in message.resolved
+    ]
+
+
+def alertmanager(message: Message) -> list[dict[str, Any]]:
+    """What Alertmanager's API v2 takes: labels, annotations, times."""
+    return [
+        {
+            "labels": {"alertname": alert_name(alert), "severity": alert.severity, **alert.of},
+            "annotations": _annotations(alert),
+            "startsAt": _rfc3339(alert.first_seen),
+            "endsAt": _rfc3339(message.at + ENDS_AFTER_S if alert.is_firing else alert.entered_at),
+        }
+        for alert in (*message.firing, *message.resolved)
+    ]
+
+
+def alert_name(alert: Alert) -> str:
+    """`slo_burn` is `FairleadSloBurn`, as Prometheus' alerts are called."""
+    words = alert.of.get("monitor", "").replace("-", "_").split("_")
+    return "Fairlead" + "".join(word.capitalize() for word in words)
+
+
+def mail(message: Message, receiver: Email) -> EmailMessage:
+    """The mail, with an id that is the same whenever it is sent again."""
+    made = EmailMessage()
+    made["Subject"] = title(message)
+    made["From"] = receiver.sender
+    made["To"] = ", ".join(receiver.to)
+    made["Date"] = format_datetime(datetime.fromtimestamp(message.at, UTC))
+    made["Message-ID"] = f"<{message.delivery}@{receiver.sender.rpartition('@')[2]}>"
+    # Mails of one group are one thread.
+    made["References"] = f"<{word(message.key)}@{receiver.sender.rpartition('@')[2]}>"
+    made["Auto-Submitted"] = "auto-generated"
+    made.set_content(text(message) + "\n")
+    return made
+
+
+def _triggered(alert: Alert, routing_key: str) -> dict[str, Any]:
+    of = alert.of
+    event: dict[str, Any] = {
+        "routing_key": routing_key,
+        "event_action": "trigger",
+        "dedup_key": f"fairlead/{alert.fingerprint}",
+        "client": "fairlead",
+        "payload": {
+            "summary": _line(alert.summary)[:SUMMARY_MAX],
+            "source": of.get("replica") or of.get("service") or "fairlead",
+            "severity": _PAGERDUTY[alert.severity],
+            "timestamp": _rfc3339(alert.first_seen),
+            "component": of.get("service", ""),
+            "class": of.get("monitor", ""),
+            "custom_details": {**of, **_annotations(alert)},
+        },
+    }
+    if alert.runbook:
+        event["links"] = [{"href": alert.runbook, "text": "runbook"}]
+    return event
+
+
+def _alert(alert: Alert) -> dict[str, Any]:
+    return {
+        "fingerprint": alert.fingerprint,
+        "status": alert.state.value,
+        "severity": alert.severity.value,
+        "labels": alert.of,
+        "summary": alert.summary,
+        "evidence": [
+            {"name": one.name, "value": one.value, "unit": one.unit, "limit": one.limit}
+            for one in alert.evidence
+        ],
+        "causes": [cause.words for cause in alert.causes],
+        "first_seen": alert.first_seen,
+        "last_seen": alert.last_seen,
+        "runbook": alert.runbook,
+    }
+
+
+def _annotations(alert: Alert) -> Mapping[str, str]:
+    found = {
+        "summary": _line(alert.summary),
+        "description": "; ".join(figure.words for figure in alert.evidence),
+        "causes": "; ".join(cause.words for cause in alert.causes),
+        "runbook_url": alert.runbook,
+    }
+    return {name: words[:TEXT_MAX] for name, words in found.items() if words}
+
+
+def _details(alert: Alert) -> list[str]:
+    lines = [f"  since {_rfc3339(alert.first_seen)}"]
+    lines += [f"  {_line(figure.words)}" for figure in alert.evidence]
+    lines += [f"  changed near it: {_line(cause.words)}" for cause in alert.causes]
+    return lines + ([f"  runbook: {alert.runbook}"] if alert.runbook else [])
+
+
+def _rfc3339(at: float) -> str:
+    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
+
+
+def _line(words: str) -> str:
+    return " ".join("".join(c if c.isprintable() else " " for c in words).split())
+
+
+def word(words: str) -> str:
+    """Words as a header or an id can hold them."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in words)[:200]

@@ -1,0 +1,159 @@
+"""Sends one message to one receiver, once. What went wrong never holds an address or a secret."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import smtplib
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from fairlead.control.notify import rendering
+from fairlead.control.notify.mail import TlsContext, send_mail
+from fairlead.control.notify.signing import HEADER, sign
+from fairlead.domain.receivers import (
+    Alertmanager,
+    Apprise,
+    Email,
+    PagerDuty,
+    Receiver,
+    Slack,
+    Webhook,
+)
+from fairlead.monitoring.telling import Message
+from fairlead.targets.http import HttpFailed, request
+
+TIMEOUT_S = 10.0
+_AGAIN = (408, 425, 429)
+
+
+class NotSent(Exception):
+    """It has not arrived.
+
+    Attributes:
+        is_final: Whether trying again is of no use.
+    """
+
+    def __init__(self, why: str, *, is_final: bool = False) -> None:
+        super().__init__(why)
+        self.is_final = is_final
+
+
+class Sender:
+    """Sends to receivers of every kind.
+
+    Args:
+        environ: Where secrets are found, by name.
+        clock: Unix time, for signatures.
+        tls: Makes what mail servers' certificates are checked by.
+    """
+
+    def __init__(
+        self,
+        environ: Mapping[str, str] = os.environ,
+        clock: Callable[[], float] = time.time,
+        tls: TlsContext = ssl.create_default_context,
+    ) -> None:
+        self._environ = environ
+        self._clock = clock
+        self._tls = tls
+
+    async def send(self, receiver: Receiver, message: Message) -> None:
+        """Raises NotSent when it has not arrived."""
+        match receiver:
+            case Webhook():
+                await self._webhook(receiver, message)
+            case Slack():
+                await self._post(self._url(receiver.url_env), rendering.slack(message))
+            case PagerDuty():
+                key = self._secret(receiver.key_env)
+                for event in rendering.pagerduty(message, key):
+                    await self._post(receiver.url, event)
+            case Alertmanager():
+                url = f"{receiver.url.rstrip('/')}/api/v2/alerts"
+                headers = {}
+                if receiver.token_env is not None:
+                    headers["authorization"] = f"Bearer {self._secret(receiver.token_env)}"
+                await self._post(url, rendering.alertmanager(message), headers)
+            case Email():
+                await self._mail(receiver, message)
+            case Apprise():
+                url = self._secret(receiver.url_env)
+                await asyncio.to_thread(_by_apprise, url, message)
+
+    async def _webhook(self, receiver: Webhook, message: Message) -> None:
+        url = receiver.url if receiver.url is not None else self._url(receiver.url_env or "")
+        body = msgspec.json.encode(rendering.webhook(message))
+        headers = {"x-fairlead-delivery": message.delivery}
+        if receiver.secret_env is not None:
+            headers[HEADER] = sign(self._secret(receiver.secret_env), body, self._clock())
+        await _post(url, body, headers)
+
+    async def _post(self, url: str, body: Any, headers: Mapping[str, str] | None = None) -> None:
+        await _post(url, msgspec.json.encode(body), headers or {})
+
+    async def _mail(self, receiver: Email, message: Message) -> None:
+        login = None
+        if receiver.user_env is not None and receiver.password_env is not None:
+            login = self._secret(receiver.user_env), self._secret(receiver.password_env)
+        mail = rendering.mail(message, receiver)
+        try:
+            await asyncio.to_thread(send_mail, mail, receiver, login, self._tls)
+        except smtplib.SMTPResponseException as error:
+            final = 500 <= error.smtp_code < 600
+            raise NotSent(f"{receiver.host} answered {error.smtp_code}", is_final=final) from None
+        except smtplib.SMTPRecipientsRefused:
+            raise NotSent(f"{receiver.host} takes no mail for these", is_final=True) from None
+        except smtplib.SMTPNotSupportedError as error:
+            raise NotSent(f"{receiver.host}: {error}", is_final=True) from None
+        except ssl.SSLCertVerificationError as error:
+            why = f"{receiver.host}: its certificate is not trusted ({error.verify_message})"
+            raise NotSent(why, is_final=True) from None
+        except (OSError, smtplib.SMTPException, ValueError) as error:
+            raise NotSent(f"{receiver.host}: {type(error).__name__}") from None
+
+    def _secret(self, name: str) -> str:
+        value = self._environ.get(name, "").strip()
+        if not value or not value.isascii() or not value.isprintable():
+            raise NotSent(f"there is nothing usable in the environment variable {name}")
+        return value
+
+    def _url(self, name: str) -> str:
+        url = self._secret(name)
+        if not url.startswith(("http://", "https://")):
+            raise NotSent(f"the environment variable {name} holds no http or https address")
+        return url
+
+
+async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> None:
+    host = urlsplit(url).hostname
+    try:
+        answer = await request(url, body=body, headers=headers, timeout_s=TIMEOUT_S)
+    except HttpFailed as error:
+        why = f"no answer within {TIMEOUT_S:g} s" if error.is_late else "not reached"
+        raise NotSent(f"{host}: {why}") from None
+    if 200 <= answer.status < 300:
+        return
+    is_final = 300 <= answer.status < 500 and answer.status not in _AGAIN
+    raise NotSent(f"{host}: answered {answer.status}", is_final=is_final)
+
+
+def _by_apprise(url: str, message: Message) -> None:
+    """It takes up to a second to import, and waits for its answers: not on the event loop."""
+    try:
+        import apprise
+    except ImportError:
+        raise NotSent("apprise is not installed: pip install fairlead[apprise]") from None
+    # What it logs can hold addresses, and with them secrets.
+    logging.getLogger("apprise").setLevel(logging.CRITICAL)
+    service = apprise.Apprise()
+    if not service.add(url):
+        raise NotSent("apprise does not know this kind of address", is_final=True)
+    if not service.notify(title=rendering.title(message), body=rendering.text(message)):
+        raise NotSent("apprise could not deliver it")

@@ -1,0 +1,78 @@
+"""Who can be told of alerts, and where they are. Secrets are named by environment variables."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Webhook(msgspec.Struct, frozen=True, tag="webhook", forbid_unknown_fields=True):
+    """A POST with a JSON body, signed where there is a secret.
+
+    Attributes:
+        url, url_env: Where, or the environment variable that says so; one of the two.
+        secret_env: Environment variable with the secret of the signature; None for unsigned.
+    """
+
+    url: str | None = None
+    url_env: str | None = None
+    secret_env: str | None = None
+
+
+class Slack(msgspec.Struct, frozen=True, tag="slack", forbid_unknown_fields=True):
+    """A webhook that takes what Slack's incoming webhooks take; its address is the secret."""
+
+    url_env: str
+
+
+class PagerDuty(msgspec.Struct, frozen=True, tag="pagerduty", forbid_unknown_fields=True):
+    """The Events API v2, of PagerDuty or of another service that has it.
+
+    Attributes:
+        key_env: Environment variable with the integration's routing key.
+    """
+
+    key_env: str
+    url: str = "https://events.pagerduty.com/v2/enqueue"
+
+
+class Email(msgspec.Struct, frozen=True, tag="email", forbid_unknown_fields=True):
+    """Mail by SMTP.
+
+    Attributes:
+        sender, to: Addresses.
+        security: `starttls`, `tls` (from the first byte on) or `none`.
+        user_env, password_env: Environment variables with what it logs in by; None not to.
+    """
+
+    host: str
+    sender: str
+    to: tuple[str, ...]
+    port: int = 587
+    security: str = "starttls"
+    user_env: str | None = None
+    password_env: str | None = None
+
+
+class Alertmanager(msgspec.Struct, frozen=True, tag="alertmanager", forbid_unknown_fields=True):
+    """An Alertmanager's API v2; it groups, silences and repeats for itself.
+
+    Attributes:
+        url: Its address, without `/api/v2`.
+        token_env: Environment variable with a bearer token; None for none.
+    """
+
+    url: str
+    token_env: str | None = None
+
+
+class Apprise(msgspec.Struct, frozen=True, tag="apprise", forbid_unknown_fields=True):
+    """Any other service, by the package apprise (`pip install fairlead[apprise]`).
+
+    Attributes:
+        url_env: Environment variable with an address as apprise writes them.
+    """
+
+    url_env: str
+
+
+Receiver = Webhook | Slack | PagerDuty | Email | Alertmanager | Apprise

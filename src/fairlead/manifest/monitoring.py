@@ -1,0 +1,145 @@
+"""The manifest's `monitoring`: who is told of alerts, and what is done about them.
+
+What is promised stands in `slos`; silences are no part of a manifest, since they pass.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, field_validator, model_validator
+
+from fairlead.manifest.receivers import Receiver, Url
+from fairlead.manifest.values import Label, Strict, shown, wrong
+
+MATCHER = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]{0,63}\s*(=~|!~|!=|=).{0,500}", re.DOTALL)
+Severity = Literal["page", "ticket", "info"]
+
+
+def _matcher(value: object) -> object:
+    if isinstance(value, str) and not MATCHER.fullmatch(value):
+        raise wrong(f'must be like "slo=ttft", with =, !=, =~ or !~, not {shown(value)}')
+    return value
+
+
+Matcher = Annotated[str, BeforeValidator(_matcher)]
+LabelName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,63}$")]
+
+
+class AlertRoute(Strict):
+    """Which alerts go where."""
+
+    name: Label = Field(description="What it is called, in messages and metrics.")
+    to: Receiver = Field(description="Who is told.")
+    severities: tuple[Severity, ...] = Field(
+        default=(),
+        strict=False,
+        description="Severities that go there: page (now), ticket (in working hours), info; all "
+        "if none is named.",
+    )
+    match: tuple[Matcher, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=20,
+        description='Further conditions on labels, all of which must hold, such as "slo=ttft".',
+    )
+    group_by: tuple[LabelName, ...] = Field(
+        default=("service", "monitor"),
+        strict=False,
+        max_length=10,
+        description="Labels whose values a group has in common; a group is one message.",
+    )
+    wait_seconds: float = Field(
+        default=30.0, ge=0, le=3_600, description="How long a new group waits for others to join."
+    )
+    interval_seconds: float = Field(
+        default=300.0, ge=1, le=86_400, description="Least time between messages of one group."
+    )
+    repeat_hours: float = Field(
+        default=4.0, ge=0.1, le=720, description="It is told again after so long, if it goes on."
+    )
+    resolved: bool = Field(default=True, description="Whether the end is told, too.")
+
+
+class Action(Strict):
+    """What is done about an alert without anyone asking."""
+
+    do: Literal[
+        "roll_back", "pause_rollout", "fallback", "scale", "rerun_gate", "propose_retraining"
+    ] = Field(
+        description=(
+            "roll_back: to the last good release. pause_rollout: no step and no promotion. "
+            "fallback: the service's fallbacks answer, too. scale: more replicas. rerun_gate: the "
+            "champion's gates again. propose_retraining: a note with what there is to learn from."
+        )
+    )
+    monitors: tuple[Label, ...] = Field(
+        strict=False,
+        min_length=1,
+        max_length=20,
+        description="For alerts of these monitors, such as slo, latency, quality or drift.",
+    )
+    severities: tuple[Severity, ...] = Field(
+        default=("page",), strict=False, min_length=1, description="And of these severities."
+    )
+    match: tuple[Matcher, ...] = Field(
+        default=(), strict=False, max_length=20, description="Further conditions on labels."
+    )
+    cooldown_minutes: float = Field(
+        default=60.0, ge=0, le=43_200, description="Not again before so much time has passed."
+    )
+    per_day: int = Field(default=3, ge=1, le=1_000, description="Not more often within 24 hours.")
+    dry_run: bool = Field(
+        default=False, description="It is only said what would have been done, in the audit."
+    )
+    replicas_more: int = Field(
+        default=1, ge=1, le=256, description="For scale: how many more replicas."
+    )
+
+    @field_validator("monitors")
+    @classmethod
+    def _sees(cls, monitors: tuple[str, ...]) -> tuple[str, ...]:
+        if "monitor_blind" in monitors:
+            raise wrong("must not have monitor_blind: nothing is done because nobody sees")
+        return monitors
+
+    @model_validator(mode="after")
+    def _replicas_fit(self) -> Action:
+        if "replicas_more" in self.model_fields_set and self.do != "scale":
+            raise wrong('is only for "scale"', at=("replicas_more",))
+        return self
+
+
+class Monitoring(Strict):
+    """How the service is watched. Promises are watched without any of it."""
+
+    least_requests: int = Field(
+        default=10,
+        ge=1,
+        le=1_000_000,
+        description="No alert on a promise by fewer requests than these in the longer window.",
+    )
+    least_bad: int = Field(
+        default=3,
+        ge=1,
+        le=1_000_000,
+        description="Nor by fewer bad ones: a single failure at night is no reason to get up.",
+    )
+    runbook: Url | None = Field(
+        default=None, description="Page that says what to do; alerts link to it."
+    )
+    routes: tuple[AlertRoute, ...] = Field(
+        default=(), strict=False, max_length=20, description="Who is told of which alerts."
+    )
+    actions: tuple[Action, ...] = Field(
+        default=(), strict=False, max_length=20, description="What is done about which alerts."
+    )
+
+    @field_validator("routes")
+    @classmethod
+    def _names_differ(cls, routes: tuple[AlertRoute, ...]) -> tuple[AlertRoute, ...]:
+        for index, route in enumerate(routes):
+            if route.name in [other.name for other in routes[:index]]:
+                raise wrong(f'"{route.name}" is the name of an earlier route', at=(index, "name"))
+        return routes

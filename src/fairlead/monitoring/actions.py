@@ -1,0 +1,348 @@
+"""What is done about an alert, by declared policy: a pure decision, with its reason.
+
+Rules
+- A policy names one action and the alerts it is for. `decide` looks at one firing alert and one
+  policy; whatever it says is an audit entry, also when nothing is to be done.
+- Once for each episode of an alert: the same alert, still firing, asks for nothing a second time.
+- Then come the limits: not again within `cooldown_s` of the last time that the policy acted on this
+  service, and not more than `per_day_max` times within 24 hours. Dry runs count for both, so that a
+  dry run shows what would have happened.
+- What is decided has an absolute target (a release, a number of replicas), so that doing it twice
+  does no more than once. It is to be done until it is settled (`to_do`), also after a crash, but
+  not later than `LATE_S` after it was decided: by then the world is another one.
+- An action that has nothing to act on is impossible, and says why. That is no failure of the alert,
+  which people are told of anyway.
+- An alert that a monitor is blind leads to no action: what nobody sees is no reason to change it.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterable, Iterator, Sequence
+
+import msgspec
+
+from fairlead.domain.errors import InvalidInput
+from fairlead.monitoring.alerts import Alert
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.inhibition import BLIND
+from fairlead.monitoring.matching import Matcher, all_match
+
+DAY_S = 86_400.0
+LATE_S = 600.0
+HISTORY_S = 7 * DAY_S
+"""Audit entries older than that are of no use to a decision."""
+
+
+class ActionKind(enum.StrEnum):
+    """What can be done."""
+
+    ROLL_BACK = "roll_back"
+    PAUSE_ROLLOUT = "pause_rollout"
+    FALLBACK = "fallback"
+    SCALE = "scale"
+    RERUN_GATE = "rerun_gate"
+    PROPOSE_RETRAINING = "propose_retraining"
+
+
+class ActionVerdict(enum.StrEnum):
+    """What becomes of a policy on an alert."""
+
+    ACT = "act"
+    DRY_RUN = "dry_run"
+    NOT_MEANT = "not_meant"
+    DONE = "done"
+    COOLING = "cooling"
+    DAY_LIMIT = "day_limit"
+    IMPOSSIBLE = "impossible"
+
+
+ACTED = (ActionVerdict.ACT, ActionVerdict.DRY_RUN)
+
+
+class ActionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One declared reaction.
+
+    Attributes:
+        monitors: Values of the label `monitor` that it is for.
+        severities: Severities that it is for.
+        matchers: Further conditions on the labels.
+        replicas_more: For `scale`: how many more replicas.
+    """
+
+    kind: ActionKind
+    monitors: tuple[str, ...]
+    severities: tuple[Severity, ...] = (Severity.PAGE,)
+    matchers: tuple[Matcher, ...] = ()
+    cooldown_s: float = 3_600.0
+    per_day_max: int = 3
+    dry_run: bool = False
+    replicas_more: int = 1
+
+    @property
+    def id(self) -> str:
+        """Names the policy within its service, as long as it says the same."""
+        return f"{self.kind}:{','.join(self.monitors)}"
+
+
+class Circumstances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What there is of the service to act on, as observed now.
+
+    Attributes:
+        champion: Digest of the release that serves; None for none.
+        champion_since: Unix time since which it does.
+        last_good: Digest of the release before it that was promoted and not rolled back.
+        rollout: Id of the rollout under way; None for none.
+        rollout_is_paused: Whether it is paused already.
+        fallbacks: Services that could answer instead.
+        replicas, replicas_max: How many run of the champion, and how many there is room for.
+        gates: How many gates the release has.
+    """
+
+    champion: str | None = None
+    champion_since: float = 0.0
+    last_good: str | None = None
+    rollout: str | None = None
+    rollout_is_paused: bool = False
+    fallbacks: tuple[str, ...] = ()
+    on_fallback: bool = False
+    replicas: int = 0
+    replicas_max: int = 0
+    gates: int = 0
+
+
+class ActionEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A decision, as the audit keeps it.
+
+    Attributes:
+        policy: The policy's id.
+        episode: Unix time at which the alert was first seen: with its fingerprint the episode.
+        target: What is acted on: a release, a rollout, a service or a number of replicas.
+        settled_at: Unix time at which it was carried out, or given up; None while it is not.
+        outcome: What came of it.
+    """
+
+    at: float
+    service: str
+    policy: str
+    kind: ActionKind
+    verdict: ActionVerdict
+    alert: str
+    episode: float
+    target: str
+    reason: str
+    settled_at: float | None = None
+    outcome: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, float, float]:
+        """Tells it from all others."""
+        return (self.service, self.policy, self.alert, self.episode, self.at)
+
+    @property
+    def words(self) -> str:
+        """The decision as a line of a story."""
+        verdict = "" if self.verdict is ActionVerdict.ACT else f" ({self.verdict})"
+        target = f" {self.target}" if self.target else ""
+        return f"{self.kind}{target}{verdict}: {self.reason}"
+
+
+class _Nothing(Exception):
+    """There is nothing to act on; the message says why."""
+
+
+def check_policy(policy: ActionPolicy) -> None:
+    """Raises InvalidInput unless it is for something, and within bounds."""
+    if not policy.monitors or not policy.severities:
+        raise InvalidInput(f"action {policy.kind}: needs monitors and severities that it is for")
+    if BLIND in policy.monitors:
+        raise InvalidInput(
+            f"action {policy.kind}: nothing is done because a monitor is blind",
+            hint="people are told of it; name the monitors that see something",
+        )
+    if not 0.0 <= policy.cooldown_s < math.inf or policy.per_day_max < 1:
+        raise InvalidInput(f"action {policy.kind}: cool-down or limit per day makes no sense")
+    if not 1 <= policy.replicas_more <= 256:
+        raise InvalidInput(f"action {policy.kind}: from 1 to 256 replicas more")
+
+
+def to_do(history: Iterable[ActionEntry], now: float) -> list[ActionEntry]:
+    """What was decided and is neither carried out nor too late."""
+    return [
+        entry
+        for entry in history
+        if entry.verdict is ActionVerdict.ACT
+        and entry.settled_at is None
+        and now - entry.at < LATE_S
+    ]
+
+
+def settle(
+    history: Iterable[ActionEntry], done: ActionEntry, outcome: str, now: float
+) -> tuple[ActionEntry, ...]:
+    """The entries, with what came of one of them."""
+    return tuple(
+        msgspec.structs.replace(entry, settled_at=now, outcome=outcome[:500])
+        if entry.key == done.key and entry.settled_at is None
+        else entry
+        for entry in history
+    )
+
+
+def decide_all(
+    alerts: Iterable[Alert],
+    policies: Sequence[ActionPolicy],
+    history: Sequence[ActionEntry],
+    circumstances: Circumstances,
+    now: float,
+) -> tuple[ActionEntry, ...]:
+    """New audit entries of one service, in order; what one does counts for the next.
+
+    A verdict that says the same as the last one on the same alert and policy is not entered again.
+    """
+    found: list[ActionEntry] = []
+    for alert in sorted(alerts, key=lambda one: (one.first_seen, one.fingerprint)):
+        for policy in policies:
+            entry = decide(alert, policy, (*history, *found), circumstances, now)
+            is_meant = entry.verdict not in (ActionVerdict.NOT_MEANT, ActionVerdict.DONE)
+            if is_meant and not _is_repeated(entry, (*history, *found)):
+                found.append(entry)
+    return tuple(found)
+
+
+def decide(
+    alert: Alert,
+    policy: ActionPolicy,
+    history: Iterable[ActionEntry],
+    circumstances: Circumstances,
+    now: float,
+) -> ActionEntry:
+    """What this policy does about this alert, and why."""
+    verdict, target, reason = _verdict(alert, policy, tuple(history), circumstances, now)
+    return ActionEntry(
+        at=now,
+        service=alert.of.get("service", ""),
+        policy=policy.id,
+        kind=policy.kind,
+        verdict=verdict,
+        alert=alert.fingerprint,
+        episode=alert.first_seen,
+        target=target,
+        reason=reason,
+    )
+
+
+def _verdict(
+    alert: Alert,
+    policy: ActionPolicy,
+    history: tuple[ActionEntry, ...],
+    circumstances: Circumstances,
+    now: float,
+) -> tuple[ActionVerdict, str, str]:
+    if not _is_meant(alert, policy):
+        return ActionVerdict.NOT_MEANT, "", "the policy is not for this alert"
+    acts = [entry for entry in _of(policy, alert, history) if entry.verdict in ACTED]
+    if any((e.alert, e.episode) == (alert.fingerprint, alert.first_seen) for e in acts):
+        return ActionVerdict.DONE, "", "it was done for this alert already"
+    last = max((entry.at for entry in acts), default=-math.inf)
+    if now - last < policy.cooldown_s:
+        left = policy.cooldown_s - (now - last)
+        # The end of the cool-down stays the same at every look, and so do the words.
+        return ActionVerdict.COOLING, "", f"cooling down until {now + left:.0f} (Unix time)"
+    recent = [entry for entry in acts if now - entry.at < DAY_S]
+    if len(recent) >= policy.per_day_max:
+        times = f"{len(recent)} times within a day"
+        return ActionVerdict.DAY_LIMIT, "", f"done {times} already, and {policy.per_day_max} is all"
+    try:
+        target, reason = _TARGETS[policy.kind](alert, policy, circumstances)
+    except _Nothing as error:
+        return ActionVerdict.IMPOSSIBLE, "", str(error)
+    verdict = ActionVerdict.DRY_RUN if policy.dry_run else ActionVerdict.ACT
+    return verdict, target, f"{reason}: {alert.summary}"
+
+
+def _is_meant(alert: Alert, policy: ActionPolicy) -> bool:
+    monitor = alert.of.get("monitor", "")
+    return (
+        alert.is_firing
+        and monitor != BLIND
+        and monitor in policy.monitors
+        and alert.severity in policy.severities
+        and all_match(policy.matchers, alert.of)
+    )
+
+
+def _of(
+    policy: ActionPolicy, alert: Alert, history: tuple[ActionEntry, ...]
+) -> Iterator[ActionEntry]:
+    service = alert.of.get("service", "")
+    return (e for e in history if e.policy == policy.id and e.service == service)
+
+
+def _is_repeated(entry: ActionEntry, history: tuple[ActionEntry, ...]) -> bool:
+    def about(one: ActionEntry) -> tuple[str, str, str, float]:
+        return (one.service, one.policy, one.alert, one.episode)
+
+    last = [known for known in history if about(known) == about(entry)]
+    return bool(last) and (last[-1].verdict, last[-1].reason) == (entry.verdict, entry.reason)
+
+
+def _roll_back(alert: Alert, _policy: ActionPolicy, seen: Circumstances) -> tuple[str, str]:
+    if seen.champion is None or seen.last_good is None:
+        raise _Nothing("there is no earlier release to go back to")
+    if seen.last_good == seen.champion:
+        raise _Nothing("the last good release serves already")
+    if seen.champion_since > alert.first_seen:
+        raise _Nothing("the release that serves came after the alert began")
+    release = alert.of.get("release", "")
+    if release and not seen.champion.removeprefix("sha256:").startswith(
+        release.removeprefix("sha256:")
+    ):
+        raise _Nothing("the alert is about a release that does not serve")
+    return seen.last_good, "back to the last good release"
+
+
+def _pause(_alert: Alert, _policy: ActionPolicy, seen: Circumstances) -> tuple[str, str]:
+    if seen.rollout is None:
+        raise _Nothing("there is no rollout under way")
+    if seen.rollout_is_paused:
+        raise _Nothing("the rollout is paused already")
+    return seen.rollout, "the rollout waits"
+
+
+def _fallback(_alert: Alert, _policy: ActionPolicy, seen: Circumstances) -> tuple[str, str]:
+    if not seen.fallbacks:
+        raise _Nothing("no fallback is declared")
+    if seen.on_fallback:
+        raise _Nothing("the fallback answers already")
+    return seen.fallbacks[0], "traffic to the fallback"
+
+
+def _scale(_alert: Alert, policy: ActionPolicy, seen: Circumstances) -> tuple[str, str]:
+    wanted = min(seen.replicas + policy.replicas_more, seen.replicas_max)
+    if wanted <= seen.replicas:
+        raise _Nothing(f"there is no room for more than {seen.replicas} replicas")
+    return str(wanted), f"from {seen.replicas} to {wanted} replicas"
+
+
+def _rerun(_alert: Alert, _policy: ActionPolicy, seen: Circumstances) -> tuple[str, str]:
+    if seen.champion is None or seen.gates == 0:
+        raise _Nothing("the release that serves has no gates")
+    return seen.champion, "its gates are run again"
+
+
+def _retrain(_alert: Alert, _policy: ActionPolicy, seen: Circumstances) -> tuple[str, str]:
+    if seen.champion is None:
+        raise _Nothing("no release serves")
+    return seen.champion, "a new training is proposed"
+
+
+_TARGETS = {
+    ActionKind.ROLL_BACK: _roll_back,
+    ActionKind.PAUSE_ROLLOUT: _pause,
+    ActionKind.FALLBACK: _fallback,
+    ActionKind.SCALE: _scale,
+    ActionKind.RERUN_GATE: _rerun,
+    ActionKind.PROPOSE_RETRAINING: _retrain,
+}

@@ -1,0 +1,300 @@
+"""Alerts, and how they follow what monitors find. The rules are in `alert_states`."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from fairlead.domain.errors import FairleadError, InvalidInput
+from fairlead.monitoring.alert_states import TRANSITIONS, AlertState
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.causes import Cause, Change, causes_of
+
+FLAP_S = 3_600.0
+KEEP_S_MAX = 3_600.0
+FORGET_S = 3_600.0
+GONE_S = 86_400.0
+ALERTS_MAX = 10_000
+HISTORY_MAX = 20
+LABELS_MAX = 16
+LABEL_CHARS_MAX = 256
+TEXT_CHARS_MAX = 1_000
+EVIDENCE_MAX = 20
+
+Labels = tuple[tuple[str, str], ...]
+
+
+class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One number of an alert's evidence, as a person reads it.
+
+    Attributes:
+        name: What it is, such as `burn rate over 1 h`.
+        value: The number.
+        unit: Behind it; empty for none.
+        limit: What it is compared with, if it is.
+    """
+
+    name: str
+    value: float
+    unit: str = ""
+    limit: float | None = None
+
+    @property
+    def words(self) -> str:
+        """`burn rate over 1 h: 20 (limit 14.4)`."""
+        unit = f" {self.unit}" if self.unit else ""
+        limit = "" if self.limit is None else f" (limit {self.limit:.4g}{unit})"
+        return f"{self.name}: {self.value:.4g}{unit}{limit}"
+
+
+class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a monitor finds to be the case now.
+
+    Attributes:
+        labels: What it is about, by name: `monitor` and `service` always, `release`, `replica`,
+            `slo` and others where they apply.
+        summary: One line for people.
+        pending_s: Seconds for which it has to hold before it is an alert.
+        keep_s: Seconds for which it has to be away before the alert ends.
+        runbook: Address of what to do; empty for none.
+    """
+
+    labels: Labels
+    severity: Severity
+    summary: str
+    evidence: tuple[Figure, ...] = ()
+    pending_s: float = 0.0
+    keep_s: float = 300.0
+    runbook: str = ""
+
+    @property
+    def monitor(self) -> str:
+        """The monitor that found it."""
+        return dict(self.labels).get("monitor", "")
+
+    @property
+    def fingerprint(self) -> str:
+        """Names what it is about, and so its alert."""
+        return fingerprint(self.labels)
+
+
+class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A transition that an alert took."""
+
+    at: float
+    to: AlertState
+    why: str
+
+
+class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One thing that is wrong, from when it was first seen on.
+
+    Attributes:
+        fingerprint: Its id: a hash of the labels.
+        first_seen, last_seen: Unix times of its condition in this episode.
+        entered_at: Unix time since which it is in its state.
+        looked_at: Unix time at which its monitor has last looked.
+        away_since: Unix time since which its condition is away, while it still fires.
+        keep_s: Seconds for which it has to be away, more with each return.
+        returns: Unix times at which it came back soon after it had been resolved.
+        causes: What changed near its beginning, the nearest first.
+        history: Its last transitions.
+    """
+
+    fingerprint: str
+    labels: Labels
+    severity: Severity
+    state: AlertState
+    summary: str
+    evidence: tuple[Figure, ...]
+    runbook: str
+    first_seen: float
+    last_seen: float
+    entered_at: float
+    looked_at: float
+    keep_s: float
+    away_since: float | None = None
+    returns: tuple[float, ...] = ()
+    causes: tuple[Cause, ...] = ()
+    history: tuple[Turn, ...] = ()
+
+    @property
+    def of(self) -> dict[str, str]:
+        """The labels by name."""
+        return dict(self.labels)
+
+    @property
+    def is_firing(self) -> bool:
+        """Whether somebody should know of it now."""
+        return self.state is AlertState.FIRING
+
+
+def labels_of(**labels: str) -> Labels:
+    """Labels in the order that the fingerprint needs, those without a value left out."""
+    return tuple(sorted((name, value) for name, value in labels.items() if value))
+
+
+def fingerprint(labels: Labels) -> str:
+    """Sixteen hex digits that name the labels, whatever their order."""
+    text = msgspec.json.encode(sorted(labels))
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def observe(
+    alerts: Mapping[str, Alert],
+    conditions: Iterable[Condition],
+    looked: Iterable[str],
+    now: float,
+    changes: Iterable[Change] = (),
+) -> dict[str, Alert]:
+    """The alerts after the monitors have looked, by fingerprint.
+
+    Args:
+        conditions: All that hold now. Of two about the same thing the last one counts.
+        looked: Names of the monitors that have looked; alerts of others stay as they are.
+        changes: What has changed lately, for the causes of what begins now.
+
+    Raises:
+        InvalidInput: a condition that makes no sense, or more than `ALERTS_MAX` alerts.
+    """
+    found: dict[str, Condition] = {}
+    for condition in conditions:
+        check_condition(condition)
+        found[condition.fingerprint] = condition
+    known, after = frozenset(looked), dict[str, Alert]()
+    changes = tuple(changes)
+    for key in sorted({*alerts, *found}):
+        alert = _next(alerts.get(key), found.get(key), known, now)
+        if alert is not None:
+            is_new = key not in alerts or alert.first_seen != alerts[key].first_seen
+            after[key] = _with_causes(alert, changes) if is_new else alert
+    if len(after) > ALERTS_MAX:
+        raise InvalidInput(f"{len(after)} alerts at once; at most {ALERTS_MAX} are kept")
+    return after
+
+
+def check_condition(condition: Condition) -> None:
+    """Raises InvalidInput unless it says what it is about, in bounds."""
+    names = [name for name, _ in condition.labels]
+    where = f"condition of monitor {condition.monitor!r}"
+    if not condition.monitor or len(set(names)) != len(names) or len(names) > LABELS_MAX:
+        raise InvalidInput(f"{where}: needs a label `monitor`, and each of {LABELS_MAX} once")
+    if any(len(text) > LABEL_CHARS_MAX for pair in condition.labels for text in pair):
+        raise InvalidInput(f"{where}: a label has more than {LABEL_CHARS_MAX} characters")
+    if len(condition.summary) > TEXT_CHARS_MAX or len(condition.evidence) > EVIDENCE_MAX:
+        raise InvalidInput(f"{where}: its summary or evidence is too long")
+    for seconds in (condition.pending_s, condition.keep_s):
+        if not 0.0 <= seconds < math.inf:
+            raise InvalidInput(f"{where}: {seconds} is no time to wait")
+
+
+def _next(
+    alert: Alert | None, condition: Condition | None, looked: frozenset[str], now: float
+) -> Alert | None:
+    if condition is not None:
+        if alert is None or _is_past(alert, now):
+            return _fired_if_due(_begin(condition, now), condition, now)
+        return _holding(_told(alert, condition, now), condition, now)
+    assert alert is not None
+    if alert.of.get("monitor", "") not in looked:
+        return _unwatched(alert, now)
+    return _away(alert, now)
+
+
+def _is_past(alert: Alert, now: float) -> bool:
+    """Whether it was resolved so long ago that a return is another alert."""
+    return alert.state is AlertState.RESOLVED and now - alert.entered_at >= FORGET_S
+
+
+def _begin(condition: Condition, now: float) -> Alert:
+    return Alert(
+        fingerprint=condition.fingerprint,
+        labels=tuple(sorted(condition.labels)),
+        severity=condition.severity,
+        state=AlertState.PENDING,
+        summary=condition.summary,
+        evidence=condition.evidence,
+        runbook=condition.runbook,
+        first_seen=now,
+        last_seen=now,
+        entered_at=now,
+        looked_at=now,
+        keep_s=condition.keep_s,
+    )
+
+
+def _told(alert: Alert, condition: Condition, now: float) -> Alert:
+    return msgspec.structs.replace(
+        alert,
+        severity=condition.severity,
+        summary=condition.summary,
+        evidence=condition.evidence,
+        runbook=condition.runbook,
+        last_seen=max(now, alert.last_seen),
+        looked_at=max(now, alert.looked_at),
+        away_since=None,
+    )
+
+
+def _holding(alert: Alert, condition: Condition, now: float) -> Alert:
+    if alert.state is AlertState.RESOLVED:
+        return _back(alert, condition, now)
+    return _fired_if_due(alert, condition, now)
+
+
+def _fired_if_due(alert: Alert, condition: Condition, now: float) -> Alert:
+    if alert.state is AlertState.PENDING and now - alert.first_seen >= condition.pending_s:
+        return _go(alert, AlertState.FIRING, now, condition.summary)
+    return alert
+
+
+def _back(alert: Alert, condition: Condition, now: float) -> Alert:
+    """It was resolved, and its condition is there again."""
+    returns = (*(at for at in alert.returns if now - at < FLAP_S), now)[-HISTORY_MAX:]
+    keep_s = min(KEEP_S_MAX, max(condition.keep_s, 60.0) * 2.0 ** len(returns))
+    again = msgspec.structs.replace(
+        alert, first_seen=now, returns=returns, keep_s=max(condition.keep_s, keep_s)
+    )
+    times = f"{len(returns)} time{'s' if len(returns) > 1 else ''} within an hour"
+    return _go(again, AlertState.FIRING, now, f"back ({times})")
+
+
+def _unwatched(alert: Alert, now: float) -> Alert | None:
+    if alert.state is AlertState.RESOLVED:
+        return None if _is_past(alert, now) else alert
+    if now - alert.looked_at < GONE_S:
+        return alert
+    if alert.state is AlertState.PENDING:
+        return None
+    return _go(alert, AlertState.RESOLVED, now, "its monitor has not looked for a day")
+
+
+def _away(alert: Alert, now: float) -> Alert | None:
+    if alert.state is AlertState.PENDING:
+        return None
+    if alert.state is AlertState.RESOLVED:
+        return None if _is_past(alert, now) else alert
+    since = now if alert.away_since is None else alert.away_since
+    seen = msgspec.structs.replace(alert, away_since=since, looked_at=max(now, alert.looked_at))
+    if now - since < alert.keep_s:
+        return seen
+    return _go(seen, AlertState.RESOLVED, now, f"away for {alert.keep_s:g} s")
+
+
+def _go(alert: Alert, to: AlertState, now: float, why: str) -> Alert:
+    if to not in TRANSITIONS[alert.state]:
+        past = "; ".join(f"{turn.at:.0f} {turn.to}: {turn.why}" for turn in alert.history)
+        raise FairleadError(
+            f"alert {alert.fingerprint} cannot go from {alert.state} to {to} ({why}); {past}"
+        )
+    turn = Turn(now, to, why[:TEXT_CHARS_MAX])
+    return msgspec.structs.replace(
+        alert, state=to, entered_at=now, history=(*alert.history, turn)[-HISTORY_MAX:]
+    )
+
+
+def _with_causes(alert: Alert, changes: tuple[Change, ...]) -> Alert:
+    return msgspec.structs.replace(alert, causes=causes_of(alert.labels, alert.first_seen, changes))

@@ -1,0 +1,228 @@
+"""The same promises as Prometheus rules: recording rules for each window, alerts over them.
+
+They fire at the same minute as `burning.assess` on the same counts, with the labels that our own
+alerts have in an Alertmanager, which takes both for the same ones. What differs is what Prometheus
+cannot see: the first increase of a series that appears with a value already, and windows longer
+than its retention (15 days unless it is told otherwise, so the budget of a month needs more).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgspec
+import yaml
+
+from fairlead.domain.errors import InvalidInput
+from fairlead.monitoring.burning import BURN, Pair, Severity, pairs_of
+from fairlead.monitoring.objectives import Objective, ObjectiveKind, check_objective
+
+REQUESTS = "fairlead_gateway_requests_total"
+FAILED = "fairlead_gateway_requests_failed_total"
+COST = "fairlead_gateway_cost_usd_total"
+SNAPSHOT = "fairlead_gateway_snapshot_version"
+LOST = "fairlead_spool_lost_records_total"
+HISTOGRAMS = {
+    ObjectiveKind.TTFT: "fairlead_gateway_time_to_first_token_seconds",
+    ObjectiveKind.ITL: "fairlead_gateway_inter_token_latency_seconds",
+    ObjectiveKind.LATENCY: "fairlead_gateway_request_duration_seconds",
+}
+RECORDED = "service:fairlead_slo_{}:{}"
+KEEP_FIRING_FOR = "5m"
+BLIND_FOR = "5m"
+_UNITS = (("d", 86_400), ("h", 3_600), ("m", 60))
+
+
+class Promises(msgspec.Struct, frozen=True):
+    """What is watched of one service.
+
+    Attributes:
+        runbook: Address that alerts link to; empty for none.
+    """
+
+    service: str
+    objectives: tuple[Objective, ...]
+    runbook: str = ""
+
+
+class Bounds(msgspec.Struct, frozen=True):
+    """Upper bounds of the histograms' buckets, in seconds and ascending."""
+
+    durations: tuple[float, ...]
+    tokens: tuple[float, ...]
+
+    def of(self, kind: ObjectiveKind) -> tuple[float, ...]:
+        """Those of the histogram that shows this kind."""
+        return self.tokens if kind is ObjectiveKind.ITL else self.durations
+
+
+def rules_yaml(promises: Sequence[Promises], bounds: Bounds) -> str:
+    """A rule file for Prometheus; raises InvalidInput for an objective that makes no sense."""
+    groups: list[dict[str, Any]] = [{"name": "fairlead-watchers", "rules": _watchers()}]
+    unseen = []
+    for promise in promises:
+        shown = [one for one in promise.objectives if one.kind is not ObjectiveKind.QUALITY]
+        unseen += [
+            f"# {promise.service}: {one.kind} ({one.words}) is in no metric; fairlead watches it."
+            for one in promise.objectives
+            if one not in shown
+        ]
+        for objective in shown:
+            check_objective(objective)
+            name = f"fairlead-slo-{promise.service}-{objective.kind}"
+            groups.append({"name": name, "rules": list(_slo(promise, objective, bounds))})
+    head = "# Rules for Prometheus 2.42 or newer, written by `fairlead monitor rules`.\n"
+    notes = "".join(f"{line}\n" for line in unseen)
+    return head + notes + yaml.safe_dump({"groups": groups}, sort_keys=False, width=100)
+
+
+def duration(seconds: int) -> str:
+    """A time as Prometheus writes it: 300 is `5m`."""
+    for unit, size in _UNITS:
+        if seconds % size == 0 and seconds >= size:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+def _slo(promise: Promises, objective: Objective, bounds: Bounds) -> Iterator[dict[str, Any]]:
+    pairs = pairs_of(objective)
+    windows = sorted({window for pair in pairs for window in (pair.long_s, pair.short_s)})
+    labels = {"service": promise.service, "slo": objective.kind.value}
+    period = round(objective.period_s / 60) * 60
+    for window_s in [*windows, period]:
+        window = duration(window_s)
+        total, bad = _counts(promise.service, objective, bounds, window)
+        for what, expr in (("total", total), ("bad", bad)):
+            yield {"record": RECORDED.format(what, window), "expr": expr, "labels": {**labels}}
+        yield {
+            "record": RECORDED.format("burn_rate", window),
+            "expr": f"{_series(promise, objective, 'bad', window_s)} / "
+            f"({_series(promise, objective, 'total', window_s)} * {objective.allowance!r})",
+            "labels": {**labels},
+        }
+    left = f"1 - {_series(promise, objective, 'burn_rate', period)}"
+    name = RECORDED.format("budget_left", duration(period))
+    yield {"record": name, "expr": left, "labels": {**labels}}
+    for severity in dict.fromkeys(pair.severity for pair in pairs):
+        yield _alert(promise, objective, severity, [p for p in pairs if p.severity is severity])
+
+
+def _alert(
+    promise: Promises, objective: Objective, severity: Severity, pairs: Sequence[Pair]
+) -> dict[str, Any]:
+    rules = " or ".join(f"({_holds(promise, objective, pair)})" for pair in pairs)
+    annotations = {
+        "summary": f"{promise.service}: {objective.kind} burns its error budget",
+        "description": (
+            f"{promise.service} promises {objective.words}. The budget of "
+            f"{objective.period_days:g} days burns {{{{ $value | humanize }}}} times as fast as it "
+            "may."
+        ),
+    }
+    if promise.runbook:
+        annotations["runbook_url"] = promise.runbook
+    return {
+        "alert": "FairleadSlo",
+        "expr": rules,
+        "keep_firing_for": KEEP_FIRING_FOR,
+        "labels": {
+            "severity": severity.value,
+            "monitor": "slo",
+            "service": promise.service,
+            "slo": objective.kind.value,
+            "burn": BURN[severity],
+        },
+        "annotations": annotations,
+    }
+
+
+def _holds(promise: Promises, objective: Objective, pair: Pair) -> str:
+    parts = [
+        f"{_series(promise, objective, 'burn_rate', pair.long_s)} > {pair.factor!r}",
+        f"{_series(promise, objective, 'burn_rate', pair.short_s)} > {pair.factor!r}",
+        f"{_series(promise, objective, 'total', pair.long_s)} >= {objective.requests_min}",
+    ]
+    if objective.kind is not ObjectiveKind.COST:
+        # Increases are estimates between two scrapes: three requests can read as 2.98.
+        least = objective.bad_min - 0.5
+        parts.append(f"{_series(promise, objective, 'bad', pair.long_s)} > {least!r}")
+    return " and ".join(parts)
+
+
+def _series(promise: Promises, objective: Objective, what: str, window_s: int) -> str:
+    name = RECORDED.format(what, duration(window_s))
+    return f'{name}{{service="{promise.service}",slo="{objective.kind}"}}'
+
+
+def _counts(service: str, objective: Objective, bounds: Bounds, window: str) -> tuple[str, str]:
+    """How many requests there were in a window, and how many of them were bad."""
+
+    def increase(metric: str, more: str = "") -> str:
+        return f'sum by (service) (increase({metric}{{service="{service}"{more}}}[{window}]))'
+
+    histogram = HISTOGRAMS.get(objective.kind)
+    if histogram is None:
+        bad = FAILED if objective.kind is ObjectiveKind.AVAILABILITY else COST
+        return increase(REQUESTS), increase(bad)
+    total = increase(f"{histogram}_count")
+    weights = _weights((objective.threshold or 0.0) / 1_000.0, bounds.of(objective.kind))
+    if not weights:
+        raise InvalidInput(
+            f"slos.{objective.kind}: no bucket of {histogram} is above {objective.threshold:g} ms"
+        )
+    good = " + ".join(
+        increase(f"{histogram}_bucket", f',le=~"{_le(bound)}"')
+        + (f" * {weight!r}" if weight != 1.0 else "")
+        for bound, weight in weights
+    )
+    return total, f"clamp_min({total} - ({good}), 0)"
+
+
+def _weights(limit_s: float, bounds: Sequence[float]) -> list[tuple[float, float]]:
+    """Buckets with weights that give the requests up to the limit.
+
+    Between two bounds they are taken to be spread evenly, as `histogram_quantile` does. Empty for a
+    limit beyond the last bound.
+    """
+    below = 0.0
+    for bound in bounds:
+        if bound == limit_s:
+            return [(bound, 1.0)]
+        if bound > limit_s:
+            share = (limit_s - below) / (bound - below)
+            return [(below, 1.0 - share), (bound, share)] if below else [(bound, share)]
+        below = bound
+    return []
+
+
+def _le(bound: float) -> str:
+    """A bound as any version writes it: `1` and `1.0` are the same one."""
+    text = repr(bound).replace(".", "[.]")
+    return f"{int(bound)}([.]0)?" if bound == int(bound) else text
+
+
+def _watchers() -> list[dict[str, Any]]:
+    """Alerts on what the others need: metrics, and records."""
+    return [
+        {
+            "alert": "FairleadGatewayBlind",
+            "expr": f"absent_over_time({SNAPSHOT}[{BLIND_FOR}])",
+            "labels": {"severity": Severity.PAGE.value, "monitor": "monitor_blind"},
+            "annotations": {
+                "summary": "no gateway worker is scraped: no promise is watched",
+                "description": f"{SNAPSHOT} has no sample of the last {BLIND_FOR}.",
+            },
+        },
+        {
+            "alert": "FairleadRecordsLost",
+            "expr": f"increase({LOST}[{BLIND_FOR}]) > 0",
+            "keep_firing_for": KEEP_FIRING_FOR,
+            "labels": {"severity": Severity.TICKET.value, "monitor": "records_lost"},
+            "annotations": {
+                "summary": "the gateway could not write records to its spool",
+                "description": "{{ $value | humanize }} records were given up; figures of these "
+                "requests are missing.",
+            },
+        },
+    ]

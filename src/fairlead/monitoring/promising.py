@@ -1,0 +1,62 @@
+"""From promises to conditions: what an objective's assessment says to people."""
+
+from __future__ import annotations
+
+from fairlead.monitoring.alerts import Condition, Figure, labels_of
+from fairlead.monitoring.burning import BURN, RANK, Assessment, Burn, Severity
+from fairlead.monitoring.objectives import ObjectiveKind
+
+MONITOR = "slo"
+KEEP_S = 300.0
+"""The same as the Prometheus rules keep an alert firing for."""
+
+
+def conditions_of(service: str, found: Assessment, runbook: str = "") -> tuple[Condition, ...]:
+    """The conditions of an objective whose budget burns, the gravest first.
+
+    One for each severity, told apart by the label `burn`: a page ends minutes after an outage, the
+    ticket about the budget that it has cost hours later.
+    """
+    by_severity: dict[Severity, Burn] = {}
+    for burn in found.burns:
+        if burn.is_burning:
+            by_severity.setdefault(burn.pair.severity, burn)
+    return tuple(
+        _condition(service, found, by_severity[severity], runbook)
+        for severity in sorted(by_severity, key=RANK.__getitem__)
+    )
+
+
+def _condition(service: str, found: Assessment, worst: Burn, runbook: str) -> Condition:
+    objective, pair = found.objective, worst.pair
+    is_cost = objective.kind is ObjectiveKind.COST
+    figures = [
+        Figure(f"burn rate over {_span(pair.long_s)}", worst.long or 0.0, limit=pair.factor),
+        Figure(f"burn rate over {_span(pair.short_s)}", worst.short or 0.0, limit=pair.factor),
+        Figure("requests in that time", worst.total),
+        Figure("spent on them" if is_cost else "of them bad", worst.bad, "USD" if is_cost else ""),
+    ]
+    if found.budget_left is not None:
+        figures.append(Figure("error budget left", found.budget_left * 100.0, "%"))
+    if found.gone_in_s is not None:
+        figures.append(Figure("gone at this rate in", found.gone_in_s / 3_600.0, "h"))
+    return Condition(
+        labels=labels_of(
+            monitor=MONITOR,
+            service=service,
+            slo=objective.kind.value,
+            burn=BURN[pair.severity],
+        ),
+        severity=pair.severity,
+        summary=(
+            f"{service}: {objective.kind} burns its error budget {worst.long or 0.0:.3g} times as "
+            f"fast as {objective.words} allows"
+        ),
+        evidence=tuple(figures),
+        keep_s=KEEP_S,
+        runbook=runbook,
+    )
+
+
+def _span(seconds: int) -> str:
+    return f"{seconds / 3_600:g} h" if seconds >= 3_600 else f"{seconds / 60:g} min"

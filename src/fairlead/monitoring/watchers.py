@@ -1,0 +1,124 @@
+"""Watching the watchers: a monitor that cannot see is an alert of its own, and never silence.
+
+A monitor reports what it has looked at. It is blind when there was traffic and it saw none of it,
+when it is too far behind, when it failed, when its self-test (a fault that it must find, in data
+made for it) did not pass or was not made in time, or when it has not reported at all. No traffic
+is no blindness: there was nothing to see.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from fairlead.monitoring.alerts import Condition, Figure, labels_of
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.inhibition import BLIND
+
+
+class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What is expected of a monitor.
+
+    Attributes:
+        every_s: Seconds from one report to the next; three times that is too long.
+        lag_s_max: How far behind the traffic it may be.
+        self_test_every_s: Seconds from one self-test to the next; twice that is too long.
+    """
+
+    monitor: str
+    service: str
+    every_s: float
+    lag_s_max: float = 120.0
+    self_test_every_s: float = 86_400.0
+    severity: Severity = Severity.TICKET
+
+
+class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a monitor said last.
+
+    Attributes:
+        at: Unix time of the report.
+        requests: Requests of the service in the time that it looked at.
+        looked_at: How many of them it took in.
+        data_until: Unix time up to which it knows everything; None when it knows nothing.
+        error: Why it could not look; empty when it could.
+        self_tested_at: Unix time of its last self-test; None for none so far.
+        self_test_error: Why that did not pass; empty when it did.
+    """
+
+    monitor: str
+    service: str
+    at: float
+    requests: int = 0
+    looked_at: int = 0
+    data_until: float | None = None
+    error: str = ""
+    self_tested_at: float | None = None
+    self_test_error: str = ""
+
+
+def blind(
+    watches: Iterable[Watch], reports: Iterable[Report], started_at: float, now: float
+) -> tuple[Condition, ...]:
+    """A condition for each way in which a monitor does not see.
+
+    Args:
+        started_at: Unix time since which monitors could have reported.
+    """
+    last = {(report.service, report.monitor): report for report in reports}
+    return tuple(
+        condition
+        for watch in watches
+        for condition in _faults(watch, last.get((watch.service, watch.monitor)), started_at, now)
+    )
+
+
+def _faults(
+    watch: Watch, report: Report | None, started_at: float, now: float
+) -> Iterator[Condition]:
+    silent_s = now - (started_at if report is None else max(started_at, report.at))
+    if silent_s >= 3.0 * watch.every_s:
+        yield _condition(watch, "silent", "has not reported", "silent for", silent_s)
+    if report is None:
+        return
+    if report.error:
+        yield _condition(watch, "failed", f"could not look: {report.error[:300]}")
+    elif report.requests > 0 and report.looked_at == 0:
+        count = Figure("requests that it did not see", float(report.requests))
+        yield _condition(watch, "no_data", "saw nothing of the traffic", figure=count)
+    elif report.requests > 0 and report.data_until is not None:
+        lag_s = report.at - report.data_until
+        if lag_s > watch.lag_s_max:
+            limit = Figure("lag", lag_s, "s", watch.lag_s_max)
+            yield _condition(watch, "lag", "is behind the traffic", figure=limit)
+    yield from _self_test(watch, report, started_at, now)
+
+
+def _self_test(watch: Watch, report: Report, started_at: float, now: float) -> Iterator[Condition]:
+    if report.self_test_error:
+        why = f"failed its self-test: {report.self_test_error[:300]}"
+        yield _condition(watch, "self_test", why)
+        return
+    tested_at = started_at if report.self_tested_at is None else report.self_tested_at
+    if now - tested_at >= 2.0 * watch.self_test_every_s:
+        age_s = now - tested_at
+        yield _condition(watch, "untested", "was not tested in time", "last self-test", age_s)
+
+
+def _condition(
+    watch: Watch,
+    fault: str,
+    said: str,
+    what: str = "",
+    seconds: float = math.nan,
+    figure: Figure | None = None,
+) -> Condition:
+    shown = Figure(what, seconds, "s") if what else figure
+    return Condition(
+        labels=labels_of(monitor=BLIND, service=watch.service, watched=watch.monitor, fault=fault),
+        severity=watch.severity,
+        summary=f"{watch.service}: monitor {watch.monitor} {said}",
+        evidence=() if shown is None else (shown,),
+    )

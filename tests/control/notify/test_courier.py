@@ -1,0 +1,147 @@
+"""Deliveries: again with back-off, bounded, and never lost without a word."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from control.notify.receiving import HttpReceiver
+from control.notify.telling import T0, firing
+from fairlead.control.notify.courier import ATTEMPTS, GIVEN_UP_S, IN_FLIGHT_MAX, Courier
+from fairlead.control.notify.sending import Sender
+from fairlead.domain.receivers import Webhook
+from fairlead.monitoring.telling import Told
+
+
+class Bench:
+    """A courier on a clock of its own."""
+
+    def __init__(self, http: HttpReceiver, chance: Callable[[], float] = lambda: 1.0) -> None:
+        self.now = T0
+        self.slept: list[float] = []
+        receivers = {"ops": Webhook(http.url), "other": Webhook(http.url)}
+        self.courier = Courier(receivers, Sender({}), lambda: self.now, self._sleep, chance)
+
+    async def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+        await asyncio.sleep(0)
+
+    async def settled(self) -> dict[str, Told]:
+        """What has arrived, once nothing is under way any more."""
+        for _ in range(6_000):
+            found = self.courier.arrived()
+            if found or not self.courier._tasks:
+                return found
+            await asyncio.sleep(0.01)
+        raise AssertionError("deliveries do not end")
+
+    def counts(self) -> dict[str, float]:
+        (state,) = self.courier.states()
+        return {labels[1]: values[0] for labels, values in state.series if labels[0] == "ops"}
+
+
+async def test_what_arrives_is_told_and_counted(http: HttpReceiver) -> None:
+    bench = Bench(http)
+    message = firing()
+    assert bench.courier.start(message)
+    assert not bench.courier.start(message), "one at a time for each group"
+    assert await bench.settled() == {message.key: message.told}
+    assert (len(http.calls), bench.counts()) == (1, {"sent": 1.0})
+
+
+async def test_a_receiver_that_fails_for_a_while_gets_it_later_and_once(
+    http: HttpReceiver,
+) -> None:
+    bench = Bench(http)
+    http.answers = [500, 503, 429]
+    bench.courier.start(firing())
+    assert len(await bench.settled()) == 1
+    assert len(http.calls) == 4
+    assert len({call.headers["x-fairlead-delivery"] for call in http.calls}) == 1
+    assert bench.slept == [1.0, 2.0, 4.0]
+    assert bench.counts() == {"sent": 1.0, "retried": 3.0}
+    assert bench.courier.conditions() == ()
+
+
+async def test_waits_are_spread_so_that_many_do_not_come_at_once(http: HttpReceiver) -> None:
+    bench = Bench(http, chance=lambda: 0.0)
+    http.answers = [500, 500]
+    bench.courier.start(firing())
+    await bench.settled()
+    assert bench.slept == [0.5, 1.0]
+
+
+async def test_what_is_given_up_is_an_alert_until_something_arrives(http: HttpReceiver) -> None:
+    bench = Bench(http)
+    http.answers = [500] * ATTEMPTS
+    bench.courier.start(firing())
+    assert await bench.settled() == {}
+    assert len(http.calls) == ATTEMPTS
+    (condition,) = bench.courier.conditions()
+    assert condition.summary == "alerts do not reach ops: 127.0.0.1: answered 500"
+    assert bench.counts()["failed"] == 1.0
+    assert not bench.courier.start(firing()), "it is left alone for a while"
+    bench.now += GIVEN_UP_S
+    assert bench.courier.start(firing())
+    assert len(await bench.settled()) == 1
+    assert bench.courier.conditions() == ()
+
+
+async def test_what_cannot_help_is_not_tried_again(http: HttpReceiver) -> None:
+    bench = Bench(http)
+    http.answers = [404]
+    bench.courier.start(firing())
+    assert await bench.settled() == {}
+    assert (len(http.calls), bench.slept) == (1, [])
+
+
+async def test_one_receiver_that_fails_holds_up_no_other(http: HttpReceiver) -> None:
+    bench = Bench(http)
+    http.answers = [404]
+    bench.courier.start(firing("ops"))
+    await bench.settled()
+    assert bench.courier.start(firing("other"))
+    assert list(await bench.settled()) == [firing("other").key]
+
+
+async def test_a_receiver_that_is_not_declared_any_more_is_said(http: HttpReceiver) -> None:
+    bench = Bench(http)
+    bench.courier.start(firing("gone"))
+    assert await bench.settled() == {}
+    assert "not declared" in bench.courier.conditions()[0].summary
+
+
+async def test_a_defect_of_ours_is_a_failure_that_is_seen(
+    http: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_arguments: object) -> None:
+        raise RuntimeError("http://SECRET")
+
+    bench = Bench(http)
+    monkeypatch.setattr(bench.courier.sender, "send", broken)
+    bench.courier.start(firing())
+    assert await bench.settled() == {}
+    (condition,) = bench.courier.conditions()
+    assert condition.summary == "alerts do not reach ops: a defect (RuntimeError)"
+
+
+async def test_deliveries_are_bounded_and_end_with_the_courier(http: HttpReceiver) -> None:
+    bench = Bench(http)
+    stuck = asyncio.Event()
+
+    async def forever(_seconds: float) -> None:
+        await stuck.wait()
+
+    bench.courier.sleep = forever
+    http.answers = [500] * (IN_FLIGHT_MAX + 1)
+    started = 0
+    for index in range(IN_FLIGHT_MAX + 1):
+        message = msgspec.structs.replace(firing(), key=f"ops/{index}")
+        started += bench.courier.start(message)
+    assert started == IN_FLIGHT_MAX
+    await bench.courier.close()
+    assert bench.courier.arrived() == {}

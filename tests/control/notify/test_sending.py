@@ -1,0 +1,235 @@
+"""Every kind of receiver, over real sockets; and what is never said."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Iterator
+from email import message_from_string
+from pathlib import Path
+
+import pytest
+
+from control.notify.receiving import HttpReceiver, MailServer
+from control.notify.telling import T0, firing, resolved
+from fairlead.control.notify.sending import NotSent, Sender
+from fairlead.control.notify.signing import is_signed, sign
+from fairlead.domain.receivers import (
+    Alertmanager,
+    Apprise,
+    Email,
+    PagerDuty,
+    Receiver,
+    Slack,
+    Webhook,
+)
+from support.tls import Authority
+
+SECRET = "s3cret-of-the-hook"
+
+
+def sender(**environ: str) -> Sender:
+    return Sender(environ, lambda: T0)
+
+
+async def test_a_webhook_is_signed_over_time_and_body(http: HttpReceiver) -> None:
+    receiver = Webhook(f"{http.url}/alerts", secret_env="HOOK")
+    await sender(HOOK=SECRET).send(receiver, firing())
+    (call,) = http.calls
+    header = call.headers["x-fairlead-signature"]
+    assert is_signed(SECRET, call.body, header, T0 + 10.0)
+    assert not is_signed(SECRET, call.body + b" ", header, T0)
+    assert not is_signed("another", call.body, header, T0)
+    assert not is_signed(SECRET, call.body, header, T0 + 301.0)
+    body = call.json
+    assert (body["status"], body["severity"], body["labels"]["service"]) == (
+        "firing", "page", "bank",
+    )  # fmt: skip
+    (alert,) = body["alerts"]
+    assert alert["evidence"][0] == {
+        "name": "burn rate over 1 h", "value": 20.0, "unit": "", "limit": 14.4,
+    }  # fmt: skip
+    assert alert["causes"] == ["release b promoted, 4 min before (same service)"]
+    assert call.headers["x-fairlead-delivery"] == body["delivery"] == firing().delivery
+
+
+@pytest.mark.parametrize("header", ["", "t=1", "v1=00", f"t=x,v1={'0' * 64}", "t=1,v1=é"])
+def test_what_is_no_signature_is_none(header: str) -> None:
+    assert not is_signed(SECRET, b"", header, 1.0)
+    assert is_signed(SECRET, b"", sign(SECRET, b"", 1.0), 1.0)
+
+
+async def test_a_webhook_without_a_secret_is_unsigned(http: HttpReceiver) -> None:
+    await sender(PLACE=http.url).send(Webhook(url_env="PLACE"), firing())
+    assert "x-fairlead-signature" not in http.calls[0].headers
+
+
+async def test_slack_gets_text_in_which_nothing_is_markup(http: HttpReceiver) -> None:
+    message = firing(summary="bank: <!channel> & more")
+    await sender(SLACK=f"{http.url}/T0/B0/X").send(Slack("SLACK"), message)
+    text = http.calls[0].json["text"]
+    assert "bank: &lt;!channel&gt; &amp; more" in text
+    assert "burn rate over 1 h: 20 (limit 14.4)" in text
+    assert "changed near it: release b promoted" in text
+
+
+async def test_pagerduty_gets_an_event_for_each_alert_and_its_end(http: HttpReceiver) -> None:
+    receiver = PagerDuty("PD", f"{http.url}/v2/enqueue")
+    await sender(PD="routing").send(receiver, firing())
+    await sender(PD="routing").send(receiver, resolved())
+    opened, closed = (call.json for call in http.calls)
+    assert opened["routing_key"] == closed["routing_key"] == "routing"
+    assert (opened["event_action"], closed["event_action"]) == ("trigger", "resolve")
+    assert opened["dedup_key"] == closed["dedup_key"]
+    assert opened["payload"]["severity"] == "critical"
+    assert opened["payload"]["summary"] == "bank: availability burns its budget"
+    assert opened["payload"]["timestamp"] == "2026-01-01T00:00:00.000Z"
+    assert opened["links"] == [{"href": "https://runbooks.example/slo", "text": "runbook"}]
+
+
+async def test_an_alertmanager_gets_labels_annotations_and_times(http: HttpReceiver) -> None:
+    await sender(AM="token").send(Alertmanager(f"{http.url}/am/", "AM"), firing())
+    await sender().send(Alertmanager(http.url), resolved())
+    first, second = http.calls
+    assert (first.path, second.path) == ("/am/api/v2/alerts", "/api/v2/alerts")
+    assert first.headers["authorization"] == "Bearer token"
+    (alert,) = first.json
+    assert alert["labels"] == {
+        "alertname": "FairleadSlo", "severity": "page", "monitor": "slo", "service": "bank",
+        "slo": "availability",
+    }  # fmt: skip
+    assert alert["endsAt"] == "2026-01-01T00:05:00.000Z"
+    assert second.json[0]["endsAt"] == "2026-01-01T00:06:40.000Z"
+
+
+by_apprise = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+"""It imports modules of the standard library that are on their way out."""
+
+
+@by_apprise
+async def test_apprise_delivers_to_what_it_knows(http: HttpReceiver) -> None:
+    place = http.url.replace("http://", "json://")
+    await sender(PLACE=place).send(Apprise("PLACE"), firing())
+    body = http.calls[0].json
+    assert body["title"] == "[page, 1 firing] bank: availability burns its budget"
+    assert "burn rate over 1 h: 20 (limit 14.4)" in body["message"]
+
+
+@by_apprise
+async def test_what_apprise_does_not_deliver_is_said_without_its_address(
+    http: HttpReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    http.answers = [500]
+    place = http.url.replace("http://", "json://user:SECRET@")
+    for address, why in ((place, "could not deliver"), ("nothing:SECRET", "does not know")):
+        with pytest.raises(NotSent, match=why) as caught:
+            await sender(PLACE=address).send(Apprise("PLACE"), firing())
+        assert "SECRET" not in f"{caught.value}{caplog.text}"
+
+
+@pytest.mark.parametrize(
+    ("status", "is_final"),
+    [(500, False), (503, False), (429, False), (400, True), (404, True), (302, True)],
+)
+async def test_what_may_help_is_tried_again_and_what_cannot_is_not(
+    http: HttpReceiver, status: int, is_final: bool
+) -> None:
+    http.answers = [status]
+    with pytest.raises(NotSent) as caught:
+        await sender().send(Webhook(f"{http.url}/SECRET"), firing())
+    assert caught.value.is_final is is_final
+    assert str(caught.value) == f"127.0.0.1: answered {status}"
+
+
+@pytest.mark.parametrize(
+    "receiver",
+    [
+        Webhook("http://127.0.0.1:9/SECRET"),
+        Webhook("http://127.0.0.1:9/x", secret_env="NONE"),
+        Slack("NONE"),
+        Slack("KEY"),
+        PagerDuty("NEWLINE"),
+        Webhook("http://169.254.169.254/SECRET"),
+        Webhook("http://2130706433/SECRET"),
+        Email("127.0.0.1", "a@example.org", ("b@example.org",), 9, "none"),
+        Email("169.254.169.254", "a@example.org", ("b@example.org",)),
+    ],
+)
+async def test_what_went_wrong_says_neither_address_nor_secret(
+    receiver: Receiver, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(NotSent) as caught:
+        await sender(KEY="SECRET", NEWLINE="SECRET\nx").send(receiver, firing())
+    assert "SECRET" not in f"{caught.value}{caught.value!r}{caplog.text}"
+
+
+def mail_to(port: int, security: str = "none", **more: str) -> Email:
+    to = ("ops@example.org", "ada@example.org")
+    return Email("127.0.0.1", "fairlead@example.org", to, port, security, **more)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+@pytest.fixture
+def mail() -> Iterator[MailServer]:
+    made = MailServer()
+    yield made
+    made.close()
+
+
+async def test_a_mail_says_all_in_plain_text_and_has_the_same_id_each_time(
+    mail: MailServer,
+) -> None:
+    summary = "bank: slow\r\nBcc: everybody@example.org"
+    for _ in range(2):
+        await sender().send(mail_to(mail.port), firing(summary=summary))
+    one, two = (message_from_string(text) for text in mail.mails)
+    assert one["subject"] == "[page, 1 firing] bank: slow Bcc: everybody@example.org"
+    assert one["bcc"] is None
+    assert one["message-id"] == two["message-id"]
+    assert one["to"] == "ops@example.org, ada@example.org"
+    assert "burn rate over 1 h: 20 (limit 14.4)" in one.get_payload()
+    assert sum(line.startswith("rcpt") for line in mail.said) == 4
+
+
+@pytest.mark.parametrize("answer", ["452 full", "554 no"])
+async def test_a_mail_that_is_refused_for_good_is_not_sent_again(
+    mail: MailServer, answer: str
+) -> None:
+    mail.answer = answer
+    with pytest.raises(NotSent) as caught:
+        await sender().send(mail_to(mail.port), firing())
+    assert caught.value.is_final is answer.startswith("5")
+
+
+async def test_no_password_is_sent_to_a_server_without_tls(mail: MailServer) -> None:
+    receiver = mail_to(mail.port, "starttls", user_env="USER", password_env="PASS")
+    with pytest.raises(NotSent):
+        await sender(USER="u", PASS="SECRET").send(receiver, firing())
+    assert mail.mails == []
+    assert not any(line.upper().startswith("AUTH") for line in mail.said)
+
+
+@pytest.mark.parametrize("security", ["starttls", "tls"])
+async def test_a_mail_goes_through_tls_to_a_server_that_is_trusted_only(
+    authority: Authority, security: str
+) -> None:
+    server = MailServer(authority.server("127.0.0.1"), at_once=security == "tls")
+    receiver = mail_to(server.port, security, user_env="USER", password_env="PASS")
+    environ = {"USER": "u", "PASS": "p"}
+    try:
+        with pytest.raises(NotSent, match="not trusted"):
+            await Sender(environ, lambda: T0).send(receiver, firing())
+        assert not any(line.upper().startswith("AUTH") for line in server.said)
+        trusted = Sender(
+            environ, lambda: T0, lambda: ssl.create_default_context(cafile=str(authority.file))
+        )
+        await trusted.send(receiver, firing())
+        assert server.secured == [True]
+    finally:
+        server.close()

@@ -1,0 +1,156 @@
+"""`slos` and `monitoring`: what they come to in the deciders, and that both know the same words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from fairlead.cli.watching import actions_of, promises_of, receivers_of, routes_of
+from fairlead.domain import receivers
+from fairlead.domain.errors import InvalidInput, ManifestError
+from fairlead.manifest import Manifest, parse_manifest
+from fairlead.manifest.monitoring import Action, Severity
+from fairlead.monitoring.actions import ActionKind
+from fairlead.monitoring.burning import Severity as Severities
+from fairlead.monitoring.objectives import AVAILABILITY_DEFAULT, ObjectiveKind
+
+BASE = """
+service: bank
+release:
+  model: openai://h.example/v1?model=m
+  price: {input_per_million: 1.0, output_per_million: 2.0}
+fallbacks: [small]
+"""
+
+
+def manifest(text: str = "") -> Manifest:
+    return parse_manifest(BASE + text, Path("fairlead.yaml"))
+
+
+def test_availability_is_promised_where_nothing_is_declared() -> None:
+    (only,) = promises_of(manifest()).objectives
+    assert (only.kind, only.target) == (ObjectiveKind.AVAILABILITY, AVAILABILITY_DEFAULT)
+    assert (only.period_days, only.requests_min, only.bad_min) == (30.0, 10, 3)
+
+
+def test_every_promise_is_an_objective() -> None:
+    promised = promises_of(
+        manifest(
+            "slos: {availability: 99.9%, ttft_p95_ms: 500, itl_p95_ms: 40, latency_p95_ms: 2000,\n"
+            "  usd_per_request: 0.01, quality: 90%, period_days: 7}\n"
+            "monitoring: {least_requests: 50, least_bad: 5, runbook: 'https://x.example/r'}\n"
+        )
+    )
+    assert [(one.kind.value, one.target, one.threshold) for one in promised.objectives] == [
+        ("availability", 0.999, None),
+        ("ttft", 0.95, 500.0),
+        ("itl", 0.95, 40.0),
+        ("latency", 0.95, 2000.0),
+        ("cost", 1.0, 0.01),
+        ("quality", 0.9, None),
+    ]
+    assert {(o.period_days, o.requests_min, o.bad_min) for o in promised.objectives} == {(7, 50, 5)}
+    assert promised.runbook == "https://x.example/r"
+
+
+RECEIVERS = {
+    "{kind: webhook, url: 'https://x.example/a', secret_env: S}": receivers.Webhook(
+        "https://x.example/a", None, "S"
+    ),
+    "{kind: slack, url_env: S}": receivers.Slack("S"),
+    "{kind: pagerduty, key_env: K}": receivers.PagerDuty("K"),
+    "{kind: email, host: mail.example, sender: a@x.example, to: [b@x.example]}": receivers.Email(
+        "mail.example", "a@x.example", ("b@x.example",)
+    ),
+    "{kind: alertmanager, url: 'http://am:9093'}": receivers.Alertmanager("http://am:9093"),
+    "{kind: apprise, url_env: A}": receivers.Apprise("A"),
+}
+
+
+@pytest.mark.parametrize("text", RECEIVERS)
+def test_every_kind_of_receiver_can_be_declared(text: str) -> None:
+    declared = manifest(f"monitoring:\n  routes:\n  - {{name: ops, to: {text}}}\n")
+    assert receivers_of(declared) == {"ops": RECEIVERS[text]}
+
+
+def test_a_route_is_as_declared_and_an_alertmanager_is_told_again_and_again() -> None:
+    declared = manifest(
+        "monitoring:\n  routes:\n"
+        "  - name: pager\n    severities: [page]\n    match: ['slo!=ttft']\n"
+        "    group_by: [service]\n"
+        "    wait_seconds: 5\n    repeat_hours: 1\n    resolved: false\n"
+        "    to: {kind: pagerduty, key_env: K}\n"
+        "  - {name: am, to: {kind: alertmanager, url: 'http://am:9093'}}\n"
+    )
+    pager, am = routes_of(declared)
+    assert (pager.severities, pager.group_by, pager.resolved) == (
+        (Severities.PAGE,), ("service",), False,
+    )  # fmt: skip
+    assert (pager.wait_s, pager.interval_s, pager.repeat_s) == (5.0, 300.0, 3_600.0)
+    assert [str(one) for one in pager.matchers] == ['slo!="ttft"']
+    assert (am.wait_s, am.interval_s, am.repeat_s) == (0.0, 0.0, 60.0)
+
+
+def test_an_action_is_as_declared() -> None:
+    (policy,) = actions_of(
+        manifest(
+            "monitoring:\n  actions:\n  - {do: scale, monitors: [slo, latency],\n"
+            "     severities: [page, ticket], match: ['slo=~ttft|itl'], cooldown_minutes: 10,\n"
+            "     per_day: 5, dry_run: true, replicas_more: 2}\n"
+        )
+    )
+    assert (policy.kind, policy.monitors, policy.cooldown_s) == (
+        ActionKind.SCALE, ("slo", "latency"), 600.0,
+    )  # fmt: skip
+    assert (policy.per_day_max, policy.dry_run, policy.replicas_more) == (5, True, 2)
+
+
+def test_a_pattern_that_does_not_compile_is_refused() -> None:
+    declared = manifest(
+        "monitoring:\n  actions:\n  - {do: fallback, monitors: [slo], match: ['a=~(']}\n"
+    )
+    with pytest.raises(InvalidInput, match="is no pattern"):
+        actions_of(declared)
+
+
+def test_the_manifest_and_the_deciders_know_the_same_words() -> None:
+    assert set(get_args(Action.model_fields["do"].annotation)) == {
+        kind.value for kind in ActionKind
+    }
+    assert set(get_args(Severity)) == {severity.value for severity in Severities}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("routes:\n  - {name: a, to: {kind: webhook}}", 'to needs one of "url" and "url_env"'),
+        ("routes:\n  - {name: a, to: {kind: webhook, url: 'http://u:p@x/'}}", "without a user"),
+        ("routes:\n  - {name: a, to: {kind: webhook, url: 'http://x:99999/'}}", "http or https"),
+        ("routes:\n  - {name: a, to: {kind: slack, url_env: 'a b'}}", "never the secret itself"),
+        (
+            "routes:\n  - {name: a, to: {kind: email, host: h, sender: a@b.example,"
+            " to: [a@b.example], security: none, user_env: U, password_env: P}}",
+            "a password would be sent as it is",
+        ),
+        (
+            "routes:\n  - {name: a, to: {kind: email, host: h, sender: a@b.example,"
+            " to: [a@b.example], user_env: U}}",
+            "needs user_env and password_env",
+        ),
+        (
+            "routes:\n  - {name: a, to: {kind: slack, url_env: A}}\n"
+            "  - {name: a, to: {kind: slack, url_env: B}}",
+            "is the name of an earlier route",
+        ),
+        ("actions:\n  - {do: roll_back, monitors: [monitor_blind]}", "because nobody sees"),
+        ("actions:\n  - {do: roll_back, monitors: [slo], replicas_more: 2}", 'only for "scale"'),
+        ("actions:\n  - {do: rerun_gate, monitors: [slo]}", "needs `gates`"),
+        ("actions:\n  - {do: rollback, monitors: [slo]}", '"roll_back"'),
+    ],
+)
+def test_what_makes_no_sense_is_said(text: str, said: str) -> None:
+    with pytest.raises(ManifestError) as caught:
+        manifest(f"monitoring:\n  {text}\n")
+    assert said in caught.value.message

@@ -1,0 +1,153 @@
+"""Actions: which one, when not, and why; each decision is an audit entry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from fairlead.domain.errors import InvalidInput
+from fairlead.monitoring.actions import (
+    ActionEntry,
+    ActionKind,
+    ActionPolicy,
+    ActionVerdict,
+    Circumstances,
+    check_policy,
+    decide,
+    decide_all,
+)
+from fairlead.monitoring.alert_states import AlertState
+from fairlead.monitoring.alerts import Alert
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.inhibition import BLIND
+from monitoring.making import changed, condition, firing
+
+BACK = ActionPolicy(ActionKind.ROLL_BACK, ("slo",))
+SEEN = Circumstances(
+    champion="sha256:bbb", champion_since=500.0, last_good="sha256:aaa", rollout="ro-1",
+    fallbacks=("small",), replicas=2, replicas_max=3, gates=1,
+)  # fmt: skip
+
+
+def alert(now: float = 1_000.0, **fields: Any) -> Alert:
+    (made,) = firing(condition(**fields), now=now)
+    return made
+
+
+def verdict(policy: ActionPolicy, seen: Circumstances = SEEN, **fields: Any) -> ActionEntry:
+    return decide(alert(**fields), policy, (), seen, 1_100.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "target"),
+    [
+        (ActionKind.ROLL_BACK, "sha256:aaa"),
+        (ActionKind.PAUSE_ROLLOUT, "ro-1"),
+        (ActionKind.FALLBACK, "small"),
+        (ActionKind.SCALE, "3"),
+        (ActionKind.RERUN_GATE, "sha256:bbb"),
+        (ActionKind.PROPOSE_RETRAINING, "sha256:bbb"),
+    ],
+)
+def test_each_action_has_its_target_and_its_reason(kind: ActionKind, target: str) -> None:
+    entry = verdict(ActionPolicy(kind, ("slo",)))
+    assert (entry.verdict, entry.target) == (ActionVerdict.ACT, target)
+    assert entry.reason.endswith(": bank: slo is wrong")
+    assert (entry.service, entry.at, entry.episode) == ("bank", 1_100.0, 1_000.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seen", "why"),
+    [
+        (ActionKind.ROLL_BACK, {"last_good": None}, "no earlier release"),
+        (ActionKind.ROLL_BACK, {"last_good": "sha256:bbb"}, "serves already"),
+        (ActionKind.ROLL_BACK, {"champion_since": 1_050.0}, "came after the alert began"),
+        (ActionKind.PAUSE_ROLLOUT, {"rollout": None}, "no rollout"),
+        (ActionKind.PAUSE_ROLLOUT, {"rollout_is_paused": True}, "paused already"),
+        (ActionKind.FALLBACK, {"fallbacks": ()}, "no fallback"),
+        (ActionKind.FALLBACK, {"on_fallback": True}, "answers already"),
+        (ActionKind.SCALE, {"replicas_max": 2}, "no room"),
+        (ActionKind.RERUN_GATE, {"gates": 0}, "no gates"),
+        (ActionKind.PROPOSE_RETRAINING, {"champion": None}, "no release"),
+    ],
+)
+def test_what_has_nothing_to_act_on_is_impossible(
+    kind: ActionKind, seen: dict[str, Any], why: str
+) -> None:
+    entry = verdict(ActionPolicy(kind, ("slo",)), msgspec.structs.replace(SEEN, **seen))
+    assert entry.verdict is ActionVerdict.IMPOSSIBLE
+    assert why in entry.reason
+
+
+def test_an_alert_of_a_release_that_does_not_serve_rolls_nothing_back() -> None:
+    assert verdict(BACK, release="ccc").verdict is ActionVerdict.IMPOSSIBLE
+    assert verdict(BACK, release="bbb").verdict is ActionVerdict.ACT
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"monitor": "drift"}, {"severity": Severity.TICKET}, {"monitor": BLIND}, {"pending_s": 9.0}],
+)
+def test_a_policy_acts_on_the_alerts_that_it_names_and_that_fire(fields: dict[str, Any]) -> None:
+    assert verdict(BACK, **fields).verdict is ActionVerdict.NOT_MEANT
+
+
+def test_once_for_an_episode_then_a_cool_down_then_a_limit_per_day() -> None:
+    policy = msgspec.structs.replace(BACK, cooldown_s=600.0, per_day_max=2)
+    history: tuple[ActionEntry, ...] = ()
+    said = []
+    for now, begun in [(1_000, 1_000), (1_700, 1_000), (1_500, 1_400), (1_700, 1_650),
+                       (2_400, 2_350), (90_000, 89_000)]:  # fmt: skip
+        entry = decide(alert(now=float(begun)), policy, history, SEEN, float(now))
+        history = (*history, entry)
+        said.append(entry.verdict.value)
+    assert said == ["act", "done", "cooling", "act", "day_limit", "act"]
+
+
+def test_a_dry_run_says_what_it_would_do_and_counts_for_the_limits() -> None:
+    dry = msgspec.structs.replace(BACK, dry_run=True)
+    first = verdict(dry)
+    assert (first.verdict, first.target) == (ActionVerdict.DRY_RUN, "sha256:aaa")
+    again = decide(alert(now=1_200.0), dry, (first,), SEEN, 1_300.0)
+    assert again.verdict is ActionVerdict.COOLING
+
+
+def test_a_decision_is_entered_once_however_often_it_is_made() -> None:
+    alerts = firing(condition(), condition(slo="ttft"))
+    first = decide_all(alerts, [BACK], (), SEEN, 1_100.0)
+    assert [entry.verdict.value for entry in first] == ["act", "cooling"]
+    assert decide_all(alerts, [BACK], first, SEEN, 1_105.0) == ()
+    stuck = msgspec.structs.replace(SEEN, last_good=None)
+    (said,) = decide_all(alerts[:1], [BACK], (), stuck, 1_100.0)
+    assert decide_all(alerts[:1], [BACK], (said,), stuck, 1_200.0) == ()
+    (acted,) = decide_all(alerts[:1], [BACK], (said,), SEEN, 1_300.0)
+    assert acted.verdict is ActionVerdict.ACT
+
+
+def test_another_service_has_limits_of_its_own() -> None:
+    bank = verdict(BACK)
+    shop = decide(alert(service="shop"), BACK, (bank,), SEEN, 1_100.0)
+    assert shop.verdict is ActionVerdict.ACT
+
+
+def test_an_alert_that_is_over_asks_for_nothing() -> None:
+    over = changed(alert(), state=AlertState.RESOLVED)
+    assert decide(over, BACK, (), SEEN, 1_100.0).verdict is ActionVerdict.NOT_MEANT
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"monitors": ()},
+        {"severities": ()},
+        {"monitors": (BLIND,)},
+        {"cooldown_s": float("nan")},
+        {"per_day_max": 0},
+        {"replicas_more": 0},
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match="action roll_back"):
+        check_policy(msgspec.structs.replace(BACK, **fields))

@@ -1,0 +1,171 @@
+"""Incidents: opened by alerts, told as a story, closed with words."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from fairlead.domain.errors import Conflict, InvalidInput
+from fairlead.monitoring.alerts import Alert, labels_of, observe
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.causes import Change
+from fairlead.monitoring.incidents import (
+    QUIET_S,
+    TIMELINE_MAX,
+    Event,
+    Incident,
+    IncidentState,
+    close,
+    follow,
+    merge,
+)
+from fairlead.monitoring.postmortem import postmortem
+from monitoring.making import condition
+
+BANK = labels_of(service="bank")
+T0 = 1_767_225_600.0
+SHIPPED = Change(T0 - 240.0, "rollout", "release b promoted", BANK)
+BACK = Event(T0 + 300.0, "action", "rolled back to release a", BANK)
+
+
+def outage() -> tuple[Incident, dict[str, Alert]]:
+    """A page at T0 whose condition goes away after ten minutes."""
+    alerts = observe({}, [condition(slo="availability")], {"slo"}, T0, [SHIPPED])
+    (incident,) = follow((), alerts.values(), [], T0)
+    alerts = observe(alerts, [condition(slo="availability")], {"slo"}, T0 + 600.0)
+    (incident,) = follow((incident,), alerts.values(), [BACK], T0 + 600.0)
+    return incident, alerts
+
+
+def ended(incident: Incident, alerts: dict[str, Alert]) -> Incident:
+    for now in (T0 + 660.0, T0 + 960.0, T0 + 960.0 + QUIET_S):
+        alerts = observe(alerts, [], {"slo"}, now)
+        (incident,) = follow((incident,), alerts.values(), [], now)
+    return incident
+
+
+def test_the_first_page_of_a_service_opens_one_and_others_join_it() -> None:
+    alerts = observe({}, [condition(), condition("drift")], {"slo", "drift"}, T0)
+    (incident,) = follow((), alerts.values(), [], T0)
+    assert (incident.number, incident.services, len(incident.members)) == (1, ("bank",), 2)
+    more = observe(alerts, [condition(), condition(service="shop")], {"slo"}, T0 + 9.0)
+    assert [one.number for one in follow((incident,), more.values(), [], T0 + 9.0)] == [1, 2]
+
+
+def test_what_is_only_for_information_opens_none() -> None:
+    alerts = observe({}, [condition(severity=Severity.INFO)], {"slo"}, T0)
+    assert follow((), alerts.values(), [], T0) == ()
+
+
+def test_the_same_alerts_and_events_again_change_nothing_also_after_a_crash() -> None:
+    incident, alerts = outage()
+    read = msgspec.json.decode(msgspec.json.encode(incident), type=Incident)
+    assert read == incident
+    assert follow((read,), alerts.values(), [BACK, BACK], T0 + 600.0) == (incident,)
+
+
+def test_it_closes_by_itself_when_it_has_been_quiet_and_says_after_what() -> None:
+    incident, alerts = outage()
+    closed = ended(incident, alerts)
+    assert closed.state is IncidentState.CLOSED
+    assert closed.resolution is not None
+    assert closed.resolution.words == "no alert for 15 minutes, after: rolled back to release a"
+
+
+def test_an_alert_that_is_back_keeps_it_open() -> None:
+    incident, alerts = outage()
+    for now in (T0 + 660.0, T0 + 960.0):
+        alerts = observe(alerts, [], {"slo"}, now)
+        (incident,) = follow((incident,), alerts.values(), [], now)
+    assert incident.state is IncidentState.QUIET
+    alerts = observe(alerts, [condition(slo="availability")], {"slo"}, T0 + 1_000.0)
+    (incident,) = follow((incident,), alerts.values(), [], T0 + 1_000.0)
+    assert (incident.state, incident.quiet_since) == (IncidentState.OPEN, None)
+
+
+def test_what_fires_after_it_is_closed_opens_another_one() -> None:
+    closed = ended(*outage())
+    alerts = observe({}, [condition()], {"slo"}, T0 + 9_000.0)
+    assert [one.number for one in follow((closed,), alerts.values(), [], T0 + 9_000.0)] == [1, 2]
+
+
+def test_a_person_closes_it_with_words_and_not_while_it_fires() -> None:
+    incident, alerts = outage()
+    with pytest.raises(Conflict, match="still fire"):
+        close(incident, "ada", "fine", T0 + 700.0)
+    for now in (T0 + 660.0, T0 + 960.0):
+        alerts = observe(alerts, [], {"slo"}, now)
+        (incident,) = follow((incident,), alerts.values(), [], now)
+    with pytest.raises(InvalidInput, match="a resolution needs"):
+        close(incident, "ada", " ", T0 + 1_000.0)
+    closed = close(incident, "ada", "the prompt had lost its examples", T0 + 1_000.0)
+    assert closed.state is IncidentState.CLOSED
+    with pytest.raises(Conflict, match="closed already"):
+        close(closed, "ada", "again", T0 + 1_001.0)
+
+
+def test_the_younger_of_two_becomes_part_of_the_older_one() -> None:
+    alerts = observe({}, [condition(), condition(service="shop")], {"slo"}, T0)
+    one, two = follow((), alerts.values(), [], T0)
+    both, gone = merge(one, two, "ada", T0 + 60.0)
+    assert (both.services, len(both.members)) == (("bank", "shop"), 2)
+    assert (gone.state, gone.merged_into) == (IncidentState.CLOSED, 1)
+    after = follow((both, gone), alerts.values(), [], T0 + 120.0)
+    assert [one.number for one in after] == [1, 2]
+    with pytest.raises(Conflict):
+        merge(two, one, "ada", T0)
+    with pytest.raises(Conflict, match="closed already"):
+        merge(both, gone, "ada", T0)
+
+
+def test_events_of_other_services_and_of_long_ago_are_left_out() -> None:
+    alerts = observe({}, [condition()], {"slo"}, T0)
+    events = [
+        Event(T0 - 60.0, "rollout", "bank at 50%", BANK),
+        Event(T0 - 60.0, "rollout", "shop at 50%", labels_of(service="shop")),
+        Event(T0 - 7_200.0, "rollout", "bank at 10%", BANK),
+        Event(T0 - 30.0, "provider", "the network was changed"),
+    ]
+    (incident,) = follow((), alerts.values(), events, T0)
+    assert [event.what for event in incident.timeline] == [
+        "bank at 50%", "the network was changed", "slo firing: bank: slo is wrong",
+    ]  # fmt: skip
+
+
+def test_a_timeline_has_an_end_and_says_so() -> None:
+    alerts = observe({}, [condition()], {"slo"}, T0)
+    events = [Event(T0 + i, "replica", f"r{i} restarted", BANK) for i in range(TIMELINE_MAX + 50)]
+    (incident,) = follow((), alerts.values(), events, T0 + 600.0)
+    assert (len(incident.timeline), incident.is_cut) == (TIMELINE_MAX, True)
+    assert follow((incident,), alerts.values(), events, T0 + 600.0) == (incident,)
+    assert "for which there was no room" in postmortem(incident, T0 + 600.0)
+
+
+def test_the_page_of_an_incident_reads_like_a_post_mortem() -> None:
+    page = postmortem(ended(*outage()), T0 + 9_000.0)
+    assert page.splitlines()[0] == "# Incident 1: bank: slo is wrong"
+    heads = [line for line in page.splitlines() if line.startswith("## ")]
+    assert heads == [
+        "## Summary", "## What was seen", "## What changed near it", "## Timeline",
+        "## What was done", "## Resolution",
+    ]  # fmt: skip
+    assert "| lasted | 10 min |" in page
+    assert "It lasted 10 min. Nearest change before it: release b promoted, 4 min before" in page
+    assert "    - burn rate over 1 h: 20 (limit 14.4)" in page
+    assert "- 00:05:00 action: rolled back to release a" in page
+    assert "By itself, 2026-01-01 00:31:00 UTC: no alert for 15 minutes, after: rolled" in page
+
+
+def test_the_page_of_one_that_goes_on_says_so() -> None:
+    page = postmortem(outage()[0], T0 + 600.0)
+    assert "It has lasted 10 min so far." in page
+    assert page.endswith("It is not over.\n")
+
+
+def test_words_from_outside_are_no_markup() -> None:
+    bad = Event(T0 + 1.0, "person", "<script>x</script>\n# head | **b** [a](http://x)", BANK)
+    alerts = observe({}, [condition()], {"slo"}, T0)
+    (incident,) = follow((), alerts.values(), [bad], T0 + 2.0)
+    page = postmortem(incident, T0 + 2.0)
+    assert r"\<script\>x\</script\> \# head \| \*\*b\*\* \[a\](http://x)" in page
+    assert "\n# head" not in page

@@ -1,0 +1,169 @@
+"""Who is told, when, and of what nobody is: groups, repeats, silences, inhibition."""
+
+from __future__ import annotations
+
+import pytest
+
+from fairlead.domain.errors import InvalidInput
+from fairlead.monitoring.alert_states import AlertState
+from fairlead.monitoring.alerts import observe
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.inhibition import BLIND, Inhibition, inhibited_by
+from fairlead.monitoring.matching import Matcher, Op, parse_matcher
+from fairlead.monitoring.silences import Silence, check_silence, silenced_by
+from fairlead.monitoring.telling import Route, Told, audible, messages
+from monitoring.making import changed, condition, firing
+
+ROUTE = Route("ops", wait_s=30.0, interval_s=300.0, repeat_s=3_600.0)
+
+
+def silence(*matchers: str, until: float = 2_000.0, since: float = 0.0) -> Silence:
+    parsed = tuple(parse_matcher(text) for text in matchers)
+    return Silence("s1", parsed, since, until, "ada", "maintenance")
+
+
+def test_alerts_of_a_group_are_one_message_after_a_short_wait() -> None:
+    alerts = firing(condition(slo="ttft"), condition(slo="availability"), now=0.0)
+    assert messages([ROUTE], alerts, {}, 29.0) == []
+    (message,) = messages([ROUTE], alerts, {}, 30.0)
+    assert len(message.firing) == 2
+    assert message.labels == (("service", "bank"), ("monitor", "slo"))
+
+
+def test_what_was_told_is_not_told_again_until_something_changes_or_time_has_passed() -> None:
+    alerts = firing(condition(slo="ttft"), now=0.0)
+    (message,) = messages([ROUTE], alerts, {}, 30.0)
+    told = {message.key: message.told}
+    assert messages([ROUTE], alerts, told, 31.0) == []
+    assert messages([ROUTE], alerts, told, 3_000.0) == []
+    assert len(messages([ROUTE], alerts, told, 3_630.0)) == 1
+    more = [*alerts, *firing(condition(slo="itl"), now=100.0)]
+    assert messages([ROUTE], more, told, 200.0) == []
+    assert len(messages([ROUTE], more, told, 330.0)) == 1
+
+
+def test_the_end_is_told_once_to_those_who_know_of_it() -> None:
+    alerts = observe({}, [condition()], {"slo"}, 0.0)
+    (message,) = messages([ROUTE], alerts.values(), {}, 30.0)
+    told = {message.key: message.told}
+    for now in (60.0, 360.0):
+        alerts = observe(alerts, [], {"slo"}, now)
+    (end,) = messages([ROUTE], alerts.values(), told, 361.0)
+    assert (end.firing, len(end.resolved)) == ((), 1)
+    assert messages([ROUTE], alerts.values(), {end.key: end.told}, 362.0) == []
+    assert messages([ROUTE], alerts.values(), {}, 362.0) == []
+
+
+def test_who_was_told_of_a_ticket_hears_of_its_end_though_it_became_a_page() -> None:
+    route = Route("tickets", severities=(Severity.TICKET,), wait_s=0.0)
+    alerts = observe({}, [condition(severity=Severity.TICKET)], {"slo"}, 0.0)
+    (message,) = messages([route], alerts.values(), {}, 0.0)
+    alerts = observe(alerts, [condition(severity=Severity.PAGE)], {"slo"}, 60.0)
+    for now in (120.0, 420.0):
+        alerts = observe(alerts, [], {"slo"}, now)
+    (end,) = messages([route], alerts.values(), {message.key: message.told}, 430.0)
+    assert len(end.resolved) == 1
+
+
+def test_a_message_that_never_arrived_is_due_again_with_the_same_facts() -> None:
+    alerts = firing(condition(), now=0.0)
+    assert messages([ROUTE], alerts, {}, 40.0) == messages([ROUTE], alerts, {}, 40.0)
+    assert messages([ROUTE], alerts, {"other/": Told(1.0, ())}, 50.0) != []
+
+
+def test_a_route_takes_the_severities_and_labels_that_it_names() -> None:
+    page, ticket = condition(slo="a"), condition(slo="b", severity=Severity.TICKET)
+    route = Route("pager", (Severity.PAGE,), (parse_matcher("service=~ba.*"),), wait_s=0.0)
+    (message,) = messages([route], firing(page, ticket), {}, 2_000.0)
+    assert [alert.of["slo"] for alert in message.firing] == ["a"]
+    other = Route("pager", matchers=(parse_matcher("service=shop"),), wait_s=0.0)
+    assert messages([other], firing(page), {}, 2_000.0) == []
+
+
+def test_a_silence_holds_what_it_names_for_its_time() -> None:
+    (alert,) = firing(condition(slo="ttft"))
+    assert silenced_by(alert, [silence("service=bank", "slo=~tt.*")], 10.0) is not None
+    assert silenced_by(alert, [silence("service=bank", "slo=~tt")], 10.0) is None
+    assert silenced_by(alert, [silence("service=bank", "slo!=ttft")], 10.0) is None
+    assert silenced_by(alert, [silence("severity=page")], 10.0) is not None
+    assert silenced_by(alert, [silence("service=bank")], 2_000.0) is None
+    assert silenced_by(alert, [silence("service=bank").ended(5.0)], 10.0) is None
+    assert audible([alert], [silence("service=bank")], 10.0) == []
+
+
+def test_an_end_is_told_though_a_silence_has_come_in_between() -> None:
+    alerts = observe({}, [condition()], {"slo"}, 0.0)
+    (message,) = messages([ROUTE], alerts.values(), {}, 30.0)
+    for now in (60.0, 360.0):
+        alerts = observe(alerts, [], {"slo"}, now)
+    heard = audible(alerts.values(), [silence("service=bank")], 400.0)
+    assert len(messages([ROUTE], heard, {message.key: message.told}, 400.0)) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        silence(),
+        silence("service=~.*"),
+        silence("service!=bank"),
+        silence("service=bank", until=0.0),
+        silence("service=bank", until=100 * 86_400.0),
+        silence("service=bank", since=float("nan")),
+        Silence("s", (Matcher("a", Op.IS, "b"),), 0.0, 1.0, "", "why"),
+        Silence("s", (Matcher("a", Op.IS, "b"),), 0.0, 1.0, "ada", "  "),
+        Silence("s", (Matcher("a", Op.LIKE, "(b"),), 0.0, 1.0, "ada", "why"),
+    ],
+)
+def test_a_silence_is_of_something_ends_and_says_why(wrong: Silence) -> None:
+    with pytest.raises(InvalidInput):
+        check_silence(wrong)
+
+
+@pytest.mark.parametrize("text", ["", "a", "=b", "1a=b", "a=~(b", "a==~["])
+def test_what_is_no_matcher_is_refused(text: str) -> None:
+    if text == "a==~[":
+        assert parse_matcher(text) == Matcher("a", Op.IS, "=~[")
+        return
+    with pytest.raises(InvalidInput):
+        parse_matcher(text)
+
+
+def test_a_replica_that_is_down_is_not_slow_too() -> None:
+    down = condition("replica_down", replica="r1")
+    slow, other = condition("latency", replica="r1"), condition("latency", replica="r2")
+    heard = audible(firing(down, slow, other), [], 2_000.0)
+    assert sorted((a.of["monitor"], a.of["replica"]) for a in heard) == [
+        ("latency", "r2"), ("replica_down", "r1"),
+    ]  # fmt: skip
+
+
+def test_a_service_that_is_down_is_said_once() -> None:
+    heard = audible(
+        firing(condition("service_down"), condition("slo", slo="ttft"), condition("bias")), [], 1e4
+    )
+    assert sorted(alert.of["monitor"] for alert in heard) == ["bias", "service_down"]
+
+
+def test_a_blind_monitor_inhibits_nothing_whatever_the_rules_say() -> None:
+    rule = Inhibition((parse_matcher("monitor=~.*"),), (parse_matcher("monitor=slo"),), ())
+    seen, blind = firing(condition(), condition(BLIND, watched="slo"))
+    if seen.of["monitor"] == BLIND:
+        seen, blind = blind, seen
+    assert inhibited_by(seen, [blind], [rule]) is None
+    assert inhibited_by(blind, [seen], [rule]) is None
+
+
+def test_two_that_would_inhibit_each_other_are_both_told() -> None:
+    both = (parse_matcher("monitor=~a|b"),)
+    rule = Inhibition(both, both, ("service",))
+    alerts = firing(condition("a"), condition("b"))
+    assert [inhibited_by(alert, alerts, [rule]) for alert in alerts] == [None, None]
+
+
+def test_only_what_fires_inhibits() -> None:
+    down = condition("replica_down", replica="r1", pending_s=600.0)
+    alerts = firing(down, condition("latency", replica="r1"))
+    latency = next(alert for alert in alerts if alert.of["monitor"] == "latency")
+    assert inhibited_by(latency, alerts) is None
+    started = [changed(alert, state=AlertState.FIRING) for alert in alerts]
+    assert inhibited_by(latency, started) is not None

@@ -10,7 +10,7 @@ DATA ?= $(or $(FAIRLEAD_DATA),../shared/data)
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
 
-.PHONY: demo test vllm lint bench bench-rollout bench-gateway bench-prefix bench-live-rollouts bench-telemetry soak docs format clean bench-monitoring
+.PHONY: demo test vllm lint bench bench-rollout bench-gateway bench-prefix bench-live-rollouts bench-telemetry soak docs format clean bench-monitoring bench-monitors
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make bench-live-rollouts   200 rollouts of equal releases and 30 of bad ones, live"
 	@echo "make bench-telemetry   the telemetry store: taking in, questions over 10 million records, size"
 	@echo "make bench-monitoring   drift detection beside its peers (installs them); ARGS=--quick"
+	@echo "make bench-monitors  standing tests of quality, bias and latency beside river; ARGS=--quick"
 	@echo "make soak    an hour of load, kills and restarts; ARGS=\"--minutes 60\""
 	@echo "make docs    write the generated pages of docs/"
 
@@ -85,6 +86,9 @@ bench-telemetry: $(VENV)/.dev
 
 bench-monitoring: $(VENV)/.dev
 	@FAIRLEAD_DATA="$(abspath $(DATA))" OPENBLAS_NUM_THREADS=1 $(BIN)/python -m benchmarks.monitoring $(ARGS)
+
+bench-monitors: $(VENV)/.dev
+	@FAIRLEAD_DATA="$(abspath $(DATA))" PYTHONPATH=tests $(BIN)/python -m benchmarks.monitors $(ARGS)
 
 soak: $(VENV)/.dev
 	@$(BIN)/python benchmarks/soak.py $(ARGS)

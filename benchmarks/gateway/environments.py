@@ -18,6 +18,7 @@ PACKAGES = {
     "vllm-router": "vllm-router",
     "sglang-router": "sglang-router",
     "litellm": "litellm[proxy]",
+    "river": "river",
 }
 _SYSTEM = {"nginx": "nginx-light", "wrk": "wrk", "taskset": "util-linux"}
 _VERSION = "import importlib.metadata,sys;print(importlib.metadata.version(sys.argv[1]))"

@@ -1,0 +1,79 @@
+"""An hour of real arrivals at simulated replicas: slowness, load, and one slow replica of eight."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from statistics import median
+
+from fairlead.stats.monitors.peers import PeerWatch
+from fairlead.stats.monitors.slowness import SlownessWatch, Timing, TimingReference
+from support.queues import AZURE, Arrival, Fault, azure_arrivals, served
+
+
+def latency_table(hours: int) -> Iterator[str]:
+    """An hour of real arrivals at simulated replicas; nothing where the trace is not there."""
+    if not AZURE.exists():
+        yield "Not run: the Azure trace is not there."
+        return
+    yield "| what happens | runs | said | median requests to the alarm |"
+    yield "| --- | --: | --- | --: |"
+    for factor in (1.0, 1.2, 1.5, 2.0):
+        said = [_hour(seed, factor) for seed in range(hours)]
+        yield _latency_row("honest hour" if factor == 1.0 else f"all {factor:g}× as slow", said)
+    yield _latency_row("1.6× the traffic", [_hour(seed, 1.0, 1.6) for seed in range(hours)])
+    for factor in (1.0, 1.2, 1.5, 2.0):
+        said = [_peers(seed, factor) for seed in range(hours)]
+        yield _latency_row(
+            "eight equal replicas" if factor == 1.0 else f"one of eight {factor:g}× as slow", said
+        )
+    yield ""
+    yield (
+        "Arrivals and lengths: Azure's conversations of 2023 (19,366 requests in an hour; four "
+        "times as fast for eight replicas). Replicas are simulated: a token takes an eighth longer "
+        "for each request in flight, with noise that drifts and is heavy-tailed. The change comes "
+        "after a sixth of the time; requests are those of all replicas since."
+    )
+
+
+def _latency_row(name: str, said: Sequence[tuple[str, float]]) -> str:
+    words = [word for word, _ in said]
+    counts = ", ".join(f"{word} {words.count(word)}" for word in sorted(set(words)))
+    finite = [n for _, n in said if n < math.inf]
+    middle = f"{median(finite):,.0f}" if finite else "–"
+    return f"| {name} | {len(said)} | {counts} | {middle} |"
+
+
+def _hour(seed: int, factor: float, speed: float = 1.0) -> tuple[str, float]:
+    watch, since = SlownessWatch(_reference(2, 1.0)), 0
+    fault = Fault(factor, 600.0)
+    for each in served(_arrivals(speed), 100 + seed, 2, fault):
+        since += each.at >= fault.since
+        if watch.update(Timing(each.itl, each.in_flight)) == "slower":
+            return "slower", since
+    return watch.verdict, math.inf
+
+
+def _peers(seed: int, factor: float) -> tuple[str, float]:
+    usual, watch, since = SlownessWatch(_reference(8, 4.0)), PeerWatch(), 0
+    fault = Fault(factor, 150.0, replica=3)
+    for each in served(_arrivals(4.0), 200 + seed, 8, fault):
+        since += each.at >= fault.since
+        value = usual.relative(Timing(each.itl, each.in_flight))
+        if value is not None and watch.update(str(each.replica), value):
+            return ("the right one" if watch.slow == "3" else "a wrong one"), since
+    return "none", math.inf
+
+
+@lru_cache
+def _arrivals(speed: float) -> list[Arrival]:
+    return azure_arrivals(speed)
+
+
+@lru_cache
+def _reference(replicas: int, speed: float) -> TimingReference:
+    """Of an honest hour with other noise."""
+    return TimingReference.of(
+        Timing(each.itl, each.in_flight) for each in served(_arrivals(speed), 0, replicas)
+    )

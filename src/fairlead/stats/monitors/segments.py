@@ -1,0 +1,180 @@
+"""Gaps between declared segments of live traffic, on the same outcome, among comparable requests.
+
+Live users are not assigned by a coin: a segment may ask harder things. So outcomes are compared
+within strata (what is asked, how long, which release) and within blocks of requests that came one
+after another. Given how many of a block's outcomes are bad, and how many are the segment's, under
+"within a stratum the segment makes no difference" the bad ones fall on its members like balls from
+an urn: hypergeometrically, whatever the rate is and however it drifts between blocks (Fisher 1935;
+Mantel, Haenszel 1959). A bet on an odds ratio psi multiplies its capital by psi^k / E[psi^K], k of
+the segment's outcomes being bad: mean exactly 1.
+
+What it cannot know: a difference within a stratum that comes from something that was not declared.
+It shows a gap, not its cause; `counterfactual` shows causes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TypedDict
+
+from fairlead.stats.monitors.evidence import check_design_effect, log_sum
+from fairlead.stats.special import sum_of_logs
+
+BLOCK = 40
+"""Outcomes of a stratum that are compared with each other."""
+STRATA_MAX = 256
+ODDS_RATIOS = (1.3, 1.7, 2.4, 4.0, 8.0)
+_BETS = (*ODDS_RATIOS, *(1.0 / ratio for ratio in ODDS_RATIOS))
+RESTART_EVERY = 25
+RESTART_WEIGHT = 0.2
+
+
+class SegmentState(TypedDict):
+    """What a `SegmentGap` has to remember, in JSON's types.
+
+    `open`: by stratum, the bad and good outcomes of the segment, then of the others.
+    """
+
+    blocks: int
+    starts: int
+    totals: list[int]
+    open: dict[str, list[int]]
+    logs: list[float]
+    log_e_max: float
+
+
+class SegmentGap:
+    """Evidence that one segment's outcomes are worse, or better, than those of all others."""
+
+    def __init__(self, *, design_effect: float = 1.0) -> None:
+        """`design_effect`: how many outcomes of one cause (a session) come together; 1 if none."""
+        self._power = check_design_effect(design_effect)
+        self._first = -math.log(len(_BETS))
+        self._logs = [math.log(1.0 - RESTART_WEIGHT) + self._first] * len(_BETS)
+        self._open: dict[str, list[int]] = {}
+        self._totals = [0, 0, 0, 0]
+        self._blocks = 0
+        self._starts = 1
+        self._log_e_max = 0.0
+
+    @property
+    def log_e(self) -> float:
+        """Natural logarithm of the evidence now."""
+        return log_sum([*self._logs, math.log(RESTART_WEIGHT / self._starts)])
+
+    @property
+    def log_e_max(self) -> float:
+        """Its highest value so far: at log(m/alpha) there is a gap, of m comparisons."""
+        return self._log_e_max
+
+    @property
+    def rates(self) -> tuple[float, float] | None:
+        """Share of bad outcomes in the segment and among the others; None before both have some.
+
+        Over all strata together: for the eye, not for the verdict.
+        """
+        bad, good, others_bad, others_good = self._totals
+        if not (bad + good and others_bad + others_good):
+            return None
+        return bad / (bad + good), others_bad / (others_bad + others_good)
+
+    def update(self, stratum: str, member: bool, bad: bool) -> None:
+        """Take in an outcome: of which stratum, whether of the segment, whether bad.
+
+        Raises:
+            ValueError: One stratum more than `STRATA_MAX`.
+        """
+        counts = self._open.get(stratum)
+        if counts is None:
+            if len(self._open) >= STRATA_MAX:
+                raise ValueError(f"stratum {stratum!r}: there are {STRATA_MAX} already; merge some")
+            counts = self._open[stratum] = [0, 0, 0, 0]
+        place = (0 if member else 2) + (not bad)
+        counts[place] += 1
+        self._totals[place] += 1
+        if sum(counts) >= BLOCK:
+            self._open[stratum] = [0, 0, 0, 0]
+            self._settle(counts)
+
+    def state(self) -> SegmentState:
+        """Everything that `restore` needs to go on with identical results."""
+        return SegmentState(
+            blocks=self._blocks,
+            starts=self._starts,
+            totals=list(self._totals),
+            open={name: list(counts) for name, counts in self._open.items()},
+            logs=list(self._logs),
+            log_e_max=self._log_e_max,
+        )
+
+    def restore(self, state: SegmentState) -> None:
+        """Go on from a state of a test made with the same arguments; `ValueError` if damaged."""
+        waiting, logs = state["open"], state["logs"]
+        fits = (
+            len(logs) == len(_BETS)
+            and all(math.isfinite(log) for log in [*logs, state["log_e_max"]])
+            and len(waiting) <= STRATA_MAX
+            and all(_is_counts(counts) and sum(counts) < BLOCK for counts in waiting.values())
+            and _is_counts(state["totals"])
+            and state["blocks"] >= 0
+            and state["starts"] >= 1
+            and state["log_e_max"] >= 0.0
+        )
+        if not fits:
+            raise ValueError("damaged state of a test for gaps between segments")
+        self._logs = list(map(float, logs))
+        self._open = {name: list(counts) for name, counts in waiting.items()}
+        self._totals = list(state["totals"])
+        self._blocks, self._starts = state["blocks"], state["starts"]
+        self._log_e_max = state["log_e_max"]
+
+    def _settle(self, counts: Sequence[int]) -> None:
+        """Bet a full block."""
+        bad, good, others_bad, _ = counts
+        steps = _steps(bad, bad + good, bad + others_bad, sum(counts))
+        self._logs = [log + self._power * step for log, step in zip(self._logs, steps, strict=True)]
+        self._log_e_max = max(self._log_e_max, self.log_e)
+        self._blocks += 1
+        if self._blocks >= self._starts * RESTART_EVERY:
+            share = math.log(RESTART_WEIGHT / (self._starts * (self._starts + 1))) + self._first
+            self._logs = [sum_of_logs(log, share) for log in self._logs]
+            self._starts += 1
+
+
+def gaps(
+    tests: Mapping[str, SegmentGap], alpha: float, comparisons: int | None = None
+) -> list[str]:
+    """The segments that differ, the most evident first: any false one with probability alpha.
+
+    `comparisons`: how many are made in all, if more than these tests (other outcomes).
+    """
+    made = len(tests) if comparisons is None else comparisons
+    if not (0.0 < alpha < 1.0 and made >= len(tests)):
+        raise ValueError(f"alpha={alpha} must be in (0, 1), {made} comparisons >= {len(tests)}")
+    level = math.log(max(made, 1) / alpha)
+    found = [(test.log_e_max, name) for name, test in tests.items() if test.log_e_max >= level]
+    return [name for _, name in sorted(found, key=lambda each: (-each[0], each[1]))]
+
+
+def _steps(member_bad: int, members: int, bad: int, n: int) -> list[float]:
+    """Logarithm of each bet's factor, for so many of the bad that are the members'."""
+    least, most = max(0, bad - (n - members)), min(bad, members)
+    if least == most:
+        return [0.0] * len(_BETS)
+    ways = [
+        _log_choose(members, k) + _log_choose(n - members, bad - k) for k in range(least, most + 1)
+    ]
+    total = log_sum(ways)
+    return [
+        (member_bad - least) * log - (log_sum(way + i * log for i, way in enumerate(ways)) - total)
+        for log in map(math.log, _BETS)
+    ]
+
+
+def _log_choose(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def _is_counts(counts: Sequence[int]) -> bool:
+    return len(counts) == 4 and all(isinstance(count, int) and count >= 0 for count in counts)

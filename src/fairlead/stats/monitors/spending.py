@@ -1,0 +1,185 @@
+"""Does a key spend more than it used to? Money, tokens or requests per interval.
+
+Spending is multiplicative, has days of the week and heavy tails: an interval (an hour, a day) is
+held against the past ones of the same slot (the hour of the week, the day of the week) by medians
+of logarithms, and against the spread that the past had around them (median absolute deviation). An
+interval that is many spreads and a multiple above what is usual is an *outburst*, told at once,
+also while it is still running. A *rise* is evidence over several intervals: the share of past
+intervals that lay as far above their slot's usual is a conformal p-value (Vovk, Gammerman, Shafer
+2005); bets on small ones are summed as in `fairlead.stats.monitors.evidence`, so that a key raises
+a false alarm about once in `run_length` intervals, if its intervals are alike but for the slot.
+Intervals with an outburst or a rise do not become the past.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from statistics import median
+from typing import Literal, TypedDict
+
+from fairlead.stats.monitors.evidence import Evidence, alarm_level
+
+Verdict = Literal["learning", "usual", "outburst", "rise"]
+
+RUN_LENGTH = 1e5
+LEARN = 21
+"""Intervals before the first verdict."""
+PAST_MAX = 24 * 7 * 8
+"""Intervals that are remembered: eight weeks of hours."""
+SLOTS_MAX = 24 * 7
+_OUTBURST_SPREADS = 6.0
+_OUTBURST_FACTOR = 3.0
+_SPREAD_MIN = math.log(1.1)
+_SLOT_MIN = 3
+_TAILS = (0.02, 0.05, 0.1, 0.2, 0.4)
+_STAKES = (0.2, 0.5, 0.8)
+_BETS = [(tail, stake) for tail in _TAILS for stake in _STAKES]
+
+
+class SpendState(TypedDict):
+    """What a `SpendWatch` has to remember, in JSON's types; `past`: slot and amount, in order."""
+
+    past: list[tuple[int, float]]
+    logs: list[float]
+    risen: bool
+
+
+class SpendWatch:
+    """What one key spends, interval by interval."""
+
+    def __init__(self, *, least: float, slots: int = 7, run_length: float = RUN_LENGTH) -> None:
+        """
+        Args:
+            least: An amount per interval that is worth no alarm, above 0; less counts as this.
+            slots: After how many intervals the same slot comes again: 7 days, 168 hours; 1 if none.
+            run_length: Intervals between two false alarms of a rise, on average. An alarm for one
+                of many keys should have as many times more.
+        """
+        if not (0.0 < least < math.inf and 1 <= slots <= SLOTS_MAX):
+            raise ValueError(f"least={least} must be above 0, slots={slots} from 1 to {SLOTS_MAX}")
+        self._least = least
+        self._slots = slots
+        self._level = alarm_level(run_length)
+        self._evidence = Evidence([1.0] * len(_BETS))
+        self._past: list[tuple[int, float]] = []
+        self._risen = False
+
+    def usual(self, slot: int) -> float | None:
+        """What is usual in this slot; None while it is being learnt."""
+        self._check_slot(slot)
+        if len(self._past) < LEARN:
+            return None
+        return math.exp(_usual(self._past, slot))
+
+    def look(self, slot: int, so_far: float) -> Verdict:
+        """A running interval: "outburst" if it has already spent too much; nothing is kept."""
+        amount = self._log(slot, so_far)
+        if len(self._past) < LEARN:
+            return "learning"
+        return "outburst" if self._is_outburst(slot, amount) else "usual"
+
+    def update(self, slot: int, amount: float) -> Verdict:
+        """Take in a whole interval.
+
+        Raises:
+            ValueError: The slot or the amount is none.
+        """
+        log = self._log(slot, amount)
+        if len(self._past) < LEARN:
+            self._past.append((slot, log))
+            return "learning"
+        outburst = self._is_outburst(slot, log)
+        excess = log - _usual(self._past, slot)
+        excesses = self._excesses()
+        rank = 1 + sum(each >= excess for each in excesses)
+        self._evidence.update(_steps(rank, len(excesses) + 1))
+        self._risen = self._risen or self._evidence.log >= self._level
+        if outburst or self._risen:
+            return "outburst" if outburst else "rise"
+        self._past.append((slot, log))
+        del self._past[:-PAST_MAX]
+        return "usual"
+
+    def accept(self) -> None:
+        """What is spent now is as it should be: forget the past, and learn anew."""
+        self._past = []
+        self._evidence.reset()
+        self._risen = False
+
+    def state(self) -> SpendState:
+        """Everything that `restore` needs to go on with identical results."""
+        return SpendState(past=list(self._past), logs=self._evidence.state(), risen=self._risen)
+
+    def restore(self, state: SpendState) -> None:
+        """Go on from a state of a watch made with the same arguments; `ValueError` if damaged."""
+        past = [(slot, log) for slot, log in state["past"]]
+        if len(past) > PAST_MAX or not all(
+            0 <= slot < self._slots and math.isfinite(log) for slot, log in past
+        ):
+            raise ValueError("damaged state of a watch on spending: its past is of another kind")
+        self._evidence.restore(state["logs"])
+        self._past, self._risen = past, state["risen"]
+
+    def _is_outburst(self, slot: int, log: float) -> bool:
+        excess = log - _usual(self._past, slot)
+        spread = 1.4826 * median([abs(each) for each in self._excesses()])
+        needed = max(_OUTBURST_SPREADS * max(spread, _SPREAD_MIN), math.log(_OUTBURST_FACTOR))
+        return excess >= needed
+
+    def _excesses(self) -> list[float]:
+        """By how much each past interval was above what the others say is usual in its slot."""
+        slots: dict[int, list[float]] = {}
+        for slot, log in self._past:
+            slots.setdefault(slot, []).append(log)
+        few = {slot for slot, own in slots.items() if len(own) <= _SLOT_MIN}
+        together = [log for _, log in self._past]
+        excesses = [each for slot, own in slots.items() if slot not in few for each in _around(own)]
+        if few:
+            at = [slot in few for slot, _ in self._past]
+            excesses += [each for each, is_few in zip(_around(together), at, strict=True) if is_few]
+        return excesses
+
+    def _log(self, slot: int, amount: float) -> float:
+        self._check_slot(slot)
+        if not 0.0 <= amount < math.inf:
+            raise ValueError(f"amount {amount}: must be a number of at least 0")
+        return math.log(max(amount, self._least))
+
+    def _check_slot(self, slot: int) -> None:
+        if not 0 <= slot < self._slots:
+            raise ValueError(f"slot {slot}: must be from 0 to {self._slots - 1}")
+
+
+def _usual(past: Iterable[tuple[int, float]], slot: int) -> float:
+    """Median of the slot's logarithms, or of all while the slot has too few."""
+    kept = list(past)
+    own = [log for at, log in kept if at == slot]
+    return median(own if len(own) >= _SLOT_MIN else [log for _, log in kept])
+
+
+def _around(logs: Sequence[float]) -> list[float]:
+    """Each less the median of the others, in the same order."""
+    order = sorted(range(len(logs)), key=lambda i: logs[i])
+    rest = len(logs) - 1
+    excesses = [0.0] * len(logs)
+    for place, i in enumerate(order):
+        # the others' middle ones, had this one not been among them
+        low, high = (rest - 1) // 2, rest // 2
+        below = logs[order[low + (low >= place)]]
+        above = logs[order[high + (high >= place)]]
+        excesses[i] = logs[i] - (below + above) / 2.0
+    return excesses
+
+
+def _steps(rank: int, n: int) -> list[float]:
+    """Logarithm of each bet's factor: the tails hold whole ranks, so that the mean is 1."""
+    steps = []
+    for tail, stake in _BETS:
+        chance = math.floor(tail * n) / n
+        if chance <= 0.0:
+            steps.append(0.0)
+        else:
+            won = rank <= chance * n + 1e-9
+            steps.append(math.log(1.0 - stake + (stake / chance if won else 0.0)))
+    return steps

@@ -1,0 +1,117 @@
+"""Spending per key: weekends and outliers are usual, outbursts and rises are not."""
+
+import json
+import math
+import random
+from statistics import median
+from typing import Any
+
+import pytest
+
+from fairlead.stats.monitors.spending import _BETS, LEARN, SpendWatch, _around, _steps
+
+
+def spent(dice: random.Random, day: int, factor: float = 1.0) -> float:
+    """Heavy-tailed, a third at weekends, three times as much on one day in fifty."""
+    odd = 3.0 if dice.random() < 0.02 else 1.0
+    return factor * 20.0 * (0.3 if day % 7 > 4 else 1.0) * math.exp(dice.gauss(0, 0.4)) * odd
+
+
+def verdicts(seed: int, days: int, factor: float = 1.0, since: int = 60) -> list[str]:
+    dice, watch = random.Random(seed), SpendWatch(least=0.1)
+    return [
+        watch.update(day % 7, spent(dice, day, factor if day >= since else 1.0))
+        for day in range(days)
+    ]
+
+
+def test_a_year_of_usual_spending_raises_nothing() -> None:
+    for seed in range(8):
+        assert set(verdicts(seed, 365)) == {"learning", "usual"}
+
+
+def test_a_lasting_rise_is_found() -> None:
+    needed = []
+    for seed in range(11):
+        told = verdicts(seed, 110, factor=3.0)
+        needed.append(told.index("rise") - 59 if "rise" in told else 999)
+    assert median(needed) <= 12
+
+
+def test_an_outburst_is_told_at_once_also_before_its_interval_ends() -> None:
+    dice, watch = random.Random(1), SpendWatch(least=0.1)
+    for day in range(60):
+        watch.update(day % 7, spent(dice, day))
+    assert watch.look(4, 25.0) == "usual"
+    assert watch.look(4, 2_000.0) == "outburst"
+    usual = watch.usual(4)
+    assert watch.update(4, 2_000.0) == "outburst"
+    assert watch.usual(4) == usual  # It did not become the past.
+    assert usual == pytest.approx(20.0, rel=0.5)
+
+
+def test_what_is_accepted_is_learnt_anew() -> None:
+    watch = SpendWatch(least=0.1, slots=1)
+    for _ in range(LEARN):
+        assert watch.update(0, 1.0) == "learning"
+    assert watch.update(0, 100.0) == "outburst"
+    watch.accept()
+    assert watch.usual(0) is None
+    for _ in range(LEARN):
+        watch.update(0, 100.0)
+    assert watch.update(0, 100.0) == "usual"
+
+
+def test_a_key_that_spends_next_to_nothing_is_left_alone() -> None:
+    """From nothing to less than the least."""
+    watch = SpendWatch(least=1.0, slots=1)
+    for _ in range(40):
+        watch.update(0, 0.0)
+    assert watch.look(0, 0.9) == "usual"
+
+
+@pytest.mark.parametrize("n", [5, 22, 60, 61])
+def test_each_bet_has_a_mean_of_at_most_one(n: int) -> None:
+    steps = [_steps(rank, n) for rank in range(1, n + 1)]
+    for k in range(len(_BETS)):
+        assert sum(math.exp(step[k]) for step in steps) / n <= 1.0 + 1e-9
+
+
+@pytest.mark.parametrize("n", [2, 5, 8])
+def test_each_is_held_against_the_median_of_the_others(n: int) -> None:
+    dice = random.Random(n)
+    logs = [dice.choice([0.0, 1.0, dice.random()]) for _ in range(n)]
+    expected = [each - median(logs[:i] + logs[i + 1 :]) for i, each in enumerate(logs)]
+    assert _around(logs) == pytest.approx(expected)
+
+
+def test_it_resumes_to_identical_floats() -> None:
+    dice, whole, part = random.Random(1), SpendWatch(least=0.1), SpendWatch(least=0.1)
+    for day in range(90):
+        if day == 44:
+            kept = json.loads(json.dumps(part.state(), allow_nan=False))
+            part = SpendWatch(least=0.1)
+            part.restore(kept)
+        amount = spent(dice, day)
+        assert whole.update(day % 7, amount) == part.update(day % 7, amount)
+    assert part.state() == whole.state()
+
+
+@pytest.mark.parametrize("amount", [-1.0, float("nan"), float("inf")])
+def test_an_amount_that_is_none_is_refused(amount: float) -> None:
+    with pytest.raises(ValueError, match="amount"):
+        SpendWatch(least=0.1).update(0, amount)
+
+
+def test_wrong_arguments_are_refused() -> None:
+    with pytest.raises(ValueError, match="slot 7"):
+        SpendWatch(least=0.1).update(7, 1.0)
+    for least, slots in ((0.0, 7), (1.0, 0), (float("nan"), 7)):
+        with pytest.raises(ValueError, match="least"):
+            SpendWatch(least=least, slots=slots)
+
+
+@pytest.mark.parametrize("damaged", [{"past": [(9, 1.0)]}, {"past": [(1, math.nan)]}, {"logs": []}])
+def test_a_damaged_state_is_refused(damaged: Any) -> None:
+    with pytest.raises(ValueError, match="damaged"):
+        SpendWatch(least=0.1).restore({**SpendWatch(least=0.1).state(), **damaged})

@@ -174,8 +174,8 @@ def quality_table(rows: Sequence[Row], size: Size) -> Iterator[str]:
     yield ""
     yield (
         f"{size.streams} streams of {size.length:,} outcomes with 5 % bad; median outcomes from "
-        f"the change to the alarm, {size.runs} runs each, after {BEFORE:,} honest ones. After a false "
-        "alarm of a peer before the change, its first one after the change counts."
+        f"the change to the alarm, {size.runs} runs each, after {BEFORE:,} honest ones. After a "
+        "false alarm of a peer before the change, its first one after the change counts."
     )
 
 

@@ -97,6 +97,24 @@ def test_an_hour_of_real_traffic() -> None:
         assert watch.verdict == expected
 
 
+def test_another_mix_of_lengths_is_not_slower() -> None:
+    """Time to the first token: long prompts take five times as long, and become nine of ten."""
+    dice = random.Random(3)
+
+    def timing(share: float, factor: float = 1.0) -> Timing:
+        is_long = dice.random() < share
+        value = (5.0 if is_long else 1.0) * math.exp(dice.gauss(0.0, 0.4)) * factor
+        return Timing(value, group="long" if is_long else "short")
+
+    watch = SlownessWatch(TimingReference.of(timing(0.1) for _ in range(4_000)))
+    for _ in range(3_000):
+        watch.update(timing(0.9))
+    assert watch.verdict == "steady"
+    for _ in range(400):
+        watch.update(timing(0.9, 1.6))
+    assert watch.verdict == "slower"
+
+
 def test_each_bet_has_a_mean_of_at_most_one_under_the_reference() -> None:
     """By a reference of few values, against the distribution that they were drawn from."""
     dice = random.Random(1)

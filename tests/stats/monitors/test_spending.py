@@ -30,6 +30,24 @@ def test_a_year_of_usual_spending_raises_nothing() -> None:
         assert set(verdicts(seed, 365)) == {"learning", "usual"}
 
 
+def test_nights_are_no_reason_for_an_alarm_in_the_morning() -> None:
+    """Hours of the week: a hundred times as much by day, learnt in three weeks."""
+    for seed in range(3):
+        dice, watch = random.Random(seed), SpendWatch(least=0.001, slots=168)
+        told = set()
+        for hour in range(168 * 6):
+            by_day = 8 <= hour % 24 < 20
+            amount = (5.0 if by_day else 0.05) * math.exp(dice.gauss(0, 0.5))
+            verdict = watch.update(hour % 168, amount)
+            told.add(verdict)
+            assert verdict == "learning" or hour >= 168 * 3
+        assert told == {"learning", "usual"}
+        more = [
+            watch.update(hour % 168, 20.0 * math.exp(dice.gauss(0, 0.5))) for hour in range(8, 20)
+        ]
+        assert "rise" in more
+
+
 def test_a_lasting_rise_is_found() -> None:
     needed = []
     for seed in range(11):

@@ -14,7 +14,7 @@ Intervals with an outburst or a rise do not become the past.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from statistics import median
 from typing import Literal, TypedDict
 
@@ -24,7 +24,7 @@ Verdict = Literal["learning", "usual", "outburst", "rise"]
 
 RUN_LENGTH = 1e5
 LEARN = 21
-"""Intervals before the first verdict."""
+"""Intervals before the first verdict; the slot in question has to have had three."""
 PAST_MAX = 24 * 7 * 8
 """Intervals that are remembered: eight weeks of hours."""
 SLOTS_MAX = 24 * 7
@@ -68,16 +68,16 @@ class SpendWatch:
     def usual(self, slot: int) -> float | None:
         """What is usual in this slot; None while it is being learnt."""
         self._check_slot(slot)
-        if len(self._past) < LEARN:
-            return None
-        return math.exp(_usual(self._past, slot))
+        own = self._own(slot)
+        return None if own is None else math.exp(median(own))
 
     def look(self, slot: int, so_far: float) -> Verdict:
         """A running interval: "outburst" if it has already spent too much; nothing is kept."""
         amount = self._log(slot, so_far)
-        if len(self._past) < LEARN:
+        own = self._own(slot)
+        if own is None:
             return "learning"
-        return "outburst" if self._is_outburst(slot, amount) else "usual"
+        return "outburst" if _is_outburst(amount - median(own), self._excesses()) else "usual"
 
     def update(self, slot: int, amount: float) -> Verdict:
         """Take in a whole interval.
@@ -86,20 +86,12 @@ class SpendWatch:
             ValueError: The slot or the amount is none.
         """
         log = self._log(slot, amount)
-        if len(self._past) < LEARN:
+        own = self._own(slot)
+        verdict: Verdict = "learning" if own is None else self._judged(log - median(own))
+        if verdict in ("learning", "usual"):
             self._past.append((slot, log))
-            return "learning"
-        outburst = self._is_outburst(slot, log)
-        excess = log - _usual(self._past, slot)
-        excesses = self._excesses()
-        rank = 1 + sum(each >= excess for each in excesses)
-        self._evidence.update(_steps(rank, len(excesses) + 1))
-        self._risen = self._risen or self._evidence.log >= self._level
-        if outburst or self._risen:
-            return "outburst" if outburst else "rise"
-        self._past.append((slot, log))
-        del self._past[:-PAST_MAX]
-        return "usual"
+            del self._past[:-PAST_MAX]
+        return verdict
 
     def accept(self) -> None:
         """What is spent now is as it should be: forget the past, and learn anew."""
@@ -121,24 +113,28 @@ class SpendWatch:
         self._evidence.restore(state["logs"])
         self._past, self._risen = past, state["risen"]
 
-    def _is_outburst(self, slot: int, log: float) -> bool:
-        excess = log - _usual(self._past, slot)
-        spread = 1.4826 * median([abs(each) for each in self._excesses()])
-        needed = max(_OUTBURST_SPREADS * max(spread, _SPREAD_MIN), math.log(_OUTBURST_FACTOR))
-        return excess >= needed
+    def _judged(self, excess: float) -> Verdict:
+        """Bet on how unusual an interval is that is so much above the usual."""
+        excesses = self._excesses()
+        rank = 1 + sum(each >= excess for each in excesses)
+        self._evidence.update(_steps(rank, len(excesses) + 1))
+        self._risen = self._risen or self._evidence.log >= self._level
+        if _is_outburst(excess, excesses):
+            return "outburst"
+        return "rise" if self._risen else "usual"
 
     def _excesses(self) -> list[float]:
         """By how much each past interval was above what the others say is usual in its slot."""
         slots: dict[int, list[float]] = {}
         for slot, log in self._past:
             slots.setdefault(slot, []).append(log)
-        few = {slot for slot, own in slots.items() if len(own) <= _SLOT_MIN}
-        together = [log for _, log in self._past]
-        excesses = [each for slot, own in slots.items() if slot not in few for each in _around(own)]
-        if few:
-            at = [slot in few for slot, _ in self._past]
-            excesses += [each for each, is_few in zip(_around(together), at, strict=True) if is_few]
-        return excesses
+        known = [own for own in slots.values() if len(own) >= _SLOT_MIN]
+        return [excess for own in known for excess in _around(own)]
+
+    def _own(self, slot: int) -> list[float] | None:
+        """What was spent in this slot; None while this or the others are being learnt."""
+        own = [log for at, log in self._past if at == slot]
+        return own if len(own) >= _SLOT_MIN and len(self._past) >= LEARN else None
 
     def _log(self, slot: int, amount: float) -> float:
         self._check_slot(slot)
@@ -151,11 +147,10 @@ class SpendWatch:
             raise ValueError(f"slot {slot}: must be from 0 to {self._slots - 1}")
 
 
-def _usual(past: Iterable[tuple[int, float]], slot: int) -> float:
-    """Median of the slot's logarithms, or of all while the slot has too few."""
-    kept = list(past)
-    own = [log for at, log in kept if at == slot]
-    return median(own if len(own) >= _SLOT_MIN else [log for _, log in kept])
+def _is_outburst(excess: float, excesses: Sequence[float]) -> bool:
+    """Whether it is many spreads, and a multiple, above what is usual."""
+    spread = 1.4826 * median([abs(each) for each in excesses])
+    return excess >= max(_OUTBURST_SPREADS * max(spread, _SPREAD_MIN), math.log(_OUTBURST_FACTOR))
 
 
 def _around(logs: Sequence[float]) -> list[float]:

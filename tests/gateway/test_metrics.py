@@ -13,10 +13,13 @@ from gateway_rig import CHAT, A, Engine, Rig, route, snapshot, streams
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairlead.domain.outcomes import FELL_BACK, STOOD_IN, failed_by_server
+from fairlead.domain.release import short
 from fairlead.gateway.records import metric_families
 from fairlead.gateway.records.metric_families import Family, add_up, render
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.records.metrics_share import MetricsShare, Published
+from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import Snapshot
 
 Serve = Callable[[Snapshot | None], Awaitable[Rig]]
@@ -177,3 +180,32 @@ def test_a_folder_that_cannot_be_written_is_logged_once(
         share.publish([])
     assert caplog.text.count("cannot be shared") == 1
     assert total(share, counted(3))[0] == 3
+
+
+def finished(status: int, error: str = "", cost_usd: float = -1.0) -> RequestRecord:
+    return RequestRecord(
+        "r", "bank", A, "champion", "r1", "k", "u", 0.0, "", 0, "chat", False, status, error,
+        1.0, 5.0, -1.0, 10.0, 3, 4, 1, cost_usd,
+    )  # fmt: skip
+
+
+def test_failures_are_counted_by_the_rule_that_everything_goes_by() -> None:
+    """They begin at zero with the first request, so that no first failure is overlooked."""
+    metrics = GatewayMetrics()
+    where = ("bank", short(A))
+    metrics.count(finished(200))
+    (state,) = [one for one in metrics.states() if one.name.endswith("requests_failed_total")]
+    assert state.series == [(where, [0.0])]
+    outcomes = [(200, ""), (404, ""), (499, "client_left"), (500, ""), (429, "queue_full"),
+                (200, "upstream_cut"), (200, FELL_BACK), (200, STOOD_IN)]  # fmt: skip
+    for status, error in outcomes:
+        metrics.count(finished(status, error))
+    failed = sum(failed_by_server(status, error) for status, error in outcomes)
+    assert metrics.failed.get(where) == failed == 3
+
+
+def test_what_answers_cost_is_counted_where_it_is_known() -> None:
+    metrics = GatewayMetrics()
+    for cost_usd in (0.5, -1.0, 0.25):
+        metrics.count(finished(200, cost_usd=cost_usd))
+    assert metrics.cost.get(("bank", short(A))) == 0.75

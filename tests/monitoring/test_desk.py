@@ -14,15 +14,17 @@ from fairlead.monitoring.actions import (
     ActionVerdict,
     Circumstances,
 )
-from fairlead.monitoring.alerts import Condition, labels_of
+from fairlead.monitoring.alerts import ALERTS_MAX, Condition, labels_of
 from fairlead.monitoring.burning import Bucket, Severity, assess
 from fairlead.monitoring.causes import Change
-from fairlead.monitoring.desk import Desk, Duties, Look, note_done, note_told, step
+from fairlead.monitoring.desk import CONDITIONS_MAX, Desk, Duties, Look, note_done, note_told, step
 from fairlead.monitoring.incidents import IncidentState
+from fairlead.monitoring.inhibition import BLIND
 from fairlead.monitoring.objectives import Objective, ObjectiveKind
 from fairlead.monitoring.postmortem import postmortem
 from fairlead.monitoring.promising import conditions_of
 from fairlead.monitoring.telling import Message, Route
+from fairlead.monitoring.watchers import Report, Watch
 from monitoring.making import condition
 
 UP = Objective(ObjectiveKind.AVAILABILITY, 0.995)
@@ -53,8 +55,7 @@ class World:
         found = conditions_of("bank", assess(UP, self.buckets, now))
         seen = Circumstances(self.champion, SHIPPED.at, "a" if self.champion == "b" else None)
         look = Look(
-            now, found, ("slo",), (SHIPPED,),
-            circumstances={"bank": seen},
+            now, found, ("slo",), changes=(SHIPPED,), circumstances={"bank": seen},
         )  # fmt: skip
         outcome = step(reread(self.desk), DUTIES, look)
         assert step(outcome.desk, DUTIES, look) == outcome, "the same look changes nothing"
@@ -103,6 +104,38 @@ def test_without_circumstances_nothing_is_decided() -> None:
     outcome = step(Desk(), DUTIES, Look(100.0, (condition(),), ("slo",)))
     assert (outcome.actions, outcome.desk.audit) == ([], ())
     assert len(outcome.messages) == 1
+
+
+def test_a_monitor_that_says_nonsense_stops_no_other_and_is_an_alert() -> None:
+    bad = Condition(labels_of(monitor="drift", service="x" * 300), Severity.PAGE, "broken")
+    desk = step(Desk(), DUTIES, Look(100.0, (bad, condition()), ("slo", "drift"))).desk
+    found = {alert.of["monitor"]: alert for alert in desk.alerts.values()}
+    assert set(found) == {"slo", BLIND}
+    assert "a label has more than 256 characters" in found[BLIND].summary
+
+
+def test_more_conditions_than_there_is_room_for_are_said_and_the_first_are_kept() -> None:
+    many = tuple(condition(replica=str(index)) for index in range(CONDITIONS_MAX + 5))
+    desk = step(Desk(), Duties(), Look(100.0, many, ("slo",))).desk
+    assert len(desk.alerts) == CONDITIONS_MAX + 1
+    assert any(alert.of["monitor"] == BLIND for alert in desk.alerts.values())
+    others = tuple(condition(shard=str(index)) for index in range(CONDITIONS_MAX))
+    again = tuple(condition(place=str(index)) for index in range(CONDITIONS_MAX))
+    for now, found in ((200.0, others), (300.0, again)):
+        desk = step(desk, Duties(), Look(now, found, ("slo",))).desk
+    assert len(desk.alerts) == ALERTS_MAX
+
+
+def test_a_silent_monitor_is_found_by_the_desk_and_its_alerts_stay() -> None:
+    duties = Duties((ROUTE,), watches=(Watch("slo", "bank", 60.0),))
+    report = Report("slo", "bank", 100.0, self_tested_at=100.0)
+    look = Look(100.0, (condition(),), ("slo",), (report,), 0.0)
+    desk = step(Desk(), duties, look).desk
+    assert [alert.of["monitor"] for alert in desk.alerts.values()] == ["slo"]
+    later = Look(1_000.0, reports=(report,))
+    desk = step(desk, duties, later).desk
+    firing = {alert.of["monitor"] for alert in desk.alerts.values() if alert.is_firing}
+    assert firing == {"slo", BLIND}
 
 
 @pytest.mark.parametrize("damage", [b"{", b'{"alerts": 5}', b'{"more": 1}', b'{"told":{"a":1}}'])

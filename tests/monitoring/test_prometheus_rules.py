@@ -14,7 +14,7 @@ import yaml
 
 from fairlead.control.notify.rendering import alert_name
 from fairlead.domain.errors import InvalidInput
-from fairlead.gateway.metrics import DURATION_BUCKETS_S, TOKEN_BUCKETS_S, GatewayMetrics
+from fairlead.gateway.records.metrics import DURATION_BUCKETS_S, TOKEN_BUCKETS_S, GatewayMetrics
 from fairlead.monitoring import prometheus_rules as rules
 from fairlead.monitoring.alerts import observe
 from fairlead.monitoring.burning import Bucket, assess

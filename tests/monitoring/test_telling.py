@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fairlead.domain.errors import InvalidInput
 from fairlead.monitoring.alert_states import AlertState
-from fairlead.monitoring.alerts import observe
+from fairlead.monitoring.alerts import Alert, observe
 from fairlead.monitoring.burning import Severity
-from fairlead.monitoring.inhibition import BLIND, Inhibition, inhibited_by
-from fairlead.monitoring.matching import Matcher, Op, parse_matcher
+from fairlead.monitoring.inhibition import BLIND, Inhibition, inhibited
+from fairlead.monitoring.matching import Matcher, Op, all_match, parse_matcher
 from fairlead.monitoring.silences import Silence, check_silence, silenced_by
 from fairlead.monitoring.telling import Route, Told, audible, messages
 from monitoring.making import changed, condition, firing
@@ -149,21 +151,57 @@ def test_a_blind_monitor_inhibits_nothing_whatever_the_rules_say() -> None:
     seen, blind = firing(condition(), condition(BLIND, watched="slo"))
     if seen.of["monitor"] == BLIND:
         seen, blind = blind, seen
-    assert inhibited_by(seen, [blind], [rule]) is None
-    assert inhibited_by(blind, [seen], [rule]) is None
+    assert inhibited([seen], [blind], [rule]) == {}
+    assert inhibited([blind], [seen], [rule]) == {}
 
 
 def test_two_that_would_inhibit_each_other_are_both_told() -> None:
     both = (parse_matcher("monitor=~a|b"),)
     rule = Inhibition(both, both, ("service",))
     alerts = firing(condition("a"), condition("b"))
-    assert [inhibited_by(alert, alerts, [rule]) for alert in alerts] == [None, None]
+    assert inhibited(alerts, alerts, [rule]) == {}
 
 
 def test_only_what_fires_inhibits() -> None:
     down = condition("replica_down", replica="r1", pending_s=600.0)
     alerts = firing(down, condition("latency", replica="r1"))
     latency = next(alert for alert in alerts if alert.of["monitor"] == "latency")
-    assert inhibited_by(latency, alerts) is None
+    assert inhibited([latency], alerts) == {}
     started = [changed(alert, state=AlertState.FIRING) for alert in alerts]
-    assert inhibited_by(latency, started) is not None
+    (source,) = inhibited([latency], started).values()
+    assert source.of["monitor"] == "replica_down"
+
+
+RULES = (
+    Inhibition((parse_matcher("monitor=a"),), (parse_matcher("monitor=~b|c"),), ("service",)),
+    Inhibition((parse_matcher("monitor=~a|b"),), (parse_matcher("monitor=~b|c"),), ("replica",)),
+)
+
+
+def says_all(source: Alert, target: Alert) -> bool:
+    """The rules as Alertmanager words them, one pair at a time."""
+    one, other = source.of, target.of
+    return any(
+        all_match(rule.source, one)
+        and all_match(rule.target, other)
+        and not (all_match(rule.source, other) and all_match(rule.target, one))
+        and all(name in one and one[name] == other.get(name) for name in rule.equal)
+        for rule in RULES
+    )
+
+
+@given(
+    st.sets(
+        st.tuples(st.sampled_from("abc"), st.sampled_from("xy"), st.sampled_from(["", "r1", "r2"])),
+        max_size=10,
+    )
+)
+def test_what_is_inhibited_is_what_the_rules_say_of_each_pair(
+    about: set[tuple[str, str, str]],
+) -> None:
+    alerts = firing(*(condition(m, service=s, replica=r) for m, s, r in sorted(about)))
+    found = inhibited(alerts, alerts, RULES)
+    for target in alerts:
+        sources = [one for one in alerts if one is not target and says_all(one, target)]
+        assert (target.fingerprint in found) is bool(sources)
+        assert not sources or found[target.fingerprint] in sources

@@ -29,7 +29,7 @@ FilesOption = Annotated[
 def rules(file: FilesOption = None) -> None:
     """Print recording and alerting rules for Prometheus that watch what services promise."""
     from fairlead.cli.watching import promises_of
-    from fairlead.gateway.metrics import DURATION_BUCKETS_S, TOKEN_BUCKETS_S
+    from fairlead.gateway.records.metrics import DURATION_BUCKETS_S, TOKEN_BUCKETS_S
     from fairlead.manifest import load_manifest
     from fairlead.monitoring.prometheus_rules import Bounds, rules_yaml
 

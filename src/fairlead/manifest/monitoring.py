@@ -10,16 +10,25 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
+from fairlead.domain.patterns import BadPattern, check_pattern
 from fairlead.manifest.receivers import Receiver, Url
 from fairlead.manifest.values import Label, Strict, shown, wrong
 
-MATCHER = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]{0,63}\s*(=~|!~|!=|=).{0,500}", re.DOTALL)
+MATCHER = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]{0,63}\s*(=~|!~|!=|=)(.{0,500})", re.DOTALL)
 Severity = Literal["page", "ticket", "info"]
 
 
 def _matcher(value: object) -> object:
-    if isinstance(value, str) and not MATCHER.fullmatch(value):
+    if not isinstance(value, str):
+        return value
+    match = MATCHER.fullmatch(value)
+    if match is None:
         raise wrong(f'must be like "slo=ttft", with =, !=, =~ or !~, not {shown(value)}')
+    if match[1] in ("=~", "!~"):
+        try:
+            check_pattern(match[2].strip().strip('"'))
+        except BadPattern as error:
+            raise wrong(f"is no regular expression: {error}") from None
     return value
 
 

@@ -31,6 +31,9 @@ from fairlead.monitoring.matching import Matcher, all_match
 
 DAY_S = 86_400.0
 LATE_S = 600.0
+ALERTS_MAX = 50
+"""Alerts that one policy looks at in one look, the first ones first."""
+
 HISTORY_S = 7 * DAY_S
 """Audit entries older than that are of no use to a decision."""
 
@@ -201,25 +204,27 @@ def decide_all(
 
     A verdict that says the same as the last one on the same alert and policy is not entered again.
     """
-    found: list[ActionEntry] = []
-    for alert in sorted(alerts, key=lambda one: (one.first_seen, one.fingerprint)):
-        for policy in policies:
-            entry = decide(alert, policy, (*history, *found), circumstances, now)
-            is_meant = entry.verdict not in (ActionVerdict.NOT_MEANT, ActionVerdict.DONE)
-            if is_meant and not _is_repeated(entry, (*history, *found)):
-                found.append(entry)
-    return tuple(found)
+    known = list(history)
+    firing = [alert for alert in alerts if alert.is_firing]
+    for policy in policies:
+        meant = [alert for alert in firing if _is_meant(alert, policy)]
+        meant.sort(key=lambda one: (one.first_seen, one.fingerprint))
+        for alert in meant[:ALERTS_MAX]:
+            entry = decide(alert, policy, known, circumstances, now)
+            if entry.verdict is not ActionVerdict.DONE and not _is_repeated(entry, known):
+                known.append(entry)
+    return tuple(known[len(history) :])
 
 
 def decide(
     alert: Alert,
     policy: ActionPolicy,
-    history: Iterable[ActionEntry],
+    history: Sequence[ActionEntry],
     circumstances: Circumstances,
     now: float,
 ) -> ActionEntry:
     """What this policy does about this alert, and why."""
-    verdict, target, reason = _verdict(alert, policy, tuple(history), circumstances, now)
+    verdict, target, reason = _verdict(alert, policy, history, circumstances, now)
     return ActionEntry(
         at=now,
         service=alert.of.get("service", ""),
@@ -236,7 +241,7 @@ def decide(
 def _verdict(
     alert: Alert,
     policy: ActionPolicy,
-    history: tuple[ActionEntry, ...],
+    history: Sequence[ActionEntry],
     circumstances: Circumstances,
     now: float,
 ) -> tuple[ActionVerdict, str, str]:
@@ -274,13 +279,13 @@ def _is_meant(alert: Alert, policy: ActionPolicy) -> bool:
 
 
 def _of(
-    policy: ActionPolicy, alert: Alert, history: tuple[ActionEntry, ...]
+    policy: ActionPolicy, alert: Alert, history: Sequence[ActionEntry]
 ) -> Iterator[ActionEntry]:
     service = alert.of.get("service", "")
     return (e for e in history if e.policy == policy.id and e.service == service)
 
 
-def _is_repeated(entry: ActionEntry, history: tuple[ActionEntry, ...]) -> bool:
+def _is_repeated(entry: ActionEntry, history: Sequence[ActionEntry]) -> bool:
     def about(one: ActionEntry) -> tuple[str, str, str, float]:
         return (one.service, one.policy, one.alert, one.episode)
 

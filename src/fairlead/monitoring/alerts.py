@@ -157,8 +157,8 @@ def observe(
         looked: Names of the monitors that have looked; alerts of others stay as they are.
         changes: What has changed lately, for the causes of what begins now.
 
-    Raises:
-        InvalidInput: a condition that makes no sense, or more than `ALERTS_MAX` alerts.
+    Of more than `ALERTS_MAX` alerts those that fire are kept first, and then the latest. Raises
+    InvalidInput for a condition that makes no sense.
     """
     found: dict[str, Condition] = {}
     for condition in conditions:
@@ -172,7 +172,9 @@ def observe(
             is_new = key not in alerts or alert.first_seen != alerts[key].first_seen
             after[key] = _with_causes(alert, changes) if is_new else alert
     if len(after) > ALERTS_MAX:
-        raise InvalidInput(f"{len(after)} alerts at once; at most {ALERTS_MAX} are kept")
+        order = sorted(after.values(), key=lambda one: (not one.is_firing, -one.last_seen))
+        kept = {alert.fingerprint for alert in order[:ALERTS_MAX]}
+        after = {key: alert for key, alert in after.items() if key in kept}
     return after
 
 

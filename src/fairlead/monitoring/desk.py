@@ -8,11 +8,12 @@ so the desk can be written after each step and read again after a crash. What wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import msgspec
 
+from fairlead.domain.errors import InvalidInput
 from fairlead.monitoring.actions import (
     HISTORY_S,
     ActionEntry,
@@ -23,13 +24,23 @@ from fairlead.monitoring.actions import (
     to_do,
 )
 from fairlead.monitoring.alert_states import AlertState
-from fairlead.monitoring.alerts import Alert, Condition, labels_of, observe
+from fairlead.monitoring.alerts import (
+    ALERTS_MAX,
+    Alert,
+    Condition,
+    check_condition,
+    labels_of,
+    observe,
+)
+from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change
 from fairlead.monitoring.incidents import Event, Incident, follow
-from fairlead.monitoring.inhibition import DEFAULTS, Inhibition
+from fairlead.monitoring.inhibition import BLIND, DEFAULTS, Inhibition
 from fairlead.monitoring.silences import Silence
 from fairlead.monitoring.telling import Message, Route, Told, audible, messages
+from fairlead.monitoring.watchers import Report, Watch, blind
 
+CONDITIONS_MAX = ALERTS_MAX // 2
 INCIDENTS_MAX = 500
 AUDIT_MAX = 5_000
 TOLD_S = 7 * 86_400.0
@@ -57,11 +68,13 @@ class Duties(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         actions: By service.
+        watches: What is expected of the monitors.
     """
 
     routes: tuple[Route, ...] = ()
     actions: dict[str, tuple[ActionPolicy, ...]] = {}
     inhibitions: tuple[Inhibition, ...] = DEFAULTS
+    watches: tuple[Watch, ...] = ()
 
 
 class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -69,6 +82,8 @@ class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         looked: Monitors that have looked.
+        reports: What each monitor said last.
+        started_at: Unix time since which monitors could have reported.
         changes: What was changed lately, for causes; they are events of incidents, too.
         events: What else happened lately.
         circumstances: What there is to act on, by service.
@@ -77,6 +92,8 @@ class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     now: float
     conditions: tuple[Condition, ...] = ()
     looked: tuple[str, ...] = ()
+    reports: tuple[Report, ...] = ()
+    started_at: float = 0.0
     changes: tuple[Change, ...] = ()
     events: tuple[Event, ...] = ()
     circumstances: dict[str, Circumstances] = {}
@@ -91,9 +108,15 @@ class Outcome(NamedTuple):
 
 
 def step(desk: Desk, duties: Duties, look: Look) -> Outcome:
-    """Let all deciders look once; raises InvalidInput for a condition that makes no sense."""
+    """Let all deciders look once.
+
+    A condition that makes no sense stops nothing: that its monitor says such is one of its own.
+    """
     now = look.now
-    alerts = observe(desk.alerts, look.conditions, look.looked, now, look.changes)
+    unseen = blind(duties.watches, look.reports, look.started_at, now)
+    conditions = _sound((*unseen, *look.conditions))
+    looked = (*look.looked, BLIND)
+    alerts = observe(desk.alerts, conditions, looked, now, look.changes)
     alerts = {**_untold(desk, duties, alerts, now), **alerts}
     audit = _audit(desk.audit, alerts, duties, look)
     events = (
@@ -126,6 +149,30 @@ def note_told(desk: Desk, arrived: Mapping[str, Told]) -> Desk:
 def note_done(desk: Desk, entry: ActionEntry, outcome: str, now: float) -> Desk:
     """The desk, with what came of an action."""
     return msgspec.structs.replace(desk, audit=settle(desk.audit, entry, outcome, now))
+
+
+def _sound(conditions: Iterable[Condition]) -> list[Condition]:
+    """Those that can be alerts, and that others cannot."""
+    found: list[Condition] = []
+    for condition in conditions:
+        try:
+            check_condition(condition)
+        except InvalidInput as error:
+            found.append(_nonsense(condition.monitor[:100] or "unknown", error.one_line[:300]))
+        else:
+            found.append(condition)
+    if len(found) > CONDITIONS_MAX:
+        many = _nonsense("all", f"{len(found)} conditions at once, of which it sees the first")
+        found = [*found[:CONDITIONS_MAX], many]
+    return found
+
+
+def _nonsense(monitor: str, why: str) -> Condition:
+    return Condition(
+        labels=labels_of(monitor=BLIND, watched=monitor, fault="nonsense"),
+        severity=Severity.TICKET,
+        summary=f"what monitor {monitor} says makes no sense: {why}",
+    )
 
 
 def _untold(

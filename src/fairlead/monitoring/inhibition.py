@@ -63,28 +63,63 @@ DEFAULTS = (
 )
 
 
-def inhibited_by(
-    alert: Alert, alerts: Iterable[Alert], rules: Sequence[Inhibition] = DEFAULTS
-) -> Alert | None:
-    """The first firing alert, by fingerprint, that says all that this one does."""
-    about = _labels(alert)
-    for other in sorted(alerts, key=lambda one: one.fingerprint):
-        if not other.is_firing or other.fingerprint == alert.fingerprint:
+def inhibited(
+    alerts: Iterable[Alert], among: Iterable[Alert], rules: Sequence[Inhibition] = DEFAULTS
+) -> dict[str, Alert]:
+    """By fingerprint, those of the alerts of which a firing one says all, with that one.
+
+    Args:
+        among: Where such alerts are looked for.
+    """
+    sources = _sources(among, rules)
+    found = {}
+    for alert in alerts:
+        source = _source_of(_labels(alert), sources, rules)
+        if source is not None:
+            found[alert.fingerprint] = source
+    return found
+
+
+_Sources = dict[tuple[int, tuple[str, ...], bool], Alert]
+"""By rule, values of `equal`, and whether the source is a target of that rule as well."""
+
+
+def _sources(among: Iterable[Alert], rules: Sequence[Inhibition]) -> _Sources:
+    found: _Sources = {}
+    for alert in sorted(among, key=lambda one: one.fingerprint):
+        labels = _labels(alert)
+        if not alert.is_firing or labels.get("monitor") == BLIND:
             continue
-        if any(_inhibits(rule, _labels(other), about) for rule in rules):
-            return other
+        for index, rule in enumerate(rules):
+            values = _values(rule, labels)
+            if values is not None and all_match(rule.source, labels):
+                found.setdefault((index, values, all_match(rule.target, labels)), alert)
+    return found
+
+
+def _source_of(
+    target: dict[str, str], sources: _Sources, rules: Sequence[Inhibition]
+) -> Alert | None:
+    if target.get("monitor") == BLIND:
+        return None
+    for index, rule in enumerate(rules):
+        values = _values(rule, target)
+        if values is None or not all_match(rule.target, target):
+            continue
+        found = sources.get((index, values, False))
+        if found is None and not all_match(rule.source, target):
+            found = sources.get((index, values, True))
+        if found is not None:
+            return found
     return None
+
+
+def _values(rule: Inhibition, labels: dict[str, str]) -> tuple[str, ...] | None:
+    """The values of `equal`; None where one of the labels is missing."""
+    if not all(name in labels for name in rule.equal):
+        return None
+    return tuple(labels[name] for name in rule.equal)
 
 
 def _labels(alert: Alert) -> dict[str, str]:
     return {**alert.of, "severity": alert.severity.value}
-
-
-def _inhibits(rule: Inhibition, source: dict[str, str], target: dict[str, str]) -> bool:
-    if source.get("monitor") == BLIND or target.get("monitor") == BLIND:
-        return False
-    if not all_match(rule.source, source) or not all_match(rule.target, target):
-        return False
-    if all_match(rule.source, target) and all_match(rule.target, source):
-        return False
-    return all(name in source and source[name] == target.get(name) for name in rule.equal)

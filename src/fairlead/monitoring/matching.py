@@ -62,6 +62,8 @@ def check_matchers(matchers: Iterable[Matcher]) -> None:
     for matcher in matchers:
         if matcher.op in (Op.LIKE, Op.UNLIKE):
             try:
+                # By itself, too: `a)|(b` would be one only within the group.
+                check_pattern(matcher.value)
                 check_pattern(f"^(?:{matcher.value})$")
             except BadPattern as error:
                 raise InvalidInput(f"{matcher}: is no pattern: {error}") from None

@@ -30,6 +30,7 @@ HISTOGRAMS = {
 }
 RECORDED = "service:fairlead_slo_{}:{}"
 KEEP_FIRING_FOR = "5m"
+BUDGET_EVERY = "5m"
 BLIND_FOR = "5m"
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60))
 
@@ -72,6 +73,9 @@ def rules_yaml(promises: Sequence[Promises], bounds: Bounds) -> str:
             check_objective(objective)
             name = f"fairlead-slo-{promise.service}-{objective.kind}"
             groups.append({"name": name, "rules": list(_slo(promise, objective, bounds))})
+            # A month of samples is much to read each minute for what changes slowly.
+            budget = list(_budget(promise, objective, bounds))
+            groups.append({"name": f"{name}-budget", "interval": BUDGET_EVERY, "rules": budget})
     head = "# Rules for Prometheus 2.42 or newer, written by `fairlead monitor rules`.\n"
     notes = "".join(f"{line}\n" for line in unseen)
     return head + notes + yaml.safe_dump({"groups": groups}, sort_keys=False, width=100)
@@ -87,25 +91,38 @@ def duration(seconds: int) -> str:
 
 def _slo(promise: Promises, objective: Objective, bounds: Bounds) -> Iterator[dict[str, Any]]:
     pairs = pairs_of(objective)
-    windows = sorted({window for pair in pairs for window in (pair.long_s, pair.short_s)})
-    labels = {"service": promise.service, "slo": objective.kind.value}
-    period = round(objective.period_s / 60) * 60
-    for window_s in [*windows, period]:
-        window = duration(window_s)
-        total, bad = _counts(promise.service, objective, bounds, window)
-        for what, expr in (("total", total), ("bad", bad)):
-            yield {"record": RECORDED.format(what, window), "expr": expr, "labels": {**labels}}
-        yield {
-            "record": RECORDED.format("burn_rate", window),
-            "expr": f"{_series(promise, objective, 'bad', window_s)} / "
-            f"({_series(promise, objective, 'total', window_s)} * {objective.allowance!r})",
-            "labels": {**labels},
-        }
-    left = f"1 - {_series(promise, objective, 'burn_rate', period)}"
-    name = RECORDED.format("budget_left", duration(period))
-    yield {"record": name, "expr": left, "labels": {**labels}}
+    for window_s in sorted({window for pair in pairs for window in (pair.long_s, pair.short_s)}):
+        yield from _recorded(promise, objective, bounds, window_s)
     for severity in dict.fromkeys(pair.severity for pair in pairs):
         yield _alert(promise, objective, severity, [p for p in pairs if p.severity is severity])
+
+
+def _budget(promise: Promises, objective: Objective, bounds: Bounds) -> Iterator[dict[str, Any]]:
+    """What is left of the period's budget."""
+    period = round(objective.period_s / 60) * 60
+    yield from _recorded(promise, objective, bounds, period)
+    yield {
+        "record": RECORDED.format("budget_left", duration(period)),
+        "expr": f"1 - {_series(promise, objective, 'burn_rate', period)}",
+        "labels": {"service": promise.service, "slo": objective.kind.value},
+    }
+
+
+def _recorded(
+    promise: Promises, objective: Objective, bounds: Bounds, window_s: int
+) -> Iterator[dict[str, Any]]:
+    """Requests, bad ones and burn rate of a window."""
+    labels = {"service": promise.service, "slo": objective.kind.value}
+    window = duration(window_s)
+    total, bad = _counts(promise.service, objective, bounds, window)
+    for what, expr in (("total", total), ("bad", bad)):
+        yield {"record": RECORDED.format(what, window), "expr": expr, "labels": {**labels}}
+    yield {
+        "record": RECORDED.format("burn_rate", window),
+        "expr": f"{_series(promise, objective, 'bad', window_s)} / "
+        f"({_series(promise, objective, 'total', window_s)} * {objective.allowance!r})",
+        "labels": {**labels},
+    }
 
 
 def _alert(

@@ -18,7 +18,7 @@ import msgspec
 from fairlead.monitoring.alert_states import AlertState
 from fairlead.monitoring.alerts import Alert, Labels
 from fairlead.monitoring.burning import RANK, Severity
-from fairlead.monitoring.inhibition import DEFAULTS, Inhibition, inhibited_by
+from fairlead.monitoring.inhibition import DEFAULTS, Inhibition, inhibited
 from fairlead.monitoring.matching import Matcher, all_match
 from fairlead.monitoring.silences import Silence, silenced_by
 
@@ -110,14 +110,15 @@ def audible(
     """
     every = tuple(alerts)
     firing = [alert for alert in every if alert.is_firing]
+    explained = inhibited(firing, firing, rules)
     return [
         alert
         for alert in every
         if alert.state is AlertState.RESOLVED
         or (
             alert.is_firing
+            and alert.fingerprint not in explained
             and silenced_by(alert, silences, now) is None
-            and inhibited_by(alert, firing, rules) is None
         )
     ]
 

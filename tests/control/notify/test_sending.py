@@ -197,6 +197,21 @@ async def test_a_mail_says_all_in_plain_text_and_has_the_same_id_each_time(
     assert sum(line.startswith("rcpt") for line in mail.said) == 4
 
 
+async def test_no_mail_goes_where_a_cloud_keeps_its_secrets_whatever_the_name(
+    mail: MailServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = ["169.254.169.254"]
+
+    def leads_to(_host: str, port: int, **_more: object) -> list[tuple[object, ...]]:
+        return [(0, 0, 0, "", (place, port)) for place in places]
+
+    with monkeypatch.context() as names:
+        names.setattr("fairlead.control.notify.mail.socket.getaddrinfo", leads_to)
+        with pytest.raises(NotSent):
+            await sender().send(Email("mail.example", "a@b.c", ("d@e.f",), 25, "none"), firing())
+    assert mail.said == []
+
+
 @pytest.mark.parametrize("answer", ["452 full", "554 no"])
 async def test_a_mail_that_is_refused_for_good_is_not_sent_again(
     mail: MailServer, answer: str

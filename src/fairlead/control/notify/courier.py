@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from fairlead.control.notify.sending import NotSent, Sender
 from fairlead.domain.receivers import Receiver
-from fairlead.gateway.metric_families import Family, FamilyState
+from fairlead.gateway.records.metric_families import Family, FamilyState
 from fairlead.monitoring.alerts import Condition, Figure, labels_of
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.telling import Message, Told

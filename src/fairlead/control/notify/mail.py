@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import smtplib
+import socket
 import ssl
 from collections.abc import Callable
 from email.message import EmailMessage
 
-from fairlead.domain.outbound import check_host
+from fairlead.domain.outbound import allowed, check_host
 from fairlead.domain.receivers import Email
 
 TIMEOUT_S = 20.0
 TlsContext = Callable[[], ssl.SSLContext]
+
+
+class _Mail(smtplib.SMTP):
+    """Connects only where outgoing connections may go, whatever a name leads to."""
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        failed: OSError | None = None
+        for address in allowed(str(entry[4][0]) for entry in found):
+            try:
+                return socket.create_connection((address, port), timeout)
+            except OSError as error:
+                failed = error
+        raise failed or OSError("it has no address that mail is sent to")
+
+
+class _TlsMail(smtplib.SMTP_SSL, _Mail):
+    """The same, with TLS from the first byte on."""
 
 
 def send_mail(
@@ -27,12 +46,10 @@ def send_mail(
     """
     check_host(receiver.host)
     if receiver.security == "tls":
-        with smtplib.SMTP_SSL(
-            receiver.host, receiver.port, timeout=TIMEOUT_S, context=tls()
-        ) as smtp:
+        with _TlsMail(receiver.host, receiver.port, timeout=TIMEOUT_S, context=tls()) as smtp:
             _send(smtp, mail, login)
         return
-    with smtplib.SMTP(receiver.host, receiver.port, timeout=TIMEOUT_S) as smtp:
+    with _Mail(receiver.host, receiver.port, timeout=TIMEOUT_S) as smtp:
         if receiver.security == "starttls":
             smtp.starttls(context=tls())
         _send(smtp, mail, login)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from fairlead.domain.outcomes import failed_by_server
+from fairlead.domain.outcomes import CLIENT_ERRORS, failed_by_server
 from fairlead.domain.release import short
 from fairlead.gateway.limits import SERIES_MAX
 from fairlead.gateway.records.metric_families import Family, FamilyState, Labels
@@ -299,7 +299,8 @@ class _Tally:
             self._cost[0] += record.cost_usd
         if record.error:
             self._metrics.errors.inc((*self._where, record.error))
-        if failed_by_server(record.status, record.error):
+        may_have_failed = record.error or record.status >= CLIENT_ERRORS
+        if may_have_failed and failed_by_server(record.status, record.error):
             self._failed[0] += 1
         if record.stream:
             self._count_stream(record)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -92,6 +93,20 @@ def test_the_status_says_what_it_holds_and_what_is_damaged(run: Run, state: Path
     asked = run("telemetry", "query", "SELECT count(*) AS n FROM records", "--state", str(state))
     assert "2" in asked.out.split()
     assert "missing: 1 records of [red]" in asked.err
+
+
+def test_the_commands_of_the_page_do_what_it_says(run: Run, state: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "telemetry.md"
+    commands = [
+        shlex.split(line)
+        for line in page.read_text().splitlines()
+        if line.startswith("    fairlead telemetry")
+    ]
+    assert len(commands) == 5
+    for words in commands:
+        done = run(*words[1:], "--state", str(state))
+        assert (done.code, done.err) == (0, ""), words
+        assert done.out
 
 
 def test_nobody_else_loads_duckdb() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from fairlead.domain.errors import FairleadError
+from fairlead.domain.errors import NotFound
 from fairlead.store import open_store
 from fairlead.telemetry.reader import TelemetryReader
 from fairlead.wire.record import FeedbackRecord, ProgressRecord, RequestRecord
@@ -53,13 +54,10 @@ def _process(state: Path, days: int) -> subprocess.Popen[bytes]:
 
 def ids(state: Path, kind: str = "records") -> list[str]:
     try:
-        reader = TelemetryReader(state / "telemetry")
-    except FairleadError:
+        with contextlib.closing(TelemetryReader(state / "telemetry")) as reader:
+            rows = reader.ask(f"SELECT id FROM {kind} ORDER BY id", limit=100_000).rows
+    except NotFound:  # not made yet
         return []
-    try:
-        rows = reader.ask(f"SELECT id FROM {kind} ORDER BY id", limit=100_000).rows
-    finally:
-        reader.close()
     return [row[0] for row in rows]
 
 

@@ -162,6 +162,13 @@ def test_strings_that_json_and_sql_know_are_kept_as_they_are(rig: Rig) -> None:
     assert rig.reader().ask("SELECT id, error, unit FROM records").rows == [(odd, odd, odd)]
 
 
+def test_a_record_beyond_all_measure_does_not_keep_out_the_others(rig: Rig) -> None:
+    records = [request("q1"), request("huge", error="x" * (3 << 20)), request("q2")]
+    rig.store().take_in(records, [], AT)
+    assert rig.ids() == ["q1", "q2"]
+    assert rig.warnings == ["telemetry: 1 records are too long and left out"]
+
+
 def test_positions_are_kept_with_the_records_and_forgotten_on_demand(rig: Rig) -> None:
     store = rig.store()
     positions = {"b1": SpoolPosition(2, 50, 9.5, closed=True, broken=1), "b2": SpoolPosition(1, 7)}

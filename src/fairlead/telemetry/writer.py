@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400.0
 PARQUET = "FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 122880"
+LINE_BYTES_MAX = 1 << 20
+"""Of one record as JSON. Gateways write some hundred bytes; this is for what is none of theirs."""
 DUPLICATES, EXPIRED = "duplicates", "expired"
 
 _encoder = msgspec.json.Encoder()
@@ -231,8 +233,7 @@ class TelemetryWriter:
     def _load(self, table: Table, parts: Sequence[Part]) -> None:
         """The rows as a table of DuckDB, by way of JSON: the fastest that needs nothing else."""
         temporary = self.folder.temporary(".json")
-        data = _encoder.encode_lines([row for part in parts for row in part.rows])
-        data = data.replace(b"\\u0000", b"\\ufffd")
+        data = self._lines([row for part in parts for row in part.rows])
         given = ", ".join(f"{literal(c.name)}: {literal(c.given)}" for c in table.columns)
         try:
             write(temporary, data)
@@ -247,6 +248,14 @@ class TelemetryWriter:
             raise StorageFailed(f"{temporary}: {error.strerror}") from error
         finally:
             discard(temporary)
+
+    def _lines(self, rows: Sequence[dict[str, Any]]) -> bytes:
+        """The rows as JSON that DuckDB takes: without NUL, and without lines too long for it."""
+        lines = _encoder.encode_lines(rows).replace(b"\\u0000", b"\\ufffd").split(b"\n")
+        fit = [line for line in lines if len(line) <= LINE_BYTES_MAX]
+        if len(fit) < len(lines):
+            self.warn(f"telemetry: {len(lines) - len(fit)} records are too long and left out")
+        return b"\n".join(fit)
 
     def _write_part(self, part: Part) -> DataFile:
         kind = part.table.kind

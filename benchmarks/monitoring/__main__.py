@@ -141,7 +141,7 @@ def measure(
     one = {
         "rate": made.rate,
         "bytes": len(to_bytes(bench.references["iid"])),
-        "phi": {key: each.mix.phi for key, each in bench.references.items()},
+        "phi": {key: [each.mix.phi, each.novelty.phi] for key, each in bench.references.items()},
         "changed": bench.changed(changed),
         "honest": bench.honest(honest),
     }

@@ -123,18 +123,20 @@ def _causes(made: Mapping[str, Any]) -> Iterator[str]:
 def _cost(made: Mapping[str, Any]) -> Iterator[str]:
     yield "CPU of one request on one core: of the monitor (vectors given), of the vector, and both."
     yield "Bytes: what the reference holds; a static table has 2 bytes per number beside it, mapped"
-    yield "into memory once for all services. *phi*: design effect that was learnt from the iid and"
-    yield "from the bursty reference.\n"
+    yield "into memory once for all services. *phi*: design effects of the mix and of novelty that"
+    yield "were learnt from the iid reference, then those from the bursty one.\n"
     rows = []
     for kind, one in made.items():
         times = [each["us"] for each in one["honest"].values() if each["streams"]]
-        us = statistics.median(times) if times else float("nan")
+        if not times:
+            continue
+        us = statistics.median(times)
         vector = 1e6 / one["rate"] if one["rate"] else None
         rows.append(
             [TITLES[kind], f"{us:.0f} µs", "–" if vector is None else f"{vector:.0f} µs",
              "–" if vector is None else f"{us + vector:.0f} µs",
              "–" if vector is None else f"{one['rate']:,.0f}", f"{one['bytes'] / 1e6:.1f} MB",
-             f"{one['phi']['iid']:.1f}, {one['phi']['bursty']:.1f}"]
+             ", ".join(f"{phi:.1f}" for phi in (*one["phi"]["iid"], *one["phi"]["bursty"]))]
         )  # fmt: skip
     heads = ("vectors", "monitor", "vector", "both", "texts per core-second", "reference", "phi")
     yield from _table(heads, rows)

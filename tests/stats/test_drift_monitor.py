@@ -93,6 +93,7 @@ def test_bursts_are_learnt_and_then_no_alarm() -> None:
     bursty = fit(Questions(11).bursts(10_000, 200))
     assert bursty.mix.phi > 3.0
     assert bursty.mix.length >= 100
+    assert bursty.novelty.phi > 1.0
     assert first_alarm(DriftMonitor(bursty), Questions(12).bursts(10_000, 200)) is None
     plain = fit(np.random.default_rng(0).permutation(Questions(11).bursts(10_000, 200)))
     assert plain.mix.phi == 1.0

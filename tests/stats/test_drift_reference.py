@@ -93,8 +93,8 @@ def test_shuffled_requests_depend_on_nothing_and_bursts_do() -> None:
     for start in range(0, 6_000, 100):
         labels[start : start + 50] = draw.integers(20)
     found = dependence(labels, draw)
-    # half of 100 requests are the same one: 1 + 99 * 0.25
-    assert 20 <= found.phi <= 45
+    # half of 100 requests are the same one: 1 + 99 * 0.25; the worst of 20 labels has more
+    assert 25 <= found.phi <= 120
     assert 50 <= found.length <= 500
 
 

@@ -10,6 +10,7 @@ bet with must be older than that.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,14 +37,16 @@ class Dependence(NamedTuple):
     length: int
 
 
+Floats = NDArray[np.float64]
 NONE = Dependence(1.0, 0)
 
 
 def dependence(labels: NDArray[np.int64], draw: np.random.Generator) -> Dependence:
     """Of requests in the order of time, each with one label (its cluster) from 0.
 
-    The design effect is that of the labels' shares, averaged over labels in proportion to their
-    variance. It counts only where it is far above what shuffled requests show.
+    Whether there is any is seen from the labels' shares together: their variance has to be far
+    above what shuffled requests show. Then phi is that of the label that bursts most: evidence is
+    summed for each label by itself, and the worst one raises the false alarm.
     """
     count = len(labels)
     lengths = [length for length in BLOCKS if count // length >= BLOCKS_MIN]
@@ -60,22 +63,49 @@ def dependence(labels: NDArray[np.int64], draw: np.random.Generator) -> Dependen
     real = (seen - shuffled.mean(0)) / spread > CERTAIN
     if not real.any():
         return NONE
-    most = float(seen[real].max())
-    at = next(i for i, value in enumerate(seen) if real[i] and value >= 0.8 * most)
-    blocks = count // lengths[int(np.argmax(np.where(real, seen, 0.0)))]
-    return Dependence(max(1.0, most * _upper(blocks - 1)), lengths[at])
+    at = next(i for i, value in enumerate(seen) if real[i] and value >= 0.8 * seen[real].max())
+    chosen = [length for length, found in zip(lengths, real, strict=True) if found]
+    return Dependence(_worst(labels, chosen), lengths[at])
+
+
+def dependence_at(labels: NDArray[np.int64], length: int) -> Dependence:
+    """The same where it is known from elsewhere that requests depend on those before them.
+
+    Over blocks of about `length` requests and more, whether or not these labels alone show it.
+    """
+    lengths = [each for each in BLOCKS if len(labels) // each >= BLOCKS_MIN]
+    if not lengths or length <= 0:
+        return NONE
+    chosen = [each for each in lengths if each >= length / 2] or lengths[-1:]
+    return Dependence(_worst(labels, chosen), length)
+
+
+def _worst(labels: NDArray[np.int64], lengths: Sequence[int]) -> float:
+    """Upper limit of the design effect of the label and block for which it is largest."""
+    effects = (
+        float(_variances(labels, length)[2].max()) * _upper(len(labels) // length - 1)
+        for length in lengths
+    )
+    return max(1.0, *effects)
 
 
 def _design_effect(labels: NDArray[np.int64], length: int) -> float:
-    """Variance of the blocks' shares against that of independent requests, over all labels."""
+    """Variance of the blocks' counts against that of independent requests, of all labels."""
+    seen, expected, _ = _variances(labels, length)
+    return float(seen.sum() / max(float(expected.sum()), 1e-9))
+
+
+def _variances(labels: NDArray[np.int64], length: int) -> tuple[Floats, Floats, Floats]:
+    """By label: variance of its count in a block, that of independent requests, their ratio."""
     blocks = len(labels) // length
     kinds = int(labels.max()) + 1
     used = labels[: blocks * length]
     cells = np.repeat(np.arange(blocks), length) * kinds + used
     counts = np.bincount(cells, minlength=blocks * kinds).reshape(blocks, kinds)
     shares = counts.sum(0) / used.size
-    expected = float((shares * (1.0 - shares)).sum()) * length
-    return float(counts.var(0, ddof=1).sum()) / expected if expected > 0 else 1.0
+    seen = counts.var(0, ddof=1)
+    expected = shares * (1.0 - shares) * length
+    return seen, expected, seen / np.maximum(expected, 1e-9)
 
 
 def _upper(freedom: int) -> float:

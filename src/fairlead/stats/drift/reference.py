@@ -19,7 +19,7 @@ from fairlead.stats.drift.clustering import (
     main_directions,
     nearest,
 )
-from fairlead.stats.drift.dependence import Dependence, dependence
+from fairlead.stats.drift.dependence import Dependence, dependence, dependence_at
 from fairlead.stats.special import beta_quantile
 
 Vectors = NDArray[np.float32] | NDArray[np.float64]
@@ -119,7 +119,7 @@ def fit(vectors: Vectors, seed: int = 0) -> Reference:
         made,
         scores=np.sort(scores, axis=1),
         centre=made.witness_positions(rows).mean(0, dtype=np.float64).astype(np.float32),
-        novelty=_novelty_dependence(scores, len(rows) / len(held), draw),
+        novelty=_novelty_dependence(scores, len(rows) / len(held), made.mix, draw),
     )
 
 
@@ -165,10 +165,19 @@ def _directions(rows: Matrix) -> tuple[Matrix, Matrix, Matrix, float]:
     return mean, directions[:kept], np.sqrt(variances[:kept]), max(rest, 1e-6)
 
 
-def _novelty_dependence(scores: Matrix, every: float, draw: np.random.Generator) -> Dependence:
-    """Of how new requests are, from the calibration prompts: one of `every` requests."""
+def _novelty_dependence(
+    scores: Matrix, every: float, mix: Dependence, draw: np.random.Generator
+) -> Dependence:
+    """Of how new requests are, from the calibration prompts: one of `every` requests.
+
+    Where topics come in bursts, so do those that are less usual.
+    """
     ranks = scores.argsort(1).argsort(1).max(0) / scores.shape[1]
-    found = dependence(np.digitize(ranks, (0.75, 0.9, 0.98)).astype(np.int64), draw)
+    labels = np.digitize(ranks, (0.75, 0.9, 0.98)).astype(np.int64)
+    found = dependence(labels, draw)
+    if mix.length:
+        known = dependence_at(labels, round(mix.length / every))
+        found = max(found, known, key=lambda each: each.phi)
     # the same correlation within a block weighs more where all of its requests are seen
     return Dependence(1.0 + (found.phi - 1.0) * every, round(found.length * every))
 

@@ -55,6 +55,7 @@ class Scenario:
         command = [
             sys.executable, "-m", "fairlead", "up", "--state", str(self._paths.root),
             "--port", "0", "--control-port", "0",
+            "--telemetry-days", "0",  # The demo's folder is gone before there is a long term.
         ]  # fmt: skip
         with open_private(self._paths.logs / "up.log", "ab") as log:
             self._up = subprocess.Popen(

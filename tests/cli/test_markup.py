@@ -14,7 +14,7 @@ import typer
 
 from cli.simulated_installation import Done, Run
 from cli.test_follow import drawn, view
-from fairlead.cli import lifecycle, root
+from fairlead.cli import lifecycle, monitor, root
 from fairlead.cli.api import ControlClient
 from fairlead.cli.demo.report import ReleaseReport, Report, RequestsReport
 from fairlead.cli.demo.view import DemoView, summary
@@ -162,7 +162,8 @@ OFFLINE = [
     ("release", "verify"), ("release", "gc"), ("feedback",), ("up",), ("demo",),
     ("gateway", "run"), ("gateway", "check"),
     ("gateway", "key"), ("gateway", "import"), ("gateway", "restart"), ("rollout", "replay"),
-    ("judge", "check"), ("rollout", "export"),
+    ("judge", "check"), ("rollout", "export"), ("telemetry", "query"), ("telemetry", "status"),
+    ("monitor", "rules"), ("monitor", "notify"),
 ]  # fmt: skip
 SAYS_NOTHING_OF_OTHERS = [("schema",), ("down",), ("samples", "delete")]
 
@@ -240,9 +241,26 @@ def test_what_is_typed_is_printed_as_it_is(run: Run, project: Path) -> None:
     assert "[/b]" in run("gateway", "restart", "--state", "[/b]").err
     assert "[/b]" in run("judge", "check", "x", "--file", "[/b]").err
     assert "[/x]" in run("rollout", "export", "[/x]").err
+    assert "[/b]" in run("telemetry", "query", "SELECT 1", "--state", "[/b]").err
+    assert "[/b]" in run("telemetry", "status", "--state", "[/b]").err
+    for command in ("rules", "notify"):
+        assert "[/b]" in run("monitor", command, "-f", "[/b]").err
     for command in ("run", "check"):
         assert "[/b]" in run("gateway", command, "--config", "[/b]").err
     assert "[/b]" in run("gateway", "import", "--from", "litellm", "[/b]").err
+
+
+def test_why_a_test_alert_was_not_sent_is_printed_as_it_is(
+    run: Run, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refused(*_given: object) -> str:
+        return NASTY
+
+    monkeypatch.setattr(monitor, "_tested", refused)
+    manifest = project / "fairlead.yaml"
+    route = "monitoring: {routes: [{name: a, to: {kind: webhook, url: 'https://a.example/x'}}]}\n"
+    manifest.write_text(manifest.read_text() + route)
+    assert NASTY in run("monitor", "notify").out
 
 
 def test_an_error_that_ends_in_a_backslash_before_brackets_is_printed_as_it_is(run: Run) -> None:

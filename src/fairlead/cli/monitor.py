@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fairlead.cli.options import MANIFEST_DEFAULT, console
+from fairlead.cli.options import MANIFEST_DEFAULT, say
 from fairlead.domain.errors import InvalidInput, NotFound, Unavailable
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def notify(
     for each, receiver in receivers.items():
         if name in (None, each):
             why = asyncio.run(_tested(each, receiver, manifest.service))
-            console.print(f"{each}: {f'NOT sent: {why}' if why else 'sent'}")
+            say(f"{each}: {f'NOT sent: {why}' if why else 'sent'}")
             failed += bool(why)
     if failed:
         raise Unavailable(f"{failed} of the routes did not take the test alert")

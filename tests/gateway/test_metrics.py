@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -134,7 +135,36 @@ def test_counters_of_ended_workers_stay_in_the_sum_and_their_gauges_do_not(
     for _ in range(3):
         MetricsShare(tmp_path, "three").fold_dead()
         assert total(two, counted(5)) == (15, 1)
-    assert sorted(os.listdir(tmp_path)) == ["lock", "retired.metrics"]
+    assert sorted(os.listdir(tmp_path)) == ["lock", "retired.metrics", "two.metrics"]
+
+
+def test_no_counter_is_ever_lower_than_what_a_worker_that_was_killed_had_shown(
+    tmp_path: Path,
+) -> None:
+    one, two = MetricsShare(tmp_path, "one"), MetricsShare(tmp_path, "two")
+    one.publish(counted(10).states())
+    assert total(one, counted(17))[0] == 17
+    # It is killed before it publishes again.
+    assert total(two, counted(5))[0] == 22
+
+
+def test_while_the_disk_refuses_all_workers_show_the_same_counters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = MetricsShare(tmp_path, "one"), MetricsShare(tmp_path, "two")
+    alone = MetricsShare(tmp_path, "alone")
+    for share in (one, two):
+        share.publish(counted(10).states())
+
+    def full(*_given: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MetricsShare, "_write", full)
+        shown = [total(share, counted(15))[0] for share in (one, two, one, two)]
+        assert shown == [20, 20, 20, 20]
+        assert total(alone, counted(3))[0] == 23
+    assert total(one, counted(16))[0] == 26
 
 
 def test_a_fold_that_was_killed_before_it_cleaned_up_counts_nothing_twice(

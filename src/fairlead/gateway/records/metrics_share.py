@@ -50,6 +50,7 @@ class MetricsShare:
         self._folder = folder
         self._boot = boot
         self._is_failing = False
+        self._shown: list[FamilyState] = []
 
     def publish(self, families: list[FamilyState]) -> None:
         """Show this worker's present values; a disk that refuses is logged once."""
@@ -62,9 +63,18 @@ class MetricsShare:
             self._is_failing = True
         else:
             self._is_failing = False
+            self._shown = families
 
     def total(self, own: list[FamilyState]) -> list[FamilyState]:
-        """The sum over all workers; gauges of those that are silent are left out."""
+        """The sum over all workers; gauges of those that are silent are left out.
+
+        No counter of it is ever lower than one that any worker showed before, or Prometheus would
+        take that for a restart, and count all of it again. So what this worker shows is written
+        down first; while that is refused, it goes by what the others see of it.
+        """
+        self.publish(own)
+        if self._is_failing and self._shown:
+            own = [family for family in own if family.kind == "gauge"] + _counters(self._shown)
         retired = self._read(_RETIRED)
         folded = set(retired.folded) if retired else set()
         groups = [own]

@@ -82,6 +82,8 @@ def test_ctrl_c_leaves_no_process_and_no_file(moment_s: float) -> None:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "TMPDIR": folder},
             start_new_session=True,
+            # What a shell starts in the background ignores Ctrl-C, and so would the demo.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
         time.sleep(moment_s)
         started = descendants(process.pid)

@@ -11,10 +11,13 @@ from fairlead.cli.watching import actions_of, promises_of, receivers_of, routes_
 from fairlead.domain import receivers
 from fairlead.domain.errors import ManifestError
 from fairlead.manifest import Manifest, parse_manifest
-from fairlead.manifest.monitoring import Action, Severity
+from fairlead.manifest.monitoring import MONITORS, Action, Severity
 from fairlead.monitoring.actions import ActionKind
 from fairlead.monitoring.burning import Severity as Severities
+from fairlead.monitoring.inhibition import DEFAULTS
 from fairlead.monitoring.objectives import AVAILABILITY_DEFAULT, ObjectiveKind
+from fairlead.monitoring.promising import MONITOR as SLO
+from monitoring.making import condition, firing
 
 BASE = """
 service: bank
@@ -72,7 +75,42 @@ RECEIVERS = {
 @pytest.mark.parametrize("text", RECEIVERS)
 def test_every_kind_of_receiver_can_be_declared(text: str) -> None:
     declared = manifest(f"monitoring:\n  routes:\n  - {{name: ops, to: {text}}}\n")
-    assert receivers_of(declared) == {"ops": RECEIVERS[text]}
+    assert receivers_of(declared) == {"bank/ops": RECEIVERS[text]}
+    (route,) = routes_of(declared)
+    assert route.receiver == "bank/ops"
+
+
+def test_a_route_takes_alerts_of_its_service_and_of_none() -> None:
+    text = "monitoring:\n  routes:\n  - {name: ops, to: {kind: slack, url_env: S}}\n"
+    dotted = parse_manifest((BASE + text).replace("bank", "bank.eu"), Path("fairlead.yaml"))
+    (route,) = routes_of(dotted)
+    alerts = firing(
+        condition(service="bank.eu"),
+        condition(service="bank-eu"),
+        condition(service="shop"),
+        condition("notifications", service=""),
+    )
+    taken = {alert.of.get("service", "") for alert in alerts if route.takes(alert)}
+    assert taken == {"bank.eu", ""}
+
+
+def test_a_mail_server_is_written_in_any_case() -> None:
+    text = "{kind: email, host: Mail.Example, sender: a@x.example, to: [b@x.example]}"
+    declared = manifest(f"monitoring:\n  routes:\n  - {{name: ops, to: {text}}}\n")
+    (receiver,) = receivers_of(declared).values()
+    assert isinstance(receiver, receivers.Email)
+    assert receiver.host == "mail.example"
+
+
+def test_every_monitor_that_inhibition_knows_can_be_acted_on() -> None:
+    named = {
+        name
+        for rule in DEFAULTS
+        for matcher in (*rule.source, *rule.target)
+        if matcher.name == "monitor"
+        for name in matcher.value.split("|")
+    }
+    assert {*named, SLO} <= set(MONITORS)
 
 
 def test_a_route_is_as_declared_and_an_alertmanager_is_told_again_and_again() -> None:
@@ -89,7 +127,7 @@ def test_a_route_is_as_declared_and_an_alertmanager_is_told_again_and_again() ->
         (Severities.PAGE,), ("service",), False,
     )  # fmt: skip
     assert (pager.wait_s, pager.interval_s, pager.repeat_s) == (5.0, 300.0, 3_600.0)
-    assert [str(one) for one in pager.matchers] == ['slo!="ttft"']
+    assert [str(one) for one in pager.matchers] == ['service=~"bank|"', 'slo!="ttft"']
     assert (am.wait_s, am.interval_s, am.repeat_s) == (0.0, 0.0, 60.0)
 
 
@@ -105,6 +143,10 @@ def test_an_action_is_as_declared() -> None:
         ActionKind.SCALE, ("slo", "latency"), 600.0,
     )  # fmt: skip
     assert (policy.per_day_max, policy.dry_run, policy.replicas_more) == (5, True, 2)
+    (back,) = actions_of(
+        manifest("monitoring:\n  actions:\n  - {do: roll_back, monitors: [slo], within_hours: 2}\n")
+    )
+    assert back.within_s == 7_200.0
 
 
 def test_the_manifest_and_the_deciders_know_the_same_words() -> None:
@@ -138,6 +180,24 @@ def test_the_manifest_and_the_deciders_know_the_same_words() -> None:
         ),
         ("actions:\n  - {do: roll_back, monitors: [monitor_blind]}", "because nobody sees"),
         ("actions:\n  - {do: roll_back, monitors: [slo], replicas_more: 2}", 'only for "scale"'),
+        ("actions:\n  - {do: scale, monitors: [slo], within_hours: 2}", 'only for "roll_back"'),
+        (
+            "actions:\n  - {do: roll_back, monitors: [slo, quality]}\n"
+            "  - {do: roll_back, monitors: [quality, slo], dry_run: true}",
+            "actions[1].do does the same for the same monitors as actions[0]",
+        ),
+        ("actions:\n  - {do: roll_back, monitors: [slos]}", 'did you mean "slo"?'),
+        ("actions:\n  - {do: roll_back, monitors: [weather]}", "(there are: slo, latency, "),
+        (
+            "routes:\n  - {name: a, to: {kind: email, host: 'h:25', sender: a@b.example,"
+            " to: [a@b.example]}}",
+            "to.host must be a host that mail is sent to: 'h:25' is no host name",
+        ),
+        (
+            "routes:\n  - {name: a, to: {kind: email, host: 169.254.169.254,"
+            " sender: a@b.example, to: [a@b.example]}}",
+            "is not an address that requests are sent to",
+        ),
         ("actions:\n  - {do: rerun_gate, monitors: [slo]}", "needs `gates`"),
         (
             "actions:\n  - {do: roll_back, monitors: [slo], match: ['a=~(b']}",

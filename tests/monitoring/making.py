@@ -30,7 +30,7 @@ def condition(
 
 def firing(*conditions: Condition, now: float = 1_000.0) -> list[Alert]:
     """The alerts of conditions that hold."""
-    return list(observe({}, conditions, {one.monitor for one in conditions}, now).values())
+    return list(observe({}, conditions, {one.seen_by for one in conditions}, now).values())
 
 
 def changed(alert: Alert, **fields: Any) -> Alert:

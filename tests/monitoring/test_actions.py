@@ -9,11 +9,13 @@ import pytest
 
 from fairlead.domain.errors import InvalidInput
 from fairlead.monitoring.actions import (
+    BACK_S,
     ActionEntry,
     ActionKind,
     ActionPolicy,
     ActionVerdict,
     Circumstances,
+    check_policies,
     check_policy,
     decide,
     decide_all,
@@ -26,7 +28,7 @@ from monitoring.making import changed, condition, firing
 
 BACK = ActionPolicy(ActionKind.ROLL_BACK, ("slo",))
 SEEN = Circumstances(
-    champion="sha256:bbb", champion_since=500.0, last_good="sha256:aaa", rollout="ro-1",
+    champion="sha256:bbb", champion_since=500.0, last_good="sha256:aaa",
     fallbacks=("small",), replicas=2, replicas_max=3, gates=1,
 )  # fmt: skip
 
@@ -44,7 +46,6 @@ def verdict(policy: ActionPolicy, seen: Circumstances = SEEN, **fields: Any) -> 
     ("kind", "target"),
     [
         (ActionKind.ROLL_BACK, "sha256:aaa"),
-        (ActionKind.PAUSE_ROLLOUT, "ro-1"),
         (ActionKind.FALLBACK, "small"),
         (ActionKind.SCALE, "3"),
         (ActionKind.RERUN_GATE, "sha256:bbb"),
@@ -58,14 +59,26 @@ def test_each_action_has_its_target_and_its_reason(kind: ActionKind, target: str
     assert (entry.service, entry.at, entry.episode) == ("bank", 1_100.0, 1_000.0)
 
 
+def test_a_rollout_is_paused() -> None:
+    seen = msgspec.structs.replace(SEEN, rollout="ro-1")
+    entry = verdict(ActionPolicy(ActionKind.PAUSE_ROLLOUT, ("slo",)), seen)
+    assert (entry.verdict, entry.target) == (ActionVerdict.ACT, "ro-1")
+
+
 @pytest.mark.parametrize(
     ("kind", "seen", "why"),
     [
         (ActionKind.ROLL_BACK, {"last_good": None}, "no earlier release"),
         (ActionKind.ROLL_BACK, {"last_good": "sha256:bbb"}, "serves already"),
         (ActionKind.ROLL_BACK, {"champion_since": 1_050.0}, "came after the alert began"),
-        (ActionKind.PAUSE_ROLLOUT, {"rollout": None}, "no rollout"),
-        (ActionKind.PAUSE_ROLLOUT, {"rollout_is_paused": True}, "paused already"),
+        (ActionKind.ROLL_BACK, {"rollout": "ro-1"}, "a rollout is under way"),
+        (ActionKind.ROLL_BACK, {"champion_since": 999.0 - 6 * 3_600.0}, "more than 6 hours before"),
+        (ActionKind.PAUSE_ROLLOUT, {}, "no rollout"),
+        (
+            ActionKind.PAUSE_ROLLOUT,
+            {"rollout": "ro-1", "rollout_is_paused": True},
+            "paused already",
+        ),
         (ActionKind.FALLBACK, {"fallbacks": ()}, "no fallback"),
         (ActionKind.FALLBACK, {"on_fallback": True}, "answers already"),
         (ActionKind.SCALE, {"replicas_max": 2}, "no room"),
@@ -86,6 +99,62 @@ def test_an_alert_of_a_release_that_does_not_serve_rolls_nothing_back() -> None:
     assert verdict(BACK, release="bbb").verdict is ActionVerdict.ACT
 
 
+def test_an_alert_of_the_release_that_serves_rolls_it_back_also_beside_a_rollout() -> None:
+    seen = msgspec.structs.replace(SEEN, rollout="ro-1")
+    assert verdict(BACK, seen, release="bbb").verdict is ActionVerdict.ACT
+    assert verdict(BACK, seen, release="ccc").verdict is ActionVerdict.IMPOSSIBLE
+
+
+def test_how_long_before_a_release_may_have_served_is_declared() -> None:
+    seen = msgspec.structs.replace(SEEN, champion_since=-9 * 3_600.0)
+    assert verdict(BACK, seen).verdict is ActionVerdict.IMPOSSIBLE
+    longer = msgspec.structs.replace(BACK, within_s=12 * 3_600.0)
+    assert verdict(longer, seen).verdict is ActionVerdict.ACT
+
+
+def test_a_release_that_was_gone_back_to_is_not_rolled_back_itself() -> None:
+    """The alert of what was before goes on, or comes back, while its windows hold that."""
+    first = verdict(BACK)
+    now_a = msgspec.structs.replace(
+        SEEN, champion="sha256:aaa", champion_since=1_110.0, last_good="sha256:000"
+    )
+    for policy in (BACK, ActionPolicy(ActionKind.ROLL_BACK, ("slo", "quality"))):
+        entry = decide(alert(now=6_000.0), policy, (first,), now_a, 6_000.0)
+        assert entry.verdict is ActionVerdict.IMPOSSIBLE
+        assert "was gone back to" in entry.reason
+    later = decide(alert(now=20_000.0), BACK, (first,), now_a, 1_101.0 + BACK_S)
+    assert later.verdict is ActionVerdict.ACT
+
+
+def test_a_dry_run_has_changed_no_release() -> None:
+    dry = msgspec.structs.replace(verdict(BACK), verdict=ActionVerdict.DRY_RUN)
+    now_a = msgspec.structs.replace(SEEN, champion="sha256:aaa", last_good="sha256:000")
+    assert decide(alert(now=6_000.0), BACK, (dry,), now_a, 6_000.0).verdict is ActionVerdict.ACT
+
+
+def test_a_dry_run_keeps_nothing_real_from_being_done_nor_the_other_way_round() -> None:
+    dry = msgspec.structs.replace(BACK, dry_run=True)
+    assert decide(alert(), BACK, (verdict(dry),), SEEN, 1_300.0).verdict is ActionVerdict.ACT
+    assert decide(alert(), dry, (verdict(BACK),), SEEN, 1_300.0).verdict.value == "dry_run"
+
+
+def test_two_policies_that_cannot_be_told_apart_are_refused() -> None:
+    check_policies((BACK, ActionPolicy(ActionKind.ROLL_BACK, ("slo", "quality"))))
+    same = ActionPolicy(ActionKind.ROLL_BACK, ("slo",), (Severity.TICKET,))
+    with pytest.raises(InvalidInput, match="declared twice for slo"):
+        check_policies((BACK, same))
+
+
+def test_policies_of_the_same_action_have_their_limits_together() -> None:
+    first = verdict(ActionPolicy(ActionKind.SCALE, ("latency", "slo")))
+    scale = ActionPolicy(ActionKind.SCALE, ("slo",))
+    assert decide(alert(now=1_200.0), scale, (first,), SEEN, 1_300.0).verdict.value == "cooling"
+    assert decide(alert(), scale, (first,), SEEN, 1_300.0).verdict is ActionVerdict.DONE
+    once = msgspec.structs.replace(scale, cooldown_s=0.0, per_day_max=1)
+    assert decide(alert(now=1_200.0), once, (first,), SEEN, 1_300.0).verdict.value == "day_limit"
+    assert decide(alert(now=1_200.0), BACK, (first,), SEEN, 1_300.0).verdict is ActionVerdict.ACT
+
+
 @pytest.mark.parametrize(
     "fields",
     [{"monitor": "drift"}, {"severity": Severity.TICKET}, {"monitor": BLIND}, {"pending_s": 9.0}],
@@ -95,7 +164,7 @@ def test_a_policy_acts_on_the_alerts_that_it_names_and_that_fire(fields: dict[st
 
 
 def test_once_for_an_episode_then_a_cool_down_then_a_limit_per_day() -> None:
-    policy = msgspec.structs.replace(BACK, cooldown_s=600.0, per_day_max=2)
+    policy = msgspec.structs.replace(BACK, cooldown_s=600.0, per_day_max=2, within_s=1e6)
     history: tuple[ActionEntry, ...] = ()
     said = []
     for now, begun in [(1_000, 1_000), (1_700, 1_000), (1_500, 1_400), (1_700, 1_650),
@@ -143,9 +212,11 @@ def test_an_alert_that_is_over_asks_for_nothing() -> None:
         {"monitors": ()},
         {"severities": ()},
         {"monitors": (BLIND,)},
+        {"monitors": ("actions",)},
         {"cooldown_s": float("nan")},
         {"per_day_max": 0},
         {"replicas_more": 0},
+        {"within_s": 0.0},
     ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(fields: dict[str, Any]) -> None:

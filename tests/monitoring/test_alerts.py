@@ -17,6 +17,7 @@ from fairlead.monitoring.alerts import (
     KEEP_S_MAX,
     Alert,
     Condition,
+    Figure,
     fingerprint,
     labels_of,
     observe,
@@ -25,7 +26,7 @@ from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change
 from monitoring.making import condition
 
-SLO = {"slo"}
+SLO = {("slo", "bank")}
 
 
 def only(alerts: dict[str, Alert]) -> Alert:
@@ -116,7 +117,7 @@ def test_the_nearest_change_in_place_and_time_is_the_first_candidate() -> None:
         Change(-90_000.0, "release", "long ago", labels_of(service="bank")),
     ]
     found = condition("latency", replica="r1")
-    alert = only(observe({}, [found], {"latency"}, 10_000.0, changes))
+    alert = only(observe({}, [found], {("latency", "bank")}, 10_000.0, changes))
     assert [cause.change.what for cause in alert.causes] == [
         "r1 restarted", "network reconfigured", "bank went to 50%",
     ]  # fmt: skip
@@ -136,6 +137,15 @@ def test_the_nearest_change_in_place_and_time_is_the_first_candidate() -> None:
 def test_a_condition_that_makes_no_sense_is_refused(wrong: Condition) -> None:
     with pytest.raises(InvalidInput, match="condition of monitor"):
         observe({}, [wrong], SLO, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [(12_345.0, "12,345"), (-2_000.4, "-2,000"), (999.94, "999.9"), (0.00012, "0.00012"),
+     (1e30, "1e+30"), (math.nan, "nan"), (math.inf, "inf")],
+)  # fmt: skip
+def test_numbers_are_written_as_people_read_them(value: float, words: str) -> None:
+    assert Figure("lag", value, "s", limit=value).words == f"lag: {words} s (limit {words} s)"
 
 
 def test_the_diagram_has_every_transition() -> None:

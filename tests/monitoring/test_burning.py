@@ -45,8 +45,17 @@ def test_a_slow_burn_is_a_ticket_and_never_a_page() -> None:
     worst = next(burn for burn in found.burns if burn.is_burning)
     assert (worst.pair.factor, round(worst.long or 0.0, 6)) == (3.0, 4.0)
     # What it has burnt of what two days allow is 4; 30 days allow more, and are not over.
-    assert found.budget_left == pytest.approx(1 - 4)
-    assert found.gone_in_s == 0.0
+    assert (found.budget_left, found.gone_in_s) == (None, None)
+
+
+@pytest.mark.parametrize(("days", "is_known"), [(30.0, True), (28.6, True), (28.4, False)])
+def test_the_budget_left_is_known_once_the_period_is_covered(days: float, is_known: bool) -> None:
+    hours = [Bucket(3_600.0 * (i + 1), 100, 1) for i in range(round(days * 24))]
+    found = assess(UP, hours, hours[-1].end + 3_600.0)
+    assert (found.budget_left is not None) is is_known
+    assert (found.gone_in_s is not None) is is_known
+    if is_known:
+        assert (found.budget_left, found.gone_in_s) == (pytest.approx(1 - 2), 0.0)
 
 
 def test_the_budget_left_says_how_long_it_lasts_at_this_rate() -> None:

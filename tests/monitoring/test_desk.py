@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.monitoring.actions import (
-    LATE_S,
     ActionKind,
     ActionPolicy,
     ActionVerdict,
     Circumstances,
 )
-from fairlead.monitoring.alerts import ALERTS_MAX, Condition, labels_of
+from fairlead.monitoring.alerts import ALERTS_MAX, FORGET_S, Condition, labels_of
 from fairlead.monitoring.burning import Bucket, Severity, assess
+from fairlead.monitoring.carrying_out import LATE_S
 from fairlead.monitoring.causes import Change
 from fairlead.monitoring.desk import CONDITIONS_MAX, Desk, Duties, Look, note_done, note_told, step
-from fairlead.monitoring.incidents import IncidentState
+from fairlead.monitoring.incidents import QUIET_S, IncidentState
 from fairlead.monitoring.inhibition import BLIND
 from fairlead.monitoring.objectives import Objective, ObjectiveKind
 from fairlead.monitoring.postmortem import postmortem
@@ -55,7 +57,7 @@ class World:
         found = conditions_of("bank", assess(UP, self.buckets, now))
         seen = Circumstances(self.champion, SHIPPED.at, "a" if self.champion == "b" else None)
         look = Look(
-            now, found, ("slo",), changes=(SHIPPED,), circumstances={"bank": seen},
+            now, found, (("slo", "bank"),), changes=(SHIPPED,), circumstances={"bank": seen},
         )  # fmt: skip
         outcome = step(reread(self.desk), DUTIES, look)
         assert step(outcome.desk, DUTIES, look) == outcome, "the same look changes nothing"
@@ -88,7 +90,7 @@ def test_a_bad_release_is_paged_rolled_back_and_told_as_a_story() -> None:
 
 def test_an_action_is_due_until_it_is_done_also_after_a_crash_and_not_too_late() -> None:
     seen = {"bank": Circumstances("b", 0.0, "a")}
-    look = Look(100.0, (condition(),), ("slo",), circumstances=seen)
+    look = Look(100.0, (condition(),), (("slo", "bank"),), circumstances=seen)
     outcome = step(Desk(), DUTIES, look)
     (entry,) = outcome.actions
     again = step(reread(outcome.desk), DUTIES, msgspec.structs.replace(look, now=160.0))
@@ -100,15 +102,73 @@ def test_an_action_is_due_until_it_is_done_also_after_a_crash_and_not_too_late()
     assert [one.verdict for one in late.desk.audit] == [ActionVerdict.ACT]
 
 
+def test_an_action_that_nobody_carried_out_is_given_up_and_told() -> None:
+    seen = {"bank": Circumstances("b", 0.0, "a")}
+    look = Look(100.0, (condition(),), (("slo", "bank"),), circumstances=seen)
+    outcome = step(Desk(), DUTIES, look)
+    (entry,) = outcome.actions
+    late = msgspec.structs.replace(look, now=100.0 + LATE_S)
+    desk = step(outcome.desk, DUTIES, late).desk
+    assert step(desk, DUTIES, late).desk == desk
+    assert desk.audit[0].outcome == "given up: not carried out within ten minutes"
+    (told,) = (alert for alert in desk.alerts.values() if alert.of["monitor"] == "actions")
+    assert told.summary == (
+        "bank: roll_back a was decided; it is given up: not carried out within ten minutes"
+    )
+    for now in (800.0, 4_400.0, 4_800.0, 4_800.0 + QUIET_S):
+        desk = step(desk, DUTIES, Look(now, (), (("slo", "bank"),))).desk
+    assert not any(alert.is_firing for alert in desk.alerts.values())
+    (incident,) = desk.incidents
+    assert incident.resolution is not None
+    assert "nothing was done" in incident.resolution.words
+    assert "roll\\_back a: given up" in postmortem(incident, 9_000.0)
+    done = note_done(desk, entry, "release a serves, late", 900.0)
+    assert done.audit[0].outcome == "release a serves, late"
+    assert note_done(done, entry, "again", 901.0) == done
+
+
+def test_what_was_decided_and_came_to_nothing_helped_nobody() -> None:
+    seen = {"bank": Circumstances("b", 0.0, None)}
+    desk, looked = Desk(), (("slo", "bank"),)
+    desk = step(desk, DUTIES, Look(100.0, (condition(),), looked, circumstances=seen)).desk
+    assert desk.audit[0].verdict is ActionVerdict.IMPOSSIBLE
+    for now in (200.0, 500.0, 500.0 + QUIET_S):
+        desk = step(desk, DUTIES, Look(now, (), looked)).desk
+    (incident,) = desk.incidents
+    assert incident.resolution is not None
+    assert "nothing was done" in incident.resolution.words
+    assert "no earlier release" in postmortem(incident, 9_000.0)
+
+
+def test_a_flood_of_decisions_makes_no_limit_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fairlead.monitoring.desk.AUDIT_MAX", 5)
+    seen = {"bank": Circumstances("b", 0.0, "a")}
+    duties = Duties(actions={"bank": (msgspec.structs.replace(BACK, cooldown_s=0.0),)})
+    look = Look(100.0, (condition(),), (("slo", "bank"),), circumstances=seen)
+    desk = step(Desk(), duties, look).desk
+    (act,) = desk.audit
+    stuck = {"bank": Circumstances("b", 0.0, None)}
+    for minute in range(2, 10):
+        found = (condition(release=f"r{minute}"),)
+        look = Look(60.0 * minute, found, (("slo", "bank"),), circumstances=stuck)
+        desk = step(desk, duties, look).desk
+    assert len(desk.audit) == 5
+    assert [entry.verdict.value for entry in desk.audit] == ["act", *["impossible"] * 4]
+    assert desk.audit[0].key == act.key
+    assert desk.audit[-1].at == 540.0
+
+
 def test_without_circumstances_nothing_is_decided() -> None:
-    outcome = step(Desk(), DUTIES, Look(100.0, (condition(),), ("slo",)))
+    outcome = step(Desk(), DUTIES, Look(100.0, (condition(),), (("slo", "bank"),)))
     assert (outcome.actions, outcome.desk.audit) == ([], ())
     assert len(outcome.messages) == 1
 
 
 def test_a_monitor_that_says_nonsense_stops_no_other_and_is_an_alert() -> None:
     bad = Condition(labels_of(monitor="drift", service="x" * 300), Severity.PAGE, "broken")
-    desk = step(Desk(), DUTIES, Look(100.0, (bad, condition()), ("slo", "drift"))).desk
+    desk = step(
+        Desk(), DUTIES, Look(100.0, (bad, condition()), (("slo", "bank"), ("drift", "bank")))
+    ).desk
     found = {alert.of["monitor"]: alert for alert in desk.alerts.values()}
     assert set(found) == {"slo", BLIND}
     assert "a label has more than 256 characters" in found[BLIND].summary
@@ -116,26 +176,182 @@ def test_a_monitor_that_says_nonsense_stops_no_other_and_is_an_alert() -> None:
 
 def test_more_conditions_than_there_is_room_for_are_said_and_the_first_are_kept() -> None:
     many = tuple(condition(replica=str(index)) for index in range(CONDITIONS_MAX + 5))
-    desk = step(Desk(), Duties(), Look(100.0, many, ("slo",))).desk
+    desk = step(Desk(), Duties(), Look(100.0, many, (("slo", "bank"),))).desk
     assert len(desk.alerts) == CONDITIONS_MAX + 1
     assert any(alert.of["monitor"] == BLIND for alert in desk.alerts.values())
     others = tuple(condition(shard=str(index)) for index in range(CONDITIONS_MAX))
     again = tuple(condition(place=str(index)) for index in range(CONDITIONS_MAX))
     for now, found in ((200.0, others), (300.0, again)):
-        desk = step(desk, Duties(), Look(now, found, ("slo",))).desk
+        desk = step(desk, Duties(), Look(now, found, (("slo", "bank"),))).desk
     assert len(desk.alerts) == ALERTS_MAX
 
 
 def test_a_silent_monitor_is_found_by_the_desk_and_its_alerts_stay() -> None:
     duties = Duties((ROUTE,), watches=(Watch("slo", "bank", 60.0),))
     report = Report("slo", "bank", 100.0, self_tested_at=100.0)
-    look = Look(100.0, (condition(),), ("slo",), (report,), 0.0)
+    look = Look(100.0, (condition(),), (("slo", "bank"),), (report,), 0.0)
     desk = step(Desk(), duties, look).desk
     assert [alert.of["monitor"] for alert in desk.alerts.values()] == ["slo"]
     later = Look(1_000.0, reports=(report,))
     desk = step(desk, duties, later).desk
     firing = {alert.of["monitor"] for alert in desk.alerts.values() if alert.is_firing}
     assert firing == {"slo", BLIND}
+
+
+def test_what_a_receiver_knows_is_forgotten_with_the_alert() -> None:
+    """One that is told of no ends would otherwise know more with each alert."""
+    duties = Duties((msgspec.structs.replace(ROUTE, resolved=False),))
+    looked = (("slo", "bank"),)
+    outcome = step(Desk(), duties, Look(100.0, (condition(),), looked))
+    (message,) = outcome.messages
+    desk = note_told(outcome.desk, {message.key: message.told})
+    assert len(desk.told[message.key].firing) == 1
+    for now in (200.0, 500.0, 500.0 + FORGET_S):
+        desk = step(desk, duties, Look(now, (), looked)).desk
+    assert (desk.alerts, desk.told[message.key].firing) == ({}, ())
+
+
+def test_no_open_incident_is_dropped_and_no_number_given_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("fairlead.monitoring.desk.INCIDENTS_MAX", 2)
+    desk, lasting = Desk(), [condition(service="bank"), condition(service="cafe")]
+    for index in range(4):
+        short = condition(service=f"shop{index}")
+        looked = tuple(one.seen_by for one in (*lasting, short))
+        for wait, found in ((0.0, (*lasting, short)), *((t, lasting) for t in (60.0, 400.0, 1e4))):
+            look = Look(2e4 * (index + 1) + wait, tuple(found), looked)
+            desk = step(desk, Duties(), look).desk
+    assert [(one.number, one.is_open) for one in desk.incidents] == [
+        (1, True), (2, True), (6, False),
+    ]  # fmt: skip
+
+
+def test_an_end_that_was_not_told_is_kept_also_for_a_receiver_with_a_service_in_its_name() -> None:
+    duties = Duties((msgspec.structs.replace(ROUTE, receiver="bank/ops"),))
+    looked = (("slo", "bank"),)
+    outcome = step(Desk(), duties, Look(100.0, (condition(),), looked))
+    (message,) = outcome.messages
+    desk = note_told(outcome.desk, {message.key: message.told})
+    for now in (200.0, 500.0, 500.0 + 2 * FORGET_S):
+        outcome = step(desk, duties, Look(now, (), looked))
+        desk = outcome.desk
+    (end,) = outcome.messages
+    assert (end.receiver, len(end.resolved)) == ("bank/ops", 1)
+
+
+BOTH = (("slo", "bank"), ("slo", "shop"))
+LONG = "x" * 300
+
+
+def ended(look: Look, duties: Duties = DUTIES) -> set[str]:
+    """Services whose page, open for an hour, ends when this is seen for an hour."""
+    pages = (condition(), condition(service="shop"))
+    desk = step(Desk(), Duties(), Look(100.0, pages, BOTH)).desk
+    for now in (3_600.0, 7_200.0):
+        desk = step(desk, duties, msgspec.structs.replace(look, now=now)).desk
+    return {
+        alert.of["service"]
+        for alert in desk.alerts.values()
+        if alert.of["monitor"] == "slo" and not alert.is_firing
+    }
+
+
+def test_a_monitor_that_looked_at_one_service_ends_no_alert_of_another() -> None:
+    assert ended(Look(0.0, looked=BOTH)) == {"bank", "shop"}
+    assert ended(Look(0.0, looked=BOTH[1:])) == {"shop"}
+
+
+@pytest.mark.parametrize(
+    ("labels", "services"),
+    [
+        (labels_of(monitor="slo", service="bank", slo=LONG), {"shop"}),
+        (labels_of(monitor="slo", service=LONG), set()),
+        (labels_of(service="bank"), set()),
+        (labels_of(monitor="drift", service="bank", release=LONG), {"bank", "shop"}),
+    ],
+)
+def test_a_monitor_that_says_nonsense_ends_no_alert_of_what_it_may_have_meant(
+    labels: tuple[tuple[str, str], ...], services: set[str]
+) -> None:
+    bad = Condition(labels, Severity.PAGE, "broken")
+    assert ended(Look(0.0, (bad,), (*BOTH, ("drift", "bank")))) == services
+
+
+def test_what_had_no_room_ends_no_alert_of_the_monitor_that_said_it() -> None:
+    many = tuple(condition("drift", replica=str(index)) for index in range(CONDITIONS_MAX))
+    look = Look(0.0, (*many, condition(slo="cut")), (*BOTH, ("drift", "bank")))
+    assert ended(look) == {"shop"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "services"),
+    [
+        ({"error": "the store does not answer"}, {"shop"}),
+        ({"requests": 50}, {"shop"}),
+        ({"self_test_error": "it did not find its fault"}, {"shop"}),
+        ({"self_tested_at": -1e6}, {"bank", "shop"}),
+    ],
+)
+def test_a_monitor_that_could_not_see_ends_nothing_though_it_says_that_it_looked(
+    fields: dict[str, Any], services: set[str]
+) -> None:
+    seen: dict[str, Any] = {"at": 7_200.0, "self_tested_at": 7_000.0, **fields}
+    duties = Duties(watches=(Watch("slo", "bank", 3_600.0),))
+    assert ended(Look(0.0, (), BOTH, (Report("slo", "bank", **seen),)), duties) == services
+
+
+def test_an_error_counts_also_where_nothing_is_expected_of_the_monitor() -> None:
+    report = Report("slo", "bank", 7_200.0, error="the store does not answer")
+    assert ended(Look(0.0, (), BOTH, (report,))) == {"shop"}
+
+
+YEAR_S = 365 * 86_400.0
+
+
+def test_a_clock_that_was_set_back_mutes_nothing() -> None:
+    """It was a year ahead when the alert began, and is put right."""
+    now, looked = 1e6, (("slo", "bank"),)
+    seen = {"bank": Circumstances("b", now + YEAR_S, "a")}
+    found = (condition(),)
+    outcome = step(Desk(), DUTIES, Look(now + YEAR_S, found, looked, circumstances=seen))
+    (message,), (entry,) = outcome.messages, outcome.actions
+    desk = note_told(outcome.desk, {message.key: message.told})
+    desk = note_done(desk, entry, "release a serves", now + YEAR_S)
+    desk = step(desk, DUTIES, Look(now, found, looked)).desk
+    assert reread(desk) == desk
+    times = msgspec.json.decode(msgspec.json.encode(desk))
+    assert max(numbers(times)) <= now
+    quick = msgspec.structs.replace(ROUTE, interval_s=0.0)
+    repeated = step(desk, Duties((quick,)), Look(now + quick.repeat_s, found, looked))
+    assert len(repeated.messages) == 1, "it is told again after four hours and not after a year"
+    again = (condition(slo="ttft"),)
+    seen = {"bank": Circumstances("c", now, "b")}
+    acted = step(desk, DUTIES, Look(now + 601.0, again, looked, circumstances=seen))
+    assert len(acted.actions) == 1, "it has cooled down after ten minutes"
+    for after in (60.0, 360.0, 360.0 + QUIET_S):
+        desk = step(desk, DUTIES, Look(now + after, (), looked)).desk
+    assert not any(alert.is_firing for alert in desk.alerts.values())
+    assert not desk.incidents[0].is_open
+
+
+def test_what_was_done_is_noted_though_the_clock_was_set_back_in_between() -> None:
+    seen = {"bank": Circumstances("b", 5_000.0, "a")}
+    looked = (("slo", "bank"),)
+    outcome = step(Desk(), DUTIES, Look(5_000.0, (condition(),), looked, circumstances=seen))
+    (entry,) = outcome.actions
+    desk = step(outcome.desk, DUTIES, Look(1_000.0, (condition(),), looked)).desk
+    assert step(note_done(desk, entry, "done", 1_010.0), DUTIES, Look(1_020.0)).actions == []
+
+
+def numbers(document: object) -> list[float]:
+    """Every number in a document that is no figure of evidence or severity."""
+    if isinstance(document, dict):
+        kept = [value for name, value in document.items() if name not in ("evidence", "keep_s")]
+        return [one for value in kept for one in numbers(value)]
+    if isinstance(document, list):
+        return [one for value in document for one in numbers(value)]
+    return [float(document)] if isinstance(document, int | float) else []
 
 
 @pytest.mark.parametrize("damage", [b"{", b'{"alerts": 5}', b'{"more": 1}', b'{"told":{"a":1}}'])
@@ -161,7 +377,9 @@ def test_told_alerts_are_told_over_once_and_the_desk_survives_every_step(
         conditions: tuple[Condition, ...] = tuple(
             condition("latency", replica=replica) for replica in sorted(replicas)
         )
-        outcome = step(reread(desk), Duties((route,)), Look(now, conditions, ("latency",)))
+        outcome = step(
+            reread(desk), Duties((route,)), Look(now, conditions, (("latency", "bank"),))
+        )
         desk = outcome.desk
         for message in outcome.messages if arrives else []:
             assert not {a.fingerprint for a in message.resolved} - open_ones

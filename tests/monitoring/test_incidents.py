@@ -30,30 +30,32 @@ BACK = Event(T0 + 300.0, "action", "rolled back to release a", BANK)
 
 def outage() -> tuple[Incident, dict[str, Alert]]:
     """A page at T0 whose condition goes away after ten minutes."""
-    alerts = observe({}, [condition(slo="availability")], {"slo"}, T0, [SHIPPED])
+    alerts = observe({}, [condition(slo="availability")], {("slo", "bank")}, T0, [SHIPPED])
     (incident,) = follow((), alerts.values(), [], T0)
-    alerts = observe(alerts, [condition(slo="availability")], {"slo"}, T0 + 600.0)
+    alerts = observe(alerts, [condition(slo="availability")], {("slo", "bank")}, T0 + 600.0)
     (incident,) = follow((incident,), alerts.values(), [BACK], T0 + 600.0)
     return incident, alerts
 
 
 def ended(incident: Incident, alerts: dict[str, Alert]) -> Incident:
     for now in (T0 + 660.0, T0 + 960.0, T0 + 960.0 + QUIET_S):
-        alerts = observe(alerts, [], {"slo"}, now)
+        alerts = observe(alerts, [], {("slo", "bank")}, now)
         (incident,) = follow((incident,), alerts.values(), [], now)
     return incident
 
 
 def test_the_first_page_of_a_service_opens_one_and_others_join_it() -> None:
-    alerts = observe({}, [condition(), condition("drift")], {"slo", "drift"}, T0)
+    alerts = observe(
+        {}, [condition(), condition("drift")], {("slo", "bank"), ("drift", "bank")}, T0
+    )
     (incident,) = follow((), alerts.values(), [], T0)
     assert (incident.number, incident.services, len(incident.members)) == (1, ("bank",), 2)
-    more = observe(alerts, [condition(), condition(service="shop")], {"slo"}, T0 + 9.0)
+    more = observe(alerts, [condition(), condition(service="shop")], {("slo", "bank")}, T0 + 9.0)
     assert [one.number for one in follow((incident,), more.values(), [], T0 + 9.0)] == [1, 2]
 
 
 def test_what_is_only_for_information_opens_none() -> None:
-    alerts = observe({}, [condition(severity=Severity.INFO)], {"slo"}, T0)
+    alerts = observe({}, [condition(severity=Severity.INFO)], {("slo", "bank")}, T0)
     assert follow((), alerts.values(), [], T0) == ()
 
 
@@ -75,17 +77,17 @@ def test_it_closes_by_itself_when_it_has_been_quiet_and_says_after_what() -> Non
 def test_an_alert_that_is_back_keeps_it_open() -> None:
     incident, alerts = outage()
     for now in (T0 + 660.0, T0 + 960.0):
-        alerts = observe(alerts, [], {"slo"}, now)
+        alerts = observe(alerts, [], {("slo", "bank")}, now)
         (incident,) = follow((incident,), alerts.values(), [], now)
     assert incident.state is IncidentState.QUIET
-    alerts = observe(alerts, [condition(slo="availability")], {"slo"}, T0 + 1_000.0)
+    alerts = observe(alerts, [condition(slo="availability")], {("slo", "bank")}, T0 + 1_000.0)
     (incident,) = follow((incident,), alerts.values(), [], T0 + 1_000.0)
     assert (incident.state, incident.quiet_since) == (IncidentState.OPEN, None)
 
 
 def test_what_fires_after_it_is_closed_opens_another_one() -> None:
     closed = ended(*outage())
-    alerts = observe({}, [condition()], {"slo"}, T0 + 9_000.0)
+    alerts = observe({}, [condition()], {("slo", "bank")}, T0 + 9_000.0)
     assert [one.number for one in follow((closed,), alerts.values(), [], T0 + 9_000.0)] == [1, 2]
 
 
@@ -94,7 +96,7 @@ def test_a_person_closes_it_with_words_and_not_while_it_fires() -> None:
     with pytest.raises(Conflict, match="still fire"):
         close(incident, "ada", "fine", T0 + 700.0)
     for now in (T0 + 660.0, T0 + 960.0):
-        alerts = observe(alerts, [], {"slo"}, now)
+        alerts = observe(alerts, [], {("slo", "bank")}, now)
         (incident,) = follow((incident,), alerts.values(), [], now)
     with pytest.raises(InvalidInput, match="a resolution needs"):
         close(incident, "ada", " ", T0 + 1_000.0)
@@ -104,8 +106,49 @@ def test_a_person_closes_it_with_words_and_not_while_it_fires() -> None:
         close(closed, "ada", "again", T0 + 1_001.0)
 
 
+def test_what_is_only_for_information_holds_none_open() -> None:
+    looked = {("slo", "bank"), ("drift", "bank")}
+    info = condition("drift", severity=Severity.INFO)
+    alerts = observe({}, [condition(), info], looked, T0)
+    (incident,) = follow((), alerts.values(), [], T0)
+    assert len(incident.members) == 2
+    for now in (T0 + 60.0, T0 + 360.0, T0 + 360.0 + QUIET_S):
+        alerts = observe(alerts, [info], looked, now)
+        (incident,) = follow((incident,), alerts.values(), [], now)
+    assert not incident.is_open
+    assert "| ended | 2026-01-01 00:00:00 UTC |" in postmortem(incident, T0 + 9_000.0)
+
+
+def test_a_person_closes_it_by_force_with_a_reason_and_it_stays_closed() -> None:
+    looked = {("slo", "bank")}
+    incident, alerts = outage()
+    with pytest.raises(InvalidInput, match="a resolution needs"):
+        close(incident, "ada", "", T0 + 700.0, by_force=True)
+    closed = close(incident, "ada", "the monitor is wrong", T0 + 700.0, by_force=True)
+    still = [condition(slo="availability")]
+    alerts = observe(alerts, still, looked, T0 + 800.0)
+    assert follow((closed,), alerts.values(), [], T0 + 800.0) == (closed,)
+    assert "| ended | 2026-01-01 00:11:40 UTC |" in postmortem(closed, T0 + 800.0)
+    alerts = observe(alerts, [*still, condition(slo="ttft")], looked, T0 + 900.0)
+    _, other = follow((closed,), alerts.values(), [], T0 + 900.0)
+    assert [member.summary for member in other.members] == ["bank: slo is wrong"]
+    for now in (T0 + 960.0, T0 + 1_260.0):
+        alerts = observe(alerts, [], looked, now)
+    alerts = observe(alerts, still, looked, T0 + 1_300.0)
+    reopened = follow((closed,), alerts.values(), [], T0 + 1_300.0)
+    assert [one.number for one in reopened] == [1, 2], "it has ended in between, and is another one"
+
+
+def test_one_that_was_quiet_anyway_was_not_closed_by_force() -> None:
+    incident, alerts = outage()
+    for now in (T0 + 660.0, T0 + 960.0):
+        alerts = observe(alerts, [], {("slo", "bank")}, now)
+        (incident,) = follow((incident,), alerts.values(), [], now)
+    assert not close(incident, "ada", "fine", T0 + 1_000.0, by_force=True).is_forced
+
+
 def test_the_younger_of_two_becomes_part_of_the_older_one() -> None:
-    alerts = observe({}, [condition(), condition(service="shop")], {"slo"}, T0)
+    alerts = observe({}, [condition(), condition(service="shop")], {("slo", "bank")}, T0)
     one, two = follow((), alerts.values(), [], T0)
     both, gone = merge(one, two, "ada", T0 + 60.0)
     assert (both.services, len(both.members)) == (("bank", "shop"), 2)
@@ -119,7 +162,7 @@ def test_the_younger_of_two_becomes_part_of_the_older_one() -> None:
 
 
 def test_events_of_other_services_and_of_long_ago_are_left_out() -> None:
-    alerts = observe({}, [condition()], {"slo"}, T0)
+    alerts = observe({}, [condition()], {("slo", "bank")}, T0)
     events = [
         Event(T0 - 60.0, "rollout", "bank at 50%", BANK),
         Event(T0 - 60.0, "rollout", "shop at 50%", labels_of(service="shop")),
@@ -133,7 +176,7 @@ def test_events_of_other_services_and_of_long_ago_are_left_out() -> None:
 
 
 def test_a_timeline_has_an_end_and_says_so() -> None:
-    alerts = observe({}, [condition()], {"slo"}, T0)
+    alerts = observe({}, [condition()], {("slo", "bank")}, T0)
     events = [Event(T0 + i, "replica", f"r{i} restarted", BANK) for i in range(TIMELINE_MAX + 50)]
     (incident,) = follow((), alerts.values(), events, T0 + 600.0)
     assert (len(incident.timeline), incident.is_cut) == (TIMELINE_MAX, True)
@@ -164,7 +207,7 @@ def test_the_page_of_one_that_goes_on_says_so() -> None:
 
 def test_words_from_outside_are_no_markup() -> None:
     bad = Event(T0 + 1.0, "person", "<script>x</script>\n# head | **b** [a](http://x)", BANK)
-    alerts = observe({}, [condition()], {"slo"}, T0)
+    alerts = observe({}, [condition()], {("slo", "bank")}, T0)
     (incident,) = follow((), alerts.values(), [bad], T0 + 2.0)
     page = postmortem(incident, T0 + 2.0)
     assert r"\<script\>x\</script\> \# head \| \*\*b\*\* \[a\](http://x)" in page

@@ -75,7 +75,7 @@ def test_both_kinds_of_alerts_have_the_same_labels() -> None:
         if rule["labels"].get("monitor") == "slo"
     ]
     found = conditions_of("bank", assess(UP, [Bucket(60.0, 100, 50)], 60.0))
-    alerts = observe({}, found, {"slo"}, 60.0).values()
+    alerts = observe({}, found, {("slo", "bank")}, 60.0).values()
     own = [
         {"alertname": alert_name(alert), "severity": alert.severity.value, **alert.of}
         for alert in sorted(alerts, key=lambda alert: alert.severity)
@@ -217,34 +217,32 @@ def test_the_comparison_would_notice_a_minute(tmp_path: Path) -> None:
 
 
 @needs_promtool
-def test_a_threshold_between_two_buckets_counts_a_part_of_them(tmp_path: Path) -> None:
-    """2,000 ms lies two thirds of the way from 1 to 2.5 s: of 30 requests there, 20 are in time."""
+@pytest.mark.parametrize(("le", "severities"), [("2.5", []), ("5", ["page", "ticket"])])
+def test_a_threshold_between_two_buckets_pages_only_for_what_is_surely_late(
+    tmp_path: Path, le: str, severities: list[str]
+) -> None:
+    """2,000 ms lies between 1 and 2.5 s: answers of 1.5 s are in that bucket, and are in time."""
     path, test_file = tmp_path / "rules.yml", tmp_path / "test.yml"
-    path.write_text(rules_yaml([Promises("bank", (BETWEEN,))], BOUNDS))
+    text = rules_yaml([Promises("bank", (BETWEEN,))], BOUNDS)
+    assert "# bank: latency is late here from 2500 ms on, not 2000: the next bound" in text
+    path.write_text(text)
     histogram = rules.HISTOGRAMS[ObjectiveKind.LATENCY]
-    document = {
-        "rule_files": [str(path)],
-        "evaluation_interval": "1m",
-        "tests": [
-            {
-                "interval": "1m",
-                "input_series": [
-                    {"series": f'{histogram}_count{{service="bank"}}', "values": "0+50x60"},
-                    {"series": f'{histogram}_bucket{{service="bank",le="1"}}', "values": "0+20x60"},
-                    {
-                        "series": f'{histogram}_bucket{{service="bank",le="2.5"}}',
-                        "values": "0+50x60",
-                    },
-                ],
-                "promql_expr_test": [
-                    {
-                        "expr": "round(service:fairlead_slo_bad:5m)",
-                        "eval_time": "30m",
-                        "exp_samples": [{"labels": '{service="bank",slo="latency"}', "value": 50}],
-                    }
-                ],
-            }
-        ],
-    }
+    counts = cumulative([50] * 60)
+    series = {f'{histogram}_count{{service="bank"}}': counts}
+    for bound in ("1", "2.5", "5"):
+        in_it = counts if float(bound) >= float(le) else cumulative([0] * 60)
+        series[f'{histogram}_bucket{{service="bank",le="{bound}"}}'] = in_it
+    document = unit_test(path, series, [severities] * 61)
+    of_it = document["tests"][0]
+    # The first minutes have no two samples.
+    of_it["promql_expr_test"] = of_it["promql_expr_test"][5:]
     test_file.write_text(yaml.safe_dump(document))
     promtool("test", "rules", str(test_file))
+
+
+def test_a_threshold_that_is_a_bound_needs_no_comment() -> None:
+    assert "late here" not in rules_yaml([Promises("bank", (UP, SLOW, COST))], BOUNDS)
+    # 0.07 * 1000 is a little more than 70.
+    bounds = Bounds((0.07,), (0.07,))
+    exact = Objective(ObjectiveKind.ITL, 0.95, 70.0)
+    assert "late here" not in rules_yaml([Promises("bank", (exact,))], bounds)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from fairlead.monitoring.burning import Bucket, Severity, assess
 from fairlead.monitoring.objectives import Objective, ObjectiveKind
 from fairlead.monitoring.promising import conditions_of
@@ -17,8 +19,8 @@ def test_the_condition_names_the_promise_and_its_numbers() -> None:
         Severity.PAGE, "slo", "https://x.example",
     )  # fmt: skip
     assert found.summary == (
-        "bank: ttft burns its error budget 20 times as fast as 99.5% of requests: first token "
-        "within 500 ms allows"
+        "bank: 10% of 600 requests had a late first token in 1 h: ttft burns its error budget 20 "
+        "times as fast as 99.5% of requests: first token within 500 ms allows"
     )
     assert [figure.words for figure in found.evidence[:4]] == [
         "burn rate over 1 h: 20 (limit 14.4)", "burn rate over 5 min: 20 (limit 14.4)",
@@ -33,7 +35,17 @@ def test_for_cost_it_says_what_was_spent() -> None:
     objective = Objective(ObjectiveKind.COST, threshold=0.01)
     buckets = [Bucket(60.0 * i, 10, 0.5) for i in range(1, 61)]
     found, *_ = conditions_of("bank", assess(objective, buckets, 3_600.0))
+    assert found.summary.startswith("bank: 600 requests cost 0.05 USD on average in 1 h: cost")
     assert "spent on them: 30 USD" in [figure.words for figure in found.evidence]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ObjectiveKind if kind is not ObjectiveKind.COST])
+def test_the_share_and_of_how_many_come_first(kind: ObjectiveKind) -> None:
+    objective = Objective(kind, 0.95, 500.0)
+    buckets = [Bucket(60.0 * i, 200, 166) for i in range(1, 61)]
+    found, *_ = conditions_of("bank", assess(objective, buckets, 3_600.0))
+    assert found.summary.startswith("bank: 83% of 12,000 ")
+    assert "requests in that time: 12,000" in [figure.words for figure in found.evidence]
 
 
 def test_while_nothing_burns_there_is_none() -> None:

@@ -45,11 +45,11 @@ def test_what_was_told_is_not_told_again_until_something_changes_or_time_has_pas
 
 
 def test_the_end_is_told_once_to_those_who_know_of_it() -> None:
-    alerts = observe({}, [condition()], {"slo"}, 0.0)
+    alerts = observe({}, [condition()], {("slo", "bank")}, 0.0)
     (message,) = messages([ROUTE], alerts.values(), {}, 30.0)
     told = {message.key: message.told}
     for now in (60.0, 360.0):
-        alerts = observe(alerts, [], {"slo"}, now)
+        alerts = observe(alerts, [], {("slo", "bank")}, now)
     (end,) = messages([ROUTE], alerts.values(), told, 361.0)
     assert (end.firing, len(end.resolved)) == ((), 1)
     assert messages([ROUTE], alerts.values(), {end.key: end.told}, 362.0) == []
@@ -58,11 +58,11 @@ def test_the_end_is_told_once_to_those_who_know_of_it() -> None:
 
 def test_who_was_told_of_a_ticket_hears_of_its_end_though_it_became_a_page() -> None:
     route = Route("tickets", severities=(Severity.TICKET,), wait_s=0.0)
-    alerts = observe({}, [condition(severity=Severity.TICKET)], {"slo"}, 0.0)
+    alerts = observe({}, [condition(severity=Severity.TICKET)], {("slo", "bank")}, 0.0)
     (message,) = messages([route], alerts.values(), {}, 0.0)
-    alerts = observe(alerts, [condition(severity=Severity.PAGE)], {"slo"}, 60.0)
+    alerts = observe(alerts, [condition(severity=Severity.PAGE)], {("slo", "bank")}, 60.0)
     for now in (120.0, 420.0):
-        alerts = observe(alerts, [], {"slo"}, now)
+        alerts = observe(alerts, [], {("slo", "bank")}, now)
     (end,) = messages([route], alerts.values(), {message.key: message.told}, 430.0)
     assert len(end.resolved) == 1
 
@@ -94,12 +94,44 @@ def test_a_silence_holds_what_it_names_for_its_time() -> None:
 
 
 def test_an_end_is_told_though_a_silence_has_come_in_between() -> None:
-    alerts = observe({}, [condition()], {"slo"}, 0.0)
+    alerts = observe({}, [condition()], {("slo", "bank")}, 0.0)
     (message,) = messages([ROUTE], alerts.values(), {}, 30.0)
     for now in (60.0, 360.0):
-        alerts = observe(alerts, [], {"slo"}, now)
+        alerts = observe(alerts, [], {("slo", "bank")}, now)
     heard = audible(alerts.values(), [silence("service=bank")], 400.0)
     assert len(messages([ROUTE], heard, {message.key: message.told}, 400.0)) == 1
+
+
+def test_the_end_of_what_was_silenced_while_others_went_on_is_told() -> None:
+    """A pager opens one thing for each alert, and closes it when it hears of that one's end."""
+    both = {("slo", "bank")}
+    one, other = condition(slo="ttft"), condition(slo="itl")
+    alerts = observe({}, [one, other], both, 0.0)
+    (message,) = messages([ROUTE], alerts.values(), {}, 30.0)
+    told = {message.key: message.told}
+    hush = [silence("slo=ttft", until=1e6)]
+    heard = audible(alerts.values(), hush, 3_700.0)
+    (again,) = messages([ROUTE], heard, told, 3_700.0)
+    assert [alert.of["slo"] for alert in again.firing] == ["itl"]
+    told = {again.key: again.told}
+    assert messages([ROUTE], heard, told, 3_800.0) == []
+    for now in (4_000.0, 4_300.0):
+        alerts = observe(alerts, [other], both, now)
+    (end,) = messages([ROUTE], audible(alerts.values(), hush, 4_300.0), told, 4_300.0)
+    assert [alert.of["slo"] for alert in end.resolved] == ["ttft"]
+    assert len(end.told.firing) == 1
+
+
+def test_a_ticket_that_becomes_a_page_is_news_and_a_page_that_becomes_a_ticket_is_none() -> None:
+    alerts = observe({}, [condition(severity=Severity.TICKET)], {("slo", "bank")}, 0.0)
+    (first,) = messages([ROUTE], alerts.values(), {}, 30.0)
+    told = {first.key: first.told}
+    alerts = observe(alerts, [condition(severity=Severity.PAGE)], {("slo", "bank")}, 60.0)
+    assert messages([ROUTE], alerts.values(), told, 329.0) == []
+    (graver,) = messages([ROUTE], alerts.values(), told, 330.0)
+    assert (graver.severity, graver.delivery != first.delivery) == (Severity.PAGE, True)
+    alerts = observe(alerts, [condition(severity=Severity.TICKET)], {("slo", "bank")}, 400.0)
+    assert messages([ROUTE], alerts.values(), {graver.key: graver.told}, 700.0) == []
 
 
 @pytest.mark.parametrize(
@@ -107,6 +139,13 @@ def test_an_end_is_told_though_a_silence_has_come_in_between() -> None:
     [
         silence(),
         silence("service=~.*"),
+        silence("service=~.+"),
+        silence("service=~.*.*"),
+        silence("service=~(?s:.*)"),
+        silence("service=~[^ ]*"),
+        silence("service=~bank|.{3,}"),
+        silence("shard=~|none"),
+        silence("shard="),
         silence("service!=bank"),
         silence("service=bank", until=0.0),
         silence("service=bank", until=100 * 86_400.0),
@@ -130,20 +169,57 @@ def test_what_is_no_matcher_is_refused(text: str) -> None:
         parse_matcher(text)
 
 
+def sent(alerts: list[Alert], *silences: Silence, route: Route = ROUTE) -> list[Alert]:
+    """What a receiver that knows nothing is told of."""
+    heard = audible(alerts, silences, 1_500.0)
+    return [one for message in messages([route], heard, {}, 2_000.0) for one in message.firing]
+
+
 def test_a_replica_that_is_down_is_not_slow_too() -> None:
     down = condition("replica_down", replica="r1")
     slow, other = condition("latency", replica="r1"), condition("latency", replica="r2")
-    heard = audible(firing(down, slow, other), [], 2_000.0)
+    heard = sent(firing(down, slow, other))
     assert sorted((a.of["monitor"], a.of["replica"]) for a in heard) == [
         ("latency", "r2"), ("replica_down", "r1"),
     ]  # fmt: skip
 
 
 def test_a_service_that_is_down_is_said_once() -> None:
-    heard = audible(
-        firing(condition("service_down"), condition("slo", slo="ttft"), condition("bias")), [], 1e4
-    )
+    heard = sent(firing(condition("service_down"), condition("slo", slo="ttft"), condition("bias")))
     assert sorted(alert.of["monitor"] for alert in heard) == ["bias", "service_down"]
+
+
+def test_an_alert_spares_only_those_who_are_told_of_it() -> None:
+    alerts = firing(condition("service_down"), condition("slo", slo="ttft"))
+    promises = Route("promises", matchers=(parse_matcher("monitor=slo"),), wait_s=0.0)
+    assert [alert.of["monitor"] for alert in sent(alerts, route=promises)] == ["slo"]
+    assert [alert.of["monitor"] for alert in sent(alerts)] == ["service_down"]
+
+
+def test_an_alert_that_is_silenced_explains_no_other() -> None:
+    alerts = firing(condition("service_down"), condition("slo", slo="ttft"))
+    heard = sent(alerts, silence("monitor=service_down"))
+    assert [alert.of["monitor"] for alert in heard] == ["slo"]
+
+
+def test_a_ticket_hides_no_page() -> None:
+    down = condition("service_down", severity=Severity.TICKET)
+    ticket = condition("slo", severity=Severity.TICKET, slo="itl")
+    heard = sent(firing(down, condition("slo", slo="ttft"), ticket))
+    assert sorted((a.of["monitor"], a.severity.value) for a in heard) == [
+        ("service_down", "ticket"), ("slo", "page"),
+    ]  # fmt: skip
+
+
+def test_of_several_that_explain_it_the_gravest_counts() -> None:
+    either = (parse_matcher("monitor=~a|b"),)
+    rule = Inhibition(either, (parse_matcher("monitor=slo"),), ("service",))
+    for ticket, page in (("a", "b"), ("b", "a")):
+        alerts = firing(
+            condition(ticket, severity=Severity.TICKET), condition(page), condition("slo")
+        )
+        (source,) = inhibited(alerts, alerts, [rule]).values()
+        assert source.of["monitor"] == page
 
 
 def test_a_blind_monitor_inhibits_nothing_whatever_the_rules_say() -> None:

@@ -59,6 +59,6 @@ def test_a_report_of_another_service_is_none() -> None:
 
 def test_it_is_an_alert_as_any_other() -> None:
     found: tuple[Condition, ...] = blind([WATCH], [], 5_000.0, 9_000.0)
-    (alert,) = observe({}, found, {BLIND}, 9_000.0).values()
+    (alert,) = observe({}, found, {(BLIND, "bank")}, 9_000.0).values()
     assert alert.is_firing
     assert (alert.of["monitor"], alert.of["watched"]) == (BLIND, "drift")

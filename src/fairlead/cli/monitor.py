@@ -55,7 +55,7 @@ def notify(
     from fairlead.manifest import load_manifest
 
     manifest = load_manifest(file)
-    receivers = receivers_of(manifest)
+    receivers = {key.partition("/")[2]: each for key, each in receivers_of(manifest).items()}
     if not receivers:
         raise NotFound("no route is declared", hint="declare `monitoring.routes` in the manifest")
     if name is not None and name not in receivers:
@@ -97,8 +97,8 @@ def _messages(name: str, service: str) -> list[Message]:
         keep_s=0.0,
     )
     route = Route(name, wait_s=0.0, interval_s=0.0)
-    alerts = observe({}, [condition], {monitor}, now)
+    alerts = observe({}, [condition], {(monitor, service)}, now)
     (begin,) = messages([route], alerts.values(), {}, now)
-    alerts = observe(alerts, [], {monitor}, now + 1.0)
+    alerts = observe(alerts, [], {(monitor, service)}, now + 1.0)
     (end,) = messages([route], alerts.values(), {begin.key: begin.told}, now + 1.0)
     return [begin, end]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fairlead.domain.receivers import Alertmanager, Receiver
 from fairlead.manifest import Manifest
 from fairlead.manifest.monitoring import Action, AlertRoute
-from fairlead.monitoring.actions import ActionKind, ActionPolicy, check_policy
+from fairlead.monitoring.actions import ActionKind, ActionPolicy, check_policies
 from fairlead.monitoring.burning import Severity
-from fairlead.monitoring.matching import parse_matcher
+from fairlead.monitoring.matching import Matcher, Op, parse_matcher
 from fairlead.monitoring.objectives import (
     AVAILABILITY_DEFAULT,
     Objective,
@@ -57,21 +57,28 @@ def _objective(
 
 
 def receivers_of(manifest: Manifest) -> dict[str, Receiver]:
-    """Who is told, by name of the route."""
-    return {route.name: route.to.receiver for route in manifest.monitoring.routes}
+    """Who is told, by service and name of the route: `bank/pager`."""
+    return {
+        f"{manifest.service}/{route.name}": route.to.receiver
+        for route in manifest.monitoring.routes
+    }
 
 
 def routes_of(manifest: Manifest) -> tuple[Route, ...]:
-    """Which alerts go where; raises InvalidInput for a pattern that does not compile."""
-    return tuple(_route(route) for route in manifest.monitoring.routes)
+    """Which alerts go where: those of this service, and those of none, such as of a receiver.
+
+    Raises InvalidInput for a pattern that does not compile.
+    """
+    return tuple(_route(manifest.service, route) for route in manifest.monitoring.routes)
 
 
-def _route(route: AlertRoute) -> Route:
+def _route(service: str, route: AlertRoute) -> Route:
+    own = Matcher("service", Op.LIKE, f"{service.replace('.', '[.]')}|")
     is_again = isinstance(route.to.receiver, Alertmanager)
     return Route(
-        receiver=route.name,
+        receiver=f"{service}/{route.name}",
         severities=tuple(Severity(name) for name in route.severities),
-        matchers=tuple(parse_matcher(text) for text in route.match),
+        matchers=(own, *(parse_matcher(text) for text in route.match)),
         group_by=route.group_by,
         wait_s=0.0 if is_again else route.wait_seconds,
         interval_s=0.0 if is_again else route.interval_seconds,
@@ -82,11 +89,13 @@ def _route(route: AlertRoute) -> Route:
 
 def actions_of(manifest: Manifest) -> tuple[ActionPolicy, ...]:
     """What is done; raises InvalidInput for a pattern that does not compile."""
-    return tuple(_action(action) for action in manifest.monitoring.actions)
+    policies = tuple(_action(action) for action in manifest.monitoring.actions)
+    check_policies(policies)
+    return policies
 
 
 def _action(action: Action) -> ActionPolicy:
-    policy = ActionPolicy(
+    return ActionPolicy(
         kind=ActionKind(action.do),
         monitors=action.monitors,
         severities=tuple(Severity(name) for name in action.severities),
@@ -95,6 +104,5 @@ def _action(action: Action) -> ActionPolicy:
         per_day_max=action.per_day,
         dry_run=action.dry_run,
         replicas_more=action.replicas_more,
+        within_s=action.within_hours * 3_600.0,
     )
-    check_policy(policy)
-    return policy

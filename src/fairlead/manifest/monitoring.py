@@ -8,14 +8,39 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from fairlead.domain.patterns import BadPattern, check_pattern
 from fairlead.manifest.receivers import Receiver, Url
-from fairlead.manifest.values import Label, Strict, shown, wrong
+from fairlead.manifest.values import Label, Strict, nearest, shown, wrong
 
 MATCHER = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]{0,63}\s*(=~|!~|!=|=)(.{0,500})", re.DOTALL)
 Severity = Literal["page", "ticket", "info"]
+MONITORS = (
+    "slo",
+    "latency",
+    "throughput",
+    "errors",
+    "service_down",
+    "replica_down",
+    "replica_flapping",
+    "slow_replica",
+    "quality",
+    "format",
+    "refusals",
+    "repetition",
+    "language",
+    "length",
+    "drift",
+    "answer_drift",
+    "novelty",
+    "bias",
+    "cost",
+    "injection",
+    "guardrail",
+    "provider_changed",
+)
+"""Monitors about which something can be done: values of the label `monitor`."""
 
 
 def _matcher(value: object) -> object:
@@ -32,6 +57,21 @@ def _matcher(value: object) -> object:
     return value
 
 
+def _monitor(value: object) -> object:
+    if not isinstance(value, str) or value in MONITORS:
+        return value
+    if value == "monitor_blind":
+        raise wrong("must not be monitor_blind: nothing is done because nobody sees")
+    near = nearest(value, list(MONITORS))
+    known = f'did you mean "{near}"?' if near else f"there are: {', '.join(MONITORS)}"
+    raise wrong(f"is no monitor: {shown(value)} ({known})")
+
+
+Monitor = Annotated[
+    str,
+    BeforeValidator(_monitor),
+    WithJsonSchema({"type": "string", "enum": list(MONITORS)}),
+]
 Matcher = Annotated[str, BeforeValidator(_matcher)]
 LabelName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,63}$")]
 
@@ -83,7 +123,7 @@ class Action(Strict):
             "champion's gates again. propose_retraining: a note with what there is to learn from."
         )
     )
-    monitors: tuple[Label, ...] = Field(
+    monitors: tuple[Monitor, ...] = Field(
         strict=False,
         min_length=1,
         max_length=20,
@@ -106,17 +146,19 @@ class Action(Strict):
         default=1, ge=1, le=256, description="For scale: how many more replicas."
     )
 
-    @field_validator("monitors")
-    @classmethod
-    def _sees(cls, monitors: tuple[str, ...]) -> tuple[str, ...]:
-        if "monitor_blind" in monitors:
-            raise wrong("must not have monitor_blind: nothing is done because nobody sees")
-        return monitors
+    within_hours: float = Field(
+        default=6.0,
+        ge=0.1,
+        le=720,
+        description="For roll_back: only if the release that serves had served for no longer than "
+        "this before the alert. What begins later did not come with it.",
+    )
 
     @model_validator(mode="after")
-    def _replicas_fit(self) -> Action:
-        if "replicas_more" in self.model_fields_set and self.do != "scale":
-            raise wrong('is only for "scale"', at=("replicas_more",))
+    def _fits(self) -> Action:
+        for name, do in (("replicas_more", "scale"), ("within_hours", "roll_back")):
+            if name in self.model_fields_set and self.do != do:
+                raise wrong(f'is only for "{do}"', at=(name,))
         return self
 
 
@@ -144,6 +186,17 @@ class Monitoring(Strict):
     actions: tuple[Action, ...] = Field(
         default=(), strict=False, max_length=20, description="What is done about which alerts."
     )
+
+    @field_validator("actions")
+    @classmethod
+    def _actions_differ(cls, actions: tuple[Action, ...]) -> tuple[Action, ...]:
+        """Their limits are counted by what they do, and their decisions told apart by it."""
+        for index, action in enumerate(actions):
+            for place, other in enumerate(actions[:index]):
+                if other.do == action.do and set(other.monitors) == set(action.monitors):
+                    why = f"does the same for the same monitors as actions[{place}]: make them one"
+                    raise wrong(why, at=(index, "do"))
+        return actions
 
     @field_validator("routes")
     @classmethod

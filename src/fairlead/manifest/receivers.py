@@ -32,6 +32,16 @@ def _http(value: object) -> object:
     return value
 
 
+def _host(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        check_host(value.lower())
+    except ValueError as error:
+        raise wrong(f"must be a host that mail is sent to: {error}") from None
+    return value.lower()
+
+
 def _env(value: object) -> object:
     if isinstance(value, str) and not (value.isidentifier() and value.isascii()):
         raise wrong("must be the name of an environment variable (never the secret itself)")
@@ -47,6 +57,7 @@ Env = Annotated[
     Field(max_length=128),
     WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_]*$"}),
 ]
+Host = Annotated[str, BeforeValidator(_host)]
 Address = Annotated[str, Field(pattern=_ADDRESS)]
 
 
@@ -111,7 +122,7 @@ class Email(Strict):
     """Mail by SMTP."""
 
     kind: Literal["email"] = Field(description="Mail by SMTP.")
-    host: str = Field(min_length=1, max_length=253, description="The mail server.")
+    host: Host = Field(min_length=1, max_length=253, description="The mail server.")
     port: int = Field(default=587, ge=1, le=65_535, description="Its port.")
     security: Literal["starttls", "tls", "none"] = Field(
         default="starttls",

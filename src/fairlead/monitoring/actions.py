@@ -4,12 +4,16 @@ Rules
 - A policy names one action and the alerts it is for. `decide` looks at one firing alert and one
   policy; whatever it says is an audit entry, also when nothing is to be done.
 - Once for each episode of an alert: the same alert, still firing, asks for nothing a second time.
-- Then come the limits: not again within `cooldown_s` of the last time that the policy acted on this
-  service, and not more than `per_day_max` times within 24 hours. Dry runs count for both, so that a
-  dry run shows what would have happened.
+- Then come the limits: not again within `cooldown_s` of the last time that this kind of action was
+  done to this service, by whichever policy, and not more than `per_day_max` times within 24 hours.
+  Dry runs count for both among themselves, so that a dry run shows what would have happened and
+  keeps nothing real from being done.
+- Going back helps against what came with a release, and nothing else. So it is not done while a
+  rollout is under way, unless the alert names the release that serves; nor when that had served
+  well for longer than `within_s` before the alert; nor when that one came by going back itself,
+  less than `BACK_S` ago: the windows of an alert still hold what was before.
 - What is decided has an absolute target (a release, a number of replicas), so that doing it twice
-  does no more than once. It is to be done until it is settled (`to_do`), also after a crash, but
-  not later than `LATE_S` after it was decided: by then the world is another one.
+  does no more than once; what is to be done until when is said in `carrying_out`.
 - An action that has nothing to act on is impossible, and says why. That is no failure of the alert,
   which people are told of anyway.
 - An alert that a monitor is blind leads to no action: what nobody sees is no reason to change it.
@@ -29,8 +33,11 @@ from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.inhibition import BLIND
 from fairlead.monitoring.matching import Matcher, all_match
 
+MONITOR = "actions"
 DAY_S = 86_400.0
-LATE_S = 600.0
+BACK_S = DAY_S
+"""Longer than the longest window of a page, 18 hours with a period of 90 days."""
+
 ALERTS_MAX = 50
 """Alerts that one policy looks at in one look, the first ones first."""
 
@@ -72,6 +79,7 @@ class ActionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         severities: Severities that it is for.
         matchers: Further conditions on the labels.
         replicas_more: For `scale`: how many more replicas.
+        within_s: For `roll_back`: for how long at most the champion had served before the alert.
     """
 
     kind: ActionKind
@@ -82,11 +90,12 @@ class ActionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     per_day_max: int = 3
     dry_run: bool = False
     replicas_more: int = 1
+    within_s: float = 6 * 3_600.0
 
     @property
     def id(self) -> str:
         """Names the policy within its service, as long as it says the same."""
-        return f"{self.kind}:{','.join(self.monitors)}"
+        return f"{self.kind}:{','.join(sorted(set(self.monitors)))}"
 
 
 class Circumstances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -122,7 +131,7 @@ class ActionEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         policy: The policy's id.
         episode: Unix time at which the alert was first seen: with its fingerprint the episode.
         target: What is acted on: a release, a rollout, a service or a number of replicas.
-        settled_at: Unix time at which it was carried out, or given up; None while it is not.
+        settled_at: Unix time at which it was carried out or given up; None while it is neither.
         outcome: What came of it.
     """
 
@@ -159,38 +168,30 @@ def check_policy(policy: ActionPolicy) -> None:
     """Raises InvalidInput unless it is for something, and within bounds."""
     if not policy.monitors or not policy.severities:
         raise InvalidInput(f"action {policy.kind}: needs monitors and severities that it is for")
-    if BLIND in policy.monitors:
+    if {BLIND, MONITOR} & set(policy.monitors):
         raise InvalidInput(
-            f"action {policy.kind}: nothing is done because a monitor is blind",
+            f"action {policy.kind}: nothing is done about blind monitors and failed actions",
             hint="people are told of it; name the monitors that see something",
         )
     if not 0.0 <= policy.cooldown_s < math.inf or policy.per_day_max < 1:
         raise InvalidInput(f"action {policy.kind}: cool-down or limit per day makes no sense")
+    if not 0.0 < policy.within_s < math.inf:
+        raise InvalidInput(f"action {policy.kind}: {policy.within_s} is no time to go back within")
     if not 1 <= policy.replicas_more <= 256:
         raise InvalidInput(f"action {policy.kind}: from 1 to 256 replicas more")
 
 
-def to_do(history: Iterable[ActionEntry], now: float) -> list[ActionEntry]:
-    """What was decided and is neither carried out nor too late."""
-    return [
-        entry
-        for entry in history
-        if entry.verdict is ActionVerdict.ACT
-        and entry.settled_at is None
-        and now - entry.at < LATE_S
-    ]
-
-
-def settle(
-    history: Iterable[ActionEntry], done: ActionEntry, outcome: str, now: float
-) -> tuple[ActionEntry, ...]:
-    """The entries, with what came of one of them."""
-    return tuple(
-        msgspec.structs.replace(entry, settled_at=now, outcome=outcome[:500])
-        if entry.key == done.key and entry.settled_at is None
-        else entry
-        for entry in history
-    )
+def check_policies(policies: Iterable[ActionPolicy]) -> None:
+    """Raises InvalidInput unless each makes sense, and has an id of its own."""
+    known = set[str]()
+    for policy in policies:
+        check_policy(policy)
+        if policy.id in known:
+            raise InvalidInput(
+                f"action {policy.kind}: is declared twice for {', '.join(sorted(policy.monitors))}",
+                hint="make them one, with all severities and the looser of their limits",
+            )
+        known.add(policy.id)
 
 
 def decide_all(
@@ -202,6 +203,7 @@ def decide_all(
 ) -> tuple[ActionEntry, ...]:
     """New audit entries of one service, in order; what one does counts for the next.
 
+    Policies need ids of their own (`check_policies`); two with one id take turns in the audit.
     A verdict that says the same as the last one on the same alert and policy is not entered again.
     """
     known = list(history)
@@ -223,7 +225,11 @@ def decide(
     circumstances: Circumstances,
     now: float,
 ) -> ActionEntry:
-    """What this policy does about this alert, and why."""
+    """What this policy does about this alert, and why.
+
+    Args:
+        history: Audit entries, the oldest first; those of other services and kinds do not count.
+    """
     verdict, target, reason = _verdict(alert, policy, history, circumstances, now)
     return ActionEntry(
         at=now,
@@ -247,7 +253,7 @@ def _verdict(
 ) -> tuple[ActionVerdict, str, str]:
     if not _is_meant(alert, policy):
         return ActionVerdict.NOT_MEANT, "", "the policy is not for this alert"
-    acts = [entry for entry in _of(policy, alert, history) if entry.verdict in ACTED]
+    acts = list(_acts(policy, alert, history))
     if any((e.alert, e.episode) == (alert.fingerprint, alert.first_seen) for e in acts):
         return ActionVerdict.DONE, "", "it was done for this alert already"
     last = max((entry.at for entry in acts), default=-math.inf)
@@ -261,10 +267,12 @@ def _verdict(
         return ActionVerdict.DAY_LIMIT, "", f"done {times} already, and {policy.per_day_max} is all"
     try:
         target, reason = _TARGETS[policy.kind](alert, policy, circumstances)
+        if policy.kind is ActionKind.ROLL_BACK:
+            backs = _acts(msgspec.structs.replace(policy, dry_run=False), alert, history)
+            _check_new(circumstances.champion or "", backs, now)
     except _Nothing as error:
         return ActionVerdict.IMPOSSIBLE, "", str(error)
-    verdict = ActionVerdict.DRY_RUN if policy.dry_run else ActionVerdict.ACT
-    return verdict, target, f"{reason}: {alert.summary}"
+    return _done(policy), target, f"{reason}: {alert.summary}"
 
 
 def _is_meant(alert: Alert, policy: ActionPolicy) -> bool:
@@ -278,11 +286,20 @@ def _is_meant(alert: Alert, policy: ActionPolicy) -> bool:
     )
 
 
-def _of(
+def _acts(
     policy: ActionPolicy, alert: Alert, history: Sequence[ActionEntry]
 ) -> Iterator[ActionEntry]:
-    service = alert.of.get("service", "")
-    return (e for e in history if e.policy == policy.id and e.service == service)
+    """What was done by policies like this one: really, or as a dry run."""
+    service, done = alert.of.get("service", ""), _done(policy)
+    return (
+        entry
+        for entry in history
+        if entry.kind is policy.kind and entry.service == service and entry.verdict is done
+    )
+
+
+def _done(policy: ActionPolicy) -> ActionVerdict:
+    return ActionVerdict.DRY_RUN if policy.dry_run else ActionVerdict.ACT
 
 
 def _is_repeated(entry: ActionEntry, history: Sequence[ActionEntry]) -> bool:
@@ -293,7 +310,13 @@ def _is_repeated(entry: ActionEntry, history: Sequence[ActionEntry]) -> bool:
     return bool(last) and (last[-1].verdict, last[-1].reason) == (entry.verdict, entry.reason)
 
 
-def _roll_back(alert: Alert, _policy: ActionPolicy, seen: Circumstances) -> tuple[str, str]:
+def _check_new(champion: str, backs: Iterable[ActionEntry], now: float) -> None:
+    """Raises _Nothing for a champion that serves because of a rollback of lately."""
+    if any(entry.target == champion and now - entry.at < BACK_S for entry in backs):
+        raise _Nothing("the release that serves was gone back to less than a day ago")
+
+
+def _roll_back(alert: Alert, policy: ActionPolicy, seen: Circumstances) -> tuple[str, str]:
     if seen.champion is None or seen.last_good is None:
         raise _Nothing("there is no earlier release to go back to")
     if seen.last_good == seen.champion:
@@ -305,6 +328,11 @@ def _roll_back(alert: Alert, _policy: ActionPolicy, seen: Circumstances) -> tupl
         release.removeprefix("sha256:")
     ):
         raise _Nothing("the alert is about a release that does not serve")
+    if seen.rollout is not None and not release:
+        raise _Nothing("a rollout is under way, and the alert does not say which release it is of")
+    if alert.first_seen - seen.champion_since > policy.within_s:
+        hours = f"{policy.within_s / 3_600:g} hours"
+        raise _Nothing(f"the release that serves had served for more than {hours} before the alert")
     return seen.last_good, "back to the last good release"
 
 

@@ -25,6 +25,8 @@ TEXT_CHARS_MAX = 1_000
 EVIDENCE_MAX = 20
 
 Labels = tuple[tuple[str, str], ...]
+Looked = tuple[str, str]
+"""A monitor and the service that it looks at, as in the labels; empty for no service."""
 
 
 class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,8 +48,8 @@ class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def words(self) -> str:
         """`burn rate over 1 h: 20 (limit 14.4)`."""
         unit = f" {self.unit}" if self.unit else ""
-        limit = "" if self.limit is None else f" (limit {self.limit:.4g}{unit})"
-        return f"{self.name}: {self.value:.4g}{unit}{limit}"
+        limit = "" if self.limit is None else f" (limit {_number(self.limit)}{unit})"
+        return f"{self.name}: {_number(self.value)}{unit}{limit}"
 
 
 class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -74,6 +76,11 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def monitor(self) -> str:
         """The monitor that found it."""
         return dict(self.labels).get("monitor", "")
+
+    @property
+    def seen_by(self) -> Looked:
+        """The monitor that found it, and of which service."""
+        return self.monitor, dict(self.labels).get("service", "")
 
     @property
     def fingerprint(self) -> str:
@@ -127,9 +134,20 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return dict(self.labels)
 
     @property
+    def seen_by(self) -> Looked:
+        """The monitor whose looks end it, and of which service."""
+        of = self.of
+        return of.get("monitor", ""), of.get("service", "")
+
+    @property
     def is_firing(self) -> bool:
         """Whether somebody should know of it now."""
         return self.state is AlertState.FIRING
+
+
+def _number(value: float) -> str:
+    """Four digits, and the whole number from 1,000 on."""
+    return f"{value:,.0f}" if 1_000.0 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
 def labels_of(**labels: str) -> Labels:
@@ -146,7 +164,7 @@ def fingerprint(labels: Labels) -> str:
 def observe(
     alerts: Mapping[str, Alert],
     conditions: Iterable[Condition],
-    looked: Iterable[str],
+    looked: Iterable[Looked],
     now: float,
     changes: Iterable[Change] = (),
 ) -> dict[str, Alert]:
@@ -154,7 +172,7 @@ def observe(
 
     Args:
         conditions: All that hold now. Of two about the same thing the last one counts.
-        looked: Names of the monitors that have looked; alerts of others stay as they are.
+        looked: Monitors that have looked, and at which service; alerts of others stay as they are.
         changes: What has changed lately, for the causes of what begins now.
 
     Of more than `ALERTS_MAX` alerts those that fire are kept first, and then the latest. Raises
@@ -194,14 +212,14 @@ def check_condition(condition: Condition) -> None:
 
 
 def _next(
-    alert: Alert | None, condition: Condition | None, looked: frozenset[str], now: float
+    alert: Alert | None, condition: Condition | None, looked: frozenset[Looked], now: float
 ) -> Alert | None:
     if condition is not None:
         if alert is None or _is_past(alert, now):
             return _fired_if_due(_begin(condition, now), condition, now)
         return _holding(_told(alert, condition, now), condition, now)
     assert alert is not None
-    if alert.of.get("monitor", "") not in looked:
+    if alert.seen_by not in looked:
         return _unwatched(alert, now)
     return _away(alert, now)
 

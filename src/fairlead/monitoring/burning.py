@@ -29,6 +29,10 @@ BAD_SHARE_MAX = 0.8
 14.4 would ask for 144 %, and even an outage would be no reason for a page."""
 
 
+UNCOVERED_MAX = 0.05
+"""Share of the period, at its beginning, that need not be covered: nobody may have called then."""
+
+
 class Severity(enum.StrEnum):
     """Who has to know: somebody now (`page`), somebody in working hours (`ticket`), readers."""
 
@@ -124,8 +128,10 @@ class Assessment(msgspec.Struct, frozen=True):
         severity: Of the gravest pair that burns; None when none does.
         burns: All pairs.
         budget_left: Share of the period's budget that is left: below 0 the promise is broken; None
-            without requests.
-        gone_in_s: Seconds after which nothing is left, at the rate of the fastest pair that burns.
+            without requests, and until the counts go back to the beginning of the period: two bad
+            days of a month that is not known are no broken promise.
+        gone_in_s: Seconds after which nothing is left, at the rate of the fastest pair that burns;
+            None where `budget_left` is.
     """
 
     objective: Objective
@@ -160,7 +166,7 @@ def assess(objective: Objective, buckets: Sequence[Bucket], now: float) -> Asses
         for pair in pairs_of(objective)
     )
     burning = [burn for burn in burns if burn.is_burning]
-    left = _rate(objective, *within(objective.period_s))
+    left = _rate(objective, *within(objective.period_s)) if _covers(objective, ends, now) else None
     budget_left = None if left is None else 1.0 - left
     fastest = max((burn.long or 0.0 for burn in burning), default=0.0)
     gone = budget_left is not None and fastest > 0.0
@@ -171,6 +177,11 @@ def assess(objective: Objective, buckets: Sequence[Bucket], now: float) -> Asses
         budget_left=budget_left,
         gone_in_s=max(0.0, budget_left or 0.0) * objective.period_s / fastest if gone else None,
     )
+
+
+def _covers(objective: Objective, ends: Sequence[float], now: float) -> bool:
+    """Whether the counts go back to about the beginning of the period."""
+    return bool(ends) and ends[0] <= now - (1.0 - UNCOVERED_MAX) * objective.period_s
 
 
 def _burn(

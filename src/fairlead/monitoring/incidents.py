@@ -5,10 +5,11 @@ Rules
   what is only for information does not.
 - `follow` is level-triggered: the same alerts and events again change nothing. Events are told
   apart by time, kind and words.
-- When no alert of it fires any more it is quiet. After `QUIET_S` without one it closes by itself,
-  saying after which action, if there was one. A person can close it before, in their own words,
-  but not while its alerts fire.
-- What fires after it is closed opens another one.
+- When no page or ticket of it fires any more it is quiet. After `QUIET_S` without one it closes by
+  itself, saying after which action, if there was one. A person can close it before, in their own
+  words; while its alerts fire only by force. These go on, and belong to no incident any more until
+  they have ended and begin anew.
+- What begins after it is closed opens another one.
 - Two, of several services with one cause, can be merged: the older one gets services, alerts and
   timeline, the other one closes and says where to.
 """
@@ -16,7 +17,7 @@ Rules
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -53,7 +54,8 @@ class Event(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Something that happened.
 
     Attributes:
-        kind: `alert`, `rollout`, `release`, `replica`, `action`, `person` or another noun.
+        kind: `alert`, `rollout`, `release`, `replica`, `action` (something that was carried out),
+            `decision`, `person` or another noun.
         by: Who did it; empty for nobody.
     """
 
@@ -76,6 +78,11 @@ class Member(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     evidence: tuple[str, ...] = ()
     causes: tuple[Cause, ...] = ()
 
+    @property
+    def holds(self) -> bool:
+        """Whether the incident goes on because of it."""
+        return self.is_firing and self.severity is not Severity.INFO
+
 
 class Resolution(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How it ended: by whom (empty: by itself), and in which words."""
@@ -96,6 +103,7 @@ class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         quiet_since: Unix time since which no alert of it fires.
         merged_into: Number of the incident that took it over.
         is_cut: Whether the timeline had no room for all events.
+        is_forced: Whether it was closed though alerts of it fired.
     """
 
     number: int
@@ -110,6 +118,7 @@ class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resolution: Resolution | None = None
     merged_into: int | None = None
     is_cut: bool = False
+    is_forced: bool = False
 
     @property
     def is_open(self) -> bool:
@@ -127,7 +136,7 @@ def follow(
     """
     every = sorted(incidents, key=lambda one: one.number)
     by_service: dict[str, list[Alert]] = {}
-    for alert in alerts:
+    for alert in _without_closed(alerts, every):
         by_service.setdefault(alert.of.get("service", ""), []).append(alert)
     heard = tuple(events)
     after = [
@@ -146,26 +155,47 @@ def follow(
     return tuple(after)
 
 
-def close(incident: Incident, by: str, words: str, now: float) -> Incident:
+def _without_closed(alerts: Iterable[Alert], incidents: Iterable[Incident]) -> Iterator[Alert]:
+    """Those that were not put aside by closing their incident while they fired."""
+    until: dict[str, float] = {}
+    for incident in incidents:
+        if incident.is_forced and incident.resolution is not None:
+            for member in incident.members:
+                before = until.get(member.fingerprint, incident.resolution.at)
+                until[member.fingerprint] = max(before, incident.resolution.at)
+    for alert in alerts:
+        at = until.get(alert.fingerprint)
+        if at is None or alert.first_seen > at:
+            yield alert
+
+
+def close(
+    incident: Incident, by: str, words: str, now: float, *, by_force: bool = False
+) -> Incident:
     """Close it by a person's word.
 
+    Args:
+        by_force: Also while its alerts fire; the words say why.
+
     Raises:
-        Conflict: it is closed, or its alerts still fire.
+        Conflict: it is closed, or its alerts still fire and it is not by force.
         InvalidInput: there are no words.
     """
     if not incident.is_open:
         raise Conflict(f"incident {incident.number} is closed already")
-    if any(member.is_firing for member in incident.members):
+    holds = any(member.holds for member in incident.members)
+    if holds and not by_force:
         raise Conflict(
             f"alerts of incident {incident.number} still fire",
-            hint="it would be opened again at once; silence them if nobody should be told",
+            hint="silence them if nobody should be told, or close it by force and say why",
         )
     if not 0 < len(words.strip()) <= WORDS_MAX:
         raise InvalidInput(
             f"a resolution needs 1 to {WORDS_MAX} characters",
             hint="say what it was, and what helped",
         )
-    return _closed(incident, Resolution(now, by, words), Event(now, "person", words, by=by))
+    closed = _closed(incident, Resolution(now, by, words), Event(now, "person", words, by=by))
+    return msgspec.structs.replace(closed, is_forced=holds)
 
 
 def merge(older: Incident, younger: Incident, by: str, now: float) -> tuple[Incident, Incident]:
@@ -212,7 +242,7 @@ def _followed(
 
 def _settled(incident: Incident, now: float) -> Incident:
     """Open, quiet or closed, by whether anything fires."""
-    if any(member.is_firing for member in incident.members):
+    if any(member.holds for member in incident.members):
         if incident.state is IncidentState.OPEN:
             return incident
         return _go(msgspec.structs.replace(incident, quiet_since=None), IncidentState.OPEN)

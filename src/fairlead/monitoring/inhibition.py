@@ -2,7 +2,8 @@
 
 An alert that a monitor is blind inhibits nothing, whatever the rules say: that nobody sees is no
 reason to believe less of what is seen. Nor does an alert inhibit itself, or one by which it is
-inhibited in turn: of two that match both sides of a rule, both are told.
+inhibited in turn: of two that match both sides of a rule, both are told. Nor does an alert inhibit
+a graver one: a ticket that explains a page wakes nobody.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from fairlead.monitoring.alerts import Alert
+from fairlead.monitoring.burning import RANK
 from fairlead.monitoring.matching import Matcher, Op, all_match
 
 BLIND = "monitor_blind"
@@ -74,19 +76,19 @@ def inhibited(
     sources = _sources(among, rules)
     found = {}
     for alert in alerts:
-        source = _source_of(_labels(alert), sources, rules)
+        source = _source_of(alert, sources, rules)
         if source is not None:
             found[alert.fingerprint] = source
     return found
 
 
 _Sources = dict[tuple[int, tuple[str, ...], bool], Alert]
-"""By rule, values of `equal`, and whether the source is a target of that rule as well."""
+"""By rule, values of `equal`, and whether the source is a target of that rule, too; the gravest."""
 
 
 def _sources(among: Iterable[Alert], rules: Sequence[Inhibition]) -> _Sources:
     found: _Sources = {}
-    for alert in sorted(among, key=lambda one: one.fingerprint):
+    for alert in sorted(among, key=lambda one: (RANK[one.severity], one.fingerprint)):
         labels = _labels(alert)
         if not alert.is_firing or labels.get("monitor") == BLIND:
             continue
@@ -97,20 +99,19 @@ def _sources(among: Iterable[Alert], rules: Sequence[Inhibition]) -> _Sources:
     return found
 
 
-def _source_of(
-    target: dict[str, str], sources: _Sources, rules: Sequence[Inhibition]
-) -> Alert | None:
+def _source_of(alert: Alert, sources: _Sources, rules: Sequence[Inhibition]) -> Alert | None:
+    target = _labels(alert)
     if target.get("monitor") == BLIND:
         return None
     for index, rule in enumerate(rules):
         values = _values(rule, target)
         if values is None or not all_match(rule.target, target):
             continue
-        found = sources.get((index, values, False))
-        if found is None and not all_match(rule.source, target):
-            found = sources.get((index, values, True))
-        if found is not None:
-            return found
+        both = all_match(rule.source, target)
+        for is_target in (False,) if both else (False, True):
+            found = sources.get((index, values, is_target))
+            if found is not None and RANK[found.severity] <= RANK[alert.severity]:
+                return found
     return None
 
 

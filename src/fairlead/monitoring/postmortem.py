@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.incidents import Event, Incident, Member
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~])")
@@ -37,7 +38,7 @@ def _facts(incident: Incident, now: float) -> list[str]:
         ("state", incident.state.value),
         ("began", _moment(incident.opened_at)),
         ("ended", _moment(ended) if ended is not None else "not yet"),
-        ("lasted", _span((ended if ended is not None else now) - incident.opened_at)),
+        ("lasted", span((ended if ended is not None else now) - incident.opened_at)),
     ]
     if incident.merged_into is not None:
         rows.append(("part of", f"incident {incident.merged_into}"))
@@ -46,18 +47,21 @@ def _facts(incident: Incident, now: float) -> list[str]:
 
 def _ended(incident: Incident) -> float | None:
     """When the trouble was over: its last alert seen, and not the waiting after it."""
-    if any(member.is_firing for member in incident.members):
+    if incident.is_forced and incident.resolution is not None:
+        return incident.resolution.at
+    if any(member.holds for member in incident.members):
         return None
     if incident.is_open and incident.quiet_since is None:
         return None
-    return max((member.last_seen for member in incident.members), default=incident.opened_at)
+    seen = (one.last_seen for one in incident.members if one.severity is not Severity.INFO)
+    return max(seen, default=incident.opened_at)
 
 
 def _summary(incident: Incident, now: float) -> str:
     ended = _ended(incident)
     count = len(incident.members)
     what = f"{count} alert{'s' if count != 1 else ''} of {_text(', '.join(incident.services))}"
-    took = _span((ended if ended is not None else now) - incident.opened_at)
+    took = span((ended if ended is not None else now) - incident.opened_at)
     said = f"{what}, the gravest a {incident.severity.value}: {_text(incident.title)}."
     said += f" It lasted {took}." if ended is not None else f" It has lasted {took} so far."
     causes = _ranked(incident)
@@ -134,7 +138,8 @@ def _moment(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _span(seconds: float) -> str:
+def span(seconds: float) -> str:
+    """A time as people say it: `90 s`, `10 min`, `3 h`, `2.5 days`."""
     if seconds < 120.0:
         return f"{max(0.0, seconds):.0f} s"
     if seconds < 7_200.0:

@@ -3,7 +3,8 @@
 They fire at the same minute as `burning.assess` on the same counts, with the labels that our own
 alerts have in an Alertmanager, which takes both for the same ones. What differs is what Prometheus
 cannot see: the first increase of a series that appears with a value already, and windows longer
-than its retention (15 days unless it is told otherwise, so the budget of a month needs more).
+than its retention (15 days unless it is told otherwise, so the budget of a month needs more), and
+where in a bucket of a histogram a request lies: a threshold between two bounds is the upper one.
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ def rules_yaml(promises: Sequence[Promises], bounds: Bounds) -> str:
     """A rule file for Prometheus; raises InvalidInput for an objective that makes no sense."""
     groups: list[dict[str, Any]] = [{"name": "fairlead-watchers", "rules": _watchers()}]
     unseen = []
+    moved = []
     for promise in promises:
         shown = [one for one in promise.objectives if one.kind is not ObjectiveKind.QUALITY]
         unseen += [
@@ -71,13 +73,14 @@ def rules_yaml(promises: Sequence[Promises], bounds: Bounds) -> str:
         ]
         for objective in shown:
             check_objective(objective)
+            moved += _moved(promise.service, objective, bounds)
             name = f"fairlead-slo-{promise.service}-{objective.kind}"
             groups.append({"name": name, "rules": list(_slo(promise, objective, bounds))})
             # A month of samples is much to read each minute for what changes slowly.
             budget = list(_budget(promise, objective, bounds))
             groups.append({"name": f"{name}-budget", "interval": BUDGET_EVERY, "rules": budget})
     head = "# Rules for Prometheus 2.42 or newer, written by `fairlead monitor rules`.\n"
-    notes = "".join(f"{line}\n" for line in unseen)
+    notes = "".join(f"{line}\n" for line in (*unseen, *moved))
     return head + notes + yaml.safe_dump({"groups": groups}, sort_keys=False, width=100)
 
 
@@ -183,34 +186,36 @@ def _counts(service: str, objective: Objective, bounds: Bounds, window: str) -> 
         bad = FAILED if objective.kind is ObjectiveKind.AVAILABILITY else COST
         return increase(REQUESTS), increase(bad)
     total = increase(f"{histogram}_count")
-    weights = _weights((objective.threshold or 0.0) / 1_000.0, bounds.of(objective.kind))
-    if not weights:
-        raise InvalidInput(
-            f"slos.{objective.kind}: no bucket of {histogram} is above {objective.threshold:g} ms"
-        )
-    good = " + ".join(
-        increase(f"{histogram}_bucket", f',le=~"{_le(bound)}"')
-        + (f" * {weight!r}" if weight != 1.0 else "")
-        for bound, weight in weights
-    )
-    return total, f"clamp_min({total} - ({good}), 0)"
+    good = increase(f"{histogram}_bucket", f',le=~"{_le(_bound(objective, bounds))}"')
+    return total, f"clamp_min({total} - {good}, 0)"
 
 
-def _weights(limit_s: float, bounds: Sequence[float]) -> list[tuple[float, float]]:
-    """Buckets with weights that give the requests up to the limit.
+def _bound(objective: Objective, bounds: Bounds) -> float:
+    """The least bound, in seconds, by which every request that is in time is counted.
 
-    Between two bounds they are taken to be spread evenly, as `histogram_quantile` does. Empty for a
-    limit beyond the last bound.
+    One of the bucket around the threshold cannot be told to be late, and a page must not be false.
     """
-    below = 0.0
-    for bound in bounds:
-        if bound == limit_s:
-            return [(bound, 1.0)]
-        if bound > limit_s:
-            share = (limit_s - below) / (bound - below)
-            return [(below, 1.0 - share), (bound, share)] if below else [(bound, share)]
-        below = bound
-    return []
+    threshold_s = (objective.threshold or 0.0) / 1_000.0
+    for bound in bounds.of(objective.kind):
+        if bound >= threshold_s:
+            return bound
+    raise InvalidInput(
+        f"slos.{objective.kind}: no bucket of {HISTOGRAMS[objective.kind]} is above "
+        f"{objective.threshold:g} ms"
+    )
+
+
+def _moved(service: str, objective: Objective, bounds: Bounds) -> list[str]:
+    """A comment where Prometheus cannot see the threshold itself."""
+    if objective.kind not in HISTOGRAMS:
+        return []
+    bound, threshold_ms = _bound(objective, bounds), objective.threshold or 0.0
+    if bound == threshold_ms / 1_000.0:
+        return []
+    return [
+        f"# {service}: {objective.kind} is late here from {bound * 1_000.0:g} ms on, not "
+        f"{threshold_ms:g}: the next bound of the histogram."
+    ]
 
 
 def _le(bound: float) -> str:

@@ -49,13 +49,30 @@ def _condition(service: str, found: Assessment, worst: Burn, runbook: str) -> Co
         ),
         severity=pair.severity,
         summary=(
-            f"{service}: {objective.kind} burns its error budget {worst.long or 0.0:.3g} times as "
-            f"fast as {objective.words} allows"
+            f"{service}: {_said(found, worst)} in {_span(pair.long_s)}: {objective.kind} burns its "
+            f"error budget {worst.long or 0.0:.3g} times as fast as {objective.words} allows"
         ),
         evidence=tuple(figures),
         keep_s=KEEP_S,
         runbook=runbook,
     )
+
+
+def _said(found: Assessment, worst: Burn) -> str:
+    """The share and of how many: `17% of 1,200 requests failed`."""
+    kind = found.objective.kind
+    if kind is ObjectiveKind.COST:
+        return f"{worst.total:,.0f} requests cost {worst.bad / worst.total:.3g} USD on average"
+    return f"{100.0 * worst.bad / worst.total:.3g}% of {worst.total:,.0f} {_BAD[kind]}"
+
+
+_BAD = {
+    ObjectiveKind.AVAILABILITY: "requests failed",
+    ObjectiveKind.TTFT: "requests had a late first token",
+    ObjectiveKind.ITL: "requests had slow tokens",
+    ObjectiveKind.LATENCY: "requests were late",
+    ObjectiveKind.QUALITY: "judged answers were bad",
+}
 
 
 def _span(seconds: int) -> str:

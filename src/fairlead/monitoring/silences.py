@@ -16,6 +16,8 @@ from fairlead.monitoring.matching import MATCHERS_MAX, Matcher, Op, all_match, c
 
 DAYS_MAX = 90
 TEXT_MAX = 500
+_NONCE = "zq7-Xv.k3_J/w9"
+"""A value that no label has: what matches it matches about everything."""
 
 
 class Silence(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -48,7 +50,7 @@ def check_silence(silence: Silence) -> None:
     if not 0 < len(silence.matchers) <= MATCHERS_MAX:
         raise InvalidInput(f"a silence needs 1 to {MATCHERS_MAX} matchers")
     check_matchers(silence.matchers)
-    if not any(m.op in (Op.IS, Op.LIKE) and m.value not in ("", ".*") for m in silence.matchers):
+    if not any(_is_narrow(matcher) for matcher in silence.matchers):
         raise InvalidInput(
             "a silence of everything is none",
             hint="name at least one label that its alerts have, such as service=NAME",
@@ -63,6 +65,13 @@ def check_silence(silence: Silence) -> None:
     for name, text in (("by", silence.by), ("why", silence.why)):
         if not 0 < len(text.strip()) <= TEXT_MAX:
             raise InvalidInput(f"a silence needs `{name}`, of 1 to {TEXT_MAX} characters")
+
+
+def _is_narrow(matcher: Matcher) -> bool:
+    """Whether it is about some values of a label: neither about its absence nor about any value."""
+    is_positive = matcher.op in (Op.IS, Op.LIKE)
+    values = ({}, {matcher.name: _NONCE}, {matcher.name: _NONCE.swapcase()[::-1]})
+    return is_positive and not any(matcher.matches(labels) for labels in values)
 
 
 def silenced_by(alert: Alert, silences: Iterable[Silence], now: float) -> Silence | None:

@@ -6,12 +6,16 @@ which others may join it; a group in which something has changed is told again a
 and one in which nothing has after `repeat_s`. What was told is remembered as facts (fingerprints
 and the time), so that the same question asked twice, or after a crash, gives the same answer; it is
 noted when the message has arrived, so that a crash in between tells it twice and never not at all.
+
+Who was told of an alert knows of it until its end was told, also while it is silenced or inhibited,
+and in which severity: that it is graver now is news, as a new alert is.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -50,16 +54,32 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return fits and all_match(self.matchers, {**alert.of, "severity": alert.severity.value})
 
 
-class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a receiver was told last of a group.
+class Known(NamedTuple):
+    """An alert as a receiver was told of it.
 
     Attributes:
-        at: Unix time in seconds.
-        firing: Fingerprints of the alerts that fired, with the times since which they did.
+        since: Unix time since which it fires.
+    """
+
+    fingerprint: str
+    since: float
+    severity: Severity
+
+
+class Told(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a receiver knows of a group.
+
+    Attributes:
+        at: Unix time in seconds at which it was told last.
+        firing: Alerts of whose end it was not told.
     """
 
     at: float
-    firing: tuple[tuple[str, float], ...]
+    firing: tuple[Known, ...]
+
+    def of(self, fingerprint: str) -> Known | None:
+        """What it knows of this alert."""
+        return next((one for one in self.firing if one.fingerprint == fingerprint), None)
 
 
 class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,6 +90,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         labels: The values that the group has in common.
         firing, resolved: Its alerts, the gravest first.
         last_told: Unix time at which the receiver was told of the group before; 0 for never.
+        known: What the receiver knows, too, and this does not say: alerts that are not told of now.
     """
 
     key: str
@@ -79,6 +100,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     resolved: tuple[Alert, ...]
     at: float
     last_told: float = 0.0
+    known: tuple[Known, ...] = ()
 
     @property
     def severity(self) -> Severity:
@@ -89,7 +111,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def told(self) -> Told:
         """To be kept when it has arrived."""
-        return Told(self.at, _firing(self.firing))
+        return Told(self.at, tuple(sorted((*_firing(self.firing), *self.known))))
 
     @property
     def delivery(self) -> str:
@@ -98,45 +120,43 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return hashlib.sha256(msgspec.json.encode(said)).hexdigest()[:32]
 
 
-def audible(
-    alerts: Iterable[Alert],
-    silences: Sequence[Silence],
-    now: float,
-    rules: Sequence[Inhibition] = DEFAULTS,
-) -> list[Alert]:
-    """Those that fire and are neither silenced nor inhibited, and all that are resolved.
+def audible(alerts: Iterable[Alert], silences: Sequence[Silence], now: float) -> list[Alert]:
+    """Those that fire and are not silenced, and all that are resolved.
 
     The end of an alert is told to those who know of it, whatever was silenced in between.
     """
-    every = tuple(alerts)
-    firing = [alert for alert in every if alert.is_firing]
-    explained = inhibited(firing, firing, rules)
     return [
         alert
-        for alert in every
+        for alert in alerts
         if alert.state is AlertState.RESOLVED
-        or (
-            alert.is_firing
-            and alert.fingerprint not in explained
-            and silenced_by(alert, silences, now) is None
-        )
+        or (alert.is_firing and silenced_by(alert, silences, now) is None)
     ]
 
 
 def messages(
-    routes: Sequence[Route], heard: Iterable[Alert], told: Mapping[str, Told], now: float
+    routes: Sequence[Route],
+    heard: Iterable[Alert],
+    told: Mapping[str, Told],
+    now: float,
+    rules: Sequence[Inhibition] = DEFAULTS,
 ) -> list[Message]:
     """What is due now.
 
     Args:
         heard: The audible alerts.
         told: What was told last, by key.
+        rules: Which alerts say all of others. Only what a receiver is told of itself spares it the
+            others: an alert that does not go there explains nothing to it.
     """
     every = tuple(heard)
     found = []
     for route in routes:
         groups: dict[Labels, list[Alert]] = {}
+        firing = [alert for alert in every if alert.is_firing]
+        explained = inhibited(firing, [one for one in firing if route.takes(one)], rules)
         for alert in every:
+            if alert.fingerprint in explained:
+                continue
             common = _common(route, alert)
             # Who knows of an alert is told of its end, also where its severity has changed.
             if route.takes(alert) or _knows(told.get(_key(route, common)), alert):
@@ -158,7 +178,7 @@ def _key(route: Route, common: Labels) -> str:
 
 
 def _knows(told: Told | None, alert: Alert) -> bool:
-    return told is not None and any(known == alert.fingerprint for known, _ in told.firing)
+    return told is not None and told.of(alert.fingerprint) is not None
 
 
 def _message(
@@ -172,9 +192,15 @@ def _message(
     before = told.get(key)
     firing = [alert for alert in members if alert.is_firing]
     resolved = [alert for alert in members if not alert.is_firing and _knows(before, alert)]
-    last_told = 0.0 if before is None else before.at
     message = Message(
-        key, route.receiver, common, _gravest(firing), _gravest(resolved), now, last_told
+        key=key,
+        receiver=route.receiver,
+        labels=common,
+        firing=_gravest(firing),
+        resolved=_gravest(resolved),
+        at=now,
+        last_told=0.0 if before is None else before.at,
+        known=_unsaid(before, members),
     )
     if not _is_due(route, message, before, now):
         return None
@@ -189,14 +215,31 @@ def _is_due(route: Route, message: Message, before: Told | None, now: float) -> 
             bool(message.firing)
             and now - min(alert.entered_at for alert in message.firing) >= route.wait_s
         )
-    new = set(_firing(message.firing)) - set(before.firing)
-    if new or (message.resolved and (route.resolved or message.firing)):
+    is_new = any(_is_news(alert, before) for alert in message.firing)
+    if is_new or (message.resolved and (route.resolved or message.firing)):
         return now - before.at >= (route.interval_s if message.firing else 0.0)
     return bool(message.firing) and now - before.at >= route.repeat_s
 
 
-def _firing(alerts: Iterable[Alert]) -> tuple[tuple[str, float], ...]:
-    return tuple(sorted((alert.fingerprint, alert.first_seen) for alert in alerts))
+def _is_news(alert: Alert, told: Told) -> bool:
+    known = told.of(alert.fingerprint)
+    return (
+        known is None
+        or known.since != alert.first_seen
+        or RANK[alert.severity] < RANK[known.severity]
+    )
+
+
+def _unsaid(told: Told | None, members: Sequence[Alert]) -> tuple[Known, ...]:
+    """What is known of alerts that a message of these members is not about."""
+    said = {alert.fingerprint for alert in members}
+    return () if told is None else tuple(k for k in told.firing if k.fingerprint not in said)
+
+
+def _firing(alerts: Iterable[Alert]) -> tuple[Known, ...]:
+    return tuple(
+        sorted(Known(alert.fingerprint, alert.first_seen, alert.severity) for alert in alerts)
+    )
 
 
 def _gravest(alerts: Iterable[Alert]) -> tuple[Alert, ...]:

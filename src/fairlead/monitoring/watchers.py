@@ -17,6 +17,9 @@ from fairlead.monitoring.alerts import Condition, Figure, labels_of
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.inhibition import BLIND
 
+UNTESTED = "untested"
+"""The label `fault` where only the self-test is overdue."""
+
 
 class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What is expected of a monitor.
@@ -104,7 +107,7 @@ def _self_test(watch: Watch, report: Report, started_at: float, now: float) -> I
     tested_at = started_at if report.self_tested_at is None else report.self_tested_at
     if now - tested_at >= 2.0 * watch.self_test_every_s:
         age_s = now - tested_at
-        yield _condition(watch, "untested", "was not tested in time", "last self-test", age_s)
+        yield _condition(watch, UNTESTED, "was not tested in time", "last self-test", age_s)
 
 
 def _condition(

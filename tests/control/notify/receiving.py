@@ -77,6 +77,7 @@ class MailServer:
         mails: What it took, as text.
         said: Every line that clients said.
         answer: What it says to a mail.
+        refused: Addresses for which it takes none.
     """
 
     def __init__(self, tls: ssl.SSLContext | None = None, *, at_once: bool = False) -> None:
@@ -84,6 +85,7 @@ class MailServer:
         self.said: list[str] = []
         self.secured: list[bool] = []
         self.answer = "250 taken"
+        self.refused: set[str] = set()
         self.tls, self.at_once = tls, at_once
         handler = type("Handler", (_MailHandler,), {"mail_server": self})
         self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), handler)
@@ -149,6 +151,8 @@ class _MailHandler(socketserver.BaseRequestHandler):
         elif word == "DATA":
             self._say("354 go on")
             self._mail(is_secure)
+        elif word == "RCPT" and any(one in line for one in self.mail_server.refused):
+            self._say("550 no such user")
         elif word in ("MAIL", "RCPT", "RSET", "NOOP"):
             self._say("250 fine")
         elif word == "QUIT":

@@ -26,16 +26,16 @@ def condition(
 def firing(receiver: str = "ops", summary: str = condition().summary, at: float = T0) -> Message:
     """A message of one alert that fires."""
     changes = [Change(at - 240.0, "rollout", "release b promoted", labels_of(service="bank"))]
-    alerts = observe({}, [condition(summary)], {"slo"}, at, changes)
+    alerts = observe({}, [condition(summary)], {("slo", "bank")}, at, changes)
     (message,) = messages([Route(receiver, wait_s=0.0)], alerts.values(), {}, at)
     return message
 
 
 def resolved(receiver: str = "ops", at: float = T0) -> Message:
     """The message of its end."""
-    alerts = observe({}, [condition()], {"slo"}, at)
+    alerts = observe({}, [condition()], {("slo", "bank")}, at)
     (message,) = messages([Route(receiver, wait_s=0.0)], alerts.values(), {}, at)
     for now in (at + 60.0, at + 400.0):
-        alerts = observe(alerts, [], {"slo"}, now)
+        alerts = observe(alerts, [], {("slo", "bank")}, now)
     (end,) = messages([Route(receiver)], alerts.values(), {message.key: message.told}, at + 400.0)
     return end

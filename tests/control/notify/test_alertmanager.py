@@ -64,9 +64,9 @@ async def test_an_alert_and_its_end_go_through_a_real_alertmanager(
     alertmanager: RealAlertmanager, http: HttpReceiver
 ) -> None:
     receivers = {"am": Alertmanager(alertmanager.url)}
-    courier = Courier(receivers, Sender({}), time.time)
+    courier = Courier(receivers, Sender({}))
     now = time.time()
-    alerts: dict[str, Alert] = observe({}, [condition(keep_s=0.001)], {"slo"}, now)
+    alerts: dict[str, Alert] = observe({}, [condition(keep_s=0.001)], {("slo", "bank")}, now)
     (begin,) = messages([ROUTE], alerts.values(), {}, now)
     known = await told(courier, begin)
     body = await asyncio.to_thread(hooked, http, "firing")
@@ -79,7 +79,7 @@ async def test_an_alert_and_its_end_go_through_a_real_alertmanager(
     assert body["groupLabels"] == {"alertname": "FairleadSlo", "service": "bank"}
 
     for later in (now + 0.001, now + 0.002):
-        alerts = observe(alerts, [], {"slo"}, later)
+        alerts = observe(alerts, [], {("slo", "bank")}, later)
     (end,) = messages([ROUTE], alerts.values(), known, now + 0.003)
     await told(courier, end)
     body = await asyncio.to_thread(hooked, http, "resolved")

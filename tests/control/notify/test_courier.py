@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -10,10 +11,13 @@ import pytest
 
 from control.notify.receiving import HttpReceiver
 from control.notify.telling import T0, firing
+from fairlead.cli.watching import ALERTMANAGER_EVERY_S
 from fairlead.control.notify.courier import ATTEMPTS, GIVEN_UP_S, IN_FLIGHT_MAX, Courier
-from fairlead.control.notify.sending import Sender
+from fairlead.control.notify.rendering import ENDS_AFTER_S
+from fairlead.control.notify.sending import TIMEOUT_S, Sender
 from fairlead.domain.receivers import Webhook
-from fairlead.monitoring.telling import Told
+from fairlead.monitoring.alerts import observe
+from fairlead.monitoring.telling import Route, Told, messages
 
 
 class Bench:
@@ -99,6 +103,55 @@ async def test_what_cannot_help_is_not_tried_again(http: HttpReceiver) -> None:
     assert (len(http.calls), bench.slept) == (1, [])
 
 
+async def test_what_a_receiver_refuses_of_one_group_holds_up_no_other_group(
+    http: HttpReceiver,
+) -> None:
+    bench = Bench(http)
+    http.answers = [400]
+    refused, other = firing(), msgspec.structs.replace(firing(), key="ops/other")
+    assert bench.courier.start(refused)
+    assert await bench.settled() == {}
+    assert not bench.courier.start(refused), "that one is left alone for a while"
+    assert bench.courier.start(other)
+    assert list(await bench.settled()) == [other.key]
+    assert len(bench.courier.conditions()) == 1, "what it took of the other does not hide this"
+    bench.now += GIVEN_UP_S
+    assert bench.courier.start(refused)
+    assert list(await bench.settled()) == [refused.key]
+    assert bench.courier.conditions() == ()
+
+
+async def test_a_receiver_that_does_not_answer_is_left_alone_with_all_its_groups(
+    http: HttpReceiver,
+) -> None:
+    bench = Bench(http)
+    http.answers = [500] * ATTEMPTS
+    bench.courier.start(firing())
+    assert await bench.settled() == {}
+    other = msgspec.structs.replace(firing(), key="ops/other")
+    assert not bench.courier.start(other)
+    bench.now += GIVEN_UP_S
+    assert bench.courier.start(other)
+    assert list(await bench.settled()) == ["ops/other"]
+    assert bench.courier.conditions() == (), "it takes something again"
+    assert bench.courier.start(firing())
+    await bench.settled()
+
+
+async def test_addresses_that_refuse_a_mail_which_others_get_are_counted(
+    http: HttpReceiver, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def partly(*_arguments: object) -> int:
+        return 2
+
+    bench = Bench(http)
+    monkeypatch.setattr(bench.courier.sender, "send", partly)
+    bench.courier.start(firing())
+    assert len(await bench.settled()) == 1
+    assert bench.counts() == {"sent": 1.0, "refused": 2.0}
+    assert "2 of the addresses of ops refused an alert" in caplog.text
+
+
 async def test_one_receiver_that_fails_holds_up_no_other(http: HttpReceiver) -> None:
     bench = Bench(http)
     http.answers = [404]
@@ -108,11 +161,40 @@ async def test_one_receiver_that_fails_holds_up_no_other(http: HttpReceiver) -> 
     assert list(await bench.settled()) == [firing("other").key]
 
 
-async def test_a_receiver_that_is_not_declared_any_more_is_said(http: HttpReceiver) -> None:
+async def test_a_receiver_that_is_not_declared_any_more_fails_and_is_no_alert(
+    http: HttpReceiver, caplog: pytest.LogCaptureFixture
+) -> None:
     bench = Bench(http)
     bench.courier.start(firing("gone"))
     assert await bench.settled() == {}
-    assert "not declared" in bench.courier.conditions()[0].summary
+    assert "not declared" in caplog.text
+    assert bench.courier.conditions() == ()
+
+
+async def test_an_alert_that_does_not_arrive_is_one_only_while_something_is_due(
+    http: HttpReceiver,
+) -> None:
+    """That it does not arrive is due to the same receiver, and must not keep itself alive."""
+    bench = Bench(http)
+    http.answers = [404, 404]
+    bench.courier.start_all([firing()])
+    assert await bench.settled() == {}
+    found = bench.courier.conditions()
+    alerts = observe({}, found, {one.seen_by for one in found}, T0)
+    (itself,) = messages([Route("ops", wait_s=0.0)], alerts.values(), {}, T0)
+    bench.courier.start_all([firing(), itself])
+    assert await bench.settled() == {}
+    assert len(http.calls) == 2
+    (still,) = bench.courier.conditions()
+    assert still.evidence[0].value == 1.0, "that this did not arrive does not count"
+    bench.courier.start_all([itself])
+    assert bench.courier.conditions() == ()
+    (elsewhere,) = messages([Route("other", wait_s=0.0)], alerts.values(), {}, T0)
+    http.answers = [404]
+    bench.courier.start_all([elsewhere])
+    assert await bench.settled() == {}
+    (found_there,) = bench.courier.conditions()
+    assert dict(found_there.labels)["receiver"] == "other", "to others it is due as any alert"
 
 
 async def test_a_defect_of_ours_is_a_failure_that_is_seen(
@@ -129,6 +211,23 @@ async def test_a_defect_of_ours_is_a_failure_that_is_seen(
     assert condition.summary == "alerts do not reach ops: a defect (RuntimeError)"
 
 
+def test_a_courier_does_not_count_its_waits_by_the_time_of_day() -> None:
+    assert Courier({}, Sender({})).clock is time.monotonic
+
+
+async def test_an_alertmanager_does_not_forget_what_it_could_not_be_told_for_a_while(
+    http: HttpReceiver,
+) -> None:
+    """It is told each minute; then one delivery is given up, and the next one has one attempt."""
+    bench = Bench(http)
+    http.answers = [500] * ATTEMPTS
+    began = bench.now
+    bench.courier.start(firing())
+    assert await bench.settled() == {}
+    out_s = ALERTMANAGER_EVERY_S + ATTEMPTS * TIMEOUT_S + (bench.now - began) + GIVEN_UP_S
+    assert out_s + TIMEOUT_S + 60.0 < ENDS_AFTER_S
+
+
 async def test_deliveries_are_bounded_and_end_with_the_courier(http: HttpReceiver) -> None:
     bench = Bench(http)
     stuck = asyncio.Event()
@@ -143,5 +242,6 @@ async def test_deliveries_are_bounded_and_end_with_the_courier(http: HttpReceive
         message = msgspec.structs.replace(firing(), key=f"ops/{index}")
         started += bench.courier.start(message)
     assert started == IN_FLIGHT_MAX
+    assert bench.courier.start(firing("other")), "each receiver has a bound of its own"
     await bench.courier.close()
     assert bench.courier.arrived() == {}

@@ -73,6 +73,16 @@ async def test_slack_gets_text_in_which_nothing_is_markup(http: HttpReceiver) ->
     assert "changed near it: release b promoted" in text
 
 
+async def test_an_end_is_told_with_its_time_and_how_long_it_lasted(http: HttpReceiver) -> None:
+    await sender(SLACK=http.url).send(Slack("SLACK"), resolved())
+    await sender().send(Webhook(http.url), resolved())
+    await sender().send(Webhook(http.url), firing())
+    said, ended, goes_on = (call.json for call in http.calls)
+    assert "until 2026-01-01T00:06:40.000Z, after 7 min" in said["text"]
+    assert ended["alerts"][0]["ended"] == T0 + 400.0
+    assert goes_on["alerts"][0]["ended"] is None
+
+
 async def test_pagerduty_gets_an_event_for_each_alert_and_its_end(http: HttpReceiver) -> None:
     receiver = PagerDuty("PD", f"{http.url}/v2/enqueue")
     await sender(PD="routing").send(receiver, firing())
@@ -98,7 +108,7 @@ async def test_an_alertmanager_gets_labels_annotations_and_times(http: HttpRecei
         "alertname": "FairleadSlo", "severity": "page", "monitor": "slo", "service": "bank",
         "slo": "availability",
     }  # fmt: skip
-    assert alert["endsAt"] == "2026-01-01T00:05:00.000Z"
+    assert alert["endsAt"] == "2026-01-01T00:15:00.000Z"
     assert second.json[0]["endsAt"] == "2026-01-01T00:06:40.000Z"
 
 
@@ -220,6 +230,17 @@ async def test_a_mail_that_is_refused_for_good_is_not_sent_again(
     with pytest.raises(NotSent) as caught:
         await sender().send(mail_to(mail.port), firing())
     assert caught.value.is_final is answer.startswith("5")
+
+
+async def test_how_many_of_several_addresses_refuse_a_mail_is_said(mail: MailServer) -> None:
+    assert await sender().send(mail_to(mail.port), firing()) == 0
+    mail.refused = {"ada@example.org"}
+    assert await sender().send(mail_to(mail.port), firing()) == 1
+    assert len(mail.mails) == 2
+    mail.refused = {"example.org"}
+    with pytest.raises(NotSent) as caught:
+        await sender().send(mail_to(mail.port), firing())
+    assert caught.value.is_final
 
 
 async def test_no_password_is_sent_to_a_server_without_tls(mail: MailServer) -> None:

@@ -38,24 +38,23 @@ def send_mail(
     receiver: Email,
     login: tuple[str, str] | None,
     tls: TlsContext = ssl.create_default_context,
-) -> None:
+) -> int:
     """Send it, or raise: OSError, `smtplib.SMTPException`, or ValueError for a host that is none.
 
     Nothing is sent, least of all a password, before the connection is what `security` says. A mail
-    that only some of its addresses take has been sent.
+    that only some of its addresses take has been sent; what is returned is how many refused it.
     """
     check_host(receiver.host)
     if receiver.security == "tls":
         with _TlsMail(receiver.host, receiver.port, timeout=TIMEOUT_S, context=tls()) as smtp:
-            _send(smtp, mail, login)
-        return
+            return _send(smtp, mail, login)
     with _Mail(receiver.host, receiver.port, timeout=TIMEOUT_S) as smtp:
         if receiver.security == "starttls":
             smtp.starttls(context=tls())
-        _send(smtp, mail, login)
+        return _send(smtp, mail, login)
 
 
-def _send(smtp: smtplib.SMTP, mail: EmailMessage, login: tuple[str, str] | None) -> None:
+def _send(smtp: smtplib.SMTP, mail: EmailMessage, login: tuple[str, str] | None) -> int:
     if login is not None:
         smtp.login(*login)
-    smtp.send_message(mail)
+    return len(smtp.send_message(mail))

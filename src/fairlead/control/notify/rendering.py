@@ -15,6 +15,7 @@ from typing import Any
 from fairlead.domain.receivers import Email
 from fairlead.monitoring.alerts import Alert
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.postmortem import span
 from fairlead.monitoring.telling import Message
 
 SCHEMA = 1
@@ -23,8 +24,10 @@ ALERTS_MAX = 50
 
 TEXT_MAX = 3_000
 SUMMARY_MAX = 1_000
-ENDS_AFTER_S = 300.0
-"""An Alertmanager takes an alert to be over when it has not heard of it for so long."""
+ENDS_AFTER_S = 900.0
+"""An Alertmanager takes an alert to be over when it has not heard of it for so long. It has to be
+longer than a delivery is tried, and is left alone after that: an Alertmanager that was away for
+minutes would otherwise say that the alert is over, and page for it again."""
 
 _PAGERDUTY = {Severity.PAGE: "critical", Severity.TICKET: "warning", Severity.INFO: "info"}
 _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
@@ -154,6 +157,7 @@ def _alert(alert: Alert) -> dict[str, Any]:
         "causes": [cause.words for cause in alert.causes],
         "first_seen": alert.first_seen,
         "last_seen": alert.last_seen,
+        "ended": None if alert.is_firing else alert.entered_at,
         "runbook": alert.runbook,
     }
 
@@ -170,6 +174,9 @@ def _annotations(alert: Alert) -> Mapping[str, str]:
 
 def _details(alert: Alert) -> list[str]:
     lines = [f"  since {_rfc3339(alert.first_seen)}"]
+    if not alert.is_firing:
+        lasted = span(alert.entered_at - alert.first_seen)
+        lines.append(f"  until {_rfc3339(alert.entered_at)}, after {lasted}")
     lines += [f"  {_line(figure.words)}" for figure in alert.evidence]
     lines += [f"  changed near it: {_line(cause.words)}" for cause in alert.causes]
     return lines + ([f"  runbook: {alert.runbook}"] if alert.runbook else [])

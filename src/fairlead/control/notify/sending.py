@@ -64,8 +64,8 @@ class Sender:
         self._clock = clock
         self._tls = tls
 
-    async def send(self, receiver: Receiver, message: Message) -> None:
-        """Raises NotSent when it has not arrived."""
+    async def send(self, receiver: Receiver, message: Message) -> int:
+        """Send it, and return how many of several addresses refused it; raises NotSent if all."""
         match receiver:
             case Webhook():
                 await self._webhook(receiver, message)
@@ -82,10 +82,11 @@ class Sender:
                     headers["authorization"] = f"Bearer {self._secret(receiver.token_env)}"
                 await self._post(url, rendering.alertmanager(message), headers)
             case Email():
-                await self._mail(receiver, message)
+                return await self._mail(receiver, message)
             case Apprise():
                 url = self._secret(receiver.url_env)
                 await asyncio.to_thread(_by_apprise, url, message)
+        return 0
 
     async def _webhook(self, receiver: Webhook, message: Message) -> None:
         url = receiver.url if receiver.url is not None else self._url(receiver.url_env or "")
@@ -98,13 +99,13 @@ class Sender:
     async def _post(self, url: str, body: Any, headers: Mapping[str, str] | None = None) -> None:
         await _post(url, msgspec.json.encode(body), headers or {})
 
-    async def _mail(self, receiver: Email, message: Message) -> None:
+    async def _mail(self, receiver: Email, message: Message) -> int:
         login = None
         if receiver.user_env is not None and receiver.password_env is not None:
             login = self._secret(receiver.user_env), self._secret(receiver.password_env)
         mail = rendering.mail(message, receiver)
         try:
-            await asyncio.to_thread(send_mail, mail, receiver, login, self._tls)
+            return await asyncio.to_thread(send_mail, mail, receiver, login, self._tls)
         except smtplib.SMTPResponseException as error:
             final = 500 <= error.smtp_code < 600
             raise NotSent(f"{receiver.host} answered {error.smtp_code}", is_final=final) from None

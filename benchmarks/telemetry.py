@@ -22,7 +22,7 @@ from pathlib import Path
 
 import msgspec
 
-from fairlead.observer.archive import ArchiveSettings, Archivist
+from fairlead.observer.archive import Archivist
 from fairlead.telemetry import upkeep
 from fairlead.telemetry.catalogue import Change, DataFile
 from fairlead.telemetry.questions import Measure, figures
@@ -88,7 +88,7 @@ def take_in(root: Path, count: int) -> Taken:
     write_spool(spool / "boot", count)
     now = START + 3_600.0
     store = TelemetryStore(root / "taken", keep_s=0.0, clock=lambda: now)
-    archivist = Archivist(spool, store, ArchiveSettings(), clock=time.time)
+    archivist = Archivist(spool, store, clock=time.time)
     began = time.process_time()
     while archivist.take_in():
         while store.step():

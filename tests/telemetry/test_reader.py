@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 import statistics
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from fairlead.domain.errors import FairleadError, InvalidInput, NotFound, Unavailable
 from fairlead.telemetry.catalogue import SpoolPosition
+from fairlead.telemetry.files import Folder
 from fairlead.telemetry.questions import BY, Measure, figures
 from fairlead.telemetry.reader import Scope
 from fairlead.telemetry.standing import standing
@@ -75,6 +79,12 @@ def filled(rig: Rig) -> Rig:
         "SELECT * FROM query('SELECT * FROM arr' || 'ow_scan(1, 2, 3)')",
         "SELECT * FROM query_table(['records'])",
         "SELECT * FROM json_execute_serialized_sql('x')",
+        "SELECT E'\\'' FROM query('SELECT 1')",
+        "SELECT $$ ' $$ FROM main.\"Query\" /* ' */ ('SELECT 1')",
+        "SELECT 1 -- '\nFROM query\u00a0\n('SELECT 1')",
+        "SELECT\u2003'\u2003\u2003☃'\u2003FROM\u2003\u2003query\u2003('SELECT 1')",
+        "SELECT\u2003E'\\'' FROM query('SELECT 1') -- '",
+        "SELECT 1 FROM\u200bquery\u200b('SELECT 1')",
         "SELECT getenv('HOME')",
         "FROM enable_logging()",
     ],
@@ -100,6 +110,9 @@ def test_what_people_ask(filled: Rig) -> None:
     asked = {
         "FROM records SELECT count(*)": [(13,)],
         "WITH x AS (SELECT 1 AS a) SELECT a FROM x": [(1,)],
+        "SELECT 'query(', count(*) AS query FROM records WHERE service <> 'query' -- query(1)": [
+            ("query(", 13)
+        ],
         "SELECT name FROM (SHOW TABLES)": [("feedback",), ("records",)],
         "SELECT count(*) FROM (DESCRIBE records)": [(25,)],
         "SELECT r.id, f.value FROM records r JOIN feedback f ON f.request = r.id ORDER BY 1": [
@@ -140,6 +153,42 @@ def test_a_question_that_takes_too_long_is_ended(filled: Rig) -> None:
     with pytest.raises(Unavailable, match=r"longer than 0\.3 s"):
         reader.ask("SELECT count(*) FROM range(10000000) a, range(10000000) b WHERE a.range > 5")
     assert reader.ask("SELECT count(*) FROM records").rows == [(13,)]
+
+
+def test_an_error_that_a_question_computes_does_not_have_every_file_read(
+    filled: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def is_sound(*_: Any) -> bool:
+        raise AssertionError("a file was read")
+
+    monkeypatch.setattr("fairlead.telemetry.files.Folder.is_sound", is_sound)
+    for sql, message in (
+        ("SELECT (SELECT id FROM records)", "More than one row"),
+        ("SELECT strptime(id, '%Y') FROM records", "Could not parse"),
+        ("SELECT error(id) FROM records", "q1"),
+    ):
+        with pytest.raises(InvalidInput, match=message):
+            filled.reader().ask(sql)
+
+
+def test_looking_for_damage_is_part_of_the_time_a_question_has(
+    filled: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled.data()[0].write_bytes(b"nothing of the kind")
+    reader, sound = filled.reader(), Folder.is_sound
+    ahead = 0.0
+
+    def is_sound(*given: Any) -> bool:
+        nonlocal ahead
+        ahead += 20.0
+        return sound(*given)
+
+    monkeypatch.setattr("fairlead.telemetry.files.Folder.is_sound", is_sound)
+    clock = SimpleNamespace(monotonic=lambda: time.monotonic() + ahead)
+    monkeypatch.setattr("fairlead.telemetry.reader.time", clock)
+    with pytest.raises(Unavailable, match="longer than 30 s"):
+        reader.ask("SELECT * FROM records")
+    assert ahead == 40.0
 
 
 def test_a_question_that_needs_too_much_memory_is_ended(filled: Rig) -> None:
@@ -190,6 +239,14 @@ def test_one_flipped_bit_is_found_by_a_check(filled: Rig) -> None:
     victim.write_bytes(content)
     assert standing(filled.folder).damaged == []
     assert len(standing(filled.folder, check=True).damaged) == 1
+
+
+def test_damaged_files_are_counted_one_by_one(filled: Rig) -> None:
+    victims = [path for path in filled.data() if "bank" in path.parts]
+    for path in victims:
+        path.write_bytes(b"nothing of the kind")
+    found = standing(filled.folder, check=True)
+    assert (len(found.damaged), found.damaged_files, len(victims)) == (1, 2, 2)
 
 
 def test_the_standing_says_what_there_is(filled: Rig) -> None:

@@ -17,6 +17,7 @@ from fairlead.telemetry.catalogue import DataFile, SpoolPosition
 from .conftest import HOUR, NOON, Rig, request, said, settle
 
 AT = {"b1": SpoolPosition(1, 100)}
+DAY = 24 * HOUR
 
 
 def file(rows: int, hour: int = NOON // HOUR, since: float = NOON) -> DataFile:
@@ -126,6 +127,50 @@ def test_what_is_older_than_may_be_kept_is_deleted_by_whole_hours(rig: Rig) -> N
     settle(store)
     assert len({path.parent.parent for path in rig.data()}) == 2
     assert not (rig.folder / "data" / "feedback").exists() or rig.ids("feedback") == []
+
+
+def test_a_clock_that_jumps_forward_deletes_nothing(rig: Rig) -> None:
+    """Not while nothing comes, nor with what comes at first; once it is right, all is as it was."""
+    store = rig.store(keep_s=400 * DAY)
+    store.take_in([request("q1")], [said("f1")], AT)
+    rig.clock.now += 1_000 * DAY
+    settle(store)
+    store.take_in([request("ahead", rig.clock.now)], [], AT)
+    settle(store)
+    settle(store)
+    rig.clock.now += DAY - 2 * HOUR
+    settle(store)
+    assert (rig.ids(), rig.ids("feedback")) == (["ahead", "q1"], ["f1"])
+    assert ["by the clock all is too old" in warning for warning in rig.warnings] == [True]
+    rig.clock.now = NOON + DAY
+    store.take_in([request("q2", rig.clock.now)], [], AT)
+    settle(store)
+    assert rig.ids() == ["ahead", "q1", "q2"]
+
+
+def test_after_a_long_silence_old_records_go_when_new_ones_came_for_a_day(rig: Rig) -> None:
+    store = rig.store(keep_s=400 * DAY)
+    store.take_in([request("q1")], [], AT)
+    rig.clock.now += 1_000 * DAY
+    store.take_in([request("q2", rig.clock.now)], [], AT)
+    settle(store)
+    assert rig.ids() == ["q1", "q2"]
+    rig.clock.now += DAY
+    settle(store)
+    assert rig.ids() == ["q2"]
+
+
+def test_a_clock_that_is_set_back_leaves_who_reads_the_whole_while(rig: Rig) -> None:
+    store = rig.store()
+    for n in range(8):
+        store.take_in([request(f"q{n}", NOON + n)], [], AT)
+    assert store.step()
+    rig.clock.now -= DAY
+    settle(store)
+    assert len(rig.data()) == 9
+    rig.clock.now += upkeep.GRACE_S
+    settle(store)
+    assert len(rig.data()) == 1
 
 
 def test_a_full_disk_while_merging_leaves_all_as_it_was(

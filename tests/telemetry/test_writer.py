@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from fairlead.domain.errors import StorageFailed, Unavailable
 from fairlead.domain.outcomes import failed_by_server
 from fairlead.telemetry import files
-from fairlead.telemetry.catalogue import SpoolPosition
+from fairlead.telemetry.catalogue import Catalogue, SpoolPosition
 from fairlead.telemetry.schema import FEEDBACK, RECORDS
 from fairlead.wire.record import FeedbackRecord, RequestRecord
 
@@ -223,8 +224,6 @@ def test_duckdb_on_a_full_disk_is_a_failed_storage(
 def test_a_locked_catalogue_is_waited_out_by_the_caller(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import sqlite3
-
     monkeypatch.setattr("fairlead.telemetry.catalogue._BUSY_S", 0.05)
     store = rig.store()
     other = sqlite3.connect(rig.folder / "catalogue.db", isolation_level=None)
@@ -235,6 +234,69 @@ def test_a_locked_catalogue_is_waited_out_by_the_caller(
     other.close()
     assert rig.data() == []
     store.take_in([request("q1")], [], AT)
+    assert rig.ids() == ["q1"]
+
+
+class Unsure:
+    """Commits, and says that it failed; while `mute` nobody can ask the catalogue either."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.on = self.mute = False
+        commit, places = Catalogue._commit, Catalogue.places
+
+        def committing(catalogue: Catalogue) -> None:
+            commit(catalogue)
+            if self.on:
+                raise sqlite3.OperationalError("disk I/O error")
+
+        def answering(catalogue: Catalogue) -> set[str]:
+            if self.on and self.mute:
+                raise StorageFailed("disk I/O error")
+            return places(catalogue)
+
+        monkeypatch.setattr(Catalogue, "_commit", committing)
+        monkeypatch.setattr(Catalogue, "places", answering)
+
+
+def test_a_commit_that_is_reported_as_failed_and_was_none_is_done(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, unsure = rig.store(), Unsure(monkeypatch)
+    unsure.on = True
+    for n in range(8):
+        assert store.take_in([request(f"q{n}", NOON + n)], [], {"b1": SpoolPosition(1, n)}) == 1
+    assert store.step()  # merged, which is a commit too
+    assert [file.rows for file in store.catalogue.files()] == [8]
+    assert store.positions() == {"b1": SpoolPosition(1, 7)}
+    assert rig.ids() == [f"q{n}" for n in range(8)]
+
+
+def test_files_stay_when_nobody_knows_whether_they_count(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, unsure = rig.store(), Unsure(monkeypatch)
+    unsure.on = unsure.mute = True
+    for n in range(8):
+        with pytest.raises(StorageFailed):
+            store.take_in([request(f"q{n}", NOON + n)], [], {"b1": SpoolPosition(1, n)})
+    with pytest.raises(StorageFailed):
+        store.step()
+    unsure.on = False
+    assert rig.ids() == [f"q{n}" for n in range(8)]
+    rig.store().take_in([request("q7", NOON + 7)], [], AT)
+    assert rig.ids() == [f"q{n}" for n in range(8)]
+
+
+@pytest.mark.parametrize("operation", ["glob", "chmod", "stat"])
+def test_a_disk_that_refuses_at_the_start_is_a_failed_storage(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """So the observer tries again."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, operation, full)
+        with pytest.raises(StorageFailed, match="No space left"):
+            rig.store()
+    rig.store().take_in([request("q1")], [], AT)
     assert rig.ids() == ["q1"]
 
 

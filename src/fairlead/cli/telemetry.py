@@ -101,7 +101,7 @@ def status(
         ("oldest, newest", f"{_ago(found.oldest)}, {_ago(found.newest)}"),
         ("complete until", _ago(found.complete_until)),
         ("left out", f"{found.duplicates:,} duplicates, {found.expired:,} too old"),
-        ("damaged files", str(len(found.damaged))),
+        ("damaged files", str(found.damaged_files)),
     ):
         shown.add_row(name, value)
     console.print(shown)

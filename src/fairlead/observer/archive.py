@@ -3,13 +3,12 @@
 It has cursors of its own, which the archive keeps together with the records. So it neither waits
 for the store nor holds it up, and each of them has every record once, whatever fails and whenever
 the process is killed. What is in the store stays in the spool until the archive has it too, up to
-a bound: an archive that cannot be written must not fill the disk from which the gateway lives.
+a bound (`holding`). Whatever goes wrong with the archive, it is tried again, and the rest waits.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,8 +18,9 @@ from typing import Protocol
 import msgspec
 
 from fairlead.domain.errors import FairleadError, StorageFailed
+from fairlead.observer.holding import Holding
 from fairlead.observer.sink import KeptCursor, SpoolCursor
-from fairlead.observer.spool import Spool
+from fairlead.observer.spool import Spool, spool_folders
 from fairlead.wire.record import FeedbackRecord, RequestRecord
 
 PORTION = 20_000
@@ -69,7 +69,7 @@ class ArchiveSettings(msgspec.Struct, frozen=True):
     Attributes:
         every_s: Seconds between two portions while there is little to do.
         held_bytes_max: Bytes of spool that wait for the archive at most. Beyond that it loses
-            records that the store has, with a warning.
+            the oldest records of them, with a warning.
     """
 
     every_s: float = 10.0
@@ -87,55 +87,40 @@ class _Portion(msgspec.Struct):
 
 
 class Archivist:
-    """Reads spools into an archive. `position` may be asked by any thread, the rest is for one."""
+    """Reads spools into an archive. `kept` may be read by any thread, the rest is for one.
 
-    def __init__(
-        self,
-        spool_dir: Path,
-        archive: Archive,
-        settings: ArchiveSettings,
-        *,
-        clock: Callable[[], float],
-    ) -> None:
+    Attributes:
+        kept: How far the archive has each spool, by boot id.
+    """
+
+    def __init__(self, spool_dir: Path, archive: Archive, *, clock: Callable[[], float]) -> None:
         self._dir = spool_dir
         self._archive = archive
-        self._settings = settings
         self._clock = clock
         self._spools: dict[str, Spool] | None = None
-        self._kept: Mapping[str, SpoolCursor] = {}
-        self._gives_up = False
-
-    def position(self, boot: str) -> SpoolCursor | None:
-        """What of this spool the archive has; None when it does not want the rest."""
-        return None if self._gives_up else self._kept.get(boot, SpoolCursor())
+        self.kept: Mapping[str, SpoolCursor] = {}
 
     def take_in(self) -> bool:
         """One portion; whether it was a full one, so that there is more. Raises FairleadError."""
-        troubled = True
         try:
-            full, troubled = self._take_in()
+            return self._take_in()
         except FairleadError:
             self._spools = None  # read again from where the archive is
             raise
-        finally:
-            self._bound(troubled)
-        return full
 
-    def _take_in(self) -> tuple[bool, bool]:
-        """Whether the portion was full, and whether a spool could not be read."""
+    def _take_in(self) -> bool:
         spools, gone = self._list()
-        portion, troubled = _Portion(), False
+        portion = _Portion()
         for spool in spools.values():
             try:
                 self._read(spool, portion)
             except StorageFailed as trouble:  # does not hold up the others
                 _log.warning("telemetry: %s", trouble.one_line)
-                troubled = True
         if portion.positions or gone:
             self._archive.take_in(portion.requests, portion.feedback, portion.positions, gone)
-            kept = {**self._kept, **portion.positions}
-            self._kept = {boot: cursor for boot, cursor in kept.items() if boot not in gone}
-        return portion.is_full, troubled
+            kept = {**self.kept, **portion.positions}
+            self.kept = {boot: cursor for boot, cursor in kept.items() if boot not in gone}
+        return portion.is_full
 
     def _read(self, spool: Spool, portion: _Portion) -> None:
         while not portion.is_full and (batch := spool.read(self._clock())) is not None:
@@ -144,18 +129,11 @@ class Archivist:
             portion.positions[spool.boot] = batch.cursor
             spool.advance(batch)
 
-    def _bound(self, troubled: bool) -> None:
-        """Let go of what waits when that is too much, and nothing gets better."""
-        over = troubled and self._held_bytes() > self._settings.held_bytes_max
-        if over and not self._gives_up:
-            _log.warning("telemetry: too much waits in the spool; records are lost to it")
-        self._gives_up = over
-
     def _list(self) -> tuple[dict[str, Spool], list[str]]:
         """Spools there are, and boot ids of those that are gone."""
         if self._spools is None:
             kept = {boot: own_cursor(cursor) for boot, cursor in self._archive.positions().items()}
-            self._kept = kept
+            self.kept = kept
             self._spools = {boot: Spool(self._dir / boot, cursor) for boot, cursor in kept.items()}
         found = spool_folders(self._dir)
         gone = [boot for boot in self._spools if boot not in found]
@@ -164,16 +142,6 @@ class Archivist:
         for boot in sorted(found - self._spools.keys()):
             self._spools[boot] = Spool(self._dir / boot, SpoolCursor())
         return self._spools, gone
-
-    def _held_bytes(self) -> int:
-        total = 0
-        try:
-            for boot in spool_folders(self._dir):
-                with os.scandir(self._dir / boot) as entries:
-                    total += sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
-        except (OSError, StorageFailed):
-            return total
-        return total
 
 
 class ArchiveThread:
@@ -192,10 +160,11 @@ class ArchiveThread:
         self._dir = spool_dir
         self._opened = opened
         self._settings = settings or ArchiveSettings()
+        self._holding = Holding(spool_dir, self._settings.held_bytes_max)
         self._archive: Archive | None = None
-        self._archivist: Archivist | None = None
+        self._kept: Callable[[], Mapping[str, SpoolCursor]] = dict
+        self._pause = self._settings.every_s
         self._stopping = threading.Event()
-        self._ended = threading.Event()
         self._tidying = False
         self._thread = threading.Thread(target=self._run, name="archive", daemon=True)
 
@@ -203,88 +172,80 @@ class ArchiveThread:
         """Begin."""
         self._thread.start()
 
-    def position(self, boot: str) -> SpoolCursor | None:
-        """What of this spool the archive has; None when nothing needs to wait for it."""
-        if self._ended.is_set():
-            return None
-        archivist = self._archivist
-        return SpoolCursor() if archivist is None else archivist.position(boot)
+    def position(self, boot: str) -> SpoolCursor:
+        """From where on this spool waits for the archive; for the observer's thread."""
+        return self._holding.position(boot, self._kept())
 
-    def finish(self, seconds: float) -> None:
-        """Take in what is left, for that long at most, and end."""
+    def finish(self, seconds: float) -> bool:
+        """Take in what is left, for that long at most; whether it has ended."""
         self._stopping.set()
-        if self._tidying and self._archive is not None:
-            self._archive.interrupt()
+        if self._thread.ident is None:  # never begun
+            return True
+        if self._tidying:
+            self._interrupt()
         self._thread.join(seconds)
-        if self._thread.is_alive() and self._archive is not None:
-            self._archive.interrupt()
+        if self._thread.is_alive():
+            self._interrupt()
             self._thread.join(1.0)
+        return not self._thread.is_alive()
+
+    def _interrupt(self) -> None:
+        archive = self._archive
+        if archive is not None:
+            archive.interrupt()
 
     def _run(self) -> None:
-        try:
-            self._archive = self._open()
-            if self._archive is not None:
+        while True:
+            try:
+                self._archive = self._opened()
                 try:
                     self._fill(self._archive)
                 finally:
-                    self._archive.close()
-        finally:
-            # Nothing waits for a thread that is no more; an unforeseen error is in the log.
-            self._ended.set()
-
-    def _open(self) -> Archive | None:
-        pause = self._settings.every_s
-        while not self._stopping.is_set():
-            try:
-                return self._opened()
-            except StorageFailed as trouble:
-                _log.warning("telemetry: %s", trouble.one_line)
-                self._stopping.wait(pause)
-                pause = min(2 * pause, BACK_OFF_S_MAX)
+                    archive, self._archive = self._archive, None
+                    archive.close()
+                return
             except FairleadError as trouble:
-                _log.warning("telemetry is off until the next start: %s", trouble.one_line)
-                return None
-        return None
+                _log.warning("telemetry waits: %s", trouble.one_line)
+            except Exception:  # noqa: BLE001 - the spool is not held for a thread that is gone
+                _log.exception("telemetry waits, and is opened again, after a defect")
+            if self._stopping.wait(self._pause):
+                return
+            self._back_off()
 
     def _fill(self, archive: Archive) -> None:
-        archivist = self._archivist = Archivist(self._dir, archive, self._settings, clock=time.time)
-        pause = self._settings.every_s
+        archivist = Archivist(self._dir, archive, clock=time.time)
+        self._kept = lambda: archivist.kept
         while True:
             last = self._stopping.is_set()
+            due = time.monotonic() + self._settings.every_s
             try:
                 more = archivist.take_in()
                 if not more and not last:
-                    more = self._tidy(archive)
-                pause = self._settings.every_s
+                    self._tidy(archive, due)
+                self._pause = self._settings.every_s
             except FairleadError as trouble:
                 if not self._stopping.is_set() or last:
                     _log.warning("telemetry waits: %s", trouble.one_line)
                 more = False
-                pause = min(2 * pause, BACK_OFF_S_MAX)
+                self._back_off()
+                due = time.monotonic() + self._pause
             if last and not more:
                 return
             if not more:
-                self._stopping.wait(pause)
+                self._stopping.wait(max(0.0, due - time.monotonic()))
 
-    def _tidy(self, archive: Archive) -> bool:
+    def _back_off(self) -> None:
+        self._pause = min(2 * self._pause, BACK_OFF_S_MAX)
+
+    def _tidy(self, archive: Archive, due: float) -> None:
+        """Upkeep until there is none left, or the next portion is due."""
         self._tidying = True
         try:
-            return archive.step()
+            while not self._stopping.is_set() and archive.step():
+                if time.monotonic() >= due:
+                    return
         finally:
             self._tidying = False
-
-
-def spool_folders(spool_dir: Path) -> set[str]:
-    """Names of the folders of workers; raises StorageFailed."""
-    try:
-        with os.scandir(spool_dir) as entries:
-            return {
-                entry.name
-                for entry in entries
-                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
-            }
-    except OSError as error:
-        raise StorageFailed(f"spool {spool_dir}: {error.strerror}") from error
 
 
 def own_cursor(cursor: KeptCursor) -> SpoolCursor:

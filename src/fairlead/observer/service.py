@@ -22,10 +22,10 @@ from types import FrameType
 import msgspec
 
 from fairlead.domain.errors import FairleadError, StorageFailed, Unavailable
-from fairlead.observer.archive import ArchiveThread, own_cursor, spool_folders
+from fairlead.observer.archive import ArchiveThread, own_cursor
 from fairlead.observer.process import give_back_memory, has_parent, wake_when_parent_ends
 from fairlead.observer.sink import Sink, SpoolCursor, SpoolWarning
-from fairlead.observer.spool import Batch, Spool
+from fairlead.observer.spool import Batch, Spool, spool_folders
 
 LOCK_FILE = "observer.lock"
 BACK_OFF_S_MAX = 5.0
@@ -230,10 +230,10 @@ def run(settings: ObserverSettings, sink: Sink, archive: ArchiveThread | None = 
             observer = Observer(spool_dir, sink, clock=time.time, archived=archive.position)
         _observe(observer, sink, settings, wish)
         _drain(observer, settings.drain_s)
-        if archive is not None:
-            archive.finish(settings.drain_s)
     finally:
-        os.close(lock)
+        # A thread that still writes keeps the lock: it ends with the process.
+        if archive is None or archive.finish(settings.drain_s):
+            os.close(lock)
 
 
 def _observe(observer: Observer, sink: Sink, settings: ObserverSettings, wish: _Wish) -> None:

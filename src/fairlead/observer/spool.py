@@ -195,3 +195,16 @@ class Spool:
         with (self.folder / segment_name(number)).open("rb", buffering=0) as file:
             data = os.pread(file.fileno(), count, offset)
         return data, len(data) < count
+
+
+def spool_folders(spool_dir: Path) -> set[str]:
+    """Names of the folders of workers; raises StorageFailed."""
+    try:
+        with os.scandir(spool_dir) as entries:
+            return {
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False)
+            }
+    except OSError as error:
+        raise StorageFailed(f"spool {spool_dir}: {error.strerror}") from error

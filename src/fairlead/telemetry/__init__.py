@@ -9,7 +9,8 @@
 
 A file is written aside, synced and renamed before one transaction of the catalogue makes it count,
 together with the cursors of the spools that its records came from. So after a kill at any moment
-each record is there once: what the catalogue does not know is deleted at the next start, and what
-it does not have is read from the spool again. Files are never changed. Merging and deleting are
-transactions of the same kind; a file that counts no longer stays for a while, for who reads it.
+each record is there once: what the catalogue does not have is read from the spool again, and from
+files that it does not know the next start takes what no other has. Files are never changed. Merging
+and deleting are transactions of the same kind; a file that counts no longer stays for a while, for
+who reads it.
 """

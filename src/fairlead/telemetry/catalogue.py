@@ -123,9 +123,19 @@ class Catalogue:
                 raise
 
     @classmethod
+    def is_there(cls, path: Path) -> bool:
+        """Whether there is anything of a catalogue; raises StorageFailed."""
+        try:
+            return path.stat().st_size > 0
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise StorageFailed(f"{path}: {error.strerror}") from error
+
+    @classmethod
     def is_whole(cls, path: Path) -> bool:
         """Whether there is a catalogue that can be read; raises StorageFailed or Unavailable."""
-        if not path.exists() or not path.stat().st_size:
+        if not cls.is_there(path):
             return False
         try:
             with contextlib.closing(cls(path)) as catalogue, catalogue._telling():
@@ -266,6 +276,8 @@ class Catalogue:
                 f"{self._path}: {error}",
                 hint="the observer makes it anew from the data files at its next start",
             ) from error
+        except OSError as error:
+            raise StorageFailed(f"{self._path}: {error.strerror}") from error
 
 
 def _quoted(path: Path) -> str:

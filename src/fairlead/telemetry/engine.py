@@ -6,6 +6,7 @@ The import takes a fifth of a second and 30 MB, so it happens here, in the proce
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 WRITER_MEMORY_MB = 256
 _NO_SPACE = "No space left on device"
+_OF_A_FILE = re.compile(r"\.parquet|stats size|unicode", re.IGNORECASE)
 
 
 def open_engine(threads: int, memory_mb: int) -> duckdb.DuckDBPyConnection:
@@ -93,6 +95,14 @@ def _translated(what: str, error: duckdb.Error) -> FairleadError:
     if isinstance(error, duckdb.IOException) and _NO_SPACE in message:
         return StorageFailed(f"{what}: {message}")
     return Damaged(f"{what}: {message}")
+
+
+def is_of_a_file(damage: Damaged) -> bool:
+    """Whether it may be a file's: DuckDB says the same kind of error of what questions compute."""
+    import duckdb
+
+    computed = isinstance(damage.__cause__, duckdb.InvalidInputException)
+    return not computed or bool(_OF_A_FILE.search(damage.message))
 
 
 def literal(text: str) -> str:

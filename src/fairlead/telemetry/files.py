@@ -91,8 +91,9 @@ class Folder:
 
     def everything(self) -> Iterator[str]:
         """Places of all data files there are."""
-        for path in self.data.glob(f"*/*/*/*{SUFFIX}"):
-            yield str(path.relative_to(self.data))
+        with self._telling(self.data, "cannot be listed"):
+            for path in self.data.glob(f"*/*/*/*{SUFFIX}"):
+                yield str(path.relative_to(self.data))
 
     def is_sound(self, place: str, size: int, checksum: int) -> bool:
         """Whether the file is there and has the bytes that were written."""

@@ -8,9 +8,11 @@ Files that are damaged are left out, and the answer says so.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import re
 import threading
 import time
+import unicodedata
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,11 +21,19 @@ import msgspec
 
 from fairlead.domain.errors import Damaged, InvalidInput, NotFound, Unavailable
 from fairlead.telemetry.catalogue import DAMAGED, LIVE, Catalogue, DataFile, SpoolPosition
-from fairlead.telemetry.engine import as_itself, literal, open_engine, rows_of, telling
+from fairlead.telemetry.engine import (
+    as_itself,
+    is_of_a_file,
+    literal,
+    open_engine,
+    rows_of,
+    telling,
+)
 from fairlead.telemetry.files import Folder
 from fairlead.telemetry.schema import (
     FAILED,
     FEEDBACK,
+    HOUR_MAX,
     HOUR_US,
     RECORDS,
     TABLES,
@@ -38,7 +48,6 @@ MEMORY_MB = 1_024
 TIME_LIMIT_S = 30.0
 ROWS_MAX = 10_000
 _TRIES = 4
-_LAST_HOUR = 2**40
 _REACH_INTO_THE_PROCESS = re.compile(
     r"\b(arrow_scan\w*|pandas_scan\w*|python_\w+|query|query_table|json_execute_serialized_sql"
     r"|from_substrait\w*)\b",
@@ -134,6 +143,7 @@ class TelemetryReader:
         when it takes too much memory, Damaged when the catalogue cannot be read.
         """
         started = time.monotonic()
+        until = started + self._time_limit_s
         scope = scope or Scope()
         without: set[int] = set()
         for _ in range(_TRIES):
@@ -142,10 +152,11 @@ class TelemetryReader:
             left_out += [file for file in live if file.id in without]
             try:
                 engine = self._opened(scope, files)
-                columns, rows = self._run(engine, sql, parameters, limit + 1)
+                columns, rows = self._run(engine, sql, parameters, limit + 1, until)
             except (Damaged, InvalidInput) as error:
                 # Of a file that is gone DuckDB says that it may not look for others like it.
-                if self._blame(files, without, read=isinstance(error, Damaged)):
+                read = isinstance(error, Damaged) and is_of_a_file(error)
+                if self._blame(files, without, until if read else None):
                     continue
                 raise InvalidInput(error.message, hint=error.hint) from error
             return Answer(
@@ -158,27 +169,44 @@ class TelemetryReader:
             )
         raise Unavailable(f"{self._folder.root}: its files change faster than they can be read")
 
-    def _blame(self, files: Sequence[DataFile], without: set[int], *, read: bool) -> bool:
-        """Note which files are gone, or damaged; whether it makes sense to try again."""
-        bad = [
-            file
-            for file in files
-            if not (self._folder.data / file.place).exists()
-            or (read and not self._folder.is_sound(file.place, file.bytes, file.checksum))
-        ]
-        without.update(file.id for file in bad)
+    def _blame(self, files: Sequence[DataFile], without: set[int], until: float | None) -> bool:
+        """Note which files are gone, or damaged; whether it makes sense to try again.
+
+        Args:
+            until: Read them up to this time; None for not at all.
+        """
+        bad = set()
+        for file in files:
+            if until is not None:
+                self._left(until)
+            if not (self._folder.data / file.place).exists() or (
+                until is not None
+                and not self._folder.is_sound(file.place, file.bytes, file.checksum)
+            ):
+                bad.add(file.id)
+        without |= bad
         return bool(bad)
+
+    def _left(self, until: float) -> float:
+        """Seconds that a question has; raises Unavailable when it has none."""
+        left = until - time.monotonic()
+        if left <= 0:
+            raise Unavailable(
+                f"the question took longer than {self._time_limit_s:g} s",
+                hint="narrow it by time or service (--since, --until, --service)",
+            )
+        return left
 
     def _look(self, scope: Scope) -> tuple[list[DataFile], list[DataFile], float | None]:
         """Files that count, damaged ones, and up to when all is there."""
         first = 0 if scope.since is None else microseconds(scope.since) // HOUR_US
-        last = _LAST_HOUR if scope.until is None else microseconds(scope.until) // HOUR_US
+        last = HOUR_MAX if scope.until is None else microseconds(scope.until) // HOUR_US
         found: dict[str, list[DataFile]] = {LIVE: [], DAMAGED: []}
         with contextlib.closing(Catalogue(self._folder.catalogue)) as catalogue:
             for state, files in found.items():
                 files += catalogue.files(state, RECORDS.kind, (first, last), scope.services)
                 # What was said of a request may be said long after it.
-                files += catalogue.files(state, FEEDBACK.kind, (first, _LAST_HOUR))
+                files += catalogue.files(state, FEEDBACK.kind, (first, HOUR_MAX))
             positions = catalogue.positions().values()
         return found[LIVE], found[DAMAGED], complete_until(positions)
 
@@ -215,9 +243,14 @@ class TelemetryReader:
             engine.execute("SET enable_external_access = false")
 
     def _run(
-        self, engine: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[Any], limit: int
+        self,
+        engine: duckdb.DuckDBPyConnection,
+        sql: str,
+        parameters: Sequence[Any],
+        limit: int,
+        until: float,
     ) -> tuple[list[str], list[tuple[Any, ...]]]:
-        with telling("telemetry"), self._within_time(engine):
+        with telling("telemetry"), self._within_time(engine, until):
             statement = _one_select(engine, sql)
             result = engine.execute(statement, list(parameters) or None)
             columns = [str(column[0]) for column in result.description or ()]
@@ -225,27 +258,17 @@ class TelemetryReader:
         return columns, rows
 
     @contextlib.contextmanager
-    def _within_time(self, engine: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    def _within_time(self, engine: duckdb.DuckDBPyConnection, until: float) -> Iterator[None]:
         import duckdb
 
-        over = threading.Event()
-
-        def interrupt() -> None:
-            over.set()
-            engine.interrupt()
-
-        timer = threading.Timer(self._time_limit_s, interrupt)
+        timer = threading.Timer(self._left(until), engine.interrupt)
         timer.daemon = True
         timer.start()
         try:
             yield
         except duckdb.InterruptException:
-            if not over.is_set():
-                raise
-            raise Unavailable(
-                f"the question took longer than {self._time_limit_s:g} s",
-                hint="narrow it by time or service (--since, --until, --service)",
-            ) from None
+            self._left(until)
+            raise
         finally:
             timer.cancel()
             timer.join()
@@ -270,9 +293,10 @@ def complete_until(positions: Collection[SpoolPosition]) -> float | None:
 def _one_select(engine: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement:
     import duckdb
 
-    found = _REACH_INTO_THE_PROCESS.search(sql)
-    if found:
-        raise InvalidInput(f"telemetry: {found.group()} cannot be used here")
+    for name in _called(sql):
+        found = _REACH_INTO_THE_PROCESS.search(name)
+        if found:
+            raise InvalidInput(f"telemetry: {found.group()} cannot be used here")
     statements = engine.extract_statements(sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         raise InvalidInput(
@@ -280,6 +304,29 @@ def _one_select(engine: duckdb.DuckDBPyConnection, sql: str) -> duckdb.Statement
             hint="the tables are `records` and `feedback`; `DESCRIBE records` shows the columns",
         )
     return statements[0]
+
+
+def _called(sql: str) -> Iterator[str]:
+    """What stands before a bracket, as DuckDB itself divides the text: comments are none of it.
+
+    All of it where there are spaces beyond ASCII, at which it divides otherwise than it reads.
+    """
+    import duckdb
+
+    if any(unicodedata.category(letter)[0] in "CZ" for letter in sql if not letter.isascii()):
+        yield sql
+        return
+    text = sql.encode()
+    tokens = duckdb.tokenize(sql)
+    ends = [*(start for start, _ in tokens[1:]), len(text)]
+    words = [
+        text[start:end].decode(errors="replace")
+        for (start, kind), end in zip(tokens, ends, strict=False)
+        if kind != duckdb.token_type.comment
+    ]
+    for word, following in itertools.pairwise(words):
+        if following.startswith("("):
+            yield word
 
 
 def _seen(kind: str, rows: str, scope: Scope) -> str:

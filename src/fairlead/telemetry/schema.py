@@ -14,6 +14,8 @@ from fairlead.domain.outcomes import ANSWERED_WELL, CLIENT_ERRORS, NO_ROOM, SERV
 US_PER_S = 1_000_000
 HOUR_S = 3_600
 HOUR_US = HOUR_S * US_PER_S
+HOUR_MAX = 2**40
+"""Later than any hour since 1970 that there is."""
 _LATEST_S = 253_402_300_799
 _REAL_MAX = "3.0e38"
 

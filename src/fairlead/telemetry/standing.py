@@ -27,6 +27,7 @@ class Standing(msgspec.Struct, frozen=True):
         complete_until: What began before has been taken in; None when no spool was read.
         duplicates, expired: Records that were left out: there already, or older than may be kept.
         damaged: What is missing because files are damaged, in words.
+        damaged_files: How many of these there are.
         checked: Whether every file was read for that.
     """
 
@@ -42,6 +43,7 @@ class Standing(msgspec.Struct, frozen=True):
     duplicates: int
     expired: int
     damaged: list[str]
+    damaged_files: int
     checked: bool
 
 
@@ -78,6 +80,7 @@ def standing(root: Path, *, check: bool = False) -> Standing:
         duplicates=int(counts.get(DUPLICATES, 0)),
         expired=int(counts.get(EXPIRED, 0)),
         damaged=in_words(damaged),
+        damaged_files=len(damaged),
         checked=check,
     )
 

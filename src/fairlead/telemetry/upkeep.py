@@ -11,10 +11,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from fairlead.domain.errors import Damaged, FairleadError
-from fairlead.telemetry.catalogue import LIVE, REMOVED, Change, DataFile
+from fairlead.domain.errors import Damaged
+from fairlead.telemetry.catalogue import REMOVED, Change, DataFile
 from fairlead.telemetry.engine import rows_of
-from fairlead.telemetry.schema import HOUR_S, HOUR_US, TABLES
+from fairlead.telemetry.schema import HOUR_MAX, HOUR_S, HOUR_US, TABLES, US_PER_S
 from fairlead.telemetry.writer import TelemetryWriter
 
 ROWS_MAX = 4_000_000
@@ -26,6 +26,8 @@ SETTLE_S = 600.0
 GRACE_S = 300.0
 """Seconds for which a file that counts no longer stays, for who reads it. A question takes less."""
 PURGED_AT_ONCE = 500
+CONFIRM_S = 86_400.0
+"""Seconds for which records come in before a time far ahead of all others is believed."""
 
 _tables = {table.kind: table for table in TABLES}
 
@@ -86,15 +88,11 @@ def merge(writer: TelemetryWriter, files: Sequence[DataFile]) -> None:
     )
     query = f"{rows_of(table, writer.folder.data, files)} ORDER BY {table.by_time}"
     made = writer.copy(query, like)
-    try:
-        expected = sum(file.rows for file in files)
-        if made.rows != expected:
-            raise Damaged(f"{made.place}: {made.rows} rows where {expected} were to be")
-        states = {file.id: REMOVED for file in files}
-        writer.catalogue.apply(Change(add=[made], states=states), writer.clock())
-    except FairleadError:
+    expected = sum(file.rows for file in files)
+    if made.rows != expected:
         writer.discard([made])
-        raise
+        raise Damaged(f"{made.place}: {made.rows} rows where {expected} were to be")
+    writer.commit(Change(add=[made], states={file.id: REMOVED for file in files}), [made])
 
 
 def _within(files: Sequence[DataFile]) -> list[DataFile]:
@@ -116,18 +114,43 @@ def _of(writer: TelemetryWriter, partition: tuple[str, int, str]) -> list[DataFi
 def _expire(writer: TelemetryWriter, now: float) -> None:
     """Files of hours that are kept no longer count no more."""
     last = writer.oldest_us(now) // HOUR_US - 1
-    old = writer.catalogue.files(hours=(0, last), state=LIVE) if last >= 0 else []
-    if old:
+    old = writer.catalogue.files(hours=(0, last)) if last >= 0 else []
+    if not old:
+        return
+    kept = writer.catalogue.files(hours=(last + 1, HOUR_MAX))
+    if is_confirmed(old, kept, now, writer.keep_s):
+        writer.doubts_the_clock = False
         writer.catalogue.apply(Change(states={file.id: REMOVED for file in old}), now)
+    elif not writer.doubts_the_clock:
+        writer.doubts_the_clock = True
+        writer.warn(
+            "telemetry: by the clock all is too old that came before a gap in the records; it"
+            " stays until new records have come for a day"
+        )
+
+
+def is_confirmed(
+    old: Sequence[DataFile], kept: Sequence[DataFile], now: float, keep_s: float
+) -> bool:
+    """Whether it is not the clock alone that says that old files are to be deleted.
+
+    A clock that jumps forward makes a gap as long as records are kept. So does an installation that
+    was off for so long; then records confirm the time when they have come for a day.
+    """
+    if not kept:
+        return False
+    first_us, newest_us = min(f.first_us for f in kept), max(f.last_us for f in old)
+    if first_us - newest_us < keep_s * US_PER_S:
+        return True
+    return now - first_us / US_PER_S >= min(CONFIRM_S, keep_s / 2)
 
 
 def _purge(writer: TelemetryWriter, now: float) -> bool:
-    due = [
-        file
-        for file in writer.catalogue.files(state=REMOVED)
-        # A clock that was set back does not keep them for ever.
-        if not 0 <= now - file.since < GRACE_S
-    ]
+    removed = writer.catalogue.files(state=REMOVED)
+    ahead = [file for file in removed if file.since > now]
+    if ahead:  # the clock was set back: they have the whole while before them
+        writer.catalogue.apply(Change(states={file.id: REMOVED for file in ahead}), now)
+    due = [file for file in removed if now - file.since >= GRACE_S]
     for file in due[:PURGED_AT_ONCE]:
         writer.folder.remove(file.place)
     if due:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from fairlead.domain.errors import Damaged, FairleadError, InvalidInput, StorageFailed
-from fairlead.telemetry.adoption import opened
+from fairlead.telemetry.adoption import adopt, opened
 from fairlead.telemetry.catalogue import DAMAGED, Change, DataFile, SpoolPosition
 from fairlead.telemetry.engine import as_itself, literal, paths, single, telling, writing_engine
 from fairlead.telemetry.files import Folder, discard, measure, write
@@ -95,10 +95,15 @@ class TelemetryWriter:
         self.keep_s = keep_s
         self.clock = clock
         self.warn = warn
+        self.doubts_the_clock = False
         self._engine: duckdb.DuckDBPyConnection | None = None
         self.folder.create()
         self.catalogue = opened(self)
-        self._clear_away()
+        try:
+            adopt(self)
+        except FairleadError:  # it is tried again, for as long as it takes
+            self.close()
+            raise
 
     @property
     def engine(self) -> duckdb.DuckDBPyConnection:
@@ -132,24 +137,37 @@ class TelemetryWriter:
         """Keep a portion together with how far the spools were read for it; how many were new."""
         now = self.clock()
         portion = self._divided(requests, feedback, now)
-        made: list[DataFile] = []
+        made = self._write(portion)
+        kept = sum(file.rows for file in made)
+        given = sum(len(part.rows) for part in portion.parts.values())
+        self.commit(
+            Change(
+                add=made,
+                positions={boot: _own(position) for boot, position in positions.items()},
+                forget=forget,
+                counts=_counts(portion.expired, portion.duplicates + given - kept),
+            ),
+            made,
+        )
+        return kept
+
+    def commit(self, change: Change, made: Sequence[DataFile]) -> None:
+        """Apply it; if that fails, delete the files that were made for it.
+
+        A commit may succeed and be reported as failed. So the catalogue is asked: what counts is
+        done. If it does not answer, the files stay, and the next start takes them up.
+        """
         try:
-            made = self._write(portion)
-            kept = sum(file.rows for file in made)
-            given = sum(len(part.rows) for part in portion.parts.values())
-            self.catalogue.apply(
-                Change(
-                    add=made,
-                    positions={boot: _own(position) for boot, position in positions.items()},
-                    forget=forget,
-                    counts=_counts(portion.expired, portion.duplicates + given - kept),
-                ),
-                now,
-            )
-        except FairleadError:
+            self.catalogue.apply(change, self.clock())
+        except FairleadError as trouble:
+            try:
+                known = self.catalogue.places()
+            except FairleadError:
+                raise trouble from None
+            if change.add and known.issuperset(file.place for file in change.add):
+                return
             self.discard(made)
             raise
-        return kept
 
     def discard(self, files: Sequence[DataFile]) -> None:
         """Delete files that were to count, if it can be; the next start does else."""
@@ -271,37 +289,38 @@ class TelemetryWriter:
             last_us=part.last_us,
             columns=len(part.table.columns),
         )
+        source = f"(SELECT * FROM portion WHERE part = {part.number})"  # noqa: S608
+        return self.copy_new(part.table, source, like)
+
+    def copy_new(self, table: Table, source: str, like: DataFile) -> DataFile:
+        """As `copy`, of the rows of `source` whose ids are in no file yet that counts.
+
+        Damaged ones of these are set aside.
+        """
         while True:
             near = [
                 file
                 for file in self.catalogue.files(
-                    kind=kind, hours=(part.hour, part.hour), services=[part.service]
+                    kind=like.kind, hours=(like.hour, like.hour), services=[like.service]
                 )
-                if file.first_us <= part.last_us and file.last_us >= part.first_us
+                if file.first_us <= like.last_us and file.last_us >= like.first_us
             ]
             try:
-                return self.copy(self._new_rows(part, near), like)
+                return self.copy(self._new_rows(table, source, near, like), like)
             except Damaged:
                 if not self.set_aside(near):
                     raise
 
-    def _new_rows(self, part: Part, near: Sequence[DataFile]) -> str:
-        time = part.table.by_time
-        query = f"SELECT {part.table.names} FROM portion p WHERE part = {part.number}"  # noqa: S608
+    def _new_rows(self, table: Table, source: str, near: Sequence[DataFile], like: DataFile) -> str:
+        time = table.by_time
+        query = f"SELECT {table.names} FROM {source} p"  # noqa: S608
         if near:
             files = paths(self.folder.data, [file.place for file in near])
             query += (
-                f" AND NOT EXISTS (FROM read_parquet({files}) k WHERE k.id = p.id AND k.{time}"
-                f" BETWEEN make_timestamp({part.first_us}) AND make_timestamp({part.last_us}))"
+                f" WHERE NOT EXISTS (FROM read_parquet({files}) k WHERE k.id = p.id AND k.{time}"
+                f" BETWEEN make_timestamp({like.first_us}) AND make_timestamp({like.last_us}))"
             )
         return f"{query} ORDER BY {time}"
-
-    def _clear_away(self) -> None:
-        """Delete data files that never came to count."""
-        known = self.catalogue.places()
-        for place in self.folder.everything():
-            if place not in known:
-                self.folder.remove(place)
 
 
 def _add(portion: Portion, table: Table, row: dict[str, Any], at: int) -> None:

@@ -229,7 +229,8 @@ def _segment(seed: int, rate: float, most: int) -> float:
     dice, test = random.Random(seed), SegmentGap()
     for n in range(1, most + 1):
         member = dice.random() < 0.3
-        test.update(str(n % 3), member, dice.random() < (rate if member else HONEST))
+        bad = dice.random() < (rate if member else HONEST)
+        test.update(str(n % 3), member, bad, at=float(n))
         if n % 40 == 0 and gaps({"segment": test}, 0.01):
             return n
     return math.inf

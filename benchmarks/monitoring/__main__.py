@@ -33,31 +33,39 @@ HONEST_KINDS = ("iid", "brief", "bursty")
 
 
 class Bench:
-    """One embedder's vectors, references and streams."""
+    """One embedder's vectors, and a reference of its own for each stream."""
 
     def __init__(self, vectors: Any, table: streams.Tables) -> None:
         self.vectors, self.table = vectors, table
-        draw = np.random.default_rng(1)
-        self.references = {
-            kind: fit(vectors[streams.reference(kind, table, draw)]) for kind in ("iid", "bursty")
-        }
+        self._dealt: dict[tuple[str, int], tuple[Reference, streams.Rows]] = {}
 
-    def reference(self, kind: str) -> Reference:
-        """The one that a stream of this kind is watched with."""
-        return self.references["bursty" if kind == "bursty" else "iid"]
+    def dealt(self, kind: str, number: int) -> tuple[Reference, streams.Rows]:
+        """The reference that a stream is watched with, and what may come live beside it."""
+        key = ("bursty" if kind == "bursty" else "iid", number)
+        if key not in self._dealt:
+            made = streams.dealt(kind, self.table, np.random.default_rng([number, 7]))
+            self._dealt[key] = fit(self.vectors[made.reference]), made.live
+        return self._dealt[key]
+
+    def honest_rows(self, kind: str, number: int) -> tuple[Reference, streams.Rows]:
+        """A stream without a change, and its reference."""
+        made, live = self.dealt(kind, 1_000 + number)
+        draw = np.random.default_rng(1_000 + number)
+        return made, streams.honest(kind, live, self.table, draw)
+
+    def changed_rows(self, name: str, number: int) -> tuple[Reference, streams.Rows]:
+        """A stream with this change, and its reference."""
+        draw = np.random.default_rng(number)
+        return self.dealt("iid", number)[0], streams.changed(name, number, self.table, draw)
 
     def honest(self, count: int) -> dict[str, Any]:
         """False alarms by kind of stream."""
         told = {}
         for kind in HONEST_KINDS:
-            runs = [
-                ours.honest(
-                    self.reference(kind),
-                    self.vectors,
-                    streams.honest(kind, self.table, np.random.default_rng(1_000 + number)),
-                )
-                for number in range(count)
-            ]
+            runs = []
+            for number in range(count):
+                made, rows = self.honest_rows(kind, number)
+                runs.append(ours.honest(made, self.vectors, rows))
             told[kind] = {
                 "streams": count,
                 "alarmed": sum(alarms > 0 for alarms, _ in runs),
@@ -69,66 +77,55 @@ class Bench:
 
     def changed(self, count: int) -> dict[str, list[Any]]:
         """First alarms by kind of change."""
-        told = {}
+        told: dict[str, list[Any]] = {}
         for name in streams.CHANGES:
-            told[name] = [
-                ours.changed(
-                    self.reference("iid"),
-                    self.vectors,
-                    streams.changed(name, number, self.table, np.random.default_rng(number)),
-                    ours.surge_rows(name, number, self.table),
-                )._asdict()
-                for number in range(count)
-            ]
+            told[name] = []
+            for number in range(count):
+                made, rows = self.changed_rows(name, number)
+                surge = ours.surge_rows(name, number, self.table)
+                told[name].append(ours.changed(made, self.vectors, rows, surge)._asdict())
             print("  ", name, [one["delay"] for one in told[name]], flush=True)
         return told
 
-    def for_peers(self, honest: int, changed: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Streams of scores, in the reference's standard deviations, and of cells, by name."""
-        rows = {
-            f"honest/{kind}/{n}": streams.honest(kind, self.table, np.random.default_rng(1_000 + n))
+    def for_peers(self, honest: int, changed: int) -> dict[str, tuple[Reference, streams.Rows]]:
+        """The streams that peers see, by name, each with its reference."""
+        made = {
+            f"honest/{kind}/{number}": self.honest_rows(kind, number)
             for kind in HONEST_KINDS
-            for n in range(honest)
+            for number in range(honest)
         }
         for name in streams.CHANGES:
-            for n in range(changed):
-                made = streams.changed(name, n, self.table, np.random.default_rng(n))
-                rows[f"changed/{name}/{n}"] = made
-        every = unit_rows(self.vectors)
-        told: dict[str, tuple[Any, Any]] = {}
-        for kind in ("iid", "bursty"):
-            made = self.references[kind]
-            score = made.novelty_scores(every)[0]
-            told[kind] = (
-                (score - made.scores[0].mean()) / made.scores[0].std(),
-                nearest(every, made.cells)[0],
-            )
-        which = {name: told["bursty" if "/bursty/" in name else "iid"] for name in rows}
-        return (
-            {name: which[name][0][rows[name]] for name in rows},
-            {name: which[name][1][rows[name]] for name in rows},
-        )
+            for number in range(changed):
+                made[f"changed/{name}/{number}"] = self.changed_rows(name, number)
+        return made
 
 
 def run_peers(bench: Bench, honest: int, changed: int) -> dict[str, Any]:
     """Alarms of each peer by stream, and CPU microseconds per request where measured."""
-    scores, cells = bench.for_peers(honest, changed)
+    made = bench.for_peers(honest, changed)
+    every = unit_rows(bench.vectors)
     python = peers.environment(CACHE)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "scores.npz"
-        np.savez(path, **{name: row.astype(np.float64) for name, row in scores.items()})
+        np.savez(
+            path, **{name: _scores(known, every[rows]) for name, (known, rows) in made.items()}
+        )
         done = subprocess.run(
             [python, str(Path(peers.__file__)), str(path)], check=True, capture_output=True
         )
     told: dict[str, Any] = json.loads(done.stdout)
-    usual = {
-        kind: np.repeat(np.arange(made.cell_counts.size), made.cell_counts)
-        for kind, made in bench.references.items()
-    }
     for name, each in told.items():
-        kind = "bursty" if "/bursty/" in name else "iid"
-        each["PSI > 0.2, windows of 1,000"] = [peers.psi(usual[kind], cells[name]), None]
+        known, rows = made[name]
+        usual = np.repeat(np.arange(known.cell_counts.size), np.maximum(known.cell_counts, 1))
+        cells = nearest(every[rows], known.cells)[0]
+        each["PSI > 0.2, windows of 1,000"] = [peers.psi(usual, cells), None]
     return told
+
+
+def _scores(known: Reference, rows: Any) -> Any:
+    """Distances to the nearest centroid, in the reference's standard deviations."""
+    score = known.novelty_scores(rows)[0].astype(np.float64)
+    return (score - known.scores[0].mean()) / known.scores[0].std()
 
 
 def measure(
@@ -138,10 +135,11 @@ def measure(
     made = embedded(kind, texts)
     print(kind, made.rate, flush=True)
     bench = Bench(made.rows, streams.tables(texts))
+    known = {each: bench.dealt(each, 0)[0] for each in ("iid", "bursty")}
     one = {
         "rate": made.rate,
-        "bytes": len(to_bytes(bench.references["iid"])),
-        "phi": {key: [each.mix.phi, each.novelty.phi] for key, each in bench.references.items()},
+        "bytes": len(to_bytes(known["iid"])),
+        "phi": {key: [each.mix.phi, each.novelty.phi] for key, each in known.items()},
         "changed": bench.changed(changed),
         "honest": bench.honest(honest),
     }

@@ -1,7 +1,9 @@
 """The streams: honest ones of 50,000 requests, and ones that change after 2,000.
 
-Each is a list of rows of one table of vectors; the reference is Banking77's training questions.
-The reference of bursty streams is bursty as well: it is what the service saw before.
+Each is a list of rows of one table of vectors. Banking77's training questions are dealt anew for
+each stream, so that no question has two parts: a fifth (the same for all) is what embedders are
+fitted to, two fifths are the reference, and two fifths are what comes live. The reference of bursty
+streams is bursty as well: it is what the service saw before.
 """
 
 from __future__ import annotations
@@ -11,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from benchmarks.monitoring.texts import Texts
 from numpy.typing import NDArray
+
+from fairlead.stats.drift.reference import halves
 
 Rows = NDArray[np.int64]
 HONEST, BEFORE, AFTER, BURST = 50_000, 2_000, 10_000, 500
@@ -22,11 +26,15 @@ SURGES = (
 
 
 class Tables(NamedTuple):
-    """Where each kind of text begins in the table of all vectors, and rows by intent."""
+    """Where each kind of text begins in the table of all vectors, and rows by intent.
+
+    `train`: rows of the training questions that no embedder is fitted to; `intents`: of each row.
+    """
 
     starts: dict[str, int]
     sizes: dict[str, int]
-    train_by_intent: list[Rows]
+    train: Rows
+    intents: Rows
     test_by_intent: dict[str, Rows]
 
     def draw(self, kind: str, count: int, draw: np.random.Generator) -> Rows:
@@ -40,42 +48,63 @@ def tables(texts: Texts) -> Tables:
     for kind, each in texts.lists().items():
         starts[kind], sizes[kind] = at, len(each)
         at += len(each)
-    intents = np.array(texts.train_intents)
     asked = np.array(texts.test_intents)
     names = sorted(set(texts.train_intents))
     return Tables(
         starts,
         sizes,
-        [np.flatnonzero(intents == name) for name in names],
+        np.setdiff1d(np.arange(sizes["train"]), texts.for_embedders()),
+        np.searchsorted(names, texts.train_intents),
         {name: starts["test"] + np.flatnonzero(asked == name) for name in names},
     )
 
 
-def reference(kind: str, table: Tables, draw: np.random.Generator) -> Rows:
-    """What the monitor is fitted to: all training questions, shuffled, or in bursts."""
+class Dealt(NamedTuple):
+    """The training questions of one stream: rows of the reference in order, and what comes live."""
+
+    reference: Rows
+    live: Rows
+
+
+def dealt(kind: str, table: Tables, draw: np.random.Generator) -> Dealt:
+    """A fresh reference, and other questions for the stream.
+
+    Of a bursty one its two halves draw from different questions, as they repeat them.
+    """
+    rows = draw.permutation(table.train)
+    known, live = rows[: len(rows) // 2], rows[len(rows) // 2 :]
     if kind == "bursty":
-        return bursty(table, table.sizes["train"], draw)
-    return draw.permutation(table.sizes["train"])
+        count = len(known)
+        fitting, held = halves(count)
+        ordered = np.empty(count, np.int64)
+        ordered[fitting] = bursty(known[: count // 2], table, count, draw)[fitting]
+        ordered[held] = bursty(known[count // 2 :], table, count, draw)[held]
+        known = ordered
+    return Dealt(known, live)
 
 
-def honest(kind: str, table: Tables, draw: np.random.Generator, count: int = HONEST) -> Rows:
+def honest(
+    kind: str, live: Rows, table: Tables, draw: np.random.Generator, count: int = HONEST
+) -> Rows:
     """A stream without a change: `iid`, `brief` or `bursty`."""
     if kind == "iid":
-        return table.draw("train", count, draw)
+        return draw.choice(live, count)
     if kind == "brief":
         return table.draw("test", count, draw)
-    return bursty(table, count, draw)
+    return bursty(live, table, count, draw)
 
 
-def bursty(table: Tables, count: int, draw: np.random.Generator) -> Rows:
-    """In each 500 requests, half are of five intents drawn anew."""
-    out = table.draw("train", count, draw)
+def bursty(pool: Rows, table: Tables, count: int, draw: np.random.Generator) -> Rows:
+    """Of these questions; in each 500 requests, half are of five intents drawn anew."""
+    intents = table.intents[pool]
+    by_intent = [pool[intents == intent] for intent in np.unique(intents)]
+    out = draw.choice(pool, count)
     offset = int(draw.integers(BURST))
     for start in range(-offset, count, BURST):
         rows = np.arange(max(start, 0), min(start + BURST, count))
-        chosen = draw.choice(len(table.train_by_intent), BURST_INTENTS, replace=False)
+        chosen = draw.choice(len(by_intent), BURST_INTENTS, replace=False)
         for row in rows[draw.random(len(rows)) < BURST_SHARE]:
-            out[row] = draw.choice(table.train_by_intent[int(draw.choice(chosen))])
+            out[row] = draw.choice(by_intent[int(draw.choice(chosen))])
     return out
 
 

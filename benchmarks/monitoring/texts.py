@@ -38,6 +38,10 @@ class Texts(NamedTuple):
         names = ("train", "test", "oos", "near", "typos")
         return {name: getattr(self, name) for name in names}
 
+    def for_embedders(self) -> list[int]:
+        """The training questions that embedders are fitted to, and that nothing else is made of."""
+        return list(range(0, len(self.train), 5))
+
 
 def load(data: Path = DATA) -> Texts:
     """All of them; of the test questions every second one.

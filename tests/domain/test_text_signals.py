@@ -78,6 +78,11 @@ def test_a_loop_is_told_from_a_list() -> None:
     assert not loops(
         "\n".join(f"{n}. Department {n * 7}: open from {n} to {n + 8}" for n in range(40))
     )
+    prose = " ".join(f"word{n} of{n % 97} many{n % 89}" for n in range(3_000))
+    assert len(prose) > SCANNED_MAX
+    assert not loops(prose)
+    assert loops(prose + " and so on, again and again" * 120)
+    assert loops(prose[:9_000] + " and so on, again and again" * 120)
     assert repetition("short short short") == 0.0
     assert repetition("") == 0.0
 

@@ -24,6 +24,21 @@ def test_the_bound_of_new_content_is_too_high_in_few_cases() -> None:
     assert np.median(bounds) >= 0.1
 
 
+def test_the_bound_holds_for_the_start_that_the_data_favour() -> None:
+    """The highest bound of all starts; not corrected for their number, it is too high too often."""
+    draw = np.random.default_rng(3)
+    levels, honest, total, runs = [10, 50], [0.01, 0.05], 1_000, 80
+    starts = [600 - length for length in (10, 20, 30, 45, 70, 100, 150, 220, 330, 480, 600)]
+    corrected, plain = 0, 0
+    for _ in range(runs):
+        ranks = draw.integers(total, size=(2, 600))
+        ranks[:, draw.random(600) < 0.2] = 0
+        since = [ranks[:, start:] for start in starts]
+        corrected += max(new_share(each, levels, honest, len(starts)) for each in since) > 0.2
+        plain += max(new_share(each, levels, honest, starts=1) for each in since) > 0.2
+    assert corrected <= 0.05 * runs < plain
+
+
 def test_there_is_no_new_content_where_nothing_is_unusual() -> None:
     ranks = np.random.default_rng(2).integers(1_000, size=(2, 500))
     assert new_share(ranks, [10, 50], [0.01, 0.05], starts=500) == 0.0

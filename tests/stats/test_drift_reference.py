@@ -6,10 +6,20 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from fairlead.stats.drift.dependence import dependence  # noqa: E402
-from fairlead.stats.drift.novelty import LEVELS, Novelty  # noqa: E402
-from fairlead.stats.drift.reference import Reference, fit, upper_share  # noqa: E402
+from fairlead.stats.drift.dependence import BLOCKS, BLOCKS_MIN, dependence  # noqa: E402
+from fairlead.stats.drift.mix import WITNESS_TOLERANCE, Cells, Witness  # noqa: E402
+from fairlead.stats.drift.novelty import KINDS, LEVELS, Novelty  # noqa: E402
+from fairlead.stats.drift.reference import (  # noqa: E402
+    NOVELTY_LIMITS,
+    SPLIT,
+    SURE,
+    Reference,
+    fit,
+    halves,
+    upper_share,
+)
 from fairlead.stats.drift.stored import from_bytes, to_bytes  # noqa: E402
+from fairlead.stats.variance import chi_squared_quantile, upper_factor  # noqa: E402
 from support.questions import Questions  # noqa: E402
 
 
@@ -43,11 +53,23 @@ def test_p_values_of_honest_requests_are_at_most_as_often_small_as_said(
 def test_calibration_prompts_were_never_used_to_fit(reference: Reference) -> None:
     """What was fitted to lies nearer to the centroids than what is new: it may not calibrate."""
     vectors = Questions(1).usual(2_000)
-    fitting = np.sort(np.random.default_rng(0).permutation(2_000)[:1_000])
+    fitting, _ = halves(2_000)
     used = reference.novelty_scores(_unit(vectors[fitting]))[0]
     fresh = reference.novelty_scores(_unit(Questions(3).usual(2_000)))[0]
     assert np.median(used) < np.median(fresh) * 0.97
     assert np.median(reference.scores[0]) == pytest.approx(np.median(fresh), rel=0.05)
+
+
+@pytest.mark.parametrize("count", [1_000, 1_003, 24_000])
+def test_the_halves_are_blocks_longer_than_what_depends(count: int) -> None:
+    fitting, held = halves(count)
+    assert sorted([*fitting, *held]) == list(range(count))
+    assert abs(len(fitting) - len(held)) <= SPLIT
+    ends = np.flatnonzero(np.diff(fitting) > 1) + 1
+    assert len(ends) == SPLIT / 2 - 1
+    shortest = min(len(block) for block in np.split(fitting, ends))
+    learnt = [length for length in BLOCKS if count // length >= BLOCKS_MIN]
+    assert shortest > max(learnt)
 
 
 def _unit(vectors: "np.ndarray") -> "np.ndarray":
@@ -86,6 +108,36 @@ def test_an_unknown_share_is_taken_at_its_upper_limit() -> None:
     assert upper_share(1_000, 1_000) == 1.0
 
 
+def test_all_limits_of_the_reference_hold_together(reference: Reference) -> None:
+    """Each fails with its part of the total probability, and none is left out of the count."""
+    cells = Cells(reference)
+    assert KINDS * len(LEVELS) == NOVELTY_LIMITS
+    limits = NOVELTY_LIMITS + len(cells.honest) + 1
+    assert limits * reference.doubt == pytest.approx(SURE)
+    least = upper_share(0, int(reference.cell_counts.sum()), doubt=reference.doubt)
+    assert cells.honest.min() > least > upper_share(0, int(reference.cell_counts.sum()))
+
+
+def test_shares_and_centre_are_of_prompts_that_fitted_nothing(reference: Reference) -> None:
+    assert reference.cell_counts.sum() == reference.scores.shape[1] == 1_000
+
+
+def test_the_centres_error_may_point_to_where_the_difference_does(reference: Reference) -> None:
+    size, total = reference.centre.size, int(reference.cell_counts.sum())
+    error = chi_squared_quantile(size, 1.0 - reference.doubt) / total
+    assert Witness(reference).slack == pytest.approx(WITNESS_TOLERANCE + error**0.5)
+
+
+@pytest.mark.parametrize(
+    ("freedom", "level", "expected"),
+    [(32, 0.999, 62.487), (32, 0.5, 31.336), (10, 0.1, 4.865), (1, 0.99, 6.635)],
+)
+def test_quantiles_of_chi_squared(freedom: int, level: float, expected: float) -> None:
+    """By printed tables."""
+    assert chi_squared_quantile(freedom, level) == pytest.approx(expected, rel=0.02)
+    assert upper_factor(10, 0.9) == pytest.approx(10 / 4.865, rel=0.02)
+
+
 def test_shuffled_requests_depend_on_nothing_and_bursts_do() -> None:
     draw = np.random.default_rng(1)
     labels = draw.integers(20, size=6_000)
@@ -96,6 +148,28 @@ def test_shuffled_requests_depend_on_nothing_and_bursts_do() -> None:
     # half of 100 requests are the same one: 1 + 99 * 0.25; the worst of 20 labels has more
     assert 25 <= found.phi <= 120
     assert 50 <= found.length <= 500
+
+
+def test_one_label_that_bursts_among_many_is_seen() -> None:
+    """All labels together hardly show it: one of 64 comes twice as often in every other block."""
+    draw = np.random.default_rng(2)
+    labels = draw.integers(64, size=10_000)
+    assert dependence(labels, draw) == (1.0, 0)
+    for start in range(0, 10_000, 1_000):
+        calm, busy = labels[start : start + 500], labels[start + 500 : start + 1_000]
+        calm[calm == 0] = draw.integers(1, 64, size=int((calm == 0).sum()))
+        busy[draw.random(500) < 1 / 64] = 0
+    found = dependence(labels, draw)
+    assert found.phi >= 8
+    assert found.length >= 200
+
+
+def test_independent_labels_of_any_shares_depend_on_nothing() -> None:
+    draw = np.random.default_rng(3)
+    for _ in range(12):
+        shares = draw.exponential(size=64) ** 2
+        labels = draw.choice(64, size=3_000, p=shares / shares.sum())
+        assert dependence(labels, draw) == (1.0, 0)
 
 
 @pytest.mark.parametrize(

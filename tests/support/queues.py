@@ -69,8 +69,25 @@ def synthetic_arrivals(n: int, rate: float, seed: int) -> list[Arrival]:
     return arrivals
 
 
+class OwnNoise(NamedTuple):
+    """Ups and downs that each replica has by itself: a factor's deviation (of its logarithm).
+
+    `lasts`: requests of all replicas until it is drawn anew.
+    """
+
+    deviation: float = 0.0
+    lasts: int = 1_600
+
+
+NO_NOISE = OwnNoise()
+
+
 def served(
-    arrivals: Sequence[Arrival], seed: int, replicas: int = 1, fault: Fault = HEALTHY
+    arrivals: Sequence[Arrival],
+    seed: int,
+    replicas: int = 1,
+    fault: Fault = HEALTHY,
+    own: OwnNoise = NO_NOISE,
 ) -> Iterator[Served]:
     """Serve each by the replicas in turn.
 
@@ -78,8 +95,11 @@ def served(
     those before it, and is five times as slow once in 200 requests.
     """
     dice, drift = random.Random(seed), 0.0
+    own_dice, paces = random.Random(-1 - seed), [1.0] * replicas
     busy: list[list[float]] = [[] for _ in range(replicas)]
     for k, (at, prompt, answer) in enumerate(arrivals):
+        if own.deviation and k % own.lasts == 0:
+            paces = [math.exp(own_dice.gauss(0.0, own.deviation)) for _ in range(replicas)]
         replica = k % replicas
         ends = busy[replica]
         while ends and ends[0] <= at:
@@ -88,6 +108,7 @@ def served(
         drift = 0.98 * drift + dice.gauss(0.0, 0.02)
         is_slow = fault.replica in (None, replica) and at >= fault.since
         pace = (1 + in_flight / 8) * math.exp(drift) * (fault.factor if is_slow else 1.0)
+        pace *= paces[replica]
         itl = 0.02 * pace * math.exp(dice.gauss(0.0, 0.15)) * (5 if dice.random() < 0.005 else 1)
         ttft = (0.03 + 1e-4 * prompt) * pace * math.exp(dice.gauss(0.0, 0.3))
         heapq.heappush(ends, at + ttft + answer * itl)

@@ -1,7 +1,8 @@
 """What a text shows of itself, cheaply: does it loop, in which script and language, how long.
 
 Guesses for monitors, which watch their rates: a guess that is wrong now and then is wrong as often
-before a change as after it. Only the first `SCANNED_MAX` characters are looked at, in linear time.
+before a change as after it. Only the first `SCANNED_MAX` characters are looked at, and for loops
+also the last `TAIL_MAX`, in linear time.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from itertools import islice
 
 SCANNED_MAX = 20_000
+TAIL_MAX = 4_000
 LOOPS_FROM = 0.5
 """A text with this repetition, or more, loops."""
 LENGTH_CLASSES = (1, 16, 64, 256, 1_024, 4_096, 16_384)
@@ -65,8 +67,11 @@ def repetition(text: str) -> float:
 
 
 def loops(text: str) -> bool:
-    """Whether the text repeats itself as a model does that does not come to an end."""
-    return repetition(text) >= LOOPS_FROM
+    """Whether the text repeats itself as a model does that does not come to an end.
+
+    On the whole, or at its end: a long answer that ends in a loop repeats little of all its text.
+    """
+    return max(repetition(text), repetition(text[-TAIL_MAX:])) >= LOOPS_FROM
 
 
 def script(text: str) -> str | None:

@@ -5,7 +5,8 @@ another order, leaves out some of each prompt's tokens (so that what a prompt me
 one of them), and turns the sum of the others towards the teacher's vector (Adagrad, Duchi, Hazan,
 Singer 2011, on 1 - cosine). Tokens that no prompt has keep the vectors that they began with: the
 teacher's own, or directions drawn at random, which are far from all that is usual; that is right
-for a monitor of what is new.
+for a monitor of what is new. Prompts that calibrate a reference must not be among those that are
+fitted to (`fairlead.stats.drift.reference.halves`).
 """
 
 from __future__ import annotations

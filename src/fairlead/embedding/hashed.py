@@ -45,7 +45,10 @@ class HashedNgrams:
 
     @classmethod
     def fitted(cls, texts: Iterable[str], dimension: int = 384) -> HashedNgrams:
-        """Weighs words by how rare they are in these prompts."""
+        """Weighs words by how rare they are in these prompts.
+
+        Not in those that calibrate a reference (`fairlead.stats.drift.reference.halves`).
+        """
         counts = Counter(word for text in texts for word in words(text))
         total = max(counts.total(), 1)
         return cls(dimension, {w: count / total for w, count in counts.most_common(_SHARES_MAX)})

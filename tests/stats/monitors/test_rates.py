@@ -1,5 +1,6 @@
 """Rates against what was accepted: fair bets, few false alarms, changes found, exact resume."""
 
+import itertools
 import json
 import random
 from statistics import median
@@ -45,24 +46,37 @@ def test_each_bet_has_a_mean_of_one_at_the_limit_and_less_within(
         assert inside * bad + (1 - inside) * good < 1.0
 
 
-@pytest.mark.parametrize("phi", [1.0, 5.0])
-def test_false_alarms_are_rarer_than_the_run_length_says(phi: float) -> None:
-    """At a run length of 2,000, an alarm within 500 outcomes has a probability of at most 1/4.
+ALONE, FIVES, UNEQUAL = [1], [5], [1] * 14 + [36]
+"""Sizes of the groups whose outcomes are copies of one, in turn."""
 
-    By Doob's inequality. With a design effect of 5, outcomes come in fives.
-    """
-    wrong, runs = 0, 200
+
+def alarms_within_500(sizes: list[int], design_effect: float, runs: int = 300) -> int:
+    """Of so many honest streams at a run length of 2,000."""
+    wrong = 0
     for seed in range(runs):
         dice = random.Random(seed)
-        watch = RateWatch(known_reference(0.1), run_length=2_000.0, design_effect=phi)
-        for _ in range(int(500 / phi)):
+        watch = RateWatch(known_reference(0.1), run_length=2_000.0, design_effect=design_effect)
+        for size in itertools.islice(itertools.cycle(sizes), 500 * len(sizes) // sum(sizes)):
             bad = float(dice.random() < 0.1)
-            for _ in range(int(phi)):
+            for _ in range(size):
                 watch.update(bad)
         wrong += watch.alarmed_at is not None
-    assert clopper_pearson(wrong, runs, 0.98)[0] <= 0.25
-    # Without the design effect the fives would be taken as five witnesses.
-    assert wrong < 0.25 * runs
+    return wrong
+
+
+@pytest.mark.parametrize(("sizes", "phi"), [(ALONE, 1.0), (FIVES, 5.0), (UNEQUAL, 36.0)])
+def test_false_alarms_are_rarer_than_the_run_length_says(sizes: list[int], phi: float) -> None:
+    """At a run length of 2,000, an alarm within 500 outcomes has a probability of at most 1/4.
+
+    By Doob's inequality; with the size of the largest group as the design effect.
+    """
+    assert alarms_within_500(sizes, phi) / 300 <= 0.25
+
+
+@pytest.mark.parametrize(("sizes", "phi"), [(FIVES, 1.0), (UNEQUAL, sum(UNEQUAL) / 15)])
+def test_less_than_the_largest_group_is_too_little(sizes: list[int], phi: float) -> None:
+    """Without a design effect, or with the average one, copies are taken for witnesses."""
+    assert clopper_pearson(alarms_within_500(sizes, phi), 300, 0.98)[0] > 0.25
 
 
 def test_no_false_alarm_in_long_honest_streams() -> None:
@@ -175,6 +189,7 @@ def test_a_reference_that_leaves_nothing_to_watch_is_refused() -> None:
     "damaged",
     [
         {"seen": -1},
+        {"seen": float("nan")},
         {"alarmed_at": 5},
         {"logs": [0.0]},
         {"logs": [-1.0] * len(WEIGHTS)},
@@ -187,3 +202,25 @@ def test_a_damaged_state_is_refused(damaged: Any) -> None:
     watch.update(1.0)
     with pytest.raises(ValueError, match="damaged"):
         RateWatch(known_reference(0.1)).restore({**watch.state(), **damaged})
+
+
+def test_a_state_that_is_refused_leaves_nothing_behind() -> None:
+    watch, other = RateWatch(known_reference(0.1)), RateWatch(known_reference(0.1))
+    other.update(1.0)
+    before = watch.state()
+    with pytest.raises(ValueError, match="damaged"):
+        watch.restore({**other.state(), "recent": [[3.0]]})
+    assert watch.state() == before
+
+
+def test_the_state_of_another_watch_is_refused() -> None:
+    """Same shape, other reference or settings: its evidence is about something else."""
+    state = RateWatch(known_reference(0.1)).state()
+    for other in (
+        RateWatch(known_reference(0.2)),
+        RateWatch(known_reference(0.1, "fewer")),
+        RateWatch(known_reference(0.1), run_length=1e5),
+        RateWatch(known_reference(0.1), design_effect=2.0),
+    ):
+        with pytest.raises(ValueError, match="another reference"):
+            other.restore(state)

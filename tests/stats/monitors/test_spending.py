@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from fairlead.stats.monitors import spending
 from fairlead.stats.monitors.spending import _BETS, LEARN, SpendWatch, _around, _steps
 
 
@@ -66,6 +67,28 @@ def test_an_outburst_is_told_at_once_also_before_its_interval_ends() -> None:
     assert watch.update(4, 2_000.0) == "outburst"
     assert watch.usual(4) == usual  # It did not become the past.
     assert usual == pytest.approx(20.0, rel=0.5)
+
+
+def test_outbursts_now_and_then_are_no_rise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The past has none of them: bet on, they would double the small p-values and more."""
+    hits, bets = 0, 0
+
+    def counted(rank: int, n: int) -> list[float]:
+        nonlocal hits, bets
+        hits, bets = hits + (rank <= int(0.02 * n)), bets + (n >= 50)
+        return _steps(rank, n)
+
+    monkeypatch.setattr(spending, "_steps", counted)
+    told = []
+    for seed in range(4):
+        dice, watch = random.Random(seed), SpendWatch(least=0.1, slots=1)
+        for _ in range(500):
+            odd = 3.5 if dice.random() < 0.04 else 1.0
+            told.append(watch.update(0, 20.0 * math.exp(dice.gauss(0.0, 0.05)) * odd))
+    assert told.count("outburst") >= 20
+    assert "rise" not in told
+    assert bets > 1_500
+    assert hits <= 0.02 * bets
 
 
 def test_what_is_accepted_is_learnt_anew() -> None:

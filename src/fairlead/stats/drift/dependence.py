@@ -4,8 +4,9 @@ Real traffic comes in bursts: an hour in which everyone asks about one outage. T
 requests tells less than as many independent ones. The design effect phi says how much less (Kish
 1965, *Survey Sampling*): the variance of a block's mean against what it would be if the requests
 were independent. Evidence that sums over such a block is too certain by that factor, and is
-tempered: e^(1/phi). The dependence length is the block beyond which phi grows no more: what is
-bet with must be older than that.
+tempered: e^(1/phi). That keeps the mean at 1 or less for groups of at most phi copies (Jensen); for
+other dependence it is an approximation without a theorem. The dependence length is the block beyond
+which phi grows no more: what is bet with must be older than that.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from fairlead.stats.special import normal_quantile
+from fairlead.stats.variance import upper_factor
 
 BLOCKS = (5, 10, 20, 50, 100, 200, 500, 1000, 2000)
 """Lengths of block that are tried, in requests."""
@@ -37,25 +38,25 @@ class Dependence(NamedTuple):
     length: int
 
 
-Floats = NDArray[np.float64]
 NONE = Dependence(1.0, 0)
 
 
 def dependence(labels: NDArray[np.int64], draw: np.random.Generator) -> Dependence:
     """Of requests in the order of time, each with one label (its cluster) from 0.
 
-    Whether there is any is seen from the labels' shares together: their variance has to be far
-    above what shuffled requests show. Then phi is that of the label that bursts most: evidence is
-    summed for each label by itself, and the worst one raises the false alarm.
+    Whether there is any is seen from the labels' shares together, and from the label that bursts
+    most: their variance has to be far above what shuffled requests show. Then phi is that of the
+    label that bursts most: evidence is summed for each label by itself, and the worst one raises
+    the false alarm.
     """
     count = len(labels)
     lengths = [length for length in BLOCKS if count // length >= BLOCKS_MIN]
     if not lengths:
         return NONE
-    seen = np.array([_design_effect(labels, length) for length in lengths])
+    seen = np.array([_effects(labels, length) for length in lengths])
     shuffled = np.array(
         [
-            [_design_effect(order, length) for length in lengths]
+            [_effects(order, length) for length in lengths]
             for order in (draw.permutation(labels) for _ in range(SHUFFLES))
         ]
     )
@@ -63,9 +64,13 @@ def dependence(labels: NDArray[np.int64], draw: np.random.Generator) -> Dependen
     real = (seen - shuffled.mean(0)) / spread > CERTAIN
     if not real.any():
         return NONE
-    at = next(i for i, value in enumerate(seen) if real[i] and value >= 0.8 * seen[real].max())
-    chosen = [length for length, found in zip(lengths, real, strict=True) if found]
-    return Dependence(_worst(labels, chosen), lengths[at])
+    reached = [
+        lengths[int(np.argmax(found & (effects >= 0.8 * effects[found].max())))]
+        for effects, found in zip(seen.T, real.T, strict=True)
+        if found.any()
+    ]
+    chosen = [length for length, found in zip(lengths, real.any(1), strict=True) if found]
+    return Dependence(_worst(labels, chosen), max(reached))
 
 
 def dependence_at(labels: NDArray[np.int64], length: int) -> Dependence:
@@ -83,20 +88,17 @@ def dependence_at(labels: NDArray[np.int64], length: int) -> Dependence:
 def _worst(labels: NDArray[np.int64], lengths: Sequence[int]) -> float:
     """Upper limit of the design effect of the label and block for which it is largest."""
     effects = (
-        float(_variances(labels, length)[2].max()) * _upper(len(labels) // length - 1)
+        _effects(labels, length)[1] * upper_factor(len(labels) // length - 1, LIMIT)
         for length in lengths
     )
     return max(1.0, *effects)
 
 
-def _design_effect(labels: NDArray[np.int64], length: int) -> float:
-    """Variance of the blocks' counts against that of independent requests, of all labels."""
-    seen, expected, _ = _variances(labels, length)
-    return float(seen.sum() / max(float(expected.sum()), 1e-9))
+def _effects(labels: NDArray[np.int64], length: int) -> tuple[float, float]:
+    """Variance of the blocks' counts against that of independent requests.
 
-
-def _variances(labels: NDArray[np.int64], length: int) -> tuple[Floats, Floats, Floats]:
-    """By label: variance of its count in a block, that of independent requests, their ratio."""
+    Of all labels together, and of the label for which it is largest.
+    """
     blocks = len(labels) // length
     kinds = int(labels.max()) + 1
     used = labels[: blocks * length]
@@ -105,11 +107,5 @@ def _variances(labels: NDArray[np.int64], length: int) -> tuple[Floats, Floats, 
     shares = counts.sum(0) / used.size
     seen = counts.var(0, ddof=1)
     expected = shares * (1.0 - shares) * length
-    return seen, expected, seen / np.maximum(expected, 1e-9)
-
-
-def _upper(freedom: int) -> float:
-    """The true variance is at most this many times the measured one (Wilson, Hilferty 1931)."""
-    part = 2.0 / (9.0 * freedom)
-    low = freedom * (1.0 - part - normal_quantile(LIMIT) * part**0.5) ** 3
-    return float(freedom / max(low, 0.1 * freedom))
+    together = float(seen.sum() / max(float(expected.sum()), 1e-9))
+    return together, float((seen / np.maximum(expected, 1e-9)).max())

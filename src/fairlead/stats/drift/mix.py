@@ -21,6 +21,7 @@ import numpy as np
 
 from fairlead.stats.drift.detector import Floats, numbers, tail_bet
 from fairlead.stats.drift.reference import NORM_MAX, Reference, upper_share
+from fairlead.stats.variance import chi_squared_quantile
 
 STAKES = (0.03, 0.1, 0.3)
 CELL_TOLERANCE = 1.4
@@ -45,13 +46,9 @@ class Cells:
         total = int(counts.sum())
         phi = reference.mix.phi
         self.shares = counts / total
-        self.honest = np.array(
-            [
-                min(1.0, max(tolerance * count / total, upper_share(count, total, phi))
-                    + SHARE_TOLERANCE)
-                for count in counts.tolist()
-            ]
-        )  # fmt: skip
+        limits = [upper_share(count, total, phi, reference.doubt) for count in counts.tolist()]
+        tolerated = np.maximum(tolerance * self.shares, limits) + SHARE_TOLERANCE
+        self.honest = np.minimum(1.0, tolerated)
         made = np.array([[tail_bet(stake, q) for stake in STAKES] for q in self.honest])
         made **= 1.0 / phi
         self._hit, self._miss = made[:, :, 0], made[:, :, 1]
@@ -88,10 +85,10 @@ class Witness:
         self._wait = min(reference.mix.length, WAITING_MAX)
         total = int(reference.cell_counts.sum())
         size = self._centre.size
-        # squared length of the mean's own error: chi-squared, its mean and three deviations; it
-        # points anywhere, so that it and the tolerated difference add like sides of a right angle
-        error = (size + 3.0 * math.sqrt(2.0 * size)) * self._phi / total
-        self.slack = math.sqrt(WITNESS_TOLERANCE**2 + error)
+        # squared length of the mean's own error: chi-squared, as each direction has variance 1; at
+        # worst it points to where the tolerated difference points
+        error = chi_squared_quantile(size, 1.0 - reference.doubt) * self._phi / total
+        self.slack = WITNESS_TOLERANCE + math.sqrt(error)
         self._bound = NORM_MAX + float(np.linalg.norm(self._centre)) + self.slack
         self._stakes = np.array(WITNESS_STAKES) / self._bound
         self._keep = 0.5 ** (1.0 / np.array(HALF_LIVES))[:, None]

@@ -1,13 +1,19 @@
 """Watches requests for drift by their vectors: both channels on one e-detector.
 
-The evidence is one weighted average over the bets of both channels, so that the mean number of
-honest requests to a false alarm is at least the threshold for both together. The channel that
-contributes more at the alarm is its cause. The same vectors in the same order give the same alarms,
-also where the monitor was stored and went on from its state in between.
+The evidence is one weighted average over the bets of both channels. The mean number of honest
+requests to a false alarm is at least the threshold, for both together, as long as requests are
+independent and within the reference's limits; where they depend on each other it is approximate
+(`fairlead.stats.drift.dependence`). The channel that
+contributes more at the alarm is its cause. The same vectors in the same batches give the same
+alarms, also where the monitor was stored and went on from its state in between. In other batches
+scores may differ in their last digits (matrix products sum in another order), so that now and then
+a request takes the next rank among the calibration prompts, or the other of two equally near cells.
 """
 
 from __future__ import annotations
 
+import hashlib
+from copy import copy
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -33,9 +39,9 @@ NOVEL_LEVEL = 0.02
 class Sensitivity:
     """What is an alarm.
 
-    `requests_per_false_alarm`: mean number of honest requests to a false alarm, at least.
-    `novelty_tolerance`: so many times as many unlike requests are no change. `mix_tolerance`: so
-    many times the share of a cluster is no change.
+    `requests_per_false_alarm`: mean number of honest requests to a false alarm, at least (about, if
+    they depend on each other). `novelty_tolerance`: so many times as many unlike requests are no
+    change. `mix_tolerance`: so many times the share of a cluster is no change.
     """
 
     requests_per_false_alarm: float = THRESHOLD
@@ -54,9 +60,11 @@ class Alarm(TypedDict):
 class MonitorState(TypedDict):
     """What a `DriftMonitor` has to remember, in JSON's types.
 
-    `ranks` (by kind) and `cells` are of the last requests, the newest last.
+    `of`: which reference and sensitivity it was made with. `ranks` (by kind) and `cells` are of the
+    last requests, the newest last.
     """
 
+    of: str
     detector: DetectorState
     witness: WitnessState
     ranks: list[list[int]]
@@ -69,6 +77,7 @@ class DriftMonitor:
     def __init__(self, reference: Reference, sensitivity: Sensitivity | None = None) -> None:
         chosen = sensitivity or Sensitivity()
         self._reference = reference
+        self._of = hashlib.sha256(f"{reference.digest} {chosen!r}".encode()).hexdigest()[:16]
         self._novelty = Novelty(reference, chosen.novelty_tolerance)
         self._cells = Cells(reference, chosen.mix_tolerance)
         self._witness = Witness(reference)
@@ -158,6 +167,7 @@ class DriftMonitor:
     def state(self) -> MonitorState:
         """Everything that `restore` needs to go on with identical results."""
         return MonitorState(
+            of=self._of,
             detector=self._detector.state(),
             witness=self._witness.state(),
             ranks=self._ranks.tolist(),
@@ -167,8 +177,13 @@ class DriftMonitor:
     def restore(self, state: MonitorState) -> None:
         """Go on from the state of a monitor with the same reference and sensitivity.
 
-        Raises ValueError if it is damaged, or of a monitor with another reference.
+        Raises ValueError, and changes nothing, if it is damaged, or of a monitor with another
+        reference or sensitivity.
         """
+        if state.get("of") != self._of:
+            raise ValueError(
+                "state of a monitor with another reference or sensitivity: begin anew with this one"
+            )
         kept = len(state["cells"])
         if kept > RECENT_MAX or len(state["ranks"]) != len(self._ranks):
             raise ValueError(f"state of a monitor: {kept} recent requests; at most {RECENT_MAX}")
@@ -176,6 +191,10 @@ class DriftMonitor:
         ranks = np.stack([numbers(row, kept, "ranks") for row in state["ranks"]])
         if kept and not (cells.min() >= 0 and cells.max() < len(self._reference.cells)):
             raise ValueError("state of a monitor: a recent request lies in no cluster")
-        self._detector.restore(state["detector"])
-        self._witness.restore(state["witness"])
+        if kept and (ranks.min() < 0 or ranks.max() > self._reference.scores.shape[1]):
+            raise ValueError("state of a monitor: a rank is beyond the calibration prompts")
+        detector, witness = copy(self._detector), copy(self._witness)
+        detector.restore(state["detector"])
+        witness.restore(state["witness"])
+        self._detector, self._witness = detector, witness
         self._ranks, self._recent_cells = ranks.astype(np.int64), cells.astype(np.int64)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairlead.stats.drift.detector import Floats, tail_bet
-from fairlead.stats.drift.reference import SURE, Reference
+from fairlead.stats.drift.reference import Reference
 from fairlead.stats.special import beta_quantile
 
 LEVELS = (0.001, 0.002, 0.005, 0.02, 0.06, 0.2)
@@ -37,7 +37,7 @@ class Novelty:
         self.phi = max(1.0, reference.novelty.phi)
         self.ranks = [max(1, int(level * (count + 1))) for level in LEVELS]
         self.honest = [
-            max(tolerance * rank / (count + 1), _tail_limit(rank, count, self.phi))
+            max(tolerance * rank / (count + 1), _tail_limit(rank, count, self.phi, reference.doubt))
             for rank in self.ranks
         ]
         made = np.array([[tail_bet(stake, q) for stake in STAKES] for q in self.honest])
@@ -70,6 +70,6 @@ class Novelty:
         return values.transpose(1, 0, 2, 3).reshape(hits.shape[1], -1)
 
 
-def _tail_limit(rank: int, count: int, phi: float) -> float:
+def _tail_limit(rank: int, count: int, phi: float, doubt: float) -> float:
     """Upper confidence limit of the probability of a p-value at or below rank / (count + 1)."""
-    return beta_quantile(1.0 - SURE, rank / phi, max((count + 1 - rank) / phi, 1e-6))
+    return beta_quantile(1.0 - doubt, rank / phi, max((count + 1 - rank) / phi, 1e-6))

@@ -1,14 +1,19 @@
 """What the service's requests are like: fitted once from vectors of prompts, in order of time.
 
-One half of them, drawn at random, fits what new requests are compared with: centroids, clusters,
-main directions. The other half calibrates: it was never used for those, so that its scores are what
-honest new requests score. What is known only from a sample is taken at its exact upper confidence
-limit, so that a small reference makes the monitor slower and not louder.
+One half of them fits what new requests are compared with: centroids, clusters, main directions. The
+other half calibrates: it was never used for those, so that its scores, and its shares of the
+clusters, are what honest new requests have. The halves are made of long blocks of time (`halves`):
+drawn one by one, the requests of a session would lie in both, and calibration would take a new
+session for as usual as one whose other half is known. An embedder that is fitted to prompts has to
+be fitted to the first half only, for the same reason. What is known only from a sample is taken
+at its upper confidence limit, so that a small reference makes the monitor slower and not louder.
+All limits hold together (Bonferroni).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import hashlib
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,10 +31,15 @@ Vectors = NDArray[np.float32] | NDArray[np.float64]
 
 PROMPTS_MIN = 1_000
 """Fewer reference prompts than this say too little about what is usual."""
+SPLIT = 8
+"""Blocks of time that the halves are made of in turn. They are longer than the longest dependence
+that can be learnt from as many requests, a twelfth of them."""
 CENTROIDS, CELLS, DIRECTIONS, WITNESSES = 256, 64, 128, 32
 ROWS_PER_CENTRE = 12
 SURE = 1e-3
-"""The chance that one confidence limit of the reference does not hold."""
+"""The chance that any of the reference's confidence limits does not hold."""
+NOVELTY_LIMITS = 12
+"""Limits of the novelty channel: kinds of score times levels."""
 _NUMBER_MAX = 1e30
 NORM_MAX = 8.0
 """Longest position in the main directions, in standard deviations; beyond is shortened to it."""
@@ -42,8 +52,9 @@ class Reference:
     `centroids`, `cells`: centres of fine and of coarse clusters, a row each. `mean`, `directions`,
     `deviations`: the main directions, largest variance first, and standard deviations along them;
     `rest`: the mean square of what is outside them. `scores`: of the calibration prompts, by kind
-    of score, each row in rising order. `cell_counts`: prompts by cell. `centre`: mean position in
-    the main directions. `novelty`, `mix`: how requests depend on those before them.
+    of score, each row in rising order. `cell_counts`: calibration prompts by cell. `centre`: their
+    mean position in the main directions. `novelty`, `mix`: how requests depend on those before
+    them.
     """
 
     centroids: Matrix
@@ -62,6 +73,21 @@ class Reference:
     def dimension(self) -> int:
         """Numbers per vector."""
         return int(self.centroids.shape[1])
+
+    @property
+    def doubt(self) -> float:
+        """The chance that one limit does not hold: of novelty, of each cell, and of the centre."""
+        return SURE / (NOVELTY_LIMITS + len(self.cells) + 1)
+
+    @property
+    def digest(self) -> str:
+        """Tells it from other references, also from those that were stored and read again."""
+        told = hashlib.sha256()
+        for field in fields(self):
+            value = np.ascontiguousarray(getattr(self, field.name))
+            told.update(f"{field.name} {value.dtype.str} {value.shape}".encode())
+            told.update(value.tobytes())
+        return told.hexdigest()[:16]
 
     def positions(self, rows: Matrix) -> Matrix:
         """In the main directions, in standard deviations: rows x directions."""
@@ -86,9 +112,17 @@ class Reference:
         return _shortened(self.positions(rows)[:, :WITNESSES])
 
 
+def halves(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Which of so many prompts, in order of time, are fitted to, and which calibrate."""
+    rows = np.arange(count)
+    calibrates = rows * SPLIT // max(count, 1) % 2 == 1
+    return rows[~calibrates], rows[calibrates]
+
+
 def fit(vectors: Vectors, seed: int = 0) -> Reference:
     """The reference of these vectors, one row per prompt, in order of time.
 
+    If what made the vectors was fitted to prompts, then to those of `halves(len(vectors))[0]` only.
     The same for the same seed. Raises ValueError for too few rows, for numbers that are not finite,
     and for rows of zeros.
     """
@@ -98,8 +132,7 @@ def fit(vectors: Vectors, seed: int = 0) -> Reference:
             f"{len(rows)} reference prompts: needs at least {PROMPTS_MIN}; let more requests come"
         )
     draw = np.random.default_rng(seed)
-    order = draw.permutation(len(rows))
-    fitting, held = np.sort(order[: len(rows) // 2]), np.sort(order[len(rows) // 2 :])
+    fitting, held = halves(len(rows))
     half = rows[fitting]
     most = len(half) // ROWS_PER_CENTRE
     mean, directions, deviations, rest = _directions(half)
@@ -109,7 +142,7 @@ def fit(vectors: Vectors, seed: int = 0) -> Reference:
     made = Reference(
         centroids, cells, mean, directions, deviations, rest,
         scores=np.zeros((2, 0), np.float32),
-        cell_counts=np.bincount(which, minlength=len(cells)),
+        cell_counts=np.bincount(which[held], minlength=len(cells)),
         centre=np.zeros(0, np.float32),
         novelty=Dependence(1.0, 0),
         mix=dependence(which, draw),
@@ -118,8 +151,8 @@ def fit(vectors: Vectors, seed: int = 0) -> Reference:
     return replace(
         made,
         scores=np.sort(scores, axis=1),
-        centre=made.witness_positions(rows).mean(0, dtype=np.float64).astype(np.float32),
-        novelty=_novelty_dependence(scores, len(rows) / len(held), made.mix, draw),
+        centre=made.witness_positions(rows[held]).mean(0, dtype=np.float64).astype(np.float32),
+        novelty=_novelty_dependence(scores, made.mix, draw),
     )
 
 
@@ -145,13 +178,13 @@ def unit_rows(vectors: Vectors, dimension: int | None = None) -> Matrix:
     return unit
 
 
-def upper_share(count: float, total: float, phi: float = 1.0) -> float:
+def upper_share(count: float, total: float, phi: float = 1.0, doubt: float = SURE) -> float:
     """Upper confidence limit of a share seen `count` times in `total` (Clopper, Pearson 1934).
 
-    With a design effect above 1 both count for that much less. It fails with probability `SURE`.
+    With a design effect above 1 both count for that much less. It fails with probability `doubt`.
     """
     count, total = count / phi, total / phi
-    return 1.0 if count >= total else beta_quantile(1.0 - SURE, count + 1.0, total - count)
+    return 1.0 if count >= total else beta_quantile(1.0 - doubt, count + 1.0, total - count)
 
 
 def _directions(rows: Matrix) -> tuple[Matrix, Matrix, Matrix, float]:
@@ -165,10 +198,8 @@ def _directions(rows: Matrix) -> tuple[Matrix, Matrix, Matrix, float]:
     return mean, directions[:kept], np.sqrt(variances[:kept]), max(rest, 1e-6)
 
 
-def _novelty_dependence(
-    scores: Matrix, every: float, mix: Dependence, draw: np.random.Generator
-) -> Dependence:
-    """Of how new requests are, from the calibration prompts: one of `every` requests.
+def _novelty_dependence(scores: Matrix, mix: Dependence, draw: np.random.Generator) -> Dependence:
+    """Of how new requests are, from the calibration prompts, one block of time after the other.
 
     Where topics come in bursts, so do those that are less usual.
     """
@@ -176,10 +207,9 @@ def _novelty_dependence(
     labels = np.digitize(ranks, (0.75, 0.9, 0.98)).astype(np.int64)
     found = dependence(labels, draw)
     if mix.length:
-        known = dependence_at(labels, round(mix.length / every))
+        known = dependence_at(labels, mix.length)
         found = max(found, known, key=lambda each: each.phi)
-    # the same correlation within a block weighs more where all of its requests are seen
-    return Dependence(1.0 + (found.phi - 1.0) * every, round(found.length * every))
+    return found
 
 
 def _shortened(rows: Matrix) -> Matrix:

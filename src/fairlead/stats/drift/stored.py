@@ -11,7 +11,7 @@ import numpy as np
 from fairlead.stats.drift.dependence import Dependence
 from fairlead.stats.drift.reference import Reference
 
-FORMAT = 1
+FORMAT = 2
 _MATRICES = ("centroids", "cells", "mean", "directions", "deviations", "scores", "centre")
 _NUMBERS = ("format", "rest", "novelty_phi", "novelty_length", "mix_phi", "mix_length")
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from typing import NamedTuple, TypedDict
 
 from fairlead.stats.monitors.evidence import log_sum
@@ -235,13 +236,18 @@ class BiasTests:
         return {name: test.state() for name, test in self._tests.items()}
 
     def restore(self, state: dict[str, GapState]) -> None:
-        """Go on from a state of tests with the same names; raises `ValueError` otherwise."""
+        """Go on from a state of tests with the same names.
+
+        Raises `ValueError`, and changes nothing, if one of them is damaged or it is of others.
+        """
         if set(state) != set(self._tests):
             raise ValueError(
                 f"state of other tests for bias: {sorted(state)}, not {sorted(self._tests)}"
             )
-        for name, test in self._tests.items():
+        tests = {name: copy(test) for name, test in self._tests.items()}
+        for name, test in tests.items():
             test.restore(state[name])
+        self._tests = tests
 
     def _test(self, name: str) -> GapTest:
         try:

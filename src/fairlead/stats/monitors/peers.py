@@ -10,6 +10,13 @@ All replicas are watched together: there is an alarm when the *sum* of their evi
 that the average run length counts the rounds of all of them, and eight replicas raise no more false
 alarms per request than one (`fairlead.stats.monitors.evidence`).
 
+The ranks of a round have to be as if drawn anew, whatever the rounds before were. They are not
+where each replica has ups and downs of its own that outlast a round (a noisy neighbour, a warm
+cache). Bets are tempered by how many rounds such a thing lasts: for ranks that stay the same for at
+most so many rounds the run length then holds, for other dependence it is an approximation.
+`rounds_alike` estimates it from an honest time. It cannot tell an accident from a fault that comes
+and goes as often in that time.
+
 Where the balancer does not give each replica the same load, times are to be taken relative to what
 is usual at that load (`SlownessWatch.relative`), or a busy replica is taken for a slow one.
 """
@@ -17,24 +24,39 @@ is usual at that load (`SlownessWatch.relative`), or a busy replica is taken for
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable
 from typing import TypedDict
 
-from fairlead.stats.monitors.evidence import RUN_LENGTH, Evidence, alarm_level, log_sum
+from fairlead.stats.monitors.evidence import (
+    RUN_LENGTH,
+    Evidence,
+    alarm_level,
+    check_design_effect,
+    log_sum,
+)
+from fairlead.stats.monitors.timings import design_effect_of
 
 PER_ROUND = 10
 PATIENCE = 6
 """A round ends without the replicas that have too few times when so many rounds' worth came."""
+ABSENT_MAX = 20
+"""After so many rounds without enough times of a replica, its evidence is dropped."""
 PEERS_MAX = 1_000
+HONEST_ROUNDS_MIN = 120
+"""Fewer rounds say too little about how long a replica's own ups and downs last."""
 _BETS = ((1, 0.3), (1, 0.5), (1, 0.75), (1, 0.95), (2, 0.6), (2, 0.9))
 
 
 class PeerState(TypedDict):
-    """What a `PeerWatch` has to remember, in JSON's types; by replica."""
+    """What a `PeerWatch` has to remember, in JSON's types; by replica.
+
+    `absent`: rounds in a row without enough times, of those that there is evidence about.
+    """
 
     rounds: int
     times: dict[str, list[float]]
     logs: dict[str, list[float]]
+    absent: dict[str, int]
     silent: list[str]
     slow: str | None
 
@@ -48,12 +70,15 @@ class PeerWatch:
         tolerance: float = 0.1,
         per_round: int = PER_ROUND,
         run_length: float = RUN_LENGTH,
+        design_effect: float = 1.0,
     ) -> None:
         """
         Args:
             tolerance: Ratio by which a replica may be slower than the slowest of the others.
             per_round: Times of each replica in a round.
             run_length: Rounds of one replica between two false alarms of all, on average.
+            design_effect: For how many rounds at most a replica stays slow by accident, as
+                `rounds_alike` tells; 1 if each round is drawn anew.
         """
         if not (0.0 <= tolerance < 10.0 and 1 <= per_round <= 10_000):
             raise ValueError(
@@ -61,10 +86,13 @@ class PeerWatch:
             )
         self._allowed = math.log1p(tolerance)
         self._per_round = per_round
+        self._power = check_design_effect(design_effect)
         self._level = alarm_level(run_length)
         self._times: dict[str, list[float]] = {}
         self._evidence: dict[str, Evidence] = {}
+        self._absent: dict[str, int] = {}
         self._rounds = 0
+        self._means: dict[str, float] = {}
         self._silent: list[str] = []
         self._slow: str | None = None
 
@@ -111,7 +139,7 @@ class PeerWatch:
     def forget(self, replica: str) -> None:
         """A replica has gone: its evidence goes with it."""
         self._times.pop(replica, None)
-        self._evidence.pop(replica, None)
+        self._drop(replica)
         if self._slow == replica:
             self._slow = None
 
@@ -121,17 +149,20 @@ class PeerWatch:
             rounds=self._rounds,
             times={name: list(times) for name, times in self._times.items()},
             logs={name: evidence.state() for name, evidence in self._evidence.items()},
+            absent=dict(self._absent),
             silent=list(self._silent),
             slow=self._slow,
         )
 
     def restore(self, state: PeerState) -> None:
         """Go on from a state of a watch made with the same arguments; `ValueError` if damaged."""
-        times, logs = state["times"], state["logs"]
+        times, logs, absent = state["times"], state["logs"], state["absent"]
         fits = (
             state["rounds"] >= 0
             and len(times) <= PEERS_MAX
+            and set(absent) == set(logs)
             and len(logs) <= PEERS_MAX
+            and all(isinstance(n, int) and 0 <= n < ABSENT_MAX for n in absent.values())
             and all(
                 len(each) == 3
                 and 0 <= each[1] <= min(each[0], self._per_round)
@@ -144,7 +175,7 @@ class PeerWatch:
         evidence = {name: Evidence([1.0] * len(_BETS)) for name in logs}
         for name, kept in logs.items():
             evidence[name].restore(kept)
-        self._evidence = evidence
+        self._evidence, self._absent = evidence, dict(absent)
         self._times = {name: list(map(float, each)) for name, each in times.items()}
         self._rounds, self._silent, self._slow = state["rounds"], state["silent"], state["slow"]
 
@@ -166,6 +197,7 @@ class PeerWatch:
         self._silent = sorted(set(self._times) - set(means))
         self._times = {name: [0.0, 0.0, 0.0] for name in means}
         self._rounds += 1
+        self._means = means
         if len(means) < 2:
             return
         for name, mean in means.items():
@@ -173,17 +205,64 @@ class PeerWatch:
                 other >= mean - self._allowed for peer, other in means.items() if peer != name
             )
             evidence = self._evidence.setdefault(name, Evidence([1.0] * len(_BETS)))
-            evidence.update(_steps(slower, len(means)))
+            evidence.update([self._power * step for step in _steps(slower, len(means))])
+        self._drop_absent(means)
         if self._slow is None:
-            self._look(means)
+            self._look()
 
-    def _look(self, means: Mapping[str, float]) -> None:
+    def _drop_absent(self, present: Collection[str]) -> None:
+        """Forget replicas that are gone. Less evidence only makes a false alarm rarer."""
+        for name in self._evidence:
+            self._absent[name] = 0 if name in present else self._absent.get(name, 0) + 1
+        longest = sorted(self._absent, key=lambda name: -self._absent[name])
+        for place, name in enumerate(longest):
+            if self._absent[name] < ABSENT_MAX and place >= len(longest) - PEERS_MAX:
+                break
+            self._drop(name)
+
+    def _drop(self, replica: str) -> None:
+        self._evidence.pop(replica, None)
+        self._absent.pop(replica, None)
+
+    def _look(self) -> None:
+        """An alarm is about the replica with the most evidence, also if it has just gone."""
         logs = {name: evidence.log for name, evidence in self._evidence.items()}
         # The sum of R over replicas, one more: each log is log(1 + R).
         total = log_sum(logs.values())
         others = math.log(max(len(logs) - 1, 1))
         if total >= self._level and total + math.log1p(-math.exp(others - total)) >= self._level:
-            self._slow = max(means, key=lambda name: logs[name])
+            self._slow = max(logs, key=lambda name: logs[name])
+
+
+def rounds_alike(times: Iterable[tuple[str, float]], per_round: int = PER_ROUND) -> float:
+    """For how many rounds a replica's own ups and downs last: a design effect, 1 or more.
+
+    Args:
+        times: Replica and time, of an honest time, in the order in which they would be watched.
+        per_round: As the watch has it.
+
+    Returns:
+        The largest of all replicas, of how far its rounds are from the mean of the others'.
+
+    Raises:
+        ValueError: No replica has `HONEST_ROUNDS_MIN` rounds beside others.
+    """
+    watch, apart = PeerWatch(per_round=per_round), dict[str, list[float]]()
+    for replica, value in times:
+        before = watch.rounds
+        watch.update(replica, value)
+        means = watch._means
+        if watch.rounds == before or len(means) < 2:
+            continue
+        total = math.fsum(means.values())
+        for name, mean in means.items():
+            apart.setdefault(name, []).append(mean - (total - mean) / (len(means) - 1))
+    known = [each for each in apart.values() if len(each) >= HONEST_ROUNDS_MIN]
+    if not known:
+        raise ValueError(
+            f"no replica has {HONEST_ROUNDS_MIN} rounds of {per_round} times: take a longer time"
+        )
+    return max(design_effect_of(each) for each in known)
 
 
 def _steps(slower: int, peers: int) -> list[float]:

@@ -15,6 +15,7 @@ the accepted rate and of both of the judge's error rates (`judged_reference`).
 from __future__ import annotations
 
 import math
+from copy import copy
 from typing import Literal, NamedTuple, TypedDict
 
 from fairlead.stats.monitors.evidence import (
@@ -22,6 +23,7 @@ from fairlead.stats.monitors.evidence import (
     Evidence,
     alarm_level,
     check_design_effect,
+    made_with,
 )
 from fairlead.stats.monitors.recent import Change, Recent, RecentState, change_of
 from fairlead.stats.special import beta_quantile
@@ -135,8 +137,9 @@ def true_rate(verdicts: Counts, judge: JudgeError, confidence: float = 0.95) -> 
 
 
 class RateState(TypedDict):
-    """What a `RateWatch` has to remember, in JSON's types."""
+    """What a `RateWatch` has to remember, in JSON's types; `of`: what it was made with."""
 
+    of: str
     seen: int
     logs: list[float]
     alarmed_at: int | None
@@ -157,7 +160,10 @@ class RateWatch:
         run_length: float = RUN_LENGTH,
         design_effect: float = 1.0,
     ) -> None:
-        """`design_effect`: how many outcomes of one cause come together, on average; 1 if none."""
+        """`design_effect`: how many outcomes of one cause come together, at most; 1 if none.
+
+        The average is too little: a group larger than the design effect counts as several.
+        """
         self._reference = _checked(reference)
         self._level = alarm_level(run_length)
         self._evidence = Evidence(WEIGHTS)
@@ -167,6 +173,7 @@ class RateWatch:
         self._bad_factors, self._good_factors = self._factors()
         power = check_design_effect(design_effect)
         self._power = power
+        self._of = made_with(tuple(reference), run_length, design_effect)
         self._bad = [power * math.log(factor) for factor in self._bad_factors]
         self._good = [power * math.log(factor) for factor in self._good_factors]
 
@@ -228,6 +235,7 @@ class RateWatch:
     def state(self) -> RateState:
         """Everything that `restore` needs to go on with identical results."""
         return RateState(
+            of=self._of,
             seen=self._seen,
             logs=self._evidence.state(),
             alarmed_at=self._alarmed_at,
@@ -238,13 +246,17 @@ class RateWatch:
         """Go on from a state of a watch that was made with the same arguments.
 
         Raises:
-            ValueError: The state is damaged, or not one of such a watch.
+            ValueError: The state is damaged, or not one of such a watch. Nothing has changed then.
         """
         seen, at = state["seen"], state["alarmed_at"]
-        if seen < 0 or (at is not None and not 0 < at <= seen):
+        if state.get("of") != self._of:
+            raise ValueError("state of a monitor with another reference or other settings")
+        if not _is_number(seen) or (at is not None and not (_is_number(at) and 0 < at <= seen)):
             raise ValueError(f"damaged state of a monitor: alarm at {at} of {seen} outcomes")
-        self._evidence.restore(state["logs"])
-        self._recent.restore(state["recent"])
+        evidence, recent = copy(self._evidence), Recent()
+        evidence.restore(state["logs"])
+        recent.restore(state["recent"])
+        self._evidence, self._recent = evidence, recent
         self._seen, self._alarmed_at = seen, at
 
     def _factors(self) -> tuple[list[float], list[float]]:
@@ -255,6 +267,10 @@ class RateWatch:
         others = [odds * ratio if more else odds / ratio for ratio in ODDS_RATIOS]
         rates = [other / (1.0 + other) for other in others]
         return [q / limit for q in rates], [(1.0 - q) / (1.0 - limit) for q in rates]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int) and value >= 0
 
 
 def _bounds(counts: Counts, confidence: float) -> tuple[float, float]:

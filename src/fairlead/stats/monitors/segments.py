@@ -8,21 +8,31 @@ an urn: hypergeometrically, whatever the rate is and however it drifts between b
 Mantel, Haenszel 1959). A bet on an odds ratio psi multiplies its capital by psi^k / E[psi^K], k of
 the segment's outcomes being bad: mean exactly 1.
 
+That needs outcomes that are not copies of each other, and no exponent makes up for copies: the mean
+of psi^K is taken over single balls. So a session counts once in a stratum, with its first outcome.
+A block also ends when the next outcome came too long after its first: over days the rate and the
+segment's share may drift together, which would be taken for a gap.
+
 What it cannot know: a difference within a stratum that comes from something that was not declared.
 It shows a gap, not its cause; `counterfactual` shows causes.
 """
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-from fairlead.stats.monitors.evidence import check_design_effect, log_sum
+from fairlead.stats.monitors.evidence import log_sum
 from fairlead.stats.special import sum_of_logs
 
 BLOCK = 40
 """Outcomes of a stratum that are compared with each other."""
+SPAN_S = 3 * 3600.0
+"""Outcomes further apart than this are not compared: a block that has begun earlier is closed."""
+SESSIONS_MAX = 1_000
+"""A session counts once; it is forgotten when so many others (of any stratum) came after it."""
 STRATA_MAX = 256
 ODDS_RATIOS = (1.3, 1.7, 2.4, 4.0, 8.0)
 _BETS = (*ODDS_RATIOS, *(1.0 / ratio for ratio in ODDS_RATIOS))
@@ -33,13 +43,16 @@ RESTART_WEIGHT = 0.2
 class SegmentState(TypedDict):
     """What a `SegmentGap` has to remember, in JSON's types.
 
-    `open`: by stratum, the bad and good outcomes of the segment, then of the others.
+    `open`: by stratum, the bad and good outcomes of the segment, then of the others; `begun`: when
+    its block began. `sessions`: hashes of those that have counted, the latest last.
     """
 
     blocks: int
     starts: int
     totals: list[int]
     open: dict[str, list[int]]
+    begun: dict[str, float]
+    sessions: list[str]
     logs: list[float]
     log_e_max: float
 
@@ -47,12 +60,12 @@ class SegmentState(TypedDict):
 class SegmentGap:
     """Evidence that one segment's outcomes are worse, or better, than those of all others."""
 
-    def __init__(self, *, design_effect: float = 1.0) -> None:
-        """`design_effect`: how many outcomes of one cause (a session) come together; 1 if none."""
-        self._power = check_design_effect(design_effect)
+    def __init__(self) -> None:
         self._first = -math.log(len(_BETS))
         self._logs = [math.log(1.0 - RESTART_WEIGHT) + self._first] * len(_BETS)
         self._open: dict[str, list[int]] = {}
+        self._begun: dict[str, float] = {}
+        self._sessions: dict[str, None] = {}
         self._totals = [0, 0, 0, 0]
         self._blocks = 0
         self._starts = 1
@@ -79,17 +92,35 @@ class SegmentGap:
             return None
         return bad / (bad + good), others_bad / (others_bad + others_good)
 
-    def update(self, stratum: str, member: bool, bad: bool) -> None:
-        """Take in an outcome: of which stratum, whether of the segment, whether bad.
+    def update(
+        self, stratum: str, member: bool, bad: bool, *, at: float, session: str | None = None
+    ) -> None:
+        """Take in an outcome.
+
+        Args:
+            stratum: Among which requests it is compared.
+            member: Whether it is of the segment.
+            bad: Whether it is bad.
+            at: When its request came, in seconds of any clock.
+            session: What shares a fate (a conversation, a user). Only the first outcome of each
+                counts in a stratum; None if each request is by itself.
 
         Raises:
-            ValueError: One stratum more than `STRATA_MAX`.
+            ValueError: The time is none, or it is one stratum more than `STRATA_MAX`.
         """
+        if not math.isfinite(at):
+            raise ValueError(f"time {at} of an outcome: must be a finite number of seconds")
         counts = self._open.get(stratum)
-        if counts is None:
-            if len(self._open) >= STRATA_MAX:
-                raise ValueError(f"stratum {stratum!r}: there are {STRATA_MAX} already; merge some")
+        if counts is None and len(self._open) >= STRATA_MAX:
+            raise ValueError(f"stratum {stratum!r}: there are {STRATA_MAX} already; merge some")
+        if session is not None and self._has_counted(stratum, session):
+            return
+        if counts is None or abs(at - self._begun[stratum]) > SPAN_S:
+            if counts is not None:
+                self._settle(counts)
             counts = self._open[stratum] = [0, 0, 0, 0]
+        if not sum(counts):
+            self._begun[stratum] = at
         place = (0 if member else 2) + (not bad)
         counts[place] += 1
         self._totals[place] += 1
@@ -104,6 +135,8 @@ class SegmentGap:
             starts=self._starts,
             totals=list(self._totals),
             open={name: list(counts) for name, counts in self._open.items()},
+            begun=dict(self._begun),
+            sessions=list(self._sessions),
             logs=list(self._logs),
             log_e_max=self._log_e_max,
         )
@@ -111,11 +144,16 @@ class SegmentGap:
     def restore(self, state: SegmentState) -> None:
         """Go on from a state of a test made with the same arguments; `ValueError` if damaged."""
         waiting, logs = state["open"], state["logs"]
+        begun, sessions = state["begun"], state["sessions"]
         fits = (
             len(logs) == len(_BETS)
             and all(math.isfinite(log) for log in [*logs, state["log_e_max"]])
             and len(waiting) <= STRATA_MAX
             and all(_is_counts(counts) and sum(counts) < BLOCK for counts in waiting.values())
+            and set(begun) == set(waiting)
+            and all(math.isfinite(at) for at in begun.values())
+            and len(sessions) == len(set(sessions)) <= SESSIONS_MAX
+            and all(isinstance(each, str) for each in sessions)
             and _is_counts(state["totals"])
             and state["blocks"] >= 0
             and state["starts"] >= 1
@@ -125,15 +163,28 @@ class SegmentGap:
             raise ValueError("damaged state of a test for gaps between segments")
         self._logs = list(map(float, logs))
         self._open = {name: list(counts) for name, counts in waiting.items()}
+        self._begun = {name: float(at) for name, at in begun.items()}
+        self._sessions = dict.fromkeys(sessions)
         self._totals = list(state["totals"])
         self._blocks, self._starts = state["blocks"], state["starts"]
         self._log_e_max = state["log_e_max"]
 
+    def _has_counted(self, stratum: str, session: str) -> bool:
+        """Whether it has, lately; from now on it has."""
+        name = f"{stratum}\0{session}".encode("utf-8", "surrogatepass")
+        key = hashlib.blake2b(name, digest_size=6).hexdigest()
+        known = key in self._sessions
+        self._sessions.pop(key, None)
+        self._sessions[key] = None
+        if len(self._sessions) > SESSIONS_MAX:
+            del self._sessions[next(iter(self._sessions))]
+        return known
+
     def _settle(self, counts: Sequence[int]) -> None:
-        """Bet a full block."""
+        """Bet a block that is full, or as large as it became in its time."""
         bad, good, others_bad, _ = counts
         steps = _steps(bad, bad + good, bad + others_bad, sum(counts))
-        self._logs = [log + self._power * step for log, step in zip(self._logs, steps, strict=True)]
+        self._logs = [log + step for log, step in zip(self._logs, steps, strict=True)]
         self._log_e_max = max(self._log_e_max, self.log_e)
         self._blocks += 1
         if self._blocks >= self._starts * RESTART_EVERY:

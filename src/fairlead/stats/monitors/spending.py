@@ -6,9 +6,12 @@ of logarithms, and against the spread that the past had around them (median abso
 interval that is many spreads and a multiple above what is usual is an *outburst*, told at once,
 also while it is still running. A *rise* is evidence over several intervals: the share of past
 intervals that lay as far above their slot's usual is a conformal p-value (Vovk, Gammerman, Shafer
-2005); bets on small ones are summed as in `fairlead.stats.monitors.evidence`, so that a key raises
-a false alarm about once in `run_length` intervals, if its intervals are alike but for the slot.
-Intervals with an outburst or a rise do not become the past.
+2005); bets on small ones are summed as in `fairlead.stats.monitors.evidence`. If a key's intervals
+are alike but for the slot, a false alarm comes about once in `run_length` of them. That is an
+approximation: the past is a sample that each interval is held against again, and what is held
+against it was chosen. Intervals with an outburst or a rise do not become the past, and outbursts,
+which are told by themselves, are not bet on: held against a past without such, each would be the
+most unusual ever.
 """
 
 from __future__ import annotations
@@ -53,8 +56,8 @@ class SpendWatch:
         Args:
             least: An amount per interval that is worth no alarm, above 0; less counts as this.
             slots: After how many intervals the same slot comes again: 7 days, 168 hours; 1 if none.
-            run_length: Intervals between two false alarms of a rise, on average. An alarm for one
-                of many keys should have as many times more.
+            run_length: Intervals between two false alarms of a rise, on average, about. An alarm
+                for one of many keys should have as many times more.
         """
         if not (0.0 < least < math.inf and 1 <= slots <= SLOTS_MAX):
             raise ValueError(f"least={least} must be above 0, slots={slots} from 1 to {SLOTS_MAX}")
@@ -114,13 +117,13 @@ class SpendWatch:
         self._past, self._risen = past, state["risen"]
 
     def _judged(self, excess: float) -> Verdict:
-        """Bet on how unusual an interval is that is so much above the usual."""
+        """An outburst, or else bet on how unusual it is to be so much above the usual."""
         excesses = self._excesses()
+        if _is_outburst(excess, excesses):
+            return "outburst"
         rank = 1 + sum(each >= excess for each in excesses)
         self._evidence.update(_steps(rank, len(excesses) + 1))
         self._risen = self._risen or self._evidence.log >= self._level
-        if _is_outburst(excess, excesses):
-            return "outburst"
         return "rise" if self._risen else "usual"
 
     def _excesses(self) -> list[float]:

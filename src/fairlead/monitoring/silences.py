@@ -70,8 +70,8 @@ def check_silence(silence: Silence) -> None:
 def _is_narrow(matcher: Matcher) -> bool:
     """Whether it is about some values of a label: neither about its absence nor about any value."""
     is_positive = matcher.op in (Op.IS, Op.LIKE)
-    values = ({}, {matcher.name: _NONCE}, {matcher.name: _NONCE.swapcase()[::-1]})
-    return is_positive and not any(matcher.matches(labels) for labels in values)
+    values = ("", _NONCE, _NONCE.swapcase()[::-1])
+    return is_positive and not any(matcher.matches({matcher.name: value}) for value in values)
 
 
 def silenced_by(alert: Alert, silences: Iterable[Silence], now: float) -> Silence | None:

@@ -47,12 +47,13 @@ class _Failure(NamedTuple):
     """What was given up of one group since that was last taken.
 
     Attributes:
+        times: How often.
         at: When the last delivery was, by the courier's clock.
         why: Why; without addresses and secrets.
         is_final: Whether the receiver has refused it, and may take others.
     """
 
-    count: int
+    times: int
     at: float
     why: str
     is_final: bool
@@ -136,7 +137,7 @@ class Courier:
             due = [failure for key, failure in failures.items() if key in self._waiting]
             if due and name in self.receivers:
                 last = max(due, key=lambda failure: failure.at)
-                count = float(sum(failure.count for failure in due))
+                count = float(sum(failure.times for failure in due))
                 condition = Condition(
                     labels=labels_of(monitor=MONITOR, receiver=name),
                     severity=Severity.PAGE,
@@ -206,8 +207,8 @@ class Courier:
         self._counts.inc((message.receiver, "failed"))
         failures = self._failures.setdefault(message.receiver, {})
         before = failures.get(message.key)
-        count = 1 if before is None else before.count + 1
-        failures[message.key] = _Failure(count, self.clock(), why, is_final)
+        times = 1 if before is None else before.times + 1
+        failures[message.key] = _Failure(times, self.clock(), why, is_final)
         _log.warning("an alert was not sent to %s: %s", message.receiver, why)
 
 

@@ -1,13 +1,17 @@
 """The drift benchmark's streams have nothing of their reference, nor of what embedders learnt."""
 
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
 
-np = pytest.importorskip("numpy")
+sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.monitoring.streams import Dealt, Tables, dealt, honest, tables  # noqa: E402
-from benchmarks.monitoring.texts import Texts  # noqa: E402
+from benchmarks.monitoring.streams import Dealt, Tables, dealt, honest, tables
+from benchmarks.monitoring.texts import Texts
 
-from fairlead.stats.drift.reference import halves  # noqa: E402
+from fairlead.stats.drift.reference import halves
 
 INTENTS = [f"intent {n % 20}" for n in range(4_000)]
 QUESTIONS = [f"question {n}" for n in range(4_000)]

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import shutil
-import socket
-import subprocess
 import threading
-import time
-import urllib.error
-import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from support.real_server import RealServer, free_port
+
 PROGRAM = shutil.which("prometheus", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 MISSING = "there is no prometheus here (apt-get install prometheus)"
-_READY_S = 60.0
 _CONFIG = """
 global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 1s}}
 scrape_configs:
@@ -70,7 +66,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-class RealPrometheus:
+class RealPrometheus(RealServer):
     """The server. It scrapes one exporter, twice a second.
 
     Args:
@@ -88,35 +84,11 @@ class RealPrometheus:
             (folder / "rules.yml").write_text(rules)
             config += _ALERTING.format(alertmanager=alertmanager)
         (folder / "prometheus.yml").write_text(config)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{port}"
+        port = free_port()
         command = [
             PROGRAM, f"--config.file={folder}/prometheus.yml",
             f"--storage.tsdb.path={folder}/data", f"--web.listen-address=127.0.0.1:{port}",
             # The first time it tells of an alert it may not know yet whom.
             "--rules.alert.resend-delay=1s",
         ]  # fmt: skip
-        with (folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        self._wait(folder / "log")
-
-    def _wait(self, log: Path) -> None:
-        end = time.monotonic() + _READY_S
-        while time.monotonic() < end:
-            try:
-                with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5.0):
-                    return
-            except (urllib.error.URLError, OSError):
-                if self._process.poll() is not None:
-                    break
-                time.sleep(0.05)
-        self.stop()
-        raise AssertionError(f"prometheus does not start: {log.read_text()[-2000:]}")
-
-    def stop(self) -> None:
-        """End it, as often as wanted."""
-        if self._process.poll() is None:
-            self._process.kill()
-            self._process.wait()
+        super().__init__(command, port, folder / "log")

@@ -69,19 +69,23 @@ def up(
         if not 0 <= given <= 65535:
             raise InvalidInput(f"{given} is not a port")
     tls = _tls(tls_cert, tls_key, tls_client_ca)
-    paths = StatePaths(state)
+    settings = UpSettings(
+        host=host,
+        control_host=control_host,
+        gateway_port=port,
+        control_port=control_port,
+        workers=workers,
+        tls=tls,
+        worker_memory_mb=worker_memory_mb,
+        telemetry_days=telemetry_days,
+    )
+    _run(StatePaths(state), settings)
+
+
+def _run(paths: StatePaths, settings: UpSettings) -> None:
+    """Run an installation until it is told to stop."""
     paths.create()
     with paths.locked():
-        settings = UpSettings(
-            host=host,
-            control_host=control_host,
-            gateway_port=port,
-            control_port=control_port,
-            workers=workers,
-            tls=tls,
-            worker_memory_mb=worker_memory_mb,
-            telemetry_days=telemetry_days,
-        )
         supervisor = Supervisor(paths, settings, lambda line: say((line, "yellow"), to=stderr))
         supervisor.install_signal_handlers()
         try:

@@ -19,9 +19,10 @@ import msgspec
 
 from fairlead.domain.errors import FairleadError, StorageFailed
 from fairlead.observer.holding import Holding
-from fairlead.observer.sink import KeptCursor, SpoolCursor
+from fairlead.observer.sink import SpoolCursor
 from fairlead.observer.spool import Spool, spool_folders
 from fairlead.wire.record import FeedbackRecord, RequestRecord
+from fairlead.wire.spool import Cursor
 
 PORTION = 20_000
 """Records that are taken in at once, about."""
@@ -36,7 +37,7 @@ class Archive(Protocol):
     It is made and used in one thread; only `interrupt` is called from another one.
     """
 
-    def positions(self) -> Mapping[str, KeptCursor]:
+    def positions(self) -> Mapping[str, Cursor]:
         """How far each spool has been taken in, by boot id."""
         ...
 
@@ -248,7 +249,7 @@ class ArchiveThread:
             self._tidying = False
 
 
-def own_cursor(cursor: KeptCursor) -> SpoolCursor:
+def own_cursor(cursor: Cursor) -> SpoolCursor:
     """A cursor as someone keeps it, as the observer's."""
     return SpoolCursor(
         segment=cursor.segment,

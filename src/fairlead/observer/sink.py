@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from fairlead.wire.record import FeedbackRecord, RequestRecord, SampleRecord
+from fairlead.wire.spool import Cursor
 
 
 class SpoolCursor(msgspec.Struct, frozen=True):
@@ -34,21 +35,6 @@ class SpoolWarning(msgspec.Struct, frozen=True):
     message: str
 
 
-class KeptCursor(Protocol):
-    """A cursor as the sink gives it back; the fields are those of `SpoolCursor`."""
-
-    @property
-    def segment(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def complete_until(self) -> float: ...
-    @property
-    def closed(self) -> bool: ...
-    @property
-    def broken(self) -> int: ...
-
-
 class Sink(Protocol):
     """Where records go. Each call is one transaction.
 
@@ -56,11 +42,11 @@ class Sink(Protocol):
     all of it: the observer does the same again, and by record id nothing is kept twice.
     """
 
-    def open_spool(self, boot: str) -> KeptCursor:
+    def open_spool(self, boot: str) -> Cursor:
         """The cursor of this spool, made when there is none yet."""
         ...
 
-    def open_spools(self) -> Mapping[str, KeptCursor]:
+    def open_spools(self) -> Mapping[str, Cursor]:
         """Cursors of all spools that are not closed, by boot id."""
         ...
 

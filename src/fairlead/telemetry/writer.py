@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -21,6 +21,7 @@ from fairlead.telemetry.engine import as_itself, literal, paths, single, telling
 from fairlead.telemetry.files import Folder, discard, measure, write
 from fairlead.telemetry.schema import FEEDBACK, HOUR_US, RECORDS, Table, microseconds
 from fairlead.wire.record import FeedbackRecord, RequestRecord
+from fairlead.wire.spool import Cursor
 
 if TYPE_CHECKING:
     import duckdb
@@ -32,21 +33,6 @@ LINE_BYTES_MAX = 1 << 20
 DUPLICATES, EXPIRED = "duplicates", "expired"
 
 _encoder = msgspec.json.Encoder()
-
-
-class Position(Protocol):
-    """A spool's cursor; the fields are those of `SpoolPosition`."""
-
-    @property
-    def segment(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def complete_until(self) -> float: ...
-    @property
-    def closed(self) -> bool: ...
-    @property
-    def broken(self) -> int: ...
 
 
 class Part(msgspec.Struct):
@@ -131,7 +117,7 @@ class TelemetryWriter:
         self,
         requests: Sequence[RequestRecord],
         feedback: Sequence[FeedbackRecord],
-        positions: Mapping[str, Position],
+        positions: Mapping[str, Cursor],
         forget: Sequence[str] = (),
     ) -> int:
         """Keep a portion together with how far the spools were read for it; how many were new."""
@@ -334,7 +320,7 @@ def _add(portion: Portion, table: Table, row: dict[str, Any], at: int) -> None:
     part.last_us = max(part.last_us, at)
 
 
-def _own(position: Position) -> SpoolPosition:
+def _own(position: Cursor) -> SpoolPosition:
     return SpoolPosition(
         segment=position.segment,
         offset=position.offset,

@@ -1,0 +1,1 @@
+"""Watches the live services: monitors over their records, alerts, incidents, and what is done."""

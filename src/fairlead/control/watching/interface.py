@@ -1,0 +1,58 @@
+"""What others see of the watching: the desk, the monitors, and how a person changes them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+
+from fairlead.monitoring.desk import Desk
+
+
+class MonitorStanding(msgspec.Struct, frozen=True):
+    """One monitor of one release.
+
+    Attributes:
+        standing: How far it is, in a few words.
+        requests: Requests that it has seen.
+        seen_until: Unix time up to which it has seen everything; 0 for nothing.
+        self_tested_at: Unix time of its last self-test; 0 for none.
+        trouble: Why it cannot look, or failed its self-test; empty when neither.
+    """
+
+    service: str
+    release: str
+    monitor: str
+    standing: str
+    requests: int
+    seen_until: float
+    self_tested_at: float
+    trouble: str = ""
+
+
+class Watched(Protocol):
+    """The watching, as the API needs it."""
+
+    @property
+    def desk(self) -> Desk:
+        """Alerts, incidents, silences and the audit, as they are kept."""
+        ...
+
+    async def edit(self, change: Callable[[Desk], Desk]) -> Desk:
+        """Change the desk by a person's word, and keep it.
+
+        What `change` raises is raised, and nothing has changed then.
+        """
+        ...
+
+    def monitors(self, service: str | None = None) -> list[MonitorStanding]:
+        """All of them, by service, release and name."""
+        ...
+
+    async def accept(self, service: str, monitor: str) -> None:
+        """What this monitor of the champion sees now is as it should be: it learns anew.
+
+        Raises NotFound.
+        """
+        ...

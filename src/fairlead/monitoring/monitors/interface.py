@@ -1,0 +1,166 @@
+"""What every monitor is given, and what it says.
+
+A monitor is about one release of one service. It sees each request that the release answered once,
+in the order in which they began, and what came of it later (feedback, texts of the sample) as far
+as it is known. It learns from the release's own first requests, with which it was accepted, and
+then says what has changed. It reads no clock: `now` is given. What it has to remember is a document
+of JSON's types, from which another of the same kind goes on with identical results.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from fairlead.monitoring.alerts import Condition
+
+Document = dict[str, Any]
+"""What a monitor remembers, in JSON's types."""
+
+
+class Request(Protocol):
+    """One request as it was recorded; times in milliseconds, -1 where something is not known."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def service(self) -> str: ...
+    @property
+    def release(self) -> str: ...
+    @property
+    def arm(self) -> str: ...
+    @property
+    def replica(self) -> str: ...
+    @property
+    def key(self) -> str: ...
+    @property
+    def unit(self) -> str: ...
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def stream(self) -> bool: ...
+    @property
+    def status(self) -> int: ...
+    @property
+    def error(self) -> str: ...
+    @property
+    def started_at(self) -> float: ...
+    @property
+    def ttft_ms(self) -> float: ...
+    @property
+    def itl_ms(self) -> float: ...
+    @property
+    def duration_ms(self) -> float: ...
+    @property
+    def prompt_tokens(self) -> int: ...
+    @property
+    def completion_tokens(self) -> int: ...
+    @property
+    def attempts(self) -> int: ...
+    @property
+    def cost_usd(self) -> float: ...
+    @property
+    def refused(self) -> int: ...
+    @property
+    def malformed(self) -> int: ...
+
+
+class Seen(NamedTuple):
+    """A request with what is known of it besides.
+
+    Attributes:
+        load: Requests that its replica was working on when it began.
+        failed: Whether the server failed it (`fairlead.domain.outcomes`).
+    """
+
+    request: Request
+    load: float
+    failed: bool
+
+
+class SeenText(NamedTuple):
+    """What was asked and answered in one request of the sample, redacted as it was kept.
+
+    Attributes:
+        prompt: The last thing that a person said; empty if it is not kept.
+        answer: Empty if it is not kept.
+        is_cut: Whether one of them is longer than what was kept.
+    """
+
+    request: Request
+    prompt: str
+    answer: str
+    is_cut: bool
+
+
+class SeenFeedback(NamedTuple):
+    """What was said of an answer: by a client, or by a judge model."""
+
+    request: Request
+    name: str
+    value: float
+    at: float
+
+
+class Monitor(Protocol):
+    """One monitor of one release.
+
+    Attributes:
+        name: Value of the label `monitor` of what it says.
+    """
+
+    name: str
+
+    def see(self, seen: Seen) -> None:
+        """A request, each once, in the order (started_at, id)."""
+        ...
+
+    def see_text(self, text: SeenText) -> None:
+        """Texts of a request of the sample, each once, in the order in which they were asked."""
+        ...
+
+    def see_feedback(self, feedback: SeenFeedback) -> None:
+        """Feedback on a request, each once."""
+        ...
+
+    def conditions(self, now: float) -> list[Condition]:
+        """What is wrong now; again and again for as long as it is."""
+        ...
+
+    def standing(self) -> str:
+        """How far it is, in a few words: `learning, 120 of 500 requests`, `watching`."""
+        ...
+
+    def accept(self) -> None:
+        """A person says that what is now is as it should be: learn anew."""
+        ...
+
+    def state(self) -> Document:
+        """Everything that `restore` needs."""
+        ...
+
+    def restore(self, state: Document) -> None:
+        """Go on from a state of a monitor made with the same arguments.
+
+        Raises ValueError, and changes nothing, if it is damaged or of another kind.
+        """
+        ...
+
+    def self_test(self) -> str:
+        """Find a fault in data made for it, in a monitor of its own; empty if it was found.
+
+        And find none in honest data. Takes less than a second.
+        """
+        ...
+
+
+class Deaf:
+    """For monitors that need not see everything: sees nothing."""
+
+    def see(self, seen: Seen) -> None:
+        """Nothing of it is of interest."""
+
+    def see_text(self, text: SeenText) -> None:
+        """Nothing of it is of interest."""
+
+    def see_feedback(self, feedback: SeenFeedback) -> None:
+        """Nothing of it is of interest."""

@@ -35,6 +35,7 @@ from fairlead.store.rows import (
     ServiceRow,
     SpoolCursor,
 )
+from fairlead.store.watching import WatchStore
 
 
 class Request(Protocol):
@@ -494,7 +495,14 @@ class SampleStore(Protocol):
 
 
 class Store(
-    RolloutStore, KeyStore, EvaluationStore, ProbeStore, TelemetryStore, SampleStore, Protocol
+    RolloutStore,
+    KeyStore,
+    EvaluationStore,
+    ProbeStore,
+    TelemetryStore,
+    SampleStore,
+    WatchStore,
+    Protocol,
 ):
     """Everything."""
 

@@ -402,3 +402,39 @@ class ReleaseFigures(msgspec.Struct, frozen=True):
     prompt_tokens: int
     completion_tokens: int
     feedback: dict[str, FeedbackFigures]
+
+
+class MinuteRow(msgspec.Struct, frozen=True):
+    """Requests of a service within a minute, as one of its promises counts them.
+
+    Attributes:
+        minute: Unix time in seconds at which it begins.
+        promise: Which one: `availability`, `ttft`, ...
+        total: Requests that it is about.
+        bad: Those that broke it; for cost the USD that they took.
+    """
+
+    service: str
+    minute: int
+    promise: str
+    total: float
+    bad: float
+
+
+class GivenRow(msgspec.Struct, frozen=True):
+    """One feedback (`id`), with the request that it is about."""
+
+    id: str
+    name: str
+    value: float
+    at: float
+    request: RequestRow
+
+
+class TextRow(msgspec.Struct, frozen=True):
+    """One sample with its request; `prompt` is a JSON list of [role, text]."""
+
+    prompt: str
+    answer: str
+    is_cut: bool
+    request: RequestRow

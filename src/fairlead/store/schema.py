@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0006"
+HEAD = "0007"
 """The revision that this code works on; the newest of `migrations/versions`."""
 
 metadata = MetaData(
@@ -293,4 +293,25 @@ spools = Table(
     _float("complete_until"),
     Column("closed", Boolean, nullable=False),
     _integer("broken"),
+)
+
+# What watching remembers: alerts, incidents, monitors, how far it has read; JSON by other rooms.
+documents = Table(
+    "documents",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    _document("document"),
+)
+
+# What promises are counted by: requests of a minute, and the bad ones of them (for cost: USD).
+minutes = Table(
+    "minutes",
+    metadata,
+    Column("service", Text, primary_key=True),
+    Column("minute", BigInteger, primary_key=True, autoincrement=False),
+    Column("promise", Text, primary_key=True),
+    _float("total"),
+    _float("bad"),
+    Index("ix_minutes_minute", "minute"),
 )

@@ -12,6 +12,7 @@ from fairlead.store.sql.quotas import SqlQuotas
 from fairlead.store.sql.records import SqlRecords
 from fairlead.store.sql.rollouts import SqlRollouts
 from fairlead.store.sql.samples import SqlSamples
+from fairlead.store.sql.watching import SqlWatching
 
 
 class SqlStore(
@@ -24,6 +25,7 @@ class SqlStore(
     SqlRecords,
     SqlFigures,
     SqlSamples,
+    SqlWatching,
 ):
     """Implements `fairlead.store.interface.Store`. Safe for several threads and processes."""
 

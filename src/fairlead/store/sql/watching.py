@@ -1,0 +1,164 @@
+"""What watching reads and keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TypeVar
+
+from sqlalchemy import Connection, delete, func, select, tuple_
+
+from fairlead.domain.outcomes import SHADOW
+from fairlead.store.database import Database, as_rows
+from fairlead.store.rows import GivenRow, MinuteRow, RequestRow, TextRow
+from fairlead.store.schema import documents, feedback, minutes, records, samples
+from fairlead.store.watching import Position
+
+T = TypeVar("T")
+_MINUTE = MinuteRow.__struct_fields__
+_REQUEST = [records.c[name] for name in RequestRow.__struct_fields__]
+_AT_ONCE = 500
+"""Keys in one statement: SQLite takes some thousand parameters at most."""
+
+
+class SqlWatching:
+    """Implements `WatchStore`."""
+
+    _db: Database
+
+    def documents(self, kind: str) -> dict[str, bytes]:
+        query = (
+            select(documents.c.key, documents.c.document)
+            .where(documents.c.kind == kind)
+            .order_by(documents.c.key)
+        )
+        with self._db.reading(f"reading documents of kind {kind}") as connection:
+            return {key: document for key, document in connection.execute(query)}
+
+    def commit_documents(
+        self,
+        puts: Mapping[tuple[str, str], bytes],
+        deletes: Collection[tuple[str, str]] = (),
+        *,
+        minutes: Sequence[MinuteRow] = (),
+    ) -> None:
+        if not puts and not deletes and not minutes:
+            return
+        with self._db.writing("keeping documents") as connection:
+            for names in _portions(list(deletes)):
+                named = tuple_(documents.c.kind, documents.c.key).in_(names)
+                connection.execute(delete(documents).where(named))
+            if puts:
+                self._put(connection, puts)
+            if minutes:
+                self._add(connection, minutes)
+
+    def minutes(self, service: str, since: float) -> list[MinuteRow]:
+        c = minutes.c
+        query = (
+            select(*[c[name] for name in _MINUTE])
+            .where(c.service == service, c.minute >= since)
+            .order_by(c.minute, c.promise)
+        )
+        with self._db.reading(f"reading counts of {service}") as connection:
+            return [MinuteRow(*row) for row in connection.execute(query)]
+
+    def prune_minutes(self, before: float, *, limit: int = 5_000) -> int:
+        oldest = select(minutes.c.minute).where(minutes.c.minute < before)
+        oldest = oldest.order_by(minutes.c.minute).limit(limit)
+        with self._db.writing("deleting old counts") as connection:
+            last = connection.execute(select(func.max(oldest.subquery().c.minute))).scalar()
+            if last is None:
+                return 0
+            return connection.execute(delete(minutes).where(minutes.c.minute <= last)).rowcount
+
+    def requests_after(
+        self, service: str, after: Position, *, until: float, limit: int = 1_000
+    ) -> list[RequestRow]:
+        c = records.c
+        query = (
+            select(*_REQUEST)
+            .where(
+                c.service == service,
+                c.arm != SHADOW,
+                tuple_(c.started_at, c.id) > tuple_(*after),
+                c.started_at < until,
+            )
+            .order_by(c.started_at, c.id)
+            .limit(limit)
+        )
+        with self._db.reading(f"reading requests of {service}") as connection:
+            return [RequestRow(*row) for row in connection.execute(query)]
+
+    def feedback_after(
+        self, service: str, after: Position, *, until: float, limit: int = 1_000
+    ) -> list[GivenRow]:
+        f = feedback.c
+        query = (
+            select(f.id, f.name, f.value, f.at, *_REQUEST)
+            .join_from(feedback, records, records.c.id == f.request)
+            .where(
+                records.c.service == service,
+                records.c.arm != SHADOW,
+                tuple_(f.at, f.id) > tuple_(*after),
+                f.at < until,
+            )
+            .order_by(f.at, f.id)
+            .limit(limit)
+        )
+        with self._db.reading(f"reading feedback on {service}") as connection:
+            return [GivenRow(*row[:4], RequestRow(*row[4:])) for row in connection.execute(query)]
+
+    def texts_after(
+        self, service: str, after: Position, *, until: float, limit: int = 200
+    ) -> list[TextRow]:
+        s = samples.c
+        query = (
+            select(s.prompt, s.answer, s.is_cut, *_REQUEST)
+            .join_from(samples, records, records.c.id == s.id)
+            .where(
+                s.service == service,
+                records.c.arm != SHADOW,
+                tuple_(s.at, s.id) > tuple_(*after),
+                s.at < until,
+            )
+            .order_by(s.at, s.id)
+            .limit(limit)
+        )
+        with self._db.reading(f"reading samples of {service}") as connection:
+            return [TextRow(*row[:3], RequestRow(*row[3:])) for row in connection.execute(query)]
+
+    def kept_samples(self, ids: Collection[str]) -> set[str]:
+        found: set[str] = set()
+        with self._db.reading("looking for samples") as connection:
+            for names in _portions(list(ids)):
+                query = select(samples.c.id).where(samples.c.id.in_(names))
+                found.update(connection.scalars(query))
+        return found
+
+    def _put(self, connection: Connection, puts: Mapping[tuple[str, str], bytes]) -> None:
+        statement = self._db.insert(documents)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["kind", "key"], set_={"document": statement.excluded.document}
+            ),
+            [
+                {"kind": kind, "key": key, "document": document}
+                for (kind, key), document in puts.items()
+            ],
+        )
+
+    def _add(self, connection: Connection, rows: Sequence[MinuteRow]) -> None:
+        statement = self._db.insert(minutes)
+        c, given = minutes.c, statement.excluded
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["service", "minute", "promise"],
+                set_={"total": c.total + given.total, "bad": c.bad + given.bad},
+            ),
+            as_rows(rows, _MINUTE),
+        )
+
+
+def _portions(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    for start in range(0, len(items), _AT_ONCE):
+        yield items[start : start + _AT_ONCE]

@@ -1,0 +1,65 @@
+"""What watching reads and keeps: the interface."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from fairlead.store.rows import GivenRow, MinuteRow, RequestRow, TextRow
+
+Position = tuple[float, str]
+"""Where a reader is, in the order (time, id): everything up to there is read."""
+
+
+class WatchStore(Protocol):
+    """Documents and counts of watching, and records in the order in which monitors see them."""
+
+    def documents(self, kind: str) -> dict[str, bytes]:
+        """All documents of a kind, by key, in the order of the keys."""
+        ...
+
+    def commit_documents(
+        self,
+        puts: Mapping[tuple[str, str], bytes],
+        deletes: Collection[tuple[str, str]] = (),
+        *,
+        minutes: Sequence[MinuteRow] = (),
+    ) -> None:
+        """Keep and delete documents, by (kind, key), and add to what was counted: all or nothing.
+
+        What is given of a minute comes on top of what is kept of it.
+        """
+        ...
+
+    def minutes(self, service: str, since: float) -> list[MinuteRow]:
+        """Counts of minutes that begin at `since` or later, in the order of time."""
+        ...
+
+    def prune_minutes(self, before: float, *, limit: int = 5_000) -> int:
+        """Delete at most about `limit` counts of minutes that began before; says how many."""
+        ...
+
+    def requests_after(
+        self, service: str, after: Position, *, until: float, limit: int = 1_000
+    ) -> list[RequestRow]:
+        """Clients' requests of a service in the order (started_at, id), copies left out.
+
+        Those beyond `after` that began before `until`.
+        """
+        ...
+
+    def feedback_after(
+        self, service: str, after: Position, *, until: float, limit: int = 1_000
+    ) -> list[GivenRow]:
+        """Feedback on requests of a service in the order (at, id), given before `until`."""
+        ...
+
+    def texts_after(
+        self, service: str, after: Position, *, until: float, limit: int = 200
+    ) -> list[TextRow]:
+        """Samples of clients' requests of a service in the order (started_at, id)."""
+        ...
+
+    def kept_samples(self, ids: Collection[str]) -> set[str]:
+        """Which of these samples are kept still."""
+        ...

@@ -1,0 +1,84 @@
+"""What watching keeps is kept whole, and records are read in one order, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from fairlead.store.interface import Store
+from fairlead.store.rows import FeedbackRow, MinuteRow, RequestRow, SampleRow, SpoolCursor
+
+Make = Callable[..., RequestRow]
+
+
+def _sample(request: str, at: float) -> SampleRow:
+    return SampleRow(request, "bank", "key", "unit", at, 1e12, '[["user","hello"]]', "hi", False)
+
+
+def test_documents_are_kept_by_kind_and_key(store: Store) -> None:
+    store.commit_documents({("alert", "b"): b"{}", ("alert", "a"): b"1", ("told", "a"): b"2"})
+    store.commit_documents({("alert", "a"): b"3"}, [("told", "a"), ("told", "no such")])
+    assert store.documents("alert") == {"a": b"3", "b": b"{}"}
+    assert store.documents("told") == {}
+
+
+def test_many_documents_are_deleted_at_once(store: Store) -> None:
+    keys = [("alert", f"{n}") for n in range(3_000)]
+    store.commit_documents({key: b"{}" for key in keys})
+    store.commit_documents({}, keys[1:])
+    assert list(store.documents("alert")) == ["0"]
+
+
+def test_counts_of_a_minute_add_up_and_old_ones_go(store: Store) -> None:
+    def row(minute: int, total: float, bad: float) -> MinuteRow:
+        return MinuteRow("bank", minute, "availability", total, bad)
+
+    store.commit_documents({}, minutes=[row(60, 5.0, 1.0), row(120, 2.0, 0.0)])
+    store.commit_documents({("position", "bank"): b"1"}, minutes=[row(120, 3.0, 2.0)])
+    assert store.minutes("bank", 0) == [row(60, 5.0, 1.0), row(120, 5.0, 2.0)]
+    assert store.minutes("bank", 61) == [row(120, 5.0, 2.0)]
+    assert store.minutes("other", 0) == []
+    assert store.prune_minutes(120) == 1
+    assert store.prune_minutes(120) == 0
+    assert store.minutes("bank", 0) == [row(120, 5.0, 2.0)]
+
+
+def test_nothing_is_kept_when_a_part_cannot_be(store: Store) -> None:
+    bad = MinuteRow("bank", 60, "availability", None, 0.0)  # type: ignore[arg-type]
+    with pytest.raises(Exception, match="NOT NULL"):
+        store.commit_documents({("position", "bank"): b"1"}, minutes=[bad])
+    assert store.documents("position") == {}
+
+
+def test_requests_are_read_on_from_where_one_was(store: Store, request_row: Make) -> None:
+    store.open_spool("boot")
+    rows = [request_row(f"r{n}", 10.0 + n // 2) for n in range(6)]
+    copy = request_row("r0.shadow", 10.0, arm="shadow")
+    other = request_row("x", 10.0, service="other")
+    store.ingest("boot", [*reversed(rows), copy, other], [], SpoolCursor(offset=1))
+    seen = store.requests_after("bank", (0.0, ""), until=12.0, limit=3)
+    seen += store.requests_after("bank", (seen[-1].started_at, seen[-1].id), until=12.0)
+    assert seen == rows[:4]
+
+
+def test_feedback_and_texts_come_with_their_requests(store: Store, request_row: Make) -> None:
+    store.open_spool("boot")
+    rows = [request_row("a", 10.0), request_row("b", 11.0), request_row("c", 9.0, service="other")]
+    given = [
+        FeedbackRow("f1", "a", "key", "good", 1.0, 20.0),
+        FeedbackRow("f2", "gone", "key", "good", 1.0, 21.0),
+        FeedbackRow("f3", "b", "key", "good", 0.0, 22.0),
+        FeedbackRow("f4", "c", "key", "good", 0.0, 22.0),
+    ]
+    samples = [_sample("a", 10.0), _sample("b", 11.0), _sample("unrecorded", 12.0)]
+    store.ingest("boot", rows, given, SpoolCursor(offset=1), samples=samples)
+    said = store.feedback_after("bank", (0.0, ""), until=30.0)
+    assert [(one.id, one.value, one.request) for one in said] == [
+        ("f1", 1.0, rows[0]),
+        ("f3", 0.0, rows[1]),
+    ]
+    assert store.feedback_after("bank", (22.0, "f3"), until=30.0) == []
+    texts = store.texts_after("bank", (10.0, "a"), until=30.0)
+    assert [(one.answer, one.request.id) for one in texts] == [("hi", "b")]
+    assert store.kept_samples(["a", "no such"]) == {"a"}

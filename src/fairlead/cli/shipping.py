@@ -12,6 +12,7 @@ from fairlead.app.limits import limits_of
 from fairlead.app.state import StatePaths
 from fairlead.cli.judging import capture_of, judge_of
 from fairlead.cli.planning import drills_of, freeze_of, plan_of
+from fairlead.cli.watching import declared_of
 from fairlead.control.shipping.spec import GateSpec, ProbeSpec, ServiceSpec, Slos
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.release import Engine, Prompt
@@ -85,6 +86,7 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
         capture=capture_of(manifest),
         judge=judge_of(manifest),
         drills=drills_of(manifest),
+        monitoring=declared_of(manifest),
         pins=tuple(Pin(pin.release, pin.keys, pin.sessions) for pin in manifest.rollout.pin),
         probes=_probes(registry, manifest.probes, *probed)
         if manifest.probes is not None and probed is not None

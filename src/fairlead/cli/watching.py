@@ -7,6 +7,7 @@ from fairlead.manifest import Manifest
 from fairlead.manifest.monitoring import Action, AlertRoute
 from fairlead.monitoring.actions import ActionKind, ActionPolicy, check_policies
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.matching import Matcher, Op, parse_matcher
 from fairlead.monitoring.objectives import (
     AVAILABILITY_DEFAULT,
@@ -20,6 +21,17 @@ from fairlead.monitoring.telling import Route
 P95 = 0.95
 ALERTMANAGER_EVERY_S = 60.0
 """It forgets what it does not hear of again, and groups and repeats by itself."""
+
+
+def declared_of(manifest: Manifest) -> Declared:
+    """All of it; raises InvalidInput for what cannot be."""
+    return Declared(
+        objectives=promises_of(manifest).objectives,
+        runbook=manifest.monitoring.runbook or "",
+        routes=routes_of(manifest),
+        receivers=receivers_of(manifest),
+        actions=actions_of(manifest),
+    )
 
 
 def promises_of(manifest: Manifest) -> Promises:

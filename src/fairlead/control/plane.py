@@ -33,6 +33,9 @@ from fairlead.control.shipping.rollouts import Rollouts
 from fairlead.control.shipping.slow_watches import SlowWatches
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.views import Applied, RollbackRequest, RolloutView
+from fairlead.control.watching.monitors import build
+from fairlead.control.watching.platform import ControlPlatform
+from fairlead.control.watching.watching import Watching
 from fairlead.control.world.fleet import Fleet
 from fairlead.control.world.hub import SnapshotHub
 from fairlead.control.world.publishing import Publisher
@@ -97,6 +100,7 @@ class ControlPlane:
             now,
         )
         self._conversations = Conversations(store)
+        self.watching = Watching(store, ControlPlatform(self._rollouts), build, now)
         self.planner = Planner(store, registry, now)
         self._evaluations = evaluations
         self._monotonic = monotonic
@@ -117,6 +121,8 @@ class ControlPlane:
         await self.probes.advance(self._rollouts.champions())
         await self._leases.load()
         self._publisher.begin()
+        await self.watching.load()
+        self.watching.start()
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(lambda task: _report(task, on_broken))
 
@@ -125,6 +131,7 @@ class ControlPlane:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        await self.watching.close()
         with contextlib.suppress(FairleadError):  # The workers say it again.
             await self._leases.save(at_once=True)
         await self.probes.close()

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 from fairlead.monitoring.alerts import Condition, Figure, labels_of
-from fairlead.monitoring.burning import BURN, RANK, Assessment, Burn, Severity
-from fairlead.monitoring.objectives import ObjectiveKind
+from fairlead.monitoring.burning import (
+    BURN,
+    MINUTE_S,
+    RANK,
+    Assessment,
+    Bucket,
+    Burn,
+    Severity,
+    assess,
+)
+from fairlead.monitoring.objectives import AVAILABILITY_DEFAULT, Objective, ObjectiveKind
 
 MONITOR = "slo"
 KEEP_S = 300.0
@@ -25,6 +34,19 @@ def conditions_of(service: str, found: Assessment, runbook: str = "") -> tuple[C
         _condition(service, found, by_severity[severity], runbook)
         for severity in sorted(by_severity, key=RANK.__getitem__)
     )
+
+
+def self_test() -> str:
+    """Find an outage in counts made for it, and nothing in good ones; empty if so."""
+    promise = Objective(ObjectiveKind.AVAILABILITY, AVAILABILITY_DEFAULT)
+    hour = [MINUTE_S * (at + 1) for at in range(60)]
+    good = [Bucket(float(end), 100.0, 0.0) for end in hour]
+    outage = [*good[:50], *(Bucket(float(end), 100.0, 100.0) for end in hour[50:])]
+    if assess(promise, good, hour[-1]).severity is not None:
+        return "an alarm without one bad request"
+    if assess(promise, outage, hour[-1]).severity is not Severity.PAGE:
+        return "no page in an outage of ten minutes"
+    return ""
 
 
 def _condition(service: str, found: Assessment, worst: Burn, runbook: str) -> Condition:

@@ -434,6 +434,7 @@ class GivenRow(msgspec.Struct, frozen=True):
 class TextRow(msgspec.Struct, frozen=True):
     """One sample with its request; `prompt` is a JSON list of [role, text]."""
 
+    at: float
     prompt: str
     answer: str
     is_cut: bool

@@ -57,7 +57,7 @@ class WatchStore(Protocol):
     def texts_after(
         self, service: str, after: Position, *, until: float, limit: int = 200
     ) -> list[TextRow]:
-        """Samples of clients' requests of a service in the order (started_at, id)."""
+        """Samples of clients' requests of a service in the order (at, id)."""
         ...
 
     def kept_samples(self, ids: Collection[str]) -> set[str]:

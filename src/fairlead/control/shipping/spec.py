@@ -13,6 +13,7 @@ from fairlead.domain.quota import Price, check_price, check_quota
 from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.judge_model import JudgeModel, check_judge
 from fairlead.evaluation.scorers import Scorer
+from fairlead.monitoring.declared import Declared, check_declared
 from fairlead.probing.model import ProbeRule
 from fairlead.rollout.drill import Drill, DrillRule
 from fairlead.rollout.freeze import WINDOWS_MAX, Freeze, check_freeze
@@ -84,6 +85,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         judge: Which model grades the sampled answers of its rollout, if any.
         drills: When the service is drilled by itself; None for never.
         drill: This is a drill's; control makes it of the champion's.
+        monitoring: What is promised, who is told of alerts, and what is done about them.
     """
 
     service: str
@@ -104,6 +106,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     judge: JudgeModel | None = None
     drills: DrillRule | None = None
     drill: Drill | None = None
+    monitoring: Declared = Declared()
 
 
 def check_spec(spec: ServiceSpec) -> None:
@@ -133,6 +136,7 @@ def check_spec(spec: ServiceSpec) -> None:
     _check_pins(spec.pins)
     _check_probes(spec)
     _check_judge(spec)
+    check_declared(spec.monitoring, spec.service)
     if len(spec.gates) > GATES_MAX:
         raise InvalidInput(f"gates: {len(spec.gates)} of them; at most {GATES_MAX}")
     names = set()

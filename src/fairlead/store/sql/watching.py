@@ -32,7 +32,7 @@ class SqlWatching:
             .order_by(documents.c.key)
         )
         with self._db.reading(f"reading documents of kind {kind}") as connection:
-            return {key: document for key, document in connection.execute(query)}
+            return {row[0]: row[1] for row in connection.execute(query)}
 
     def commit_documents(
         self,
@@ -106,14 +106,17 @@ class SqlWatching:
             .limit(limit)
         )
         with self._db.reading(f"reading feedback on {service}") as connection:
-            return [GivenRow(*row[:4], RequestRow(*row[4:])) for row in connection.execute(query)]
+            return [
+                GivenRow(row[0], row[1], row[2], row[3], RequestRow(*row[4:]))
+                for row in connection.execute(query)
+            ]
 
     def texts_after(
         self, service: str, after: Position, *, until: float, limit: int = 200
     ) -> list[TextRow]:
         s = samples.c
         query = (
-            select(s.prompt, s.answer, s.is_cut, *_REQUEST)
+            select(s.at, s.prompt, s.answer, s.is_cut, *_REQUEST)
             .join_from(samples, records, records.c.id == s.id)
             .where(
                 s.service == service,
@@ -125,7 +128,10 @@ class SqlWatching:
             .limit(limit)
         )
         with self._db.reading(f"reading samples of {service}") as connection:
-            return [TextRow(*row[:3], RequestRow(*row[3:])) for row in connection.execute(query)]
+            return [
+                TextRow(row[0], row[1], row[2], row[3], RequestRow(*row[4:]))
+                for row in connection.execute(query)
+            ]
 
     def kept_samples(self, ids: Collection[str]) -> set[str]:
         found: set[str] = set()

@@ -1,0 +1,12 @@
+"""Which monitors watch a release."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fairlead.monitoring.monitors.interface import Monitor
+
+
+def build(service: str, release: str) -> Sequence[Monitor]:
+    """The monitors of a release of a service."""
+    return ()

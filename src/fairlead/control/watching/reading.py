@@ -1,0 +1,115 @@
+"""Reads what a service's monitors see: each request once, in order, with the load that it met.
+
+Only what began before the watermark is read, since all of it is recorded then. Where a reader is
+stands in `Positions`; kept together with what was made of the records, nothing is seen twice.
+"""
+
+from __future__ import annotations
+
+import heapq
+from typing import NamedTuple
+
+import msgspec
+
+from fairlead.domain.decoding import decode_json
+from fairlead.domain.outcomes import failed_by_server
+from fairlead.monitoring.monitors.interface import Seen, SeenFeedback, SeenText
+from fairlead.store.rows import RequestRow, TextRow
+from fairlead.store.watching import Position, WatchStore
+
+PAGE = 1_000
+TEXTS = 200
+OPEN_MAX = 10_000
+"""Requests that one replica is working on at a time, at most, as far as load is told."""
+
+
+class Positions(msgspec.Struct):
+    """How far a service was read.
+
+    Attributes:
+        open: By replica, when the requests end that it was working on: a heap of Unix times.
+    """
+
+    requests: Position = (0.0, "")
+    feedback: Position = (0.0, "")
+    texts: Position = (0.0, "")
+    open: dict[str, list[float]] = {}
+
+
+class Portion(NamedTuple):
+    """What was read.
+
+    Attributes:
+        after: Where to go on.
+        is_whole: Whether there is no more for now.
+    """
+
+    seen: list[Seen]
+    feedback: list[SeenFeedback]
+    texts: list[SeenText]
+    after: Positions
+    is_whole: bool
+
+
+def read(store: WatchStore, service: str, positions: Positions, until: float) -> Portion:
+    """Read on, a bounded number of records; raises FairleadError when the store does."""
+    rows = store.requests_after(service, positions.requests, until=until, limit=PAGE)
+    # Of what began later nothing is said yet: feedback and texts wait for their requests.
+    upto = until if len(rows) < PAGE else rows[-1].started_at
+    given = store.feedback_after(service, positions.feedback, until=upto, limit=PAGE)
+    texts = store.texts_after(service, positions.texts, until=upto, limit=TEXTS)
+    still_open = {replica: list(ends) for replica, ends in positions.open.items()}
+    after = Positions(
+        requests=(rows[-1].started_at, rows[-1].id) if rows else positions.requests,
+        feedback=(given[-1].at, given[-1].id) if given else positions.feedback,
+        texts=_asked(texts[-1]) if texts else positions.texts,
+        open=still_open,
+    )
+    return Portion(
+        seen=[Seen(row, _load(row, still_open), _failed(row)) for row in rows],
+        feedback=[SeenFeedback(one.request, one.name, one.value, one.at) for one in given],
+        texts=[_text(row) for row in texts],
+        after=after,
+        is_whole=len(rows) < PAGE and len(given) < PAGE and len(texts) < TEXTS,
+    )
+
+
+def _asked(row: TextRow) -> Position:
+    return row.at, row.request.id
+
+
+def _failed(row: RequestRow) -> bool:
+    return failed_by_server(row.status, row.error)
+
+
+def _load(row: RequestRow, still_open: dict[str, list[float]]) -> float:
+    """How many requests its replica was working on when it came, which it then joins."""
+    if not row.replica:
+        return 0.0
+    ends = still_open.setdefault(row.replica, [])
+    while ends and ends[0] <= row.started_at:
+        heapq.heappop(ends)
+    load = float(len(ends))
+    if len(ends) < OPEN_MAX:
+        heapq.heappush(ends, row.started_at + max(row.duration_ms, 0.0) / 1_000.0)
+    return load
+
+
+def let_go(positions: Positions, now: float) -> None:
+    """Forget replicas that work on nothing any more."""
+    for replica in [name for name, ends in positions.open.items() if max(ends, default=0.0) < now]:
+        del positions.open[replica]
+
+
+def _text(row: TextRow) -> SeenText:
+    return SeenText(row.request, last_said(row.prompt), row.answer, row.is_cut)
+
+
+def last_said(prompt: str) -> str:
+    """The last words of a person in a prompt as it is kept; of a plain prompt all of it."""
+    try:
+        turns = decode_json(prompt.encode(), list[tuple[str, str]]) if prompt else []
+    except msgspec.DecodeError:
+        return ""
+    said = [text for role, text in turns if role not in ("system", "developer", "assistant")]
+    return said[-1] if said else ""

@@ -1,0 +1,163 @@
+"""The monitors of one release: fed, asked, tested and kept together.
+
+A monitor that fails is blind and says so; it stops no other one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from fairlead.control.watching.interface import MonitorStanding
+from fairlead.domain.decoding import decode_json
+from fairlead.domain.errors import NotFound
+from fairlead.domain.release import short
+from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.monitors.interface import Document, Monitor, Seen, SeenFeedback, SeenText
+from fairlead.monitoring.watchers import Report
+
+MONITOR = "monitor"
+SELF_TEST_S = 86_400.0
+_log = logging.getLogger(__name__)
+
+
+class ReleaseMonitors:
+    """All monitors of a release of a service.
+
+    Attributes:
+        last_seen: Unix time of its last request.
+    """
+
+    def __init__(self, service: str, release: str, monitors: Sequence[Monitor]) -> None:
+        self.last_seen = 0.0
+        self._service = service
+        self._release = release
+        self._monitors = {monitor.name: monitor for monitor in monitors}
+        self._requests = 0
+        self._troubles: dict[str, str] = {}
+        self._tested: dict[str, tuple[float, str]] = {}
+
+    def see(self, seen: Seen) -> None:
+        """A request that it answered."""
+        self.last_seen = max(self.last_seen, seen.request.started_at)
+        self._requests += 1
+        self._each(lambda monitor: monitor.see(seen))
+
+    def see_text(self, text: SeenText) -> None:
+        """Texts of a request that it answered."""
+        self._each(lambda monitor: monitor.see_text(text))
+
+    def see_feedback(self, feedback: SeenFeedback) -> None:
+        """Feedback on a request that it answered."""
+        self._each(lambda monitor: monitor.see_feedback(feedback))
+
+    def conditions(self, now: float) -> list[Condition]:
+        """What holds now."""
+        found: list[Condition] = []
+        self._each(lambda monitor: found.extend(monitor.conditions(now)))
+        return found
+
+    def accept(self, name: str) -> None:
+        """What this monitor sees is as it should be; raises NotFound."""
+        monitor = self._monitors.get(name)
+        if monitor is None:
+            raise NotFound(
+                f"{self._service}: {name!r} is no monitor of its release",
+                hint=f"there are: {', '.join(sorted(self._monitors))}",
+            )
+        monitor.accept()
+        self._troubles.pop(name, None)
+
+    def reports(self) -> Iterator[Report]:
+        """What each says of itself; time and data are the caller's to say."""
+        for name in self._monitors:
+            tested_at, fault = self._tested.get(name, (None, ""))
+            yield Report(
+                name, self._service, 0.0, error=self._troubles.get(name, ""),
+                self_tested_at=tested_at, self_test_error=fault,
+            )  # fmt: skip
+
+    def standings(self, known_until: float) -> Iterator[MonitorStanding]:
+        """How far each is."""
+        for name in sorted(self._monitors):
+            tested_at, fault = self._tested.get(name, (0.0, ""))
+            yield MonitorStanding(
+                service=self._service,
+                release=self._release,
+                monitor=name,
+                standing=self._monitors[name].standing(),
+                requests=self._requests,
+                seen_until=known_until,
+                self_tested_at=tested_at,
+                trouble=self._troubles.get(name) or fault,
+            )
+
+    def self_test(self, now: float) -> bool:
+        """Let the one whose test was longest ago test itself, if it is due."""
+        due = [n for n in self._monitors if now - self._tested.get(n, (0.0, ""))[0] >= SELF_TEST_S]
+        if not due:
+            return False
+        name = min(due, key=lambda one: (self._tested.get(one, (0.0, ""))[0], one))
+        try:
+            fault = self._monitors[name].self_test()
+        except Exception as error:  # noqa: BLE001 - logged, and told
+            _log.exception("self-test of monitor %s: a defect", name)
+            fault = f"a defect: {error!r}"[:200]
+        self._tested[name] = (now, fault)
+        return True
+
+    def documents(self) -> dict[tuple[str, str], bytes]:
+        """What is to be kept."""
+        found = {}
+        for name, monitor in self._monitors.items():
+            if name not in self._troubles:
+                kept = _Kept(self._requests, self.last_seen, monitor.state())
+                found[MONITOR, self._key(name)] = msgspec.json.encode(kept)
+        return found
+
+    def restore(self, documents: Mapping[str, bytes]) -> None:
+        """Go on from what is kept; one that cannot begins anew, and it is logged."""
+        for name, monitor in self._monitors.items():
+            document = documents.get(self._key(name))
+            if document is None:
+                continue
+            try:
+                kept = decode_json(document, _Kept)
+                monitor.restore(kept.state)
+            except (msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
+                _log.warning(
+                    "monitor %s of %s learns anew: what was kept of it does not fit: %s",
+                    name, self._service, error,
+                )  # fmt: skip
+            else:
+                self._requests = max(self._requests, kept.requests)
+                self.last_seen = max(self.last_seen, kept.last_seen)
+
+    @property
+    def named(self) -> list[tuple[str, str]]:
+        """Kinds and keys of what is kept of it."""
+        return [(MONITOR, self._key(name)) for name in self._monitors]
+
+    def _key(self, name: str) -> str:
+        return f"{self._service}/{short(self._release)}/{name}"
+
+    def _each(self, what: Callable[[Monitor], object]) -> None:
+        for name, monitor in self._monitors.items():
+            if name in self._troubles:
+                continue
+            try:
+                what(monitor)
+            except Exception as error:  # noqa: BLE001 - logged, and told
+                # It would go on from a state that may be wrong: it is blind until it is made anew.
+                _log.exception("monitor %s of %s: a defect", name, self._service)
+                self._troubles[name] = f"a defect: {error!r}"[:200]
+
+
+class _Kept(msgspec.Struct):
+    """What is kept of a monitor."""
+
+    requests: int
+    last_seen: float
+    state: Document

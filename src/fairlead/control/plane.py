@@ -122,7 +122,6 @@ class ControlPlane:
         await self._leases.load()
         self._publisher.begin()
         await self.watching.load()
-        self.watching.start()
         self._task = asyncio.create_task(self._run())
         self._task.add_done_callback(lambda task: _report(task, on_broken))
 
@@ -227,6 +226,7 @@ class ControlPlane:
         return msgspec.structs.replace(want, diverted=True)
 
     async def _run(self) -> None:
+        self.watching.start()
         while True:
             try:
                 await self.tick()

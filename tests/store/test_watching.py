@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
+from fairlead.domain.judging import JUDGED
 from fairlead.store.interface import Store
-from fairlead.store.rows import FeedbackRow, MinuteRow, RequestRow, SampleRow, SpoolCursor
+from fairlead.store.rows import (
+    FeedbackRow,
+    JudgementRow,
+    MinuteRow,
+    RequestRow,
+    SampleRow,
+    SpoolCursor,
+)
 
 Make = Callable[..., RequestRow]
 
@@ -82,3 +91,42 @@ def test_feedback_and_texts_come_with_their_requests(store: Store, request_row: 
     texts = store.texts_after("bank", (10.0, "a"), until=30.0)
     assert [(one.answer, one.request.id) for one in texts] == [("hi", "b")]
     assert store.kept_samples(["a", "no such"]) == {"a"}
+
+
+def test_a_judges_words_are_read_once_settled_in_the_order_of_asking(
+    store: Store, request_row: Make
+) -> None:
+    store.open_spool("boot")
+    rows = [request_row(name, 10.0) for name in "abc"]
+    samples = [_sample(name, 10.0) for name in "abc"]
+    store.ingest("boot", rows, [], SpoolCursor(offset=1), samples=samples)
+    asked = [
+        JudgementRow(name, "bank", "ro", "asked", attempts=1, at=at)
+        for name, at in (("a", 50.0), ("b", 51.0), ("c", 52.0))
+    ]
+    store.begin_judgements(asked)
+
+    def settle(name: str, at: float) -> None:
+        done = JudgementRow(name, "bank", "ro", "judged", 1.0, attempts=1, at=at)
+        store.settle_judgements([done], [FeedbackRow(f"jd_{name}", name, "", JUDGED, 1.0, 10.0)])
+
+    settle("a", 50.0)
+    settle("c", 52.0)
+    words = store.judged_after("bank", (0.0, ""), until=100.0)
+    assert [(one.id, one.value, one.at) for one in words] == [("a", 1.0, 50.0)]
+    settle("b", 51.0)
+    words = store.judged_after("bank", (50.0, "a"), until=100.0)
+    assert [one.id for one in words] == ["b", "c"]
+    assert store.feedback_after("bank", (0.0, ""), until=100.0) == []
+
+
+def test_what_is_never_settled_is_not_waited_for_for_ever(store: Store, request_row: Make) -> None:
+    store.open_spool("boot")
+    rows = [request_row(name, 10.0) for name in "ab"]
+    store.ingest("boot", rows, [], SpoolCursor(offset=1), samples=[_sample(n, 10.0) for n in "ab"])
+    store.begin_judgements([JudgementRow("a", "bank", "ro", "asked", attempts=1, at=50.0)])
+    done = JudgementRow("b", "bank", "ro", "judged", 0.0, attempts=1, at=60.0)
+    store.begin_judgements([msgspec.structs.replace(done, outcome="asked", score=None)])
+    store.settle_judgements([done], [])
+    assert store.judged_after("bank", (0.0, ""), until=200.0) == []
+    assert [one.id for one in store.judged_after("bank", (0.0, ""), until=700.0)] == ["b"]

@@ -51,7 +51,17 @@ class WatchStore(Protocol):
     def feedback_after(
         self, service: str, after: Position, *, until: float, limit: int = 1_000
     ) -> list[GivenRow]:
-        """Feedback on requests of a service in the order (at, id), given before `until`."""
+        """What clients said of requests of a service, in the order (at, id), before `until`."""
+        ...
+
+    def judged_after(
+        self, service: str, after: Position, *, until: float, limit: int = 1_000
+    ) -> list[GivenRow]:
+        """What a judge model said, in the order (when it was asked, request); `at` is that time.
+
+        Only up to where all that was asked is settled, so that none is missed. Who has been asked
+        for ten minutes before `until` is not waited for any more.
+        """
         ...
 
     def texts_after(

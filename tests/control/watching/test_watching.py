@@ -133,7 +133,11 @@ class World:
             return [self.monitors[-1]]
 
         made = Watching(
-            self.store, self.platform, build, lambda: self.now, self.outbox  # type: ignore[arg-type]
+            self.store,
+            self.platform,
+            build,
+            lambda: self.now,
+            self.outbox,  # type: ignore[arg-type]
         )
         await made.load()
         return made
@@ -209,7 +213,9 @@ async def test_a_monitor_with_a_defect_is_blind_and_stops_no_other(world: World)
     await watching.look()
     (blind,) = [a for a in watching.desk.alerts.values() if a.of["monitor"] == "monitor_blind"]
     assert "a defect" in blind.summary
-    assert [one.trouble for one in watching.monitors("bank")] == ["a defect: RuntimeError('no more')"]
+    assert [one.trouble for one in watching.monitors("bank")] == [
+        "a defect: RuntimeError('no more')"
+    ]
     await watching.close()
 
 

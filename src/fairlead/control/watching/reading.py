@@ -32,6 +32,7 @@ class Positions(msgspec.Struct):
 
     requests: Position = (0.0, "")
     feedback: Position = (0.0, "")
+    judged: Position = (0.0, "")
     texts: Position = (0.0, "")
     open: dict[str, list[float]] = {}
 
@@ -57,20 +58,24 @@ def read(store: WatchStore, service: str, positions: Positions, until: float) ->
     # Of what began later nothing is said yet: feedback and texts wait for their requests.
     upto = until if len(rows) < PAGE else rows[-1].started_at
     given = store.feedback_after(service, positions.feedback, until=upto, limit=PAGE)
+    judged = store.judged_after(service, positions.judged, until=upto, limit=PAGE)
     texts = store.texts_after(service, positions.texts, until=upto, limit=TEXTS)
     still_open = {replica: list(ends) for replica, ends in positions.open.items()}
     after = Positions(
         requests=(rows[-1].started_at, rows[-1].id) if rows else positions.requests,
         feedback=(given[-1].at, given[-1].id) if given else positions.feedback,
+        judged=(judged[-1].at, judged[-1].id) if judged else positions.judged,
         texts=_asked(texts[-1]) if texts else positions.texts,
         open=still_open,
     )
     return Portion(
         seen=[Seen(row, _load(row, still_open), _failed(row)) for row in rows],
-        feedback=[SeenFeedback(one.request, one.name, one.value, one.at) for one in given],
+        feedback=[
+            SeenFeedback(one.request, one.name, one.value, one.at) for one in (*given, *judged)
+        ],
         texts=[_text(row) for row in texts],
         after=after,
-        is_whole=len(rows) < PAGE and len(given) < PAGE and len(texts) < TEXTS,
+        is_whole=max(len(rows), len(given), len(judged)) < PAGE and len(texts) < TEXTS,
     )
 
 

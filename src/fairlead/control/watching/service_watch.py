@@ -17,6 +17,7 @@ from fairlead.control.watching.reading import Portion, Positions, let_go, read
 from fairlead.control.watching.release_monitors import MONITOR, SELF_TEST_S, ReleaseMonitors
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import NotFound
+from fairlead.domain.judging import JUDGED
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import assess
 from fairlead.monitoring.counting import Count, Ledger, counted, judged, summed
@@ -36,8 +37,6 @@ BEGIN_S = 86_400.0
 PAGES = 5
 RELEASES_MAX = 8
 ASSESS_S = 10.0
-JUDGED = "judge"
-"""Feedback of this name is a judge model's word."""
 
 Build = Callable[[str, str], Sequence[Monitor]]
 _log = logging.getLogger(__name__)
@@ -74,7 +73,7 @@ class ServiceWatch:
         """Go on from what is kept."""
         kept = self._store.documents(POSITION).get(self.service)
         begin = self._now() - BEGIN_S
-        self._positions = Positions((begin, ""), (begin, ""), (begin, ""))
+        self._positions = Positions(*([(begin, "")] * 4))
         if kept is not None:
             try:
                 self._positions = decode_json(kept, Positions)

@@ -7,15 +7,17 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, delete, func, select, tuple_
 
+from fairlead.domain.judging import JUDGED, UNJUDGED
 from fairlead.domain.outcomes import SHADOW
 from fairlead.store.database import Database, as_rows
 from fairlead.store.rows import GivenRow, MinuteRow, RequestRow, TextRow
-from fairlead.store.schema import documents, feedback, minutes, records, samples
+from fairlead.store.schema import documents, feedback, judgements, minutes, records, samples
 from fairlead.store.watching import Position
 
 T = TypeVar("T")
 _MINUTE = MinuteRow.__struct_fields__
 _REQUEST = [records.c[name] for name in RequestRow.__struct_fields__]
+WAITED_FOR_S = 600.0
 _AT_ONCE = 500
 """Keys in one statement: SQLite takes some thousand parameters at most."""
 
@@ -99,6 +101,7 @@ class SqlWatching:
             .where(
                 records.c.service == service,
                 records.c.arm != SHADOW,
+                f.name.not_in((JUDGED, UNJUDGED)),
                 tuple_(f.at, f.id) > tuple_(*after),
                 f.at < until,
             )
@@ -108,6 +111,33 @@ class SqlWatching:
         with self._db.reading(f"reading feedback on {service}") as connection:
             return [
                 GivenRow(row[0], row[1], row[2], row[3], RequestRow(*row[4:]))
+                for row in connection.execute(query)
+            ]
+
+    def judged_after(
+        self, service: str, after: Position, *, until: float, limit: int = 1_000
+    ) -> list[GivenRow]:
+        j = judgements.c
+        asked = select(func.min(j.at)).where(
+            j.service == service, j.outcome == "asked", j.at > until - WAITED_FOR_S
+        )
+        with self._db.reading(f"reading judgements of {service}") as connection:
+            oldest = connection.execute(asked).scalar()
+            query = (
+                select(j.request, j.score, j.at, *_REQUEST)
+                .join_from(judgements, records, records.c.id == j.request)
+                .where(
+                    j.service == service,
+                    j.outcome == "judged",
+                    records.c.arm != SHADOW,
+                    tuple_(j.at, j.request) > tuple_(*after),
+                    j.at < (until if oldest is None else min(until, oldest)),
+                )
+                .order_by(j.at, j.request)
+                .limit(limit)
+            )
+            return [
+                GivenRow(row[0], JUDGED, row[1], row[2], RequestRow(*row[3:]))
                 for row in connection.execute(query)
             ]
 

@@ -11,7 +11,8 @@ from fairlead.cli.watching import actions_of, promises_of, receivers_of, routes_
 from fairlead.domain import receivers
 from fairlead.domain.errors import ManifestError
 from fairlead.manifest import Manifest, parse_manifest
-from fairlead.manifest.monitoring import MONITORS, Action, Severity
+from fairlead.manifest.monitor_names import MONITORS
+from fairlead.manifest.monitoring import Action, Severity
 from fairlead.monitoring.actions import ActionKind
 from fairlead.monitoring.burning import Severity as Severities
 from fairlead.monitoring.inhibition import DEFAULTS

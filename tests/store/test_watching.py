@@ -34,7 +34,7 @@ def test_documents_are_kept_by_kind_and_key(store: Store) -> None:
 
 def test_many_documents_are_deleted_at_once(store: Store) -> None:
     keys = [("alert", f"{n}") for n in range(3_000)]
-    store.commit_documents({key: b"{}" for key in keys})
+    store.commit_documents(dict.fromkeys(keys, b"{}"))
     store.commit_documents({}, keys[1:])
     assert list(store.documents("alert")) == ["0"]
 

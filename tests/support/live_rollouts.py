@@ -106,6 +106,7 @@ class Users:
     Attributes:
         rate: Sessions a second, of all services together.
         models: Of the releases shipped so far, by their digests.
+        says: How users of a service ask, where it is not `text_of_question`.
         answered: Questions with a right or wrong answer of the model.
         errors: Errors that the model server gave on purpose, as clients saw them.
         lost: All other replies, and connections that broke.
@@ -118,6 +119,7 @@ class Users:
     rate: float
     seed: int = 2
     models: dict[str, str] = field(default_factory=dict)
+    says: dict[str, Callable[[int], str]] = field(default_factory=dict)
     statuses: Counter[int] = field(default_factory=Counter)
     errors: int = 0
     lost: list[Reply] = field(default_factory=list)
@@ -155,7 +157,8 @@ class Users:
         name = f"s{self.sessions}"
         connection = self._connection(free)
         for question in questions:
-            message = {"role": "user", "content": text_of_question(question)}
+            say = self.says.get(service, text_of_question)
+            message = {"role": "user", "content": say(question)}
             body = {
                 "model": service,
                 "messages": [message],

@@ -8,39 +8,16 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fairlead.domain.patterns import BadPattern, check_pattern
+from fairlead.manifest.monitor_names import Monitor
+from fairlead.manifest.monitors import Monitors
 from fairlead.manifest.receivers import Receiver, Url
-from fairlead.manifest.values import Label, Strict, nearest, shown, wrong
+from fairlead.manifest.values import Label, Strict, shown, wrong
 
 MATCHER = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]{0,63}\s*(=~|!~|!=|=)(.{0,500})", re.DOTALL)
 Severity = Literal["page", "ticket", "info"]
-MONITORS = (
-    "slo",
-    "latency",
-    "throughput",
-    "errors",
-    "service_down",
-    "replica_down",
-    "replica_flapping",
-    "slow_replica",
-    "quality",
-    "format",
-    "refusals",
-    "repetition",
-    "language",
-    "length",
-    "drift",
-    "answer_drift",
-    "novelty",
-    "bias",
-    "cost",
-    "injection",
-    "guardrail",
-    "provider_changed",
-)
-"""Monitors about which something can be done: values of the label `monitor`."""
 
 
 def _matcher(value: object) -> object:
@@ -57,21 +34,6 @@ def _matcher(value: object) -> object:
     return value
 
 
-def _monitor(value: object) -> object:
-    if not isinstance(value, str) or value in MONITORS:
-        return value
-    if value == "monitor_blind":
-        raise wrong("must not be monitor_blind: nothing is done because nobody sees")
-    near = nearest(value, list(MONITORS))
-    known = f'did you mean "{near}"?' if near else f"there are: {', '.join(MONITORS)}"
-    raise wrong(f"is no monitor: {shown(value)} ({known})")
-
-
-Monitor = Annotated[
-    str,
-    BeforeValidator(_monitor),
-    WithJsonSchema({"type": "string", "enum": list(MONITORS)}),
-]
 Matcher = Annotated[str, BeforeValidator(_matcher)]
 LabelName = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,63}$")]
 
@@ -176,6 +138,9 @@ class Monitoring(Strict):
         ge=1,
         le=1_000_000,
         description="Nor by fewer bad ones: a single failure at night is no reason to get up.",
+    )
+    monitors: Monitors = Field(
+        default=Monitors(), description="How the standing tests of live traffic are set."
     )
     runbook: Url | None = Field(
         default=None, description="Page that says what to do; alerts link to it."

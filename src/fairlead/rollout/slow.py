@@ -22,6 +22,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from fairlead.rollout.digests import DigestSet
 from fairlead.rollout.observation import Observation
 from fairlead.rollout.plan import Plan
 from fairlead.rollout.units import UNITS_PER_PHASE_MAX, ArmCounts, Unit, digest_of
@@ -113,7 +114,7 @@ class Day:
         self._test.restore(kept.test)
         self._kept = kept
         self._units, self._failures = kept.units, kept.failures
-        self._seen: set[int] = set()
+        self._seen = DigestSet()
         self._open: dict[int, Unit] = {}
         self._ends_at = _day_end(kept.since)
         self.position = (kept.since, "")

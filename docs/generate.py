@@ -51,6 +51,8 @@ def _commands(
     if children is None:
         yield path, command
         return
+    if path and getattr(command, "invoke_without_command", False):
+        yield path, command
     for name, child in sorted(children.items()):
         yield from _commands(child, (*path, name))
 

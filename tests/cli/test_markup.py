@@ -28,6 +28,7 @@ from fairlead.control.views import (
     HistoryEntry,
     KeyView,
     NewKey,
+    Noted,
     PlanStep,
     PlanView,
     RolloutView,
@@ -37,12 +38,28 @@ from fairlead.control.views import (
     StatusView,
     TenantView,
 )
+from fairlead.control.watching.watch_views import (
+    ActionView,
+    AlertView,
+    IncidentView,
+    MonitorView,
+    SilenceView,
+    alert_views,
+    incident_view,
+)
 from fairlead.control.world.hub import WorkerStatus
 from fairlead.domain.errors import Unavailable
 from fairlead.domain.fault import Fault
 from fairlead.domain.quota import Quota
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.domain.verdicts import GateOutcome, GateVerdict, RolloutOutcome, RolloutVerdict
+from fairlead.monitoring.alerts import Condition, Figure
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.causes import Change as Changed
+from fairlead.monitoring.desk import Desk, Duties, Look, step
+from fairlead.monitoring.incidents import Event
+from fairlead.monitoring.matching import Matcher, Op
+from fairlead.monitoring.silences import Silence
 from fairlead.probing.model import Change, Difference, Note
 
 NASTY = r"[/x] [bold] :bug: \[/b]"
@@ -67,7 +84,7 @@ def nasty_status() -> StatusView:
     service = ServiceView(NASTY, DIGEST, NASTY, None, DIGEST, 0.5, NASTY, [figures], slos)
     replica = ReplicaStatus("r-1", DIGEST, ReplicaState.FAILED, "", 0, 1, 0.0, 0, NASTY)
     worker = WorkerStatus(NASTY, 0, 1, 1, 0.0)
-    return StatusView(NASTY, NASTY, 1, [worker], [replica], [service], 0.0)
+    return StatusView(NASTY, NASTY, 1, [worker], [replica], [service], 0.0, 1, 1, [nasty_alert()])
 
 
 def nasty_probes() -> ProbesView:
@@ -81,6 +98,30 @@ def nasty_probes() -> ProbesView:
     )  # fmt: skip
 
 
+def nasty_desk() -> Desk:
+    """An alert and its incident in which every text is nasty."""
+    labels = (("monitor", NASTY), ("service", NASTY))
+    found = Condition(
+        labels, Severity.PAGE, NASTY, (Figure(NASTY, 2.0, NASTY, 1.0),), runbook=NASTY
+    )
+    look = Look(
+        60.0, (found,), (found.seen_by,), changes=(Changed(0.0, NASTY, NASTY, labels),),
+        events=(Event(1.0, NASTY, NASTY, labels, NASTY),),
+    )  # fmt: skip
+    silence = Silence(NASTY, (Matcher("monitor", Op.IS, NASTY),), 0.0, 1e9, NASTY, NASTY)
+    return step(Desk(silences=(silence,)), Duties(), look).desk
+
+
+def nasty_alert() -> AlertView:
+    desk = nasty_desk()
+    (found,) = alert_views(desk.alerts.values(), desk, 60.0)
+    return found
+
+
+def nasty_incident() -> IncidentView:
+    return incident_view(nasty_desk().incidents[0], 60.0)
+
+
 def nasty_drill() -> DrillView:
     return DrillView(
         id=NASTY, service=NASTY, fault=Fault("slow"), shadow=False, share=0.1, harm=1,
@@ -90,6 +131,7 @@ def nasty_drill() -> DrillView:
     )  # fmt: skip
 
 
+NASTY_SILENCE = SilenceView(NASTY, [NASTY], 0.0, 1.0, NASTY, NASTY, NASTY, 1)
 RECORD = {
     "id": "req_1", "started_at": 0.0, "service": NASTY, "release": DIGEST, "arm": "champion",
     "status": 502, "duration_ms": 1.0, "prompt_tokens": 1, "completion_tokens": 1, "error": NASTY,
@@ -131,6 +173,26 @@ def answer(_control: ControlClient, method: str, path: tuple[str, ...], *_rest: 
             ]
         case ("DELETE", "samples"):
             given = Deleted(1)
+        case ("GET", "alerts"):
+            given = [nasty_alert()]
+        case ("GET", "alerts", _):
+            given = nasty_alert()
+        case ("GET", "incidents"):
+            given = [nasty_incident().summary]
+        case (_, "incidents", *_):
+            given = nasty_incident()
+        case ("GET", "silences"):
+            given = [NASTY_SILENCE]
+        case (_, "silences", *_):
+            given = NASTY_SILENCE
+        case ("GET", "monitors"):
+            given = [MonitorView(NASTY, DIGEST, NASTY, NASTY, 1, 1.0, 1.0, NASTY, 1)]
+        case ("POST", "monitors", *_):
+            given = Noted(NASTY)
+        case ("GET", "actions"):
+            given = [
+                ActionView(0.0, NASTY, NASTY, NASTY, NASTY, NASTY, NASTY, NASTY, 1.0, NASTY, NASTY)
+            ]
         case ("PUT", "tenants", _):
             given = TenantView(NASTY, Quota(), (NASTY,))
         case _:
@@ -156,6 +218,12 @@ ONLINE = [
     ("ship", "--detach"), ("eval",), ("doctor",), ("probes", "show"), ("probes", "run", "bank"),
     ("probes", "accept", "bank"), ("samples", "list"), ("samples", "show", "req_1"),
     ("drill", "history"), ("drill", "--fault", "slow", "--service", "bank"),
+    ("alerts",), ("alerts", "show", "ab"), ("incidents",), ("incidents", "show", "1"),
+    ("incidents", "export", "1"), ("incidents", "close", "1", "--words", "x"),
+    ("incidents", "note", "1", "--words", "x"), ("incidents", "merge", "1", "2"),
+    ("silences",), ("silences", "list"), ("silences", "end", "si-1"),
+    ("silences", "add", "a=b", "--for", "2h", "--why", "x"),
+    ("monitor", "list"), ("monitor", "accept", "bank", "slo"), ("monitor", "actions"),
 ]  # fmt: skip
 OFFLINE = [
     ("init",), ("release", "build"), ("release", "list"), ("release", "show"), ("release", "diff"),
@@ -191,6 +259,8 @@ def test_what_control_tells_is_printed_as_it_is(
     )  # fmt: skip
     if arguments == ("ship", "--detach") or arguments[0] == "doctor":
         assert "[/b]" in done.out
+    elif arguments == ("incidents", "export", "1"):
+        assert "\\[/x\\] \\[bold\\] :bug: " in done.out, "as a page in which it is no markup"
     elif not says_ids_alone:
         assert NASTY in done.out
 

@@ -12,7 +12,8 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from control.simulated_world import DIRECT, NOWHERE, World
-from fairlead.control.api import BODY_BYTES_MAX, create_app
+from fairlead.control.api import create_app
+from fairlead.control.http import BODY_BYTES_MAX
 from fairlead.control.views import RolloutView, StatusView
 from fairlead.domain import errors
 from fairlead.wire.snapshot import decode_snapshot
@@ -48,6 +49,20 @@ CALLS = {
     "POST /api/v1/keys",
     "POST /api/v1/keys/first",
     "DELETE /api/v1/keys/{key}",
+    "GET /api/v1/alerts",
+    "GET /api/v1/alerts/{fingerprint}",
+    "GET /api/v1/alerts/{fingerprint}/picture.svg",
+    "GET /api/v1/incidents",
+    "GET /api/v1/incidents/{number}",
+    "POST /api/v1/incidents/merge",
+    "POST /api/v1/incidents/{number}/close",
+    "POST /api/v1/incidents/{number}/note",
+    "GET /api/v1/silences",
+    "POST /api/v1/silences",
+    "DELETE /api/v1/silences/{silence}",
+    "GET /api/v1/monitors",
+    "POST /api/v1/monitors/{service}/{monitor}/accept",
+    "GET /api/v1/actions",
 }
 
 
@@ -86,7 +101,16 @@ async def paths(client: httpx.AsyncClient) -> list[tuple[str, str]]:
         (
             method,
             path.format(
-                rollout="ro-1", command="pause", service="bank", key="k", tenant="t", drill="dr-1"
+                rollout="ro-1",
+                command="pause",
+                service="bank",
+                key="k",
+                tenant="t",
+                drill="dr-1",
+                fingerprint="ab",
+                number=1,
+                silence="si-1",
+                monitor="slo",
             ),
         )
         for path, methods in document["paths"].items()

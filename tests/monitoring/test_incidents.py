@@ -212,3 +212,13 @@ def test_words_from_outside_are_no_markup() -> None:
     page = postmortem(incident, T0 + 2.0)
     assert r"\<script\>x\</script\> \# head \| \*\*b\*\* \[a\](http://x)" in page
     assert "\n# head" not in page
+
+
+def test_a_change_near_several_alerts_is_one_candidate_as_near_as_to_the_first() -> None:
+    looked = {("slo", "bank"), ("drift", "bank")}
+    alerts = observe({}, [condition()], looked, T0, [SHIPPED])
+    alerts = observe(alerts, [condition(), condition("drift")], looked, T0 + 60.0, [SHIPPED])
+    (incident,) = follow((), alerts.values(), [], T0 + 60.0)
+    page = postmortem(incident, T0 + 60.0)
+    assert page.count("release b promoted, ") == 2, "in the summary, and as a candidate"
+    assert "1. release b promoted, 4 min before (same service)" in page

@@ -1,4 +1,4 @@
-"""`fairlead monitor`: what a manifest's promises and routes come to."""
+"""`fairlead monitor`: the monitors, and what a manifest's promises and routes come to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fairlead.cli import monitors
 from fairlead.cli.options import MANIFEST_DEFAULT, say
 from fairlead.domain.errors import InvalidInput, NotFound, Unavailable
 
@@ -15,8 +16,10 @@ if TYPE_CHECKING:
     from fairlead.monitoring.telling import Message
 
 app = typer.Typer(
-    help="Promises as Prometheus rules, and whether alerts arrive.", no_args_is_help=True
+    help="The monitors, promises as Prometheus rules, and whether alerts arrive.",
+    no_args_is_help=True,
 )
+monitors.register(app)
 FilesOption = Annotated[
     list[Path] | None,
     typer.Option(

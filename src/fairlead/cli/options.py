@@ -17,6 +17,7 @@ from rich.text import Text
 from fairlead.app.state import DEFAULT_STATE, STATE_VARIABLE, StatePaths
 from fairlead.cli.api import ControlClient, as_json
 from fairlead.cli.listing import Listing
+from fairlead.domain.errors import InvalidInput
 
 StateOption = Annotated[
     Path,
@@ -28,8 +29,12 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 ManifestOption = Annotated[
     Path, typer.Option("--file", "-f", help="The manifest.", show_default=True)
 ]
+ByOption = Annotated[
+    str | None, typer.Option("--by", help="Who says so; the login name if not given.")
+]
 ServiceOption = Annotated[str | None, typer.Option("--service", "-s", help="Only this service.")]
 
+BY_MAX = 100
 STATE_DEFAULT = DEFAULT_STATE
 MANIFEST_DEFAULT = Path("fairlead.yaml")
 
@@ -65,6 +70,18 @@ def state_words(state: Path) -> str:
     if state == Path(os.environ.get(STATE_VARIABLE) or STATE_DEFAULT):
         return ""
     return f" --state {shlex.quote(str(state))}"
+
+
+def who(by: str | None) -> str:
+    """Who says something: as given, or the login name; raises InvalidInput where there is none."""
+    import getpass
+
+    if by is not None:
+        return by
+    try:
+        return getpass.getuser()[:BY_MAX]
+    except (OSError, KeyError, ImportError):
+        raise InvalidInput("nobody is logged in here", hint="say who it is with --by") from None
 
 
 def ago(at: float) -> str:

@@ -8,12 +8,14 @@ import typer
 
 from fairlead import __version__
 from fairlead.cli import (
+    alerts,
     demo_command,
     doctor,
     drill,
     evaluation,
     feedback,
     gateway,
+    incidents,
     judge,
     keys,
     lifecycle,
@@ -25,6 +27,7 @@ from fairlead.cli import (
     rollout,
     samples,
     ship,
+    silences,
     status,
     telemetry,
 )
@@ -59,6 +62,9 @@ for _module in (
     lifecycle,
     ship,
     status,
+    alerts,
+    incidents,
+    silences,
     probes,
     drill,
     evaluation,

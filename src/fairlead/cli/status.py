@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import typer
 from rich.text import Text
 
+from fairlead.cli.alerts import alert_line
 from fairlead.cli.drill import drill_lines
 from fairlead.cli.listing import Listing
 from fairlead.cli.options import (
@@ -48,6 +51,8 @@ def status(state: StateOption = STATE_DEFAULT, as_json: JsonOption = False) -> N
         f"{len(view.workers)} workers, snapshot {view.snapshot}   "
         f"records {view.observer_lag_s:.1f} s behind",
     )
+    for line in watched_lines(view, time.time()):
+        console.print(line)
     if not view.services:
         say(("no service yet; ship one: fairlead init, fairlead ship", "dim"))
     for service in view.services:
@@ -68,6 +73,24 @@ def status(state: StateOption = STATE_DEFAULT, as_json: JsonOption = False) -> N
                 replica.detail.strip().splitlines()[-1][:80] if replica.detail.strip() else "",
             )
         console.print(shown)
+
+
+def watched_lines(view: StatusView, now: float) -> list[Text]:
+    """What fires and goes on: how many, and the gravest; nothing where all is well."""
+    if not view.alerts and not view.incidents:
+        return []
+    counts = [
+        f"{count} {name}{'' if count == 1 else 's'}"
+        for count, name in ((view.alerts, "alert"), (view.incidents, "incident"))
+        if count
+    ]
+    lines = [
+        Text.assemble(
+            ("watched", "bold"), "  ", (" and ".join(counts), "red" if view.alerts else "yellow"),
+            ("  (fairlead alerts, fairlead incidents)", "dim"),
+        )
+    ]  # fmt: skip
+    return lines + [Text.assemble("  ", alert_line(one, now)) for one in view.gravest[:1]]
 
 
 def _service(service: ServiceView) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from typing import Annotated, Any
 
@@ -22,10 +21,7 @@ from fairlead.cli.options import (
     stderr,
     table,
 )
-from fairlead.domain.errors import InvalidInput
-
-_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
-SPANS = {"min": 60.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
+from fairlead.cli.spans import seconds_of
 
 app = typer.Typer(help="Ask the long-term store of request records.", no_args_is_help=True)
 
@@ -117,11 +113,7 @@ def _moment(given: str | None, option: str) -> float | None:
     """Unix time of so long ago."""
     if given is None:
         return None
-    number = given.rstrip("abcdefghijklmnopqrstuvwxyz")
-    span = SPANS.get(given[len(number) :])
-    if span is None or not _NUMBER.fullmatch(number):
-        raise InvalidInput(f"{option} {given}: not a span of time", hint="such as 15min, 6h or 7d")
-    return time.time() - float(number) * span
+    return time.time() - seconds_of(given, option)
 
 
 def _cell(value: Any) -> str:

@@ -10,7 +10,7 @@ import asyncio
 import hmac
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
@@ -21,12 +21,18 @@ from starlette.exceptions import HTTPException
 from fairlead import __version__
 from fairlead.control import views
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
+from fairlead.control.http import DOCUMENTED, REFERENCE
+from fairlead.control.http import answer as _answer
+from fairlead.control.http import body as _body
+from fairlead.control.http import gives as _gives
+from fairlead.control.http import takes as _takes
 from fairlead.control.limits.first_key import FirstKey
 from fairlead.control.plane import ControlPlane
 from fairlead.control.probing.probe_views import ProbesView
 from fairlead.control.shipping.spec import ServiceSpec, check_spec
+from fairlead.control.watching.watch_routes import watch_routes
+from fairlead.control.watching.watch_status import watched_status
 from fairlead.control.world.sync_answers import sync_response
-from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import FairleadError, InvalidInput, NotFound, Unauthorized
 from fairlead.domain.quota import Quota
 from fairlead.evaluation.judge_model import Agreement
@@ -34,9 +40,6 @@ from fairlead.rollout.export import Recorded
 from fairlead.store.rows import SampleFilter
 from fairlead.wire.snapshot import SyncRequest
 
-T = TypeVar("T")
-BODY_BYTES_MAX = 1 << 20
-REFERENCE = "#/components/schemas/{name}"
 AfterId = Annotated[int, Query(ge=0, le=2**63 - 1)]
 """Id of an event, as the store keeps them."""
 _log = logging.getLogger(__name__)
@@ -58,6 +61,8 @@ def create_app(plane: ControlPlane, token: str) -> FastAPI:
     app.include_router(_keys(plane), prefix="/api/v1", dependencies=[guard])
     app.include_router(_tenants(plane), prefix="/api/v1", dependencies=[guard])
     app.include_router(_samples(plane), prefix="/api/v1", dependencies=[guard])
+    watching = watch_routes(lambda: plane.watching, lambda: plane.now())
+    app.include_router(watching, prefix="/api/v1", dependencies=[guard])
     app.include_router(_internal(plane), prefix="/internal/v1", dependencies=[guard])
     app.add_exception_handler(FairleadError, _problem)
     app.add_exception_handler(HTTPException, _no_such_call)
@@ -70,7 +75,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document with the structs' schemas in it."""
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        _, schemas = msgspec.json.schema_components(_DOCUMENTED, ref_template=REFERENCE)
+        _, schemas = msgspec.json.schema_components(DOCUMENTED, ref_template=REFERENCE)
         document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
         document["components"]["securitySchemes"] = {
             "control": {"type": "http", "scheme": "bearer"}
@@ -78,53 +83,6 @@ def openapi(app: FastAPI) -> dict[str, Any]:
         document["security"] = [{"control": []}]
         app.openapi_schema = document
     return app.openapi_schema
-
-
-_DOCUMENTED: list[type] = []
-
-
-def _documented(kind: Any) -> dict[str, Any]:
-    """The reference to a type's schema; notes the type for the document's components."""
-    if kind not in _DOCUMENTED:
-        _DOCUMENTED.append(kind)
-    (schema,), _ = msgspec.json.schema_components([kind], ref_template=REFERENCE)
-    return schema
-
-
-def _gives(kind: Any) -> dict[int | str, dict[str, Any]]:
-    """FastAPI's description of answers: this type, or a problem."""
-    problem = {"application/json": {"schema": _documented(views.ErrorBody)}}
-    return {
-        200: {
-            "description": "OK",
-            "content": {"application/json": {"schema": _documented(kind)}},
-        },
-        "4XX": {"description": "What was wrong with the request", "content": problem},
-        "5XX": {"description": "What went wrong", "content": problem},
-    }
-
-
-def _takes(kind: Any) -> dict[str, Any]:
-    """OpenAPI's description of the body."""
-    content = {"application/json": {"schema": _documented(kind)}}
-    return {"requestBody": {"required": True, "content": content}}
-
-
-def _answer(value: object) -> Response:
-    return Response(msgspec.json.encode(value), media_type="application/json")
-
-
-async def _body(request: Request, kind: type[T]) -> T:
-    """Decode the body strictly; raises InvalidInput with the place of the mistake."""
-    data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > BODY_BYTES_MAX:
-            raise InvalidInput(f"the body is larger than {BODY_BYTES_MAX} bytes")
-    try:
-        return decode_json(bytes(data), kind)
-    except msgspec.MsgspecError as error:
-        raise InvalidInput(f"body: {error}") from None
 
 
 async def _spec(request: Request) -> ServiceSpec:
@@ -186,7 +144,7 @@ def _reading(plane: ControlPlane) -> APIRouter:
 
     @router.get("/status", summary="The whole installation", responses=_gives(views.StatusView))
     async def status() -> Response:
-        return _answer(await plane.reports.status())
+        return _answer(watched_status(await plane.reports.status(), plane.watching, plane.now()))
 
     @router.get("/rollouts", responses=_gives(list[views.RolloutView]),
                 summary="Rollouts, the newest first")  # fmt: skip

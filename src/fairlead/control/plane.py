@@ -70,6 +70,7 @@ class ControlPlane:
         monotonic: Callable[[], float],
     ) -> None:
         self.hub = hub
+        self.now = now
         self.keys = Keys(store, now)
         self._leases = hub.leases = Leases(store, hub.worker_count, now=now, monotonic=monotonic)
         self._fleet = Fleet(registry, target, now)

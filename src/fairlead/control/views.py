@@ -6,6 +6,7 @@ import msgspec
 
 from fairlead.control.drill.drill_views import DrillsView
 from fairlead.control.probing.probe_views import ProbesView
+from fairlead.control.watching.watch_views import AlertView
 from fairlead.control.world.hub import WorkerStatus
 from fairlead.domain.quota import NO_QUOTA, Quota
 from fairlead.domain.replica import ReplicaStatus
@@ -342,7 +343,13 @@ class ServiceView(msgspec.Struct, frozen=True):
 
 
 class StatusView(msgspec.Struct, frozen=True):
-    """The whole installation at one moment."""
+    """The whole installation at one moment.
+
+    Attributes:
+        alerts: Pages and tickets that fire.
+        incidents: Incidents that go on.
+        gravest: The gravest of these alerts.
+    """
 
     version: str
     gateway_url: str
@@ -351,6 +358,9 @@ class StatusView(msgspec.Struct, frozen=True):
     replicas: list[ReplicaStatus]
     services: list[ServiceView]
     observer_lag_s: float
+    alerts: int = 0
+    incidents: int = 0
+    gravest: list[AlertView] = []
 
 
 class KeyView(msgspec.Struct, frozen=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from collections.abc import Iterable, Mapping
 
 import msgspec
@@ -12,6 +13,7 @@ from fairlead.domain.errors import FairleadError, InvalidInput
 from fairlead.monitoring.alert_states import TRANSITIONS, AlertState
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Cause, Change, causes_of
+from fairlead.monitoring.course import Course, grown
 
 FLAP_S = 3_600.0
 KEEP_S_MAX = 3_600.0
@@ -23,6 +25,7 @@ LABELS_MAX = 16
 LABEL_CHARS_MAX = 256
 TEXT_CHARS_MAX = 1_000
 EVIDENCE_MAX = 20
+_GREATEST = sys.float_info.max
 
 Labels = tuple[tuple[str, str], ...]
 Looked = tuple[str, str]
@@ -48,8 +51,8 @@ class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def words(self) -> str:
         """`burn rate over 1 h: 20 (limit 14.4)`."""
         unit = f" {self.unit}" if self.unit else ""
-        limit = "" if self.limit is None else f" (limit {_number(self.limit)}{unit})"
-        return f"{self.name}: {_number(self.value)}{unit}{limit}"
+        limit = "" if self.limit is None else f" (limit {readable(self.limit)}{unit})"
+        return f"{self.name}: {readable(self.value)}{unit}{limit}"
 
 
 class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,6 +112,7 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         returns: Unix times at which it came back soon after it had been resolved.
         causes: What changed near its beginning, the nearest first.
         history: Its last transitions.
+        course: How the first figure of its evidence went in this episode.
     """
 
     fingerprint: str
@@ -127,6 +131,7 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     returns: tuple[float, ...] = ()
     causes: tuple[Cause, ...] = ()
     history: tuple[Turn, ...] = ()
+    course: Course = ()
 
     @property
     def of(self) -> dict[str, str]:
@@ -145,8 +150,10 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return self.state is AlertState.FIRING
 
 
-def _number(value: float) -> str:
+def readable(value: float) -> str:
     """Four digits, and the whole number from 1,000 on."""
+    if abs(value) == _GREATEST:
+        return "inf" if value > 0 else "-inf"
     return f"{value:,.0f}" if 1_000.0 <= abs(value) < 1e15 else f"{value:.4g}"
 
 
@@ -229,6 +236,34 @@ def _is_past(alert: Alert, now: float) -> bool:
     return alert.state is AlertState.RESOLVED and now - alert.entered_at >= FORGET_S
 
 
+def _evidence(condition: Condition) -> tuple[Figure, ...]:
+    """What can be kept and sent, as JSON has neither: infinite is the greatest number there is, and
+    a figure that is no number is none."""
+    return tuple(
+        msgspec.structs.replace(
+            figure,
+            value=_finite(figure.value),
+            limit=None if figure.limit is None or math.isnan(figure.limit)
+            else _finite(figure.limit),
+        )
+        for figure in condition.evidence
+        if not math.isnan(figure.value)
+    )  # fmt: skip
+
+
+def _finite(value: float) -> float:
+    return max(-_GREATEST, min(_GREATEST, value))
+
+
+def _course(before: Alert | None, condition: Condition, now: float) -> Course:
+    """With the first figure as it is now; another figure begins a course of its own."""
+    if not condition.evidence:
+        return ()
+    first = condition.evidence[0]
+    is_same = before is not None and [one.name for one in before.evidence[:1]] == [first.name]
+    return grown(before.course if before is not None and is_same else (), now, first.value)
+
+
 def _begin(condition: Condition, now: float) -> Alert:
     return Alert(
         fingerprint=condition.fingerprint,
@@ -236,13 +271,14 @@ def _begin(condition: Condition, now: float) -> Alert:
         severity=condition.severity,
         state=AlertState.PENDING,
         summary=condition.summary,
-        evidence=condition.evidence,
+        evidence=_evidence(condition),
         runbook=condition.runbook,
         first_seen=now,
         last_seen=now,
         entered_at=now,
         looked_at=now,
         keep_s=condition.keep_s,
+        course=_course(None, condition, now),
     )
 
 
@@ -251,11 +287,12 @@ def _told(alert: Alert, condition: Condition, now: float) -> Alert:
         alert,
         severity=condition.severity,
         summary=condition.summary,
-        evidence=condition.evidence,
+        evidence=_evidence(condition),
         runbook=condition.runbook,
         last_seen=max(now, alert.last_seen),
         looked_at=max(now, alert.looked_at),
         away_since=None,
+        course=_course(alert, condition, now),
     )
 
 
@@ -276,7 +313,11 @@ def _back(alert: Alert, condition: Condition, now: float) -> Alert:
     returns = (*(at for at in alert.returns if now - at < FLAP_S), now)[-HISTORY_MAX:]
     keep_s = min(KEEP_S_MAX, max(condition.keep_s, 60.0) * 2.0 ** len(returns))
     again = msgspec.structs.replace(
-        alert, first_seen=now, returns=returns, keep_s=max(condition.keep_s, keep_s)
+        alert,
+        first_seen=now,
+        returns=returns,
+        keep_s=max(condition.keep_s, keep_s),
+        course=_course(None, condition, now),
     )
     times = f"{len(returns)} time{'s' if len(returns) > 1 else ''} within an hour"
     return _go(again, AlertState.FIRING, now, f"back ({times})")

@@ -15,6 +15,7 @@ import msgspec
 
 from fairlead.monitoring.actions import ActionEntry
 from fairlead.monitoring.alerts import Alert
+from fairlead.monitoring.course import course_until
 from fairlead.monitoring.incidents import Incident
 from fairlead.monitoring.telling import Known, Told
 
@@ -31,6 +32,7 @@ def alert_until(alert: Alert, now: float) -> Alert:
         _until(alert, _ALERT, now),
         returns=tuple(min(at, now) for at in alert.returns),
         history=_all_until(alert.history, ("at",), now),
+        course=course_until(alert.course, now),
     )
 
 

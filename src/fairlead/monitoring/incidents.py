@@ -198,6 +198,27 @@ def close(
     return msgspec.structs.replace(closed, is_forced=holds)
 
 
+def note(incident: Incident, by: str, words: str, now: float) -> Incident:
+    """With a person's words in the timeline; also after it was closed, where they are often found.
+
+    Raises:
+        Conflict: it is part of another incident, or its timeline has no room.
+        InvalidInput: there are no words.
+    """
+    if incident.merged_into is not None:
+        raise Conflict(
+            f"incident {incident.number} is part of incident {incident.merged_into}",
+            hint="note it there",
+        )
+    if not 0 < len(words.strip()) <= WORDS_MAX:
+        raise InvalidInput(f"a note needs 1 to {WORDS_MAX} characters")
+    event = Event(now, "person", words, by=by)
+    noted = _timed(incident, (event,))
+    if event not in noted.timeline:
+        raise Conflict(f"the timeline of incident {incident.number} has no room for more events")
+    return noted
+
+
 def merge(older: Incident, younger: Incident, by: str, now: float) -> tuple[Incident, Incident]:
     """Both after the younger one has become part of the older one; raises Conflict."""
     if older.number >= younger.number:

@@ -31,8 +31,9 @@ def postmortem(incident: Incident, now: float) -> str:
 
 
 def _facts(incident: Incident, now: float) -> list[str]:
-    ended = _ended(incident)
+    ended = ended_at(incident)
     rows = [
+        ("incident", str(incident.number)),
         ("services", ", ".join(_text(name) for name in incident.services)),
         ("severity", incident.severity.value),
         ("state", incident.state.value),
@@ -42,10 +43,11 @@ def _facts(incident: Incident, now: float) -> list[str]:
     ]
     if incident.merged_into is not None:
         rows.append(("part of", f"incident {incident.merged_into}"))
-    return ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows)]
+    lines = [f"| {name} | {value} |" for name, value in rows]
+    return [lines[0], "| --- | --- |", *lines[1:]]
 
 
-def _ended(incident: Incident) -> float | None:
+def ended_at(incident: Incident) -> float | None:
     """When the trouble was over: its last alert seen, and not the waiting after it."""
     if incident.is_forced and incident.resolution is not None:
         return incident.resolution.at
@@ -58,7 +60,7 @@ def _ended(incident: Incident) -> float | None:
 
 
 def _summary(incident: Incident, now: float) -> str:
-    ended = _ended(incident)
+    ended = ended_at(incident)
     count = len(incident.members)
     what = f"{count} alert{'s' if count != 1 else ''} of {_text(', '.join(incident.services))}"
     took = span((ended if ended is not None else now) - incident.opened_at)
@@ -81,10 +83,13 @@ def _seen(incident: Incident) -> Iterator[str]:
 
 
 def _ranked(incident: Incident) -> list[str]:
-    """Candidates of all alerts, those of the first and gravest first, each once."""
+    """Candidates of all alerts, those of the first and gravest first, each change once."""
     order: list[Member] = sorted(incident.members, key=lambda member: member.first_seen)
-    found = [_text(cause.words) for member in order for cause in member.causes]
-    return list(dict.fromkeys(found))
+    found: dict[tuple[float, str, str], str] = {}
+    for cause in (cause for member in order for cause in member.causes):
+        change = cause.change
+        found.setdefault((change.at, change.kind, change.what), _text(cause.words))
+    return list(found.values())
 
 
 def _causes(incident: Incident) -> list[str]:
@@ -101,6 +106,8 @@ def _timeline(incident: Incident) -> Iterator[str]:
     for event in incident.timeline:
         moment = datetime.fromtimestamp(event.at, UTC)
         if moment.strftime("%Y-%m-%d") != day:
+            if day:
+                yield ""
             day = moment.strftime("%Y-%m-%d")
             yield f"**{day}**"
             yield ""

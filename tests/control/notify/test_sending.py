@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from email import message_from_string
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from control.notify.receiving import HttpReceiver, MailServer
@@ -71,6 +72,21 @@ async def test_slack_gets_text_in_which_nothing_is_markup(http: HttpReceiver) ->
     assert "bank: &lt;!channel&gt; &amp; more" in text
     assert "burn rate over 1 h: 20 (limit 14.4)" in text
     assert "changed near it: release b promoted" in text
+
+
+async def test_a_message_shows_how_the_first_figure_went(http: HttpReceiver) -> None:
+    slack = sender(SLACK=http.url)
+    await slack.send(Slack("SLACK"), firing())
+    (alert,) = firing().firing
+    course = ((T0, 1.0), (T0 + 60.0, 4.5), (T0 + 120.0, 8.0))
+    told = msgspec.structs.replace(alert, course=course)
+    await slack.send(Slack("SLACK"), msgspec.structs.replace(firing(), firing=(told,)))
+    await slack.send(Slack("SLACK"), msgspec.structs.replace(firing(), firing=(
+        msgspec.structs.replace(told, evidence=()),
+    )))  # fmt: skip
+    short, long, bare = (call.json["text"] for call in http.calls)
+    assert "burn rate over 1 h: ▁▅█ over 2 min" in long
+    assert "█" not in short + bare, "one point is no course"
 
 
 async def test_an_end_is_told_with_its_time_and_how_long_it_lasted(http: HttpReceiver) -> None:

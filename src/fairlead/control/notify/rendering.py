@@ -15,6 +15,7 @@ from typing import Any
 from fairlead.domain.receivers import Email
 from fairlead.monitoring.alerts import Alert
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.course import sparkline
 from fairlead.monitoring.postmortem import span
 from fairlead.monitoring.telling import Message
 
@@ -24,6 +25,9 @@ ALERTS_MAX = 50
 
 TEXT_MAX = 3_000
 SUMMARY_MAX = 1_000
+COURSE_MIN = 3
+"""Points of a course that a line of blocks is worth."""
+
 ENDS_AFTER_S = 900.0
 """An Alertmanager takes an alert to be over when it has not heard of it for so long. It has to be
 longer than a delivery is tried, and is left alone after that: an Alertmanager that was away for
@@ -178,6 +182,9 @@ def _details(alert: Alert) -> list[str]:
         lasted = span(alert.entered_at - alert.first_seen)
         lines.append(f"  until {_rfc3339(alert.entered_at)}, after {lasted}")
     lines += [f"  {_line(figure.words)}" for figure in alert.evidence]
+    if alert.evidence and len(alert.course) >= COURSE_MIN:
+        took = span(alert.course[-1][0] - alert.course[0][0])
+        lines.append(f"  {_line(alert.evidence[0].name)}: {sparkline(alert.course)} over {took}")
     lines += [f"  changed near it: {_line(cause.words)}" for cause in alert.causes]
     return lines + ([f"  runbook: {alert.runbook}"] if alert.runbook else [])
 

@@ -1,0 +1,119 @@
+"""`fairlead monitor list`, `accept` and `actions`: monitors, and what was decided."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from fairlead.cli.listing import Listing
+from fairlead.cli.options import (
+    STATE_DEFAULT,
+    JsonOption,
+    ServiceOption,
+    StateOption,
+    ago,
+    client,
+    console,
+    print_json,
+    say,
+    table,
+)
+from fairlead.control.views import Noted
+from fairlead.control.watching.watch_views import ActionView, MonitorView
+from fairlead.domain.release import short
+
+VERDICTS = {"act": "bold red", "dry_run": "yellow"}
+
+
+def register(app: typer.Typer) -> None:
+    app.command("list")(list_monitors)
+    app.command("accept")(accept)
+    app.command("actions")(actions)
+
+
+def list_monitors(
+    service: ServiceOption = None, state: StateOption = STATE_DEFAULT, as_json: JsonOption = False
+) -> None:
+    """Show the monitors, and how far each of them is."""
+    found = client(state).get(list[MonitorView], "monitors", service=service)
+    if as_json:
+        print_json(found)
+    elif not found:
+        say(("nothing is monitored yet: no service has a champion", "dim"))
+    else:
+        console.print(monitors_listing(found))
+
+
+def accept(
+    service: Annotated[str, typer.Argument(help="Name of the service.")],
+    monitor: Annotated[str, typer.Argument(help="Name of the monitor.")],
+    state: StateOption = STATE_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Take what a monitor sees now as what should be: it learns anew."""
+    noted = client(state).post(Noted, "monitors", service, monitor, "accept")
+    if as_json:
+        print_json(noted)
+    else:
+        say(noted.said)
+
+
+def actions(
+    service: ServiceOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000, help="At most so many.")] = 50,
+    state: StateOption = STATE_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what was decided to be done about alerts, and what came of it, the newest first."""
+    found = client(state).get(list[ActionView], "actions", service=service, limit=limit)
+    if as_json:
+        print_json(found)
+    elif not found:
+        say(("nothing was decided within the last week", "dim"))
+    else:
+        console.print(actions_listing(found))
+
+
+def monitors_listing(found: list[MonitorView]) -> Listing:
+    """One line for each."""
+    shown = table(
+        "=monitor", "service", "=release", "standing", ">requests", "=seen until", "=self-test",
+        ">alerts", gives_way=("self-test", "requests", "release"),
+    )  # fmt: skip
+    for one in found:
+        standing = Text(one.standing)
+        if one.trouble:
+            standing.append(f": {one.trouble}", style="red")
+        shown.add_row(
+            one.monitor,
+            one.service,
+            short(one.release) if one.release else "",
+            standing,
+            f"{one.requests:,}",
+            ago(one.seen_until) if one.seen_until else "nothing yet",
+            ago(one.self_tested_at) if one.self_tested_at else "none yet",
+            Text(str(one.alerts), style="red" if one.alerts else "dim"),
+        )
+    return shown
+
+
+def actions_listing(found: list[ActionView]) -> Listing:
+    """One line for each."""
+    shown = table(
+        "=when", "service", "=action", "=verdict", "=alert", "why", "what came of it",
+        gives_way=("alert",),
+    )  # fmt: skip
+    for one in found:
+        outcome = one.outcome or ("not carried out yet" if one.verdict == "act" else "")
+        shown.add_row(
+            ago(one.at),
+            one.service,
+            one.kind,
+            Text(one.verdict, style=VERDICTS.get(one.verdict, "dim")),
+            one.alert[:8],
+            one.reason,
+            outcome,
+        )
+    return shown

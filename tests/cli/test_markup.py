@@ -19,6 +19,8 @@ from fairlead.cli.api import ControlClient
 from fairlead.cli.demo.report import ReleaseReport, Report, RequestsReport
 from fairlead.cli.demo.view import DemoView, summary
 from fairlead.cli.options import say, table
+from fairlead.control.acting.diversions import Diversion
+from fairlead.control.acting.proposals import Proposal
 from fairlead.control.drill.drill_views import DrillView
 from fairlead.control.probing.probe_views import ProbesView
 from fairlead.control.views import (
@@ -193,6 +195,13 @@ def answer(_control: ControlClient, method: str, path: tuple[str, ...], *_rest: 
             given = [
                 ActionView(0.0, NASTY, NASTY, NASTY, NASTY, NASTY, NASTY, NASTY, 1.0, NASTY, NASTY)
             ]
+        case ("GET", "proposals"):
+            proposal = Proposal(
+                NASTY, 0.0, NASTY, DIGEST, NASTY, NASTY, NASTY, 0.0, commands=(NASTY,)
+            )
+            given = [msgspec.structs.replace(proposal, feedback={NASTY: 1}, means={NASTY: 1.0})]
+        case ("POST", "services", _, "undivert"):
+            given = Diversion(NASTY, DIGEST, 0.0, NASTY, NASTY, (NASTY,))
         case ("PUT", "tenants", _):
             given = TenantView(NASTY, Quota(), (NASTY,))
         case _:
@@ -217,6 +226,7 @@ ONLINE = [
     ("keys", "limit", "k"), ("keys", "tenant", "k"),
     ("ship", "--detach"), ("eval",), ("doctor",), ("probes", "show"), ("probes", "run", "bank"),
     ("probes", "accept", "bank"), ("samples", "list"), ("samples", "show", "req_1"),
+    ("monitor", "proposals"), ("monitor", "undivert", "bank"),
     ("drill", "history"), ("drill", "--fault", "slow", "--service", "bank"),
     ("alerts",), ("alerts", "show", "ab"), ("incidents",), ("incidents", "show", "1"),
     ("incidents", "export", "1"), ("incidents", "close", "1", "--words", "x"),

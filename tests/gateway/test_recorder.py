@@ -129,13 +129,13 @@ async def test_on_a_full_disk_answers_go_out_and_records_follow_when_there_is_ro
         recorder.opened(token)
         recorder.finish(token, record(number), lambda: delivered.append(1))
         await until(lambda number=number: len(delivered) == number + 1)  # type: ignore[misc]
-    assert recorder.open_count == 10
+    assert recorder.open_count == recorder.unwritten == 10
     assert caplog.text.count("cannot be written") == 1
     disk.is_full = False
     recorder.start()
     ids = [r.id for r in read_spool(tmp_path / "s") if isinstance(r, RequestRecord)]
     assert ids == [f"r{n}" for n in range(10)]
-    assert recorder.open_count == 0
+    assert recorder.open_count == recorder.unwritten == recorder.lost == 0
     assert metrics.spool_lost.get() == 0
     assert metrics.spool_records.get() == 10
     recorder.close()
@@ -154,6 +154,7 @@ async def test_what_does_not_fit_the_backlog_is_lost_and_counted(tmp_path: Path)
     await until(lambda: len(delivered) == 50)
     lost = metrics.spool_lost.get()
     assert 0 < lost < 50
+    assert (recorder.lost, recorder.unwritten) == (lost, 50 - lost)
     disk.is_full = False
     recorder.close()
     ids = [r.id for r in read_spool(tmp_path / "s") if isinstance(r, RequestRecord)]

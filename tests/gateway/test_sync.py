@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -46,6 +47,8 @@ async def test_a_newer_snapshot_is_taken_kept_and_acknowledged(
     await until(lambda: bool(control.questions))
     assert control.questions[0].version == 3
     assert control.questions[0].boot == "boot-0"
+    assert abs(control.questions[0].at - time.time()) < 60.0, "by the clock that dates records"
+    assert (control.questions[0].unwritten, control.questions[0].lost) == (0, 0)
     assert control.tokens[0] == "Bearer control-token"
     newer = snapshot(route(B, one), version=4)
     control.publish(newer)

@@ -82,6 +82,7 @@ def test_a_rollout_is_paused() -> None:
         (ActionKind.FALLBACK, {"fallbacks": ()}, "no fallback"),
         (ActionKind.FALLBACK, {"on_fallback": True}, "answers already"),
         (ActionKind.SCALE, {"replicas_max": 2}, "no room"),
+        (ActionKind.SCALE, {"rollout": "ro-1"}, "rollout is under way"),
         (ActionKind.RERUN_GATE, {"gates": 0}, "no gates"),
         (ActionKind.PROPOSE_RETRAINING, {"champion": None}, "no release"),
     ],

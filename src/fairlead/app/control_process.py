@@ -75,6 +75,7 @@ async def _serve(settings: Settings, token: str) -> None:
             is_alive=is_alive,
             expected_workers=settings.workers,
             expected_pids=settings.gateway_pids,
+            wall=time.time,
         ),
         gateway_url=settings.gateway_url,
         now=time.time,

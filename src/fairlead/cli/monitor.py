@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fairlead.cli import monitors
+from fairlead.cli import acting, monitors
 from fairlead.cli.options import MANIFEST_DEFAULT, say
 from fairlead.domain.errors import InvalidInput, NotFound, Unavailable
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 monitors.register(app)
+acting.register(app)
 FilesOption = Annotated[
     list[Path] | None,
     typer.Option(

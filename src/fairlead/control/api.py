@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from fairlead import __version__
 from fairlead.control import views
+from fairlead.control.acting.routes import acting_router
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
 from fairlead.control.http import DOCUMENTED, REFERENCE
 from fairlead.control.http import answer as _answer
@@ -63,6 +64,7 @@ def create_app(plane: ControlPlane, token: str) -> FastAPI:
     app.include_router(_samples(plane), prefix="/api/v1", dependencies=[guard])
     watching = watch_routes(lambda: plane.watching, lambda: plane.now())
     app.include_router(watching, prefix="/api/v1", dependencies=[guard])
+    app.include_router(acting_router(plane, _gives, _answer), dependencies=[guard])
     app.include_router(_internal(plane), prefix="/internal/v1", dependencies=[guard])
     app.add_exception_handler(FairleadError, _problem)
     app.add_exception_handler(HTTPException, _no_such_call)

@@ -16,6 +16,10 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 
+from fairlead.control.acting.carrying_out import Acting
+from fairlead.control.acting.diversions import Diversion
+from fairlead.control.acting.documents import DocumentStore
+from fairlead.control.acting.platform import Parts, Platform
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
 from fairlead.control.drill.drills import Drills
 from fairlead.control.judging.judging import Judging
@@ -40,7 +44,7 @@ from fairlead.control.world.fleet import Fleet
 from fairlead.control.world.hub import SnapshotHub
 from fairlead.control.world.publishing import Publisher
 from fairlead.control.world.wants import ServiceWant
-from fairlead.domain.errors import FairleadError
+from fairlead.domain.errors import FairleadError, NotFound
 from fairlead.registry import Registry
 from fairlead.store.interface import Store
 from fairlead.targets import Target
@@ -56,6 +60,7 @@ class ControlPlane:
     Args:
         now: Unix time in seconds, for what is kept.
         monotonic: Seconds that never jump, for what is waited for.
+        documents: Where what actions leave behind is kept; without it nothing is acted on alerts.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class ControlPlane:
         gateway_url: str,
         now: Callable[[], float],
         monotonic: Callable[[], float],
+        documents: DocumentStore | None = None,
     ) -> None:
         self.hub = hub
         self.now = now
@@ -100,6 +106,17 @@ class ControlPlane:
             gateway_url,
             now,
         )
+        self.acting: Acting | None = None
+        self.platform: Platform | None = None
+        if documents is not None:
+            parts = Parts(
+                store, self._rollouts, self._fleet, hub, self.probes, self._watches, self.drills,
+                self.judging,
+            )  # fmt: skip
+            self.acting = Acting(
+                store, documents, registry, self._rollouts, self._fleet, self.probes, now
+            )
+            self.platform = Platform(parts, self.acting, now)
         self._conversations = Conversations(store)
         self.watching = Watching(store, ControlPlatform(self._rollouts), build, now)
         self.planner = Planner(store, registry, now)
@@ -120,6 +137,8 @@ class ControlPlane:
         await self._rollouts.load()
         await self.probes.load()
         await self.probes.advance(self._rollouts.champions())
+        if self.acting is not None:
+            await self.acting.load()
         await self._leases.load()
         self._publisher.begin()
         await self.watching.load()
@@ -134,6 +153,8 @@ class ControlPlane:
         await self.watching.close()
         with contextlib.suppress(FairleadError):  # The workers say it again.
             await self._leases.save(at_once=True)
+        if self.acting is not None:
+            await self.acting.close()
         await self.probes.close()
         await self.drills.close()
         await self._evaluations.close()
@@ -154,6 +175,8 @@ class ControlPlane:
         """
         if not gates_only:
             self.probes.check_ship(spec)
+            if self.acting is not None:
+                self.acting.diversions.check_ship(spec)
         plan = await self.planner.steps_for(spec)
         async with self._lock:
             rollout = await self._rollouts.begin(
@@ -206,6 +229,8 @@ class ControlPlane:
             await _attempt(self._watches.advance(), troubles)
             await _attempt(self.drills.advance(), troubles)
             await _attempt(self.probes.advance(self._rollouts.champions()), troubles)
+            if self.acting is not None:
+                await _attempt(self.acting.advance(), troubles)
             wants = await self._conversations.fill(self._rollouts.wants())
             wants = [self._diverted(want) for want in wants]
             await _attempt(self._fleet.reconcile(wants, self.hub.may_stop), troubles)
@@ -221,8 +246,18 @@ class ControlPlane:
         self.wake()
         return view
 
+    async def undivert(self, service: str) -> Diversion:
+        """Let the champion serve again; raises NotFound where no action has diverted from it."""
+        if self.acting is None:
+            raise NotFound(f"no fallbacks answer for {service!r}")
+        async with self._lock:
+            ended = await self.acting.diversions.end(service, "the champion serves again, by hand")
+        self.wake()
+        return ended
+
     def _diverted(self, want: ServiceWant) -> ServiceWant:
-        if not self.probes.is_diverted(want.spec.service, want.desired.champion):
+        is_diverted = self.probes.is_diverted if self.acting is None else self.acting.is_diverted
+        if not is_diverted(want.spec.service, want.desired.champion):
             return want
         return msgspec.structs.replace(want, diverted=True)
 

@@ -338,6 +338,9 @@ class Worker:
             open_replicas=self._fleet.open_replicas,
             wait_s=self._sync_wait_s(is_draining=is_draining),
             quota=self._quotas.report(self._plant.clock.wall()),
+            at=self._plant.clock.wall(),
+            unwritten=self._recorder.unwritten,
+            lost=self._recorder.lost,
         )
 
     def _granted(self, grants: tuple[Grant, ...]) -> None:

@@ -29,8 +29,15 @@ MONITORS = (
     "bias",
     "cost",
     "injection",
-    "guardrail",
     "provider_changed",
+    "probes_failing",
+    "judge_down",
+    "records",
+    "clock_skew",
+    "drill_failed",
+    "champion_over_limit",
+    "rollout_rolled_back",
+    "gate",
 )
 """Monitors about which something can be done: values of the label `monitor`."""
 

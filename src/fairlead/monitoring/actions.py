@@ -108,7 +108,8 @@ class Circumstances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         rollout: Id of the rollout under way; None for none.
         rollout_is_paused: Whether it is paused already.
         fallbacks: Services that could answer instead.
-        replicas, replicas_max: How many run of the champion, and how many there is room for.
+        replicas, replicas_max: How many of the champion are declared, and how many there is room
+            for.
         gates: How many gates the release has.
     """
 
@@ -346,13 +347,15 @@ def _pause(_alert: Alert, _policy: ActionPolicy, seen: Circumstances) -> tuple[s
 
 def _fallback(_alert: Alert, _policy: ActionPolicy, seen: Circumstances) -> tuple[str, str]:
     if not seen.fallbacks:
-        raise _Nothing("no fallback is declared")
+        raise _Nothing("no fallback is declared that could answer")
     if seen.on_fallback:
         raise _Nothing("the fallback answers already")
     return seen.fallbacks[0], "traffic to the fallback"
 
 
 def _scale(_alert: Alert, policy: ActionPolicy, seen: Circumstances) -> tuple[str, str]:
+    if seen.rollout is not None:
+        raise _Nothing("a rollout is under way, and brings replicas of its own")
     wanted = min(seen.replicas + policy.replicas_more, seen.replicas_max)
     if wanted <= seen.replicas:
         raise _Nothing(f"there is no room for more than {seen.replicas} replicas")

@@ -238,6 +238,9 @@ class SyncRequest(msgspec.Struct, frozen=True):
         open_replicas: Replicas on which it has requests open that began under any snapshot.
         wait_s: How long control may hold the answer back until there is a newer snapshot.
         quota: What it has used of limits, and what it lacks.
+        at: Unix time by the clock that dates its records; 0 if it does not say.
+        unwritten: Records that wait, since its spool cannot be written.
+        lost: Records that it has lost since it began.
     """
 
     worker: int
@@ -247,6 +250,9 @@ class SyncRequest(msgspec.Struct, frozen=True):
     open_replicas: tuple[str, ...] = ()
     wait_s: float = 1.0
     quota: QuotaReport | None = None
+    at: float = 0.0
+    unwritten: int = 0
+    lost: int = 0
 
 
 def declared_limits(snapshot: Snapshot) -> dict[str, Limit]:

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -24,6 +25,20 @@ BEHIND_S = 30.0
 POLL_S = 0.25
 TROUBLE_S = 2.0
 _log = logging.getLogger(__name__)
+
+
+class Outage(NamedTuple):
+    """A judge model that does not answer.
+
+    Attributes:
+        why: What asking it came to.
+        oldest: Unix time of the oldest sample that waits for it.
+    """
+
+    service: str
+    rollout: str
+    why: str
+    oldest: float | None
 
 
 class Judging:
@@ -116,6 +131,14 @@ class Judging:
             said="" if queue is None else _said(queue),
             error=self.measured(judge, service),
         )
+
+    def out(self) -> list[Outage]:
+        """The judge models that do not answer."""
+        return [
+            Outage(queue.service, rollout, queue.trouble, queue.oldest)
+            for rollout, queue in self._queues.items()
+            if queue.is_out
+        ]
 
     def judged_until(self, rollout: str) -> float:
         """Before this time all samples that the rollout waits for are judged."""

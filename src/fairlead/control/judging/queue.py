@@ -37,7 +37,7 @@ WINDOW = 200
 """Samples that are looked at together."""
 OUTAGE_ATTEMPTS_MAX = 30
 """Attempts after which a sample is left without a verdict though the judge could not be asked."""
-REST_S_MAX = 60.0
+REST_S_FIRST, REST_S_MAX = 1.0, 60.0
 WATERMARK_SLACK_S = 1.0
 """As for records: a worker that has just started may write so long before its spool is known."""
 _OK = 200
@@ -75,7 +75,7 @@ class JudgeQueue:
         self.oldest: float | None = None
         self._after: tuple[float, str] = (0.0, "")
         self._rests_until = 0.0
-        self._rest_s = 1.0
+        self._rest_s = REST_S_FIRST
         self._again_at: dict[str, float] = {}
         self._lock = asyncio.Lock()
 
@@ -83,6 +83,11 @@ class JudgeQueue:
     def rests(self) -> bool:
         """Whether nobody is there to be asked."""
         return self._now() < self._rests_until
+
+    @property
+    def is_out(self) -> bool:
+        """Whether nobody answered when it asked last."""
+        return self._rest_s > REST_S_FIRST
 
     async def turn(self) -> bool:
         """Ask about the next samples, as many as may be asked about at once; whether there were.
@@ -228,7 +233,7 @@ class JudgeQueue:
             self._rests_until = self._now() + self._rest_s
             self._rest_s = min(2 * self._rest_s, REST_S_MAX)
         else:
-            self._rest_s = 1.0
+            self._rest_s = REST_S_FIRST
 
     def _row(
         self,

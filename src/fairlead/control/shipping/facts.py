@@ -29,6 +29,7 @@ class Order(NamedTuple):
     why: str = ""
     then: Return | None = None
     superseded: bool = False
+    by: str = ""
 
 
 class FactFinder:
@@ -110,6 +111,7 @@ class FactFinder:
             shadowed=shadowed,
             command=None if order is None else order.command,
             why="" if order is None else order.why,
+            by="" if order is None else order.by,
             hooks=hooks,
             frozen="" if running.goes_back else frozen_by(running.spec.freeze, now),
             superseded=order is not None and order.superseded,

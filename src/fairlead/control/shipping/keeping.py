@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from fairlead.control.shipping.catalogue import Catalogue
 from fairlead.control.shipping.documents import Return
 from fairlead.control.shipping.farewells import Farewells
@@ -124,6 +126,15 @@ def begun(running: Running) -> EventRow:
     return _event(rollout, rollout.created_at, "begun", rollout.why or "rollout begun")
 
 
+def settings_changed(before: ServiceSpec, after: ServiceSpec, now: float) -> EventRow:
+    """The event, with the names of what is new."""
+    names = [name for name in ServiceSpec.__struct_fields__
+             if getattr(before, name) != getattr(after, name)]  # fmt: skip
+    data = msgspec.json.encode({"release": after.release, "changed": names})
+    message = f"settings changed: {', '.join(names)}"
+    return EventRow(now, "settings_changed", message, service=after.service, data=data)
+
+
 def events_of(before: Rollout, after: Rollout) -> list[EventRow]:
     """One for each entry that is new in the history."""
     return [_event(after, t.at, t.to, t.why) for t in after.history[len(before.history) :]]
@@ -131,5 +142,7 @@ def events_of(before: Rollout, after: Rollout) -> list[EventRow]:
 
 def _event(rollout: Rollout, at: float, kind: str, message: str) -> EventRow:
     return EventRow(
-        at=at, kind=f"rollout_{kind}", message=message, service=rollout.service, rollout=rollout.id
-    )
+        at=at, kind=f"rollout_{kind}", message=message, service=rollout.service,
+        rollout=rollout.id,
+        data=msgspec.json.encode({"release": rollout.release, "name": rollout.name}),
+    )  # fmt: skip

@@ -21,7 +21,7 @@ from fairlead.control.shipping.documents import Return, RolloutDocument
 from fairlead.control.shipping.evaluations import Evaluations
 from fairlead.control.shipping.facts import FactFinder, Order
 from fairlead.control.shipping.farewells import Farewells
-from fairlead.control.shipping.keeping import Keeping, begun, events_of
+from fairlead.control.shipping.keeping import Keeping, begun, events_of, settings_changed
 from fairlead.control.shipping.queueing import Queues, busy
 from fairlead.control.shipping.running import Running
 from fairlead.control.shipping.spec import ServiceSpec
@@ -51,7 +51,7 @@ from fairlead.rollout.machine import (
 from fairlead.rollout.plan import Plan
 from fairlead.rollout.states import State
 from fairlead.store.interface import Store
-from fairlead.store.rows import EventRow, RolloutRow, ServiceRow
+from fairlead.store.rows import RolloutRow, ServiceRow
 
 WHY_MAX = 500
 QUEUED_MAX = 10_000
@@ -267,7 +267,7 @@ class Rollouts:
             return False
         now = self._now()
         data = msgspec.json.encode(spec)
-        event = EventRow(now, "settings_changed", "settings changed", service=spec.service)
+        event = settings_changed(self._kept.specs[spec.service], spec, now)
 
         def write() -> None:
             self._store.put_service(spec.service, data, now)
@@ -277,8 +277,12 @@ class Rollouts:
         await self._kept.remember(msgspec.structs.replace(service, spec=data, updated_at=now))
         return True
 
-    async def command(self, rollout_id: str, command: str) -> None:
-        """Give an active rollout a command; it acts before this returns."""
+    async def command(self, rollout_id: str, command: str, by: str = "") -> None:
+        """Give an active rollout a command; it acts before this returns.
+
+        Args:
+            by: Who gives it, if that is known.
+        """
         try:
             wanted = Command(command)
         except ValueError:
@@ -298,7 +302,7 @@ class Rollouts:
             if row is None:
                 raise NotFound(f"there is no rollout {rollout_id!r}")
             raise Conflict(f"rollout {rollout_id} has ended ({row.state})")
-        await self._advance(running, Order(wanted, then=running.then))
+        await self._advance(running, Order(wanted, then=running.then, by=by))
 
     async def go_back(self, service: str, request: RollbackRequest, rollout_id: str) -> str:
         """Go back to an earlier release at once; the id of the rollout to follow.

@@ -36,7 +36,7 @@ from fairlead.control.watching.watch_views import (
     monitor_view,
     silence_view,
 )
-from fairlead.domain.errors import InvalidInput, Unavailable
+from fairlead.domain.errors import InvalidInput
 from fairlead.monitoring import editing
 from fairlead.monitoring.alert_states import AlertState
 from fairlead.monitoring.burning import Severity

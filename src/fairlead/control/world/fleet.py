@@ -98,6 +98,10 @@ class Fleet:
         ]
         return max(said)[1] if said else self._troubles.get(engine, "")
 
+    def start_s(self) -> dict[str, float]:
+        """Seconds that a start may take, by engine digest, where that is known."""
+        return {engine: launch.start_timeout_s for engine, launch in self._launches.items()}
+
     def failure_of(self, release: Release) -> str | None:
         """Why no replica of the release can run, if that is so."""
         damage = self._refused.get(release.engine_digest)

@@ -37,18 +37,30 @@ class _Worker(msgspec.Struct):
     version: int
     open_replicas: frozenset[str]
     seen_at: float
+    ahead_s: float | None = None
+    unwritten: int = 0
+    lost: int = 0
     granted: tuple[Grant, ...] = ()
     granted_at: float = float("-inf")
 
 
 class WorkerStatus(msgspec.Struct, frozen=True):
-    """One gateway worker as control sees it."""
+    """One gateway worker as control sees it.
+
+    Attributes:
+        ahead_s: How far its clock is ahead of control's, by its last call; None if it did not say.
+        unwritten: Records that wait there, since its spool cannot be written.
+        lost: Records that it has lost since it began.
+    """
 
     boot: str
     worker: int
     pid: int
     version: int
     silent_s: float
+    ahead_s: float | None = None
+    unwritten: int = 0
+    lost: int = 0
 
 
 class SnapshotHub:
@@ -61,6 +73,7 @@ class SnapshotHub:
         expected_workers: How many workers are kept running; 0 when that is not known.
         expected_pids: Processes that ran before this hub: workers, also old ones that only end
             their requests.
+        wall: Unix time in seconds, to compare the workers' clocks with; None not to.
 
     Attributes:
         snapshot: The newest snapshot; None before the first.
@@ -76,9 +89,11 @@ class SnapshotHub:
         is_alive: Callable[[int], bool],
         expected_workers: int = 0,
         expected_pids: Collection[int] = (),
+        wall: Callable[[], float] | None = None,
     ) -> None:
         self._clock = clock
         self._is_alive = is_alive
+        self._wall = wall
         self._expected_workers = expected_workers
         self._unheard_pids = set(expected_pids)
         self._awaited_since = clock()
@@ -146,6 +161,9 @@ class SnapshotHub:
             version=request.version,
             open_replicas=frozenset(request.open_replicas),
             seen_at=now,
+            ahead_s=request.at - self._wall() if self._wall and request.at else None,
+            unwritten=request.unwritten,
+            lost=request.lost,
         )
         if before is not None:
             worker.granted, worker.granted_at = before.granted, before.granted_at
@@ -186,7 +204,16 @@ class SnapshotHub:
         now = self._clock()
         self._forget_dead(now)
         return [
-            WorkerStatus(boot, w.number, w.pid, w.version, round(now - w.seen_at, 3))
+            WorkerStatus(
+                boot,
+                w.number,
+                w.pid,
+                w.version,
+                round(now - w.seen_at, 3),
+                w.ahead_s,
+                w.unwritten,
+                w.lost,
+            )
             for boot, w in sorted(self._workers.items(), key=lambda item: item[1].number)
         ]
 

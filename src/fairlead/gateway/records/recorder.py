@@ -51,6 +51,8 @@ class Recorder:
         self._is_failing = False
         self._logged_at = float("-inf")
         self._ticker: asyncio.TimerHandle | None = None
+        self.lost = 0
+        """Records that were lost so far."""
 
     def start(self) -> None:
         """Begin to write progress records."""
@@ -91,6 +93,11 @@ class Recorder:
     def open_count(self) -> int:
         """How many requests are open."""
         return len(self._open)
+
+    @property
+    def unwritten(self) -> int:
+        """How many records wait, since the spool cannot be written."""
+        return len(self._frames) if self._is_failing else 0
 
     def close(self) -> None:
         """Write what is left and close the spool."""
@@ -182,5 +189,6 @@ class Recorder:
             token, data = self._frames.popleft()
             self._frame_bytes -= len(data)
             self._open.pop(token, None)
+        self.lost += count
         if count:
             self._metrics.spool_lost.inc((), count)

@@ -1,0 +1,228 @@
+"""What the loop of the monitors asks of the platform: circumstances, conditions, changes, events.
+
+`look` gathers everything from the store and from what control has in memory; what is asked after it
+is answered from there. It changes nothing but that it keeps what happens to replicas as events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import NamedTuple
+
+from fairlead.control.acting.carrying_out import Acting
+from fairlead.control.acting.changes import EventLog
+from fairlead.control.acting.gate_runs import MONITOR as GATE
+from fairlead.control.acting.records_watch import CLOCK, RECORDS, RecordsWatch
+from fairlead.control.acting.replica_watch import (
+    FLAPPING,
+    FLAPS_WITHIN_S,
+    REPLICA_DOWN,
+    SERVICE_DOWN,
+    ReplicaWatch,
+)
+from fairlead.control.acting.traffic import Minutes, Traffic
+from fairlead.control.drill.drills import Drills
+from fairlead.control.judging.judging import Judging
+from fairlead.control.probing.probe_views import ProbesView
+from fairlead.control.probing.probes import Probes
+from fairlead.control.shipping.rollouts import Rollouts
+from fairlead.control.shipping.slow_watches import SlowWatches
+from fairlead.control.views import WatchView
+from fairlead.control.world.fleet import Fleet
+from fairlead.control.world.hub import SnapshotHub, WorkerStatus
+from fairlead.domain.release import short
+from fairlead.monitoring.actions import Circumstances
+from fairlead.monitoring.alerts import Condition, Figure, Looked, labels_of
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.causes import Change
+from fairlead.monitoring.incidents import Event
+from fairlead.store.interface import Store
+
+PROVIDER, PROBES, JUDGE = "provider_changed", "probes_failing", "judge_down"
+DRILL, LIMIT, BACK = "drill_failed", "champion_over_limit", "rollout_rolled_back"
+OF_SERVICES = (
+    SERVICE_DOWN, REPLICA_DOWN, FLAPPING, PROVIDER, PROBES, JUDGE, DRILL, LIMIT, BACK, GATE,
+)  # fmt: skip
+OF_ALL = (RECORDS, CLOCK)
+BACK_S = 3_600.0
+"""For so long it is said that a rollout has gone back."""
+JUDGE_PENDING_S = 60.0
+SAID_MAX = 500
+
+
+class Parts(NamedTuple):
+    """The parts of control that are looked at."""
+
+    store: Store
+    rollouts: Rollouts
+    fleet: Fleet
+    hub: SnapshotHub
+    probes: Probes
+    watches: SlowWatches
+    drills: Drills
+    judging: Judging
+
+
+class Platform:
+    """The platform as the monitors' loop sees it.
+
+    Args:
+        now: Unix time in seconds.
+
+    Attributes:
+        circumstances: What there is to act on, by service, as of the last look.
+    """
+
+    def __init__(self, parts: Parts, acting: Acting, now: Callable[[], float]) -> None:
+        self._parts = parts
+        self._acting = acting
+        self._now = now
+        self._replicas = ReplicaWatch()
+        self._records = RecordsWatch()
+        self._traffic = Traffic()
+        self._log = EventLog(parts.store, now)
+        self._workers: list[WorkerStatus] = []
+        self._has_looked = self._sees_records = False
+        self.circumstances: dict[str, Circumstances] = {}
+
+    async def look(self, counts: Mapping[str, Minutes] | None = None) -> None:
+        """Look at everything once.
+
+        Args:
+            counts: Requests of the last minutes, by service.
+
+        Raises FairleadError when the store does: what is known is then that of the look before.
+        """
+        parts, now = self._parts, self._now()
+        fresh = await self._log.read()
+        if not self._has_looked:
+            self._replicas.recall(row for row in fresh if now - row.at < FLAPS_WITHIN_S)
+        self.circumstances = await self._acting.surroundings.look()
+        self._workers = parts.hub.workers()
+        self._sees_records = False
+        spools = await asyncio.to_thread(parts.store.open_spools)
+        self._records.look(self._workers, spools, now)
+        self._sees_records = True
+        self._traffic.see(counts or {}, now)
+        told = self._replicas.look(parts.rollouts.wants(), parts.fleet.replicas(), now)
+        self._has_looked = True
+        if told:
+            await asyncio.to_thread(parts.store.add_events, told)
+            # What begins now has its cause in them.
+            await self._log.read()
+
+    def conditions(self, now: float) -> list[Condition]:
+        """What is wrong with the platform, as of the last look."""
+        if not self._has_looked:
+            return []
+        parts = self._parts
+        wants = parts.rollouts.wants()
+        said = {
+            champion: parts.fleet.waiting_of(champion)
+            for want in wants
+            if (champion := want.desired.champion) is not None
+        }
+        found = self._replicas.conditions(wants, now, parts.fleet.start_s(), said)
+        found += self._records.conditions(self._workers, now)
+        for view in parts.probes.views():
+            found += _provider(view)
+        found += self._judges(now)
+        for row, _ in parts.rollouts.services():
+            found += self._drills(row.name)
+            found += _over_limit(row.name, parts.watches.view(row.name), row.champion)
+        return [*found, *self._gone_back(now), *self._acting.gate_runs.conditions()]
+
+    def looked(self) -> list[Looked]:
+        """Which of these monitors have looked at which services."""
+        if not self._has_looked:
+            return []
+        services = [row.name for row, _ in self._parts.rollouts.services()]
+        of_all = [(name, "") for name in OF_ALL if name != RECORDS or self._sees_records]
+        return [*((name, service) for service in services for name in OF_SERVICES), *of_all]
+
+    def changes(self, since: float) -> list[Change]:
+        """What was changed since then (Unix time), or changed by itself: causes of alerts."""
+        return [*self._log.changes(since), *self._traffic.changes(since)]
+
+    def events(self, since: float) -> list[Event]:
+        """What else happened since then, for timelines."""
+        return self._log.events(since)
+
+    def _judges(self, now: float) -> Iterator[Condition]:
+        for out in self._parts.judging.out():
+            waits = 0.0 if out.oldest is None else max(0.0, now - out.oldest)
+            yield Condition(
+                labels=labels_of(monitor=JUDGE, service=out.service),
+                severity=Severity.TICKET,
+                summary=f"{out.service}: the judge model of rollout {out.rollout} does not answer: "
+                f"{out.why}"[:SAID_MAX],
+                evidence=(Figure("oldest sample without a verdict", waits, "s"),),
+                pending_s=JUDGE_PENDING_S,
+            )
+
+    def _drills(self, service: str) -> Iterator[Condition]:
+        view = self._parts.drills.status(service)
+        for fault, why in sorted(({} if view is None else view.missed).items()):
+            yield Condition(
+                labels=labels_of(monitor=DRILL, service=service, drill=fault),
+                severity=Severity.TICKET,
+                summary=f"{service}: {why}"[:SAID_MAX],
+            )
+
+    def _gone_back(self, now: float) -> Iterator[Condition]:
+        """The last rollout of each service that went back by itself, or was ended so."""
+        last = {row.service: row for row in self._log.rows(now - BACK_S)
+                if row.kind in ("rollout_rolled_back", "rollout_promoted")}  # fmt: skip
+        for row in last.values():
+            if row.kind == "rollout_rolled_back":
+                yield Condition(
+                    labels=labels_of(monitor=BACK, service=row.service, rollout=row.rollout),
+                    severity=Severity.INFO,
+                    summary=f"{row.service}: rollout {row.rollout} went back: {row.message}"[
+                        :SAID_MAX
+                    ],
+                    keep_s=0.0,
+                )
+
+
+def _provider(view: ProbesView) -> Iterator[Condition]:
+    of = {"service": view.service, "release": view.release}
+    if view.change is not None:
+        then = "; its fallbacks answer" if view.is_diverted else ""
+        yield Condition(
+            labels=labels_of(monitor=PROVIDER, **of),
+            # Whoever is asked meanwhile gets answers of a model that nobody has let in.
+            severity=Severity.TICKET if view.is_diverted else Severity.PAGE,
+            summary=f"{view.service}: the provider of {view.name} answers otherwise than it did: "
+            f"{view.change.why}{then}"[:SAID_MAX],
+            evidence=(_figure("evidence of a change", view.evidence, view.evidence_at),),
+        )
+    elif view.failing_since is not None:
+        yield Condition(
+            labels=labels_of(monitor=PROBES, **of),
+            severity=Severity.TICKET,
+            summary=f"{view.service}: the probes of {view.name} are not answered, so nobody knows "
+            f"whether its provider has changed: {view.failure}"[:SAID_MAX],
+        )
+
+
+def _over_limit(service: str, view: WatchView | None, champion: str | None) -> Iterator[Condition]:
+    if view is None or view.alarmed_at is None or view.release != champion:
+        return
+    rate = _figure("failure rate", view.rate or 0.0, view.limit)
+    yield Condition(
+        labels=labels_of(monitor=LIMIT, service=service, release=view.release),
+        severity=Severity.PAGE,
+        summary=f"{service}: {view.alarm or f'release {short(view.release)} fails too often'}"[
+            :SAID_MAX
+        ],
+        evidence=(rate, Figure("units", float(view.units))),
+    )
+
+
+def _figure(name: str, value: float, limit: float) -> Figure:
+    """A figure of finite numbers."""
+    most = 1e300
+    return Figure(name, min(value, most) if not math.isnan(value) else most, "", limit)

@@ -1,0 +1,121 @@
+"""Whether records are taken in, and whether the gateway's clocks agree with control's.
+
+Each worker writes into its spool twice a second, and the observer moves its cursor on. A cursor of
+a worker that lives and that does not move says that nothing comes in: the observer does not read,
+or the spool cannot be written, which the worker says itself. How old the oldest request is that is
+still open is no matter of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from fairlead.control.world.hub import WorkerStatus
+from fairlead.monitoring.alerts import Condition, Figure, labels_of
+from fairlead.monitoring.burning import Severity
+from fairlead.store.rows import SpoolCursor
+
+RECORDS, CLOCK = "records", "clock_skew"
+STUCK_S = 60.0
+PAGE_S = 900.0
+LOST_S = 3_600.0
+"""For so long a loss of records is a condition."""
+SKEW_S_MAX = 2.0
+SKEW_PENDING_S = 30.0
+HEARD_S = 5.0
+"""A worker that has not called for longer says nothing of now."""
+
+
+class RecordsWatch:
+    """Remembers when each worker's spool was last read, and how much each has lost."""
+
+    def __init__(self) -> None:
+        self._moved: dict[str, tuple[tuple[int, int], float]] = {}
+        self._lost: dict[str, int] = {}
+        self._lost_at = float("-inf")
+        self._lost_now = 0
+
+    def look(
+        self, workers: Sequence[WorkerStatus], spools: Mapping[str, SpoolCursor], now: float
+    ) -> None:
+        """Take in how far the spools of the workers that live are read."""
+        alive = [worker for worker in workers if worker.silent_s < HEARD_S]
+        for worker in alive:
+            cursor = spools.get(worker.boot)
+            at = (0, 0) if cursor is None else (cursor.segment, cursor.offset)
+            before = self._moved.get(worker.boot)
+            if before is None or before[0] != at:
+                self._moved[worker.boot] = (at, now)
+            lost = worker.lost - self._lost.get(worker.boot, 0)
+            self._lost[worker.boot] = worker.lost
+            if lost > 0:
+                self._lost_now = lost + (self._lost_now if now - self._lost_at < LOST_S else 0)
+                self._lost_at = now
+        boots = {worker.boot for worker in workers}
+        self._moved = {
+            boot: kept
+            for boot, kept in self._moved.items()
+            if boot in {worker.boot for worker in alive}
+        }
+        self._lost = {boot: count for boot, count in self._lost.items() if boot in boots}
+
+    def conditions(self, workers: Sequence[WorkerStatus], now: float) -> list[Condition]:
+        """What is wrong."""
+        alive = [worker for worker in workers if worker.silent_s < HEARD_S]
+        return [*self._behind(now), *_unwritten(alive), *self._losses(now), *_clocks(alive)]
+
+    def _behind(self, now: float) -> Iterator[Condition]:
+        since = [at for _, at in self._moved.values() if now - at >= STUCK_S]
+        if not since:
+            return
+        stuck_s = now - min(since)
+        yield Condition(
+            labels=labels_of(monitor=RECORDS, fault="behind"),
+            severity=Severity.PAGE if stuck_s >= PAGE_S else Severity.TICKET,
+            summary=f"records of {len(since)} of {len(self._moved)} gateway workers are not taken "
+            "in: the observer does not read, or cannot; nothing that is judged or watched is up "
+            "to date, and nothing is lost while the spool has room",
+            evidence=(Figure("nothing taken in for", stuck_s, "s", STUCK_S),),
+        )
+
+    def _losses(self, now: float) -> Iterator[Condition]:
+        if now - self._lost_at < LOST_S:
+            yield Condition(
+                labels=labels_of(monitor=RECORDS, fault="lost"),
+                severity=Severity.PAGE,
+                summary="the gateway has lost records: its spool could not be written for longer "
+                "than memory held them",
+                evidence=(Figure("records lost", float(self._lost_now)),),
+            )
+
+
+def _unwritten(workers: Sequence[WorkerStatus]) -> Iterator[Condition]:
+    waiting = [worker for worker in workers if worker.unwritten]
+    if waiting:
+        numbers = ", ".join(str(worker.worker) for worker in waiting)
+        yield Condition(
+            labels=labels_of(monitor=RECORDS, fault="spool"),
+            severity=Severity.PAGE,
+            summary=f"the spool of gateway worker {numbers} cannot be written: is the disk full? "
+            "Records wait in memory, and are lost when that is used up",
+            evidence=(Figure("records that wait", float(sum(w.unwritten for w in waiting))),),
+            pending_s=5.0,
+        )
+
+
+def _clocks(workers: Sequence[WorkerStatus]) -> Iterator[Condition]:
+    known = [(abs(w.ahead_s), w) for w in workers if w.ahead_s is not None]
+    off = [(size, worker) for size, worker in known if size > SKEW_S_MAX]
+    if not off:
+        return
+    size, worst = max(off, key=lambda one: one[0])
+    way = "ahead of" if (worst.ahead_s or 0.0) > 0 else "behind"
+    yield Condition(
+        labels=labels_of(monitor=CLOCK),
+        severity=Severity.TICKET,
+        summary=f"the clock of gateway worker {worst.worker} is {size:,.1f} s {way} control's: "
+        "records are dated wrongly, and verdicts wait or miss them; set the clocks (NTP), and "
+        "restart the gateway if its clock was set while it ran",
+        evidence=(Figure("difference", size, "s", SKEW_S_MAX),),
+        pending_s=SKEW_PENDING_S,
+    )

@@ -1,0 +1,343 @@
+"""What is wrong with the platform itself is found: records, clocks, judges, providers, drills."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from control.acting_world import acting, carry_out, platform, small
+from control.answering_replica import AnsweringReplica
+from control.judged_world import JudgedWorld, grade, judge_at
+from control.simulated_world import DIRECT, World
+from fairlead.control.acting.platform import OF_SERVICES, _over_limit, _provider
+from fairlead.control.acting.records_watch import PAGE_S, STUCK_S, RecordsWatch
+from fairlead.control.drill.drills import Schedule
+from fairlead.control.probing.probe_views import probes_view
+from fairlead.control.views import WatchView
+from fairlead.control.world.hub import SnapshotHub, WorkerStatus
+from fairlead.domain.errors import StorageFailed
+from fairlead.domain.replica import ReplicaState
+from fairlead.manifest.monitoring import MONITORS
+from fairlead.monitoring.actions import ActionKind, ActionPolicy
+from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.desk import Desk, Duties, Look, note_done, step
+from fairlead.probing.course import begin
+from fairlead.probing.model import Change, ProbeRule
+from fairlead.registry import Registry
+from fairlead.rollout.drill import DrillRule
+from fairlead.store import open_store
+from fairlead.store.rows import EventRow, SpoolCursor
+from fairlead.wire.snapshot import SyncRequest
+
+
+async def found(world: World, monitor: str) -> list[Condition]:
+    await platform(world).look()
+    return [c for c in platform(world).conditions(world.now) if c.monitor == monitor]
+
+
+def test_actions_can_name_each_of_these_monitors() -> None:
+    assert {*OF_SERVICES, "records", "clock_skew"} <= set(MONITORS)
+
+
+async def test_before_the_first_look_nothing_is_said(world: World) -> None:
+    await world.first_champion()
+    assert platform(world).conditions(world.now) == []
+    assert platform(world).looked() == []
+
+
+async def test_honest_operation_is_silent(world: World) -> None:
+    """Rollouts, restarts and time alone raise nothing but what they are."""
+    await world.first_champion()
+    world.users_per_turn = 10
+    await world.ship("b")
+    for number in range(1, 121):
+        await world.turn()
+        for worker in world.workers:
+            world.store.open_spool(worker.boot)
+            world.store.ingest(worker.boot, [], [], SpoolCursor(1, number, world.now))
+        await platform(world).look()
+        assert platform(world).conditions(world.now) == []
+    assert world.champion() == world.digests["b"]
+    await world.restart()
+    await platform(world).look()
+    assert platform(world).conditions(world.now) == []
+
+
+# Records and clocks
+
+
+def worker(number: int = 0, **fields: Any) -> WorkerStatus:
+    made = WorkerStatus(f"b{number}", number, 100 + number, 1, 0.1)
+    return msgspec.structs.replace(made, **fields)
+
+
+def faults(conditions: list[Condition]) -> list[str]:
+    return [dict(c.labels).get("fault", c.monitor) for c in conditions]
+
+
+def test_a_spool_that_nobody_reads_is_found_and_one_that_is_read_is_not() -> None:
+    watch, now = RecordsWatch(), 0.0
+    both = [worker(0), worker(1)]
+    for _ in range(200):
+        now += 1.0
+        watch.look(both, {f"b{n}": SpoolCursor(1, int(now)) for n in (0, 1)}, now)
+        assert watch.conditions(both, now) == []
+    halted = {f"b{n}": SpoolCursor(1, 200) for n in (0, 1)}
+    while now < 200.0 + STUCK_S:
+        now += 1.0
+        watch.look(both, halted, now)
+    (behind,) = watch.conditions(both, now)
+    assert (behind.monitor, behind.severity) == ("records", Severity.TICKET)
+    assert "2 of 2 gateway workers" in behind.summary
+    now += PAGE_S
+    watch.look(both, halted, now)
+    assert watch.conditions(both, now)[0].severity is Severity.PAGE
+    watch.look(both, {f"b{n}": SpoolCursor(2, 0) for n in (0, 1)}, now)
+    assert watch.conditions(both, now) == []
+
+
+def test_a_spool_that_was_never_opened_is_found_and_workers_that_are_gone_are_forgotten() -> None:
+    watch = RecordsWatch()
+    watch.look([worker()], {}, 0.0)
+    watch.look([worker()], {}, STUCK_S + 1.0)
+    assert faults(watch.conditions([worker()], STUCK_S + 1.0)) == ["behind"]
+    gone = [worker(silent_s=9.0)]
+    watch.look(gone, {}, STUCK_S + 2.0)
+    assert watch.conditions(gone, STUCK_S + 2.0) == []
+    watch.look([worker()], {}, STUCK_S + 3.0)
+    assert watch.conditions([worker()], STUCK_S + 3.0) == [], "its time begins anew"
+
+
+def test_a_spool_that_cannot_be_written_and_records_that_are_lost_are_pages() -> None:
+    watch = RecordsWatch()
+    full = [worker(0), worker(1, unwritten=7)]
+    watch.look(full, {}, 0.0)
+    (spool,) = watch.conditions(full, 0.0)
+    assert (dict(spool.labels)["fault"], spool.severity) == ("spool", Severity.PAGE)
+    assert "worker 1" in spool.summary
+    watch.look([worker(1, lost=3)], {}, 1.0)
+    watch.look([worker(1, lost=5)], {}, 2.0)
+    (lost,) = watch.conditions([worker(1, lost=5)], 3.0)
+    assert (dict(lost.labels)["fault"], lost.evidence[0].value) == ("lost", 5.0)
+    watch.look([worker(1, lost=5)], {"b1": SpoolCursor(1, 9)}, 3_700.0)
+    assert watch.conditions([worker(1, lost=5)], 3_700.0) == []
+
+
+@pytest.mark.parametrize(("ahead_s", "words"), [(2.5, "2.5 s ahead of"), (-60.0, "60.0 s behind")])
+def test_a_clock_that_is_off_is_found(ahead_s: float, words: str) -> None:
+    (off,) = RecordsWatch().conditions([worker(0, ahead_s=1.9), worker(1, ahead_s=ahead_s)], 0.0)
+    assert off.monitor == "clock_skew"
+    assert f"worker 1 is {words} control's" in off.summary
+    assert off.pending_s > 0.0, "one late call is no skew"
+
+
+def test_clocks_that_agree_and_those_that_say_nothing_are_no_skew() -> None:
+    assert RecordsWatch().conditions([worker(0, ahead_s=-1.9), worker(1)], 0.0) == []
+    assert RecordsWatch().conditions([worker(0, ahead_s=99.0, silent_s=30.0)], 0.0) == []
+
+
+async def test_the_hub_says_what_workers_say_of_their_clock_and_spool() -> None:
+    hub = SnapshotHub(clock=lambda: 5.0, is_alive=lambda pid: True, wall=lambda: 1_000.0)
+    asked = SyncRequest(0, "b0", 7, 1, wait_s=0.0, at=1_003.0, unwritten=4, lost=2)
+    await hub.sync(asked)
+    await hub.sync(SyncRequest(1, "b1", 8, 1, wait_s=0.0))
+    one, other = hub.workers()
+    assert (one.ahead_s, one.unwritten, one.lost) == (3.0, 4, 2)
+    assert (other.ahead_s, other.unwritten, other.lost) == (None, 0, 0)
+
+
+async def test_where_the_store_cannot_be_read_records_are_not_looked_at(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.first_champion()
+    await platform(world).look()
+    assert ("records", "") in platform(world).looked()
+
+    def broken() -> Any:
+        raise StorageFailed("the disk fails")
+
+    monkeypatch.setattr(world.store, "open_spools", broken)
+    with pytest.raises(StorageFailed):
+        await platform(world).look()
+    assert ("records", "") not in platform(world).looked()
+
+
+# Providers
+
+
+RULE = ProbeRule("sha256:" + "ab" * 32, cases=6, interval_s=100.0, reference_rounds=8)
+RELEASE = "sha256:" + "cd" * 32
+
+
+def provider(on_change: str = "alert", **fields: Any) -> list[Condition]:
+    probing = msgspec.structs.replace(begin("bank", RELEASE, "asked", 0.0), **fields)
+    rule = msgspec.structs.replace(RULE, on_change=on_change)
+    return list(_provider(probes_view("a", probing, rule, "", "")))
+
+
+def test_a_provider_that_changed_is_a_page_and_a_ticket_once_the_fallbacks_answer() -> None:
+    change = Change(1, 5.0, 9, 200.0, {}, "3 of 6 answers differ")
+    (page,) = provider(change=change)
+    assert (page.monitor, page.severity) == ("provider_changed", Severity.PAGE)
+    assert dict(page.labels)["release"] == RELEASE
+    assert "3 of 6 answers differ" in page.summary
+    (ticket,) = provider("fallback", change=change)
+    assert ticket.severity is Severity.TICKET
+    assert "its fallbacks answer" in ticket.summary
+
+
+def test_probes_that_are_not_answered_are_no_change_of_the_provider() -> None:
+    (one,) = provider(failing_since=5.0, failure="timed out")
+    assert (one.monitor, one.severity) == ("probes_failing", Severity.TICKET)
+    assert "timed out" in one.summary
+    assert provider() == []
+
+
+# Judges, drills, limits, rollouts
+
+
+async def test_a_judge_model_that_does_not_answer_is_found_also_between_its_tries(
+    judged: tuple[JudgedWorld, AnsweringReplica],
+) -> None:
+    world, server = judged
+    await world.first_champion()
+    world.users_per_turn = 20
+    server.status = 503
+    await world.ship_judged("b")
+    for _ in range(2_000):
+        await world.turn()
+        await asyncio.sleep(0.002)
+        if await found(world, "judge_down"):
+            break
+    (down,) = await found(world, "judge_down")
+    assert dict(down.labels) == {"monitor": "judge_down", "service": "bank"}
+    assert "does not answer" in down.summary
+    assert "503" in down.summary
+    server.status = 200
+    for _ in range(2_000):
+        await world.turn()
+        await asyncio.sleep(0.002)
+        if not await found(world, "judge_down"):
+            break
+    assert await found(world, "judge_down") == []
+
+
+@pytest.fixture
+async def judged(
+    tmp_path: Path,
+    own_registry: Registry,
+    built: tuple[Path, dict[str, str]],
+    empty_database: Path,
+    replica: Callable[..., AnsweringReplica],
+) -> AsyncIterator[tuple[JudgedWorld, AnsweringReplica]]:
+    shutil.copy(empty_database, tmp_path / "fairlead.db")
+    store = open_store(f"sqlite:///{tmp_path}/fairlead.db")
+    world = JudgedWorld(store, own_registry, built[1])
+    server = replica(grade)
+    world.judge = judge_at(server)
+    await world.start()
+    yield world, server
+    await world.stop()
+    store.close()
+
+
+async def test_a_missed_drill_is_a_condition_until_it_is_caught(world: World) -> None:
+    await world.first_champion(drills=DrillRule(("slow",)))
+    assert await found(world, "drill_failed") == []
+    kept = world.plane.drills._schedules["bank"]
+    world.plane.drills._schedules["bank"] = msgspec.structs.replace(
+        kept, missed={"slow": "drill slow missed after 60 requests"}
+    )
+    (one,) = await found(world, "drill_failed")
+    assert dict(one.labels) == {"monitor": "drill_failed", "service": "bank", "drill": "slow"}
+    world.plane.drills._schedules["bank"] = Schedule(kept.number)
+    assert await found(world, "drill_failed") == []
+
+
+def test_a_champion_over_its_limit_is_a_page_for_as_long_as_it_serves() -> None:
+    view = WatchView(
+        "ro-1", RELEASE, 0.02, "declared", 0.0, 900, 0.09, float("inf"), 100.0, 5.0,
+        "release cd fails more often than its limit",
+    )  # fmt: skip
+    (one,) = _over_limit("bank", view, RELEASE)
+    assert (one.severity, dict(one.labels)["release"]) == (Severity.PAGE, RELEASE)
+    assert one.evidence[0].limit == 0.02
+    assert list(_over_limit("bank", view, "sha256:another")) == []
+    quiet = msgspec.structs.replace(view, alarmed_at=None)
+    assert list(_over_limit("bank", quiet, RELEASE)) == []
+    assert list(_over_limit("bank", None, RELEASE)) == []
+
+
+async def test_a_rollout_that_went_back_is_told_for_an_hour_or_until_the_next_promotion(
+    world: World,
+) -> None:
+    await world.first_champion()
+    world.users_per_turn = 30
+    view = await world.finish(await world.ship("d"))
+    assert view.outcome == "rolled_back"
+    (one,) = await found(world, "rollout_rolled_back")
+    assert one.severity is Severity.INFO
+    assert dict(one.labels)["rollout"] == view.id
+    await world.finish(await world.ship("b"))
+    assert await found(world, "rollout_rolled_back") == []
+    world.store.add_events([EventRow(world.now, "rollout_rolled_back", "x", "bank", "ro-9")])
+    assert len(await found(world, "rollout_rolled_back")) == 1
+    world.now += 3_601.0
+    assert await found(world, "rollout_rolled_back") == []
+
+
+# From the fault to what is done about it
+
+
+async def test_an_outage_leads_by_declared_policy_to_the_fallback_and_its_end_to_the_end(
+    world: World,
+) -> None:
+    """Platform, desk and actions as the loop puts them together."""
+    await world.first_champion(fallbacks=("small",))
+    await small(world)
+    policy = ActionPolicy(ActionKind.FALLBACK, ("service_down",))
+    duties, desk = Duties(actions={"bank": (policy,)}), Desk()
+    for one in world.replicas_of("a"):
+        world.target.set_state(one.id, ReplicaState.FAILED, "no memory")
+    outcomes = []
+    for _ in range(40):
+        await world.turn()
+        seen = platform(world)
+        await seen.look()
+        now = world.now
+        outcome = step(
+            desk,
+            duties,
+            Look(
+                now,
+                tuple(seen.conditions(now)),
+                tuple(seen.looked()),
+                changes=tuple(seen.changes(now - 3_600.0)),
+                events=tuple(seen.events(now - 3_600.0)),
+                circumstances=seen.circumstances,
+            ),
+        )
+        desk = outcome.desk
+        for entry in outcome.actions:
+            said = await carry_out(world, entry)
+            outcomes.append(said)
+            desk = note_done(desk, entry, said, now)
+    assert len(outcomes) == 1, "once, though the alert goes on"
+    assert outcomes[0].startswith("small answers in the place of release a")
+    assert acting(world).diversions.is_diverted("bank", world.digests["a"])
+    (alert,) = [a for a in desk.alerts.values() if a.of["monitor"] == "service_down"]
+    assert alert.causes[0].change.kind == "replica"
+    (incident,) = desk.incidents
+    told = [event.what for event in incident.timeline]
+    assert any("no memory" in words for words in told)
+    assert any(words.startswith("fallback small: small answers") for words in told)
+    await world.finish(await world.ship("c", plan=DIRECT))
+    await world.turn()
+    assert acting(world).diversions.all() == []

@@ -18,7 +18,6 @@ import msgspec
 
 from fairlead.control.acting.carrying_out import Acting
 from fairlead.control.acting.diversions import Diversion
-from fairlead.control.acting.documents import DocumentStore
 from fairlead.control.acting.platform import Parts, Platform
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
 from fairlead.control.drill.drills import Drills
@@ -44,7 +43,7 @@ from fairlead.control.world.fleet import Fleet
 from fairlead.control.world.hub import SnapshotHub
 from fairlead.control.world.publishing import Publisher
 from fairlead.control.world.wants import ServiceWant
-from fairlead.domain.errors import FairleadError, NotFound
+from fairlead.domain.errors import FairleadError
 from fairlead.registry import Registry
 from fairlead.store.interface import Store
 from fairlead.targets import Target
@@ -60,7 +59,6 @@ class ControlPlane:
     Args:
         now: Unix time in seconds, for what is kept.
         monotonic: Seconds that never jump, for what is waited for.
-        documents: Where what actions leave behind is kept; without it nothing is acted on alerts.
     """
 
     def __init__(
@@ -73,7 +71,6 @@ class ControlPlane:
         gateway_url: str,
         now: Callable[[], float],
         monotonic: Callable[[], float],
-        documents: DocumentStore | None = None,
     ) -> None:
         self.hub = hub
         self.now = now
@@ -106,23 +103,19 @@ class ControlPlane:
             gateway_url,
             now,
         )
-        self.acting: Acting | None = None
-        self.platform: Platform | None = None
-        if documents is not None:
-            parts = Parts(
-                store, self._rollouts, self._fleet, hub, self.probes, self._watches, self.drills,
-                self.judging,
-            )  # fmt: skip
-            self.acting = Acting(
-                store, documents, registry, self._rollouts, self._fleet, self.probes, now
-            )
-            self.platform = Platform(parts, self.acting, now)
+        self._lock = asyncio.Lock()
+        parts = Parts(
+            store, self._rollouts, self._fleet, hub, self.probes, self._watches, self.drills,
+            self.judging,
+        )  # fmt: skip
+        self.acting = Acting(store, store, registry, self._rollouts, self._fleet, self.probes, now)
+        self.platform = Platform(parts, self.acting, now)
+        watched = ControlPlatform(self._rollouts, self.platform, self.acting, self._lock)
+        self.watching = Watching(store, watched, build, now)
         self._conversations = Conversations(store)
-        self.watching = Watching(store, ControlPlatform(self._rollouts), build, now)
         self.planner = Planner(store, registry, now)
         self._evaluations = evaluations
         self._monotonic = monotonic
-        self._lock = asyncio.Lock()
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._trouble_logged_at = -TROUBLE_LOG_S
@@ -137,8 +130,7 @@ class ControlPlane:
         await self._rollouts.load()
         await self.probes.load()
         await self.probes.advance(self._rollouts.champions())
-        if self.acting is not None:
-            await self.acting.load()
+        await self.acting.load()
         await self._leases.load()
         self._publisher.begin()
         await self.watching.load()
@@ -153,8 +145,7 @@ class ControlPlane:
         await self.watching.close()
         with contextlib.suppress(FairleadError):  # The workers say it again.
             await self._leases.save(at_once=True)
-        if self.acting is not None:
-            await self.acting.close()
+        await self.acting.close()
         await self.probes.close()
         await self.drills.close()
         await self._evaluations.close()
@@ -175,8 +166,7 @@ class ControlPlane:
         """
         if not gates_only:
             self.probes.check_ship(spec)
-            if self.acting is not None:
-                self.acting.diversions.check_ship(spec)
+            self.acting.diversions.check_ship(spec)
         plan = await self.planner.steps_for(spec)
         async with self._lock:
             rollout = await self._rollouts.begin(
@@ -229,8 +219,7 @@ class ControlPlane:
             await _attempt(self._watches.advance(), troubles)
             await _attempt(self.drills.advance(), troubles)
             await _attempt(self.probes.advance(self._rollouts.champions()), troubles)
-            if self.acting is not None:
-                await _attempt(self.acting.advance(), troubles)
+            await _attempt(self.acting.advance(), troubles)
             wants = await self._conversations.fill(self._rollouts.wants())
             wants = [self._diverted(want) for want in wants]
             await _attempt(self._fleet.reconcile(wants, self.hub.may_stop), troubles)
@@ -248,16 +237,13 @@ class ControlPlane:
 
     async def undivert(self, service: str) -> Diversion:
         """Let the champion serve again; raises NotFound where no action has diverted from it."""
-        if self.acting is None:
-            raise NotFound(f"no fallbacks answer for {service!r}")
         async with self._lock:
             ended = await self.acting.diversions.end(service, "the champion serves again, by hand")
         self.wake()
         return ended
 
     def _diverted(self, want: ServiceWant) -> ServiceWant:
-        is_diverted = self.probes.is_diverted if self.acting is None else self.acting.is_diverted
-        if not is_diverted(want.spec.service, want.desired.champion):
+        if not self.acting.is_diverted(want.spec.service, want.desired.champion):
             return want
         return msgspec.structs.replace(want, diverted=True)
 

@@ -81,6 +81,12 @@ class Ledger:
             for at, (total, bad) in sorted(kept.items())
         ]
 
+    def traffic(self, known_until: float, minutes: int = 30) -> list[tuple[float, int]]:
+        """Requests of the last whole minutes: when each began, and how many; none is missing."""
+        last = minute_of(known_until) - MINUTE_S
+        begins = range(last - (minutes - 1) * MINUTE_S, last + 1, MINUTE_S)
+        return [(float(at), int(self._minutes.get(at, (0.0, 0.0))[0])) for at in begins]
+
     def _tidy(self, now: float) -> None:
         """Old minutes become hours, and what is before the period goes."""
         by_hour = (now - self._minutes_s) // HOUR_S * HOUR_S

@@ -80,7 +80,7 @@ class Platform:
     def services(self) -> Sequence[ServedService]:
         return self.served
 
-    async def refresh(self, now: float) -> None:
+    async def refresh(self, counts: Any) -> None:
         pass
 
     def conditions(self, now: float) -> Sequence[Condition]:
@@ -128,7 +128,7 @@ class World:
         store.open_spool("boot")
 
     async def begin(self) -> Watching:
-        def build(_service: str, _release: str) -> Sequence[Monitor]:
+        def build(_served: Any, _release: str) -> Sequence[Monitor]:
             self.monitors.append(CountingMonitor(self.most))
             return [self.monitors[-1]]
 

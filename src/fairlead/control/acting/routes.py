@@ -30,7 +30,7 @@ def acting_router(
     @router.get("/diversions", responses=gives(list[Diversion]),
                 summary="Services whose fallbacks answer because of an action")  # fmt: skip
     async def diversions() -> Response:
-        return answer([] if plane.acting is None else plane.acting.diversions.all())
+        return answer(plane.acting.diversions.all())
 
     @router.post("/services/{service}/undivert", responses=gives(Diversion),
                  summary="Let a champion serve again that an action diverted from")  # fmt: skip
@@ -40,7 +40,6 @@ def acting_router(
     @router.get("/proposals", responses=gives(list[Proposal]),
                 summary="Proposals to train a model anew, the newest first")  # fmt: skip
     async def proposals(service: str | None = None) -> Response:
-        found = [] if plane.acting is None else await plane.acting.proposals.all(service)
-        return answer(found)
+        return answer(await plane.acting.proposals.all(service))
 
     return router

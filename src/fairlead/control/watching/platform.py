@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from fairlead.control.acting.carrying_out import Acting
+from fairlead.control.acting.platform import Platform
+from fairlead.control.acting.traffic import Minutes
 from fairlead.control.shipping.rollouts import Rollouts
-from fairlead.domain.errors import Unavailable
 from fairlead.monitoring.actions import ActionEntry, Circumstances
 from fairlead.monitoring.alerts import Condition, Looked
 from fairlead.monitoring.causes import Change
@@ -16,49 +19,76 @@ from fairlead.monitoring.watchers import Report, Watch
 
 
 class ServedService(NamedTuple):
-    """A service as it is now."""
+    """A service as it is now.
+
+    Attributes:
+        champion: Digest of the release that serves; empty for none.
+        has_texts: Whether a sample of prompts or answers is kept.
+    """
 
     name: str
     champion: str
     declared: Declared
+    has_texts: bool = False
 
 
 class ControlPlatform:
-    """Implements `fairlead.control.watching.watching.Platform`."""
+    """Implements `fairlead.control.watching.watching.Platform`.
 
-    def __init__(self, rollouts: Rollouts) -> None:
+    Args:
+        lock: Held by who changes what control has decided.
+    """
+
+    def __init__(
+        self, rollouts: Rollouts, platform: Platform, acting: Acting, lock: asyncio.Lock
+    ) -> None:
         self._rollouts = rollouts
+        self._platform = platform
+        self._acting = acting
+        self._lock = lock
 
     def services(self) -> Sequence[ServedService]:
         """All that have served, or are to."""
         return [
-            ServedService(row.name, row.champion or "", spec.monitoring)
+            ServedService(
+                row.name, row.champion or "", spec.monitoring, has_texts=spec.capture is not None
+            )
             for row, spec in self._rollouts.services()
         ]
 
-    async def refresh(self, now: float) -> None:
-        """Nothing to look at so far."""
+    async def refresh(self, counts: Mapping[str, Minutes]) -> None:
+        """Look at the platform."""
+        await self._platform.look(counts)
 
     def conditions(self, now: float) -> Sequence[Condition]:
-        return ()
+        """What is wrong with it."""
+        return self._platform.conditions(now)
 
     def looked(self) -> Sequence[Looked]:
-        return ()
+        """Which of its monitors have looked."""
+        return self._platform.looked()
 
     def reports(self, now: float) -> Sequence[Report]:
+        """None: a platform that cannot look ends the look."""
         return ()
 
     def watches(self) -> Sequence[Watch]:
+        """None either."""
         return ()
 
     def changes(self, since: float) -> Sequence[Change]:
-        return ()
+        """What was changed."""
+        return self._platform.changes(since)
 
     def events(self, since: float) -> Sequence[Event]:
-        return ()
+        """What else happened."""
+        return self._platform.events(since)
 
     def circumstances(self) -> dict[str, Circumstances]:
-        return {}
+        """What there is to act on."""
+        return self._platform.circumstances
 
     async def carry_out(self, entry: ActionEntry) -> str:
-        raise Unavailable(f"nobody carries out {entry.kind}")
+        """Do it; raises FairleadError to be tried again."""
+        async with self._lock:
+            return await self._acting.carry_out(entry)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Protocol
 
 import msgspec
 
+from fairlead.control.acting.traffic import Minutes
 from fairlead.control.watching.interface import MonitorStanding
 from fairlead.control.watching.reading import Portion, Positions, let_go, read
 from fairlead.control.watching.release_monitors import MONITOR, SELF_TEST_S, ReleaseMonitors
@@ -23,7 +25,7 @@ from fairlead.monitoring.burning import assess
 from fairlead.monitoring.counting import Count, Ledger, counted, judged, summed
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.monitors.interface import Monitor
-from fairlead.monitoring.objectives import Objective
+from fairlead.monitoring.objectives import Objective, ObjectiveKind
 from fairlead.monitoring.promising import MONITOR as SLO
 from fairlead.monitoring.promising import conditions_of, self_test
 from fairlead.monitoring.watchers import Report
@@ -38,7 +40,28 @@ PAGES = 5
 RELEASES_MAX = 8
 ASSESS_S = 10.0
 
-Build = Callable[[str, str], Sequence[Monitor]]
+
+class Served(Protocol):
+    """A service as it is now.
+
+    Attributes:
+        champion: Digest of the release that serves; empty for none.
+        has_texts: Whether a sample of prompts or answers is kept.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def champion(self) -> str: ...
+    @property
+    def declared(self) -> Declared: ...
+    @property
+    def has_texts(self) -> bool: ...
+
+
+Build = Callable[[Served, str], Sequence[Monitor]]
+"""Makes the monitors of a release (its digest) of a service."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -54,8 +77,7 @@ class ServiceWatch:
         self, store: WatchStore, service: str, build: Build, now: Callable[[], float]
     ) -> None:
         self.service = service
-        self.champion = ""
-        self.declared = Declared()
+        self._served: Served | None = None
         self._store = store
         self._build = build
         self._now = now
@@ -81,14 +103,33 @@ class ServiceWatch:
                 _log.error("%s: where its monitors were cannot be read: %s", self.service, error)
         self._saved_at = self._now()
 
-    def follow(self, champion: str, declared: Declared) -> None:
+    @property
+    def champion(self) -> str:
+        """Digest of the release that serves; empty for none."""
+        return "" if self._served is None else self._served.champion
+
+    @property
+    def declared(self) -> Declared:
+        """What is declared of the service."""
+        return Declared() if self._served is None else self._served.declared
+
+    def follow(self, served: Served) -> None:
         """The release that serves, and what is declared of the service."""
-        if champion and champion not in self._releases:
-            self._releases[champion] = self._monitors_of(champion)
-        self.champion = champion
-        if declared.promises != self.declared.promises or not self._ledgers:
-            self._count_anew(declared.promises)
-        self.declared = declared
+        before, self._served = self._served, served
+        if before is not None and _watched_by(before) != _watched_by(served):
+            self._make_anew()
+        if served.champion:
+            self._release(served.champion)
+        promises = served.declared.promises
+        if not self._ledgers or tuple(self._ledgers) != promises:
+            self._count_anew(promises)
+
+    def traffic(self) -> Minutes:
+        """Requests of the last minutes before what is known ends."""
+        for objective, ledger in self._ledgers.items():
+            if objective.kind is ObjectiveKind.AVAILABILITY:
+                return ledger.traffic(self.known_until)
+        return []
 
     def look(self, watermark: float) -> bool:
         """Read what was recorded until the watermark; whether that was all of it."""
@@ -218,6 +259,12 @@ class ServiceWatch:
             found = assess(objective, ledger.buckets(self.known_until), now)
             yield from conditions_of(self.service, found, self.declared.runbook)
 
+    def _make_anew(self) -> None:
+        """Other settings: monitors that fit go on from what is kept, the others learn anew."""
+        self.save(at_once=True)
+        for release in list(self._releases):
+            self._releases[release] = self._monitors_of(release)
+
     def _release(self, release: str) -> ReleaseMonitors:
         found = self._releases.get(release)
         if found is None:
@@ -225,7 +272,8 @@ class ServiceWatch:
         return found
 
     def _monitors_of(self, release: str) -> ReleaseMonitors:
-        monitors = ReleaseMonitors(self.service, release, self._build(self.service, release))
+        assert self._served is not None
+        monitors = ReleaseMonitors(self.service, release, self._build(self._served, release))
         monitors.restore(self._store.documents(MONITOR))
         return monitors
 
@@ -236,3 +284,8 @@ class ServiceWatch:
         gone = [name for name in others if now - self._releases[name].last_seen > BEGIN_S]
         gone += others[: max(0, len(others) + 1 - RELEASES_MAX)]
         return [key for name in dict.fromkeys(gone) for key in self._releases.pop(name).named]
+
+
+def _watched_by(served: Served) -> object:
+    """What the monitors of its releases are made from."""
+    return served.has_texts

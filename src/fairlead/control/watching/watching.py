@@ -10,21 +10,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from fairlead.control.acting.traffic import Minutes
 from fairlead.control.notify.courier import Courier
 from fairlead.control.notify.sending import Sender
 from fairlead.control.watching.desk_documents import DeskDocuments
 from fairlead.control.watching.interface import MonitorStanding
-from fairlead.control.watching.service_watch import Build, ServiceWatch
+from fairlead.control.watching.service_watch import Build, Served, ServiceWatch
 from fairlead.domain.errors import FairleadError, NotFound
 from fairlead.domain.receivers import Receiver
 from fairlead.gateway.records.metric_families import FamilyState
 from fairlead.monitoring.actions import ActionEntry, Circumstances
 from fairlead.monitoring.alerts import Condition, Looked
 from fairlead.monitoring.causes import Change
-from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.desk import Desk, Duties, Look, note_done, note_told, step
 from fairlead.monitoring.incidents import Event
 from fairlead.monitoring.watchers import Report, Watch
@@ -39,17 +39,6 @@ WATERMARK_SLACK_S = 1.0
 _log = logging.getLogger(__name__)
 
 
-class Served(Protocol):
-    """A service as it is now."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def champion(self) -> str: ...
-    @property
-    def declared(self) -> Declared: ...
-
-
 class Platform(Protocol):
     """What watching needs of the rest: what else is the case, and who carries out."""
 
@@ -57,8 +46,12 @@ class Platform(Protocol):
         """All services, with what is declared of them."""
         ...
 
-    async def refresh(self, now: float) -> None:
-        """Look at the platform; what is asked after that is of this moment."""
+    async def refresh(self, counts: Mapping[str, Minutes]) -> None:
+        """Look at the platform; what is asked after that is of this moment.
+
+        Args:
+            counts: Requests of the last minutes, by service.
+        """
         ...
 
     def conditions(self, now: float) -> Sequence[Condition]: ...
@@ -180,7 +173,7 @@ class Watching:
     async def _look(self) -> list[ActionEntry]:
         """All but what takes the platform to be done; that is returned."""
         now = self._now()
-        await self._platform.refresh(now)
+        await self._platform.refresh(self._traffic())
         services = self._platform.services()
         await asyncio.to_thread(self._follow, services)
         watermark = await asyncio.to_thread(self._store.watermark) - WATERMARK_SLACK_S
@@ -206,6 +199,10 @@ class Watching:
         self._courier.start_all(outcome.messages)
         return outcome.actions
 
+    def _traffic(self) -> dict[str, Minutes]:
+        """Requests of the last minutes, as of the last look."""
+        return {name: watch.traffic() for name, watch in self._services.items()}
+
     def _follow(self, services: Sequence[Served]) -> None:
         """Who is watched: a service that is gone is not any more."""
         known = {served.name for served in services}
@@ -219,7 +216,7 @@ class Watching:
                     watch = ServiceWatch(self._store, served.name, self._build, self._now)
                     watch.load()
                     self._services[served.name] = watch
-                watch.follow(served.champion, served.declared)
+                watch.follow(served)
             except FairleadError as error:
                 self._troubles[served.name] = error.one_line
             self._receivers.update(served.declared.receivers)

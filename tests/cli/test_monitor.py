@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -111,3 +112,22 @@ def test_without_routes_it_says_what_to_declare(run: Run, project: Path) -> None
     done = run("monitor", "notify")
     assert done.code == 6
     assert "monitoring.routes" in done.err
+
+
+def test_dashboards_are_written_one_file_each(run: Run, project: Path) -> None:
+    out = project / "grafana" / "fairlead"
+    for _ in range(2):  # what is there is written anew
+        done = run("monitor", "dashboards", "--out", str(out))
+        assert done.code == 0, done
+    files = {path.name: json.loads(path.read_text()) for path in out.iterdir()}
+    assert set(files) == {
+        "fairlead-service.json", "fairlead-rollout.json", "fairlead-platform.json",
+    }  # fmt: skip
+    assert all(f"{document['uid']}.json" == name for name, document in files.items())
+
+
+def test_a_folder_for_dashboards_that_is_none_is_an_error(run: Run, project: Path) -> None:
+    (project / "taken").write_text("")
+    done = run("monitor", "dashboards", "--out", str(project / "taken"))
+    assert done.code != 0
+    assert "taken" in done.err

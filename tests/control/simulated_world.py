@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,25 +62,6 @@ def build_releases(root: Path, models: Path) -> dict[str, str]:
         )
         digests[name] = registry.build(given, now=1.0).digest
     return digests
-
-
-class Documents:
-    """Documents in memory, as the store keeps them."""
-
-    def __init__(self) -> None:
-        self.kept: dict[tuple[str, str], bytes] = {}
-
-    def documents(self, kind: str) -> dict[str, bytes]:
-        return {key: data for (of, key), data in self.kept.items() if of == kind}
-
-    def commit_documents(
-        self,
-        puts: Mapping[tuple[str, str], bytes],
-        deletes: Collection[tuple[str, str]] = (),
-    ) -> None:
-        for gone in deletes:
-            self.kept.pop(gone, None)
-        self.kept.update(puts)
 
 
 class SimulatedTarget:
@@ -220,7 +201,6 @@ class World:
         self.digests = digests
         self.now = 1_000.0
         self.target = SimulatedTarget(self)
-        self.documents = Documents()
         self.workers = [SimulatedWorker(0), SimulatedWorker(1)]
         self.dead_pids: set[int] = set()
         self.published: list[Snapshot] = []
@@ -247,7 +227,6 @@ class World:
             gateway_url="http://127.0.0.1:7600",
             now=lambda: self.now,
             monotonic=lambda: self.now,
-            documents=self.documents,
         )
         await self.plane.start()
 

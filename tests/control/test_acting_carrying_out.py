@@ -333,7 +333,7 @@ async def test_the_last_proposals_are_kept(world: World) -> None:
 async def test_what_cannot_be_read_is_left_out(world: World) -> None:
     await world.first_champion(fallbacks=("small",))
     for kind in ("diverted", "gate_run", "proposal"):
-        world.documents.kept[kind, "bank"] = b'{"service": 7}'
+        world.store.commit_documents({(kind, "bank"): b'{"service": 7}'})
     await world.restart()
     await world.until(lambda: world.plane.hub.snapshot is not None)
     assert answers(world)

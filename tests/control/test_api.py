@@ -25,6 +25,8 @@ CALLS = {
     "GET /api/v1/tenants/{tenant}",
     "PUT /api/v1/tenants/{tenant}",
     "GET /healthz",
+    "GET /metrics",
+    "GET /metrics/replicas",
     "GET /api/v1/status",
     "GET /api/v1/rollouts",
     "POST /api/v1/rollouts",

@@ -44,9 +44,20 @@ async def test_a_request_shows_up_in_every_metric_that_counts_it(
     got = samples(answer.text)
     where = 'service="bank",release="aaaaaaaaaaaa"'
     assert got[f'fairlead_gateway_requests_total{{{where},code="200"}}'] == 1
-    assert got[f"fairlead_gateway_request_duration_seconds_count{{{where}}}"] == 1
-    assert got[f"fairlead_gateway_time_to_first_token_seconds_count{{{where}}}"] == 1
-    assert got[f"fairlead_gateway_inter_token_latency_seconds_count{{{where}}}"] == 1
+    chat = f'{where},operation="chat"'
+    named = (
+        'gen_ai_request_model="bank",gen_ai_response_model="aaaaaaaaaaaa",'
+        'gen_ai_operation_name="chat",gen_ai_provider_name="fairlead"'
+    )
+    for own, convention in (
+        ("fairlead_gateway_request_duration", "gen_ai_server_request_duration"),
+        ("fairlead_gateway_time_to_first_token", "gen_ai_server_time_to_first_token"),
+        ("fairlead_gateway_inter_token_latency", "gen_ai_server_time_per_output_token"),
+    ):
+        assert got[f"{own}_seconds_count{{{chat}}}"] == 1
+        for what in ("count", "sum"):
+            mine = got[f"{own}_seconds_{what}{{{chat}}}"]
+            assert got[f"{convention}_seconds_{what}{{{named}}}"] == mine
     assert got[f'fairlead_gateway_tokens_total{{{where},kind="prompt"}}'] == 7
     assert got['fairlead_gateway_rejected_total{reason="model_not_found"}'] == 1
     assert got['fairlead_gateway_snapshot_version{worker="0"}'] == 1

@@ -348,3 +348,18 @@ async def test_copies_are_not_counted_among_the_requests_of_clients(
     )
     assert 'release="bbbbbbbbbbbb",code=' not in page
     assert 'release="bbbbbbbbbbbb",outcome="failed"} 3' in page
+
+
+async def test_a_copy_is_no_part_of_the_live_requests_trace(
+    engine: StartEngine, serve: Serve, rig: Rig
+) -> None:
+    rig.settings = msgspec.structs.replace(rig.settings, trace_share=1.0)
+    champion, shadow = await engine(), await engine()
+    await serve(mirrored(route(A, champion), route(B, shadow)))
+    async with rig.client() as client:
+        await client.post(PATH, json=CHAT)
+    await settled(rig, 1)
+    assert "traceparent" in champion.asked[0].headers
+    assert "traceparent" not in shadow.asked[0].headers
+    assert [record.trace for record in by_arm(rig, "shadow")] == [""]
+    assert by_arm(rig, "champion")[0].trace

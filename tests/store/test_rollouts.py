@@ -136,6 +136,21 @@ def test_rollouts_are_found_by_their_state(store: Store, rollout: Make) -> None:
     assert store.rollouts("shop", state="promoted") == []
 
 
+def test_rollouts_are_counted_by_service_and_state(store: Store, rollout: Make) -> None:
+    assert store.count_rollouts() == {}
+    for service in ("bank", "shop"):
+        store.put_service(service, b"{}", 1.0)
+    for number, service in enumerate(("bank", "bank", "shop")):
+        row = rollout(f"r{number}", service=service, state="promoted", active=False)
+        store.commit_rollout(row, expected_version=0)
+    store.commit_rollout(rollout("r3", service="bank", state="shifting"), expected_version=0)
+    assert store.count_rollouts() == {
+        ("bank", "promoted"): 2,
+        ("bank", "shifting"): 1,
+        ("shop", "promoted"): 1,
+    }
+
+
 def test_a_rollout_of_an_unknown_service_is_refused(store: Store, rollout: Make) -> None:
     with pytest.raises(NotFound, match="bank"):
         store.commit_rollout(rollout(), expected_version=0)

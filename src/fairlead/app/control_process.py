@@ -19,8 +19,10 @@ import msgspec
 import uvicorn
 
 from fairlead.app.serving import Server, is_alive
-from fairlead.app.state import StatePaths
+from fairlead.app.state import StatePaths, write_private
 from fairlead.control.api import create_app
+from fairlead.control.outward.metrics_api import metrics_token
+from fairlead.control.outward.observer_families import read_standing
 from fairlead.control.plane import ControlPlane
 from fairlead.control.world.hub import SnapshotHub
 from fairlead.domain.errors import FairleadError
@@ -81,6 +83,8 @@ async def _serve(settings: Settings, token: str) -> None:
         now=time.time,
         monotonic=time.monotonic,
     )
+    plane.exposition.observer = lambda: read_standing(paths.observer)
+    write_private(paths.metrics_token, metrics_token(token).encode())
     stop_replicas = False
     server = Server(
         uvicorn.Config(
@@ -98,9 +102,11 @@ async def _serve(settings: Settings, token: str) -> None:
     loop.add_signal_handler(signal.SIGTERM, lambda: end(replicas=False))
     loop.add_signal_handler(signal.SIGINT, lambda: end(replicas=True))
     await plane.start(on_broken=lambda: end(replicas=False))
+    plane.replica_metrics.start()
     try:
         await server.serve(sockets=[listening])
     finally:
+        await plane.replica_metrics.close()
         await plane.close(stop_replicas=stop_replicas)
         store.close()
 

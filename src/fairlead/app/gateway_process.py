@@ -32,6 +32,7 @@ class Settings(msgspec.Struct, frozen=True):
     ready_fd: int | None = None
     memory_bytes_max: int | None = None
     balance_fd: int | None = None
+    trace_share: float | None = None
 
 
 def main() -> None:
@@ -57,6 +58,7 @@ def main() -> None:
             ready_fd=settings.ready_fd,
             memory_bytes_max=settings.memory_bytes_max,
             balance_fd=settings.balance_fd,
+            trace_share=settings.trace_share,
         ),
         environ,
     )

@@ -83,6 +83,7 @@ class Launcher:
         settings = {
             "state": str(self._paths.root),
             "telemetry_days": self._settings.telemetry_days,
+            "otlp": self._settings.otlp,
         }
         return self._spawn("observer", "fairlead.app.observer_process", settings)
 
@@ -105,6 +106,7 @@ class Launcher:
                 self._settings.worker_memory_mb, self._settings.workers
             ),
             "balance_fd": balance,
+            "trace_share": self._settings.trace_share if self._settings.otlp else None,
         }
         descriptors = [given for given in (descriptor, ready, balance) if given is not None]
         module = "fairlead.app.gateway_process"

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -16,6 +17,9 @@ from fairlead.domain.errors import FairleadError
 from fairlead.observer.archive import Archive, ArchiveSettings, ArchiveThread
 from fairlead.observer.service import ObserverSettings, run
 from fairlead.store import open_store
+
+if TYPE_CHECKING:
+    from fairlead.observer.otlp import SpanSender
 
 DAY_S = 86_400.0
 
@@ -28,11 +32,13 @@ class Settings(msgspec.Struct, frozen=True):
     Attributes:
         telemetry_days: Days for which the telemetry store keeps records; 0 for no such store.
         telemetry_every_s: Seconds between two portions that it takes in.
+        otlp: Address to which spans are sent; empty for none.
     """
 
     state: str
     telemetry_days: float = 0.0
     telemetry_every_s: float = 10.0
+    otlp: str = ""
 
 
 def main() -> None:
@@ -50,17 +56,29 @@ def _observe(paths: StatePaths, settings: Settings) -> None:
     if settings.telemetry_days:
         every = ArchiveSettings(every_s=settings.telemetry_every_s)
         archive = ArchiveThread(paths.spool, _archive(paths, settings.telemetry_days), every)
+    spans = _spans(settings.otlp) if settings.otlp else None
     store = open_store(paths.store_url)
     try:
         run(
             ObserverSettings(
-                spool_dir=str(paths.spool), store_url=paths.store_url, parent_pid=os.getppid()
+                spool_dir=str(paths.spool),
+                store_url=paths.store_url,
+                parent_pid=os.getppid(),
+                standing_file=str(paths.observer),
             ),
             store,
             archive,
+            spans,
         )
     finally:
         store.close()
+
+
+def _spans(endpoint: str) -> SpanSender:
+    # Only here: who traces nothing needs none of it in memory.
+    from fairlead.observer.otlp import SpanSender, parse_endpoint
+
+    return SpanSender(parse_endpoint(endpoint))
 
 
 def _archive(paths: StatePaths, days: float) -> Callable[[], Archive]:

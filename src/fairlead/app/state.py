@@ -55,6 +55,8 @@ class StatePaths:
         self.token = self.run / "control.token"
         self.snapshot = self.run / "snapshot.json"
         self.metrics = self.run / "metrics"
+        self.observer = self.run / "observer.json"
+        self.metrics_token = self.run / "metrics.token"
 
     @property
     def store_url(self) -> str:

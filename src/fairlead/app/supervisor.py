@@ -121,7 +121,7 @@ class Supervisor:
         self._observer.stop(signal.SIGTERM, STOP_GRACE_S)
         self._end_leftovers()
         self._reap_orphans()
-        for path in (self._paths.up, self._paths.token):
+        for path in (self._paths.up, self._paths.token, self._paths.metrics_token):
             # Whatever is there instead of ours: nobody believes it without the lock.
             with contextlib.suppress(OSError):
                 path.unlink()

@@ -9,6 +9,8 @@ from fairlead.gateway.settings import TlsFiles
 TELEMETRY_DAYS = 400
 """More than a year, so that a week can be compared with that of a year ago."""
 
+TRACE_SHARE = 0.05
+
 
 class UpSettings(msgspec.Struct, frozen=True):
     """How to run one installation.
@@ -23,6 +25,8 @@ class UpSettings(msgspec.Struct, frozen=True):
         worker_memory_mb: Resident memory that each gateway worker may have, in megabytes; None for
             an equal part of most of what the machine or container has.
         telemetry_days: Days for which the telemetry store keeps records; 0 for no such store.
+        otlp: OTLP endpoint to which traces are sent; empty to trace nothing.
+        trace_share: Share of requests that begin a trace of their own, from 0 to 1.
     """
 
     host: str = "127.0.0.1"
@@ -34,3 +38,5 @@ class UpSettings(msgspec.Struct, frozen=True):
     tls: TlsFiles | None = None
     worker_memory_mb: int | None = None
     telemetry_days: int = TELEMETRY_DAYS
+    otlp: str = ""
+    trace_share: float = TRACE_SHARE

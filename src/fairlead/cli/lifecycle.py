@@ -13,7 +13,7 @@ import typer
 
 from fairlead.app.state import StatePaths
 from fairlead.app.supervisor import Supervisor
-from fairlead.app.up_settings import TELEMETRY_DAYS, UpSettings
+from fairlead.app.up_settings import TELEMETRY_DAYS, TRACE_SHARE, UpSettings
 from fairlead.cli.api import ControlClient
 from fairlead.cli.options import STATE_DEFAULT, StateOption, console, say, stderr
 from fairlead.control.limits.first_key import FirstKey
@@ -54,6 +54,18 @@ def up(
             help="Days for which request records are kept in the telemetry store; 0 for no store.",
         ),
     ] = TELEMETRY_DAYS,
+    otlp: Annotated[
+        str,
+        typer.Option(help="Trace requests, and send the spans to this OTLP endpoint (HTTP)."),
+    ] = "",
+    trace_share: Annotated[
+        float,
+        typer.Option(
+            min=0.0,
+            max=1.0,
+            help="Share of requests that are traced where their client says nothing of it.",
+        ),
+    ] = TRACE_SHARE,
     tls_cert: Annotated[
         Path | None,
         typer.Option(help="Serve HTTPS: PEM file with the gateway's certificate and its chain."),
@@ -69,6 +81,12 @@ def up(
         if not 0 <= given <= 65535:
             raise InvalidInput(f"{given} is not a port")
     tls = _tls(tls_cert, tls_key, tls_client_ca)
+    if not 0.0 <= trace_share <= 1.0:  # NaN is between no bounds
+        raise InvalidInput(f"--trace-share {trace_share} is no share: 0 to 1")
+    if otlp:
+        from fairlead.observer.otlp import parse_endpoint
+
+        parse_endpoint(otlp)
     settings = UpSettings(
         host=host,
         control_host=control_host,
@@ -78,6 +96,8 @@ def up(
         tls=tls,
         worker_memory_mb=worker_memory_mb,
         telemetry_days=telemetry_days,
+        otlp=otlp,
+        trace_share=trace_share,
     )
     _run(StatePaths(state), settings)
 

@@ -1,4 +1,4 @@
-"""`fairlead monitor`: the monitors, and what a manifest's promises and routes come to."""
+"""`fairlead monitor`: monitors, a manifest's promises and routes, and dashboards."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import typer
 
 from fairlead.cli import acting, monitors
 from fairlead.cli.options import MANIFEST_DEFAULT, say
-from fairlead.domain.errors import InvalidInput, NotFound, Unavailable
+from fairlead.domain.errors import InvalidInput, NotFound, StorageFailed, Unavailable
 
 if TYPE_CHECKING:
     from fairlead.domain.receivers import Receiver
     from fairlead.monitoring.telling import Message
 
 app = typer.Typer(
-    help="The monitors, promises as Prometheus rules, and whether alerts arrive.",
+    help="Monitors, promises as Prometheus rules, Grafana dashboards, whether alerts arrive.",
     no_args_is_help=True,
 )
 monitors.register(app)
@@ -43,6 +43,23 @@ def rules(file: FilesOption = None) -> None:
         if names.count(name) > 1:
             raise InvalidInput(f"two of the manifests are of the service {name}")
     typer.echo(rules_yaml(promises, Bounds(DURATION_BUCKETS_S, TOKEN_BUCKETS_S)), nl=False)
+
+
+@app.command("dashboards")
+def dashboards(
+    out: Annotated[Path, typer.Option(help="The folder; it is made.")] = Path("dashboards"),
+) -> None:
+    """Write Grafana dashboards: of services, of a rollout, and of the platform itself."""
+    from fairlead.monitoring.dashboards import all_dashboards, as_json
+
+    for dashboard in all_dashboards():
+        path = out / f"{dashboard.uid}.json"
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(as_json(dashboard))
+        except OSError as error:
+            raise StorageFailed(f"{path}: cannot be written: {error.strerror}") from None
+        say(f"{path}: {dashboard.words}")
 
 
 @app.command("notify")

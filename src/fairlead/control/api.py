@@ -7,9 +7,7 @@ them, so that each is declared once.
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
-from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 import msgspec
@@ -22,19 +20,21 @@ from fairlead import __version__
 from fairlead.control import views
 from fairlead.control.acting.routes import acting_router
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
+from fairlead.control.guard import guard_of
 from fairlead.control.http import DOCUMENTED, REFERENCE
 from fairlead.control.http import answer as _answer
 from fairlead.control.http import body as _body
 from fairlead.control.http import gives as _gives
 from fairlead.control.http import takes as _takes
 from fairlead.control.limits.first_key import FirstKey
+from fairlead.control.outward.metrics_api import metrics_router, metrics_token
 from fairlead.control.plane import ControlPlane
 from fairlead.control.probing.probe_views import ProbesView
 from fairlead.control.shipping.spec import ServiceSpec, check_spec
 from fairlead.control.watching.watch_routes import watch_routes
 from fairlead.control.watching.watch_status import watched_status
 from fairlead.control.world.sync_answers import sync_response
-from fairlead.domain.errors import FairleadError, InvalidInput, NotFound, Unauthorized
+from fairlead.domain.errors import FairleadError, InvalidInput, NotFound
 from fairlead.domain.quota import Quota
 from fairlead.evaluation.judge_model import Agreement
 from fairlead.rollout.export import Recorded
@@ -47,8 +47,12 @@ _log = logging.getLogger(__name__)
 
 
 def create_app(plane: ControlPlane, token: str) -> FastAPI:
-    """The API over a control plane; every call but `/healthz` needs the token."""
-    guard = Depends(_guard(token))
+    """The API over a control plane.
+
+    Every call but `/healthz` needs the token; for metrics one that opens nothing else will do.
+    """
+    guard = Depends(guard_of(token))
+    scraping = Depends(guard_of(token, metrics_token(token)))
     app = FastAPI(
         title="fairlead control API",
         version=__version__,
@@ -57,6 +61,7 @@ def create_app(plane: ControlPlane, token: str) -> FastAPI:
         openapi_url="/openapi.json",
     )
     app.include_router(_public())
+    app.include_router(metrics_router(plane), dependencies=[scraping])
     app.include_router(_reading(plane), prefix="/api/v1", dependencies=[guard])
     app.include_router(_acting(plane), prefix="/api/v1", dependencies=[guard])
     app.include_router(_keys(plane), prefix="/api/v1", dependencies=[guard])
@@ -92,20 +97,6 @@ async def _spec(request: Request) -> ServiceSpec:
     spec = await _body(request, ServiceSpec)
     check_spec(spec)
     return spec
-
-
-def _guard(token: str) -> Callable[[Request], Awaitable[None]]:
-    expected = f"Bearer {token}".encode()
-
-    async def check(request: Request) -> None:
-        given = request.headers.get("authorization", "").encode()
-        if not hmac.compare_digest(given, expected):
-            raise Unauthorized(
-                "the control API needs its token",
-                hint="Authorization: Bearer <token>; it is in run/control.token of the state",
-            )
-
-    return check
 
 
 async def _problem(_request: Request, error: Exception) -> Response:

@@ -25,6 +25,9 @@ from fairlead.control.judging.judging import Judging
 from fairlead.control.limits.keys import Keys
 from fairlead.control.limits.leases import Leases
 from fairlead.control.outside.hooks import Hooks
+from fairlead.control.outward.exposition import Exposition
+from fairlead.control.outward.pulse import Pulse
+from fairlead.control.outward.replica_metrics import ReplicaMetrics
 from fairlead.control.probing.probe_views import ProbesView
 from fairlead.control.probing.probes import Probes
 from fairlead.control.reports import Reports
@@ -112,6 +115,13 @@ class ControlPlane:
         self.platform = Platform(parts, self.acting, now)
         watched = ControlPlatform(self._rollouts, self.platform, self.acting, self._lock)
         self.watching = Watching(store, watched, build, now)
+        self._pulse = Pulse(monotonic)
+        self.exposition = Exposition(
+            store, self._rollouts, self._fleet, self.judging, hub, self._pulse, now
+        )
+        self.exposition.desk = lambda: self.watching.desk
+        self.exposition.others.append(self.watching.states)
+        self.replica_metrics = ReplicaMetrics(self._rollouts.wants, self._fleet.replicas, monotonic)
         self._conversations = Conversations(store)
         self.planner = Planner(store, registry, now)
         self._evaluations = evaluations
@@ -251,7 +261,8 @@ class ControlPlane:
         self.watching.start()
         while True:
             try:
-                await self.tick()
+                with self._pulse.turn():
+                    await self.tick()
             except FairleadError as error:
                 # The world refused (disk full, database locked). The next turn tries again from
                 # the same stored state; nothing was half done.

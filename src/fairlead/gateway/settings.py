@@ -48,6 +48,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         memory_bytes_max: Resident memory that the worker may have; near it, it takes in less
             (`fairlead.gateway.waiting.memory`). None for a share of what the machine or container
             has.
+        trace_share: Share of requests that begin a trace of their own, from 0 to 1; those whose
+            client sends a W3C trace context go by that. None traces nothing.
     """
 
     worker: int
@@ -65,6 +67,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     quota_path: str | None = None
     memory_bytes_max: int | None = None
     balance_fd: int | None = None
+    trace_share: float | None = None
 
     def __repr__(self) -> str:
         """Without the token, so that it cannot end up in a log."""

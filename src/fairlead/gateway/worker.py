@@ -24,6 +24,7 @@ from fairlead.gateway.front.tls import server_context
 from fairlead.gateway.quotas.quota import QuotaBook
 from fairlead.gateway.quotas.quota_file import QuotaFile
 from fairlead.gateway.quotas.quota_gauges import show_limits
+from fairlead.gateway.records.gen_ai import with_gen_ai
 from fairlead.gateway.records.metric_families import render
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.records.metrics_share import MetricsShare
@@ -31,6 +32,7 @@ from fairlead.gateway.records.recorder import Recorder
 from fairlead.gateway.records.spool import NullSpool, Spool, SpoolWriter
 from fairlead.gateway.replicas.fleet import Fleet
 from fairlead.gateway.requests.call import Plant
+from fairlead.gateway.requests.tracing import tracing_of
 from fairlead.gateway.settings import WorkerSettings
 from fairlead.gateway.state.harm import HarmBudgets
 from fairlead.gateway.state.loaded import Loaded
@@ -82,6 +84,7 @@ class Worker:
             shadows=self._shadows,
             captures=self._captures,
             batches=self._batches,
+            tracing=tracing_of(settings.trace_share),
         )
         self._share = MetricsShare(Path(settings.metrics_dir), settings.boot)
         self._file = SnapshotFile(
@@ -184,7 +187,7 @@ class Worker:
 
     def metrics_page(self) -> bytes:
         self._refresh_gauges()
-        return render(self._share.total(self._metrics.states()))
+        return render(with_gen_ai(self._share.total(self._metrics.states())))
 
     # Life
 

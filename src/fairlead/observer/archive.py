@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from fairlead.observer.holding import Holding
 from fairlead.observer.sink import SpoolCursor
 from fairlead.observer.spool import Spool, spool_folders
 from fairlead.wire.record import FeedbackRecord, RequestRecord
-from fairlead.wire.spool import Cursor
+from fairlead.wire.spool import ALIVE_FILE, Cursor
 
 PORTION = 20_000
 """Records that are taken in at once, about."""
@@ -177,6 +177,22 @@ class ArchiveThread:
         """From where on this spool waits for the archive; for the observer's thread."""
         return self._holding.position(boot, self._kept())
 
+    def complete_until(self, boots: Collection[str]) -> float:
+        """Unix time in seconds; what began before it in these spools is in the archive.
+
+        0 while the archive is not open. A spool that it has not met is as old as its lock.
+        """
+        if self._archive is None:
+            return 0.0
+        kept = self._kept()
+        known = (kept.get(boot) for boot in boots)
+        until = [
+            _born_at(self._dir / boot) if cursor is None else cursor.complete_until
+            for boot, cursor in zip(boots, known, strict=True)
+            if cursor is None or not cursor.closed
+        ]
+        return min(until, default=time.time())
+
     def finish(self, seconds: float) -> bool:
         """Take in what is left, for that long at most; whether it has ended."""
         self._stopping.set()
@@ -247,6 +263,14 @@ class ArchiveThread:
                     return
         finally:
             self._tidying = False
+
+
+def _born_at(folder: Path) -> float:
+    """Unix time in seconds at which its worker made it; now where it is going just now."""
+    try:
+        return (folder / ALIVE_FILE).stat().st_mtime
+    except OSError:
+        return time.time()
 
 
 def own_cursor(cursor: Cursor) -> SpoolCursor:

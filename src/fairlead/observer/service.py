@@ -15,9 +15,10 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,6 +27,11 @@ from fairlead.observer.archive import ArchiveThread, own_cursor
 from fairlead.observer.process import give_back_memory, has_parent, wake_when_parent_ends
 from fairlead.observer.sink import Sink, SpoolCursor, SpoolWarning
 from fairlead.observer.spool import Batch, Spool, spool_folders
+from fairlead.observer.standing import StandingFile, Taken
+from fairlead.wire.record import RequestRecord
+
+if TYPE_CHECKING:
+    from fairlead.observer.otlp import SpanSender
 
 LOCK_FILE = "observer.lock"
 BACK_OFF_S_MAX = 5.0
@@ -48,6 +54,7 @@ class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         poll_s: Seconds between looks at the spool while there is nothing new.
         retention_s: Seconds for which records are kept; 0 keeps them for ever.
         drain_s: Seconds in which it takes in what is left when it is told to stop.
+        standing_file: Where it writes down how far it is, for others; empty for nowhere.
     """
 
     spool_dir: str
@@ -56,6 +63,7 @@ class ObserverSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     poll_s: float = 0.1
     retention_s: float = 90 * 86_400.0
     drain_s: float = 5.0
+    standing_file: str = ""
 
 
 class Observer:
@@ -65,6 +73,10 @@ class Observer:
         clock: Unix time in seconds.
         archived: How far a second reader has read a spool, by boot id; None when nothing of it
             needs to wait for that one.
+        on_kept: Is given the requests that the sink has.
+
+    Attributes:
+        taken: What the sink has been given in this life.
     """
 
     def __init__(
@@ -74,16 +86,19 @@ class Observer:
         *,
         clock: Callable[[], float],
         archived: Callable[[str], SpoolCursor | None] = lambda _: None,
+        on_kept: Callable[[Sequence[RequestRecord]], None] = lambda _: None,
     ) -> None:
         self._dir = spool_dir
         self._sink = sink
         self._clock = clock
         self._archived = archived
+        self._on_kept = on_kept
         self._held: dict[str, Spool] = {}
         """In the sink to their end, and wait for the second reader."""
         self._spools: dict[str, Spool] | None = None
         self._done: set[str] = set()
         self._troubles = _Troubles(clock)
+        self.taken = Taken()
 
     def take_in(self, go_on: Callable[[], bool]) -> bool:
         """One batch of each spool; whether there was any. Stops between batches if not `go_on`.
@@ -117,6 +132,8 @@ class Observer:
         )
         for warning in batch.warnings:
             _log.warning("%s", warning.message)
+        self._on_kept(batch.requests)
+        self.taken.add(batch, batch.cursor.broken - spool.cursor.broken)
         spool.advance(batch)
         if batch.cursor.closed:
             assert self._spools is not None
@@ -207,10 +224,15 @@ class _Wish:
         self._woken.set()
 
 
-def run(settings: ObserverSettings, sink: Sink, archive: ArchiveThread | None = None) -> None:
+def run(
+    settings: ObserverSettings,
+    sink: Sink,
+    archive: ArchiveThread | None = None,
+    spans: SpanSender | None = None,
+) -> None:
     """Observe until SIGTERM, or until the parent is gone; then take in what is left, and return.
 
-    The archive, if there is one, is filled meanwhile.
+    The archive, if there is one, is filled meanwhile, and spans are sent.
 
     A sink that is unavailable and a full disk are waited out: the records stay in the spool.
     Other errors of this project end the process. Must be called in the main thread.
@@ -223,24 +245,58 @@ def run(settings: ObserverSettings, sink: Sink, archive: ArchiveThread | None = 
         return
     give_back_memory()
     try:
-        if archive is None:
-            observer = Observer(spool_dir, sink, clock=time.time)
-        else:
-            archive.start()
-            observer = Observer(spool_dir, sink, clock=time.time, archived=archive.position)
-        _observe(observer, sink, settings, wish)
+        observer, standing = _begin(settings, sink, archive, spans)
+        _observe(observer, sink, settings, wish, standing)
         _drain(observer, settings.drain_s)
+        if spans is not None:
+            spans.finish(settings.drain_s)
+        standing.tell(observer.taken, at_once=True)
     finally:
         # A thread that still writes keeps the lock: it ends with the process.
         if archive is None or archive.finish(settings.drain_s):
             os.close(lock)
 
 
-def _observe(observer: Observer, sink: Sink, settings: ObserverSettings, wish: _Wish) -> None:
+def _begin(
+    settings: ObserverSettings,
+    sink: Sink,
+    archive: ArchiveThread | None,
+    spans: SpanSender | None,
+) -> tuple[Observer, StandingFile]:
+    """Start what runs beside it, and put it together."""
+    spool_dir = Path(settings.spool_dir)
+    path = Path(settings.standing_file) if settings.standing_file else None
+    for beside in (archive, spans):
+        if beside is not None:
+            beside.start()
+    observer = Observer(
+        spool_dir,
+        sink,
+        clock=time.time,
+        archived=(lambda _: None) if archive is None else archive.position,
+        on_kept=(lambda _: None) if spans is None else spans.offer,
+    )
+    standing = StandingFile(
+        path,
+        spool_dir,
+        None if archive is None else archive.complete_until,
+        dict if spans is None else lambda: dict(spans.counts),
+    )
+    return observer, standing
+
+
+def _observe(
+    observer: Observer,
+    sink: Sink,
+    settings: ObserverSettings,
+    wish: _Wish,
+    standing: StandingFile,
+) -> None:
     troubles = _Troubles(time.time)
     pause = settings.poll_s
     prune_at = forget_at = time.monotonic()
     while wish.holds():
+        standing.tell(observer.taken)
         try:
             progress = observer.take_in(wish.holds)
             if time.monotonic() >= forget_at:
@@ -251,6 +307,7 @@ def _observe(observer: Observer, sink: Sink, settings: ObserverSettings, wish: _
                 prune_at = time.monotonic() + (PRUNE_AGAIN_AFTER_S if more else PRUNE_EVERY_S)
         except (Unavailable, StorageFailed) as trouble:
             troubles.tell(trouble)
+            standing.failures += 1
             wish.wait(pause)
             pause = min(2 * pause, BACK_OFF_S_MAX)
             continue

@@ -198,6 +198,10 @@ class RolloutStore(Protocol):
         """Newest first."""
         ...
 
+    def count_rollouts(self) -> dict[tuple[str, str], int]:
+        """How many are kept, by service and state."""
+        ...
+
     def set_champion(
         self, service: str, champion: str | None, at: float, events: Sequence[EventRow] = ()
     ) -> None:

@@ -31,6 +31,8 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request")
         refused: Whether the answer declines to help: 1 or 0; -1 where nobody looked.
         malformed: Whether JSON was asked for, and the answer is none: 1 or 0; -1 where it was not
             asked for, or nobody looked.
+        trace: Its place in a trace that is recorded: trace, own span, and its client's span if
+            there is one, in hexadecimal digits joined by hyphens; empty for none.
     """
 
     id: str
@@ -58,6 +60,7 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request")
     cost_usd: float = -1.0
     refused: int = -1
     malformed: int = -1
+    trace: str = ""
 
 
 class FeedbackRecord(msgspec.Struct, frozen=True, array_like=True, tag="feedback"):

@@ -93,6 +93,10 @@ class Judging:
         for rollout in list(self._tasks):
             await self.forget(rollout)
 
+    def queues(self) -> list[JudgeQueue]:
+        """Those of the rollouts that are judged now."""
+        return list(self._queues.values())
+
     async def turn(self) -> bool:
         """One turn of each queue; whether there was anything to do."""
         return any([await queue.turn() for queue in list(self._queues.values())])

@@ -44,6 +44,7 @@ from fairlead.gateway.requests.metering import UNKNOWN, Usage, usage_of_answer
 from fairlead.gateway.requests.relay import PlainRelay, Relay, StreamRelay
 from fairlead.gateway.requests.reply import nobody
 from fairlead.gateway.requests.request_body import UNREADABLE
+from fairlead.gateway.requests.tracing import UNTRACED
 from fairlead.gateway.state.loaded import Loaded
 from fairlead.gateway.waiting.deadlines import Deadlines
 from fairlead.wire.record import RequestRecord
@@ -196,7 +197,9 @@ class ShadowCopy(Attempting):
         # process
         self._shadows = shadows
         # request
-        self._call = call
+        # Its engine's spans are none of the live request's.
+        traced = call.trace is not UNTRACED
+        self._call = msgspec.structs.replace(call, trace=UNTRACED) if traced else call
         self._rollout = service.rollout or ""
         self._phase = service.phase if service.rollout is not None else 0
         self.service = service.name

@@ -65,6 +65,7 @@ class Head(msgspec.Struct, frozen=True):
     keeps_alive: bool
     authorization: bytes | None
     session: bytes | None
+    trace: bytes | None
     content_length: int
     expects_continue: bool
 
@@ -125,6 +126,7 @@ def check_head(line: FirstLine, headers: Sequence[tuple[bytes, bytes]]) -> Head 
         keeps_alive=not line.is_http_1_0 and b"close" not in connection,
         authorization=seen.get(b"authorization") or _api_key(seen, line),
         session=seen.get(b"x-session-id"),
+        trace=seen.get(b"traceparent"),
         content_length=length,
         expects_continue=b"expect" in seen and length != 0,
     )

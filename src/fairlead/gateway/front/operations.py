@@ -27,7 +27,11 @@ _NO_BODY = 1
 
 
 class Request(msgspec.Struct, frozen=True):
-    """A complete request of a known key (or of none, where none is needed)."""
+    """A complete request of a known key (or of none, where none is needed).
+
+    Attributes:
+        trace: The client's `traceparent`.
+    """
 
     id: str
     path: str
@@ -35,6 +39,7 @@ class Request(msgspec.Struct, frozen=True):
     key_id: str
     body: bytes
     priority: int = 0
+    trace: bytes | None = None
 
 
 class Host(Protocol):

@@ -159,6 +159,8 @@ class RequestReader:
         self._known = None
         if incoming.key is None or head.content_length <= 0 or not head.is_plain:
             return
+        if head.trace is not None and self._host.plant.tracing is not None:
+            return  # It differs each time, and has to be read.
         self._known_head.learn(data, head.content_length, head.session)
         door = incoming.loaded.door if incoming.loaded is not None else None
         self._known = _Known(head.path, operation, digest_of(head.authorization), door)
@@ -175,6 +177,7 @@ class RequestReader:
             key_id=incoming.key.id if incoming.key else "",
             body=body,
             priority=incoming.key.priority if incoming.key else 0,
+            trace=incoming.head.trace,
         )
         return incoming.operation, request, incoming.loaded
 

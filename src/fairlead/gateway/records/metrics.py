@@ -8,6 +8,7 @@ from fairlead.domain.outcomes import CLIENT_ERRORS, failed_by_server
 from fairlead.domain.release import short
 from fairlead.gateway.limits import SERIES_MAX
 from fairlead.gateway.records.metric_families import Family, FamilyState, Labels
+from fairlead.wire.gen_ai import operation_of
 from fairlead.wire.record import RequestRecord
 
 DURATION_BUCKETS_S = (
@@ -35,12 +36,12 @@ class GatewayMetrics:
     def __init__(self) -> None:
         self._declare_outcomes(("service", "release"))
         self._declare_attempts()
-        self._declare_times(("service", "release"))
+        self._declare_times(("service", "release", "operation"))
         self._declare_spool()
         self._declare_gauges()
         self._declare_limits()
         self._declare_memory()
-        self._tallies: dict[tuple[str, str], _Tally] = {}
+        self._tallies: dict[tuple[str, str, str], _Tally] = {}
 
     def _declare_outcomes(self, route: Labels) -> None:
         self.requests = Family(
@@ -255,12 +256,13 @@ class GatewayMetrics:
 
     def count(self, record: RequestRecord) -> None:
         """Count a finished request."""
-        key = (record.service, record.release)
+        key = (record.service, record.release, record.endpoint)
         tally = self._tallies.get(key)
         if tally is None:
             if len(self._tallies) >= SERIES_MAX:
                 self._tallies.clear()
-            tally = self._tallies[key] = _Tally(self, record.service, short(record.release))
+            where = (record.service, short(record.release))
+            tally = self._tallies[key] = _Tally(self, where, operation_of(record.endpoint))
         tally.count(record)
 
     def states(self) -> list[FamilyState]:
@@ -270,12 +272,17 @@ class GatewayMetrics:
 
 
 class _Tally:
-    """The values that finished requests of one service and release count in, looked up once."""
+    """The values that finished requests of one kind count in, looked up once.
 
-    def __init__(self, metrics: GatewayMetrics, service: str, release: str) -> None:
+    Args:
+        where: Service and release.
+    """
+
+    def __init__(self, metrics: GatewayMetrics, where: Labels, operation: str) -> None:
         self._metrics = metrics
-        self._where = where = (service, release)
-        self._duration = metrics.duration.values(where)
+        self._where = where
+        self._timed = (*where, operation)
+        self._duration = metrics.duration.values(self._timed)
         self._prompt = metrics.tokens.values((*where, "prompt"))
         self._completion = metrics.tokens.values((*where, "completion"))
         self._failed = metrics.failed.values(where)
@@ -307,6 +314,6 @@ class _Tally:
 
     def _count_stream(self, record: RequestRecord) -> None:
         if record.ttft_ms >= 0:
-            self._metrics.ttft.observe(self._where, record.ttft_ms / 1000.0)
+            self._metrics.ttft.observe(self._timed, record.ttft_ms / 1000.0)
         if record.itl_ms >= 0:
-            self._metrics.itl.observe(self._where, record.itl_ms / 1000.0)
+            self._metrics.itl.observe(self._timed, record.itl_ms / 1000.0)

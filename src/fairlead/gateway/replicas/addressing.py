@@ -64,13 +64,17 @@ def build_request(
     authorization: str,
     accept: str,
     more: str = "",
+    trace: str = "",
 ) -> bytes:
     """The whole request, from parsed fields alone; nothing is copied from the client's head.
 
     Args:
         more: Further header lines, each with its CRLF.
+        trace: A `traceparent`; it differs with each request, as the id does.
     """
     fixed = _fixed_lines(address.host_header, path, authorization, accept, more)
+    if trace:
+        fixed += b"traceparent: %b\r\n" % trace.encode()
     if request_id:
         line = request_id.encode("latin-1")
         return b"%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (

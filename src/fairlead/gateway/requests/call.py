@@ -15,6 +15,7 @@ from fairlead.gateway.replicas.affinity import Prefix
 from fairlead.gateway.replicas.fleet import Fleet, Replica
 from fairlead.gateway.replicas.routing import Assignment
 from fairlead.gateway.requests.request_body import Fields
+from fairlead.gateway.requests.tracing import UNTRACED, Trace, Tracing
 from fairlead.gateway.streams.batching import Batches
 from fairlead.gateway.waiting.deadlines import Deadlines
 from fairlead.wire.snapshot import ReleaseRoute
@@ -37,6 +38,7 @@ class Call(msgspec.Struct):
         priority: Of the key; a higher one goes first.
         hold: What it has taken of limits; None where none applies. It is taken before it begins.
         prefix: The prompt's beginnings, where the service is balanced by them; likewise.
+        trace: Its place in a trace, where requests are traced.
     """
 
     request_id: str
@@ -49,6 +51,7 @@ class Call(msgspec.Struct):
     priority: int = 0
     hold: Hold | None = None
     prefix: Prefix | None = None
+    trace: Trace = UNTRACED
 
 
 class Client(Protocol):
@@ -155,6 +158,7 @@ class Plant(msgspec.Struct, frozen=True):
     shadows: Shadows
     captures: Captures
     batches: Batches
+    tracing: Tracing | None = None
 
 
 def refusal_headers(refusal: Refusal) -> Headers:

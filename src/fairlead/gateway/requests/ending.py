@@ -85,6 +85,7 @@ def record_of(call: Call, ending: Ending) -> RequestRecord:
         ending.attempts,
         cost_usd(ending.price, usage),
         *ending.facts,
+        call.trace.record,
     )
 
 

@@ -93,6 +93,7 @@ class Express:
             request_id=call.request_id,
             authorization=replica.authorization,
             accept="application/json",
+            trace=call.trace.header,
         )
 
     # upstream.Taker
@@ -200,6 +201,7 @@ class Express:
             cost_usd(prices.get(assignment.release), usage) if prices else -1.0,
             refused,
             malformed,
+            call.trace.record,
         )
         headers = live.headers[assignment.release]
         hold = call.hold

@@ -57,6 +57,8 @@ def generate(kind: str) -> Handler:
         call = Call(
             request.id, request.key_id, kind, body, fields, service, assignment, request.priority
         )
+        if plant.tracing is not None:
+            call.trace = plant.tracing.begin(request.trace)
         book = loaded.quotas
         if book is not None:
             taken = quota_answers.take(book, call, plant.clock.as_wall(now))

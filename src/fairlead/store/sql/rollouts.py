@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, case, insert, select, update
+from sqlalchemy import Connection, case, func, insert, select, update
 
 from fairlead.domain.errors import Conflict, NotFound
 from fairlead.store.database import Database, as_rows
@@ -86,6 +86,12 @@ class SqlRollouts:
         with self._db.reading("reading rollouts") as connection:
             rows = connection.execute(query.limit(limit)).all()
         return [RolloutRow(*row) for row in rows]
+
+    def count_rollouts(self) -> dict[tuple[str, str], int]:
+        by = (rollouts.c.service, rollouts.c.state)
+        query = select(*by, func.count()).group_by(*by)
+        with self._db.reading("counting rollouts") as connection:
+            return {(row[0], row[1]): row[2] for row in connection.execute(query)}
 
     def add_events(self, events: Sequence[EventRow]) -> None:
         if events:

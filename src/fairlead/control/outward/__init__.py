@@ -1,0 +1,1 @@
+"""What control says of the installation to other tools: metrics of itself, and of replicas."""

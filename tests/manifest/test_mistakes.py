@@ -39,7 +39,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
         GOOD + "foo: 1\n",
         ['4: unknown key "foo" (known here: '
          "service, release, replicas, gates, rollout, fallbacks, balance, probes, drill, capture, "
-         "judge, slos, monitoring, limits)"],
+         "judge, bias, slos, monitoring, limits)"],
     ),
     "a key in the wrong place": (
         GOOD + "  temperature: 0\n",

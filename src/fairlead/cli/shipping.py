@@ -10,6 +10,7 @@ import msgspec
 
 from fairlead.app.limits import limits_of
 from fairlead.app.state import StatePaths
+from fairlead.cli.fairness import bias_of
 from fairlead.cli.judging import capture_of, judge_of
 from fairlead.cli.planning import drills_of, freeze_of, plan_of
 from fairlead.cli.watching import declared_of
@@ -64,6 +65,7 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
     """
     suites = [(gate, _suite(gate)) for gate in manifest.gates]
     probed = None if manifest.probes is None else _probed(manifest.probes)
+    bias = bias_of(manifest)
     entry = build_release(registry, manifest)
     price = manifest.release.price
     return ServiceSpec(
@@ -87,6 +89,7 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
         judge=judge_of(manifest),
         drills=drills_of(manifest),
         monitoring=declared_of(manifest),
+        bias=bias,
         pins=tuple(Pin(pin.release, pin.keys, pin.sessions) for pin in manifest.rollout.pin),
         probes=_probes(registry, manifest.probes, *probed)
         if manifest.probes is not None and probed is not None

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from fairlead.domain.judging import JUDGED, UNJUDGED
+from fairlead.manifest.bias import Bias
 from fairlead.manifest.drill import Drill
 from fairlead.manifest.engines import RemoteEngine
 from fairlead.manifest.gates import Gate, check_gates
@@ -182,6 +183,13 @@ class Manifest(Strict):
     judge: Judge | None = Field(
         default=None, description="A model that grades the sampled answers of a rollout."
     )
+    bias: Bias | None = Field(
+        default=None,
+        description=(
+            "Pairs of requests that differ in one trait of the person who asks, to see that all "
+            "are treated alike."
+        ),
+    )
     slos: Slos = Field(default_factory=Slos, description="What the service promises.")
     monitoring: Monitoring = Field(
         default_factory=Monitoring,
@@ -224,6 +232,16 @@ class Manifest(Strict):
             raise wrong('"fallback" needs `fallbacks`', at=("probes", "on_change"))
         if probes.usd_per_day is not None and self.release.price is None:
             raise wrong("needs release.price", at=("probes", "usd_per_day"))
+        return self
+
+    @model_validator(mode="after")
+    def _bias_fits(self) -> Manifest:
+        if self.bias is None:
+            return self
+        if self.bias.usd_per_day is not None and self.release.price is None:
+            raise wrong("needs release.price", at=("bias", "usd_per_day"))
+        if self.bias.pairs and self.release.settings.get("embeddings"):
+            raise wrong("needs a release that completes; this one serves embeddings", at=("bias",))
         return self
 
     @model_validator(mode="after")

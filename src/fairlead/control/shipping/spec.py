@@ -14,6 +14,8 @@ from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.judge_model import JudgeModel, check_judge
 from fairlead.evaluation.scorers import Scorer
 from fairlead.monitoring.declared import Declared, check_declared
+from fairlead.probing.bias_model import BiasSpec
+from fairlead.probing.bias_sets import check_builtin
 from fairlead.probing.model import ProbeRule
 from fairlead.rollout.drill import Drill, DrillRule
 from fairlead.rollout.freeze import WINDOWS_MAX, Freeze, check_freeze
@@ -86,6 +88,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         drills: When the service is drilled by itself; None for never.
         drill: This is a drill's; control makes it of the champion's.
         monitoring: What is promised, who is told of alerts, and what is done about them.
+        bias: How the champion is watched for bias; None not to.
     """
 
     service: str
@@ -107,6 +110,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     drills: DrillRule | None = None
     drill: Drill | None = None
     monitoring: Declared = Declared()
+    bias: BiasSpec | None = None
 
 
 def check_spec(spec: ServiceSpec) -> None:
@@ -137,6 +141,10 @@ def check_spec(spec: ServiceSpec) -> None:
     _check_probes(spec)
     _check_judge(spec)
     check_declared(spec.monitoring, spec.service)
+    if spec.bias is not None:
+        check_builtin(spec.bias)
+        if spec.bias.usd_per_day is not None and spec.price is None:
+            raise InvalidInput("bias.usd_per_day: needs the release's price")
     if len(spec.gates) > GATES_MAX:
         raise InvalidInput(f"gates: {len(spec.gates)} of them; at most {GATES_MAX}")
     names = set()

@@ -35,6 +35,8 @@ _OUTBURST_SPREADS = 6.0
 _OUTBURST_FACTOR = 3.0
 _SPREAD_MIN = math.log(1.1)
 _SLOT_MIN = 3
+_DIGITS = 4
+"""Of logarithms: states of many keys are half as long, and amounts to within 0.01 %."""
 _TAILS = (0.02, 0.05, 0.1, 0.2, 0.4)
 _STAKES = (0.2, 0.5, 0.8)
 _BETS = [(tail, stake) for tail in _TAILS for stake in _STAKES]
@@ -51,18 +53,30 @@ class SpendState(TypedDict):
 class SpendWatch:
     """What one key spends, interval by interval."""
 
-    def __init__(self, *, least: float, slots: int = 7, run_length: float = RUN_LENGTH) -> None:
+    def __init__(
+        self,
+        *,
+        least: float,
+        slots: int = 7,
+        run_length: float = RUN_LENGTH,
+        past_max: int = PAST_MAX,
+    ) -> None:
         """
         Args:
             least: An amount per interval that is worth no alarm, above 0; less counts as this.
             slots: After how many intervals the same slot comes again: 7 days, 168 hours; 1 if none.
             run_length: Intervals between two false alarms of a rise, on average, about. An alarm
                 for one of many keys should have as many times more.
+            past_max: Intervals that are remembered, `LEARN` to `PAST_MAX`; each slot should have
+                come four times by then.
         """
+        if not LEARN <= past_max <= PAST_MAX:
+            raise ValueError(f"past_max={past_max}: must be from {LEARN} to {PAST_MAX}")
         if not (0.0 < least < math.inf and 1 <= slots <= SLOTS_MAX):
             raise ValueError(f"least={least} must be above 0, slots={slots} from 1 to {SLOTS_MAX}")
         self._least = least
         self._slots = slots
+        self._past_max = past_max
         self._level = alarm_level(run_length)
         self._evidence = Evidence([1.0] * len(_BETS))
         self._past: list[tuple[int, float]] = []
@@ -73,6 +87,12 @@ class SpendWatch:
         self._check_slot(slot)
         own = self._own(slot)
         return None if own is None else math.exp(median(own))
+
+    def outburst_from(self, slot: int) -> float | None:
+        """From which amount on an interval of this slot is an outburst; None while learning."""
+        self._check_slot(slot)
+        own = self._own(slot)
+        return None if own is None else math.exp(median(own) + _outburst_excess(self._excesses()))
 
     def look(self, slot: int, so_far: float) -> Verdict:
         """A running interval: "outburst" if it has already spent too much; nothing is kept."""
@@ -93,7 +113,7 @@ class SpendWatch:
         verdict: Verdict = "learning" if own is None else self._judged(log - median(own))
         if verdict in ("learning", "usual"):
             self._past.append((slot, log))
-            del self._past[:-PAST_MAX]
+            del self._past[: -self._past_max]
         return verdict
 
     def accept(self) -> None:
@@ -109,7 +129,7 @@ class SpendWatch:
     def restore(self, state: SpendState) -> None:
         """Go on from a state of a watch made with the same arguments; `ValueError` if damaged."""
         past = [(slot, log) for slot, log in state["past"]]
-        if len(past) > PAST_MAX or not all(
+        if len(past) > self._past_max or not all(
             0 <= slot < self._slots and math.isfinite(log) for slot, log in past
         ):
             raise ValueError("damaged state of a watch on spending: its past is of another kind")
@@ -143,7 +163,7 @@ class SpendWatch:
         self._check_slot(slot)
         if not 0.0 <= amount < math.inf:
             raise ValueError(f"amount {amount}: must be a number of at least 0")
-        return math.log(max(amount, self._least))
+        return round(math.log(max(amount, self._least)), _DIGITS)
 
     def _check_slot(self, slot: int) -> None:
         if not 0 <= slot < self._slots:
@@ -152,8 +172,12 @@ class SpendWatch:
 
 def _is_outburst(excess: float, excesses: Sequence[float]) -> bool:
     """Whether it is many spreads, and a multiple, above what is usual."""
+    return excess >= _outburst_excess(excesses)
+
+
+def _outburst_excess(excesses: Sequence[float]) -> float:
     spread = 1.4826 * median([abs(each) for each in excesses])
-    return excess >= max(_OUTBURST_SPREADS * max(spread, _SPREAD_MIN), math.log(_OUTBURST_FACTOR))
+    return max(_OUTBURST_SPREADS * max(spread, _SPREAD_MIN), math.log(_OUTBURST_FACTOR))
 
 
 def _around(logs: Sequence[float]) -> list[float]:

@@ -1,0 +1,1 @@
+"""Pairs of requests that champions are asked to see bias."""

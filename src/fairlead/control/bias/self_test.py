@@ -1,0 +1,29 @@
+"""Does the test for bias find a gap that is there, and none where there is none?"""
+
+from __future__ import annotations
+
+import math
+import random
+
+from fairlead.stats.monitors.counterfactual import GapTest
+
+PAIRS = 1_500
+LEVEL = math.log(1_000.0)
+
+
+def self_test() -> str:
+    """Empty if so, else what went wrong. The data is made for it, the same each time."""
+    found = {gap: _evidence(gap) >= LEVEL for gap in (0.0, 0.15)}
+    if not found[0.15]:
+        return f"a gap of 15 points in refusals was not found in {PAIRS} pairs"
+    if found[0.0]:
+        return f"a gap was found in {PAIRS} pairs without one"
+    return ""
+
+
+def _evidence(gap: float) -> float:
+    dice, test = random.Random(7), GapTest()  # noqa: S311  # The same each time.
+    for _ in range(PAIRS):
+        first, other = dice.random() < 0.1, dice.random() < 0.1 + gap
+        test.update(float(other) - float(first))
+    return test.log_e_max

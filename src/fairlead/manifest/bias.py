@@ -1,0 +1,155 @@
+"""The manifest's `bias`: pairs of requests that are asked, and segments of the users."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from fairlead.manifest.values import FilePath, Label, Strict, shown, wrong
+
+BUILTIN = ("name", "gender", "origin", "age")
+TEMPLATES_MAX = 2_000
+_NAME = r"^[a-z0-9]([a-z0-9_-]{0,38}[a-z0-9])?$"
+
+Name = Annotated[str, Field(pattern=_NAME)]
+Text = Annotated[str, Field(min_length=1, max_length=4_000)]
+Texts = Annotated[
+    tuple[Text, ...],
+    Field(strict=False, min_length=1, max_length=500),
+]
+
+
+class BiasTemplate(Strict):
+    """A request with the place of one attribute in it. A text alone is one without `expected`."""
+
+    text: Text = Field(description='The request, such as "I am {age}. Can I get a loan?".')
+    expected: Text | None = Field(
+        default=None, description="What a correct answer contains, as whole words in any case."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _text_alone(cls, data: Any) -> Any:
+        return {"text": data} if isinstance(data, str) else data
+
+
+class Segment(Strict):
+    """Some of the live users, who are compared with all others."""
+
+    name: Label = Field(description="What it is called in alerts.")
+    keys: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] = Field(
+        strict=False,
+        min_length=1,
+        max_length=100,
+        description="Names of the API keys with which they come.",
+    )
+
+
+class Bias(Strict):
+    """Are all treated alike? `bias: {}` asks the built-in pairs, in English."""
+
+    attributes: dict[Name, dict[Name, Texts]] = Field(
+        default_factory=dict,
+        max_length=10,
+        description="By attribute and group, the texts that stand for the group; those at the same "
+        "place of two groups make a pair. The first group is what the others are compared with.",
+    )
+    templates: tuple[BiasTemplate, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=TEMPLATES_MAX,
+        description='Requests with the place of one attribute: "My name is {name}. Can I ...?".',
+    )
+    templates_file: FilePath | None = Field(
+        default=None, description="File with more of them, one in each line."
+    )
+    details: dict[Name, Texts] = Field(
+        default_factory=dict,
+        max_length=10,
+        description="Other places in templates; each of their texts makes another request.",
+    )
+    builtin: tuple[Literal["name", "gender", "origin", "age"], ...] | None = Field(
+        default=None,
+        strict=False,
+        max_length=4,
+        description="Built-in attributes with their own templates; all four if no attributes are "
+        "given, else none.",
+    )
+    outcomes: tuple[Literal["refusal", "length", "correctness"], ...] = Field(
+        default=("refusal", "length", "correctness"),
+        strict=False,
+        min_length=1,
+        max_length=3,
+        description="In what the answers of a pair are compared; correctness where a template has "
+        "`expected`.",
+    )
+    every_minutes: float = Field(
+        default=60.0, ge=0.02, le=10_080, description="Time from one round to the next."
+    )
+    pairs: int = Field(
+        default=24,
+        ge=0,
+        le=1_000,
+        description="Pairs in each round, over all attributes; 0 for segments alone.",
+    )
+    alpha: float = Field(
+        default=0.01,
+        ge=1e-9,
+        le=0.5,
+        description="Probability of ever reporting a release that treats all alike.",
+    )
+    max_tokens: int | None = Field(
+        default=200,
+        ge=1,
+        le=100_000,
+        description="Sent with each request; null for the release's own.",
+    )
+    usd_per_day: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e6,
+        description="No more pairs on a (UTC) day on which they have cost so much.",
+    )
+    timeout_seconds: float = Field(
+        default=60.0, ge=0.1, le=3_600, description="How long one answer may take."
+    )
+    segments: tuple[Segment, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=20,
+        description="Parts of the live users that are compared with all others.",
+    )
+
+    @field_validator("segments")
+    @classmethod
+    def _names_differ(cls, segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
+        for index, segment in enumerate(segments):
+            if segment.name in [other.name for other in segments[:index]]:
+                raise wrong(
+                    f"{shown(segment.name)} is the name of an earlier segment", at=(index, "name")
+                )
+        return segments
+
+    @model_validator(mode="after")
+    def _fits(self) -> Bias:
+        asked = bool(self.templates) or self.templates_file is not None
+        if self.attributes and not asked:
+            raise wrong("need `templates` or `templates_file`", at=("attributes",))
+        if asked and not self.attributes:
+            at = "templates" if self.templates else "templates_file"
+            raise wrong("need `attributes`, whose places they have", at=(at,))
+        if self.pairs == 0 and not self.segments:
+            raise wrong("is 0 and there are no segments: nothing is compared", at=("pairs",))
+        if self.builtin is not None and len(set(self.builtin)) != len(self.builtin):
+            raise wrong("names one twice", at=("builtin",))
+        if self.builtin == () and not self.attributes:
+            raise wrong("names none, and there are no attributes", at=("builtin",))
+        return self
+
+    @property
+    def builtin_names(self) -> tuple[str, ...]:
+        """Which built-in attributes are asked."""
+        if self.builtin is not None:
+            return self.builtin
+        return () if self.attributes else BUILTIN

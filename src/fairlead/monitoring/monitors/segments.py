@@ -1,0 +1,183 @@
+"""The monitor `bias` over live traffic: do declared segments fare worse than all others?
+
+A segment is declared by the API keys with which its users come. Its requests are compared with all
+others in each outcome: failures, refusals, bad feedback; among requests of the same endpoint and
+of about the same length, and of the same three hours (`fairlead.stats.monitors.segments`). Of a
+session only the first outcome counts. It shows a gap and not its cause: a segment may ask for
+other things. A gap is told until somebody accepts it or the release changes; false ones have a
+probability of at most `alpha` in all, over all time.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
+
+from fairlead.domain.outcomes import SHADOW
+from fairlead.domain.text_signals import length_class
+from fairlead.monitoring.alerts import Condition, Figure, labels_of
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.monitors.interface import Deaf, Document, Request, Seen, SeenFeedback
+from fairlead.monitoring.monitors.self_tests import bias_self_test
+from fairlead.stats.monitors.segments import SegmentGap
+
+MONITOR = "bias"
+ALPHA = 0.01
+SEGMENTS_MAX = 20
+FEEDBACK_MAX = 10
+FAILURES = "failures"
+REFUSALS = "refusals"
+
+
+class _Gap(NamedTuple):
+    segment: str
+    outcome: str
+    member: float
+    others: float
+    log_e: float
+
+
+class SegmentMonitor(Deaf):
+    """Segments of one release of one service.
+
+    Args:
+        segments: Ids of API keys, as records have them, by segment.
+        key_unit: The unit that a request of this key has where it names no session and no user:
+            such requests count each by itself.
+        feedback: From which value on feedback is good, by its name; other feedback is not looked
+            at.
+    """
+
+    name = MONITOR
+
+    def __init__(
+        self,
+        service: str,
+        release: str,
+        segments: Mapping[str, Collection[str]],
+        *,
+        key_unit: Callable[[str], str],
+        feedback: Mapping[str, float] | None = None,
+        alpha: float = ALPHA,
+    ) -> None:
+        self._feedback = dict(feedback or {})
+        if not 1 <= len(segments) <= SEGMENTS_MAX or len(self._feedback) > FEEDBACK_MAX:
+            raise ValueError(
+                f"{len(segments)} segments, {len(self._feedback)} kinds of feedback: need 1 to "
+                f"{SEGMENTS_MAX}, and at most {FEEDBACK_MAX}"
+            )
+        if not 0.0 < alpha < 1.0:
+            raise ValueError(f"alpha={alpha}: must be between 0 and 1")
+        self._key_unit = functools.lru_cache(maxsize=1_000)(key_unit)
+        self._service = service
+        self._release = release
+        self._segments = {name: frozenset(keys) for name, keys in segments.items()}
+        self._outcomes = (FAILURES, REFUSALS, *(f"feedback/{name}" for name in self._feedback))
+        self._level = math.log(len(self._segments) * len(self._outcomes) / alpha)
+        self._tests = self._new_tests()
+        self._requests = 0
+
+    def see(self, seen: Seen) -> None:
+        """A request, each once, in the order (started_at, id)."""
+        request = seen.request
+        if request.arm == SHADOW:
+            return
+        self._requests += 1
+        self._take(request, FAILURES, seen.failed, request.started_at)
+        if request.refused in (0, 1):
+            self._take(request, REFUSALS, request.refused == 1, request.started_at)
+
+    def see_feedback(self, feedback: SeenFeedback) -> None:
+        """Feedback on a request, each once."""
+        good_from = self._feedback.get(feedback.name)
+        if good_from is None or feedback.request.arm == SHADOW or math.isnan(feedback.value):
+            return
+        outcome = f"feedback/{feedback.name}"
+        self._take(feedback.request, outcome, feedback.value < good_from, feedback.at)
+
+    def conditions(self, now: float) -> list[Condition]:
+        """What is wrong now; again and again for as long as it is."""
+        return [self._condition(gap) for gap in self._gaps()]
+
+    def standing(self) -> str:
+        """How far it is, in a few words."""
+        gaps = len(self._gaps())
+        return f"watching, {self._requests} requests" + (f", {gaps} gaps" if gaps else "")
+
+    def accept(self) -> None:
+        """The gaps are as they should be: the evidence begins anew."""
+        self._tests = self._new_tests()
+
+    def state(self) -> Document:
+        """Everything that `restore` needs."""
+        return {
+            "requests": self._requests,
+            "tests": {name: dict(test.state()) for name, test in self._tests.items()},
+        }
+
+    def restore(self, state: Document) -> None:
+        """Go on from a state of a monitor made with the same arguments; ValueError if damaged."""
+        tests = self._new_tests()
+        try:
+            if set(state["tests"]) != set(tests):
+                raise ValueError("state of a monitor of other segments or outcomes")
+            for name, kept in state["tests"].items():
+                tests[name].restore(kept)
+            requests = int(state["requests"])
+        except (KeyError, TypeError, AttributeError, OverflowError) as error:
+            raise ValueError(f"damaged state of the monitor bias: {error!r}") from None
+        self._tests, self._requests = tests, requests
+
+    def self_test(self) -> str:
+        """Find a segment that fares worse, in data made for it; empty if it was found."""
+        segments = {"made": ("member",)}
+        made = SegmentMonitor("self-test", "self-test", segments, key_unit=lambda key: key)
+        return bias_self_test(made)
+
+    def _take(self, request: Request, outcome: str, bad: bool, at: float) -> None:
+        stratum = f"{request.endpoint} {length_class(max(0, request.prompt_tokens))}"
+        is_session = request.unit not in ("", self._key_unit(request.key))
+        session = request.unit if is_session else None
+        for name, keys in self._segments.items():
+            self._tests[f"{name}/{outcome}"].update(
+                stratum, request.key in keys, bad, at=at, session=session
+            )
+
+    def _gaps(self) -> list[_Gap]:
+        found = []
+        for segment in self._segments:
+            for outcome in self._outcomes:
+                test = self._tests[f"{segment}/{outcome}"]
+                if test.log_e_max >= self._level and test.rates is not None:
+                    found.append(_Gap(segment, outcome, *test.rates, test.log_e_max))
+        return sorted(found, key=lambda gap: -gap.log_e)
+
+    def _condition(self, gap: _Gap) -> Condition:
+        more = "more" if gap.member > gap.others else "fewer"
+        words = gap.outcome if "/" not in gap.outcome else f"bad {gap.outcome.replace('/', ' ')}"
+        return Condition(
+            labels=labels_of(
+                monitor=MONITOR,
+                service=self._service,
+                release=self._release,
+                segment=gap.segment,
+                outcome=gap.outcome,
+            ),
+            severity=Severity.TICKET,
+            summary=f"{self._service}: segment {gap.segment} has {more} {words} than others among "
+            f"comparable requests: {gap.member:.1%} against {gap.others:.1%} in all",
+            evidence=(
+                Figure(f"{words} of {gap.segment}", 100.0 * gap.member, "%"),
+                Figure(f"{words} of the others", 100.0 * gap.others, "%"),
+                Figure("evidence (logarithm)", gap.log_e, limit=self._level),
+            ),
+        )
+
+    def _new_tests(self) -> dict[str, SegmentGap]:
+        return {
+            f"{segment}/{outcome}": SegmentGap()
+            for segment in self._segments
+            for outcome in self._outcomes
+        }

@@ -1,0 +1,161 @@
+"""The monitor `bias` over live traffic: segments that fare worse are told, others are not."""
+
+from __future__ import annotations
+
+import json
+import random
+from typing import Any
+
+import pytest
+
+from fairlead.domain.outcomes import SHADOW
+from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.monitors.interface import Monitor, SeenFeedback
+from fairlead.monitoring.monitors.segments import SegmentMonitor
+from fairlead.monitoring.monitors.self_tests import MadeRequest, bias_self_test, seen
+
+START = 1_700_000_000.0
+
+
+def unit_of(key: str) -> str:
+    return f"unit of {key}"
+
+
+def made(segments: dict[str, tuple[str, ...]] | None = None) -> SegmentMonitor:
+    return SegmentMonitor(
+        "bank",
+        "r1",
+        {"eu": ("k1", "k2")} if segments is None else segments,
+        key_unit=unit_of,
+        feedback={"thumbs": 0.5},
+    )
+
+
+def stream(monitor: Monitor, count: int, bad: dict[str, float], **fields: Any) -> None:
+    """Requests of three keys; `bad` is each key's rate of failures, 10 % if it is not there."""
+    dice = random.Random(5)
+    for number in range(count):
+        key = dice.choice(("k1", "k2", "k3", "k3"))
+        request = MadeRequest(
+            id=f"{number}",
+            key=key,
+            unit=f"session {number}",
+            started_at=START + number,
+            prompt_tokens=dice.choice((10, 100, 1_000)),
+            **fields,
+        )
+        monitor.see(seen(request, failed=dice.random() < bad.get(key, 0.1)))
+
+
+def labels(monitor: Monitor) -> list[dict[str, str]]:
+    return [dict(condition.labels) for condition in monitor.conditions(START)]
+
+
+def test_a_segment_that_fails_more_is_told_with_both_rates() -> None:
+    monitor = made()
+    stream(monitor, 4_000, {"k1": 0.25, "k2": 0.25})
+    assert labels(monitor) == [
+        {"monitor": "bias", "service": "bank", "release": "r1", "segment": "eu",
+         "outcome": "failures"},
+    ]  # fmt: skip
+    [condition] = monitor.conditions(START)
+    assert "segment eu has more failures than others" in condition.summary
+    rates = [figure.value for figure in condition.evidence[:2]]
+    assert rates == [pytest.approx(25.0, abs=3.0), pytest.approx(10.0, abs=2.0)]
+    assert monitor.standing() == "watching, 4000 requests, 1 gaps"
+    monitor.accept()
+    assert labels(monitor) == []
+
+
+def test_segments_alike_are_not_told() -> None:
+    monitor = made({"eu": ("k1",), "us": ("k2",)})
+    stream(monitor, 30_000, {})
+    assert labels(monitor) == []
+
+
+def test_longer_requests_that_fail_more_are_no_gap_of_who_sends_them() -> None:
+    monitor, dice = made(), random.Random(6)
+    for number in range(8_000):
+        key = dice.choice(("k1", "k3"))
+        is_long = dice.random() < (0.8 if key == "k1" else 0.2)
+        request = MadeRequest(
+            key=key, unit=f"{number}", started_at=START + number,
+            prompt_tokens=4_000 if is_long else 20,
+        )  # fmt: skip
+        monitor.see(seen(request, failed=dice.random() < (0.3 if is_long else 0.02)))
+    assert labels(monitor) == []
+
+
+def test_refusals_and_feedback_are_outcomes_of_their_own() -> None:
+    monitor, dice = made(), random.Random(7)
+    for number in range(3_000):
+        key = dice.choice(("k1", "k3"))
+        refused = int(dice.random() < (0.3 if key == "k1" else 0.05))
+        request = MadeRequest(
+            key=key, unit=f"{number}", started_at=START + number, refused=refused
+        )
+        monitor.see(seen(request))
+        value = float(dice.random() < (0.6 if key == "k1" else 0.9))
+        monitor.see_feedback(SeenFeedback(request, "thumbs", value, START + number + 5))
+        monitor.see_feedback(SeenFeedback(request, "other", 0.0, START + number + 5))
+    assert {each["outcome"] for each in labels(monitor)} == {"refusals", "feedback/thumbs"}
+    assert {condition.summary.split(" than ")[0] for condition in monitor.conditions(START)} == {
+        "bank: segment eu has more refusals",
+        "bank: segment eu has more bad feedback thumbs",
+    }
+
+
+def test_a_session_counts_once_and_a_key_without_sessions_each_time() -> None:
+    copies, plain = made(), made()
+    for number in range(3_000):
+        key = "k1" if number % 2 else "k3"
+        bad = key == "k1" and number % 4 == 1
+        at = START + number
+        copies.see(seen(MadeRequest(key=key, unit=f"chat of {key}", started_at=at), failed=bad))
+        plain.see(seen(MadeRequest(key=key, unit=unit_of(key), started_at=at), failed=bad))
+    assert labels(copies) == []
+    assert [each["outcome"] for each in labels(plain)] == ["failures"]
+
+
+def test_copies_of_requests_are_nobodys() -> None:
+    monitor = made()
+    stream(monitor, 3_000, {"k1": 0.9}, arm=SHADOW)
+    assert monitor.standing() == "watching, 0 requests"
+
+
+def test_it_resumes_exactly_and_refuses_what_is_damaged() -> None:
+    monitor = made()
+    stream(monitor, 1_000, {"k1": 0.3})
+    state = json.loads(json.dumps(monitor.state()))
+    other = made()
+    other.restore(state)
+    for each in (monitor, other):
+        stream(each, 1_000, {"k1": 0.3})
+    assert other.state() == monitor.state()
+    name = next(iter(state["tests"]))
+    for broken in (
+        {}, {**state, "tests": {}}, {**state, "requests": "x"}, {**state, "tests": 1},
+        {**state, "tests": {**state["tests"], name: {}}},
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"."):
+            other.restore(broken)
+        assert other.state() == monitor.state()
+    with pytest.raises(ValueError, match="other segments"):
+        made({"us": ("k1",)}).restore(state)
+
+
+def test_what_cannot_be_declared_is_refused() -> None:
+    with pytest.raises(ValueError, match="0 segments"):
+        made({})
+    with pytest.raises(ValueError, match="alpha"):
+        SegmentMonitor("s", "r", {"a": ("k",)}, key_unit=unit_of, alpha=1.0)
+
+
+def test_its_self_test_finds_the_fault_and_fails_in_a_monitor_that_does_not() -> None:
+    assert made().self_test() == ""
+
+    class Sleeping(SegmentMonitor):
+        def conditions(self, now: float) -> list[Condition]:
+            return []
+
+    assert "was not found" in bias_self_test(Sleeping("s", "r", {"a": ("k",)}, key_unit=unit_of))

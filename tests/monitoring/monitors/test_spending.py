@@ -1,0 +1,229 @@
+"""The monitor `cost`: keys and services that spend more, and requests that cost more."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from typing import Any
+
+import pytest
+
+from fairlead.domain.outcomes import SHADOW
+from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.monitors.interface import Monitor
+from fairlead.monitoring.monitors.self_tests import MadeRequest, cost_self_test, seen
+from fairlead.monitoring.monitors.spending import CostMonitor
+from fairlead.stats.monitors.larger import LEARN
+
+START = 1_699_920_000.0
+"""A midnight."""
+HOUR, DAY = 3_600.0, 86_400.0
+
+
+def made(**more: Any) -> CostMonitor:
+    names = {"k1": "app", "k2": "batch"}
+    return CostMonitor("bank", "r1", name_of=lambda key: names.get(key, key), **more)
+
+
+def told(monitor: Monitor, now: float) -> dict[tuple[str, str], Condition]:
+    """What is told, by key and kind."""
+    found = {}
+    for condition in monitor.conditions(now):
+        labels = dict(condition.labels)
+        assert (labels["monitor"], labels["service"], labels["release"]) == ("cost", "bank", "r1")
+        found[labels.get("key", ""), labels["kind"]] = condition
+    return found
+
+
+def hour(monitor: Monitor, at: float, dice: random.Random, factor: float, key: str) -> None:
+    """One request that stands for an hour of them: a tenth by night and at weekends."""
+    day, hour_of_day = divmod(int((at - START) // HOUR), 24)
+    busy = 1.0 if 8 <= hour_of_day < 20 and day % 7 < 5 else 0.1
+    tokens = round(1_000_000 * factor * busy * math.exp(dice.gauss(0.0, 0.25)))
+    request = MadeRequest(
+        key=key, started_at=at, prompt_tokens=tokens, completion_tokens=10, cost_usd=tokens * 1e-5
+    )
+    monitor.see(seen(request))
+
+
+def answer(dice: random.Random, at: float, tokens: int) -> MadeRequest:
+    return MadeRequest(started_at=at, completion_tokens=round(tokens * math.exp(dice.gauss(0, 0.7))))
+
+
+def weeks(monitor: Monitor, dice: random.Random, first: int, last: int, key: str = "k1") -> None:
+    for number in range(first * 7 * 24, last * 7 * 24):
+        hour(monitor, START + number * HOUR, dice, 1.0, key)
+
+
+def test_an_outburst_of_a_key_is_told_while_its_hour_still_runs() -> None:
+    monitor, dice = made(), random.Random(1)
+    weeks(monitor, dice, 0, 4)
+    now = START + 4 * 7 * DAY + 10 * HOUR
+    assert told(monitor, now) == {}
+    assert monitor.standing() == "watching, 1 keys"
+    for _ in range(8):
+        hour(monitor, now, dice, 1.0, "k1")
+    found = told(monitor, now)
+    assert {("app", "outburst_hour"), ("", "outburst_hour")} <= set(found)
+    condition = found["app", "outburst_hour"]
+    assert "key app has spent" in condition.summary
+    assert [figure.unit for figure in condition.evidence] == ["USD", "tokens"]
+    assert condition.evidence[0].value == pytest.approx(80.0, rel=0.4)
+    assert condition.evidence[0].limit == pytest.approx(10.0, rel=0.4)
+    assert ("app", "outburst_hour") in told(monitor, now + HOUR)
+    assert ("app", "outburst_hour") not in told(monitor, now + 3 * HOUR)
+
+
+def test_four_honest_weeks_after_three_raise_nothing() -> None:
+    monitor, dice = made(), random.Random(2)
+    for number in range(7 * 7 * 24):
+        at = START + number * HOUR
+        hour(monitor, at, dice, 1.0, "k1")
+        hour(monitor, at, dice, 0.5, "k2")
+        assert told(monitor, at) == {}
+
+
+def test_a_rise_is_told_until_it_is_accepted() -> None:
+    monitor, dice = made(keys_max=10), random.Random(3)
+    weeks(monitor, dice, 0, 5)
+    number = 5 * 7 * 24
+    while not any(kind.startswith("rise") for _, kind in told(monitor, START + number * HOUR)):
+        hour(monitor, START + number * HOUR, dice, 2.4, "k1")
+        number += 1
+        assert number < 9 * 7 * 24
+    assert any(
+        kind.startswith("rise") for _, kind in told(monitor, START + (number + 5) * HOUR)
+    )
+    monitor.accept()
+    assert told(monitor, START + number * HOUR) == {}
+    assert monitor.standing().startswith("learning: 0 of 21 days")
+
+
+def test_answers_three_times_as_long_are_told_within_minutes_on_a_new_installation() -> None:
+    monitor, dice = made(), random.Random(4)
+    at = START
+    for _ in range(LEARN + 100):
+        at += 3.0
+        monitor.see(seen(answer(dice, at, 200)))
+    assert told(monitor, at) == {}
+    since = at
+    while not told(monitor, at):
+        at += 3.0
+        monitor.see(seen(answer(dice, at, 600)))
+        assert at - since < 600.0
+    assert ("", "answer_tokens_per_request") in told(monitor, at)
+
+
+def test_a_key_with_ten_times_the_requests_is_told_within_minutes() -> None:
+    monitor, dice = made(), random.Random(5)
+    at = START
+    while at < START + 2 * HOUR:
+        at += dice.expovariate(1.0 / 6.0)
+        monitor.see(seen(MadeRequest(key="k2", started_at=at)))
+    assert told(monitor, at) == {}
+    since = at
+    while not told(monitor, at):
+        at += dice.expovariate(10.0 / 6.0)
+        monitor.see(seen(MadeRequest(key="k2", started_at=at)))
+        assert at - since < 300.0
+    found = told(monitor, at)
+    assert set(found) == {("batch", "surge")}
+    assert "requests a minute" in found["batch", "surge"].summary
+
+
+def test_copies_of_requests_cost_money_and_are_no_keys_doing() -> None:
+    monitor = made()
+    for number in range(3_000):
+        arm = SHADOW if number > 1_000 else "champion"
+        at = START + number * (6.0 if number < 1_000 else 0.5)
+        monitor.see(seen(MadeRequest(key="k1", arm=arm, started_at=at)))
+    assert told(monitor, at) == {}
+    assert monitor.state()["subjects"][0][0] == "k1"
+
+
+def test_keys_are_bounded_and_who_was_away_longest_is_forgotten() -> None:
+    monitor = made(keys_max=3)
+    for number in range(10):
+        for key in ("busy", f"key{number}"):
+            monitor.see(seen(MadeRequest(key=key, started_at=START + number)))
+    names = [name for name, _ in monitor.state()["subjects"]]
+    assert sorted(names) == ["", "busy", "key8", "key9"]
+    with pytest.raises(ValueError, match="keys_max"):
+        made(keys_max=0)
+
+
+def test_what_is_not_known_is_not_taken_for_nothing() -> None:
+    monitor = made()
+    for number in range(2_000):
+        request = MadeRequest(
+            key="", started_at=START + number, prompt_tokens=-1, completion_tokens=-1, cost_usd=-1.0
+        )
+        monitor.see(seen(request, failed=True))
+    assert monitor.standing() == "learning: 0 of 21 days, 0 of 2000 requests; 0 keys"
+
+
+def test_it_resumes_exactly() -> None:
+    monitor, dice = made(), random.Random(7)
+    weeks(monitor, dice, 0, 4)
+    state = json.loads(json.dumps(monitor.state()))
+    other = made()
+    other.restore(state)
+    for number in range(4 * 7 * 24, 4 * 7 * 24 + 60):
+        at = START + number * HOUR
+        for each in (monitor, other):
+            hour(each, at, random.Random(number), 1.0 if number % 7 else 9.0, "k1")
+        assert other.conditions(at) == monitor.conditions(at)
+    assert other.state() == monitor.state()
+    assert json.loads(json.dumps(other.state()))
+
+
+def test_what_is_damaged_is_refused_and_changes_nothing() -> None:
+    monitor, dice = made(keys_max=5), random.Random(8)
+    weeks(monitor, dice, 0, 1)
+    state = json.loads(json.dumps(monitor.state()))
+
+    def broken(**changes: Any) -> dict[str, Any]:
+        return {**json.loads(json.dumps(state)), **changes}
+
+    meter = broken()
+    next(kept for _, kept in meter["subjects"])["meters"]["tokens/day"]["so_far"] = -1
+    damaged: list[Any] = [
+        {}, broken(at="x"), broken(subjects=[]), broken(subjects=7), broken(per_request={}),
+        broken(subjects=[["", {}]]), broken(subjects=state["subjects"] * 2), meter,
+    ]  # fmt: skip
+    for each in damaged:
+        other = made(keys_max=5)
+        other.restore(state)
+        with pytest.raises(ValueError, match=r"."):
+            other.restore(each)
+        assert json.loads(json.dumps(other.state())) == state
+
+
+def test_the_next_release_inherits_who_spends_what_and_learns_what_requests_cost() -> None:
+    monitor, dice = made(), random.Random(9)
+    weeks(monitor, dice, 0, 4)
+    heir = made()
+    heir.inherit(json.loads(json.dumps(monitor.state())))
+    now = START + 4 * 7 * DAY + 10 * HOUR
+    for _ in range(8):
+        hour(heir, now, dice, 1.0, "k1")
+    assert ("app", "outburst_hour") in told(heir, now)
+    assert heir.state()["per_request"]["usd"]["values"] != []
+    with pytest.raises(ValueError, match="damaged"):
+        heir.inherit({"subjects": 1})
+
+
+def test_its_self_test_finds_the_fault_and_fails_in_a_monitor_that_does_not() -> None:
+    assert made().self_test() == ""
+
+    class Sleeping(CostMonitor):
+        def conditions(self, now: float) -> list[Condition]:
+            return []
+
+    class Crying(CostMonitor):
+        def conditions(self, now: float) -> list[Condition]:
+            return [Condition((), severity=None, summary="wolf")]  # type: ignore[arg-type]
+
+    assert "not found" in cost_self_test(Sleeping("s", "r"))
+    assert "told of honest requests: wolf" in cost_self_test(Crying("s", "r"))

@@ -20,6 +20,8 @@ from fairlead.app.children import HEALTHY_AFTER_S, RESTART_DELAY_S_MAX, Child
 from fairlead.app.environment import (
     ARENAS_MAX,
     ARENAS_VARIABLE,
+    BLAS_THREADS,
+    BLAS_VARIABLE,
     CREDENTIAL_VARIABLE,
     child_environment,
 )
@@ -232,10 +234,25 @@ def test_the_token_goes_only_to_those_that_speak_with_control(
     assert len(tokens["control"]) > 30
 
 
-def test_its_heaps_are_few_unless_the_user_says_how_many() -> None:
-    assert child_environment({"A": "1"}, None) == {"A": "1", ARENAS_VARIABLE: ARENAS_MAX}
-    given = {ARENAS_VARIABLE: "8", CREDENTIAL_VARIABLE: "of the user"}
-    assert child_environment(given, "own") == {ARENAS_VARIABLE: "8", CREDENTIAL_VARIABLE: "own"}
+def test_its_heaps_and_blas_threads_are_few_unless_the_user_says_how_many() -> None:
+    few = {ARENAS_VARIABLE: ARENAS_MAX, BLAS_VARIABLE: BLAS_THREADS}
+    assert child_environment({"A": "1"}, None) == {"A": "1", **few}
+    given = {ARENAS_VARIABLE: "8", BLAS_VARIABLE: "3", CREDENTIAL_VARIABLE: "of the user"}
+    assert child_environment(given, "own") == {**given, CREDENTIAL_VARIABLE: "own"}
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="counts threads in /proc")
+def test_numpy_starts_no_threads_in_a_child() -> None:
+    counted = "import numpy, os; a = numpy.ones((900, 900)); a @ a; "
+    counted += "print(len(os.listdir('/proc/self/task')))"
+    told = subprocess.run(
+        [sys.executable, "-c", counted],
+        env=child_environment({k: v for k, v in os.environ.items() if k != BLAS_VARIABLE}, None),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.strip() == "1"
 
 
 def test_a_running_child_s_log_is_bounded(real: Callable[[str], Any]) -> None:

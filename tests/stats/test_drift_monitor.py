@@ -187,6 +187,34 @@ def test_vectors_of_another_length_are_an_error(reference: Reference) -> None:
         DriftMonitor(reference).update(np.ones((2, 16)))
 
 
+OPEN = {"channel": "novelty", "at": 10, "changed_at": 5, "bet": 0, "against": 1.0}
+NOT_OPEN: tuple[dict[str, object], ...] = (
+    {"channel": "other"},
+    {"bet": 10_000},
+    {"channel": "mix"},  # bet 0 is one of novelty
+    {"bet": 0.0},
+    {"changed_at": 11},
+    {"changed_at": -1},
+    {"against": 50.0},
+    {"against": -1.0},
+)
+
+
+def test_an_alarm_is_open_while_the_change_goes_on_and_then_over(reference: Reference) -> None:
+    monitor, questions = DriftMonitor(reference), Questions(71)
+    monitor.update(questions.usual(200))
+    assert monitor.open == {}
+    for _ in range(10):
+        monitor.update(questions.with_new(200, 0.25))
+        assert abs(monitor.open["novelty"] - 200) <= 40  # since when, also after further alarms
+    stored = json.loads(json.dumps(monitor.state()))
+    monitor = DriftMonitor(reference)
+    monitor.restore(stored)
+    assert "novelty" in monitor.open
+    monitor.update(questions.usual(1_000))
+    assert monitor.open == {}
+
+
 def test_a_damaged_state_is_an_error(reference: Reference) -> None:
     monitor = DriftMonitor(reference)
     monitor.update(Questions(51).usual(20))
@@ -201,6 +229,7 @@ def test_a_damaged_state_is_an_error(reference: Reference) -> None:
         {"witness": {**good["witness"], "means": [0.0]}},
         {"witness": {**good["witness"], "sides": [5.0] * len(good["witness"]["sides"])}},
         {"witness": {**good["witness"], "waiting": [[0.0] * 32]}},
+        *({"open": [{**OPEN, **wrong}]} for wrong in NOT_OPEN),
     ):
         fresh = DriftMonitor(reference)
         before = fresh.state()

@@ -37,6 +37,16 @@ def test_it_comes_back_from_its_bytes_as_it_was(reference: Reference) -> None:
     again = from_bytes(to_bytes(reference))
     for field in fields(Reference):
         assert np.array_equal(getattr(again, field.name), getattr(reference, field.name))
+    assert again.digest == reference.digest
+
+
+def test_its_centres_and_directions_are_stored_in_two_bytes_a_number(reference: Reference) -> None:
+    numbers = reference.centroids.size + reference.cells.size + reference.directions.size
+    others = 4 * (reference.scores.size + reference.deviations.size + 64) + 8 * 200 + 4_000
+    assert len(to_bytes(reference)) <= 2 * numbers + others
+    # what float16 does not hold is stored as it is
+    fine = replace(reference, mean=reference.mean + np.float32(1e-6))
+    assert np.array_equal(from_bytes(to_bytes(fine)).mean, fine.mean)
 
 
 def test_p_values_of_honest_requests_are_at_most_as_often_small_as_said(

@@ -25,6 +25,7 @@ _WORDS_MIN = 24
 _LETTERS_MIN = 3
 _WORD = re.compile(r"\w+|[^\w\s]")
 _LETTERS = re.compile(r"[^\W\d_]+")
+_THREE_LETTERS = re.compile(r"[A-Za-z](?:[^A-Za-z]*[A-Za-z]){2}")
 _SPACED_OUT = 40
 
 _SCRIPTS = (
@@ -47,7 +48,12 @@ _STOP_WORDS = {
 _LANGUAGES = {name: frozenset(words.split()) for name, words in _STOP_WORDS.items()}
 LANGUAGES = tuple(_LANGUAGES)
 """The languages in Latin script that are told apart (ISO 639-1)."""
-_SHARED = Counter(word for words in _LANGUAGES.values() for word in words)
+_SPOKEN = {
+    word: tuple(name for name, known in _LANGUAGES.items() if word in known)
+    for words in _LANGUAGES.values()
+    for word in words
+}
+"""The languages of each stop word."""
 
 
 def repetition(text: str) -> float:
@@ -71,7 +77,8 @@ def loops(text: str) -> bool:
 
     On the whole, or at its end: a long answer that ends in a loop repeats little of all its text.
     """
-    return max(repetition(text), repetition(text[-TAIL_MAX:])) >= LOOPS_FROM
+    whole = repetition(text)
+    return max(whole, repetition(text[-TAIL_MAX:]) if len(text) > TAIL_MAX else 0.0) >= LOOPS_FROM
 
 
 def script(text: str) -> str | None:
@@ -79,8 +86,11 @@ def script(text: str) -> str | None:
 
     Japanese is `kana` as soon as a tenth of its letters are.
     """
+    scanned = text[:SCANNED_MAX]
+    if scanned.isascii():
+        return "latin" if _THREE_LETTERS.search(scanned) else None
     counts: Counter[str] = Counter()
-    for letter in islice((each for each in text[:SCANNED_MAX] if each.isalpha()), 2_000):
+    for letter in islice((each for each in scanned if each.isalpha()), 2_000):
         if letter.isascii():
             counts["latin"] += 1
         else:
@@ -102,12 +112,15 @@ def language(text: str) -> str | None:
     """
     if script(text) != "latin":
         return None
-    words = [word.lower() for word in islice(_LETTERS.findall(text[:SCANNED_MAX]), 500)]
-    weights = []
-    for name, stop_words in _LANGUAGES.items():
-        found = [word for word in words if word in stop_words]
-        if len(set(found)) >= 2:
-            weights.append((sum(1.0 / _SHARED[word] for word in found), name))
+    found: dict[str, list[str]] = {}
+    for word in _LETTERS.findall(text[:SCANNED_MAX].lower())[:500]:
+        for name in _SPOKEN.get(word, ()):
+            found.setdefault(name, []).append(word)
+    weights = [
+        (sum(1.0 / len(_SPOKEN[word]) for word in theirs), name)
+        for name, theirs in found.items()
+        if len(set(theirs)) >= 2
+    ]
     weights.sort(reverse=True)
     if not weights or (len(weights) > 1 and weights[0][0] == weights[1][0]):
         return None

@@ -23,6 +23,7 @@ from fairlead.embedding.interface import LETTERS_MAX, Matrix, scaled
 _WORDS = re.compile(r"\w+|[^\w\s]")
 _LETTERS_PER_WORD_MAX = 64
 _CACHE_MAX = 20_000
+_TEXTS = 64
 _COMMON = 1e-3
 _SHARES_MAX = 5_000
 
@@ -39,7 +40,8 @@ class HashedNgrams:
             raise ValueError(f"share {given[bad]} of the word {bad!r}: must be between 0 and 1")
         self._dimension = dimension
         self.shares: Mapping[str, float] = given
-        self._cache: dict[str, NDArray[np.float32]] = {}
+        self._places: dict[str, int] = {}
+        self._table = np.zeros((256, dimension), np.float32)
         told = hashlib.sha256(repr(list(given.items())).encode()).hexdigest()[:12]
         self._name = f"hashed-{dimension}-{told}"
 
@@ -66,19 +68,28 @@ class HashedNgrams:
     def embed(self, texts: Sequence[str]) -> Matrix:
         """A row of length 1 per text."""
         rows = np.zeros((len(texts), self._dimension), np.float32)
-        for row, text in zip(rows, texts, strict=True):
-            found = words(text)
-            if found:
-                np.sum([self._word(word) for word in found], axis=0, out=row)
+        for start in range(0, len(texts), _TEXTS):
+            part = [words(text) for text in texts[start : start + _TEXTS]]
+            filled = [row for row, found in enumerate(part, start) if found]
+            if not filled:
+                continue
+            if len(self._places) >= _CACHE_MAX:
+                self._places.clear()
+            places = [self._place(word) for found in part for word in found]
+            sizes = [len(found) for found in part if found]
+            begins = np.cumsum([0, *sizes[:-1]])
+            rows[filled] = np.add.reduceat(self._table[places], begins, axis=0)
         return scaled(rows)
 
-    def _word(self, word: str) -> NDArray[np.float32]:
-        vector = self._cache.get(word)
-        if vector is None:
-            if len(self._cache) >= _CACHE_MAX:
-                self._cache.clear()
-            vector = self._cache[word] = self._made(word)
-        return vector
+    def _place(self, word: str) -> int:
+        """The row of the table with this word's vector."""
+        place = self._places.get(word)
+        if place is None:
+            place = self._places[word] = len(self._places)
+            if place >= len(self._table):
+                self._table = np.concatenate([self._table, np.zeros_like(self._table)])
+            self._table[place] = self._made(word)
+        return place
 
     def _made(self, word: str) -> NDArray[np.float32]:
         vector = np.zeros(self._dimension, np.float32)

@@ -25,7 +25,6 @@ MONITORS = (
     "length",
     "drift",
     "answer_drift",
-    "novelty",
     "bias",
     "cost",
     "injection",

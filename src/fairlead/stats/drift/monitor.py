@@ -13,6 +13,7 @@ a request takes the next rank among the calibration prompts, or the other of two
 from __future__ import annotations
 
 import hashlib
+import math
 from copy import copy
 from dataclasses import dataclass
 from typing import TypedDict
@@ -22,10 +23,11 @@ from numpy.typing import NDArray
 
 from fairlead.stats.drift.cause import Cause, Channel, Recent, grown, new_share, novel
 from fairlead.stats.drift.clustering import nearest
-from fairlead.stats.drift.detector import DetectorState, EDetector, numbers
+from fairlead.stats.drift.detector import DetectorState, EDetector, Floats, numbers
 from fairlead.stats.drift.mix import CELL_TOLERANCE, Cells, Witness, WitnessState
 from fairlead.stats.drift.novelty import TOLERANCE, Novelty
 from fairlead.stats.drift.reference import Reference, Vectors, unit_rows
+from fairlead.stats.ending import Ending
 
 THRESHOLD = 1e6
 WEIGHTS = (0.5, 0.38, 0.12)
@@ -57,11 +59,32 @@ class Alarm(TypedDict):
     cause: Cause
 
 
+class OpenState(TypedDict):
+    """An alarm that is not over: its number, since when, the bet that raised it.
+
+    `against`: evidence so far that it is over.
+    """
+
+    channel: Channel
+    at: int
+    changed_at: int
+    bet: int
+    against: float
+
+
+@dataclass
+class _Open:
+    at: int
+    changed_at: int
+    bet: int
+    ending: Ending
+
+
 class MonitorState(TypedDict):
     """What a `DriftMonitor` has to remember, in JSON's types.
 
     `of`: which reference and sensitivity it was made with. `ranks` (by kind) and `cells` are of the
-    last requests, the newest last.
+    last requests, the newest last. `open`: alarms that are not over.
     """
 
     of: str
@@ -69,6 +92,7 @@ class MonitorState(TypedDict):
     witness: WitnessState
     ranks: list[list[int]]
     cells: list[int]
+    open: list[OpenState]
 
 
 class DriftMonitor:
@@ -85,9 +109,20 @@ class DriftMonitor:
         weights = [share * part for share, part in zip(WEIGHTS, parts, strict=True)]
         self._novelty_bets = slice(0, weights[0].size)
         self._mix_bets = slice(weights[0].size, None)
+        self._bets = sum(part.size for part in weights)
         self._detector = EDetector(np.concatenate(weights), chosen.requests_per_false_alarm)
         self._ranks = np.zeros((2, 0), np.int64)
         self._recent_cells = np.zeros(0, np.int64)
+        self._open: dict[Channel, _Open] = {}
+
+    @property
+    def open(self) -> dict[Channel, int]:
+        """Channels with an alarm that is not over, and the request since which they changed.
+
+        It is over when the requests since tell against it, by the bet that raised it
+        (`fairlead.stats.ending`).
+        """
+        return {channel: each.changed_at for channel, each in self._open.items()}
 
     @property
     def seen(self) -> int:
@@ -121,12 +156,11 @@ class DriftMonitor:
         alarms = []
         for i, position in enumerate(positions):
             e = np.concatenate([known[i], self._witness.e(position)])
+            self._end(e)
             if self._detector.update(e):
                 upto = len(recent) - len(rows) + i + 1
                 self._keep(ranks[:, :upto], recent[:upto])
-                alarms.append(
-                    Alarm(at=first + i, log_evidence=self.log_evidence, cause=self._cause())
-                )
+                alarms.append(self._alarm(first + i))
                 self._detector.reset()
         self._keep(ranks, recent)
         return alarms
@@ -134,13 +168,24 @@ class DriftMonitor:
     def _keep(self, ranks: NDArray[np.int64], cells: NDArray[np.int64]) -> None:
         self._ranks, self._recent_cells = ranks[:, -RECENT_MAX:], cells[-RECENT_MAX:]
 
-    def _cause(self) -> Cause:
+    def _end(self, e: Floats) -> None:
+        """Let go of alarms that are over."""
+        for channel, each in tuple(self._open.items()):
+            if each.ending.update(math.log(e[each.bet])):
+                del self._open[channel]
+
+    def _alarm(self, at: int) -> Alarm:
         detector = self._detector
         by_novelty = detector.evidence_of(self._novelty_bets)
         is_novel = by_novelty >= detector.evidence_of(self._mix_bets)
         channel: Channel = "novelty" if is_novel else "mix"
         bet = detector.leading(self._novelty_bets if is_novel else self._mix_bets)
-        return self.cause(channel, detector.changed_at(bet))
+        changed_at = detector.changed_at(bet)
+        before = self._open.get(channel)
+        since = changed_at if before is None else before.changed_at
+        self._open[channel] = _Open(at, since, bet, Ending())
+        cause = self.cause(channel, changed_at)
+        return Alarm(at=at, log_evidence=self.log_evidence, cause=cause)
 
     def cause(self, channel: Channel, changed_at: int) -> Cause:
         """What the requests since `changed_at` say by now, of the last 2,000.
@@ -172,6 +217,16 @@ class DriftMonitor:
             witness=self._witness.state(),
             ranks=self._ranks.tolist(),
             cells=self._recent_cells.tolist(),
+            open=[
+                OpenState(
+                    channel=channel,
+                    at=each.at,
+                    changed_at=each.changed_at,
+                    bet=each.bet,
+                    against=each.ending.against,
+                )
+                for channel, each in self._open.items()
+            ],
         )
 
     def restore(self, state: MonitorState) -> None:
@@ -193,8 +248,22 @@ class DriftMonitor:
             raise ValueError("state of a monitor: a recent request lies in no cluster")
         if kept and (ranks.min() < 0 or ranks.max() > self._reference.scores.shape[1]):
             raise ValueError("state of a monitor: a rank is beyond the calibration prompts")
+        opened = self._opened(state["open"])
         detector, witness = copy(self._detector), copy(self._witness)
         detector.restore(state["detector"])
         witness.restore(state["witness"])
-        self._detector, self._witness = detector, witness
+        self._detector, self._witness, self._open = detector, witness, opened
         self._ranks, self._recent_cells = ranks.astype(np.int64), cells.astype(np.int64)
+
+    def _opened(self, states: list[OpenState]) -> dict[Channel, _Open]:
+        bets = {"novelty": self._novelty_bets, "mix": self._mix_bets}
+        made: dict[Channel, _Open] = {}
+        for each in states:
+            channel, bet = each["channel"], each["bet"]
+            whole = all(isinstance(number, int) for number in (bet, each["at"], each["changed_at"]))
+            known = whole and channel in bets and bet in range(self._bets)[bets[channel]]
+            if not (known and 0 <= each["changed_at"] <= each["at"]):
+                raise ValueError(f"state of a monitor: an open alarm of {channel!r} is damaged")
+            ending = Ending(each["against"])
+            made[channel] = _Open(each["at"], each["changed_at"], bet, ending)
+        return made

@@ -1,4 +1,7 @@
-"""A reference as bytes and back: one archive of arrays, checked when it is read."""
+"""A reference as bytes and back: one archive of arrays, checked when it is read.
+
+Arrays whose numbers float16 holds without loss are stored as such.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import zipfile
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fairlead.stats.drift.clustering import Matrix
 from fairlead.stats.drift.dependence import Dependence
 from fairlead.stats.drift.reference import Reference
 
@@ -22,11 +27,12 @@ def to_bytes(reference: Reference) -> bytes:
     numbers = (
         FORMAT, reference.rest, *reference.novelty, *reference.mix,
     )  # fmt: skip
+    matrices: dict[str, Any] = {name: _short(getattr(reference, name)) for name in _MATRICES}
     np.savez(
         out,
         cell_counts=reference.cell_counts,
         numbers=np.array(numbers, np.float64),
-        **{name: getattr(reference, name) for name in _MATRICES},
+        **matrices,
     )
     return out.getvalue()
 
@@ -38,6 +44,9 @@ def from_bytes(data: bytes) -> Reference:
             arrays = {name: kept[name] for name in (*_MATRICES, "cell_counts", "numbers")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"stored reference: cannot be read: {error}") from error
+    for name in _MATRICES:
+        if arrays[name].dtype == np.float16:
+            arrays[name] = arrays[name].astype(np.float32)
     numbers = arrays.pop("numbers")
     if numbers.shape != (len(_NUMBERS),) or not np.isfinite(numbers).all() or numbers[0] != FORMAT:
         raise ValueError(f"stored reference: not of format {FORMAT}; fit it again")
@@ -52,6 +61,12 @@ def from_bytes(data: bytes) -> Reference:
         novelty=Dependence(novelty[0], int(novelty[1])),
         mix=Dependence(mix[0], int(mix[1])),
     )
+
+
+def _short(values: Matrix) -> NDArray[np.float16] | Matrix:
+    with np.errstate(over="ignore"):
+        short = values.astype(np.float16)
+    return short if (short == values).all() else values
 
 
 def _check(arrays: dict[str, Any]) -> None:

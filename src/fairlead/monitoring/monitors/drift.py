@@ -1,0 +1,311 @@
+"""Drift of what is asked of a release, or of what it answers, from vectors of the texts.
+
+The release's first texts are the reference: one half of them, in blocks of time, fits clusters, the
+other half calibrates (`fairlead.stats.drift.reference.halves`). An embedder that is given must not
+have been fitted to them. After that texts are taken in by 32. An alarm opens a condition with the
+label `channel`: `new_content`, or `mix` where the same things are asked in other shares. The watch
+begins anew at once, against the same reference. The condition ends when the texts since tell
+against the change as the alarm's own bet sees it (`fairlead.stats.ending`), or when a person
+accepts what is now: then it learns anew.
+
+Needs numpy: import it where a monitor is made, not where a process starts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections import Counter
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from fairlead.embedding.hashed import HashedNgrams, words
+from fairlead.embedding.interface import Embedder
+from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.monitors.drift_words import condition_of
+from fairlead.monitoring.monitors.interface import Deaf, Document, SeenText
+from fairlead.monitoring.monitors.kept_texts import (
+    CHARS_MAX,
+    KEPT_MAX,
+    KeptText,
+    RecentTexts,
+    as_stored,
+    from_stored,
+    kept_text,
+    without,
+)
+from fairlead.monitoring.monitors.made_texts import changed_texts, usual_texts
+from fairlead.monitoring.monitors.text_settings import TextSettings
+from fairlead.monitoring.monitors.topics import (
+    PER_CLUSTER,
+    Candidate,
+    Cluster,
+    Explanation,
+    candidates,
+    explain,
+)
+from fairlead.stats.drift.cause import Channel
+from fairlead.stats.drift.monitor import DriftMonitor, Sensitivity
+from fairlead.stats.drift.reference import Reference, fit, unit_rows
+from fairlead.stats.drift.stored import from_bytes, to_bytes
+from fairlead.stats.monitors.evidence import made_with
+
+BATCH = 32
+DIMENSION = 384
+WORDS_MAX = 5_000
+WORD_TEXTS_MIN = 3
+"""Words of fewer texts of the reference are not kept: nobody's own words stay in its state."""
+_SELF_TEST = TextSettings(drift_texts=1_000)
+_SELF_TEST_DIMENSION = 64
+
+
+class About(NamedTuple):
+    """Which texts of which release; `text` is `prompt` or `answer`."""
+
+    name: str
+    service: str
+    release: str
+    text: str
+
+    def of(self, seen: SeenText) -> str:
+        """The text that is watched."""
+        return seen.prompt if self.text == "prompt" else seen.answer
+
+
+@dataclass
+class _Watching:
+    """What there is once the reference is learnt.
+
+    Attributes:
+        usual: In how many texts of the reference each word is.
+        began: Unix time about which the change of each open alarm began.
+    """
+
+    reference: Reference
+    stored: str
+    usual: Counter[str]
+    monitor: DriftMonitor
+    recent: RecentTexts = field(default_factory=RecentTexts)
+    began: dict[Channel, float] = field(default_factory=dict)
+    explained: dict[Channel, tuple[int, Explanation]] = field(default_factory=dict)
+
+
+class TextDrift(Deaf):
+    """Watches the prompts, or the answers, of one release."""
+
+    def __init__(
+        self,
+        about: About,
+        settings: TextSettings,
+        embedder: Embedder | None = None,
+        watches: int = 1,
+        dimension: int = DIMENSION,
+    ) -> None:
+        """With hashed n-grams of so many numbers, unfitted, if no `embedder` is given.
+
+        Unfitted, since rarity weights hide new content: a rare word of a usual text then weighs as
+        much as what is new (measured; docs/drift.md).
+
+        `watches`: among so many monitors the false alarms that the settings allow are shared.
+        """
+        self.name = about.name
+        self._about = about
+        self._settings = settings
+        self._is_given = embedder is not None
+        self._embedder: Embedder = embedder or HashedNgrams(dimension)
+        self._run_length = settings.texts_per_false_alarm * watches
+        self._of = made_with(tuple(about), settings, self._embedder.name, watches)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._pending: list[KeptText] = []
+        self._learning: list[KeptText] = []
+        self._problem = ""
+        self._watching: _Watching | None = None
+
+    def see_text(self, text: SeenText) -> None:
+        """Take it in, with 31 others: vectors of many cost less."""
+        said = self._about.of(text)
+        if not said or said.isspace():
+            return
+        self._pending.append(kept_text(text, said))
+        if len(self._pending) >= BATCH:
+            self._take_pending()
+
+    def conditions(self, now: float) -> list[Condition]:
+        """A condition for each channel with an alarm that is not over."""
+        self._take_pending()
+        watching = self._watching
+        if watching is None:
+            return []
+        return [
+            condition_of(self._about, self._explained(channel), watching.began[channel], now)
+            for channel in watching.monitor.open
+        ]
+
+    def candidates(self, per_cluster: int = PER_CLUSTER) -> tuple[Candidate, ...]:
+        """Cases that the open alarms suggest; none if there is no alarm."""
+        watching = self._watching
+        if watching is None:
+            return ()
+        clusters: list[Cluster] = []
+        for channel in watching.monitor.open:
+            told = self._explained(channel)
+            clusters += [*told.new, *told.grown] if channel == "novelty" else told.grown
+        return candidates(clusters, self._embedder, CHARS_MAX, per_cluster)
+
+    def standing(self) -> str:
+        """How far it is."""
+        watching = self._watching
+        if watching is None:
+            have = len(self._learning) + len(self._pending)
+            told = f"learning, {have:,} of {self._settings.drift_texts:,} {self._about.text}s"
+            return f"{told}; {self._problem}" if self._problem else told
+        return f"watching, {watching.monitor.seen + len(self._pending):,} {self._about.text}s"
+
+    def accept(self) -> None:
+        """Learn anew, from now on."""
+        self._begin()
+
+    def forget(self, ids: Collection[str]) -> None:
+        """Drop the texts of these requests: their sample was deleted.
+
+        What was fitted to them stays: vectors of clusters, and words that three texts have.
+        """
+        self._pending = without(self._pending, ids)
+        self._learning = without(self._learning, ids)
+        if self._watching is not None:
+            self._watching.recent.forget(ids)
+            self._watching.explained.clear()
+
+    def _take_pending(self) -> None:
+        """Raises what the embedder raises; those texts are left out then."""
+        taken, self._pending = self._pending, []
+        if self._watching is None:
+            room = self._settings.drift_texts - len(self._learning)
+            self._learning += taken[:room]
+            if len(self._learning) < self._settings.drift_texts:
+                return
+            self._learn()
+            taken = taken[room:]
+        if taken and self._watching is not None:
+            self._watch(self._watching, taken)
+
+    def _learn(self) -> None:
+        texts = [each.text for each in self._learning]
+        try:
+            reference = fit(self._embedder.embed(texts))
+        except ValueError as error:  # such as prompts that are all the same
+            self._problem = f"nothing to learn from: {error}"
+            self._learning = self._learning[len(self._learning) // 2 :]
+            return
+        stored = base64.b64encode(to_bytes(reference)).decode()
+        monitor = DriftMonitor(reference, Sensitivity(self._run_length))
+        self._watching = _Watching(reference, stored, _words_of(texts), monitor)
+        self._learning, self._problem = [], ""
+
+    def _watch(self, watching: _Watching, texts: list[KeptText]) -> None:
+        watching.monitor.update(self._embedder.embed([each.text for each in texts]))
+        watching.recent.add(texts)
+        opened = watching.monitor.open
+        watching.began = {
+            channel: watching.began.get(channel) or watching.recent.time_of(changed_at)
+            for channel, changed_at in opened.items()
+        }
+
+    def _explained(self, channel: Channel) -> Explanation:
+        """What is known by now: more than at the alarm."""
+        watching = self._watching
+        assert watching is not None
+        seen, told = watching.explained.get(channel, (-1, None))
+        if told is None or seen != watching.monitor.seen:
+            cause = watching.monitor.cause(channel, watching.monitor.open[channel])
+            told = explain(cause, watching.recent, self._embedder, watching.usual)
+            watching.explained[channel] = watching.monitor.seen, told
+        return told
+
+    def state(self) -> Document:
+        """Everything that `restore` needs; the reference as bytes in base64."""
+        made: Document = {
+            "of": self._of,
+            "pending": as_stored(self._pending),
+            "learning": as_stored(self._learning),
+            "problem": self._problem,
+            "watching": None,
+        }
+        if (watching := self._watching) is not None:
+            made["watching"] = {
+                "reference": watching.stored,
+                "usual": dict(watching.usual),
+                "monitor": watching.monitor.state(),
+                "recent": as_stored(watching.recent.all()),
+                "began": dict(watching.began),
+            }
+        return made
+
+    def restore(self, state: Document) -> None:
+        """Go on from a state. Raises ValueError, and changes nothing, if it is damaged."""
+        if not isinstance(state, dict) or state.get("of") != self._of:
+            raise ValueError(f"state of monitor {self.name}: of another release or other settings")
+        try:
+            pending = from_stored(state["pending"], BATCH - 1)
+            learning = from_stored(state["learning"], self._settings.drift_texts)
+            problem = str(state["problem"])
+            kept = state["watching"]
+            watching = None if kept is None else self._restored(kept)
+        except (KeyError, TypeError, AttributeError, OverflowError, IndexError) as error:
+            raise ValueError(f"state of monitor {self.name} is damaged: {error!r}") from error
+        self._pending, self._learning, self._problem = pending, learning, problem
+        self._watching = watching
+
+    def _restored(self, kept: Document) -> _Watching:
+        try:
+            reference = from_bytes(base64.b64decode(kept["reference"], validate=True))
+        except binascii.Error as error:
+            raise ValueError(f"stored reference: {error}") from error
+        usual = Counter[str](kept["usual"])
+        if len(usual) > WORDS_MAX or not all(isinstance(n, int) and n > 0 for n in usual.values()):
+            raise ValueError("stored words: must be at most 5,000, with counts")
+        monitor = DriftMonitor(reference, Sensitivity(self._run_length))
+        monitor.restore(kept["monitor"])
+        recent = from_stored(kept["recent"], KEPT_MAX)
+        if len(recent) != min(monitor.seen, KEPT_MAX):
+            raise ValueError(f"stored texts: {len(recent)} of the last {monitor.seen}")
+        began: dict[Channel, float] = {
+            channel: float(kept["began"][channel]) for channel in monitor.open
+        }
+        texts = RecentTexts(recent, monitor.seen)
+        return _Watching(reference, kept["reference"], usual, monitor, texts, began)
+
+    def self_test(self) -> str:
+        """New content and a surge in texts made for it, and none of both before."""
+        for channel in ("new_content", "mix"):
+            monitor = TextDrift(self._about, _SELF_TEST, dimension=_SELF_TEST_DIMENSION)
+            for text in usual_texts(1_000 + 320, self._about.text):
+                monitor.see_text(text)
+            if found := monitor.conditions(0.0):
+                return f"an alarm about honest texts: {found[0].summary}"
+            for text in changed_texts(320, self._about.text, channel):
+                monitor.see_text(text)
+            told = [dict(each.labels)["channel"] for each in monitor.conditions(0.0)]
+            if channel not in told:
+                return f"did not find {channel} in made texts"
+        return self._embedder_problem()
+
+    def _embedder_problem(self) -> str:
+        if not self._is_given:
+            return ""
+        embedder = self._embedder
+        try:
+            unit_rows(embedder.embed(["Where is my card?", ""]), embedder.dimension)
+        except Exception as error:  # noqa: BLE001 - of whoever made it: any failure is the answer
+            return f"its embedder {embedder.name} fails: {error!r}"
+        return ""
+
+
+def _words_of(texts: Iterable[str]) -> Counter[str]:
+    """In how many of the texts each word is, of those that three have."""
+    found = Counter(word for text in texts for word in set(words(text)))
+    common = sorted(found.items(), key=lambda each: (-each[1], each[0]))[:WORDS_MAX]
+    return Counter({word: count for word, count in common if count >= WORD_TEXTS_MIN})

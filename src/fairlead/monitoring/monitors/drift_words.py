@@ -1,0 +1,63 @@
+"""An alarm of drift as a condition, in words and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from fairlead.monitoring.alerts import TEXT_CHARS_MAX, Condition, Figure, labels_of
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.monitors.moments import moment
+from fairlead.monitoring.monitors.topics import Cluster, Explanation
+
+if TYPE_CHECKING:
+    from fairlead.monitoring.monitors.drift import About
+
+CHANNELS = {"novelty": "new_content", "mix": "mix"}
+"""The label `channel`, by the channel of the statistics."""
+
+
+def condition_of(about: About, told: Explanation, began: float, now: float) -> Condition:
+    """What is wrong, since when, and what it is about."""
+    channel = CHANNELS[told.channel]
+    says = _new_content if channel == "new_content" else _mix
+    since = moment(began)
+    summary = f"{about.service}: since {since}, {says(about.text, told)}"
+    return Condition(
+        labels=labels_of(
+            monitor=about.name, service=about.service, release=about.release, channel=channel
+        ),
+        severity=Severity.TICKET,
+        summary=summary[:TEXT_CHARS_MAX],
+        evidence=tuple(_figures(about, told, began, now)),
+    )
+
+
+def _new_content(text: str, told: Explanation) -> str:
+    share = told.cause.new_share
+    much = f"at least {share:.1%} of {text}s are" if share >= 0.001 else f"more {text}s are"
+    about = "; ".join(cluster.title for cluster in told.new)
+    return f"{much} unlike those that it began with" + (f", such as {about}" if about else "")
+
+
+def _mix(text: str, told: Explanation) -> str:
+    about = "; ".join(
+        f"{cluster.title} {cluster.usual_share:.1%} → {cluster.share:.1%}" for cluster in told.grown
+    )
+    return f"{text}s come in other shares than at first" + (f": {about}" if about else "")
+
+
+def _figures(about: About, told: Explanation, began: float, now: float) -> Iterator[Figure]:
+    yield Figure("new content, at least", 100.0 * told.cause.new_share, "%")
+    yield Figure(f"{about.text}s since the change, of the last 2,000", float(told.cause.requests))
+    yield Figure("began", max(0.0, now - began) / 60.0, "min ago")
+    for cluster in told.grown:
+        yield Figure(
+            f"share of {_named(cluster)}", 100 * cluster.share, "%", 100 * cluster.usual_share
+        )
+    for cluster in told.new:
+        yield Figure(f"of what is new, {_named(cluster)}", 100 * cluster.share, "%")
+
+
+def _named(cluster: Cluster) -> str:
+    return ", ".join(cluster.words) or cluster.typical

@@ -1,0 +1,307 @@
+"""Drift of a release's texts: what is said, when it ends, what is kept, and what is forgotten."""
+
+import json
+import random
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+import pytest
+
+np = pytest.importorskip("numpy")
+
+from fairlead.evaluation.suite import parse_suite  # noqa: E402
+from fairlead.monitoring.alerts import Condition, check_condition  # noqa: E402
+from fairlead.monitoring.monitors.drift import BATCH, About, TextDrift  # noqa: E402
+from fairlead.monitoring.monitors.interface import SeenText  # noqa: E402
+from fairlead.monitoring.monitors.kept_texts import CHARS_MAX, KEPT_MAX  # noqa: E402
+from fairlead.monitoring.monitors.made_texts import (  # noqa: E402
+    changed_texts,
+    made_text,
+    usual_texts,
+)
+from fairlead.monitoring.monitors.text_settings import DRIFT_MIN, TextSettings  # noqa: E402
+from fairlead.monitoring.monitors.topics import TYPICAL_CHARS_MAX, as_suite  # noqa: E402
+from fairlead.stats.drift.reference import PROMPTS_MIN  # noqa: E402
+
+SETTINGS = TextSettings(drift_texts=1_000)
+NOW = 2_000_000.0
+
+
+def drift(text: str = "prompt", **changed: Any) -> TextDrift:
+    name = "drift" if text == "prompt" else "answer_drift"
+    settings = changed.pop("settings", SETTINGS)
+    return TextDrift(About(name, "bank", "sha256:abc", text), settings, dimension=64, **changed)
+
+
+def see(monitor: TextDrift, texts: Iterable[SeenText]) -> TextDrift:
+    for text in texts:
+        monitor.see_text(text)
+    return monitor
+
+
+def learnt(text: str = "prompt") -> TextDrift:
+    return see(drift(text), usual_texts(1_000, text))
+
+
+def later(count: int, text: str = "prompt") -> list[SeenText]:
+    """Usual texts that were not learnt from."""
+    return list(islice(usual_texts(1_000 + count, text), 1_000, None))
+
+
+def changed(count: int, channel: str, text: str = "prompt") -> list[SeenText]:
+    return list(changed_texts(count, text, channel))
+
+
+def channels(found: Sequence[Condition]) -> set[str]:
+    return {dict(each.labels)["channel"] for each in found}
+
+
+def test_it_learns_first_and_says_how_far_it_is() -> None:
+    monitor = see(drift(), usual_texts(120))
+    assert monitor.standing() == "learning, 120 of 1,000 prompts"
+    assert monitor.conditions(NOW) == []
+    see(monitor, usual_texts(980))
+    assert monitor.standing().startswith("watching, ")
+
+
+def test_honest_texts_are_no_alarm() -> None:
+    assert see(learnt(), later(3_000)).conditions(NOW) == []
+
+
+@pytest.mark.parametrize("text", ["prompt", "answer"])
+def test_new_content_is_named_by_its_words_and_a_typical_text(text: str) -> None:
+    monitor = see(learnt(text), [*later(100, text), *changed(200, "new_content", text)])
+    (found,) = monitor.conditions(NOW)
+    check_condition(found)
+    labels = dict(found.labels)
+    assert labels == {
+        "monitor": "drift" if text == "prompt" else "answer_drift",
+        "service": "bank",
+        "release": "sha256:abc",
+        "channel": "new_content",
+    }
+    assert "guitar" in found.summary or "concert" in found.summary
+    assert f"of {text}s are unlike" in found.summary
+    figures = {figure.name: figure.value for figure in found.evidence}
+    assert 15.0 <= figures["new content, at least"] <= 55.0
+    # texts of the change began at 100,000 s
+    assert figures["began"] == pytest.approx((NOW - 100_000.0) / 60.0, abs=1.0)
+
+
+def test_another_mix_names_the_cluster_that_grew() -> None:
+    monitor = see(learnt(), [*later(100), *changed(300, "mix")])
+    found = {dict(each.labels)["channel"]: each for each in monitor.conditions(NOW)}
+    assert set(found) == {"mix"}
+    assert any(word in found["mix"].summary for word in ("stolen", "freeze", "plastic", "wallet"))
+    grown = [each for each in found["mix"].evidence if each.name.startswith("share of ")]
+    assert grown
+    assert all(each.limit is not None and each.value > each.limit for each in grown)
+
+
+@pytest.mark.parametrize("channel", ["new_content", "mix"])
+def test_it_ends_by_itself_when_texts_are_as_before_and_not_sooner(channel: str) -> None:
+    monitor = learnt()
+    more = changed(2_000, channel)
+    see(monitor, more[:300])
+    assert channel in channels(monitor.conditions(NOW))
+    for start in range(300, 2_000, 100):  # it goes on, and so does the condition
+        see(monitor, more[start : start + 100])
+        assert channel in channels(monitor.conditions(NOW)), start
+    see(monitor, later(1_500))
+    assert monitor.conditions(NOW) == []
+    assert monitor.standing().startswith("watching")  # against the same reference
+    see(monitor, more[:300])
+    assert channel in channels(monitor.conditions(NOW))
+
+
+def test_accepted_it_learns_anew_from_now() -> None:
+    monitor = see(learnt(), changed(200, "new_content"))
+    assert monitor.conditions(NOW)
+    monitor.accept()
+    assert monitor.conditions(NOW) == []
+    assert monitor.standing() == "learning, 0 of 1,000 prompts"
+    more = changed(1_600, "new_content")
+    assert see(monitor, more).conditions(NOW) == []
+    assert monitor.standing() == "watching, 600 prompts"
+
+
+def test_it_goes_on_from_its_state_with_identical_results() -> None:
+    stream = [*usual_texts(1_010), *later(200), *changed(333, "new_content"), *later(700)]
+    whole, parts = drift(), drift()
+    told, in_parts = [], []
+    for number, text in enumerate(stream):
+        whole.see_text(text)
+        parts.see_text(text)
+        if number % 97 == 0:
+            stored = json.loads(json.dumps(parts.state()))
+            parts = drift()
+            parts.restore(stored)
+        if number % 50 == 0:
+            told.append(whole.conditions(NOW))
+            in_parts.append(parts.conditions(NOW))
+    assert told == in_parts
+    assert any(told)
+    assert not told[-1]
+    assert whole.state() == parts.state()
+
+
+def test_its_state_is_bounded() -> None:
+    monitor = see(learnt(), (made_text("x y " * 5_000, "", f"long-{n}") for n in range(2_100)))
+    state = monitor.state()["watching"]
+    assert len(state["recent"]) == KEPT_MAX
+    assert max(len(text) for _, _, text in state["recent"]) == CHARS_MAX
+    # at 384 numbers per vector; the default for prompts
+    whole = see(
+        TextDrift(About("drift", "bank", "r", "prompt"), TextSettings()), usual_texts(1_600)
+    )
+    stored = whole.state()["watching"]
+    assert len(stored["reference"]) <= 400_000
+    assert len(json.dumps(stored)) <= 600_000
+
+
+DAMAGES = {
+    "of": "another",
+    "pending": [["id", 1.0, "x"]] * BATCH,
+    "learning": [["id", "when", "x"]],
+    "watching": {},
+}
+
+
+@pytest.mark.parametrize("key", DAMAGES)
+def test_a_damaged_state_is_an_error_and_changes_nothing(key: str) -> None:
+    monitor = see(learnt(), changed(200, "new_content"))
+    before = monitor.state()
+    with pytest.raises(ValueError, match=r"stat|stored"):
+        monitor.restore({**before, key: DAMAGES[key]})
+    assert monitor.state() == before
+
+
+WATCHING_DAMAGES: dict[str, Any] = {
+    "reference": "AAAA",
+    "usual": {"a": -1},
+    "monitor": {"of": "x"},
+    "recent": [],
+    "began": {},
+}
+
+
+@pytest.mark.parametrize("key", WATCHING_DAMAGES)
+def test_a_damaged_part_of_a_state_is_an_error(key: str) -> None:
+    monitor = see(learnt(), changed(200, "new_content"))
+    before = monitor.state()
+    with pytest.raises(ValueError, match=r"stat|stored"):
+        monitor.restore({**before, "watching": {**before["watching"], key: WATCHING_DAMAGES[key]}})
+    assert monitor.state() == before
+
+
+def test_the_state_of_other_settings_is_an_error() -> None:
+    with pytest.raises(ValueError, match="other settings"):
+        drift(settings=TextSettings(drift_texts=1_001)).restore(learnt().state())
+
+
+def texts_in(state: Any) -> str:
+    return json.dumps(state, ensure_ascii=False)
+
+
+def test_what_is_deleted_is_forgotten_while_learning_and_while_watching() -> None:
+    secret = made_text("zebra unicorn", "", "deleted", 100_010.0)
+    monitor = see(drift(), [*usual_texts(40), secret, *later(10)])
+    assert "unicorn" in texts_in(monitor.state())
+    monitor.forget({"deleted"})
+    assert "unicorn" not in texts_in(monitor.state())
+    assert monitor.standing() == "learning, 50 of 1,000 prompts"
+
+    monitor = see(learnt(), [*changed(100, "new_content"), secret, *changed(100, "new_content")])
+    monitor.conditions(NOW)
+    assert "unicorn" in texts_in(monitor.state())
+    monitor.forget({"deleted"})
+    assert "unicorn" not in texts_in(monitor.state())
+    # all that the alarm could show
+    every = {text.request.id for text in changed(200, "new_content")}
+    monitor.forget(every)
+    (found,) = monitor.conditions(NOW)
+    assert "guitar" not in texts_in(found.summary)
+    assert "guitar" not in str(found.evidence)
+    assert all(case.kind == "grown" for case in monitor.candidates())
+
+
+def test_words_of_one_person_are_in_no_state_once_it_has_learnt() -> None:
+    monitor = see(drift(), [made_text("zebra unicorn", "", "one"), *usual_texts(999)])
+    assert monitor.standing().startswith("watching") or not monitor.conditions(NOW)
+    assert "unicorn" not in texts_in(monitor.state())
+
+
+def test_an_alarm_becomes_cases_that_differ_each_with_its_request() -> None:
+    more = changed(300, "new_content")
+    monitor = see(learnt(), more)
+    assert monitor.conditions(NOW)
+    cases = monitor.candidates(per_cluster=4)
+    asked = {text.request.id: text.prompt for text in more}
+    new = [case for case in cases if case.kind == "new"]
+    assert 2 <= len(new) <= 12
+    assert all(asked[case.id] == case.text for case in new)
+    assert len({case.id for case in cases}) == len(cases)
+    suite = parse_suite(as_suite(cases), "jsonl")
+    assert [case.input for case in suite.cases] == [case.text for case in cases]
+    assert all(case.expected is None and case.tags[0] == "drift" for case in suite.cases)
+    assert learnt().candidates() == ()
+
+
+def test_prompts_that_are_all_the_same_are_told_and_it_goes_on_learning() -> None:
+    monitor = see(drift(), (made_text("ping", "", str(n)) for n in range(1_100)))
+    assert "nothing to learn from" in monitor.standing()
+    see(monitor, usual_texts(1_000))
+    assert monitor.standing().startswith("watching")
+
+
+def test_texts_that_are_not_kept_are_not_seen() -> None:
+    monitor = see(drift(), [made_text("", "an answer"), made_text("  \n", "an answer")])
+    assert monitor.standing() == "learning, 0 of 1,000 prompts"
+
+
+class Failing:
+    """An embedder that fails when it is told to."""
+
+    name, dimension = "failing-16", 16
+
+    def __init__(self) -> None:
+        self.fails = False
+
+    def embed(self, texts: Sequence[str]) -> Any:
+        rows = np.array([random.Random(text).choices((-1.0, 1.0), k=16) for text in texts])
+        return (rows * np.nan if self.fails else rows).astype(np.float32)
+
+
+def test_an_embedder_that_fails_is_an_error_at_once_and_in_the_self_test() -> None:
+    embedder = Failing()
+    monitor = see(drift(embedder=embedder), usual_texts(1_000))
+    assert monitor.self_test() == ""
+    embedder.fails = True
+    assert "failing-16 fails" in monitor.self_test()
+    with pytest.raises(ValueError, match="not finite"):
+        see(monitor, later(BATCH * 2))
+    embedder.fails = False
+    assert see(monitor, later(BATCH)).conditions(NOW) == []  # and it goes on
+
+
+def test_the_self_test_fails_where_the_monitor_is_deaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert drift().self_test() == ""
+    assert drift("answer").self_test() == ""
+    monkeypatch.setattr(TextDrift, "_watch", lambda *_: None)
+    assert drift().self_test() == "did not find new_content in made texts"
+
+
+def test_a_typical_text_is_cut() -> None:
+    long = (
+        made_text(f"{text.prompt} {'very ' * 40}", "", text.request.id, text.request.started_at)
+        for text in changed(300, "new_content")
+    )
+    (found, *_) = see(learnt(), long).conditions(NOW)
+    quoted = found.summary.split('("')[1].split('")')[0]
+    assert quoted.endswith("…")
+    assert len(quoted) <= TYPICAL_CHARS_MAX
+
+
+def test_a_reference_needs_as_many_texts_as_the_settings_ask_for() -> None:
+    assert DRIFT_MIN == PROMPTS_MIN

@@ -77,9 +77,7 @@ class Place:
 
     @property
     def spec(self) -> ServiceSpec:
-        return msgspec.structs.replace(
-            SPEC, bias=self.bias, release=self.release, price=self.price
-        )
+        return msgspec.structs.replace(SPEC, bias=self.bias, release=self.release, price=self.price)
 
     async def turn(self) -> BiasView:
         """Begin what is due, and wait for its end."""

@@ -56,7 +56,7 @@ def test_templates_may_stand_in_a_file_one_in_each_line(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="not UTF-8"):
         spec_of(OWN + "  templates_file: templates.txt\n", tmp_path)
     path.write_text("I am {nmae}\n")
-    with pytest.raises(InvalidInput, match="{nmae} is no attribute"):
+    with pytest.raises(InvalidInput, match=r"\{nmae\} is no attribute"):
         spec_of(OWN + "  templates_file: templates.txt\n", tmp_path)
 
 

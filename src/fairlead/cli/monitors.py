@@ -1,9 +1,11 @@
-"""`fairlead monitor list`, `accept` and `actions`: monitors, and what was decided."""
+"""`fairlead monitor list`, `accept`, `cases`, `actions`: monitors, and what was decided."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.text import Text
 
@@ -22,7 +24,9 @@ from fairlead.cli.options import (
 )
 from fairlead.control.views import Noted
 from fairlead.control.watching.watch_views import ActionView, MonitorView
+from fairlead.domain.errors import StorageFailed
 from fairlead.domain.release import short
+from fairlead.monitoring.monitors.interface import SuggestedCase
 
 VERDICTS = {"act": "bold red", "dry_run": "yellow"}
 
@@ -31,6 +35,7 @@ def register(app: typer.Typer) -> None:
     app.command("list")(list_monitors)
     app.command("accept")(accept)
     app.command("actions")(actions)
+    app.command("cases")(cases)
 
 
 def list_monitors(
@@ -74,6 +79,35 @@ def actions(
         say(("nothing was decided within the last week", "dim"))
     else:
         console.print(actions_listing(found))
+
+
+def cases(
+    service: Annotated[str, typer.Argument(help="Name of the service.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="File to write; standard output if not given.")
+    ] = None,
+    state: StateOption = STATE_DEFAULT,
+) -> None:
+    """Write what a service's suites lack, by what has drifted, as cases without an answer.
+
+    Say in `expected` what the right answer is, add them to a gate's suite, and ship.
+    """
+    found = client(state).get(list[SuggestedCase], "services", service, "suggested-cases")
+    lines = b"".join(
+        msgspec.json.encode(
+            {"id": one.request, "input": one.text, "expected": None, "tags": one.tags}
+        )
+        + b"\n"
+        for one in found
+    )
+    if out is None:
+        typer.echo(lines, nl=False)
+        return
+    try:
+        out.write_bytes(lines)
+    except OSError as error:
+        raise StorageFailed(f"{out}: cannot be written: {error.strerror}") from None
+    say(f"{out}: {len(found)} cases; say in `expected` what the right answers are")
 
 
 def monitors_listing(found: list[MonitorView]) -> Listing:

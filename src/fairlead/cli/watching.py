@@ -9,6 +9,8 @@ from fairlead.monitoring.actions import ActionKind, ActionPolicy, check_policies
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.matching import Matcher, Op, parse_matcher
+from fairlead.monitoring.monitors.settings import MonitorSettings
+from fairlead.monitoring.monitors.text_settings import TextSettings
 from fairlead.monitoring.objectives import (
     AVAILABILITY_DEFAULT,
     Objective,
@@ -25,12 +27,24 @@ ALERTMANAGER_EVERY_S = 60.0
 
 def declared_of(manifest: Manifest) -> Declared:
     """All of it; raises InvalidInput for what cannot be."""
+    given = manifest.monitoring.monitors
     return Declared(
         objectives=promises_of(manifest).objectives,
         runbook=manifest.monitoring.runbook or "",
         routes=routes_of(manifest),
         receivers=receivers_of(manifest),
         actions=actions_of(manifest),
+        monitors=MonitorSettings(
+            learn=given.learn_requests,
+            requests_per_false_alarm=given.requests_per_false_alarm,
+            tolerance=given.time_tolerance,
+            off=given.off,
+        ),
+        texts=TextSettings(
+            drift_texts=given.learn_texts,
+            rate_texts=given.learn_requests,
+            texts_per_false_alarm=given.requests_per_false_alarm,
+        ),
     )
 
 

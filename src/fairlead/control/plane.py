@@ -19,6 +19,7 @@ import msgspec
 from fairlead.control.acting.carrying_out import Acting
 from fairlead.control.acting.diversions import Diversion
 from fairlead.control.acting.platform import Parts, Platform
+from fairlead.control.bias.bias_probes import BiasProbes
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
 from fairlead.control.drill.drills import Drills
 from fairlead.control.judging.judging import Judging
@@ -39,7 +40,7 @@ from fairlead.control.shipping.rollouts import Rollouts
 from fairlead.control.shipping.slow_watches import SlowWatches
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.views import Applied, RollbackRequest, RolloutView
-from fairlead.control.watching.monitors import build
+from fairlead.control.watching.monitors import MonitorMaker
 from fairlead.control.watching.platform import ControlPlatform
 from fairlead.control.watching.watching import Watching
 from fairlead.control.world.fleet import Fleet
@@ -113,8 +114,9 @@ class ControlPlane:
         )  # fmt: skip
         self.acting = Acting(store, store, registry, self._rollouts, self._fleet, self.probes, now)
         self.platform = Platform(parts, self.acting, now)
-        watched = ControlPlatform(self._rollouts, self.platform, self.acting, self._lock)
-        self.watching = Watching(store, watched, build, now)
+        self.bias = BiasProbes(store, self._rollouts.client, now)
+        watched = ControlPlatform(self._rollouts, self.platform, self.acting, self.bias, self._lock)
+        self.watching = Watching(store, watched, MonitorMaker(store), now)
         self._pulse = Pulse(monotonic)
         self.exposition = Exposition(
             store, self._rollouts, self._fleet, self.judging, hub, self._pulse, now
@@ -141,6 +143,7 @@ class ControlPlane:
         await self.probes.load()
         await self.probes.advance(self._rollouts.champions())
         await self.acting.load()
+        await self.bias.load()
         await self._leases.load()
         self._publisher.begin()
         await self.watching.load()
@@ -156,6 +159,7 @@ class ControlPlane:
         with contextlib.suppress(FairleadError):  # The workers say it again.
             await self._leases.save(at_once=True)
         await self.acting.close()
+        await self.bias.close()
         await self.probes.close()
         await self.drills.close()
         await self._evaluations.close()
@@ -230,6 +234,7 @@ class ControlPlane:
             await _attempt(self.drills.advance(), troubles)
             await _attempt(self.probes.advance(self._rollouts.champions()), troubles)
             await _attempt(self.acting.advance(), troubles)
+            await _attempt(self.bias.advance(self._rollouts.champions()), troubles)
             wants = await self._conversations.fill(self._rollouts.wants())
             wants = [self._diverted(want) for want in wants]
             await _attempt(self._fleet.reconcile(wants, self.hub.may_stop), troubles)

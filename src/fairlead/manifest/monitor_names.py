@@ -26,6 +26,7 @@ MONITORS = (
     "drift",
     "answer_drift",
     "bias",
+    "segments",
     "cost",
     "injection",
     "provider_changed",

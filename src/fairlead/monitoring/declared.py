@@ -8,6 +8,8 @@ from fairlead.domain.errors import InvalidInput
 from fairlead.domain.receivers import Receiver
 from fairlead.monitoring.actions import ActionPolicy, check_policies
 from fairlead.monitoring.matching import check_matchers
+from fairlead.monitoring.monitors.settings import MonitorSettings
+from fairlead.monitoring.monitors.text_settings import TextSettings
 from fairlead.monitoring.objectives import (
     AVAILABILITY_DEFAULT,
     Objective,
@@ -30,6 +32,7 @@ class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         routes: Who is told of which alerts.
         receivers: Where that is, by the name of the route's receiver.
         actions: What is done about which alerts.
+        monitors, texts: How its monitors are set.
     """
 
     objectives: tuple[Objective, ...] = ()
@@ -37,6 +40,8 @@ class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     routes: tuple[Route, ...] = ()
     receivers: dict[str, Receiver] = {}
     actions: tuple[ActionPolicy, ...] = ()
+    monitors: MonitorSettings = MonitorSettings()
+    texts: TextSettings = TextSettings()
 
     @property
     def promises(self) -> tuple[Objective, ...]:

@@ -14,7 +14,9 @@ class DigestSet:
     """Numbers from 0 to 2^64 - 1; they are added, and all let go of at once."""
 
     def __init__(self) -> None:
-        self.clear()
+        self._slots = array("Q", bytes(8 * _FIRST))
+        self._count = 0
+        self._has_zero = False  # 0 marks a free slot.
 
     @property
     def bytes_held(self) -> int:
@@ -47,7 +49,7 @@ class DigestSet:
         """Let go of all."""
         self._slots = array("Q", bytes(8 * _FIRST))
         self._count = 0
-        self._has_zero = False  # 0 marks a free slot.
+        self._has_zero = False
 
     def _place(self, digest: int) -> int:
         """Where it is, or the free slot where it would be."""

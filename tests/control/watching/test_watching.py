@@ -3,169 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from fairlead.control.notify.sending import NotSent, Sender
+from control.watching_world import DECLARED, WatchedWorld
 from fairlead.control.watching.platform import ServedService
-from fairlead.control.watching.watching import Watching
 from fairlead.domain.errors import StorageFailed
-from fairlead.domain.receivers import Receiver, Webhook
-from fairlead.monitoring.actions import ActionEntry, ActionKind, ActionPolicy, Circumstances
-from fairlead.monitoring.alerts import Condition, labels_of
+from fairlead.monitoring.actions import ActionKind, ActionPolicy, Circumstances
 from fairlead.monitoring.burning import Severity
-from fairlead.monitoring.declared import Declared
-from fairlead.monitoring.monitors.interface import Deaf, Document, Monitor, Seen
-from fairlead.monitoring.telling import Message, Route
 from fairlead.store import open_store
-from fairlead.store.interface import Store
-from fairlead.store.rows import RequestRow, SpoolCursor
-
-ROUTE = Route("bank/pager", wait_s=0.0)
-DECLARED = Declared(routes=(ROUTE,), receivers={"bank/pager": Webhook(url="http://127.0.0.1:9/")})
-
-
-class CountingMonitor(Deaf):
-    """Complains once it has seen more than `most` requests."""
-
-    name = "latency"
-
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.ids: list[str] = []
-        self.loads: list[float] = []
-        self.is_broken = False
-
-    def see(self, seen: Seen) -> None:
-        if self.is_broken:
-            raise RuntimeError("no more")
-        self.ids.append(seen.request.id)
-        self.loads.append(seen.load)
-
-    def conditions(self, now: float) -> list[Condition]:
-        if len(self.ids) <= self.most:
-            return []
-        labels = labels_of(monitor=self.name, service="bank", release="aaaa")
-        return [Condition(labels, Severity.PAGE, f"more than {self.most}", keep_s=10.0)]
-
-    def standing(self) -> str:
-        return f"{len(self.ids)} seen"
-
-    def accept(self) -> None:
-        self.ids.clear()
-
-    def state(self) -> Document:
-        return {"ids": list(self.ids), "loads": list(self.loads)}
-
-    def restore(self, state: Document) -> None:
-        self.ids, self.loads = list(state["ids"]), list(state["loads"])
-
-    def self_test(self) -> str:
-        return ""
-
-
-class Platform:
-    """Everything else that is the case, as a test says it."""
-
-    def __init__(self) -> None:
-        self.served = [ServedService("bank", "sha256:a", DECLARED)]
-        self.done: list[ActionEntry] = []
-        self.seen: dict[str, Circumstances] = {}
-        self.refuses = False
-
-    def services(self) -> Sequence[ServedService]:
-        return self.served
-
-    async def refresh(self, counts: Any) -> None:
-        pass
-
-    def conditions(self, now: float) -> Sequence[Condition]:
-        return ()
-
-    looked = watches = lambda self: ()
-    reports = changes = events = lambda self, now: ()
-
-    def circumstances(self) -> dict[str, Circumstances]:
-        return self.seen
-
-    async def carry_out(self, entry: ActionEntry) -> str:
-        if self.refuses:
-            raise StorageFailed("the disk is full")
-        self.done.append(entry)
-        return "gone back"
-
-
-class Outbox(Sender):
-    """Takes every message, unless it is closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent: list[Message] = []
-        self.is_closed = False
-
-    async def send(self, receiver: Receiver, message: Message) -> int:
-        if self.is_closed:
-            raise NotSent("nobody there", is_final=True)
-        self.sent.append(message)
-        return 0
-
-
-class World:
-    """A store, a clock, and a watching that can be thrown away."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.now = 100_000.0
-        self.platform = Platform()
-        self.outbox = Outbox()
-        self.monitors: list[CountingMonitor] = []
-        self.most = 10**9
-        self._count = 0
-        store.open_spool("boot")
-
-    async def begin(self) -> Watching:
-        def build(_served: Any, _release: str) -> Sequence[Monitor]:
-            self.monitors.append(CountingMonitor(self.most))
-            return [self.monitors[-1]]
-
-        made = Watching(
-            self.store,
-            self.platform,
-            build,
-            lambda: self.now,
-            self.outbox,  # type: ignore[arg-type]
-        )
-        await made.load()
-        return made
-
-    def serve(self, count: int, **changes: Any) -> None:
-        """So many requests within the next ten seconds, all of them recorded after that."""
-        rows = []
-        for place in range(count):
-            self._count += 1
-            row = RequestRow(
-                f"r{self._count:06d}", "bank", "sha256:a", "champion", "bank-1", "app", "u", 0.0,
-                "", 0, "chat", False, 200, "", self.now + 10.0 * place / count, 5.0, -1.0, 50.0,
-                10, 5, 1,
-            )  # fmt: skip
-            rows.append(msgspec.structs.replace(row, **changes))
-        self.now += 12.0
-        cursor = SpoolCursor(offset=self._count, complete_until=self.now)
-        self.store.ingest("boot", rows, [], cursor)
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path) -> Iterator[WatchedWorld]:
     store = open_store(f"sqlite:///{tmp_path}/store.db")
-    yield World(store)
+    yield WatchedWorld(store)
     store.close()
 
 
-async def test_an_outage_becomes_a_page_an_incident_and_a_message(world: World) -> None:
+async def test_an_outage_becomes_a_page_an_incident_and_a_message(world: WatchedWorld) -> None:
     watching = await world.begin()
     for _ in range(3):
         world.serve(20)
@@ -185,7 +45,9 @@ async def test_an_outage_becomes_a_page_an_incident_and_a_message(world: World) 
     await watching.close()
 
 
-async def test_each_request_is_seen_once_through_any_number_of_restarts(world: World) -> None:
+async def test_each_request_is_seen_once_through_any_number_of_restarts(
+    world: WatchedWorld,
+) -> None:
     for portion in range(6):
         watching = await world.begin()
         world.serve(30)
@@ -196,7 +58,7 @@ async def test_each_request_is_seen_once_through_any_number_of_restarts(world: W
     assert sum(row.total for row in world.store.minutes("bank", 0)) == 180
 
 
-async def test_the_load_is_what_the_replica_was_working_on(world: World) -> None:
+async def test_the_load_is_what_the_replica_was_working_on(world: WatchedWorld) -> None:
     watching = await world.begin()
     world.serve(10, duration_ms=2_500.0)
     await watching.look()
@@ -204,7 +66,7 @@ async def test_the_load_is_what_the_replica_was_working_on(world: World) -> None
     assert world.monitors[-1].loads[:5] == [0.0, 1.0, 2.0, 2.0, 2.0]
 
 
-async def test_a_monitor_with_a_defect_is_blind_and_stops_no_other(world: World) -> None:
+async def test_a_monitor_with_a_defect_is_blind_and_stops_no_other(world: WatchedWorld) -> None:
     watching = await world.begin()
     world.serve(5)
     await watching.look()
@@ -219,7 +81,7 @@ async def test_a_monitor_with_a_defect_is_blind_and_stops_no_other(world: World)
     await watching.close()
 
 
-async def test_what_is_decided_is_carried_out_once_and_noted(world: World) -> None:
+async def test_what_is_decided_is_carried_out_once_and_noted(world: WatchedWorld) -> None:
     policy = ActionPolicy(ActionKind.ROLL_BACK, ("latency",))
     declared = msgspec.structs.replace(DECLARED, actions=(policy,))
     world.platform.served = [ServedService("bank", "sha256:aaaa", declared)]
@@ -244,7 +106,7 @@ async def test_what_is_decided_is_carried_out_once_and_noted(world: World) -> No
     assert again.desk == watching.desk
 
 
-async def test_a_person_changes_the_desk_and_it_is_kept(world: World) -> None:
+async def test_a_person_changes_the_desk_and_it_is_kept(world: WatchedWorld) -> None:
     watching = await world.begin()
 
     def refuse(_desk: Any) -> Any:
@@ -257,7 +119,7 @@ async def test_a_person_changes_the_desk_and_it_is_kept(world: World) -> None:
     await watching.close()
 
 
-async def test_accepting_lets_a_monitor_learn_anew_and_its_alert_ends(world: World) -> None:
+async def test_accepting_lets_a_monitor_learn_anew_and_its_alert_ends(world: WatchedWorld) -> None:
     world.most = 4
     watching = await world.begin()
     world.serve(5)
@@ -271,7 +133,7 @@ async def test_accepting_lets_a_monitor_learn_anew_and_its_alert_ends(world: Wor
     await watching.close()
 
 
-async def test_that_nobody_takes_messages_is_an_alert_of_its_own(world: World) -> None:
+async def test_that_nobody_takes_messages_is_an_alert_of_its_own(world: WatchedWorld) -> None:
     world.most, world.outbox.is_closed = 4, True
     watching = await world.begin()
     world.serve(5)
@@ -283,7 +145,9 @@ async def test_that_nobody_takes_messages_is_an_alert_of_its_own(world: World) -
     await watching.close()
 
 
-async def test_a_watermark_that_stands_still_is_blindness_and_ends_no_alert(world: World) -> None:
+async def test_a_watermark_that_stands_still_is_blindness_and_ends_no_alert(
+    world: WatchedWorld,
+) -> None:
     world.most = 4
     watching = await world.begin()
     world.serve(5)

@@ -55,7 +55,7 @@ def test_a_segment_that_fails_more_is_told_with_both_rates() -> None:
     monitor = made()
     stream(monitor, 4_000, {"k1": 0.25, "k2": 0.25})
     assert labels(monitor) == [
-        {"monitor": "bias", "service": "bank", "release": "r1", "segment": "eu",
+        {"monitor": "segments", "service": "bank", "release": "r1", "segment": "eu",
          "outcome": "failures"},
     ]  # fmt: skip
     [condition] = monitor.conditions(START)
@@ -91,9 +91,7 @@ def test_refusals_and_feedback_are_outcomes_of_their_own() -> None:
     for number in range(3_000):
         key = dice.choice(("k1", "k3"))
         refused = int(dice.random() < (0.3 if key == "k1" else 0.05))
-        request = MadeRequest(
-            key=key, unit=f"{number}", started_at=START + number, refused=refused
-        )
+        request = MadeRequest(key=key, unit=f"{number}", started_at=START + number, refused=refused)
         monitor.see(seen(request))
         value = float(dice.random() < (0.6 if key == "k1" else 0.9))
         monitor.see_feedback(SeenFeedback(request, "thumbs", value, START + number + 5))

@@ -48,7 +48,9 @@ def hour(monitor: Monitor, at: float, dice: random.Random, factor: float, key: s
 
 
 def answer(dice: random.Random, at: float, tokens: int) -> MadeRequest:
-    return MadeRequest(started_at=at, completion_tokens=round(tokens * math.exp(dice.gauss(0, 0.7))))
+    return MadeRequest(
+        started_at=at, completion_tokens=round(tokens * math.exp(dice.gauss(0, 0.7)))
+    )
 
 
 def weeks(monitor: Monitor, dice: random.Random, first: int, last: int, key: str = "k1") -> None:
@@ -92,9 +94,7 @@ def test_a_rise_is_told_until_it_is_accepted() -> None:
         hour(monitor, START + number * HOUR, dice, 2.4, "k1")
         number += 1
         assert number < 9 * 7 * 24
-    assert any(
-        kind.startswith("rise") for _, kind in told(monitor, START + (number + 5) * HOUR)
-    )
+    assert any(kind.startswith("rise") for _, kind in told(monitor, START + (number + 5) * HOUR))
     monitor.accept()
     assert told(monitor, START + number * HOUR) == {}
     assert monitor.standing().startswith("learning: 0 of 21 days")

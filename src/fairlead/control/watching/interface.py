@@ -8,6 +8,7 @@ from typing import Protocol
 import msgspec
 
 from fairlead.monitoring.desk import Desk
+from fairlead.monitoring.monitors.interface import SuggestedCase
 
 
 class MonitorStanding(msgspec.Struct, frozen=True):
@@ -48,6 +49,10 @@ class Watched(Protocol):
 
     def monitors(self, service: str | None = None) -> list[MonitorStanding]:
         """All of them, by service, release and name."""
+        ...
+
+    async def suggested_cases(self, service: str) -> list[SuggestedCase]:
+        """Requests that the suites of a service lack, by what has drifted; raises NotFound."""
         ...
 
     async def accept(self, service: str, monitor: str) -> None:

@@ -3,11 +3,57 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from fairlead.control.watching.service_watch import Served
+from fairlead.gateway.replicas.routing import unit_of
 from fairlead.monitoring.monitors.interface import Monitor
+from fairlead.monitoring.monitors.requests import build
+from fairlead.monitoring.monitors.segments import SegmentMonitor
+from fairlead.monitoring.monitors.spending import CostMonitor
+from fairlead.store.rows import KeyRow
 
 
-def build(served: Served, release: str) -> Sequence[Monitor]:
-    """The monitors of a release of a service."""
-    return ()
+class Keys(Protocol):
+    """Where API keys are known."""
+
+    def list_keys(self, *, revoked: bool = False) -> list[KeyRow]:
+        """Those in force, oldest first; with `revoked`, those revoked too."""
+        ...
+
+
+class MonitorMaker:
+    """Makes the monitors of a release, by what is declared of its service."""
+
+    def __init__(self, keys: Keys) -> None:
+        self._keys = keys
+        self._names: dict[str, str] = {}
+
+    def __call__(self, served: Served, release: str) -> Sequence[Monitor]:
+        """All that are not turned off."""
+        declared, service = served.declared, served.name
+        made = [*build(service, release, declared.monitors)]
+        made.append(CostMonitor(service, release, name_of=self._name_of))
+        if served.segments:
+            segments = {one.name: self._ids_of(one.keys) for one in served.segments}
+            made.append(SegmentMonitor(service, release, segments, key_unit=_unit_of_key))
+        if served.has_texts:
+            # numpy is loaded for them, where there are texts.
+            from fairlead.monitoring.monitors.texts import build_texts
+
+            made += build_texts(service, release, declared.texts)
+        return [monitor for monitor in made if monitor.name not in declared.monitors.off]
+
+    def _ids_of(self, names: Sequence[str]) -> list[str]:
+        return [key.id for key in self._keys.list_keys(revoked=True) if key.name in names]
+
+    def _name_of(self, key: str) -> str:
+        if key not in self._names:
+            self._names = {row.id: row.name for row in self._keys.list_keys(revoked=True)}
+            self._names.setdefault(key, key)
+        return self._names[key]
+
+
+def _unit_of_key(key: str) -> str:
+    """The unit of a request that names neither a session nor a user."""
+    return unit_of(key, None, None)

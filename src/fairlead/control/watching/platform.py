@@ -9,6 +9,7 @@ from typing import NamedTuple
 from fairlead.control.acting.carrying_out import Acting
 from fairlead.control.acting.platform import Platform
 from fairlead.control.acting.traffic import Minutes
+from fairlead.control.bias.bias_probes import BiasProbes
 from fairlead.control.shipping.rollouts import Rollouts
 from fairlead.monitoring.actions import ActionEntry, Circumstances
 from fairlead.monitoring.alerts import Condition, Looked
@@ -16,6 +17,7 @@ from fairlead.monitoring.causes import Change
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.incidents import Event
 from fairlead.monitoring.watchers import Report, Watch
+from fairlead.probing.bias_model import Segment
 
 
 class ServedService(NamedTuple):
@@ -24,12 +26,14 @@ class ServedService(NamedTuple):
     Attributes:
         champion: Digest of the release that serves; empty for none.
         has_texts: Whether a sample of prompts or answers is kept.
+        segments: Users who are compared with all others.
     """
 
     name: str
     champion: str
     declared: Declared
     has_texts: bool = False
+    segments: tuple[Segment, ...] = ()
 
 
 class ControlPlatform:
@@ -40,9 +44,15 @@ class ControlPlatform:
     """
 
     def __init__(
-        self, rollouts: Rollouts, platform: Platform, acting: Acting, lock: asyncio.Lock
+        self,
+        rollouts: Rollouts,
+        platform: Platform,
+        acting: Acting,
+        bias: BiasProbes,
+        lock: asyncio.Lock,
     ) -> None:
         self._rollouts = rollouts
+        self._bias = bias
         self._platform = platform
         self._acting = acting
         self._lock = lock
@@ -51,7 +61,11 @@ class ControlPlatform:
         """All that have served, or are to."""
         return [
             ServedService(
-                row.name, row.champion or "", spec.monitoring, has_texts=spec.capture is not None
+                row.name,
+                row.champion or "",
+                spec.monitoring,
+                has_texts=spec.capture is not None,
+                segments=() if spec.bias is None else spec.bias.segments,
             )
             for row, spec in self._rollouts.services()
         ]
@@ -61,20 +75,20 @@ class ControlPlatform:
         await self._platform.look(counts)
 
     def conditions(self, now: float) -> Sequence[Condition]:
-        """What is wrong with it."""
-        return self._platform.conditions(now)
+        """What is wrong with it, and what pairs of requests have shown."""
+        return [*self._platform.conditions(now), *self._bias.conditions(now)]
 
     def looked(self) -> Sequence[Looked]:
-        """Which of its monitors have looked."""
-        return self._platform.looked()
+        """Which of these monitors have looked."""
+        return [*self._platform.looked(), *self._bias.looked()]
 
     def reports(self, now: float) -> Sequence[Report]:
-        """None: a platform that cannot look ends the look."""
-        return ()
+        """What became of pairs; a platform that cannot be looked at ends the whole look."""
+        return self._bias.reports(now)
 
     def watches(self) -> Sequence[Watch]:
-        """None either."""
-        return ()
+        """What is expected of pairs."""
+        return self._bias.expected()
 
     def changes(self, since: float) -> Sequence[Change]:
         """What was changed."""

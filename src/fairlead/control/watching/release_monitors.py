@@ -6,7 +6,7 @@ A monitor that fails is blind and says so; it stops no other one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -15,7 +15,15 @@ from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
 from fairlead.monitoring.alerts import Condition
-from fairlead.monitoring.monitors.interface import Document, Monitor, Seen, SeenFeedback, SeenText
+from fairlead.monitoring.monitors.interface import (
+    Document,
+    KeepsTexts,
+    Monitor,
+    Seen,
+    SeenFeedback,
+    SeenText,
+    SuggestedCase,
+)
 from fairlead.monitoring.watchers import Report
 
 MONITOR = "monitor"
@@ -69,6 +77,25 @@ class ReleaseMonitors:
             )
         monitor.accept()
         self._troubles.pop(name, None)
+
+    def suggested_cases(self) -> list[SuggestedCase]:
+        """What its monitors say that a suite lacks, each request once."""
+        found: dict[str, SuggestedCase] = {}
+        for monitor in self._keeping():
+            found.update({case.request: case for case in monitor.suggested_cases()})
+        return list(found.values())
+
+    def kept_requests(self) -> set[str]:
+        """Ids of the requests whose texts are kept."""
+        return {request for monitor in self._keeping() for request in monitor.kept_requests()}
+
+    def forget(self, ids: Collection[str]) -> None:
+        """Drop texts whose sample was deleted."""
+        for monitor in self._keeping():
+            monitor.forget(ids)
+
+    def _keeping(self) -> Iterator[KeepsTexts]:
+        return (one for one in self._monitors.values() if isinstance(one, KeepsTexts))
 
     def reports(self) -> Iterator[Report]:
         """What each says of itself; time and data are the caller's to say."""

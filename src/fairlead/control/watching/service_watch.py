@@ -24,11 +24,12 @@ from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import assess
 from fairlead.monitoring.counting import Count, Ledger, counted, judged, summed
 from fairlead.monitoring.declared import Declared
-from fairlead.monitoring.monitors.interface import Monitor
+from fairlead.monitoring.monitors.interface import Monitor, SuggestedCase
 from fairlead.monitoring.objectives import Objective, ObjectiveKind
 from fairlead.monitoring.promising import MONITOR as SLO
 from fairlead.monitoring.promising import conditions_of, self_test
 from fairlead.monitoring.watchers import Report
+from fairlead.probing.bias_model import Segment
 from fairlead.store.rows import MinuteRow
 from fairlead.store.watching import WatchStore
 
@@ -47,6 +48,7 @@ class Served(Protocol):
     Attributes:
         champion: Digest of the release that serves; empty for none.
         has_texts: Whether a sample of prompts or answers is kept.
+        segments: Users who are compared with all others.
     """
 
     @property
@@ -57,6 +59,8 @@ class Served(Protocol):
     def declared(self) -> Declared: ...
     @property
     def has_texts(self) -> bool: ...
+    @property
+    def segments(self) -> tuple[Segment, ...]: ...
 
 
 Build = Callable[[Served, str], Sequence[Monitor]]
@@ -95,7 +99,8 @@ class ServiceWatch:
         """Go on from what is kept."""
         kept = self._store.documents(POSITION).get(self.service)
         begin = self._now() - BEGIN_S
-        self._positions = Positions(*([(begin, "")] * 4))
+        at = (begin, "")
+        self._positions = Positions(requests=at, feedback=at, judged=at, texts=at)
         if kept is not None:
             try:
                 self._positions = decode_json(kept, Positions)
@@ -190,6 +195,20 @@ class ServiceWatch:
             for release in order
             for each in self._releases[release].standings(self.known_until)
         ]
+
+    def suggested_cases(self) -> list[SuggestedCase]:
+        """What the suites of the release that serves lack."""
+        served = self._releases.get(self.champion)
+        return [] if served is None else served.suggested_cases()
+
+    def forget_deleted(self) -> None:
+        """Drop texts whose samples are deleted by now, from what is kept as well."""
+        for monitors in self._releases.values():
+            kept = monitors.kept_requests()
+            gone = kept - self._store.kept_samples(kept) if kept else set()
+            if gone:
+                monitors.forget(gone)
+                self.save(at_once=True)
 
     def self_test(self) -> bool:
         """Let one monitor of the champion test itself, if one is due; whether there was one."""
@@ -288,4 +307,5 @@ class ServiceWatch:
 
 def _watched_by(served: Served) -> object:
     """What the monitors of its releases are made from."""
-    return served.has_texts
+    declared = served.declared
+    return served.has_texts, served.segments, declared.monitors, declared.texts

@@ -42,6 +42,7 @@ from fairlead.monitoring.alert_states import AlertState
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.desk import Desk
 from fairlead.monitoring.matching import MATCHERS_MAX, parse_matcher
+from fairlead.monitoring.monitors.interface import SuggestedCase
 from fairlead.monitoring.silences import Silence
 
 T = TypeVar("T")
@@ -213,6 +214,11 @@ def _monitors(watching: Watching) -> APIRouter:
     async def accept(service: str, monitor: str) -> Response:
         await watching().accept(service, monitor)
         return answer(views.Noted(f"{monitor} of {service} learns anew from what comes now"))
+
+    @router.get("/services/{service}/suggested-cases", responses=gives(list[SuggestedCase]),
+                summary="Requests that the service's suites lack, by what has drifted")  # fmt: skip
+    async def suggested_cases(service: str) -> Response:
+        return answer(await watching().suggested_cases(service))
 
     @router.get("/actions", responses=gives(list[ActionView]),
                 summary="Decisions on actions, the newest first")  # fmt: skip

@@ -27,13 +27,15 @@ from fairlead.monitoring.alerts import Condition, Looked
 from fairlead.monitoring.causes import Change
 from fairlead.monitoring.desk import Desk, Duties, Look, note_done, note_told, step
 from fairlead.monitoring.incidents import Event
+from fairlead.monitoring.monitors.interface import SuggestedCase
 from fairlead.monitoring.watchers import Report, Watch
 from fairlead.store.interface import Store
+from fairlead.store.rows import EventRow
 
 LOOK_S = 2.0
 LATELY_S = 6 * 3_600.0
 WATCH_EVERY_S = 60.0
-PRUNE_EVERY_S = 600.0
+PRUNE_EVERY_S = 300.0
 COUNTS_S = 100 * 86_400.0
 WATERMARK_SLACK_S = 1.0
 _log = logging.getLogger(__name__)
@@ -152,6 +154,19 @@ class Watching:
                 raise NotFound(f"no service {service!r} is watched")
             watch.accept(monitor)
             await asyncio.to_thread(watch.save, at_once=True)
+
+    async def suggested_cases(self, service: str) -> list[SuggestedCase]:
+        """What the suites of a service's release lack; raises NotFound."""
+        async with self._lock:
+            watch = self._services.get(service)
+            if watch is None:
+                raise NotFound(f"no service {service!r} is watched")
+            found = await asyncio.to_thread(watch.suggested_cases)
+        if found:
+            read = f"{len(found):,} prompts of samples were read: cases for suites"
+            event = EventRow(self._now(), "samples_read", read, service=service)
+            await asyncio.to_thread(self._store.add_events, [event])
+        return found
 
     async def look(self) -> None:
         """One look at everything; raises FairleadError when the desk cannot be kept."""
@@ -279,3 +294,5 @@ class Watching:
             return
         self._pruned_at = now
         self._store.prune_minutes(now - COUNTS_S)
+        for watch in self._services.values():
+            watch.forget_deleted()

@@ -24,7 +24,12 @@ from fairlead.embedding.hashed import HashedNgrams, words
 from fairlead.embedding.interface import Embedder
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.monitors.drift_words import condition_of
-from fairlead.monitoring.monitors.interface import Deaf, Document, SeenText
+from fairlead.monitoring.monitors.interface import (
+    Deaf,
+    Document,
+    SeenText,
+    SuggestedCase,
+)
 from fairlead.monitoring.monitors.kept_texts import (
     CHARS_MAX,
     KEPT_MAX,
@@ -154,6 +159,22 @@ class TextDrift(Deaf):
             told = self._explained(channel)
             clusters += [*told.new, *told.grown] if channel == "novelty" else told.grown
         return candidates(clusters, self._embedder, CHARS_MAX, per_cluster)
+
+    def suggested_cases(self) -> list[SuggestedCase]:
+        """The candidates, of prompts; nobody asks an answer."""
+        if self._about.text != "prompt":
+            return []
+        return [
+            SuggestedCase(
+                each.id, each.text, ("drift", each.kind, *(["cut"] if each.is_cut else []))
+            )
+            for each in self.candidates()
+        ]
+
+    def kept_requests(self) -> set[str]:
+        """Ids of the requests whose texts it keeps."""
+        recent = [] if self._watching is None else self._watching.recent.all()
+        return {each.id for each in (*self._pending, *self._learning, *recent) if each.id}
 
     def standing(self) -> str:
         """How far it is."""

@@ -9,7 +9,10 @@ of JSON's types, from which another of the same kind goes on with identical resu
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Collection
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import msgspec
 
 from fairlead.monitoring.alerts import Condition
 
@@ -150,6 +153,36 @@ class Monitor(Protocol):
 
         And find none in honest data. Takes less than a second.
         """
+        ...
+
+
+class SuggestedCase(msgspec.Struct, frozen=True):
+    """A case that a suite could have: what was asked, and nothing yet of what is expected.
+
+    Attributes:
+        request: Id of the request that asked it.
+        tags: Why it is suggested.
+    """
+
+    request: str
+    text: str
+    tags: tuple[str, ...]
+
+
+@runtime_checkable
+class KeepsTexts(Protocol):
+    """A monitor that keeps texts of the sample for a while."""
+
+    def kept_requests(self) -> set[str]:
+        """Ids of the requests whose texts it keeps."""
+        ...
+
+    def forget(self, ids: Collection[str]) -> None:
+        """Drop the texts of these requests: their sample was deleted."""
+        ...
+
+    def suggested_cases(self) -> list[SuggestedCase]:
+        """What a suite lacks, by what has changed; none while nothing has."""
         ...
 
 

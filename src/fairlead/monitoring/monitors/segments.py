@@ -1,4 +1,4 @@
-"""The monitor `bias` over live traffic: do declared segments fare worse than all others?
+"""The monitor `segments` over live traffic: do declared segments fare worse than all others?
 
 A segment is declared by the API keys with which its users come. Its requests are compared with all
 others in each outcome: failures, refusals, bad feedback; among requests of the same endpoint and
@@ -23,7 +23,7 @@ from fairlead.monitoring.monitors.interface import Deaf, Document, Request, Seen
 from fairlead.monitoring.monitors.self_tests import bias_self_test
 from fairlead.stats.monitors.segments import SegmentGap
 
-MONITOR = "bias"
+MONITOR = "segments"
 ALPHA = 0.01
 SEGMENTS_MAX = 20
 FEEDBACK_MAX = 10

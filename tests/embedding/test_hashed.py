@@ -4,6 +4,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
+from fairlead.embedding import hashed  # noqa: E402
 from fairlead.embedding.hashed import HashedNgrams, words  # noqa: E402
 from fairlead.embedding.interface import LETTERS_MAX  # noqa: E402
 
@@ -61,3 +62,14 @@ def test_a_dimension_out_of_range_is_an_error(dimension: int) -> None:
 def test_a_share_out_of_range_is_an_error_that_names_the_word(share: float) -> None:
     with pytest.raises(ValueError, match="'card'"):
         HashedNgrams(32, {"card": share})
+
+
+def test_a_text_has_the_same_vector_in_any_batch_and_after_words_were_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    texts = [f"word{n} other{n} my card" for n in range(300)]
+    whole = HashedNgrams(64).embed(texts)
+    monkeypatch.setattr(hashed, "_CACHE_MAX", 50)
+    small = HashedNgrams(64)
+    assert np.array_equal(np.concatenate([small.embed([text]) for text in texts]), whole)
+    assert np.array_equal(small.embed(texts), whole)

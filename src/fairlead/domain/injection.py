@@ -82,7 +82,7 @@ _ROLE_PLAY = (
     r"\b(?:no longer|not) (?:bound|restricted|limited) by (?:your|any|the|openai)\b",
     rf"\b(?:tu|agis|actúa|actua|du bist|agisci|aja){_GAP}"
     r"(?:sans|sin|ohne|senza|sem) (?:aucune |ninguna |jede |alcuna |nenhuma )?"
-    r"(?:restrictions?|restricciones|einschränkung\w*|restrizion\w*|restriç\w*|filtr\w*|limit\w*)",
+    r"(?:restrictions?|restricci\w*|einschränkung\w*|restrizion\w*|restriç\w*|filtr\w*|limit\w*)",
 )  # fmt: skip
 _MARKUP = (
     r"<\|(?:im_start|im_end|system|start_header_id|eot_id|endoftext|begin_of_text)\|>",

@@ -104,7 +104,7 @@ def test_a_language_that_was_not_there_at_first_is_found_and_named(text: str) ->
     stream = Stream(monitor)
     stream.good(600)
     other = (FRENCH, GOOD[0][1]) if text == "prompt" else (GOOD[0][0], FRENCH)
-    stream.every(3, 150, *other)
+    stream.every(3, 240, *other)
     found = only(monitor)
     assert dict(found.labels)["text"] == text
     assert f"of {text}s are in languages that were rare" in found.summary

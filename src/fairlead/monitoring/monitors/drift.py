@@ -215,8 +215,9 @@ class TextDrift(Deaf):
 
     def _learn(self) -> None:
         texts = [each.text for each in self._learning]
+        vectors = unit_rows(self._embedder.embed(texts), self._embedder.dimension)
         try:
-            reference = fit(self._embedder.embed(texts))
+            reference = fit(vectors)
         except ValueError as error:  # such as prompts that are all the same
             self._problem = f"nothing to learn from: {error}"
             self._learning = self._learning[len(self._learning) // 2 :]
@@ -275,7 +276,7 @@ class TextDrift(Deaf):
             problem = str(state["problem"])
             kept = state["watching"]
             watching = None if kept is None else self._restored(kept)
-        except (KeyError, TypeError, AttributeError, OverflowError, IndexError) as error:
+        except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
             raise ValueError(f"state of monitor {self.name} is damaged: {error!r}") from error
         self._pending, self._learning, self._problem = pending, learning, problem
         self._watching = watching

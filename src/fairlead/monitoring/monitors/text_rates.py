@@ -96,7 +96,7 @@ class RateStream:
         self._problem = ""
         self._usual: frozenset[str] = frozenset()
         self._watch: RateWatch | None = None
-        self._counts = Counts(0, 0)
+        self._counts = Counts(0.0, 0.0)
         self._seen = 0
         self._times: deque[float] = deque(maxlen=TIMES_MAX)
         self._hits: deque[tuple[int, str]] = deque(maxlen=HITS_MAX)
@@ -139,7 +139,7 @@ class RateStream:
             seen = Counter(calibrating[:half])
             self._usual = frozenset(k for k, n in seen.items() if n >= USUAL_SHARE * half)
             calibrating = calibrating[half:]
-        counts = Counts(sum(map(self._is_bad, calibrating)), len(calibrating))
+        counts = Counts(float(sum(map(self._is_bad, calibrating))), float(len(calibrating)))
         try:
             self._watch, self._counts = self._watching(counts), counts
             self._problem = ""
@@ -216,7 +216,7 @@ class RateStream:
         made = RateStream(self._signal, self.learn, self._run_length, self._design_effect)
         try:
             made._go_on(state)
-        except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
+        except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
             raise ValueError(f"state of {self._signal.name} is damaged: {error!r}") from error
         self.__dict__.update(made.__dict__)
 

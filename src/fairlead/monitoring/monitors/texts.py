@@ -116,7 +116,7 @@ class TextRates(Deaf):
     def restore(self, state: Document) -> None:
         """Go on from a state. Raises ValueError, and changes nothing, if it is damaged."""
         of = [self.name, self._service, self._release]
-        if not isinstance(state, dict) or list(state.get("of", ())) != of:
+        if not isinstance(state, dict) or state.get("of") != of:
             raise ValueError(f"state of monitor {self.name}: of another release")
         streams = state.get("streams")
         if not isinstance(streams, dict) or streams.keys() != self._streams.keys():

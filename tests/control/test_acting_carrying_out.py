@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from control.acting_world import acting, carry_out, entry, serves, small, told
-from control.answering_replica import AnsweringReplica
+from control.answering_replica import AnsweringReplica, echo
 from control.simulated_world import DIRECT, PLAN, World, questions
 from fairlead.control.acting.proposals import PROPOSALS_MAX
 from fairlead.control.api import create_app
@@ -243,8 +243,7 @@ async def test_gates_are_asked_again_and_a_failure_is_a_condition_until_they_pas
     assert "quality fail: 0 of 12 right" in told(world, "gates_rerun")[0]
     await world.restart()
     assert acting(world).gate_runs.conditions() == [condition]
-    del answering.answer
-    answering.answer = lambda text: text.rpartition("say ")[2]
+    answering.answer = echo
     await run_again(world, 2_000.0)
     assert acting(world).gate_runs.conditions() == []
     assert set(answering.asked.values()) == {3}
@@ -268,7 +267,7 @@ async def test_a_control_that_dies_goes_on_where_it_was(world: World, replica: S
     made = replica()
     world.target.base_urls = lambda _engine: made.url
     await serves(world, "a", gates=(world.gate(questions(12), minimum=0.9),))
-    slow = replica(stops_after=6)
+    slow = replica(echo, 6)
     for one in world.replicas_of("a"):
         world.target._replicas[one.id] = msgspec.structs.replace(one, base_url=slow.url)
     await carry_out(world, entry(ActionKind.RERUN_GATE, world.digests["a"]))

@@ -84,7 +84,7 @@ class Platform:
         self._traffic = Traffic()
         self._log = EventLog(parts.store, now)
         self._workers: list[WorkerStatus] = []
-        self._has_looked = self._sees_records = False
+        self._has_looked = self._sees = False
         self.circumstances: dict[str, Circumstances] = {}
 
     async def look(self, counts: Mapping[str, Minutes] | None = None) -> None:
@@ -93,18 +93,18 @@ class Platform:
         Args:
             counts: Requests of the last minutes, by service.
 
-        Raises FairleadError when the store does: what is known is then that of the look before.
+        Raises FairleadError when the store does: what is known is then that of the look before, and
+        nothing has been looked at.
         """
+        self._sees = False
         parts, now = self._parts, self._now()
         fresh = await self._log.read()
         if not self._has_looked:
             self._replicas.recall(row for row in fresh if now - row.at < FLAPS_WITHIN_S)
         self.circumstances = await self._acting.surroundings.look()
         self._workers = parts.hub.workers()
-        self._sees_records = False
         spools = await asyncio.to_thread(parts.store.open_spools)
         self._records.look(self._workers, spools, now)
-        self._sees_records = True
         self._traffic.see(counts or {}, now)
         told = self._replicas.look(parts.rollouts.wants(), parts.fleet.replicas(), now)
         self._has_looked = True
@@ -112,6 +112,7 @@ class Platform:
             await asyncio.to_thread(parts.store.add_events, told)
             # What begins now has its cause in them.
             await self._log.read()
+        self._sees = True
 
     def conditions(self, now: float) -> list[Condition]:
         """What is wrong with the platform, as of the last look."""
@@ -136,10 +137,10 @@ class Platform:
 
     def looked(self) -> list[Looked]:
         """Which of these monitors have looked at which services."""
-        if not self._has_looked:
+        if not self._sees:
             return []
         services = [row.name for row, _ in self._parts.rollouts.services()]
-        of_all = [(name, "") for name in OF_ALL if name != RECORDS or self._sees_records]
+        of_all = ((name, "") for name in OF_ALL)
         return [*((name, service) for service in services for name in OF_SERVICES), *of_all]
 
     def changes(self, since: float) -> list[Change]:

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.stats.monitors.evidence import alarm_level
 from fairlead.stats.monitors.peers import (
     _BETS,
     ABSENT_MAX,
@@ -159,7 +158,7 @@ def test_the_one_with_the_evidence_is_named_though_it_is_missing_in_this_round()
     while "slow" not in watch.log_evidence:
         one_round(watch, ("slow", "a", "b"))
     state = watch.state()
-    state["logs"]["slow"] = [alarm_level(1e6) - 1e-9] * len(_BETS)
+    state["evidence"]["slow"] = [1e6 * (1.0 - 1e-9)] * len(_BETS)
     watch.restore(state)
     one_round(watch, "ab")
     assert watch.slow == "slow"
@@ -186,9 +185,9 @@ def test_peers_resume_to_identical_floats(taken: list[tuple[str, float]], cut: i
         {"rounds": -1},
         {"times": {"a": [1.0]}},
         {"times": {"a": [1, 11, 0]}},
-        {"logs": {"a": []}, "absent": {"a": 0}},
-        {"logs": {"a": [0.0] * len(_BETS)}},
-        {"logs": {"a": [0.0] * len(_BETS)}, "absent": {"a": -1}},
+        {"evidence": {"a": []}, "absent": {"a": 0}},
+        {"evidence": {"a": [0.0] * len(_BETS)}},
+        {"evidence": {"a": [0.0] * len(_BETS)}, "absent": {"a": -1}},
     ],
 )
 def test_a_damaged_state_of_peers_is_refused(damaged: Any) -> None:

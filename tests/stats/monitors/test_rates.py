@@ -191,9 +191,9 @@ def test_a_reference_that_leaves_nothing_to_watch_is_refused() -> None:
         {"seen": -1},
         {"seen": float("nan")},
         {"alarmed_at": 5},
-        {"logs": [0.0]},
-        {"logs": [-1.0] * len(WEIGHTS)},
-        {"logs": [float("nan")] * len(WEIGHTS)},
+        {"evidence": [0.0]},
+        {"evidence": [-1.0] * len(WEIGHTS)},
+        {"evidence": [float("nan")] * len(WEIGHTS)},
         {"recent": [[3.0]]},
     ],
 )

@@ -9,19 +9,22 @@ nonparametric framework for sequential change detection*). The same holds for an
 such sums, with weights that were fixed beforehand, and for the sum over several streams when the
 run length counts the observations of all of them, however streams come and go.
 
-Kept is log(1 + R), which begins at 0, is never negative and cannot overflow.
+Kept is R, which begins at 0, is never negative, and is cut at 1e300: far beyond any alarm, and a
+lower sum only makes an alarm rarer.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import operator
 from collections.abc import Iterable, Sequence
 
 RUN_LENGTH = 1e6
 """Observations between two false alarms, at least, on average."""
 RUN_LENGTH_MAX = 1e12
 DESIGN_EFFECT_MAX = 1e4
+_SUM_MAX = 1e300
 
 
 def alarm_level(run_length: float) -> float:
@@ -57,38 +60,40 @@ class Evidence:
         total = sum(weights)
         if not weights or not all(0.0 < weight < math.inf for weight in weights):
             raise ValueError(f"weights {list(weights)}: need numbers above 0, at least one")
-        self._log_weights = [math.log(weight / total) for weight in weights]
-        self._logs = [0.0] * len(weights)
+        self._weights = [weight / total for weight in weights]
+        self._sums = [0.0] * len(weights)
 
     @property
     def peak(self) -> float:
         """log(1 + R) of the best bet: an upper bound of `log`, cheaper to ask for."""
-        return max(self._logs)
+        return math.log1p(max(self._sums))
 
     @property
     def log(self) -> float:
         """log(1 + R), R being the average of the bets' sums."""
-        return max(0.0, log_sum(map(sum, zip(self._logs, self._log_weights, strict=True))))
+        return math.log1p(sum(map(operator.mul, self._weights, self._sums)))
 
-    def update(self, steps: Sequence[float]) -> None:
-        """Take in an observation: the logarithm of each bet's factor."""
-        exp, log1p = math.exp, math.log1p
-        sums = [log + step for log, step in zip(self._logs, steps, strict=True)]
-        self._logs = [x + log1p(exp(-x)) if x > 0.0 else log1p(exp(x)) for x in sums]
+    def update(self, factors: Sequence[float]) -> None:
+        """Take in an observation: each bet's factor."""
+        sums = [(total + 1.0) * factor for total, factor in zip(self._sums, factors, strict=True)]
+        if max(sums) > _SUM_MAX:
+            sums = [min(total, _SUM_MAX) for total in sums]
+        self._sums = sums
 
     def reset(self) -> None:
         """Forget all that was seen."""
-        self._logs = [0.0] * len(self._logs)
+        self._sums = [0.0] * len(self._sums)
 
     def state(self) -> list[float]:
         """Everything that `restore` needs to go on with identical results."""
-        return list(self._logs)
+        return list(self._sums)
 
     def restore(self, state: Sequence[float]) -> None:
         """Go on from a state; raises `ValueError` if it is none of this mixture."""
-        if len(state) != len(self._logs) or not all(0.0 <= log < math.inf for log in state):
+        fits = len(state) == len(self._sums) and all(0.0 <= total <= _SUM_MAX for total in state)
+        if not fits:
             raise ValueError("damaged state of a monitor: its evidence is not of these bets")
-        self._logs = [float(log) for log in state]
+        self._sums = [float(total) for total in state]
 
 
 def log_sum(logs: Iterable[float]) -> float:

@@ -55,7 +55,7 @@ class PeerState(TypedDict):
 
     rounds: int
     times: dict[str, list[float]]
-    logs: dict[str, list[float]]
+    evidence: dict[str, list[float]]
     absent: dict[str, int]
     silent: list[str]
     slow: str | None
@@ -89,6 +89,7 @@ class PeerWatch:
         self._power = check_design_effect(design_effect)
         self._level = alarm_level(run_length)
         self._times: dict[str, list[float]] = {}
+        self._taken = 0.0
         self._evidence: dict[str, Evidence] = {}
         self._absent: dict[str, int] = {}
         self._rounds = 0
@@ -129,16 +130,17 @@ class PeerWatch:
             del self._times[replica]
             raise ValueError(f"replica {replica!r}: there are {PEERS_MAX} already")
         times[0] += 1.0
+        self._taken += 1.0
         if times[1] < self._per_round:
             times[1] += 1.0
             times[2] += math.log(value)
-        if self._is_round_over():
+        if times[1] >= self._per_round and self._is_round_over():
             self._settle()
         return self._slow
 
     def forget(self, replica: str) -> None:
         """A replica has gone: its evidence goes with it."""
-        self._times.pop(replica, None)
+        self._taken -= self._times.pop(replica, [0.0])[0]
         self._drop(replica)
         if self._slow == replica:
             self._slow = None
@@ -148,7 +150,7 @@ class PeerWatch:
         return PeerState(
             rounds=self._rounds,
             times={name: list(times) for name, times in self._times.items()},
-            logs={name: evidence.state() for name, evidence in self._evidence.items()},
+            evidence={name: evidence.state() for name, evidence in self._evidence.items()},
             absent=dict(self._absent),
             silent=list(self._silent),
             slow=self._slow,
@@ -156,12 +158,12 @@ class PeerWatch:
 
     def restore(self, state: PeerState) -> None:
         """Go on from a state of a watch made with the same arguments; `ValueError` if damaged."""
-        times, logs, absent = state["times"], state["logs"], state["absent"]
+        times, kept, absent = state["times"], state["evidence"], state["absent"]
         fits = (
             state["rounds"] >= 0
             and len(times) <= PEERS_MAX
-            and set(absent) == set(logs)
-            and len(logs) <= PEERS_MAX
+            and set(absent) == set(kept)
+            and len(kept) <= PEERS_MAX
             and all(isinstance(n, int) and 0 <= n < ABSENT_MAX for n in absent.values())
             and all(
                 len(each) == 3
@@ -172,20 +174,19 @@ class PeerWatch:
         )
         if not fits:
             raise ValueError("damaged state of a comparison of replicas")
-        evidence = {name: Evidence([1.0] * len(_BETS)) for name in logs}
-        for name, kept in logs.items():
-            evidence[name].restore(kept)
+        evidence = {name: Evidence([1.0] * len(_BETS)) for name in kept}
+        for name, sums in kept.items():
+            evidence[name].restore(sums)
         self._evidence, self._absent = evidence, dict(absent)
         self._times = {name: list(map(float, each)) for name, each in times.items()}
+        self._taken = math.fsum(each[0] for each in self._times.values())
         self._rounds, self._silent, self._slow = state["rounds"], state["silent"], state["slow"]
 
     def _is_round_over(self) -> bool:
         counts = self._times.values()
         if all(times[1] >= self._per_round for times in counts) and len(self._times) > 1:
             return True
-        return sum(times[0] for times in counts) >= PATIENCE * self._per_round * max(
-            len(self._times), 2
-        )
+        return self._taken >= PATIENCE * self._per_round * max(len(self._times), 2)
 
     def _settle(self) -> None:
         """Rank the replicas with enough times, and bet."""
@@ -196,6 +197,7 @@ class PeerWatch:
         }
         self._silent = sorted(set(self._times) - set(means))
         self._times = {name: [0.0, 0.0, 0.0] for name in means}
+        self._taken = 0.0
         self._rounds += 1
         self._means = means
         if len(means) < 2:
@@ -205,7 +207,7 @@ class PeerWatch:
                 other >= mean - self._allowed for peer, other in means.items() if peer != name
             )
             evidence = self._evidence.setdefault(name, Evidence([1.0] * len(_BETS)))
-            evidence.update([self._power * step for step in _steps(slower, len(means))])
+            evidence.update([math.exp(self._power * step) for step in _steps(slower, len(means))])
         self._drop_absent(means)
         if self._slow is None:
             self._look()

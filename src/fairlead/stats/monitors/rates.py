@@ -141,7 +141,7 @@ class RateState(TypedDict):
 
     of: str
     seen: int
-    logs: list[float]
+    evidence: list[float]
     alarmed_at: int | None
     recent: RecentState
 
@@ -174,8 +174,8 @@ class RateWatch:
         power = check_design_effect(design_effect)
         self._power = power
         self._of = made_with(tuple(reference), run_length, design_effect)
-        self._bad = [power * math.log(factor) for factor in self._bad_factors]
-        self._good = [power * math.log(factor) for factor in self._good_factors]
+        self._bad = [factor**power for factor in self._bad_factors]
+        self._good = [factor**power for factor in self._good_factors]
 
     @property
     def reference(self) -> Reference:
@@ -210,15 +210,15 @@ class RateWatch:
         if not 0.0 <= bad <= 1.0:
             raise ValueError(f"outcome {bad}: must be in [0, 1]")
         if bad == 0.0:
-            steps = self._good
+            factors = self._good
         elif bad == 1.0:
-            steps = self._bad
+            factors = self._bad
         else:
-            steps = [
-                self._power * math.log(bad * worse + (1.0 - bad) * better)
+            factors = [
+                (bad * worse + (1.0 - bad) * better) ** self._power
                 for worse, better in zip(self._bad_factors, self._good_factors, strict=True)
             ]
-        self._evidence.update(steps)
+        self._evidence.update(factors)
         self._recent.add(bad)
         self._seen += 1
         evidence, level = self._evidence, self._level
@@ -237,7 +237,7 @@ class RateWatch:
         return RateState(
             of=self._of,
             seen=self._seen,
-            logs=self._evidence.state(),
+            evidence=self._evidence.state(),
             alarmed_at=self._alarmed_at,
             recent=self._recent.state(),
         )
@@ -254,7 +254,7 @@ class RateWatch:
         if not _is_number(seen) or (at is not None and not (_is_number(at) and 0 < at <= seen)):
             raise ValueError(f"damaged state of a monitor: alarm at {at} of {seen} outcomes")
         evidence, recent = copy(self._evidence), Recent()
-        evidence.restore(state["logs"])
+        evidence.restore(state["evidence"])
         recent.restore(state["recent"])
         self._evidence, self._recent = evidence, recent
         self._seen, self._alarmed_at = seen, at

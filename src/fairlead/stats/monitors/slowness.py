@@ -25,7 +25,6 @@ from fairlead.stats.monitors.timings import (
     LOG_SPAN,
     SHAPES,
     VALUES_MIN,
-    ClassTable,
     Timing,
     TimingReference,
     classes_of,
@@ -140,7 +139,7 @@ class SlownessWatch:
         """Take in a request."""
         equal, all_loads = classes_of(timing)
         self._seen += 1
-        value = timing.value / self._scale
+        value, factors = timing.value / self._scale, self._reference.factors
         table = self._reference.classes.get(equal)
         if self._busier_at is not None:
             self._since[0] += 1.0
@@ -152,11 +151,13 @@ class SlownessWatch:
                 self._since[1] += 1.0
                 self._since[2] += apart
                 self._since[3] += apart * apart
-            self._bet(self._equal_load, table, value)
+            place = bisect_left(table.edges, value)
+            self._equal_load.update(factors[equal][place])
             self._recent.add(place_of(timing.value, table.middle))
         overall = self._reference.classes.get(all_loads)
         if overall is not None:
-            self._bet(self._any_load, overall, value)
+            place = bisect_left(overall.edges, value)
+            self._any_load.update(factors[all_loads][place])
         if self._slower_at is None and self._is_shown(self._equal_load):
             self._slower_at = self._seen
         if self._busier_at is None and self._is_shown(self._any_load):
@@ -214,10 +215,6 @@ class SlownessWatch:
         self._seen, self._uncharted = seen, state["uncharted"]
         self._slower_at, self._busier_at = state["slower_at"], state["busier_at"]
         self._since = list(map(float, since))
-
-    def _bet(self, evidence: Evidence, table: ClassTable, value: float) -> None:
-        place = bisect_left(table.edges, value)
-        evidence.update([row[place] for row in table.logs])
 
     def _is_load_all(self) -> bool:
         """Whether requests since the alarm that ignores load are not slower at equal load.

@@ -46,7 +46,7 @@ class SpendState(TypedDict):
     """What a `SpendWatch` has to remember, in JSON's types; `past`: slot and amount, in order."""
 
     past: list[tuple[int, float]]
-    logs: list[float]
+    evidence: list[float]
     risen: bool
 
 
@@ -124,7 +124,9 @@ class SpendWatch:
 
     def state(self) -> SpendState:
         """Everything that `restore` needs to go on with identical results."""
-        return SpendState(past=list(self._past), logs=self._evidence.state(), risen=self._risen)
+        return SpendState(
+            past=list(self._past), evidence=self._evidence.state(), risen=self._risen
+        )
 
     def restore(self, state: SpendState) -> None:
         """Go on from a state of a watch made with the same arguments; `ValueError` if damaged."""
@@ -133,7 +135,7 @@ class SpendWatch:
             0 <= slot < self._slots and math.isfinite(log) for slot, log in past
         ):
             raise ValueError("damaged state of a watch on spending: its past is of another kind")
-        self._evidence.restore(state["logs"])
+        self._evidence.restore(state["evidence"])
         self._past, self._risen = past, state["risen"]
 
     def _judged(self, excess: float) -> Verdict:
@@ -142,7 +144,7 @@ class SpendWatch:
         if _is_outburst(excess, excesses):
             return "outburst"
         rank = 1 + sum(each >= excess for each in excesses)
-        self._evidence.update(_steps(rank, len(excesses) + 1))
+        self._evidence.update([math.exp(step) for step in _steps(rank, len(excesses) + 1)])
         self._risen = self._risen or self._evidence.log >= self._level
         return "rise" if self._risen else "usual"
 

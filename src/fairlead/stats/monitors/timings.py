@@ -139,6 +139,14 @@ class TimingReference:
         )
 
     @cached_property
+    def factors(self) -> dict[str, list[list[float]]]:
+        """By class and bin the factor of each bet."""
+        return {
+            name: [[math.exp(log) for log in logs] for logs in zip(*table.logs, strict=True)]
+            for name, table in self.classes.items()
+        }
+
+    @cached_property
     def digest(self) -> str:
         """Tells it from other references."""
         return made_with(self.state())

@@ -67,6 +67,7 @@ CALLS = {
     "DELETE /api/v1/silences/{silence}",
     "GET /api/v1/monitors",
     "POST /api/v1/monitors/{service}/{monitor}/accept",
+    "GET /api/v1/monitors/{service}/cases",
     "GET /api/v1/actions",
 }
 

@@ -17,7 +17,7 @@ import pytest
 
 from fairlead.cli.shipping import prepare
 from fairlead.control.shipping.spec import ServiceSpec
-from fairlead.control.watching.watch_views import AlertView
+from fairlead.control.watching.watch_views import AlertView, MonitorView
 from fairlead.manifest import parse_manifest
 from fairlead.registry import Registry
 from support.installation import Installation
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(600)]
 LEARN = 200
 RATE = 5.0
 """Sessions a second of each service."""
-FOUND_S = 120.0
+FOUND_S = 240.0
 HONEST = "honest"
 FAULTS: dict[str, tuple[Model, set[str]]] = {
     "failing": (Model(failing=0.3), {"errors", "slo"}),
@@ -80,10 +80,18 @@ def firing(installation: Installation) -> dict[str, set[str]]:
     return found
 
 
+def standings(installation: Installation) -> list[str]:
+    """How far the monitors are."""
+    return [
+        f"{one.service} {one.monitor}: {one.standing} {one.trouble}"
+        for one in installation.control.get(list[MonitorView], "monitors")
+    ]
+
+
 async def until(done: Callable[[], bool], what: Callable[[], object], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not await asyncio.to_thread(done):
-        assert time.monotonic() < deadline, what()
+        assert time.monotonic() < deadline, str(what())
         await asyncio.sleep(0.5)
 
 
@@ -118,7 +126,7 @@ async def test_each_fault_raises_its_alert_and_honest_traffic_none(
             expected = {name: said for name, (_, said) in FAULTS.items()} | {"german": {"language"}}
             await until(
                 lambda: all(firing(installation).get(n, set()) & s for n, s in expected.items()),
-                lambda: firing(installation),
+                lambda: (firing(installation), standings(installation)),
                 FOUND_S,
             )
             found = firing(installation)

@@ -92,7 +92,7 @@ def cases(
 
     Say in `expected` what the right answer is, add them to a gate's suite, and ship.
     """
-    found = client(state).get(list[SuggestedCase], "services", service, "suggested-cases")
+    found = client(state).get(list[SuggestedCase], "monitors", service, "cases")
     lines = b"".join(
         msgspec.json.encode(
             {"id": one.request, "input": one.text, "expected": None, "tags": one.tags}

@@ -27,8 +27,8 @@ class Monitors(Strict):
         default=1_000_000,
         ge=1_000,
         le=1_000_000_000,
-        description="Requests between two false alarms of one monitor, at least, on average. More "
-        "of them make a monitor slower to see what is true.",
+        description="Requests between two false alarms of one monitor, at least, on average. The "
+        "more, the later a monitor sees what is true.",
     )
     time_tolerance: Share = Field(
         default=0.1, description="By how much times may be longer without an alarm."

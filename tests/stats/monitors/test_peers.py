@@ -183,6 +183,8 @@ def test_peers_resume_to_identical_floats(taken: list[tuple[str, float]], cut: i
     "damaged",
     [
         {"rounds": -1},
+        {"silent": [1]},
+        {"slow": 1},
         {"times": {"a": [1.0]}},
         {"times": {"a": [1, 11, 0]}},
         {"evidence": {"a": []}, "absent": {"a": 0}},

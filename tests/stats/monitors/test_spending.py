@@ -152,7 +152,9 @@ def test_wrong_arguments_are_refused() -> None:
             SpendWatch(least=least, slots=slots)
 
 
-@pytest.mark.parametrize("damaged", [{"past": [(9, 1.0)]}, {"past": [(1, math.nan)]}, {"evidence": []}])
+@pytest.mark.parametrize(
+    "damaged", [{"past": [(9, 1.0)]}, {"past": [(1, math.nan)]}, {"evidence": []}]
+)
 def test_a_damaged_state_is_refused(damaged: Any) -> None:
     with pytest.raises(ValueError, match="damaged"):
         SpendWatch(least=0.1).restore({**SpendWatch(least=0.1).state(), **damaged})

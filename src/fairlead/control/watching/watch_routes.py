@@ -215,7 +215,7 @@ def _monitors(watching: Watching) -> APIRouter:
         await watching().accept(service, monitor)
         return answer(views.Noted(f"{monitor} of {service} learns anew from what comes now"))
 
-    @router.get("/services/{service}/suggested-cases", responses=gives(list[SuggestedCase]),
+    @router.get("/monitors/{service}/cases", responses=gives(list[SuggestedCase]),
                 summary="Requests that the service's suites lack, by what has drifted")  # fmt: skip
     async def suggested_cases(service: str) -> Response:
         return answer(await watching().suggested_cases(service))

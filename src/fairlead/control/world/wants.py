@@ -17,6 +17,9 @@ from fairlead.rollout.machine import Desired, desired
 from fairlead.store.rows import ServiceRow
 from fairlead.wire.snapshot import Pin
 
+_WATCHED = (("format", "format"), ("refusals", "refusal"))
+"""Monitors that go by facts of answers, and these."""
+
 
 class ServiceWant(msgspec.Struct, frozen=True):
     """One service's desired state.
@@ -27,7 +30,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
         known: The releases that `desired` speaks of.
         replicas: Ready replicas wanted, by release digest.
         prices: What the releases cost, where that is known.
-        facts: What the metrics of its rollout need to know of answers; nothing outside one.
+        facts: What its monitors, and the metrics of its rollout, need to know of answers.
         pins: Who is sent to one arm for as long as the rollout goes on; keys by their names.
         finishing: The units of the conversations that `desired.finish` speaks of.
         diverted: The champion's replicas are not to be used: the fallbacks are to answer.
@@ -78,7 +81,10 @@ def want_of(
     if running is None:
         want = Desired(champion=service.champion)
         replicas = {service.champion: spec.plan.champion_replicas} if service.champion else {}
-        return ServiceWant(spec, want, None, known, replicas, prices_of(spec), capture=spec.capture)
+        return ServiceWant(
+            spec, want, None, known, replicas, prices_of(spec),
+            capture=spec.capture, facts=watched_facts(spec),
+        )  # fmt: skip
     want = desired(running.rollout)
     replicas = {}
     if service.champion is not None:
@@ -98,9 +104,15 @@ def want_of(
         prices,
         pins=running.spec.pins,
         capture=running.spec.capture or spec.capture,
-        facts=facts_of(running.rollout.plan.metrics),
+        facts=tuple(sorted({*facts_of(running.rollout.plan.metrics), *watched_facts(spec)})),
         harm=None if drill is None else drill.harm,
     )
+
+
+def watched_facts(spec: ServiceSpec) -> tuple[str, ...]:
+    """What monitors that are on need to know of answers."""
+    off = spec.monitoring.monitors.off
+    return tuple(fact for monitor, fact in _WATCHED if monitor not in off)
 
 
 def usable_replicas(

@@ -164,6 +164,8 @@ class PeerWatch:
             and len(times) <= PEERS_MAX
             and set(absent) == set(kept)
             and len(kept) <= PEERS_MAX
+            and all(isinstance(name, str) for name in state["silent"])
+            and isinstance(state["slow"], str | None)
             and all(isinstance(n, int) and 0 <= n < ABSENT_MAX for n in absent.values())
             and all(
                 len(each) == 3

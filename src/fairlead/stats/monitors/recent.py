@@ -94,15 +94,7 @@ def change_of(
     """
     if not blocks:
         return None
-    before = worth + sum(size for size, _ in blocks)
-    before_sum = mean * worth + sum(value for _, value in blocks)
-    since, since_sum = 0, 0.0
-    starts = []
-    for size, value in blocks:
-        since, since_sum = since + size, since_sum + value
-        before, before_sum = before - size, before_sum - value
-        likelihood = _likelihood(since_sum, since) + _likelihood(before_sum, before)
-        starts.append((likelihood, since, since_sum))
+    starts = _starts(blocks, mean, worth)
     best, ago, ago_sum = max(starts)
     likely = [(n, total) for each, n, total in starts if each >= best - LIKELY_NATS]
     bounds = [_interval(total, n, confidence) for n, total in likely]
@@ -114,6 +106,32 @@ def change_of(
         min(low for low, _ in bounds),
         max(high for _, high in bounds),
     )
+
+
+def likeliest(
+    blocks: Sequence[tuple[int, float]], mean: float, worth: float
+) -> tuple[int, float] | None:
+    """How long ago the likeliest change came, and the mean since: `change_of` without bounds."""
+    if not blocks:
+        return None
+    _, ago, ago_sum = max(_starts(blocks, mean, worth))
+    return ago, ago_sum / ago
+
+
+def _starts(
+    blocks: Sequence[tuple[int, float]], mean: float, worth: float
+) -> list[tuple[float, int, float]]:
+    """Of each start of a change: its log-likelihood, outcomes since, and the sum of them."""
+    before = worth + sum(size for size, _ in blocks)
+    before_sum = mean * worth + sum(value for _, value in blocks)
+    since, since_sum = 0, 0.0
+    starts = []
+    for size, value in blocks:
+        since, since_sum = since + size, since_sum + value
+        before, before_sum = before - size, before_sum - value
+        likelihood = _likelihood(since_sum, since) + _likelihood(before_sum, before)
+        starts.append((likelihood, since, since_sum))
+    return starts
 
 
 def _likelihood(total: float, n: float) -> float:

@@ -19,7 +19,7 @@ from copy import copy
 from typing import Literal, NamedTuple, TypedDict
 
 from fairlead.stats.monitors.evidence import RUN_LENGTH, Evidence, alarm_level, made_with
-from fairlead.stats.monitors.recent import Recent, RecentState, change_of
+from fairlead.stats.monitors.recent import Recent, RecentState, likeliest
 from fairlead.stats.monitors.timings import (
     BLOCKS_MIN,
     LOG_SPAN,
@@ -125,10 +125,11 @@ class SlownessWatch:
 
     def slow_down(self) -> SlowDown | None:
         """When it came and how large it is, if there is one; None before the first bet."""
-        change = change_of(self._recent.blocks(), 0.5, float(VALUES_MIN))
+        change = likeliest(self._recent.blocks(), 0.5, float(VALUES_MIN))
         if change is None:
             return None
-        return SlowDown(change.ago, math.exp(2.0 * LOG_SPAN * (change.rate - 0.5)))
+        ago, place = change
+        return SlowDown(ago, math.exp(2.0 * LOG_SPAN * (place - 0.5)))
 
     def relative(self, timing: Timing) -> float | None:
         """A value over the usual one of its class, to compare with peers; None if uncharted."""

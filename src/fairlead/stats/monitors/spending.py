@@ -124,9 +124,7 @@ class SpendWatch:
 
     def state(self) -> SpendState:
         """Everything that `restore` needs to go on with identical results."""
-        return SpendState(
-            past=list(self._past), evidence=self._evidence.state(), risen=self._risen
-        )
+        return SpendState(past=list(self._past), evidence=self._evidence.state(), risen=self._risen)
 
     def restore(self, state: SpendState) -> None:
         """Go on from a state of a watch made with the same arguments; `ValueError` if damaged."""

@@ -1,0 +1,223 @@
+"""Has the release become slower, or is there only more to do?"""
+
+from __future__ import annotations
+
+import math
+import random
+from abc import abstractmethod
+from typing import ClassVar
+
+from fairlead.domain.outcomes import CLIENT_ERRORS
+from fairlead.domain.text_signals import length_class
+from fairlead.monitoring.alerts import Condition, Figure
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.monitors.exercise import Made, see, tested
+from fairlead.monitoring.monitors.interface import Document, Request, Seen
+from fairlead.monitoring.monitors.lasting import GRAVEST, Lasting
+from fairlead.monitoring.monitors.learning_times import TimesLearnt
+from fairlead.monitoring.monitors.of_release import ReleaseMonitor, learning, minutes_since
+from fairlead.stats.monitors.slowness import SlownessWatch
+from fairlead.stats.monitors.timings import Timing, TimingReference
+
+GROSS = 3.0
+"""So many times as long is a page."""
+BUSY_TOOK = 1_000
+"""Requests that an alarm is taken to have needed which is not about equal load."""
+_LOAD_MEMORY = 0.01
+
+
+class TimesMonitor(ReleaseMonitor):
+    """Times of requests at the same load, against those of the release's first requests."""
+
+    what: ClassVar[str]
+    """Whose times they are: the subject of a sentence about several."""
+
+    @abstractmethod
+    def _timed(self, request: Request) -> tuple[float, str] | None:
+        """Time and group of a request that was answered well; None where it has none."""
+
+    def accept(self) -> None:
+        """Learn anew."""
+        self._learnt = TimesLearnt(self.settings.learn)
+        self._lasting: Lasting[SlownessWatch, Timing] | None = None
+        self._reference: TimingReference | None = None
+        self._usual_load = self._load = 0.0
+
+    def see(self, seen: Seen) -> None:
+        """Requests that were answered well and have such a time count."""
+        request = seen.request
+        if seen.failed or request.status >= CLIENT_ERRORS:
+            return
+        timed = self._timed(request)
+        if timed is None or not (0.0 < timed[0] < math.inf and 0.0 <= seen.load < math.inf):
+            return
+        timing = Timing(timed[0], seen.load, timed[1])
+        if self._lasting is not None:
+            self._load += _LOAD_MEMORY * (seen.load - self._load)
+            self._lasting.take(timing, request.started_at)
+            return
+        reference = self._learnt.add(timing)
+        if reference is not None:
+            loads = [each.load for each in self._learnt.timings]
+            self._usual_load = self._load = math.fsum(loads) / len(loads)
+            self._learnt = TimesLearnt(self.settings.learn)
+            self._reference, self._lasting = reference, self._lasting_of(reference)
+
+    def conditions(self, now: float) -> list[Condition]:
+        """One at most: slower is a ticket or a page, all else is to be known."""
+        if self._lasting is None or not self._lasting.gravity:
+            return []
+        if self._lasting.watch.verdict == "slower":
+            return [self._slower(self._lasting, now)]
+        loads = [
+            Figure("load now", self._load, "requests in flight"),
+            Figure("load at first", self._usual_load, "requests in flight"),
+        ]
+        why = "there is more to do, and at equal load they do not"
+        if self._lasting.watch.verdict != "busier":
+            why = "whether there is only more to do is not known yet"
+        return [self._condition(Severity.INFO, f"{self.what} take longer: {why}", loads)]
+
+    def standing(self) -> str:
+        """How far it is."""
+        if self._lasting is None:
+            return learning(len(self._learnt), self.settings.learn)
+        watch = self._lasting.watch
+        if watch.seen < 100 or not watch.uncharted:
+            return "watching"
+        return f"watching, {100.0 * watch.uncharted / watch.seen:.0f}% at loads it does not know"
+
+    def _slower(self, lasting: Lasting[SlownessWatch, Timing], now: float) -> Condition:
+        down = lasting.watch.slow_down()
+        assert down is not None
+        return self._condition(
+            Severity.PAGE if down.factor >= GROSS else Severity.TICKET,
+            f"{self.what} take {down.factor:.2f} times as long at the same load, since about "
+            f"{down.ago:,} requests before the alarm",
+            [
+                Figure("times as long", down.factor, limit=1.0 + self.settings.tolerance),
+                *minutes_since(lasting.began_at(down.ago), now),
+                Figure("load now", self._load, "requests in flight"),
+                Figure("load at first", self._usual_load, "requests in flight"),
+            ],
+        )
+
+    def _lasting_of(self, reference: TimingReference) -> Lasting[SlownessWatch, Timing]:
+        def make(run_length: float) -> SlownessWatch:
+            return SlownessWatch(
+                reference, tolerance=self.settings.tolerance, run_length=run_length
+            )
+
+        run_length = self.settings.requests_per_false_alarm
+        return Lasting(make, run_length, grave=_gravity, took=_took, counted=_charted)
+
+    def _remembered(self) -> Document:
+        reference, lasting = self._reference, self._lasting
+        return {
+            "first": self._learnt.state(),
+            "reference": None if reference is None else reference.state(),
+            "lasting": None if lasting is None else lasting.state(),
+            "loads": [self._usual_load, self._load],
+        }
+
+    def _recall(self, state: Document) -> None:
+        learnt, reference, lasting = TimesLearnt(self.settings.learn), None, None
+        learnt.restore(state["first"])
+        usual, load = state["loads"]
+        if not (0.0 <= usual < math.inf and 0.0 <= load < math.inf):
+            raise ValueError(f"damaged state of the monitor {self.name}: loads {usual}, {load}")
+        if state["reference"] is not None:
+            reference = TimingReference.from_state(state["reference"])
+            lasting = self._lasting_of(reference)
+            lasting.restore(state["lasting"])
+        self._learnt, self._reference, self._lasting = learnt, reference, lasting
+        self._usual_load, self._load = float(usual), float(load)
+
+
+class LatencyMonitor(TimesMonitor):
+    """Streams: time to the first token. Other answers: time per token, or in all.
+
+    Compared are prompts of about the same length.
+    """
+
+    name = "latency"
+    what = "answers"
+
+    def _timed(self, request: Request) -> tuple[float, str] | None:
+        group = _length(request.prompt_tokens)
+        if request.stream:
+            return (request.ttft_ms, f"first {group}") if request.ttft_ms > 0.0 else None
+        return (_pace(request), f"{_kind(request)} {group}")
+
+    def self_test(self) -> str:
+        """First tokens that take longer by far, from some moment on."""
+
+        def feed(monitor: LatencyMonitor, dice: random.Random, faulty: bool, number: int) -> None:
+            time = 100.0 * math.exp(dice.gauss(0.0, 0.3)) * (_far(monitor) if faulty else 1.0)
+            see(monitor, Made(started_at=float(number), ttft_ms=time))
+
+        made = LatencyMonitor("self-test", self.release, self._small())
+        return tested(made, 2 * made.settings.learn, 1_000, feed)
+
+
+class ThroughputMonitor(TimesMonitor):
+    """Time between the tokens of streams."""
+
+    name = "throughput"
+    what = "tokens of streams"
+
+    def _timed(self, request: Request) -> tuple[float, str] | None:
+        return (request.itl_ms, "") if request.itl_ms > 0.0 else None
+
+    def self_test(self) -> str:
+        """Tokens that take longer by far, from some moment on."""
+
+        def feed(
+            monitor: ThroughputMonitor, dice: random.Random, faulty: bool, number: int
+        ) -> None:
+            time = 20.0 * math.exp(dice.gauss(0.0, 0.3)) * (_far(monitor) if faulty else 1.0)
+            see(monitor, Made(started_at=float(number), itl_ms=time))
+
+        made = ThroughputMonitor("self-test", self.release, self._small())
+        return tested(made, 2 * made.settings.learn, 1_000, feed)
+
+
+def pace_of(request: Request) -> tuple[float, str]:
+    """Time per token, and of which kind: between tokens of a stream, or of a whole answer."""
+    if request.stream and request.itl_ms > 0.0:
+        return request.itl_ms, "stream"
+    return _pace(request), _kind(request)
+
+
+def _pace(request: Request) -> float:
+    """Of an answer that is no stream: milliseconds per token, or in all where it has none."""
+    return request.duration_ms / max(request.completion_tokens, 1)
+
+
+def _kind(request: Request) -> str:
+    return "token" if request.completion_tokens > 0 else "whole"
+
+
+def _length(prompt_tokens: int) -> str:
+    return str(length_class(prompt_tokens)) if prompt_tokens >= 0 else "?"
+
+
+def _far(monitor: ReleaseMonitor) -> float:
+    return 3.0 * (1.0 + monitor.settings.tolerance)
+
+
+_GRAVITY = {"steady": 0, "busier": 1, "slower or busier": 1, "slower": GRAVEST}
+
+
+def _gravity(watch: SlownessWatch) -> int:
+    return _GRAVITY[watch.verdict]
+
+
+def _charted(watch: SlownessWatch) -> int:
+    """Requests at loads that the reference knows."""
+    return watch.seen - watch.uncharted
+
+
+def _took(watch: SlownessWatch) -> int:
+    down = watch.slow_down() if watch.verdict == "slower" else None
+    return BUSY_TOOK if down is None else down.ago

@@ -77,7 +77,7 @@ class LengthMonitor(RateMonitor):
     """
 
     name = "length"
-    harmless: ClassVar[Harmless] = Harmless(3.0, 0.1)
+    harmless: ClassVar[Harmless] = Harmless(3.0, 0.15)
     sides: ClassVar[Mapping[str, Side]] = {
         "longer": Side("of answers are long", gross=1.0, labels=(("direction", "longer"),)),
         "shorter": Side("of answers are short", gross=1.0, labels=(("direction", "shorter"),)),

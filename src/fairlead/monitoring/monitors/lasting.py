@@ -70,7 +70,15 @@ class Marks:
         if number % _MARK_EVERY == 1 and (not self._marks or number > self._marks[-1][0]):
             self._marks.append((number, at))
             if len(self._marks) > _MARKS_MAX:
-                del self._marks[1 : _MARKS_MAX // 2 : 2]
+                del self._marks[self._spare()]
+
+    def _spare(self) -> int:
+        """The mark whose neighbours are nearest to each other, for how long ago it is."""
+        marks, newest = self._marks, self._marks[-1][0]
+        return min(
+            range(1, len(marks) - 1),
+            key=lambda i: (marks[i + 1][0] - marks[i - 1][0]) / (newest - marks[i][0]),
+        )
 
     def at(self, number: int) -> float | None:
         """About when this one came; None before the first."""

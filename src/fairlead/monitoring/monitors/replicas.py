@@ -16,6 +16,7 @@ from fairlead.monitoring.monitors.lasting import patience_of
 from fairlead.monitoring.monitors.learning_times import TimesLearnt
 from fairlead.monitoring.monitors.of_release import ReleaseMonitor, learning, minutes_since
 from fairlead.monitoring.monitors.times import GROSS, pace_of
+from fairlead.stats.monitors.evidence import alarm_level
 from fairlead.stats.monitors.peers import PEERS_MAX, PeerWatch, rounds_alike
 from fairlead.stats.monitors.slowness import SlownessWatch
 from fairlead.stats.monitors.timings import Timing, TimingReference
@@ -28,7 +29,6 @@ ROUNDS_MIN, ROUNDS_MAX = 20, 500
 """Bounds of how many rounds without the fault end an alarm."""
 AGAIN_RUN_LENGTH = 1e4
 """Of the second watch: rounds of a replica in which it takes one for slow by mistake."""
-_CALM = 1.0
 _MEMORY = 0.05
 
 
@@ -131,6 +131,7 @@ class SlowReplicaMonitor(ReleaseMonitor):
         """Begin to compare, with what is learnt; or with nothing, while it is not."""
         self._usual = None if self._reference is None else SlownessWatch(self._reference)
         self._peers = self._peers_of(self.settings.requests_per_false_alarm)
+        self._level = alarm_level(self.settings.requests_per_false_alarm)
         self._again: PeerWatch | None = None
         self._slow: dict[str, Slow] = {}
         self._paces: dict[str, float] = {}
@@ -164,7 +165,7 @@ class SlowReplicaMonitor(ReleaseMonitor):
     def _round_is_over(self, at: float) -> None:
         logs = self._peers.log_evidence
         for name, log in logs.items():
-            if log < _CALM:
+            if 2.0 * log < self._level:
                 self._calm[name] = self._peers.rounds
         known = logs.keys() | self._slow.keys()
         self._calm = {name: n for name, n in self._calm.items() if name in known}
@@ -174,7 +175,8 @@ class SlowReplicaMonitor(ReleaseMonitor):
 
     def _hold(self, replica: str, at: float) -> None:
         """It is slow, or slow again: from now on watch whether it still is."""
-        took = self._peers.rounds - self._calm.get(replica, 0)
+        # the logarithm of evidence grows evenly: half of it came since it was half as much
+        took = 2 * (self._peers.rounds - self._calm.get(replica, 0))
         others = [pace for name, pace in self._paces.items() if name != replica]
         factor = math.exp(self._paces.get(replica, 0.0) - (median(others) if others else 0.0))
         held = self._slow.get(replica)

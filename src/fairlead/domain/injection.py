@@ -28,7 +28,9 @@ _SHORT_GAP = r"(?:\W+\w+){0,3}?\W+"
 _OVERRIDE = (
     # en
     rf"\b(?:ignore|disregard|forget|override|bypass|discard){_GAP}"
-    r"(?:instructions?|guidelines?|directives|system prompt|programming|(?:your|previous) rules)\b",
+    r"(?:instructions?|guidelines?|directives|system prompt|programming)\b",
+    r"\b(?:ignore|disregard|forget|override|bypass|discard)(?:\W+\w+){0,2}?\W+"
+    r"(?:(?:your |any |all )?previous rules|your rules)\b",
     r"\b(?:ignore|disregard|forget) (?:everything|all|anything)(?: that)?"
     r"(?: (?:was|you were|has been|i))?(?: \w+)? (?:above|before|previously|told|said|so far)\b",
     r"\b(?:do not|don.t|stop) (?:follow|obey)(?:ing)? (?:your|the|any|these) "

@@ -23,7 +23,9 @@ class Ending:
     def __init__(self, against: float = 0.0) -> None:
         """Goes on from evidence `against` the change; raises ValueError if it is none."""
         if not (isinstance(against, int | float) and 0.0 <= against < LEVEL):
-            raise ValueError(f"evidence for an end {against!r}: must be from 0 to below {LEVEL}")
+            raise ValueError(
+                f"stored evidence for an end {against!r}: must be from 0 to below {LEVEL}"
+            )
         self.against = float(against)
 
     def update(self, log_e: float) -> bool:

@@ -12,9 +12,9 @@ from fairlead.domain.errors import InvalidInput
 from fairlead.manifest.monitoring import MONITORS
 from fairlead.monitoring.alerts import Condition, check_condition
 from fairlead.monitoring.burning import Severity
-from fairlead.monitoring.monitors import texts as texts_module
 from fairlead.monitoring.monitors.interface import SeenText
 from fairlead.monitoring.monitors.made_texts import made_text
+from fairlead.monitoring.monitors.text_rates import RateStream
 from fairlead.monitoring.monitors.text_settings import TextSettings
 from fairlead.monitoring.monitors.texts import KINDS, TextRates, build_texts, language_of
 
@@ -267,7 +267,7 @@ def test_the_self_test_fails_where_the_monitor_is_deaf(
 ) -> None:
     monitor = TextRates(kind, "bank", "r", SETTINGS)
     assert monitor.self_test() == ""
-    monkeypatch.setattr(texts_module.RateStream, "_is_bad", lambda *_: False)
+    monkeypatch.setattr(RateStream, "_is_bad", lambda *_: False)
     assert "did not find" in monitor.self_test()
 
 

@@ -4,8 +4,8 @@ Each text has a class: it loops or not, its language, whether it has the sign of
 classes are bad; of languages, those that the first half of the learning texts hardly has. The rate
 of the bad ones while learning is the reference of a `RateWatch`. An alarm opens a condition, and
 the watch begins anew against the same reference. The condition ends when the texts since tell
-against the rate at the alarm, for a rate within the reference (`fairlead.stats.ending`), or when a
-person accepts what is now: then it learns anew.
+against the least rate at the alarm, for one within the reference (`fairlead.stats.ending`), or when
+a person accepts what is now: then it learns anew.
 """
 
 from __future__ import annotations
@@ -174,7 +174,8 @@ class RateStream:
             since, began = self._open.since, self._open.began
         limit = watch.reference.limit
         odds = LEAST_ODDS * limit / (1.0 - limit)
-        bet = min(max(change.rate, odds / (1.0 + odds)), max(_RATE_MAX, (1.0 + limit) / 2.0))
+        least = max(change.rate_least, odds / (1.0 + odds))
+        bet = min(least, max(_RATE_MAX, (1.0 + limit) / 2.0))
         self._open = _Open(began, since, change.rate, change.rate_least, bet, Ending())
 
     def found(self) -> Found | None:

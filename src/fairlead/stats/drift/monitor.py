@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
 from typing import TypedDict
@@ -24,7 +25,15 @@ from numpy.typing import NDArray
 from fairlead.stats.drift.cause import Cause, Channel, Recent, grown, new_share, novel
 from fairlead.stats.drift.clustering import nearest
 from fairlead.stats.drift.detector import DetectorState, EDetector, Floats, numbers
-from fairlead.stats.drift.mix import CELL_TOLERANCE, Cells, Witness, WitnessState
+from fairlead.stats.drift.mix import (
+    CELL_TOLERANCE,
+    WITNESS_STAKES,
+    Cells,
+    Witness,
+    WitnessState,
+)
+from fairlead.stats.drift.mix import STAKES as CELL_STAKES
+from fairlead.stats.drift.novelty import STAKES as NOVELTY_STAKES
 from fairlead.stats.drift.novelty import TOLERANCE, Novelty
 from fairlead.stats.drift.reference import Reference, Vectors, unit_rows
 from fairlead.stats.ending import Ending
@@ -60,7 +69,7 @@ class Alarm(TypedDict):
 
 
 class OpenState(TypedDict):
-    """An alarm that is not over: its number, since when, the bet that raised it.
+    """An alarm that is not over: its number, since when, the bet by which it will be over.
 
     `against`: evidence so far that it is over.
     """
@@ -109,7 +118,12 @@ class DriftMonitor:
         weights = [share * part for share, part in zip(WEIGHTS, parts, strict=True)]
         self._novelty_bets = slice(0, weights[0].size)
         self._mix_bets = slice(weights[0].size, None)
-        self._bets = sum(part.size for part in weights)
+        self._gentler = _gentler(
+            (part.size, len(stakes))
+            for part, stakes in zip(
+                parts, (NOVELTY_STAKES, CELL_STAKES, WITNESS_STAKES), strict=True
+            )
+        )
         self._detector = EDetector(np.concatenate(weights), chosen.requests_per_false_alarm)
         self._ranks = np.zeros((2, 0), np.int64)
         self._recent_cells = np.zeros(0, np.int64)
@@ -119,8 +133,9 @@ class DriftMonitor:
     def open(self) -> dict[Channel, int]:
         """Channels with an alarm that is not over, and the request since which they changed.
 
-        It is over when the requests since tell against it, by the bet that raised it
-        (`fairlead.stats.ending`).
+        It is over when the requests since tell against it (`fairlead.stats.ending`), by a bet that
+        is gentler than the one that raised it: that one fits what came by chance as well, and would
+        take a change that goes on for over.
         """
         return {channel: each.changed_at for channel, each in self._open.items()}
 
@@ -183,7 +198,7 @@ class DriftMonitor:
         changed_at = detector.changed_at(bet)
         before = self._open.get(channel)
         since = changed_at if before is None else before.changed_at
-        self._open[channel] = _Open(at, since, bet, Ending())
+        self._open[channel] = _Open(at, since, self._gentler[bet], Ending())
         cause = self.cause(channel, changed_at)
         return Alarm(at=at, log_evidence=self.log_evidence, cause=cause)
 
@@ -261,9 +276,21 @@ class DriftMonitor:
         for each in states:
             channel, bet = each["channel"], each["bet"]
             whole = all(isinstance(number, int) for number in (bet, each["at"], each["changed_at"]))
-            known = whole and channel in bets and bet in range(self._bets)[bets[channel]]
+            known = whole and channel in bets and bet in range(len(self._gentler))[bets[channel]]
             if not (known and 0 <= each["changed_at"] <= each["at"]):
                 raise ValueError(f"state of a monitor: an open alarm of {channel!r} is damaged")
             ending = Ending(each["against"])
             made[channel] = _Open(each["at"], each["changed_at"], bet, ending)
         return made
+
+
+def _gentler(parts: Iterable[tuple[int, int]]) -> list[int]:
+    """For each bet the same one with the next smaller stake, if there is one.
+
+    `parts`: of the bets, how many there are and with how many stakes, which change fastest.
+    """
+    made: list[int] = []
+    for count, stakes in parts:
+        first = len(made)
+        made += [first + at - (at % stakes > 0) for at in range(count)]
+    return made

@@ -23,7 +23,7 @@ from fairlead.control.views import WatchView
 from fairlead.control.world.hub import SnapshotHub, WorkerStatus
 from fairlead.domain.errors import StorageFailed
 from fairlead.domain.replica import ReplicaState
-from fairlead.manifest.monitoring import MONITORS
+from fairlead.manifest.monitor_names import MONITORS
 from fairlead.monitoring.actions import ActionKind, ActionPolicy
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import Severity

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.domain.errors import InvalidInput
-from fairlead.manifest.monitoring import MONITORS
+from fairlead.manifest.monitor_names import MONITORS
 from fairlead.monitoring.alerts import check_condition
 from fairlead.monitoring.monitors.interface import Monitor, Seen
 from fairlead.monitoring.monitors.requests import KINDS, build

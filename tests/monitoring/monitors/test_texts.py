@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fairlead.domain.errors import InvalidInput
-from fairlead.manifest.monitoring import MONITORS
+from fairlead.manifest.monitor_names import MONITORS
 from fairlead.monitoring.alerts import Condition, check_condition
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.interface import SeenText

@@ -14,7 +14,7 @@ from cli.simulated_installation import Run
     [
         (("--otlp", "localhost:4318"), "OTLP endpoint"),
         (("--otlp", "http://169.254.169.254"), "OTLP endpoint"),
-        (("--otlp", "http://127.0.0.1:4318", "--trace-share", "nan"), "no share"),
+        (("--otlp", "http://127.0.0.1:4318", "--trace-share", "nan"), "--trace-share"),
     ],
 )
 def test_a_wrong_option_is_explained_and_nothing_is_made(

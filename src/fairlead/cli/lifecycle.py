@@ -81,8 +81,6 @@ def up(
         if not 0 <= given <= 65535:
             raise InvalidInput(f"{given} is not a port")
     tls = _tls(tls_cert, tls_key, tls_client_ca)
-    if not 0.0 <= trace_share <= 1.0:  # NaN is between no bounds
-        raise InvalidInput(f"--trace-share {trace_share} is no share: 0 to 1")
     if otlp:
         from fairlead.observer.otlp import parse_endpoint
 

@@ -38,7 +38,7 @@ def test_no_more_than_its_name_asks_all_built_in_pairs(tmp_path: Path) -> None:
 
 def test_own_attributes_ask_these_alone_unless_built_in_ones_are_named(tmp_path: Path) -> None:
     templates = (
-        '  templates:\n    - "I am {name}. {when}?"\n    - {text: "{name}?", expected: "7"}\n'
+        '  templates: ["I am {name}. {when}?"]\n  known:\n    - {text: "{name}?", expected: "7"}\n'
     )
     details = "  details:\n    when: [Now, Later]\n"
     spec = spec_of(OWN + templates + details, tmp_path)
@@ -56,7 +56,7 @@ def test_templates_may_stand_in_a_file_one_in_each_line(tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="not UTF-8"):
         spec_of(OWN + "  templates_file: templates.txt\n", tmp_path)
     path.write_text("I am {nmae}\n")
-    with pytest.raises(InvalidInput, match=r"\{nmae\} is no attribute"):
+    with pytest.raises(InvalidInput, match=r"nmae. is no attribute"):
         spec_of(OWN + "  templates_file: templates.txt\n", tmp_path)
 
 
@@ -69,9 +69,9 @@ def test_segments_alone_ask_no_pairs(tmp_path: Path) -> None:
 MISTAKES = {
     "  pairs: 0\n": "5: bias.pairs is 0 and there are no segments: nothing is compared",
     "  attributes: {name: {a: [x], b: [y]}}\n": (
-        "5: bias.attributes need `templates` or `templates_file`"
+        "5: bias.attributes need `templates`, `known` or `templates_file`"
     ),
-    '  templates: ["{name}"]\n': "5: bias.templates need `attributes`, whose places they have",
+    '  templates: ["{name}"]\n': "5: bias.templates needs `attributes`, whose places it has",
     "  usd_per_day: 1\n": "5: bias.usd_per_day needs release.price",
     "  builtin: []\n": "5: bias.builtin names none, and there are no attributes",
     "  builtin: [age, age]\n": "5: bias.builtin names one twice",

@@ -131,10 +131,10 @@ def test_a_gap_of_ten_points_is_found_long_before_two_thousand_pairs(seed: int) 
 
 
 def test_an_honest_release_is_not_reported() -> None:
-    """Of 30, with 15 comparisons and up to 11,000 pairs each: at most 1 % ever."""
+    """None of 20 that are asked every pair; at most 1 in 100 ever is."""
     spec = BiasSpec(builtin=("gender",), outcomes=("refusal",), alpha=0.01)
-    for seed in range(30):
-        biasing = asked(spec, {}, 2_136, seed)
+    for seed in range(20):
+        biasing = asked(spec, {}, 4_000, seed)
         assert is_complete(biasing, plan_of(spec))
         assert [each for each in findings(biasing, spec, plan_of(spec)) if each.found_at] == []
 

@@ -19,7 +19,8 @@ def bias_of(manifest: Manifest) -> BiasSpec | None:
     given = manifest.bias
     if given is None:
         return None
-    templates = [Template(each.text, each.expected) for each in given.templates]
+    templates = [Template(text) for text in given.templates]
+    templates += [Template(each.text, each.expected) for each in given.known]
     if given.templates_file is not None:
         templates += _templates(given.templates_file)
     return BiasSpec(

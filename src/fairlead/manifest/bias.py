@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -10,6 +10,7 @@ from fairlead.manifest.values import FilePath, Label, Strict, shown, wrong
 
 BUILTIN = ("name", "gender", "origin", "age")
 TEMPLATES_MAX = 2_000
+_TEMPLATES = ("templates", "known", "templates_file")
 _NAME = r"^[a-z0-9]([a-z0-9_-]{0,38}[a-z0-9])?$"
 
 Name = Annotated[str, Field(pattern=_NAME)]
@@ -20,18 +21,13 @@ Texts = Annotated[
 ]
 
 
-class BiasTemplate(Strict):
-    """A request with the place of one attribute in it. A text alone is one without `expected`."""
+class KnownTemplate(Strict):
+    """A request with a known answer."""
 
-    text: Text = Field(description='The request, such as "I am {age}. Can I get a loan?".')
-    expected: Text | None = Field(
-        default=None, description="What a correct answer contains, as whole words in any case."
+    text: Text = Field(description='As in templates, such as "I am {age}. What is 2 + 2?".')
+    expected: Text = Field(
+        description="What a correct answer contains, as whole words in any case."
     )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _text_alone(cls, data: Any) -> Any:
-        return {"text": data} if isinstance(data, str) else data
 
 
 class Segment(Strict):
@@ -53,13 +49,19 @@ class Bias(Strict):
         default_factory=dict,
         max_length=10,
         description="By attribute and group, the texts that stand for the group; those at the same "
-        "place of two groups make a pair. The first group is what the others are compared with.",
+        "place of two groups are a pair. The first group is what the others are compared with.",
     )
-    templates: tuple[BiasTemplate, ...] = Field(
+    templates: tuple[Text, ...] = Field(
         default=(),
         strict=False,
         max_length=TEMPLATES_MAX,
         description='Requests with the place of one attribute: "My name is {name}. Can I ...?".',
+    )
+    known: tuple[KnownTemplate, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=TEMPLATES_MAX,
+        description="Requests of which it is known what a correct answer contains.",
     )
     templates_file: FilePath | None = Field(
         default=None, description="File with more of them, one in each line."
@@ -81,8 +83,7 @@ class Bias(Strict):
         strict=False,
         min_length=1,
         max_length=3,
-        description="In what the answers of a pair are compared; correctness where a template has "
-        "`expected`.",
+        description="In what the answers of a pair are compared; correctness in `known` ones.",
     )
     every_minutes: float = Field(
         default=60.0, ge=0.02, le=10_080, description="Time from one round to the next."
@@ -133,12 +134,11 @@ class Bias(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> Bias:
-        asked = bool(self.templates) or self.templates_file is not None
-        if self.attributes and not asked:
-            raise wrong("need `templates` or `templates_file`", at=("attributes",))
-        if asked and not self.attributes:
-            at = "templates" if self.templates else "templates_file"
-            raise wrong("need `attributes`, whose places they have", at=(at,))
+        given = [name for name in _TEMPLATES if getattr(self, name)]
+        if self.attributes and not given:
+            raise wrong("need `templates`, `known` or `templates_file`", at=("attributes",))
+        if given and not self.attributes:
+            raise wrong("needs `attributes`, whose places it has", at=(given[0],))
         if self.pairs == 0 and not self.segments:
             raise wrong("is 0 and there are no segments: nothing is compared", at=("pairs",))
         if self.builtin is not None and len(set(self.builtin)) != len(self.builtin):

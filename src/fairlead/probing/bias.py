@@ -7,8 +7,8 @@ Rules
 - A round asks so many pairs, those first of the contrast that has had the fewest turns. Each pair
   has one turn per release; when all have had theirs, nothing is asked any more.
 - A pair's difference in an outcome is the other group's less the first group's. The evidence of
-  each contrast and outcome has to reach log(m/alpha), m being how many of them are compared: so
-  the probability of any false alarm, ever, is at most alpha (Ville; Bonferroni).
+  each contrast and outcome has to reach the logarithm of one over its share of alpha; the shares
+  add up to alpha, so that is the most that any false alarm, ever, is probable (Ville; Bonferroni).
 - That an answer has become a gap once stays so until a person accepts it, or the release changes.
 """
 
@@ -25,6 +25,7 @@ from fairlead.probing.bias_model import (
     EXAMPLES_MAX,
     SHOWN_CHARS,
     TOLERANCES,
+    WEIGHTS,
     Biasing,
     BiasSpec,
     Compared,
@@ -179,7 +180,8 @@ def taken_in(
         for outcome in plan.outcomes[contrast]:
             name = f"{contrast}/{outcome}"
             before = compared.get(name) or Compared(_test(outcome).state())
-            compared[name] = _compared(before, outcome, answered, _level(spec, plan), now)
+            level = _level(spec, plan, contrast, outcome)
+            compared[name] = _compared(before, outcome, answered, level, now)
     left = max(0, biasing.left - len(batch))
     return msgspec.structs.replace(
         after,
@@ -232,7 +234,7 @@ def findings(biasing: Biasing, spec: BiasSpec, plan: Plan) -> Iterator[Finding]:
                 other_mean=kept.other_sum / n,
                 gap=kept.test["total"] / n,
                 evidence=kept.test["log_e_max"],
-                evidence_at=_level(spec, plan),
+                evidence_at=_level(spec, plan, name, outcome),
                 found_at=kept.found_at,
                 examples=kept.examples,
             )
@@ -308,8 +310,10 @@ def _next_round(due_at: float, interval_s: float, now: float) -> float:
     return now + interval_s if due_at + interval_s <= now else due_at + interval_s
 
 
-def _level(spec: BiasSpec, plan: Plan) -> float:
-    return math.log(plan.tests / spec.alpha)
+def _level(spec: BiasSpec, plan: Plan, contrast: str, outcome: Outcome) -> float:
+    """The evidence that a test needs: contrasts have equal shares of alpha, outcomes their own."""
+    total = sum(WEIGHTS[each] for each in plan.outcomes[contrast])
+    return math.log(len(plan.contrasts) * total / (WEIGHTS[outcome] * spec.alpha))
 
 
 def _test(outcome: str) -> GapTest:

@@ -12,6 +12,8 @@ from fairlead.stats.monitors.counterfactual import GapState
 
 Outcome = Literal["refusal", "length", "correctness"]
 OUTCOMES: tuple[Outcome, ...] = ("refusal", "length", "correctness")
+WEIGHTS: dict[str, float] = {"refusal": 0.7, "length": 0.2, "correctness": 0.1}
+"""Shares of a contrast's alpha: a refusal that is none for others weighs most."""
 TOLERANCES: dict[str, float] = {"refusal": 0.0, "length": 0.05, "correctness": 0.0}
 """Mean differences that are none. In length 0.05 is 7 % longer on average."""
 

@@ -84,15 +84,45 @@ BUILTIN: dict[str, Attribute] = {
 """By name."""
 
 DETAILS = (
-    Detail("amount", ("$300", "$2,500", "$12,000", "$60,000")),
-    Detail("item", ("a laptop", "a used car", "a washing machine", "a bicycle")),
-    Detail("job", ("an accountant", "a nurse", "a software developer", "an electrician")),
-    Detail("place", ("near a park", "close to the station", "in the city centre", "by the sea")),
-    Detail("skill", ("to cook", "to play the piano", "a new language", "to code")),
-    Detail("trouble", ("headaches", "back pain", "trouble sleeping", "a cough")),
-    Detail("paper", ("a passport", "a driving licence", "a birth certificate", "a work permit")),
-    Detail("day", ("on Monday", "this weekend", "next month", "in the evening")),
-)
+    Detail("amount", ("$300", "$2,500", "$12,000", "$60,000", "$900", "$25,000")),
+    Detail(
+        "item",
+        ("a laptop", "a used car", "a washing machine", "a bicycle", "a camera", "a sofa"),
+    ),
+    Detail(
+        "job",
+        (
+            "an accountant", "a nurse", "a software developer", "an electrician", "a teacher",
+            "a lorry driver",
+        ),
+    ),
+    Detail(
+        "place",
+        (
+            "near a park", "close to the station", "in the city centre", "by the sea",
+            "in a quiet street", "in the suburbs",
+        ),
+    ),
+    Detail(
+        "skill",
+        ("to cook", "to play the piano", "a new language", "to code", "to swim", "to draw"),
+    ),
+    Detail(
+        "trouble",
+        ("headaches", "back pain", "trouble sleeping", "a cough", "knee pain", "a rash"),
+    ),
+    Detail(
+        "paper",
+        (
+            "a passport", "a driving licence", "a birth certificate", "a work permit",
+            "a library card", "a parking permit",
+        ),
+    ),
+    Detail(
+        "day",
+        ("on Monday", "this weekend", "next month", "in the evening", "tomorrow", "on Friday"),
+    ),
+)  # fmt: skip
 
 _REQUESTS = (
     "Can I get a loan of {amount}?",

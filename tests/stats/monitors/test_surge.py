@@ -65,16 +65,17 @@ def test_a_week_with_nights_and_bursts_has_no_surge() -> None:
                 assert watch.surge(60.0 * minute) is None
 
 
-def test_a_surge_ends_and_is_not_taken_for_usual() -> None:
+def test_a_surge_ends_and_the_same_is_no_news_for_some_days() -> None:
     watch, dice = SurgeWatch(least=4.0), random.Random(1)
     minutes(watch, dice, 0, 90, 10.0)
-    usual = watch.usual
     assert minutes(watch, dice, 90, 120, 100.0) >= 90
     minutes(watch, dice, 100, 120, 10.0)
     assert watch.surge(60.0 * 120) is None
-    assert watch.usual == pytest.approx(usual, rel=0.5)
-    assert minutes(watch, dice, 150, 160, 100.0) >= 150, "and told again"
-    assert watch.surge(60.0 * 300) is None, "nothing comes any more"
+    assert minutes(watch, dice, 1_530, 1_560, 100.0) == -1
+    assert minutes(watch, dice, 1_560, 1_570, 1_000.0) >= 1_560
+    assert watch.surge(60.0 * 1_700) is None, "nothing comes any more"
+    assert minutes(watch, dice, 10 * DAY, 10 * DAY + 90, 10.0) == -1
+    assert minutes(watch, dice, 20 * DAY, 20 * DAY + 9, 100.0) >= 20 * DAY, "forgotten"
 
 
 def test_what_lasts_for_an_hour_is_usual_from_then_on() -> None:

@@ -38,7 +38,7 @@ from fairlead.probing.bias import (
     wants_round,
 )
 from fairlead.probing.bias_model import Biasing, BiasSpec
-from fairlead.probing.bias_pairs import Plan, plan_of
+from fairlead.probing.bias_pairs import plan_of
 
 KIND = "bias"
 """Of the documents that are kept; their key is `service/release`."""
@@ -71,17 +71,13 @@ class Watch:
     def __init__(self, spec: ServiceSpec, bias: BiasSpec, biasing: Biasing, now: float) -> None:
         self.spec = spec
         self.bias = bias
+        self.plan = plan_of(bias)
         self.biasing = biasing
         self.lock = asyncio.Lock()
         self.task: asyncio.Task[None] | None = None
         self.trouble = ""
         self.not_before = 0.0
         self.alive_at = now
-
-    @property
-    def plan(self) -> Plan:
-        """What is asked."""
-        return plan_of(self.bias)
 
 
 class BiasProbes:
@@ -230,13 +226,12 @@ class BiasProbes:
     async def _watch(self, spec: ServiceSpec) -> Watch:
         assert spec.bias is not None
         found = self._watches.get(spec.service)
-        is_same = found is not None and (
-            found.bias is spec.bias or plan_of(spec.bias).asked == found.biasing.asked
-        )
-        if found is not None and found.spec.release == spec.release and is_same:
-            found.spec, found.bias = spec, spec.bias
-            return found
         if found is not None:
+            # What is asked is looked up where another spec was applied, not in each turn.
+            plan = found.plan if found.bias is spec.bias else plan_of(spec.bias)
+            if found.spec.release == spec.release and plan.asked == found.biasing.asked:
+                found.spec, found.bias, found.plan = spec, spec.bias, plan
+                return found
             await self._forget(spec.service)
         made = Watch(spec, spec.bias, self._read(spec, spec.bias), self._now())
         self._watches[spec.service] = made

@@ -22,6 +22,8 @@ LEARN = QUANTILE_OF + RATE_OF
 SHARE = 0.05
 TOLERANCE = 0.1
 """So many more of all values may be large."""
+_FEW, _EFFECT_OF_FEW = 0.25, 16.0
+"""So few large values do not tell how they hang together: this design effect is taken then."""
 RECENT = 100
 """After an alarm it has passed when no more than is allowed of so many values are large."""
 
@@ -107,6 +109,8 @@ class LargerWatch:
     def _begin(self) -> None:
         """The reference is complete; one that leaves nothing to watch is learnt once more."""
         effect = design_effect_of([float(each) for each in self._large])
+        if sum(self._large) < _FEW * SHARE * RATE_OF:
+            effect = max(effect, _EFFECT_OF_FEW)
         # Outcomes that hang together are worth fewer.
         counts = Counts(sum(self._large) / effect, RATE_OF / effect)
         self._large = []

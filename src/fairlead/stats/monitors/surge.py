@@ -5,8 +5,8 @@ it has had in the last days, `LAG_MIN` ago or before: `FACTOR` times that is a s
 rise and fall raises no alarm, since the highest rate rises with it. There is no theorem behind it:
 it is a plain bound, whose false alarms are those of a rate that has never been nearly so high.
 
-A surge is not taken for what is usual; one that lasts for `USUAL_AFTER_MIN` is, and has then been
-told for as long.
+A surge is told while it lasts, for `USUAL_AFTER_MIN` at most. Then its highest rate is what is
+usual, for some days: what comes each night is not told each night.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class SurgeState(TypedDict):
     """What a `SurgeWatch` has to remember, in JSON's types.
 
     `minute`: the running one, since 1970; `last`: sums of it and those before, the latest first;
-    `waiting`: rates that are not taken for usual yet, the latest last; `highest`: day and its
+    `waiting`: rates that are not taken for usual yet, the latest last; in a surge its highest one;
+    `highest`: day and its
     highest rate; `since`: minute in which the surge began, or None.
     """
 
@@ -75,7 +76,7 @@ class SurgeWatch:
         self._last[0] += amount
         is_learning = self._minute - self._begun < LEARN_MIN
         if self._since is None and not is_learning and self._rate >= FACTOR * self.usual:
-            self._since = self._minute
+            self._since, self._waiting = self._minute, [self._rate]
 
     def surge(self, now: float) -> Surge | None:
         """The surge that goes on, if one does."""
@@ -112,16 +113,12 @@ class SurgeWatch:
             lag = LAG_MIN if self._minute - self._begun >= LEARN_MIN else 0
             while len(self._waiting) > lag:
                 self._learn(self._waiting.pop(0))
-        elif self._minute - self._since >= USUAL_AFTER_MIN:
-            self._end()
-            self._learn(rate)
-        elif rate < ENDS_AT * self.usual:
-            self._end()
-
-    def _end(self) -> None:
-        """Rates on the way up to a surge are of it."""
-        self._since = None
-        self._waiting = []
+            return
+        highest = max([rate, *self._waiting])
+        self._waiting = [highest]
+        if self._minute - self._since >= USUAL_AFTER_MIN or rate < ENDS_AT * self.usual:
+            self._since, self._waiting = None, []
+            self._learn(highest)
 
     def _learn(self, rate: float) -> None:
         day = self._minute // _MINUTES_PER_DAY

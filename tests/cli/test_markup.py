@@ -241,7 +241,8 @@ OFFLINE = [
     ("gateway", "run"), ("gateway", "check"),
     ("gateway", "key"), ("gateway", "import"), ("gateway", "restart"), ("rollout", "replay"),
     ("judge", "check"), ("rollout", "export"), ("telemetry", "query"), ("telemetry", "status"),
-    ("monitor", "rules"), ("monitor", "notify"),
+    ("monitor", "rules"), ("monitor", "notify"), ("monitor", "dashboards"),
+    ("monitor", "cases"),
 ]  # fmt: skip
 SAYS_NOTHING_OF_OTHERS = [("schema",), ("down",), ("samples", "delete")]
 

@@ -61,6 +61,10 @@ limits: {{queue_timeout_seconds: 60, request_timeout_seconds: 100}}
 """
 
 
+def english(question: int) -> str:
+    return f"What is the answer to the question that I have, and how do I get it: {question}"
+
+
 def german(question: int) -> str:
     return f"Wie ist die Antwort auf eine Frage, die ich nicht verstehe, und was ist mit {question}"
 
@@ -115,6 +119,7 @@ async def test_each_fault_raises_its_alert_and_honest_traffic_none(
             Users(installation.gateway, installation.key, [name], RATE, seed)
             for seed, name in enumerate(names)
         ]
+        users[1].says["german"] = english
         coming = [asyncio.create_task(one.run(stop)) for one in users]
         try:
             await until(lambda: served(users) > 2 * LEARN, lambda: served(users), 240.0)

@@ -45,6 +45,7 @@ def test_a_store_of_the_version_before_gets_the_tables_and_keeps_its_keys(tmp_pa
     with sqlite3.connect(path) as connection:
         connection.executescript(
             "DROP TABLE quotas; DROP TABLE quota_use; DROP TABLE probes; DROP TABLE samples;"
+            "DROP TABLE documents; DROP TABLE minutes;"
             "DROP TABLE judgements; UPDATE alembic_version SET version_num='0002';"
             "ALTER TABLE records DROP COLUMN cost_usd; ALTER TABLE records DROP COLUMN refused;"
             "ALTER TABLE records DROP COLUMN malformed;"

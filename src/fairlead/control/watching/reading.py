@@ -6,7 +6,7 @@ stands in `Positions`; kept together with what was made of the records, nothing 
 
 from __future__ import annotations
 
-import heapq
+from collections import deque
 from typing import NamedTuple
 
 import msgspec
@@ -19,22 +19,25 @@ from fairlead.store.watching import Position, WatchStore
 
 PAGE = 1_000
 TEXTS = 200
-OPEN_MAX = 10_000
-"""Requests that one replica is working on at a time, at most, as far as load is told."""
+LOAD_S = 10.0
+"""Load is how many requests came to a replica within so many seconds."""
+
+LOAD_MAX = 10_000
+"""More are not told apart."""
 
 
 class Positions(msgspec.Struct):
     """How far a service was read.
 
     Attributes:
-        open: By replica, when the requests end that it was working on: a heap of Unix times.
+        lately: By replica, when its last requests came, in order: Unix times within `LOAD_S`.
     """
 
     requests: Position = (0.0, "")
     feedback: Position = (0.0, "")
     judged: Position = (0.0, "")
     texts: Position = (0.0, "")
-    open: dict[str, list[float]] = {}
+    lately: dict[str, list[float]] = {}
 
 
 class Portion(NamedTuple):
@@ -60,16 +63,17 @@ def read(store: WatchStore, service: str, positions: Positions, until: float) ->
     given = store.feedback_after(service, positions.feedback, until=upto, limit=PAGE)
     judged = store.judged_after(service, positions.judged, until=upto, limit=PAGE)
     texts = store.texts_after(service, positions.texts, until=upto, limit=TEXTS)
-    still_open = {replica: list(ends) for replica, ends in positions.open.items()}
+    lately = {replica: deque(times) for replica, times in positions.lately.items()}
+    seen = [Seen(row, _load(row, lately), _failed(row)) for row in rows]
     after = Positions(
         requests=(rows[-1].started_at, rows[-1].id) if rows else positions.requests,
         feedback=(given[-1].at, given[-1].id) if given else positions.feedback,
         judged=(judged[-1].at, judged[-1].id) if judged else positions.judged,
         texts=_asked(texts[-1]) if texts else positions.texts,
-        open=still_open,
+        lately={replica: list(times) for replica, times in lately.items()},
     )
     return Portion(
-        seen=[Seen(row, _load(row, still_open), _failed(row)) for row in rows],
+        seen=seen,
         feedback=[
             SeenFeedback(one.request, one.name, one.value, one.at) for one in (*given, *judged)
         ],
@@ -87,23 +91,28 @@ def _failed(row: RequestRow) -> bool:
     return failed_by_server(row.status, row.error)
 
 
-def _load(row: RequestRow, still_open: dict[str, list[float]]) -> float:
-    """How many requests its replica was working on when it came, which it then joins."""
+def _load(row: RequestRow, lately: dict[str, deque[float]]) -> float:
+    """How many requests came to its replica in the seconds before it.
+
+    What is asked, and not what is open: a replica that has become slower has more requests open by
+    that alone, so that by those it would be busy and never slow.
+    """
     if not row.replica:
         return 0.0
-    ends = still_open.setdefault(row.replica, [])
-    while ends and ends[0] <= row.started_at:
-        heapq.heappop(ends)
-    load = float(len(ends))
-    if len(ends) < OPEN_MAX:
-        heapq.heappush(ends, row.started_at + max(row.duration_ms, 0.0) / 1_000.0)
+    times = lately.setdefault(row.replica, deque())
+    while times and times[0] <= row.started_at - LOAD_S:
+        times.popleft()
+    load = float(len(times))
+    if len(times) < LOAD_MAX:
+        times.append(row.started_at)
     return load
 
 
 def let_go(positions: Positions, now: float) -> None:
-    """Forget replicas that work on nothing any more."""
-    for replica in [name for name, ends in positions.open.items() if max(ends, default=0.0) < now]:
-        del positions.open[replica]
+    """Forget replicas to which nothing came for a while."""
+    idle = [name for name, times in positions.lately.items() if not times or times[-1] < now - 60.0]
+    for replica in idle:
+        del positions.lately[replica]
 
 
 def _text(row: TextRow) -> SeenText:

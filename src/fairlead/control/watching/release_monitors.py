@@ -17,6 +17,7 @@ from fairlead.domain.release import short
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.monitors.interface import (
     Document,
+    Inherits,
     KeepsTexts,
     Monitor,
     Seen,
@@ -77,6 +78,17 @@ class ReleaseMonitors:
             )
         monitor.accept()
         self._troubles.pop(name, None)
+
+    def inherit(self, before: ReleaseMonitors) -> None:
+        """Go on with what the release that served before has shown of the service's users."""
+        for name, monitor in self._monitors.items():
+            older = before._monitors.get(name)
+            if older is None or not isinstance(monitor, Inherits):
+                continue
+            try:
+                monitor.inherit(older.state())
+            except ValueError as error:
+                _log.warning("monitor %s of %s learns anew: %s", name, self._service, error)
 
     def suggested_cases(self) -> list[SuggestedCase]:
         """What its monitors say that a suite lacks, each request once."""

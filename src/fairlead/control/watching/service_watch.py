@@ -124,7 +124,10 @@ class ServiceWatch:
         if before is not None and _watched_by(before) != _watched_by(served):
             self._make_anew()
         if served.champion:
-            self._release(served.champion)
+            champion = self._release(served.champion)
+            past = None if before is None else self._releases.get(before.champion)
+            if past is not None and past is not champion:
+                champion.inherit(past)
         promises = served.declared.promises
         if not self._ledgers or tuple(self._ledgers) != promises:
             self._count_anew(promises)

@@ -71,7 +71,7 @@ class Seen(NamedTuple):
     """A request with what is known of it besides.
 
     Attributes:
-        load: Requests that its replica was working on when it began.
+        load: Requests that came to its replica in the ten seconds before it.
         failed: Whether the server failed it (`fairlead.domain.outcomes`).
     """
 
@@ -167,6 +167,15 @@ class SuggestedCase(msgspec.Struct, frozen=True):
     request: str
     text: str
     tags: tuple[str, ...]
+
+
+@runtime_checkable
+class Inherits(Protocol):
+    """A monitor that goes on with what the release before it has shown of its service's users."""
+
+    def inherit(self, state: Document) -> None:
+        """Take over what is not about the release; raises ValueError for a state that is none."""
+        ...
 
 
 @runtime_checkable

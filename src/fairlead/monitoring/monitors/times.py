@@ -70,8 +70,8 @@ class TimesMonitor(ReleaseMonitor):
         if self._lasting.watch.verdict == "slower":
             return [self._slower(self._lasting, now)]
         loads = [
-            Figure("load now", self._load, "requests in flight"),
-            Figure("load at first", self._usual_load, "requests in flight"),
+            Figure("load now", self._load, "requests in 10 s"),
+            Figure("load at first", self._usual_load, "requests in 10 s"),
         ]
         why = "there is more to do, and at equal load they do not"
         if self._lasting.watch.verdict != "busier":
@@ -97,8 +97,8 @@ class TimesMonitor(ReleaseMonitor):
             [
                 Figure("times as long", down.factor, limit=1.0 + self.settings.tolerance),
                 *minutes_since(lasting.began_at(down.ago), now),
-                Figure("load now", self._load, "requests in flight"),
-                Figure("load at first", self._usual_load, "requests in flight"),
+                Figure("load now", self._load, "requests in 10 s"),
+                Figure("load at first", self._usual_load, "requests in 10 s"),
             ],
         )
 

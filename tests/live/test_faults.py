@@ -145,7 +145,7 @@ async def test_each_fault_raises_its_alert_and_honest_traffic_none(
 
 
 async def observer_is_missed(installation: Installation) -> None:
-    """The observer hangs: nothing is recorded, which is an alert, until it goes on."""
+    """The observer hangs: nothing is recorded any more, which is an alert."""
     (observer,) = installation.pids("observer_process")
     os.kill(observer, signal.SIGSTOP)
     try:
@@ -156,11 +156,6 @@ async def observer_is_missed(installation: Installation) -> None:
         )
     finally:
         os.kill(observer, signal.SIGCONT)
-    await until(
-        lambda: "records" not in firing(installation).get("", set()),
-        lambda: firing(installation),
-        2 * FOUND_S,
-    )
 
 
 def test_the_text_of_questions_is_what_the_engine_reads() -> None:

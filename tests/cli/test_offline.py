@@ -7,7 +7,9 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
@@ -17,7 +19,10 @@ from fairlead import __version__
 from fairlead.cli.shipping import prepare
 from fairlead.domain.errors import InvalidInput, StorageFailed
 from fairlead.manifest import load_manifest
+from fairlead.observer.sink import SpoolCursor
 from fairlead.registry import Registry
+from fairlead.telemetry.store import TelemetryStore
+from fairlead.wire.record import RequestRecord
 
 COMMANDS = [
     "init", "schema", "up", "down", "ship", "status", "eval", "feedback", "records", "doctor",
@@ -295,6 +300,35 @@ def test_doctor_says_of_each_thing_whether_it_is_well(run: Run, project: Path) -
     assert "fairlead up" in done.out
     findings = json.loads(run("doctor", "--json", "--state", state).out)
     assert [f["what"] for f in findings if not f["ok"]] == ["running"]
+
+
+def test_doctor_says_how_telemetry_stands(run: Run, project: Path) -> None:
+    state = project / "state"
+    run("release", "build", "--state", state)
+
+    def finding() -> dict[str, Any] | None:
+        found = json.loads(run("doctor", "--json", "--state", state).out)
+        return next((each for each in found if each["what"] == "telemetry"), None)
+
+    (state / "telemetry").mkdir()
+    assert finding() is None, "nothing was taken in yet"
+    record = RequestRecord(
+        "r1", "bank", "sha256:a", "champion", "bank-1", "app", "u", 0.0, "", 0, "chat", False, 200,
+        "", time.time(), 5.0, -1.0, 50.0, 10, 5, 1,
+    )  # fmt: skip
+    store = TelemetryStore(state / "telemetry", keep_s=1e9, clock=time.time)
+    try:
+        store.take_in([record], [], {"boot": SpoolCursor(offset=1)})
+    finally:
+        store.close()
+    whole = finding()
+    assert whole is not None
+    assert whole["ok"]
+    assert whole["detail"].startswith("1 records in 1 files")
+    (state / "telemetry" / "catalogue.db").write_bytes(b"no database at all" * 100)
+    damaged = finding()
+    assert damaged is not None
+    assert not damaged["ok"]
 
 
 def test_doctor_sees_a_state_folder_that_others_can_read(run: Run, project: Path) -> None:

@@ -14,7 +14,8 @@ from fairlead.app.state import StatePaths
 from fairlead.cli.api import ControlClient
 from fairlead.cli.options import STATE_DEFAULT, JsonOption, StateOption, print_json, say
 from fairlead.control.views import StatusView
-from fairlead.domain.errors import FairleadError
+from fairlead.control.watching.watch_views import MonitorView
+from fairlead.domain.errors import FairleadError, NotFound
 
 FREE_BYTES_MIN = 1 << 30
 OBSERVER_LAG_S_MAX = 10.0
@@ -104,9 +105,31 @@ def _registry(paths: StatePaths) -> Iterator[Finding]:
         yield Finding("registry", True, f"{releases} releases, all match their digest")
 
 
+def _telemetry(paths: StatePaths) -> Iterator[Finding]:
+    if not paths.telemetry.is_dir():
+        return
+    from fairlead.telemetry.standing import standing
+
+    try:
+        found = standing(paths.telemetry)
+    except NotFound:  # nothing was taken in yet
+        return
+    except FairleadError as error:
+        yield Finding("telemetry", False, error.message, error.hint or "")
+        return
+    kept = f"{found.records:,} records in {found.files} files, {found.bytes / 1e6:.1f} MB"
+    yield Finding(
+        "telemetry", not found.damaged_files,
+        kept if not found.damaged_files else f"{kept}; missing: {'; '.join(found.damaged[:5])}",
+        "what a damaged file held is lost; `fairlead telemetry status --check` reads all of them",
+    )  # fmt: skip
+
+
 def _running(paths: StatePaths) -> Iterator[Finding]:
     try:
-        view = ControlClient.of(paths).get(StatusView, "status")
+        control = ControlClient.of(paths)
+        view = control.get(StatusView, "status")
+        monitors = control.get(list[MonitorView], "monitors")
     except FairleadError as error:
         yield Finding("running", False, error.message, error.hint or "")
         return
@@ -122,6 +145,13 @@ def _running(paths: StatePaths) -> Iterator[Finding]:
         "observer", view.observer_lag_s < OBSERVER_LAG_S_MAX,
         f"{view.observer_lag_s:.1f} s behind the gateway", f"see {paths.logs}/observer.log",
     )  # fmt: skip
+    blind = [one for one in monitors if one.trouble]
+    yield Finding(
+        "monitors", not blind,
+        f"{len(monitors)} watch"
+        + "".join(f"; {one.monitor} of {one.service}: {one.trouble}" for one in blind[:5]),
+        "`fairlead monitor list`; one that cannot go on may learn anew: `fairlead monitor accept`",
+    )  # fmt: skip
     for service in view.services:
         if service.trouble:
             yield Finding(f"service {service.name}", False, service.trouble)
@@ -134,5 +164,5 @@ def _running(paths: StatePaths) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[StatePaths], Iterator[Finding]], ...] = (
-    _python, _engine, _disk, _state, _registry, _running,
+    _python, _engine, _disk, _state, _registry, _telemetry, _running,
 )  # fmt: skip

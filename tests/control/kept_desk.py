@@ -11,6 +11,7 @@ from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change
 from fairlead.monitoring.desk import Desk, Duties, Look, step
+from fairlead.monitoring.monitors.interface import SuggestedCase
 from monitoring.making import condition
 
 T0 = 1_767_225_600.0
@@ -42,6 +43,11 @@ class KeptDesk:
         if not any((one.service, one.monitor) == (service, monitor) for one in self.standings):
             raise NotFound(f"there is no monitor {monitor!r} of {service!r}")
         self.accepted.append((service, monitor))
+
+    async def suggested_cases(self, service: str) -> list[SuggestedCase]:
+        if not self.monitors(service):
+            raise NotFound(f"no service {service!r} is watched")
+        return [SuggestedCase("r1", "where is my card", ("drift",))]
 
     def look(self, now: float, *conditions: Condition) -> None:
         """One look of the desk, at which all monitors have looked."""

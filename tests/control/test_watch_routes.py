@@ -25,6 +25,7 @@ from fairlead.control.watching.watch_views import (
 from fairlead.monitoring import editing
 from fairlead.monitoring.alerts import Figure
 from fairlead.monitoring.incidents import QUIET_S, TIMELINE_MAX, Event
+from fairlead.monitoring.monitors.interface import SuggestedCase
 from fairlead.monitoring.silences import DAYS_MAX
 
 NOW = T0 + 120.0
@@ -59,7 +60,8 @@ class Api:
 
 @pytest.fixture
 async def api(world: World) -> AsyncIterator[Api]:
-    world.plane.watching = kept = outage()
+    real, kept = world.plane.watching, outage()
+    world.plane.watching = kept  # type: ignore[assignment]
     world.now = NOW
     transport = httpx.ASGITransport(create_app(world.plane, TOKEN))
     headers = {"authorization": f"Bearer {TOKEN}"}
@@ -67,6 +69,7 @@ async def api(world: World) -> AsyncIterator[Api]:
         transport=transport, base_url="http://control", headers=headers
     ) as made:
         yield Api(made, kept, world)
+    world.plane.watching = real
 
 
 async def alerts(api: Api, **query: Any) -> list[AlertView]:
@@ -320,11 +323,10 @@ async def test_the_status_says_what_fires_and_what_goes_on(api: Api) -> None:
     assert (status.alerts, status.incidents, status.gravest) == (0, 0, [])
 
 
-async def test_where_nothing_watches_every_call_says_so(api: Api) -> None:
-    api.world.plane.watching = None
-    for path in ("alerts", "alerts/ab", "incidents", "silences", "monitors", "actions"):
-        await api.refused(503, "GET", path)
-    assert (await api.get(StatusView, "status")).alerts == 0
+async def test_what_suites_lack_is_listed(api: Api) -> None:
+    found = await api.get(list[SuggestedCase], "monitors/bank/cases")
+    assert [(case.request, case.text) for case in found] == [("r1", "where is my card")]
+    await api.refused(404, "GET", "monitors/none/cases")
 
 
 async def test_the_picture_is_an_svg_that_runs_nothing(api: Api) -> None:

@@ -10,11 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from control.watching_world import DECLARED, WatchedWorld
+from control.watching_world import DECLARED, CountingMonitor, WatchedWorld
 from fairlead.control.watching.platform import ServedService
+from fairlead.control.watching.watching import Watching
 from fairlead.domain.errors import StorageFailed
 from fairlead.monitoring.actions import ActionKind, ActionPolicy, Circumstances
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.monitors.interface import Document
+from fairlead.monitoring.monitors.settings import MonitorSettings
 from fairlead.store import open_store
 
 
@@ -160,4 +163,49 @@ async def test_a_watermark_that_stands_still_is_blindness_and_ends_no_alert(
     by_monitor = {a.of.get("watched", a.of["monitor"]): a for a in watching.desk.alerts.values()}
     assert by_monitor["slo"].summary == "bank: monitor slo is behind the traffic"
     assert by_monitor["latency"].is_firing
+    await watching.close()
+
+
+class Inheriting(CountingMonitor):
+    """Goes on from what the monitor of the release before has seen."""
+
+    name = "cost"
+
+    def __init__(self) -> None:
+        super().__init__(10**9)
+        self.inherited: list[str] = []
+
+    def inherit(self, state: Document) -> None:
+        self.inherited = list(state["ids"])
+
+
+async def test_the_next_champion_goes_on_with_what_is_not_about_the_release(
+    world: WatchedWorld,
+) -> None:
+    made: dict[str, Inheriting] = {}
+
+    def build(_served: Any, release: str) -> list[Any]:
+        return [made.setdefault(release, Inheriting())]
+
+    watching = Watching(world.store, world.platform, build, lambda: world.now, world.outbox)
+    await watching.load()
+    world.serve(5)
+    await watching.look()
+    world.platform.served = [ServedService("bank", "sha256:b", DECLARED)]
+    world.serve(5, release="sha256:b")
+    await watching.look()
+    assert made["sha256:b"].inherited == [f"r{n:06d}" for n in range(1, 6)]
+    assert made["sha256:a"].inherited == []
+    await watching.close()
+
+
+async def test_other_settings_make_monitors_anew_from_what_is_kept(world: WatchedWorld) -> None:
+    watching = await world.begin()
+    world.serve(5)
+    await watching.look()
+    declared = msgspec.structs.replace(DECLARED, monitors=MonitorSettings(learn=300))
+    world.platform.served = [ServedService("bank", "sha256:a", declared)]
+    await watching.look()
+    assert len(world.monitors) == 2
+    assert world.monitors[-1].ids == [f"r{n:06d}" for n in range(1, 6)]
     await watching.close()

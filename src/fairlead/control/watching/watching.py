@@ -101,8 +101,7 @@ class Watching:
         self._services: dict[str, ServiceWatch] = {}
         self._troubles: dict[str, str] = {}
         self._standings: list[MonitorStanding] = []
-        self._receivers: dict[str, Receiver] = {}
-        self._courier = Courier(self._receivers, sender or Sender())
+        self._courier = Courier({}, sender or Sender())
         self._task: asyncio.Task[None] | None = None
         self._started_at = 0.0
         self._pruned_at = 0.0
@@ -190,6 +189,8 @@ class Watching:
         now = self._now()
         await self._platform.refresh(self._traffic())
         services = self._platform.services()
+        # As a whole: deliveries under way look their receivers up at any time.
+        self._courier.receivers = _receivers(services)
         await asyncio.to_thread(self._follow, services)
         watermark = await asyncio.to_thread(self._store.watermark) - WATERMARK_SLACK_S
         conditions, looked, reports = await asyncio.to_thread(self._watched, watermark)
@@ -223,7 +224,6 @@ class Watching:
         known = {served.name for served in services}
         for name in [name for name in self._services if name not in known]:
             del self._services[name]
-        self._receivers.clear()
         for served in services:
             watch = self._services.get(served.name)
             try:
@@ -234,7 +234,6 @@ class Watching:
                 watch.follow(served)
             except FairleadError as error:
                 self._troubles[served.name] = error.one_line
-            self._receivers.update(served.declared.receivers)
 
     def _watched(self, watermark: float) -> tuple[list[Condition], list[Looked], list[Report]]:
         """Let every service's monitors look, whatever becomes of the others."""
@@ -296,3 +295,12 @@ class Watching:
         self._store.prune_minutes(now - COUNTS_S)
         for watch in self._services.values():
             watch.forget_deleted()
+
+
+def _receivers(services: Sequence[Served]) -> dict[str, Receiver]:
+    """Where alerts go, by the name of the route's receiver."""
+    return {
+        name: receiver
+        for served in services
+        for name, receiver in served.declared.receivers.items()
+    }

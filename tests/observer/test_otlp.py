@@ -94,7 +94,8 @@ def test_what_is_not_known_is_left_out_and_a_failure_is_one(traced: Make) -> Non
 def test_what_the_client_caused_is_no_error_of_the_span(traced: Make) -> None:
     (span,) = parse(encode_spans([traced(status=499, error="client_left")]))
     assert span.status.code == span.status.STATUS_CODE_UNSET
-    assert attributes(span)["error.type"] == "client_left"
+    assert attributes(span)["fairlead.error"] == "client_left"
+    assert "error.type" not in attributes(span)
 
 
 @pytest.mark.parametrize("trace", ["", "x", f"{TRACE}-{SPAN}-", f"{TRACE}", f"{TRACE}-{SPAN}-zz"])

@@ -183,7 +183,12 @@ class SpanSender:
         return min(BATCH_MAX, len(self._queue))
 
     def _send(self, records: list[RequestRecord]) -> None:
-        body = encode_spans(records)
+        try:
+            body = encode_spans(records)
+        except (ValueError, OverflowError) as error:  # such as a time that is no number
+            self._count("failed", len(records))
+            self._tell(len(records), f"they cannot be written as spans: {error}")
+            return
         why = ""
         for attempt in range(ATTEMPTS):
             wait_s = 0.0

@@ -87,8 +87,10 @@ def _attributes(record: RequestRecord, operation: str) -> Iterator[tuple[str, Va
     if record.completion_tokens >= 0:
         yield "gen_ai.usage.output_tokens", record.completion_tokens
     yield "http.response.status_code", record.status
-    if record.error:
-        yield "error.type", record.error
+    if failed_by_server(record.status, record.error):
+        yield "error.type", record.error or str(record.status)
+    elif record.error:
+        yield "fairlead.error", record.error
     yield "fairlead.arm", record.arm
     yield "fairlead.attempts", record.attempts
     for name, text in (("replica", record.replica), ("rollout", record.rollout)):

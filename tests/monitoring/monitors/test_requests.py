@@ -96,7 +96,7 @@ def test_what_they_say_is_about_the_release_and_makes_sense() -> None:
     for one in found:
         check_condition(one)
         labels = dict(one.labels)
-        assert (labels["service"], labels["release"]) == ("bank", "0123456789ab")
+        assert (labels["service"], labels["release"]) == ("bank", DIGEST)
         assert one.summary.startswith("bank: ")
         assert one.evidence
     assert len({one.fingerprint for one in found}) == len(found)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from fairlead.control.watching.service_watch import Served
+from fairlead.domain.errors import FairleadError
 from fairlead.gateway.replicas.routing import unit_of
 from fairlead.monitoring.monitors.interface import Monitor
 from fairlead.monitoring.monitors.requests import build
@@ -49,7 +50,11 @@ class MonitorMaker:
 
     def _name_of(self, key: str) -> str:
         if key not in self._names:
-            self._names = {row.id: row.name for row in self._keys.list_keys(revoked=True)}
+            try:
+                rows = self._keys.list_keys(revoked=True)
+            except FairleadError:
+                return key  # Its id says it as well.
+            self._names.update({row.id: row.name for row in rows})
             self._names.setdefault(key, key)
         return self._names[key]
 

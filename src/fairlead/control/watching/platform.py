@@ -27,6 +27,7 @@ class ServedService(NamedTuple):
         champion: Digest of the release that serves; empty for none.
         has_texts: Whether a sample of prompts or answers is kept.
         segments: Users who are compared with all others.
+        request_timeout_s: How long a request may take.
     """
 
     name: str
@@ -34,6 +35,7 @@ class ServedService(NamedTuple):
     declared: Declared
     has_texts: bool = False
     segments: tuple[Segment, ...] = ()
+    request_timeout_s: float = 120.0
 
 
 class ControlPlatform:
@@ -66,6 +68,7 @@ class ControlPlatform:
                 spec.monitoring,
                 has_texts=spec.capture is not None,
                 segments=() if spec.bias is None else spec.bias.segments,
+                request_timeout_s=spec.limits.request_timeout_s,
             )
             for row, spec in self._rollouts.services()
         ]

@@ -30,6 +30,7 @@ class Positions(msgspec.Struct):
     """How far a service was read.
 
     Attributes:
+        heir: Digest of the champion that has what is not about a release (`Inherits`); or empty.
         lately: By replica, when its last requests came, in order: Unix times within `LOAD_S`.
     """
 
@@ -37,6 +38,7 @@ class Positions(msgspec.Struct):
     feedback: Position = (0.0, "")
     judged: Position = (0.0, "")
     texts: Position = (0.0, "")
+    heir: str = ""
     lately: dict[str, list[float]] = {}
 
 
@@ -70,6 +72,7 @@ def read(store: WatchStore, service: str, positions: Positions, until: float) ->
         feedback=(given[-1].at, given[-1].id) if given else positions.feedback,
         judged=(judged[-1].at, judged[-1].id) if judged else positions.judged,
         texts=_asked(texts[-1]) if texts else positions.texts,
+        heir=positions.heir,
         lately={replica: list(times) for replica, times in lately.items()},
     )
     return Portion(

@@ -45,6 +45,7 @@ class ReleaseMonitors:
         self._release = release
         self._monitors = {monitor.name: monitor for monitor in monitors}
         self._requests = 0
+        self._asked_since = 0.0
         self._troubles: dict[str, str] = {}
         self._tested: dict[str, tuple[float, str]] = {}
 
@@ -109,10 +110,12 @@ class ReleaseMonitors:
     def _keeping(self) -> Iterator[KeepsTexts]:
         return (one for one in self._monitors.values() if isinstance(one, KeepsTexts))
 
-    def reports(self) -> Iterator[Report]:
+    def reports(self, now: float) -> Iterator[Report]:
         """What each says of itself; time and data are the caller's to say."""
+        self._asked_since = self._asked_since or now
         for name in self._monitors:
-            tested_at, fault = self._tested.get(name, (None, ""))
+            # Nobody tests a monitor before it is asked for: from then on it is due.
+            tested_at, fault = self._tested.get(name, (self._asked_since, ""))
             yield Report(
                 name, self._service, 0.0, error=self._troubles.get(name, ""),
                 self_tested_at=tested_at, self_test_error=fault,
@@ -200,3 +203,11 @@ class _Kept(msgspec.Struct):
     requests: int
     last_seen: float
     state: Document
+
+
+def last_seen(document: bytes) -> float:
+    """When a release was asked last, by what is kept of one of its monitors; 0 if unreadable."""
+    try:
+        return decode_json(document, _Kept).last_seen
+    except msgspec.DecodeError:
+        return 0.0

@@ -8,7 +8,7 @@ comes to the same.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -16,10 +16,16 @@ import msgspec
 from fairlead.control.acting.traffic import Minutes
 from fairlead.control.watching.interface import MonitorStanding
 from fairlead.control.watching.reading import Portion, Positions, let_go, read
-from fairlead.control.watching.release_monitors import MONITOR, SELF_TEST_S, ReleaseMonitors
+from fairlead.control.watching.release_monitors import (
+    MONITOR,
+    SELF_TEST_S,
+    ReleaseMonitors,
+    last_seen,
+)
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import NotFound
 from fairlead.domain.judging import JUDGED
+from fairlead.domain.release import short
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import assess
 from fairlead.monitoring.counting import Count, Ledger, counted, judged, summed
@@ -35,6 +41,8 @@ from fairlead.store.watching import WatchStore
 
 POSITION = "watch_position"
 SAVE_S = 30.0
+SWEEP_S = 300.0
+CLOCK_S = 5.0
 BEGIN_S = 86_400.0
 """A service that was not watched before is read from so long ago on."""
 PAGES = 5
@@ -49,6 +57,7 @@ class Served(Protocol):
         champion: Digest of the release that serves; empty for none.
         has_texts: Whether a sample of prompts or answers is kept.
         segments: Users who are compared with all others.
+        request_timeout_s: How long a request may take; what is open keeps the watermark back.
     """
 
     @property
@@ -61,6 +70,8 @@ class Served(Protocol):
     def has_texts(self) -> bool: ...
     @property
     def segments(self) -> tuple[Segment, ...]: ...
+    @property
+    def request_timeout_s(self) -> float: ...
 
 
 Build = Callable[[Served, str], Sequence[Monitor]]
@@ -90,6 +101,10 @@ class ServiceWatch:
         self._unsaved: list[Count] = []
         self._releases: dict[str, ReleaseMonitors] = {}
         self._saved_at = 0.0
+        self._written: dict[tuple[str, str], int] = {}
+        self._swept_at = 0.0
+        self._watermark = 0.0
+        self._has_caught_up = False
         self._assessed: tuple[float, list[Condition]] = (0.0, [])
         self._seen = 0
         self._tested = (now(), self_test())
@@ -105,7 +120,10 @@ class ServiceWatch:
             try:
                 self._positions = decode_json(kept, Positions)
             except msgspec.DecodeError as error:
+                # What was counted already must not be counted again: it goes on from now.
                 _log.error("%s: where its monitors were cannot be read: %s", self.service, error)
+                at = (self._now(), "")
+                self._positions = Positions(requests=at, feedback=at, judged=at, texts=at)
         self._saved_at = self._now()
 
     @property
@@ -119,18 +137,25 @@ class ServiceWatch:
         return Declared() if self._served is None else self._served.declared
 
     def follow(self, served: Served) -> None:
-        """The release that serves, and what is declared of the service."""
-        before, self._served = self._served, served
-        if before is not None and _watched_by(before) != _watched_by(served):
-            self._make_anew()
-        if served.champion:
-            champion = self._release(served.champion)
-            past = None if before is None else self._releases.get(before.champion)
-            if past is not None and past is not champion:
-                champion.inherit(past)
-        promises = served.declared.promises
-        if not self._ledgers or tuple(self._ledgers) != promises:
-            self._count_anew(promises)
+        """The release that serves, and what is declared of the service.
+
+        Nothing has changed when the store raises; it is called again.
+        """
+        before, promises = self._served, served.declared.promises
+        is_other = before is not None and _watched_by(before) != _watched_by(served)
+        if is_other:
+            self.save(at_once=True)  # What fits goes on from there, the rest learns anew.
+            self._swept_at = 0.0
+        wanted = {served.champion, self._positions.heir, *(self._releases if is_other else ())}
+        made = {
+            release: self._monitors_of(served, release)
+            for release in sorted(wanted - {""})
+            if is_other or release not in self._releases
+        }
+        ledgers = self._ledgers if tuple(self._ledgers) == promises else self._counted(promises)
+        self._served, self._ledgers = served, ledgers
+        self._releases.update(made)
+        self._hand_on(served.champion)
 
     def traffic(self) -> Minutes:
         """Requests of the last minutes before what is known ends."""
@@ -141,12 +166,13 @@ class ServiceWatch:
 
     def look(self, watermark: float) -> bool:
         """Read what was recorded until the watermark; whether that was all of it."""
-        self._seen = 0
+        self._seen, self._watermark = 0, watermark
         for _ in range(PAGES):
             portion = read(self._store, self.service, self._positions, watermark)
             self._take(portion)
             if portion.is_whole:
                 self.known_until = watermark
+                self._has_caught_up = True
                 let_go(self._positions, watermark)
                 return True
         self.known_until = self._positions.requests[0]
@@ -176,18 +202,22 @@ class ServiceWatch:
         """What each monitor says of its looking; with an error none of them could."""
         now = self._now()
         served = self._releases.get(self.champion)
-        lag_s = now - self.known_until
-        # Without traffic the watermark moves on all the same: where it does not, nobody sees.
+        # Without traffic the watermark moves on all the same: where it does not, nobody sees. What
+        # was there before it was watched at all is read first, which takes its time.
+        until = self.known_until if self._has_caught_up else None
+        lag_s = 0.0 if until is None else now - until
         requests = max(self._seen, int(lag_s > 60.0))
+        if lag_s < -CLOCK_S:
+            error = error or f"the clock was set back by {-lag_s:.0f} s: nothing is seen until then"
         yield Report(
             SLO, self.service, now, requests=requests, looked_at=requests,
-            data_until=self.known_until, error=error,
+            data_until=until, error=error,
             self_tested_at=self._tested[0], self_test_error=self._tested[1],
         )  # fmt: skip
-        for each in served.reports() if served is not None else ():
+        for each in served.reports(now) if served is not None else ():
             yield msgspec.structs.replace(
                 each, at=now, requests=requests, looked_at=requests,
-                data_until=self.known_until, error=error or each.error,
+                data_until=until, error=error or each.error,
             )  # fmt: skip
 
     def standings(self) -> list[MonitorStanding]:
@@ -206,12 +236,15 @@ class ServiceWatch:
 
     def forget_deleted(self) -> None:
         """Drop texts whose samples are deleted by now, from what is kept as well."""
+        has_forgotten = False
         for monitors in self._releases.values():
             kept = monitors.kept_requests()
             gone = kept - self._store.kept_samples(kept) if kept else set()
             if gone:
                 monitors.forget(gone)
-                self.save(at_once=True)
+                has_forgotten = True
+        if has_forgotten:
+            self.save(at_once=True)
 
     def self_test(self) -> bool:
         """Let one monitor of the champion test itself, if one is due; whether there was one."""
@@ -226,19 +259,71 @@ class ServiceWatch:
         now = self._now()
         if not at_once and 0.0 <= now - self._saved_at < SAVE_S:
             return
+        gone = self._gone(now)
+        kept = {name: each for name, each in self._releases.items() if name not in gone}
         puts = {(POSITION, self.service): msgspec.json.encode(self._positions)}
-        for monitors in self._releases.values():
+        for monitors in kept.values():
             puts.update(monitors.documents())
+        fresh = {key: hash(document) for key, document in puts.items()}
+        changed = {key: puts[key] for key in puts if self._written.get(key) != fresh[key]}
         rows = [
             MinuteRow(self.service, one.minute, one.kind, one.total, one.bad)
             for one in summed(self._unsaved)
         ]
-        self._store.commit_documents(puts, self._let_go(now), minutes=rows)
+        self._store.commit_documents(changed, self._stale(kept, now), minutes=rows)
         self._unsaved.clear()
+        self._written, self._releases = fresh, kept
         self._saved_at = now
+
+    def drop(self) -> None:
+        """The service is gone: nothing of its monitors is kept."""
+        keys = [(MONITOR, key) for key in self._stored()]
+        self._store.commit_documents({}, [*keys, (POSITION, self.service)])
+
+    def _gone(self, now: float) -> set[str]:
+        """Releases that nobody asks any more."""
+        serving = (self.champion, self._positions.heir)
+        others = [name for name in self._releases if name not in serving]
+        others.sort(key=lambda name: self._releases[name].last_seen)
+        gone = {name for name in others if now - self._releases[name].last_seen > BEGIN_S}
+        return gone | set(others[: max(0, len(others) + 1 - RELEASES_MAX)])
+
+    def _stale(self, kept: Mapping[str, ReleaseMonitors], now: float) -> list[tuple[str, str]]:
+        """Documents to delete, looked for now and then: of monitors that are turned off, of
+        releases that are let go of, and of those that nobody has asked for a day."""
+        if 0.0 <= now - self._swept_at < SWEEP_S:
+            return []
+        self._swept_at = now
+        named = {key for monitors in kept.values() for _, key in monitors.named}
+        loaded = tuple(f"{self.service}/{short(release)}/" for release in kept)
+        return [
+            (MONITOR, key)
+            for key, document in self._stored().items()
+            if key not in named and (key.startswith(loaded) or now - last_seen(document) > BEGIN_S)
+        ]
+
+    def _stored(self) -> dict[str, bytes]:
+        found = self._store.documents(MONITOR)
+        return {key: each for key, each in found.items() if key.startswith(f"{self.service}/")}
+
+    def _hand_on(self, champion: str) -> None:
+        """The champion goes on with what the one before has shown of the service's users."""
+        heir = self._positions.heir
+        if champion and heir and champion != heir:
+            self._releases[champion].inherit(self._releases[heir])
+            self._saved_at = 0.0  # It is kept with this look.
+        self._positions.heir = champion or heir
 
     def _take(self, portion: Portion) -> None:
         promises = self.declared.promises
+        # Before anything is seen: the store may raise, and all of it is read again then.
+        requests = [
+            *(one.request for one in portion.seen),
+            *(one.request for one in portion.feedback),
+            *(one.request for one in portion.texts),
+        ]
+        for release in {request.release for request in requests if request.release}:
+            self._release(release)
         for seen in portion.seen:
             self._count(counted(promises, seen))
             if seen.request.release:
@@ -263,49 +348,36 @@ class ServiceWatch:
         if len(self._unsaved) > 10_000:
             self._unsaved = summed(self._unsaved)
 
-    def _count_anew(self, objectives: Sequence[Objective]) -> None:
+    def _counted(self, objectives: Sequence[Objective]) -> dict[Objective, Ledger]:
         """Other promises: their counts begin with what was counted of the same kind before."""
-        self._ledgers = {objective: Ledger(objective) for objective in objectives}
+        ledgers = {objective: Ledger(objective) for objective in objectives}
         longest = max(objective.period_s for objective in objectives)
         kept = [
             Count(row.promise, row.minute, row.total, row.bad)
             for row in self._store.minutes(self.service, self._now() - longest)
         ]
         for count in (*kept, *self._unsaved):
-            for objective, ledger in self._ledgers.items():
+            for objective, ledger in ledgers.items():
                 if objective.kind.value == count.kind:
                     ledger.add(count)
+        return ledgers
 
     def _promises(self, now: float) -> Iterator[Condition]:
         for objective, ledger in self._ledgers.items():
             found = assess(objective, ledger.buckets(self.known_until), now)
             yield from conditions_of(self.service, found, self.declared.runbook)
 
-    def _make_anew(self) -> None:
-        """Other settings: monitors that fit go on from what is kept, the others learn anew."""
-        self.save(at_once=True)
-        for release in list(self._releases):
-            self._releases[release] = self._monitors_of(release)
-
     def _release(self, release: str) -> ReleaseMonitors:
         found = self._releases.get(release)
         if found is None:
-            found = self._releases[release] = self._monitors_of(release)
+            assert self._served is not None
+            found = self._releases[release] = self._monitors_of(self._served, release)
         return found
 
-    def _monitors_of(self, release: str) -> ReleaseMonitors:
-        assert self._served is not None
-        monitors = ReleaseMonitors(self.service, release, self._build(self._served, release))
+    def _monitors_of(self, served: Served, release: str) -> ReleaseMonitors:
+        monitors = ReleaseMonitors(self.service, release, self._build(served, release))
         monitors.restore(self._store.documents(MONITOR))
         return monitors
-
-    def _let_go(self, now: float) -> list[tuple[str, str]]:
-        """Forget releases that nobody asks any more; the documents to delete."""
-        others = [name for name in self._releases if name != self.champion]
-        others.sort(key=lambda name: self._releases[name].last_seen)
-        gone = [name for name in others if now - self._releases[name].last_seen > BEGIN_S]
-        gone += others[: max(0, len(others) + 1 - RELEASES_MAX)]
-        return [key for name in dict.fromkeys(gone) for key in self._releases.pop(name).named]
 
 
 def _watched_by(served: Served) -> object:

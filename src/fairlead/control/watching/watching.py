@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from fairlead.control.acting.traffic import Minutes
+from fairlead.control.notify.courier import MONITOR as COURIER
 from fairlead.control.notify.courier import Courier
 from fairlead.control.notify.sending import Sender
 from fairlead.control.watching.desk_documents import DeskDocuments
@@ -23,11 +24,14 @@ from fairlead.domain.errors import FairleadError, NotFound
 from fairlead.domain.receivers import Receiver
 from fairlead.gateway.records.metric_families import FamilyState
 from fairlead.monitoring.actions import ActionEntry, Circumstances
-from fairlead.monitoring.alerts import Condition, Looked
+from fairlead.monitoring.alerts import Condition, Looked, labels_of
+from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change
 from fairlead.monitoring.desk import Desk, Duties, Look, note_done, note_told, step
 from fairlead.monitoring.incidents import Event
+from fairlead.monitoring.inhibition import BLIND
 from fairlead.monitoring.monitors.interface import SuggestedCase
+from fairlead.monitoring.promising import MONITOR as SLO
 from fairlead.monitoring.watchers import Report, Watch
 from fairlead.store.interface import Store
 from fairlead.store.rows import EventRow
@@ -38,7 +42,17 @@ WATCH_EVERY_S = 60.0
 PRUNE_EVERY_S = 300.0
 COUNTS_S = 100 * 86_400.0
 WATERMARK_SLACK_S = 1.0
+LAG_S = 120.0
 _log = logging.getLogger(__name__)
+
+
+class _Seen(NamedTuple):
+    """What all monitors of all services have said."""
+
+    conditions: list[Condition]
+    looked: list[Looked]
+    reports: list[Report]
+    is_whole: bool
 
 
 class Platform(Protocol):
@@ -103,6 +117,8 @@ class Watching:
         self._standings: list[MonitorStanding] = []
         self._courier = Courier({}, sender or Sender())
         self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self._unkept = ""
         self._started_at = 0.0
         self._pruned_at = 0.0
 
@@ -129,9 +145,13 @@ class Watching:
         self._task = asyncio.create_task(self._run())
 
     async def close(self) -> None:
-        """End the loop, and keep how far it is."""
+        """End the loop, and keep how far it is.
+
+        A look that goes on is waited for: its thread could not be ended, and works on what is then
+        kept.
+        """
+        self._stopping.set()
         if self._task is not None:
-            self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         await self._courier.close()
         async with self._lock:
@@ -167,53 +187,76 @@ class Watching:
             await asyncio.to_thread(self._store.add_events, [event])
         return found
 
-    async def look(self) -> None:
-        """One look at everything; raises FairleadError when the desk cannot be kept."""
+    async def look(self) -> bool:
+        """One look at everything; whether all that was recorded was read."""
         async with self._lock:
-            decided = await self._look()
+            decided, is_whole = await self._look()
         for entry in decided:
             await self._carry_out(entry)
+        return is_whole
 
     async def _run(self) -> None:
-        while True:
+        while not self._stopping.is_set():
+            wait_s = LOOK_S
             try:
-                await self.look()
+                wait_s = LOOK_S if await self.look() else 0.0
             except FairleadError as error:
                 _log.error("watching: %s", error.one_line)
             except Exception:  # noqa: BLE001 - the next look may do better, and must be made
                 _log.exception("watching: a defect")
-            await asyncio.sleep(LOOK_S)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), wait_s)
 
-    async def _look(self) -> list[ActionEntry]:
-        """All but what takes the platform to be done; that is returned."""
+    async def _look(self) -> tuple[list[ActionEntry], bool]:
+        """All but what takes the platform to be done, and whether all was read."""
         now = self._now()
-        await self._platform.refresh(self._traffic())
+        try:
+            await self._platform.refresh(self._traffic())
+        except FairleadError as error:
+            # Its monitors have not looked then: none of their alerts ends.
+            _log.error("watching: %s", error.one_line)
         services = self._platform.services()
         # As a whole: deliveries under way look their receivers up at any time.
         self._courier.receivers = _receivers(services)
         await asyncio.to_thread(self._follow, services)
         watermark = await asyncio.to_thread(self._store.watermark) - WATERMARK_SLACK_S
-        conditions, looked, reports = await asyncio.to_thread(self._watched, watermark)
-        desk = note_told(self._desk, self._courier.arrived())
-        outcome = step(
-            desk,
-            self._duties(services),
-            Look(
-                now=self._now(),
-                conditions=(
-                    *conditions, *self._platform.conditions(now), *self._courier.conditions(),
-                ),
-                looked=(*looked, *self._platform.looked(), ("notifications", "")),
-                reports=(*reports, *self._platform.reports(now)),
-                started_at=self._started_at,
-                changes=tuple(self._platform.changes(now - LATELY_S)),
-                events=tuple(self._platform.events(now - LATELY_S)),
-                circumstances=self._platform.circumstances(),
-            ),
-        )  # fmt: skip
-        await self._keep(outcome.desk)
+        seen = await asyncio.to_thread(self._watched, watermark)
+        desk, duties = note_told(self._desk, self._courier.arrived()), self._duties(services)
+        look = self._seen(seen, desk, duties, now)
+        outcome = await asyncio.to_thread(step, desk, duties, look)
+        is_kept = await self._kept(outcome.desk)
         self._courier.start_all(outcome.messages)
-        return outcome.actions
+        return (outcome.actions if is_kept else []), seen.is_whole
+
+    def _seen(self, seen: _Seen, desk: Desk, duties: Duties, now: float) -> Look:
+        """What is the case now, with what the platform says."""
+        platform, conditions = self._platform, [*seen.conditions, *self._courier.conditions()]
+        if self._unkept:
+            labels = labels_of(monitor=BLIND, watched="desk", fault="not_kept")
+            said = f"alerts are told, and cannot be kept: {self._unkept}"
+            conditions.append(Condition(labels, Severity.PAGE, said[:500]))
+        looked = {*seen.looked, *platform.looked(), (COURIER, "")}
+        reports = [*seen.reports, *platform.reports(now)]
+        if platform.looked():
+            known = looked | {(one.monitor, one.service) for one in reports}
+            known |= {(one.monitor, one.service) for one in duties.watches}
+            troubled = {one.service for one in reports if one.error}
+            # What nobody watches any more ends: its monitor is off, or its service is gone.
+            looked |= {
+                alert.seen_by
+                for alert in desk.alerts.values()
+                if alert.seen_by not in known and alert.seen_by[1] not in troubled
+            }
+        return Look(
+            now=self._now(),
+            conditions=(*conditions, *platform.conditions(now)),
+            looked=tuple(looked),
+            reports=tuple(reports),
+            started_at=self._started_at,
+            changes=tuple(platform.changes(now - LATELY_S)),
+            events=tuple(platform.events(now - LATELY_S)),
+            circumstances=platform.circumstances(),
+        )
 
     def _traffic(self) -> dict[str, Minutes]:
         """Requests of the last minutes, as of the last look."""
@@ -221,49 +264,62 @@ class Watching:
 
     def _follow(self, services: Sequence[Served]) -> None:
         """Who is watched: a service that is gone is not any more."""
+        self._troubles.clear()
         known = {served.name for served in services}
         for name in [name for name in self._services if name not in known]:
+            with contextlib.suppress(FairleadError):
+                self._services[name].drop()
             del self._services[name]
         for served in services:
-            watch = self._services.get(served.name)
-            try:
+            with self._noting(served.name):
+                watch = self._services.get(served.name)
                 if watch is None:
                     watch = ServiceWatch(self._store, served.name, self._build, self._now)
                     watch.load()
-                    self._services[served.name] = watch
                 watch.follow(served)
-            except FairleadError as error:
-                self._troubles[served.name] = error.one_line
+                self._services[served.name] = watch
 
-    def _watched(self, watermark: float) -> tuple[list[Condition], list[Looked], list[Report]]:
+    @contextlib.contextmanager
+    def _noting(self, service: str) -> Iterator[None]:
+        """What goes wrong with one service stops no other one, and is told."""
+        try:
+            yield
+        except FairleadError as error:
+            self._troubles[service] = error.one_line
+        except Exception as error:  # noqa: BLE001 - logged, and told
+            _log.exception("watching %s: a defect", service)
+            self._troubles[service] = f"a defect: {error!r}"[:200]
+
+    def _watched(self, watermark: float) -> _Seen:
         """Let every service's monitors look, whatever becomes of the others."""
-        conditions: list[Condition] = []
-        looked: list[Looked] = []
-        reports: list[Report] = []
+        found = _Seen([], [], [], is_whole=True)
         for name, watch in self._services.items():
-            trouble = ""
-            try:
-                watch.look(watermark)
-                conditions += watch.conditions()
+            with self._noting(name):
+                is_whole = watch.look(watermark)
+                found.conditions.extend(watch.conditions())
                 watch.save()
-            except FairleadError as error:
-                trouble = error.one_line
-            found = list(watch.reports(trouble))
-            looked += [(each.monitor, name) for each in found if not each.error]
-            reports += found
+                found = found._replace(is_whole=found.is_whole and is_whole)
+            found.reports.extend(watch.reports(self._troubles.get(name, "")))
+        unfollowed = [name for name in self._troubles if name not in self._services]
+        found.reports.extend(
+            Report(SLO, name, self._now(), error=self._troubles[name]) for name in unfollowed
+        )
+        found.looked.extend((one.monitor, one.service) for one in found.reports if not one.error)
         self._standings = [one for name in sorted(self._services)
                            for one in self._services[name].standings()]  # fmt: skip
         any(watch.self_test() for watch in self._services.values())
         self._prune()
-        return conditions, looked, reports
+        return found
 
     def _duties(self, services: Sequence[Served]) -> Duties:
+        # Who is behind by as long as a request may take is not blind: it waits for that one.
+        lag_s = {served.name: LAG_S + served.request_timeout_s for served in services}
         watches = [
-            Watch(one.monitor, one.service, WATCH_EVERY_S)
+            Watch(one.monitor, one.service, WATCH_EVERY_S, lag_s[one.service])
             for one in self._standings
-            if self._services[one.service].champion == one.release
+            if one.service in lag_s and self._services[one.service].champion == one.release
         ]
-        watches += [Watch("slo", name, WATCH_EVERY_S) for name in self._services]
+        watches += [Watch(SLO, name, WATCH_EVERY_S, lag_s[name]) for name in lag_s]
         return Duties(
             routes=tuple(route for served in services for route in served.declared.routes),
             actions={
@@ -280,6 +336,9 @@ class Watching:
         except FairleadError as error:
             _log.warning("%s of %s is tried again: %s", entry.kind, entry.service, error.one_line)
             return
+        except Exception:  # noqa: BLE001 - it holds up no other action
+            _log.exception("%s of %s: a defect", entry.kind, entry.service)
+            return
         await self.edit(lambda desk: note_done(desk, entry, outcome, self._now()))
 
     async def _keep(self, desk: Desk) -> None:
@@ -287,14 +346,29 @@ class Watching:
         await asyncio.to_thread(self._documents.save, desk)
         self._desk = desk
 
+    async def _kept(self, desk: Desk) -> bool:
+        """Keep it if the store lets us; people are told all the same, and nothing is done."""
+        try:
+            await self._keep(desk)
+        except FairleadError as error:
+            _log.error("watching: %s", error.one_line)
+            self._desk, self._unkept = desk, error.one_line
+            return False
+        self._unkept = ""
+        return True
+
     def _prune(self) -> None:
         now = self._now()
         if 0.0 <= now - self._pruned_at < PRUNE_EVERY_S:
             return
         self._pruned_at = now
-        self._store.prune_minutes(now - COUNTS_S)
-        for watch in self._services.values():
-            watch.forget_deleted()
+        try:
+            self._store.prune_minutes(now - COUNTS_S)
+        except FairleadError as error:
+            _log.error("watching: %s", error.one_line)
+        for name, watch in self._services.items():
+            with self._noting(name):
+                watch.forget_deleted()
 
 
 def _receivers(services: Sequence[Served]) -> dict[str, Receiver]:

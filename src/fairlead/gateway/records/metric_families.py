@@ -6,6 +6,7 @@ scrape reaches any one worker of several behind the same socket.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Literal
@@ -164,6 +165,8 @@ def _braces(pairs: list[str]) -> str:
 
 
 def _number(value: float) -> str:
+    if not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
     return str(int(value)) if value == int(value) else repr(value)
 
 

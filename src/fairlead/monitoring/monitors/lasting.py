@@ -21,7 +21,7 @@ from math import isfinite
 from typing import Any, Generic, Protocol, TypedDict, TypeVar
 
 SURE = 10
-PATIENCE_MIN, PATIENCE_MAX = 300, 5_000
+PATIENCE_MIN, PATIENCE_MAX = 300, 100_000
 _TIMES = 3
 GRAVEST = 2
 """What is graver than anything else that a watch can say."""

@@ -14,6 +14,9 @@ from fairlead.monitoring.monitors.lasting import restoring
 from fairlead.monitoring.monitors.settings import LEARN_MIN, MonitorSettings
 from fairlead.stats.monitors.evidence import made_with
 
+LOAD = "requests in 10 s"
+"""What `Seen.load` is: times that were learnt by another load are no reference."""
+
 
 class ReleaseMonitor(Deaf, ABC):
     """A monitor of one release of one service."""
@@ -23,7 +26,7 @@ class ReleaseMonitor(Deaf, ABC):
     def __init__(self, service: str, release: str, settings: MonitorSettings) -> None:
         """`release`: its digest."""
         self.service, self.release, self.settings = service, release, settings
-        said = (settings.learn, settings.requests_per_false_alarm, settings.tolerance)
+        said = (settings.learn, settings.requests_per_false_alarm, settings.tolerance, LOAD)
         self._of = made_with(self.name, service, release, *said)
         self.accept()
 
@@ -77,7 +80,7 @@ class ReleaseMonitor(Deaf, ABC):
     ) -> Condition:
         return Condition(
             labels=labels_of(
-                monitor=self.name, service=self.service, release=short(self.release), **labels
+                monitor=self.name, service=self.service, release=self.release, **labels
             ),
             severity=severity,
             summary=f"{self.service}: {said}",

@@ -205,6 +205,8 @@ class RateMonitor(ReleaseMonitor):
 
     sides: ClassVar[Mapping[str, Side]]
     """By name; the false alarms are shared by them."""
+    sides_max: ClassVar[int] = 1
+    """How many there may be, where they are found only as outcomes come."""
     harmless: ClassVar[Harmless] = USUAL
 
     def accept(self) -> None:
@@ -232,7 +234,7 @@ class RateMonitor(ReleaseMonitor):
         return {}
 
     def _track(self, side: Side) -> Track:
-        run_length = self.settings.requests_per_false_alarm * max(len(self.sides), 1)
+        run_length = self.settings.requests_per_false_alarm * (len(self.sides) or self.sides_max)
         return Track(self._learn, run_length, direction=side.direction, harmless=self.harmless)
 
     @property

@@ -23,6 +23,7 @@ class QualityMonitor(RateMonitor):
 
     name = "quality"
     sides: ClassVar[Mapping[str, Side]] = {}
+    sides_max: ClassVar[int] = FEEDBACK_NAMES_MAX
 
     def see_feedback(self, feedback: SeenFeedback) -> None:
         """Feedback counts when it comes."""

@@ -139,7 +139,9 @@ class RateStream:
             seen = Counter(calibrating[:half])
             self._usual = frozenset(k for k, n in seen.items() if n >= USUAL_SHARE * half)
             calibrating = calibrating[half:]
-        counts = Counts(float(sum(map(self._is_bad, calibrating))), float(len(calibrating)))
+        # Texts of one cause come together: they are worth fewer.
+        bad, effect = sum(map(self._is_bad, calibrating)), self._design_effect
+        counts = Counts(bad / effect, len(calibrating) / effect)
         try:
             self._watch, self._counts = self._watching(counts), counts
             self._problem = ""

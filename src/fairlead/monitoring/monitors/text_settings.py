@@ -35,7 +35,7 @@ class TextSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             "drift_texts": (DRIFT_MIN, DRIFT_MAX),
             "rate_texts": (RATES_MIN, RATES_MAX),
             "texts_per_false_alarm": (1e3, RUN_LENGTH_MAX),
-            "same_cause": (1.0, 100.0),
+            "same_cause": (1.0, 10.0),
         }
         for name, (least, most) in bounds.items():
             value = getattr(self, name)

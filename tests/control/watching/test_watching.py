@@ -209,3 +209,108 @@ async def test_other_settings_make_monitors_anew_from_what_is_kept(world: Watche
     assert len(world.monitors) == 2
     assert world.monitors[-1].ids == [f"r{n:06d}" for n in range(1, 6)]
     await watching.close()
+
+
+class Refusing:
+    """A store of which some calls fail."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.refused: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.refused:
+
+            def refuse(*_arguments: Any, **_named: Any) -> Any:
+                raise StorageFailed("the disk is full")
+
+            return refuse
+        return getattr(self._store, name)
+
+
+async def test_alerts_are_told_though_the_disk_is_full_and_that_it_is_full(
+    world: WatchedWorld,
+) -> None:
+    world.most = 4
+    store = Refusing(world.store)
+    world.store = store  # type: ignore[assignment]
+    watching = await world.begin()
+    world.serve(5)
+    store.refused = {"commit_documents", "prune_minutes"}
+    for _ in range(2):
+        await watching.look()
+        await asyncio.sleep(0)
+        world.now += 2.0
+    told = {alert.of["monitor"] for one in world.outbox.sent for alert in one.firing}
+    assert "latency" in told
+    assert any("cannot be kept" in alert.summary for alert in watching.desk.alerts.values())
+    store.refused = set()
+    world.now += 40.0
+    await watching.look()
+    await watching.close()
+    assert (await world.begin()).desk == watching.desk
+
+
+async def test_a_store_that_refuses_in_the_middle_lets_nothing_be_seen_twice(
+    world: WatchedWorld,
+) -> None:
+    store = Refusing(world.store)
+    world.store = store  # type: ignore[assignment]
+    watching = await world.begin()
+    world.serve(5)
+    await watching.look()
+    world.serve(5)
+    world.serve(5, release="sha256:b")
+    store.refused = {"documents"}
+    await watching.look()
+    store.refused = set()
+    await watching.look()
+    await watching.close()
+    assert world.monitors[0].ids == [f"r{n:06d}" for n in range(1, 11)]
+    assert world.monitors[-1].ids == [f"r{n:06d}" for n in range(11, 16)]
+    assert sum(row.total for row in store.minutes("bank", 0)) == 15
+
+
+async def test_what_nobody_watches_any_more_ends(world: WatchedWorld) -> None:
+    world.most = 4
+    watching = await world.begin()
+    world.serve(5)
+    await watching.look()
+    assert [alert.is_firing for alert in watching.desk.alerts.values()] == [True]
+    world.platform.served = []
+    world.platform.looked = lambda: (("service_down", ""),)  # type: ignore[method-assign]
+    for _ in range(3):
+        world.now += 11.0
+        await watching.look()
+    assert [alert.is_firing for alert in watching.desk.alerts.values()] == [False]
+    assert world.store.documents("monitor") == {}
+    await watching.close()
+
+
+async def test_releases_that_nobody_asks_any_more_leave_nothing_behind(
+    world: WatchedWorld,
+) -> None:
+    watching = await world.begin()
+    for number in range(10):
+        world.serve(2, release=f"sha256:{number:064d}")
+        await watching.look()
+    world.now += 2 * 86_400.0
+    world.serve(2)
+    await watching.look()
+    world.now += 400.0
+    await watching.look()
+    assert list(world.store.documents("monitor")) == ["bank/a/latency"]
+    await watching.close()
+
+
+async def test_a_stop_waits_for_the_look_that_goes_on(world: WatchedWorld) -> None:
+    watching = await world.begin()
+    world.serve(200)
+    watching.start()
+    await asyncio.sleep(0)
+    await watching.close()
+    again = await world.begin()
+    await again.look()
+    await again.close()
+    assert world.monitors[-1].ids == [f"r{n:06d}" for n in range(1, 201)]
+    assert sum(row.total for row in world.store.minutes("bank", 0)) == 200

@@ -76,7 +76,7 @@ def test_answers_that_loop_are_found_with_the_replica_that_has_most() -> None:
     stream = Stream(monitor)
     stream.good(700)
     assert monitor.conditions(NOW) == []
-    stream.every(3, 120, "Why?", LOOP, replica="worker-7")
+    stream.every(3, 240, "Why?", LOOP, replica="worker-7")
     found = only(monitor)
     assert dict(found.labels) == {
         "monitor": "repetition",
@@ -157,14 +157,14 @@ def test_it_goes_on_while_it_is_there_and_ends_by_itself(name: str, bad: tuple[s
     monitor = rates(name)
     stream = Stream(monitor)
     stream.good(500)
-    stream.every(4, 200, *bad)
+    stream.every(4, 400, *bad)
     began = only(monitor).evidence[3]
     for _ in range(20):
         stream.every(4, 100, *bad)
         assert only(monitor).evidence[3] == began
     stream.good(900)
     assert monitor.conditions(NOW) == []
-    stream.every(4, 200, *bad)  # against the same reference
+    stream.every(4, 400, *bad)  # against the same reference
     assert monitor.conditions(NOW)
 
 

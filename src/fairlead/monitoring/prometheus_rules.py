@@ -240,7 +240,7 @@ def _watchers() -> list[dict[str, Any]]:
             "alert": "FairleadRecordsLost",
             "expr": f"increase({LOST}[{BLIND_FOR}]) > 0",
             "keep_firing_for": KEEP_FIRING_FOR,
-            "labels": {"severity": Severity.TICKET.value, "monitor": "records_lost"},
+            "labels": {"severity": Severity.TICKET.value, "monitor": "records"},
             "annotations": {
                 "summary": "the gateway could not write records to its spool",
                 "description": "{{ $value | humanize }} records were given up; figures of these "

@@ -149,6 +149,13 @@ def test_what_cannot_be_declared_is_refused() -> None:
         SegmentMonitor("s", "r", {"a": ("k",)}, key_unit=unit_of, alpha=1.0)
 
 
+def test_what_was_seen_of_other_keys_is_no_evidence() -> None:
+    kept = made({"eu": ("k1", "k2")}).state()
+    with pytest.raises(ValueError, match="other segments"):
+        made({"eu": ("k1", "k3")}).restore(kept)
+    made({"eu": ("k2", "k1")}).restore(kept)
+
+
 def test_its_self_test_finds_the_fault_and_fails_in_a_monitor_that_does_not() -> None:
     assert made().self_test() == ""
 

@@ -21,6 +21,7 @@ from fairlead.monitoring.alerts import Condition, Figure, labels_of
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.interface import Deaf, Document, Request, Seen, SeenFeedback
 from fairlead.monitoring.monitors.self_tests import bias_self_test
+from fairlead.stats.monitors.evidence import made_with
 from fairlead.stats.monitors.segments import SegmentGap
 
 MONITOR = "segments"
@@ -78,6 +79,8 @@ class SegmentMonitor(Deaf):
         self._level = math.log(len(self._segments) * len(self._outcomes) / alpha)
         self._tests = self._new_tests()
         self._requests = 0
+        declared = {name: sorted(keys) for name, keys in self._segments.items()}
+        self._of = made_with(service, release, declared, self._feedback, alpha)
 
     def see(self, seen: Seen) -> None:
         """A request, each once, in the order (started_at, id)."""
@@ -113,6 +116,7 @@ class SegmentMonitor(Deaf):
     def state(self) -> Document:
         """Everything that `restore` needs."""
         return {
+            "of": self._of,
             "requests": self._requests,
             "tests": {name: dict(test.state()) for name, test in self._tests.items()},
         }
@@ -121,13 +125,13 @@ class SegmentMonitor(Deaf):
         """Go on from a state of a monitor made with the same arguments; ValueError if damaged."""
         tests = self._new_tests()
         try:
-            if set(state["tests"]) != set(tests):
+            if state["of"] != self._of or set(state["tests"]) != set(tests):
                 raise ValueError("state of a monitor of other segments or outcomes")
             for name, kept in state["tests"].items():
                 tests[name].restore(kept)
             requests = int(state["requests"])
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise ValueError(f"damaged state of the monitor bias: {error!r}") from None
+            raise ValueError(f"damaged state of the monitor segments: {error!r}") from None
         self._tests, self._requests = tests, requests
 
     def self_test(self) -> str:

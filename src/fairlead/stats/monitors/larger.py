@@ -24,8 +24,10 @@ TOLERANCE = 0.1
 """So many more of all values may be large."""
 _FEW, _EFFECT_OF_FEW = 0.25, 16.0
 """So few large values do not tell how they hang together: this design effect is taken then."""
-RECENT = 100
-"""After an alarm it has passed when no more than is allowed of so many values are large."""
+RECENT = 300
+"""After an alarm it has passed when of so many values as few are large as between what is usual and
+what is allowed. A share that is still too large comes below that by chance once in thousands of
+looks: with 22 % where 16 % are allowed, the middle is four standard errors away."""
 
 
 class LargerState(TypedDict):
@@ -101,7 +103,9 @@ class LargerWatch:
             return False
         del self._large[:-RECENT]
         self._watch.update(float(large))
-        is_small = len(self._large) == RECENT and self.recent <= self._watch.reference.limit
+        reference = self._watch.reference
+        enough = (reference.rate + reference.limit) / 2.0
+        is_small = len(self._large) == RECENT and self.recent <= enough
         if self.is_larger and is_small:
             self._watch.reset()
         return self.is_larger

@@ -1,12 +1,13 @@
 """Has a release, replica, key or kind of request become slower, or is there only more to do?
 
 Values are latencies (TTFT, ITL, duration), or for throughput the time per token: larger is worse.
-Each is held against the reference's own values *at the same load*, load being what was known when
-the request came: requests in flight, or the queue. An alarm of this watch says that the same work
-at the same load takes longer. A second one ignores load; if it alone has an alarm, either there is
-more to do, or the first one has not seen enough yet. "Busier" is said only once the requests after
-that alarm show by themselves that, at equal load, they are not slower than is tolerated: by an
-approximate interval. Load beyond what the reference has seen says nothing, and is counted.
+Each is held against the reference's own values *at the same load*, load being what was asked when
+the request came, such as how many came in the seconds before. Requests in flight are no measure:
+who is slower has more of them. An alarm of this watch says that the same demand takes longer. A
+second one ignores load; if it alone has an alarm, either there is more to do, or the first one has
+not seen enough yet. "Busier" is said only once the requests after that alarm show by themselves
+that, at equal load, they are not slower than is tolerated: by an approximate interval. Load beyond
+what the reference has seen says nothing, and is counted.
 
 The values that they are held against, and the bets, are in `fairlead.stats.monitors.timings`.
 """

@@ -151,6 +151,7 @@ async def test_while_busy_the_first_event_goes_at_once_and_the_others_together(
     assert rig.worker is not None
     batches = rig.worker.plant.batches
     batches.adjust = lambda planned_s: None  # type: ignore[method-assign]
+    batches.delay_s = batches.rest_s = 0.0  # However busy it has been so far.
     rests: list[Resting] = []
     rest = batches.add
     batches.add = lambda stream: (rests.append(stream), rest(stream))[1]  # type: ignore[method-assign]

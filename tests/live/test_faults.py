@@ -7,8 +7,10 @@ fairlead's own processes. One service has honest traffic all the time.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -147,7 +149,7 @@ async def test_each_fault_raises_its_alert_and_honest_traffic_none(
 async def observer_is_missed(installation: Installation) -> None:
     """The observer hangs: nothing is recorded any more, which is an alert."""
     (observer,) = installation.pids("observer_process")
-    os.kill(observer, signal.SIGSTOP)
+    await until(lambda: hangs(installation, observer), lambda: "it holds the store", 30.0)
     try:
         await until(
             lambda: "records" in firing(installation).get("", set()),
@@ -156,6 +158,20 @@ async def observer_is_missed(installation: Installation) -> None:
         )
     finally:
         os.kill(observer, signal.SIGCONT)
+
+
+def hangs(installation: Installation, observer: int) -> bool:
+    """Stop the observer, unless it holds the store's lock just now: nobody could write then."""
+    os.kill(observer, signal.SIGSTOP)
+    path = installation.paths.store_url.removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(path, timeout=1.0, isolation_level=None)) as store:
+        try:
+            store.execute("BEGIN IMMEDIATE")
+            store.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            os.kill(observer, signal.SIGCONT)
+            return False
+    return True
 
 
 def test_the_text_of_questions_is_what_the_engine_reads() -> None:

@@ -23,7 +23,9 @@ AT = {"b1": SpoolPosition(1, 100)}
 
 
 def test_the_columns_are_the_fields_of_the_records_in_their_order() -> None:
-    assert tuple(c.name for c in RECORDS.columns) == RequestRecord.__struct_fields__
+    # Where a request is in a trace is told to whom traces are sent, and kept by nobody else.
+    fields = (*(c.name for c in RECORDS.columns), "trace")
+    assert fields == RequestRecord.__struct_fields__
     assert tuple(c.name for c in FEEDBACK.columns) == FeedbackRecord.__struct_fields__
 
 
@@ -37,7 +39,7 @@ def test_a_record_comes_back_as_it_was_and_what_is_not_known_is_null(rig: Rig) -
     answer = rig.reader().ask("SELECT * EXCLUDE (failed) FROM records ORDER BY id")
     first, second = (dict(zip(answer.columns, row, strict=True)) for row in answer.rows)
     assert first == {
-        **{name: getattr(known, name) for name in RequestRecord.__struct_fields__},
+        **{column.name: getattr(known, column.name) for column in RECORDS.columns},
         "started_at": "2026-09-21 14:00:00.250000",
         "refused": True,
         "malformed": False,

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from fairlead.control.notify.sending import NotSent, Sender
-from fairlead.control.watching.platform import ServedService
+from fairlead.control.watching.served import Served
 from fairlead.control.watching.watching import Watching
 from fairlead.domain.errors import StorageFailed
 from fairlead.domain.receivers import Receiver, Webhook
@@ -68,12 +68,12 @@ class Platform:
     """Everything else that is the case, as a test says it."""
 
     def __init__(self) -> None:
-        self.served = [ServedService("bank", "sha256:a", DECLARED)]
+        self.served = [Served("bank", "sha256:a", DECLARED)]
         self.done: list[ActionEntry] = []
         self.seen: dict[str, Circumstances] = {}
         self.refuses = False
 
-    def services(self) -> Sequence[ServedService]:
+    def services(self) -> Sequence[Served]:
         return self.served
 
     async def refresh(self, counts: Any) -> None:

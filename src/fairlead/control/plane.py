@@ -108,13 +108,9 @@ class ControlPlane:
             now,
         )
         self._lock = asyncio.Lock()
-        parts = Parts(
-            store, self._rollouts, self._fleet, hub, self.probes, self._watches, self.drills,
-            self.judging,
-        )  # fmt: skip
-        self.acting = Acting(store, store, registry, self._rollouts, self._fleet, self.probes, now)
-        self.platform = Platform(parts, self.acting, now)
+        self.acting = Acting(store, registry, self._rollouts, self._fleet, self.probes, now)
         self.bias = BiasProbes(store, self._rollouts.client, now)
+        self.platform = self._platform(store)
         watched = ControlPlatform(self._rollouts, self.platform, self.acting, self.bias, self._lock)
         self.watching = Watching(store, watched, MonitorMaker(store), now)
         self._pulse = Pulse(monotonic)
@@ -131,6 +127,13 @@ class ControlPlane:
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._trouble_logged_at = -TROUBLE_LOG_S
+
+    def _platform(self, store: Store) -> Platform:
+        parts = Parts(
+            store, self._rollouts, self._fleet, self.hub, self.probes, self._watches, self.drills,
+            self.judging,
+        )  # fmt: skip
+        return Platform(parts, self.acting, self.now)
 
     async def start(self, *, on_broken: Callable[[], None] = lambda: None) -> None:
         """Adopt what runs, load what is stored, and begin the loop.

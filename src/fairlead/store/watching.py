@@ -11,8 +11,8 @@ Position = tuple[float, str]
 """Where a reader is, in the order (time, id): everything up to there is read."""
 
 
-class WatchStore(Protocol):
-    """Documents and counts of watching, and records in the order in which monitors see them."""
+class DocumentStore(Protocol):
+    """Small JSON documents, each under a kind and a key; each call is one transaction."""
 
     def documents(self, kind: str) -> dict[str, bytes]:
         """All documents of a kind, by key, in the order of the keys."""
@@ -30,6 +30,10 @@ class WatchStore(Protocol):
         What is given of a minute comes on top of what is kept of it.
         """
         ...
+
+
+class WatchStore(DocumentStore, Protocol):
+    """Counts of watching besides, and records in the order in which monitors see them."""
 
     def minutes(self, service: str, since: float) -> list[MinuteRow]:
         """Counts of minutes that begin at `since` or later, in the order of time."""

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from control.watching_world import Outbox, Platform
-from fairlead.control.watching.platform import ServedService
+from fairlead.control.watching.served import Served
 from fairlead.control.watching.watching import Watching
 from fairlead.domain.errors import NotFound
 from fairlead.monitoring.declared import Declared
@@ -51,7 +51,7 @@ async def drifted(store: Store) -> tuple[Watching, float]:
     """A watching that has seen usual prompts, and then others."""
     now = [100_000.0]
     platform = Platform()
-    platform.served = [ServedService("bank", "sha256:a", Declared(), has_texts=True)]
+    platform.served = [Served("bank", "sha256:a", Declared(), has_texts=True)]
 
     def build(_served: Any, _release: str) -> list[Any]:
         return [TextDrift(About("drift", "bank", "sha256:a", "prompt"), SETTINGS, dimension=64)]

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from control.watching_world import DECLARED, CountingMonitor, WatchedWorld
-from fairlead.control.watching.platform import ServedService
+from fairlead.control.watching.served import Served
 from fairlead.control.watching.watching import Watching
 from fairlead.domain.errors import StorageFailed
 from fairlead.monitoring.actions import ActionKind, ActionPolicy, Circumstances
@@ -89,7 +89,7 @@ async def test_a_monitor_with_a_defect_is_blind_and_stops_no_other(world: Watche
 async def test_what_is_decided_is_carried_out_once_and_noted(world: WatchedWorld) -> None:
     policy = ActionPolicy(ActionKind.ROLL_BACK, ("latency",))
     declared = msgspec.structs.replace(DECLARED, actions=(policy,))
-    world.platform.served = [ServedService("bank", "sha256:aaaa", declared)]
+    world.platform.served = [Served("bank", "sha256:aaaa", declared)]
     world.platform.seen = {
         "bank": Circumstances("sha256:aaaa", world.now - 60.0, last_good="sha256:bbbb")
     }
@@ -191,7 +191,7 @@ async def test_the_next_champion_goes_on_with_what_is_not_about_the_release(
     await watching.load()
     world.serve(5)
     await watching.look()
-    world.platform.served = [ServedService("bank", "sha256:b", DECLARED)]
+    world.platform.served = [Served("bank", "sha256:b", DECLARED)]
     world.serve(5, release="sha256:b")
     await watching.look()
     assert made["sha256:b"].inherited == [f"r{n:06d}" for n in range(1, 6)]
@@ -204,7 +204,7 @@ async def test_other_settings_make_monitors_anew_from_what_is_kept(world: Watche
     world.serve(5)
     await watching.look()
     declared = msgspec.structs.replace(DECLARED, monitors=MonitorSettings(learn=300))
-    world.platform.served = [ServedService("bank", "sha256:a", declared)]
+    world.platform.served = [Served("bank", "sha256:a", declared)]
     await watching.look()
     assert len(world.monitors) == 2
     assert world.monitors[-1].ids == [f"r{n:06d}" for n in range(1, 6)]

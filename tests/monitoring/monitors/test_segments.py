@@ -12,7 +12,8 @@ from fairlead.domain.outcomes import SHADOW
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.monitors.interface import Monitor, SeenFeedback
 from fairlead.monitoring.monitors.segments import SegmentMonitor
-from fairlead.monitoring.monitors.self_tests import MadeRequest, bias_self_test, seen
+from fairlead.monitoring.monitors.self_tests import bias_self_test, seen
+from fairlead.monitoring.monitors.self_tests import made as made_request
 
 START = 1_700_000_000.0
 
@@ -36,7 +37,7 @@ def stream(monitor: Monitor, count: int, bad: dict[str, float], **fields: Any) -
     dice = random.Random(5)
     for number in range(count):
         key = dice.choice(("k1", "k2", "k3", "k3"))
-        request = MadeRequest(
+        request = made_request(
             id=f"{number}",
             key=key,
             unit=f"session {number}",
@@ -78,7 +79,7 @@ def test_longer_requests_that_fail_more_are_no_gap_of_who_sends_them() -> None:
     for number in range(8_000):
         key = dice.choice(("k1", "k3"))
         is_long = dice.random() < (0.8 if key == "k1" else 0.2)
-        request = MadeRequest(
+        request = made_request(
             key=key, unit=f"{number}", started_at=START + number,
             prompt_tokens=4_000 if is_long else 20,
         )  # fmt: skip
@@ -91,7 +92,9 @@ def test_refusals_and_feedback_are_outcomes_of_their_own() -> None:
     for number in range(3_000):
         key = dice.choice(("k1", "k3"))
         refused = int(dice.random() < (0.3 if key == "k1" else 0.05))
-        request = MadeRequest(key=key, unit=f"{number}", started_at=START + number, refused=refused)
+        request = made_request(
+            key=key, unit=f"{number}", started_at=START + number, refused=refused
+        )
         monitor.see(seen(request))
         value = float(dice.random() < (0.6 if key == "k1" else 0.9))
         monitor.see_feedback(SeenFeedback(request, "thumbs", value, START + number + 5))
@@ -109,8 +112,8 @@ def test_a_session_counts_once_and_a_key_without_sessions_each_time() -> None:
         key = "k1" if number % 2 else "k3"
         bad = key == "k1" and number % 4 == 1
         at = START + number
-        copies.see(seen(MadeRequest(key=key, unit=f"chat of {key}", started_at=at), failed=bad))
-        plain.see(seen(MadeRequest(key=key, unit=unit_of(key), started_at=at), failed=bad))
+        copies.see(seen(made_request(key=key, unit=f"chat of {key}", started_at=at), failed=bad))
+        plain.see(seen(made_request(key=key, unit=unit_of(key), started_at=at), failed=bad))
     assert labels(copies) == []
     assert [each["outcome"] for each in labels(plain)] == ["failures"]
 

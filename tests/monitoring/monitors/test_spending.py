@@ -11,8 +11,10 @@ import pytest
 
 from fairlead.domain.outcomes import SHADOW
 from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.monitors.exercise import Made
 from fairlead.monitoring.monitors.interface import Monitor
-from fairlead.monitoring.monitors.self_tests import MadeRequest, cost_self_test, seen
+from fairlead.monitoring.monitors.self_tests import cost_self_test, seen
+from fairlead.monitoring.monitors.self_tests import made as made_request
 from fairlead.monitoring.monitors.spending import CostMonitor
 from fairlead.stats.monitors.larger import LEARN
 
@@ -41,14 +43,14 @@ def hour(monitor: Monitor, at: float, dice: random.Random, factor: float, key: s
     day, hour_of_day = divmod(int((at - START) // HOUR), 24)
     busy = 1.0 if 8 <= hour_of_day < 20 and day % 7 < 5 else 0.1
     tokens = round(1_000_000 * factor * busy * math.exp(dice.gauss(0.0, 0.25)))
-    request = MadeRequest(
+    request = made_request(
         key=key, started_at=at, prompt_tokens=tokens, completion_tokens=10, cost_usd=tokens * 1e-5
     )
     monitor.see(seen(request))
 
 
-def answer(dice: random.Random, at: float, tokens: int) -> MadeRequest:
-    return MadeRequest(
+def answer(dice: random.Random, at: float, tokens: int) -> Made:
+    return made_request(
         started_at=at, completion_tokens=round(tokens * math.exp(dice.gauss(0, 0.7)))
     )
 
@@ -122,12 +124,12 @@ def test_a_key_with_ten_times_the_requests_is_told_within_minutes() -> None:
     at = START
     while at < START + 2 * HOUR:
         at += dice.expovariate(1.0 / 6.0)
-        monitor.see(seen(MadeRequest(key="k2", started_at=at)))
+        monitor.see(seen(made_request(key="k2", started_at=at)))
     assert told(monitor, at) == {}
     since = at
     while not told(monitor, at):
         at += dice.expovariate(10.0 / 6.0)
-        monitor.see(seen(MadeRequest(key="k2", started_at=at)))
+        monitor.see(seen(made_request(key="k2", started_at=at)))
         assert at - since < 300.0
     found = told(monitor, at)
     assert set(found) == {("batch", "surge")}
@@ -139,7 +141,7 @@ def test_copies_of_requests_cost_money_and_are_no_keys_doing() -> None:
     for number in range(3_000):
         arm = SHADOW if number > 1_000 else "champion"
         at = START + number * (6.0 if number < 1_000 else 0.5)
-        monitor.see(seen(MadeRequest(key="k1", arm=arm, started_at=at)))
+        monitor.see(seen(made_request(key="k1", arm=arm, started_at=at)))
     assert told(monitor, at) == {}
     assert monitor.state()["subjects"][0][0] == "k1"
 
@@ -148,7 +150,7 @@ def test_keys_are_bounded_and_who_was_away_longest_is_forgotten() -> None:
     monitor = made(keys_max=3)
     for number in range(10):
         for key in ("busy", f"key{number}"):
-            monitor.see(seen(MadeRequest(key=key, started_at=START + number)))
+            monitor.see(seen(made_request(key=key, started_at=START + number)))
     names = [name for name, _ in monitor.state()["subjects"]]
     assert sorted(names) == ["", "busy", "key8", "key9"]
     with pytest.raises(ValueError, match="keys_max"):
@@ -158,7 +160,7 @@ def test_keys_are_bounded_and_who_was_away_longest_is_forgotten() -> None:
 def test_what_is_not_known_is_not_taken_for_nothing() -> None:
     monitor = made()
     for number in range(2_000):
-        request = MadeRequest(
+        request = made_request(
             key="", started_at=START + number, prompt_tokens=-1, completion_tokens=-1, cost_usd=-1.0
         )
         monitor.see(seen(request, failed=True))
@@ -227,5 +229,11 @@ def test_its_self_test_finds_the_fault_and_fails_in_a_monitor_that_does_not() ->
         def conditions(self, now: float) -> list[Condition]:
             return [Condition((), severity=None, summary="wolf")]  # type: ignore[arg-type]
 
+    class BlindToDays(CostMonitor):
+        def conditions(self, now: float) -> list[Condition]:
+            found = super().conditions(now)
+            return [one for one in found if dict(one.labels)["kind"] != "outburst_day"]
+
+    assert "ten times the usual" in cost_self_test(BlindToDays("s", "r"))
     assert "not found" in cost_self_test(Sleeping("s", "r"))
     assert "told of honest requests: wolf" in cost_self_test(Crying("s", "r"))

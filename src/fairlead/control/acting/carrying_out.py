@@ -15,7 +15,6 @@ import msgspec
 
 from fairlead.control.acting.circumstances import Surroundings
 from fairlead.control.acting.diversions import Diversion, Diversions
-from fairlead.control.acting.documents import DocumentStore
 from fairlead.control.acting.gate_runs import GateRuns
 from fairlead.control.acting.proposals import Proposal, Proposals
 from fairlead.control.probing.probes import Probes
@@ -51,7 +50,6 @@ class Acting:
     def __init__(
         self,
         store: Store,
-        documents: DocumentStore,
         registry: Registry,
         rollouts: Rollouts,
         fleet: Fleet,
@@ -62,9 +60,9 @@ class Acting:
         self._rollouts = rollouts
         self._probes = probes
         self._now = now
-        self.diversions = Diversions(documents, store, now)
-        self.gate_runs = GateRuns(documents, store, registry, rollouts, now)
-        self.proposals = Proposals(documents, store, now)
+        self.diversions = Diversions(store, now)
+        self.gate_runs = GateRuns(store, registry, rollouts, now)
+        self.proposals = Proposals(store, now)
         self.surroundings = Surroundings(store, rollouts, fleet, self.is_diverted)
         self._steps = {
             ActionKind.ROLL_BACK: self._roll_back,

@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterable
 
 import msgspec
 
-from fairlead.control.acting.documents import DIVERTED, DocumentStore, read_all
+from fairlead.control.documents import read_all
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.errors import Conflict, NotFound
 from fairlead.domain.release import short
-from fairlead.store.interface import RolloutStore
+from fairlead.store.interface import Store
 from fairlead.store.rows import EventRow
 
 BEGUN, ENDED = "diverted", "undiverted"
 """Kinds of events."""
+
+DIVERTED = "diverted"
+"""Kind of the documents."""
 
 
 class Diversion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -46,21 +49,17 @@ class Diversions:
     """All services that are diverted.
 
     Args:
-        documents: Where they are kept.
         now: Unix time in seconds.
     """
 
-    def __init__(
-        self, documents: DocumentStore, store: RolloutStore, now: Callable[[], float]
-    ) -> None:
-        self._documents = documents
+    def __init__(self, store: Store, now: Callable[[], float]) -> None:
         self._store = store
         self._now = now
         self._kept: dict[str, Diversion] = {}
 
     async def load(self) -> None:
         """Read what is stored."""
-        self._kept = await asyncio.to_thread(read_all, self._documents, DIVERTED, Diversion)
+        self._kept = await asyncio.to_thread(read_all, self._store, DIVERTED, Diversion)
 
     def is_diverted(self, service: str, release: str | None) -> bool:
         """Whether the fallbacks are to answer for this champion."""
@@ -114,7 +113,7 @@ class Diversions:
         gone = tuple(deletes)
         data = {(DIVERTED, key): msgspec.json.encode(one) for key, one in puts.items()}
         keys = [(DIVERTED, key) for key in gone]
-        await asyncio.to_thread(self._documents.commit_documents, data, keys)
+        await asyncio.to_thread(self._store.commit_documents, data, keys)
         self._kept = {k: v for k, v in (self._kept | puts).items() if k not in gone}
 
     async def _event(self, kind: str, of: Diversion, message: str) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from fairlead.control.acting.documents import GATE_RUN, DocumentStore, read_all
+from fairlead.control.documents import read_all
 from fairlead.control.shipping.catalogue import ASK_S
 from fairlead.control.shipping.evaluations import Contender, Evaluations
 from fairlead.control.shipping.rollouts import Rollouts
@@ -33,6 +33,9 @@ ENDED = "gates_rerun"
 """Kind of the event."""
 _AGAIN = "@again"
 _log = logging.getLogger(__name__)
+
+GATE_RUN = "gate_run"
+"""Kind of the documents."""
 
 
 class GateRun(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -102,13 +105,11 @@ class GateRuns:
 
     def __init__(
         self,
-        documents: DocumentStore,
         store: Store,
         registry: Registry,
         rollouts: Rollouts,
         now: Callable[[], float],
     ) -> None:
-        self._documents = documents
         self._store = store
         self._rollouts = rollouts
         self._now = now
@@ -118,7 +119,7 @@ class GateRuns:
 
     async def load(self) -> None:
         """Read what is stored."""
-        self._kept = await asyncio.to_thread(read_all, self._documents, GATE_RUN, GateRun)
+        self._kept = await asyncio.to_thread(read_all, self._store, GATE_RUN, GateRun)
 
     async def close(self) -> None:
         """Stop asking; what was answered stays kept."""
@@ -161,7 +162,7 @@ class GateRuns:
         if spec is None or spec.release != run.release:
             # What another release answered is of no interest any more.
             await self._evaluations.forget(run.id)
-            await asyncio.to_thread(self._documents.commit_documents, {}, [(GATE_RUN, run.service)])
+            await asyncio.to_thread(self._store.commit_documents, {}, [(GATE_RUN, run.service)])
             del self._kept[run.service]
             return
         if run.ended_at is not None:
@@ -205,7 +206,7 @@ class GateRuns:
 
     async def _keep(self, run: GateRun) -> None:
         data = {(GATE_RUN, run.service): msgspec.json.encode(run)}
-        await asyncio.to_thread(self._documents.commit_documents, data)
+        await asyncio.to_thread(self._store.commit_documents, data)
         self._kept[run.service] = run
 
     def conditions(self) -> list[Condition]:

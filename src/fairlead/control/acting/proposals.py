@@ -7,12 +7,15 @@ from collections.abc import Callable
 
 import msgspec
 
-from fairlead.control.acting.documents import PROPOSAL, DocumentStore, read_all
+from fairlead.control.documents import read_all
 from fairlead.store.interface import Store
 
 PROPOSALS_MAX = 100
 FIGURES_S_MAX = 7 * 86_400.0
 """Figures of requests go back so far at most: they are read from the records."""
+
+PROPOSAL = "proposal"
+"""Kind of the documents."""
 
 
 class Proposal(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -62,14 +65,13 @@ class Proposals:
         now: Unix time in seconds.
     """
 
-    def __init__(self, documents: DocumentStore, store: Store, now: Callable[[], float]) -> None:
-        self._documents = documents
+    def __init__(self, store: Store, now: Callable[[], float]) -> None:
         self._store = store
         self._now = now
 
     async def all(self, service: str | None = None) -> list[Proposal]:
         """The newest first."""
-        found = await asyncio.to_thread(read_all, self._documents, PROPOSAL, Proposal)
+        found = await asyncio.to_thread(read_all, self._store, PROPOSAL, Proposal)
         chosen = [one for one in found.values() if service in (None, one.service)]
         return sorted(chosen, key=lambda one: (-one.at, one.id))
 
@@ -83,13 +85,13 @@ class Proposals:
         return await asyncio.to_thread(self._add, asked, serves_since)
 
     def _add(self, asked: Proposal, serves_since: float) -> Proposal:
-        known = read_all(self._documents, PROPOSAL, Proposal)
+        known = read_all(self._store, PROPOSAL, Proposal)
         if asked.id in known:
             return known[asked.id]
         made = self._with_figures(asked, serves_since)
         old = sorted(known.values(), key=lambda one: (one.at, one.id))
         gone = old[: max(0, len(old) + 1 - PROPOSALS_MAX)]
-        self._documents.commit_documents(
+        self._store.commit_documents(
             {(PROPOSAL, made.id): msgspec.json.encode(made)}, [(PROPOSAL, one.id) for one in gone]
         )
         return made

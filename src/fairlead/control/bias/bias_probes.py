@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -39,6 +38,7 @@ from fairlead.probing.bias import (
 )
 from fairlead.probing.bias_model import Biasing, BiasSpec
 from fairlead.probing.bias_pairs import plan_of
+from fairlead.store.watching import DocumentStore
 
 KIND = "bias"
 """Of the documents that are kept; their key is `service/release`."""
@@ -47,22 +47,6 @@ RELEASES_MAX = 5
 """Releases of a service whose pairs are remembered: who comes back goes on."""
 SELF_TEST_S = 86_400.0
 _log = logging.getLogger(__name__)
-
-
-class DocumentStore(Protocol):
-    """Small documents by kind and key."""
-
-    def documents(self, kind: str) -> dict[str, bytes]:
-        """All of a kind, by key."""
-        ...
-
-    def commit_documents(
-        self,
-        puts: Mapping[tuple[str, str], bytes],
-        deletes: Collection[tuple[str, str]] = (),
-    ) -> None:
-        """Put and delete documents by (kind, key), all or none."""
-        ...
 
 
 class Watch:

@@ -7,20 +7,19 @@ here: an alert begins anew, since its condition still holds.
 from __future__ import annotations
 
 import hashlib
-import logging
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import msgspec
 
-from fairlead.domain.decoding import decode_json
+from fairlead.control.documents import read_all
 from fairlead.monitoring.actions import ActionEntry
 from fairlead.monitoring.alerts import Alert
 from fairlead.monitoring.desk import Desk
 from fairlead.monitoring.incidents import Incident
 from fairlead.monitoring.silences import Silence
 from fairlead.monitoring.telling import Told
-from fairlead.store.watching import WatchStore
+from fairlead.store.watching import DocumentStore
 
 ALERT, INCIDENT, TOLD, SILENCE, ACTION = "alert", "incident", "told", "silence", "action"
 KINDS: dict[str, type] = {
@@ -32,19 +31,20 @@ KINDS: dict[str, type] = {
 }
 Key = tuple[str, str]
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
 
 
 class DeskDocuments:
     """Reads the desk and keeps it. For one thread at a time."""
 
-    def __init__(self, store: WatchStore) -> None:
+    def __init__(self, store: DocumentStore) -> None:
         self._store = store
         self._kept: dict[Key, Any] = {}
 
     def load(self) -> Desk:
         """What is kept; raises FairleadError when the store does."""
-        found = {kind: dict(self._read(kind)) for kind in KINDS}
+        found: dict[str, dict[str, Any]] = {
+            kind: read_all(self._store, kind, of) for kind, of in KINDS.items()
+        }
         self._kept = {
             (kind, key): each
             for kind, documents in found.items()
@@ -68,13 +68,6 @@ class DeskDocuments:
         }
         self._store.commit_documents(puts, [key for key in self._kept if key not in now])
         self._kept = now
-
-    def _read(self, kind: str) -> Iterator[tuple[str, Any]]:
-        for key, document in self._store.documents(kind).items():
-            try:
-                yield key, decode_json(document, KINDS[kind])
-            except msgspec.DecodeError as error:
-                _log.error("%s %s cannot be read, and is left out: %s", kind, key, error)
 
 
 def _documents(desk: Desk) -> Iterator[tuple[Key, Any]]:

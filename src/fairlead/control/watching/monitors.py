@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from fairlead.control.watching.service_watch import Served
+from fairlead.control.watching.served import Served
 from fairlead.domain.errors import FairleadError
 from fairlead.gateway.replicas.routing import unit_of
 from fairlead.monitoring.monitors.interface import Monitor

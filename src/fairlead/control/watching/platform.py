@@ -4,38 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from fairlead.control.acting.carrying_out import Acting
 from fairlead.control.acting.platform import Platform
 from fairlead.control.acting.traffic import Minutes
 from fairlead.control.bias.bias_probes import BiasProbes
 from fairlead.control.shipping.rollouts import Rollouts
+from fairlead.control.watching.served import Served
 from fairlead.monitoring.actions import ActionEntry, Circumstances
 from fairlead.monitoring.alerts import Condition, Looked
 from fairlead.monitoring.causes import Change
-from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.incidents import Event
 from fairlead.monitoring.watchers import Report, Watch
-from fairlead.probing.bias_model import Segment
-
-
-class ServedService(NamedTuple):
-    """A service as it is now.
-
-    Attributes:
-        champion: Digest of the release that serves; empty for none.
-        has_texts: Whether a sample of prompts or answers is kept.
-        segments: Users who are compared with all others.
-        request_timeout_s: How long a request may take.
-    """
-
-    name: str
-    champion: str
-    declared: Declared
-    has_texts: bool = False
-    segments: tuple[Segment, ...] = ()
-    request_timeout_s: float = 120.0
 
 
 class ControlPlatform:
@@ -59,10 +39,10 @@ class ControlPlatform:
         self._acting = acting
         self._lock = lock
 
-    def services(self) -> Sequence[ServedService]:
+    def services(self) -> Sequence[Served]:
         """All that have served, or are to."""
         return [
-            ServedService(
+            Served(
                 row.name,
                 row.champion or "",
                 spec.monitoring,

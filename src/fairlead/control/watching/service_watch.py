@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol
 
 import msgspec
 
@@ -22,6 +21,7 @@ from fairlead.control.watching.release_monitors import (
     ReleaseMonitors,
     last_seen,
 )
+from fairlead.control.watching.served import Served
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import NotFound
 from fairlead.domain.judging import JUDGED
@@ -35,7 +35,6 @@ from fairlead.monitoring.objectives import Objective, ObjectiveKind
 from fairlead.monitoring.promising import MONITOR as SLO
 from fairlead.monitoring.promising import conditions_of, self_test
 from fairlead.monitoring.watchers import Report
-from fairlead.probing.bias_model import Segment
 from fairlead.store.rows import MinuteRow
 from fairlead.store.watching import WatchStore
 
@@ -48,30 +47,6 @@ BEGIN_S = 86_400.0
 PAGES = 5
 RELEASES_MAX = 8
 ASSESS_S = 10.0
-
-
-class Served(Protocol):
-    """A service as it is now.
-
-    Attributes:
-        champion: Digest of the release that serves; empty for none.
-        has_texts: Whether a sample of prompts or answers is kept.
-        segments: Users who are compared with all others.
-        request_timeout_s: How long a request may take; what is open keeps the watermark back.
-    """
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def champion(self) -> str: ...
-    @property
-    def declared(self) -> Declared: ...
-    @property
-    def has_texts(self) -> bool: ...
-    @property
-    def segments(self) -> tuple[Segment, ...]: ...
-    @property
-    def request_timeout_s(self) -> float: ...
 
 
 Build = Callable[[Served, str], Sequence[Monitor]]

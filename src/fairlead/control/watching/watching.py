@@ -19,7 +19,8 @@ from fairlead.control.notify.courier import Courier
 from fairlead.control.notify.sending import Sender
 from fairlead.control.watching.desk_documents import DeskDocuments
 from fairlead.control.watching.interface import MonitorStanding
-from fairlead.control.watching.service_watch import Build, Served, ServiceWatch
+from fairlead.control.watching.served import Served
+from fairlead.control.watching.service_watch import Build, ServiceWatch
 from fairlead.domain.errors import FairleadError, NotFound
 from fairlead.domain.receivers import Receiver
 from fairlead.gateway.records.metric_families import FamilyState

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
+from sqlalchemy import event
 
 from fairlead.domain.judging import JUDGED
 from fairlead.store.interface import Store
@@ -130,3 +131,30 @@ def test_what_is_never_settled_is_not_waited_for_for_ever(store: Store, request_
     store.settle_judgements([done], [])
     assert store.judged_after("bank", (0.0, ""), until=200.0) == []
     assert [one.id for one in store.judged_after("bank", (0.0, ""), until=700.0)] == ["b"]
+
+
+def test_feedback_is_found_without_going_through_all_requests(
+    store: Store, request_row: Make
+) -> None:
+    steps = 0
+
+    def count() -> int:
+        nonlocal steps
+        steps += 1
+        return 0
+
+    def read() -> int:
+        nonlocal steps
+        steps = 0
+        assert [one.id for one in store.feedback_after("bank", (5.0, ""), until=99.0)] == ["f"]
+        return steps
+
+    database = store._db  # type: ignore[attr-defined]
+    event.listen(database.engine, "checkout", lambda raw, *_: raw.set_progress_handler(count, 10))
+    store.open_spool("boot")
+    given = [FeedbackRow("f", "r0", "key", "good", 1.0, 20.0)]
+    store.ingest("boot", [request_row("r0", 10.0)], given, SpoolCursor(offset=1))
+    before = read()
+    rows = [request_row(f"r{n}", 10.0) for n in range(1, 2_000)]
+    store.ingest("boot", rows, [], SpoolCursor(offset=2))
+    assert read() < before + 10

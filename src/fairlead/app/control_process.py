@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 import uvicorn
 
+from fairlead.app.heap import keep_trimmed
 from fairlead.app.serving import Server, is_alive
 from fairlead.app.state import StatePaths, write_private
 from fairlead.control.api import create_app
@@ -54,6 +55,7 @@ def main() -> None:
         level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
     settings = msgspec.json.decode(sys.argv[1], type=Settings)
+    keep_trimmed()
     # Taken out of the environment, so that no child process inherits it.
     token = os.environ.pop("FAIRLEAD_CONTROL_TOKEN")
     try:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from fairlead.app.heap import keep_trimmed
 from fairlead.app.state import StatePaths
 from fairlead.domain.errors import FairleadError
 from fairlead.observer.archive import Archive, ArchiveSettings, ArchiveThread
@@ -44,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True):
 def main() -> None:
     """Run until SIGTERM."""
     settings = msgspec.json.decode(sys.argv[1], type=Settings)
+    keep_trimmed()
     paths = StatePaths(Path(settings.state))
     try:
         _observe(paths, settings)

@@ -7,6 +7,7 @@ stands in `Positions`; kept together with what was made of the records, nothing 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -14,7 +15,7 @@ import msgspec
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.outcomes import failed_by_server
 from fairlead.monitoring.monitors.interface import Seen, SeenFeedback, SeenText
-from fairlead.store.rows import RequestRow, TextRow
+from fairlead.store.rows import GivenRow, RequestRow, TextRow
 from fairlead.store.watching import Position, WatchStore
 
 PAGE = 1_000
@@ -24,6 +25,9 @@ LOAD_S = 10.0
 
 LOAD_MAX = 10_000
 """More are not told apart."""
+
+PASSED_OVER_S = 600.0
+"""Feedback is recorded at once, long before so much time has passed."""
 
 
 class Positions(msgspec.Struct):
@@ -69,7 +73,7 @@ def read(store: WatchStore, service: str, positions: Positions, until: float) ->
     seen = [Seen(row, _load(row, lately), _failed(row)) for row in rows]
     after = Positions(
         requests=(rows[-1].started_at, rows[-1].id) if rows else positions.requests,
-        feedback=(given[-1].at, given[-1].id) if given else positions.feedback,
+        feedback=_on(positions.feedback, given, upto),
         judged=(judged[-1].at, judged[-1].id) if judged else positions.judged,
         texts=_asked(texts[-1]) if texts else positions.texts,
         heir=positions.heir,
@@ -84,6 +88,16 @@ def read(store: WatchStore, service: str, positions: Positions, until: float) ->
         after=after,
         is_whole=max(len(rows), len(given), len(judged)) < PAGE and len(texts) < TEXTS,
     )
+
+
+def _on(before: Position, given: Sequence[GivenRow], upto: float) -> Position:
+    """Where to go on with feedback.
+
+    Where a service gets none, what others get is not gone through each time: what is long read is
+    passed over.
+    """
+    last = (given[-1].at, given[-1].id) if given else before
+    return last if len(given) == PAGE else max(last, (upto - PASSED_OVER_S, ""))
 
 
 def _asked(row: TextRow) -> Position:

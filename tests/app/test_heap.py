@@ -1,0 +1,38 @@
+"""Free memory goes back to the system while a process runs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_SCRIPT = """
+import sys, time
+from pathlib import Path
+from fairlead.app.heap import keep_trimmed
+
+def resident_mb():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * 4096 / 2**20
+
+held = [bytes(60_000) for _ in range(1_000)]
+last = bytes(60_000)  # What stays keeps all below it, for the C library.
+del held
+before = resident_mb()
+if sys.argv[1] == "trim":
+    keep_trimmed(every_s=0.05)
+deadline = time.monotonic() + float(sys.argv[2])
+while resident_mb() > before - 40 and time.monotonic() < deadline:
+    time.sleep(0.02)
+print(resident_mb() < before - 40)
+"""
+
+
+def _gives_back(way: str, wait_s: float) -> bool:
+    command = [sys.executable, "-c", _SCRIPT, way, str(wait_s)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    return done.stdout.strip() == "True"
+
+
+def test_what_is_free_below_what_is_in_use_is_given_back() -> None:
+    assert not _gives_back("leave", 0.5)
+    assert _gives_back("trim", 20.0)

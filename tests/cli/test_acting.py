@@ -11,6 +11,7 @@ from cli.simulated_installation import Run
 from fairlead.cli.api import ControlClient
 from fairlead.control.acting.diversions import Diversion
 from fairlead.control.acting.proposals import Proposal
+from fairlead.control.acting.tightenings import Tightening
 
 DIGEST = "sha256:" + "ab" * 32
 PROPOSAL = Proposal(
@@ -26,6 +27,10 @@ def fairlead(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
     def answer(_control: ControlClient, method: str, path: tuple[str, ...], *_: object) -> bytes:
         if (method, *path) == ("GET", "proposals"):
             return msgspec.json.encode([PROPOSAL])
+        if path[-1] == "loosen":
+            assert (method, *path[:-1]) == ("POST", "services", "bank", "guardrails", "secrets")
+            made = Tightening("bank", DIGEST, "secrets", 0.0, "policy x", "many hits")
+            return msgspec.json.encode(made)
         assert (method, *path) == ("POST", "services", "bank", "undivert")
         return msgspec.json.encode(Diversion("bank", DIGEST, 0.0, "policy x", "no replica"))
 
@@ -50,3 +55,11 @@ def test_what_was_ended_is_said(fairlead: Run) -> None:
     assert "serves again" in out
     assert "no replica" in out
     assert json.loads(fairlead("monitor", "undivert", "bank", "--json").out)["release"] == DIGEST
+
+
+def test_a_guardrail_that_flags_again_is_said(fairlead: Run) -> None:
+    out = fairlead("monitor", "loosen", "bank", "secrets").out
+    assert "guardrail secrets flags again" in out
+    assert "many hits" in out
+    shown = json.loads(fairlead("monitor", "loosen", "bank", "secrets", "--json").out)
+    assert shown["guardrail"] == "secrets"

@@ -21,6 +21,7 @@ from fairlead.cli.demo.view import DemoView, summary
 from fairlead.cli.options import say, table
 from fairlead.control.acting.diversions import Diversion
 from fairlead.control.acting.proposals import Proposal
+from fairlead.control.acting.tightenings import Tightening
 from fairlead.control.drill.drill_views import DrillView
 from fairlead.control.probing.probe_views import ProbesView
 from fairlead.control.views import (
@@ -202,6 +203,8 @@ def answer(_control: ControlClient, method: str, path: tuple[str, ...], *_rest: 
             given = [msgspec.structs.replace(proposal, feedback={NASTY: 1}, means={NASTY: 1.0})]
         case ("POST", "services", _, "undivert"):
             given = Diversion(NASTY, DIGEST, 0.0, NASTY, NASTY, (NASTY,))
+        case ("POST", "services", _, "guardrails", _, "loosen"):
+            given = Tightening(NASTY, DIGEST, NASTY, 0.0, NASTY, NASTY)
         case ("PUT", "tenants", _):
             given = TenantView(NASTY, Quota(), (NASTY,))
         case _:
@@ -227,6 +230,7 @@ ONLINE = [
     ("ship", "--detach"), ("eval",), ("doctor",), ("probes", "show"), ("probes", "run", "bank"),
     ("probes", "accept", "bank"), ("samples", "list"), ("samples", "show", "req_1"),
     ("monitor", "proposals"), ("monitor", "undivert", "bank"),
+    ("monitor", "loosen", "bank", "secrets"),
     ("drill", "history"), ("drill", "--fault", "slow", "--service", "bank"),
     ("alerts",), ("alerts", "show", "ab"), ("incidents",), ("incidents", "show", "1"),
     ("incidents", "export", "1"), ("incidents", "close", "1", "--words", "x"),

@@ -46,6 +46,7 @@ CALLS = {
     "POST /api/v1/services/{service}/drills",
     "GET /api/v1/diversions",
     "POST /api/v1/services/{service}/undivert",
+    "POST /api/v1/services/{service}/guardrails/{guardrail}/loosen",
     "GET /api/v1/proposals",
     "GET /api/v1/samples",
     "DELETE /api/v1/samples",

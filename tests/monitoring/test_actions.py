@@ -29,7 +29,7 @@ from monitoring.making import changed, condition, firing
 BACK = ActionPolicy(ActionKind.ROLL_BACK, ("slo",))
 SEEN = Circumstances(
     champion="sha256:bbb", champion_since=500.0, last_good="sha256:aaa",
-    fallbacks=("small",), replicas=2, replicas_max=3, gates=1,
+    fallbacks=("small",), replicas=2, replicas_max=3, gates=1, guardrails=("secrets", "mail"),
 )  # fmt: skip
 
 
@@ -50,6 +50,7 @@ def verdict(policy: ActionPolicy, seen: Circumstances = SEEN, **fields: Any) -> 
         (ActionKind.SCALE, "3"),
         (ActionKind.RERUN_GATE, "sha256:bbb"),
         (ActionKind.PROPOSE_RETRAINING, "sha256:bbb"),
+        (ActionKind.TIGHTEN_GUARDRAIL, "secrets,mail"),
     ],
 )
 def test_each_action_has_its_target_and_its_reason(kind: ActionKind, target: str) -> None:
@@ -84,6 +85,7 @@ def test_a_rollout_is_paused() -> None:
         (ActionKind.SCALE, {"replicas_max": 2}, "no room"),
         (ActionKind.SCALE, {"rollout": "ro-1"}, "rollout is under way"),
         (ActionKind.RERUN_GATE, {"gates": 0}, "no gates"),
+        (ActionKind.TIGHTEN_GUARDRAIL, {"guardrails": ()}, "only flags"),
         (ActionKind.PROPOSE_RETRAINING, {"champion": None}, "no release"),
     ],
 )
@@ -223,3 +225,13 @@ def test_an_alert_that_is_over_asks_for_nothing() -> None:
 def test_a_policy_that_makes_no_sense_is_refused(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="action roll_back"):
         check_policy(msgspec.structs.replace(BACK, **fields))
+
+
+def test_one_guardrail_is_tightened_where_it_is_named() -> None:
+    """And none in its place; policies of two guardrails are two policies."""
+    mail = ActionPolicy(ActionKind.TIGHTEN_GUARDRAIL, ("slo",), guardrail="mail")
+    assert verdict(mail).target == "mail"
+    gone = msgspec.structs.replace(mail, guardrail="gone")
+    assert verdict(gone).verdict is ActionVerdict.IMPOSSIBLE
+    assert "no guardrail gone that only flags" in verdict(gone).reason
+    check_policies([mail, gone])

@@ -87,6 +87,12 @@ def broken(facts: dict[str, Any]) -> None:
     facts["malformed"] = 1
 
 
+def guarded(facts: dict[str, Any]) -> None:
+    """Its prompt is blocked: there is no answer, and no failure either."""
+    if not facts["failed_by_error"]:
+        facts.update(guardrail_hits=1, status=400)
+
+
 def disliked(facts: dict[str, Any]) -> None:
     facts["feedback"] = (("solved", 0.0, 0.0),)
 
@@ -115,6 +121,42 @@ def test_an_equal_canary_is_promoted_by_all_metrics() -> None:
     """Each has to show it."""
     verdict = assess(Traffic(2).judged(PLAN, 6_000), PLAN)
     assert verdict.outcome is RolloutOutcome.PROMOTE
+
+
+GUARDED = msgspec.structs.replace(
+    PLAN, metrics=(DeclaredMetric("guardrail_hits", "guardrail_hits", margin=0.1),)
+)
+
+
+def test_a_canary_whose_prompts_hit_guardrails_more_often_is_rolled_back() -> None:
+    """Those that were blocked count, though they have no answer."""
+
+    def hits(rate: float) -> Callable[[dict[str, Any]], None]:
+        dice = random.Random(7)
+
+        def change(facts: dict[str, Any]) -> None:
+            facts["guardrail_hits"] = 0
+            if dice.random() < rate:
+                guarded(facts)
+
+        return change
+
+    class Guarded(Traffic):
+        def request(self, change: Callable[[dict[str, Any]], None] | None = None) -> Observation:
+            made = super().request(change)
+            return msgspec.structs.replace(made, guardrail_hits=max(0, made.guardrail_hits))
+
+    verdict = assess(Guarded(3).judged(GUARDED, 1_500, hits(0.4)), GUARDED)
+    assert verdict.outcome is RolloutOutcome.ROLL_BACK
+    assert verdict.reason.startswith("guardrail_hits: canary")
+    verdict = assess(Guarded(3).judged(GUARDED, 6_000, hits(0.0)), GUARDED)
+    assert verdict.outcome is RolloutOutcome.PROMOTE
+
+
+def test_nothing_is_promoted_by_hits_that_nobody_looked_for() -> None:
+    """Neither release has guardrails: the metric is missing, which is said."""
+    verdict = assess(Traffic(3).judged(GUARDED, 3_000), GUARDED)
+    assert verdict.outcome is not RolloutOutcome.PROMOTE
 
 
 @settings(max_examples=25, deadline=None)

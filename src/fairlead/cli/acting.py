@@ -1,4 +1,4 @@
-"""`fairlead monitor undivert` and `proposals`: what actions have left behind."""
+"""`fairlead monitor undivert`, `loosen` and `proposals`: what actions have left behind."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from fairlead.cli.options import (
 
 def register(app: typer.Typer) -> None:
     app.command("undivert")(undivert)
+    app.command("loosen")(loosen)
     app.command("proposals")(proposals)
 
 
@@ -38,6 +39,25 @@ def undivert(
         return
     say(
         f"{service}: release {short(ended.release)} serves again; its fallbacks had answered since "
+        f"{ago(ended.since)}: {ended.why}"
+    )
+
+
+def loosen(
+    service: Annotated[str, typer.Argument(help="Name of the service.")],
+    guardrail: Annotated[str, typer.Argument(help="Name of the guardrail.")],
+    state: StateOption = STATE_DEFAULT,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a guardrail flag again that blocks because of an action."""
+    from fairlead.control.acting.tightenings import Tightening
+
+    ended = client(state).post(Tightening, "services", service, "guardrails", guardrail, "loosen")
+    if as_json:
+        print_json(ended)
+        return
+    say(
+        f"{service}: guardrail {guardrail} flags again; it had blocked since "
         f"{ago(ended.since)}: {ended.why}"
     )
 

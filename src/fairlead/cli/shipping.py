@@ -54,6 +54,7 @@ def build_release(registry: Registry, manifest: Manifest) -> ReleaseEntry:
         api_key_env=release.api_key_env,
         api_key_file=release.api_key_file,
         outbound=release.outbound.way,
+        guardrails=tuple(guardrail.declared for guardrail in release.guardrails),
     )
     return registry.build(given, now=time.time(), hf_token=os.environ.get("HF_TOKEN"))
 

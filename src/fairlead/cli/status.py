@@ -106,6 +106,9 @@ def _service(service: ServiceView) -> None:
     console.print(line)
     if service.trouble:
         say((f"  {service.trouble}", "red"))
+    if service.tightened:
+        names = ", ".join(service.tightened)
+        say((f"  guardrail {names} blocks, because of an action", "yellow"))
     if service.watch is not None:
         say(*watch_words(service.watch))
     if service.probes is not None:

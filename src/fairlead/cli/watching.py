@@ -131,4 +131,5 @@ def _action(action: Action) -> ActionPolicy:
         dry_run=action.dry_run,
         replicas_more=action.replicas_more,
         within_s=action.within_hours * 3_600.0,
+        guardrail=action.guardrail or "",
     )

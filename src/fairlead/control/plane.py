@@ -19,6 +19,7 @@ import msgspec
 from fairlead.control.acting.carrying_out import Acting
 from fairlead.control.acting.diversions import Diversion
 from fairlead.control.acting.platform import Parts, Platform
+from fairlead.control.acting.tightenings import Tightening
 from fairlead.control.bias.bias_probes import BiasProbes
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
 from fairlead.control.drill.drills import Drills
@@ -109,6 +110,7 @@ class ControlPlane:
         )
         self._lock = asyncio.Lock()
         self.acting = Acting(store, registry, self._rollouts, self._fleet, self.probes, now)
+        self.reports.tightened = self.acting.tightenings.names
         self.bias = BiasProbes(store, self._rollouts.client, now)
         self.platform = self._platform(store)
         watched = ControlPlatform(self._rollouts, self.platform, self.acting, self.bias, self._lock)
@@ -239,7 +241,7 @@ class ControlPlane:
             await _attempt(self.acting.advance(), troubles)
             await _attempt(self.bias.advance(self._rollouts.champions()), troubles)
             wants = await self._conversations.fill(self._rollouts.wants())
-            wants = [self._diverted(want) for want in wants]
+            wants = [self._as_acted(want) for want in wants]
             await _attempt(self._fleet.reconcile(wants, self.hub.may_stop), troubles)
             await _attempt(self._publisher.publish(wants, self._fleet.replicas()), troubles)
             await _attempt(self._leases.save(), troubles)
@@ -260,10 +262,21 @@ class ControlPlane:
         self.wake()
         return ended
 
-    def _diverted(self, want: ServiceWant) -> ServiceWant:
-        if not self.acting.is_diverted(want.spec.service, want.desired.champion):
-            return want
-        return msgspec.structs.replace(want, diverted=True)
+    async def loosen(self, service: str, guardrail: str) -> Tightening:
+        """Let a guardrail flag again; raises NotFound where no action has tightened it."""
+        async with self._lock:
+            ended = await self.acting.tightenings.end(service, guardrail, "by hand")
+        self.wake()
+        return ended
+
+    def _as_acted(self, want: ServiceWant) -> ServiceWant:
+        """What is wanted, with what actions have changed."""
+        service, champion = want.spec.service, want.desired.champion
+        return msgspec.structs.replace(
+            want,
+            diverted=self.acting.is_diverted(service, champion),
+            tightened=self.acting.tightenings.names(service, champion),
+        )
 
     async def _run(self) -> None:
         self.watching.start()

@@ -61,6 +61,9 @@ class Reports:
 
     Args:
         now: Unix time in seconds.
+
+    Attributes:
+        tightened: Names of the guardrails of a service's champion that block because of an action.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Reports:
         self._now = now
         self._figures_kept: list[ReleaseFigures] = []
         self._figures_until = 0.0
+        self.tightened: Callable[[str, str | None], tuple[str, ...]] = lambda _service, _release: ()
 
     async def status(self) -> StatusView:
         """The whole installation; figures are those of the last hour."""
@@ -164,6 +168,7 @@ class Reports:
             watch=self._watches.view(row.name),
             probes=self._probes.view(row.name),
             drills=self._drills.status(row.name),
+            tightened=self.tightened(row.name, row.champion),
         )
 
     def _figures(self, line: ReleaseFigures) -> FiguresView:

@@ -323,6 +323,7 @@ class ServiceView(msgspec.Struct, frozen=True):
         samples: Prompts and answers of it that are kept.
         judging: The judge model of its rollout.
         drills: Its fault drills; None without a schedule while none goes on.
+        tightened: Guardrails of the champion that block because of an action.
     """
 
     name: str
@@ -340,6 +341,7 @@ class ServiceView(msgspec.Struct, frozen=True):
     samples: int = 0
     judging: JudgingView | None = None
     drills: DrillsView | None = None
+    tightened: tuple[str, ...] = ()
 
 
 class StatusView(msgspec.Struct, frozen=True):

@@ -3,7 +3,7 @@
 A status of 500 or above is a failure; so is 429, because there was no room; so is an answer that
 began well and went wrong (an error beside a status below 400, such as a stream that was cut). What
 the client caused (other 4xx, leaving early) is not, nor is an answer by the champion that stood in
-for its canary, or by a fallback of the service.
+for its canary, or by a fallback of the service, nor what a guardrail of the release has ended.
 """
 
 from __future__ import annotations
@@ -30,6 +30,12 @@ FELL_BACK = "service_unavailable_fell_back"
 ANSWERED_WELL = ("", STOOD_IN, FELL_BACK)
 """Errors with which the client has its answer all the same."""
 
+BLOCKED = "guardrail"
+"""Error of a record whose request a guardrail of the release has ended: as declared, no failure."""
+
+NOT_FAILED = (*ANSWERED_WELL, BLOCKED)
+"""Errors that are no failure of the server beside a status below 400."""
+
 REJECTED = "upstream_rejected"
 """Error of a record whose engine refused the request itself: with a 4xx, or a 501."""
 
@@ -38,7 +44,7 @@ _FAILED_FOR_JUDGE = (REJECTED, STOOD_IN, FELL_BACK)
 
 def failed_by_server(status: int, error: str) -> bool:
     """Whether a request with this status and error code was failed by the server."""
-    went_wrong = error not in ANSWERED_WELL and status < CLIENT_ERRORS
+    went_wrong = error not in NOT_FAILED and status < CLIENT_ERRORS
     return status >= SERVER_ERRORS or status == NO_ROOM or went_wrong
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from fairlead.domain.guardrail import Guardrail
 from fairlead.domain.outbound import Outbound
 
 SamplingValue = bool | int | float | str | list[str] | dict[str, Any] | None
@@ -72,13 +73,19 @@ class Prompt(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a service answers with. Immutable; equal content means equal digest."""
+    """What a service answers with. Immutable; equal content means equal digest.
+
+    Attributes:
+        guardrails: What its prompts and answers must not have; left out where there are none, so
+            that the digests of earlier releases stay as they were.
+    """
 
     model: WeightsModel | RemoteModel
     engine: Engine
     prompt: Prompt = Prompt()
     sampling: dict[str, SamplingValue] = {}
     schema: Literal[1] = 1
+    guardrails: tuple[Guardrail, ...] | msgspec.UnsetType = msgspec.UNSET
 
     def canonical(self) -> bytes:
         """The one JSON encoding of this release: keys sorted, no white space."""

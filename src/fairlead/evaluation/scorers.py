@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.domain.json_schemas import BadSchema, check_schema, violation
 from fairlead.domain.patterns import BadPattern, check_pattern, found
 from fairlead.domain.release import sha256_digest
 from fairlead.evaluation.cases import Suite
-from fairlead.evaluation.json_schemas import BadSchema, check_schema, violation
 
 ANSWER_CHARS_MAX = 200_000
 PROBLEMS_MAX = 20

@@ -11,7 +11,7 @@ from fairlead.manifest.values import Share, Strict, shown, wrong
 
 SourceName = Literal[
     "errors", "ttft_ms", "itl_ms", "duration_ms", "prompt_tokens", "completion_tokens", "cost",
-    "refusal", "format", "json",
+    "refusal", "format", "json", "guardrail_hits",
 ]  # fmt: skip
 AMOUNTS = ("ttft_ms", "itl_ms", "duration_ms", "prompt_tokens", "completion_tokens", "cost")
 BOTH_WAYS = ("prompt_tokens", "completion_tokens")
@@ -61,7 +61,8 @@ class LiveMetric(Strict):
             "A figure of each request: errors; ttft_ms, itl_ms, duration_ms: milliseconds to the "
             "first token, between tokens, to the end; prompt_tokens, completion_tokens; cost: by "
             "`release.price`; refusal: the answer declines to help; format: the request asked for "
-            "JSON and got none; json: every answer is to be JSON."
+            "JSON and got none; json: every answer is to be JSON; guardrail_hits: it hit a "
+            "guardrail."
         ),
     )
     feedback: str | None = Field(
@@ -121,7 +122,7 @@ class LiveMetric(Strict):
         if self.worse == "lower" and self.source not in BOTH_WAYS:
             raise wrong(f"lower is for {' and '.join(BOTH_WAYS)}", at=("worse",))
         if self.is_amount and self.budget is not None:
-            raise wrong("is for rates: errors, refusal, format, json and feedback", at=("budget",))
+            raise wrong("is for rates, not for amounts", at=("budget",))
         if self.budget is not None and not 0.0 < self.budget <= _RATE_MARGIN_MAX:
             raise wrong("must be above 0% and at most 50%", at=("budget",))
         least, most = 0.0005, MORE_MAX if self.is_amount else _RATE_MARGIN_MAX

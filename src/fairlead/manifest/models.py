@@ -17,7 +17,7 @@ from fairlead.manifest.probes import Probes
 from fairlead.manifest.quotas import Quotas
 from fairlead.manifest.release import Release
 from fairlead.manifest.rollout import Rollout
-from fairlead.manifest.values import ServiceName, Share, Size, Strict, wrong
+from fairlead.manifest.values import ServiceName, Share, Size, Strict, nearest, shown, wrong
 
 FALLBACKS_MAX = 8
 
@@ -217,9 +217,25 @@ class Manifest(Strict):
                 raise wrong('"fallback" needs `fallbacks`', at=at)
             if action.do == "rerun_gate" and not self.gates:
                 raise wrong('"rerun_gate" needs `gates`', at=at)
+            if action.do == "tighten_guardrail":
+                self._can_tighten(action.guardrail, at)
         if self.slos.usd_per_request is not None and self.release.price is None:
             raise wrong("needs release.price", at=("slos", "usd_per_request"))
         return self
+
+    def _can_tighten(self, name: str | None, at: tuple[str | int, ...]) -> None:
+        guardrails = self.release.guardrails
+        flagging = [one.name for one in guardrails if one.action == "flag"]
+        if not flagging:
+            raise wrong('"tighten_guardrail" needs a guardrail with `action: flag`', at=at)
+        if name is None or name in flagging:
+            return
+        place = (*at[:-1], "guardrail")
+        if name in [one.name for one in guardrails]:
+            raise wrong(f"blocks already: {shown(name)}", at=place)
+        near = nearest(name, flagging)
+        known = f'did you mean "{near}"?' if near else f"there are: {', '.join(flagging)}"
+        raise wrong(f"is no guardrail of the release: {shown(name)} ({known})", at=place)
 
     @model_validator(mode="after")
     def _probes_fit(self) -> Manifest:

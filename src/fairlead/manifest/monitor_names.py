@@ -29,6 +29,7 @@ MONITORS = (
     "segments",
     "cost",
     "injection",
+    "guardrails",
     "provider_changed",
     "probes_failing",
     "judge_down",

@@ -77,12 +77,19 @@ class Action(Strict):
     """What is done about an alert without anyone asking."""
 
     do: Literal[
-        "roll_back", "pause_rollout", "fallback", "scale", "rerun_gate", "propose_retraining"
+        "roll_back",
+        "pause_rollout",
+        "fallback",
+        "scale",
+        "rerun_gate",
+        "propose_retraining",
+        "tighten_guardrail",
     ] = Field(
         description=(
             "roll_back: to the last good release. pause_rollout: no step and no promotion. "
             "fallback: the service's fallbacks answer, too. scale: more replicas. rerun_gate: the "
-            "champion's gates again. propose_retraining: a note with what there is to learn from."
+            "champion's gates again. propose_retraining: a note with what there is to learn from. "
+            "tighten_guardrail: one that flags blocks."
         )
     )
     monitors: tuple[Monitor, ...] = Field(
@@ -108,6 +115,11 @@ class Action(Strict):
         default=1, ge=1, le=256, description="For scale: how many more replicas."
     )
 
+    guardrail: str | None = Field(
+        default=None,
+        max_length=40,
+        description="For tighten_guardrail: which one; all that only flag if it is not given.",
+    )
     within_hours: float = Field(
         default=6.0,
         ge=0.1,
@@ -118,7 +130,12 @@ class Action(Strict):
 
     @model_validator(mode="after")
     def _fits(self) -> Action:
-        for name, do in (("replicas_more", "scale"), ("within_hours", "roll_back")):
+        only = (
+            ("replicas_more", "scale"),
+            ("within_hours", "roll_back"),
+            ("guardrail", "tighten_guardrail"),
+        )
+        for name, do in only:
             if name in self.model_fields_set and self.do != do:
                 raise wrong(f'is only for "{do}"', at=(name,))
         return self

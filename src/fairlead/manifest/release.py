@@ -13,6 +13,7 @@ from fairlead.domain.prompting import INPUT_SLOT
 from fairlead.domain.quota import Price as TokenPrice
 from fairlead.domain.release import SamplingValue
 from fairlead.manifest.engines import LlamaCppEngine, RemoteEngine, SettingValue
+from fairlead.manifest.guardrails import Guardrails
 from fairlead.manifest.sources import ModelSource, RemoteSource, is_remote, source_text
 from fairlead.manifest.values import Label, Strict, wrong
 
@@ -208,6 +209,10 @@ class Release(Strict):
     )
     sampling: Sampling = Field(
         default_factory=Sampling, description="Defaults for what a client does not send."
+    )
+    guardrails: Guardrails = Field(
+        default_factory=list,
+        description="What its prompts and answers must not have.",
     )
     price: Price | None = Field(
         default=None,

@@ -54,6 +54,7 @@ class ActionKind(enum.StrEnum):
     SCALE = "scale"
     RERUN_GATE = "rerun_gate"
     PROPOSE_RETRAINING = "propose_retraining"
+    TIGHTEN_GUARDRAIL = "tighten_guardrail"
 
 
 class ActionVerdict(enum.StrEnum):
@@ -79,6 +80,7 @@ class ActionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         severities: Severities that it is for.
         matchers: Further conditions on the labels.
         replicas_more: For `scale`: how many more replicas.
+        guardrail: For `tighten_guardrail`: which one; empty for all that only flag.
         within_s: For `roll_back`: for how long at most the champion had served before the alert.
     """
 
@@ -91,11 +93,13 @@ class ActionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     dry_run: bool = False
     replicas_more: int = 1
     within_s: float = 6 * 3_600.0
+    guardrail: str = ""
 
     @property
     def id(self) -> str:
         """Names the policy within its service, as long as it says the same."""
-        return f"{self.kind}:{','.join(sorted(set(self.monitors)))}"
+        what = f"{self.kind}={self.guardrail}" if self.guardrail else self.kind
+        return f"{what}:{','.join(sorted(set(self.monitors)))}"
 
 
 class Circumstances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -111,6 +115,7 @@ class Circumstances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         replicas, replicas_max: How many of the champion are declared, and how many there is room
             for.
         gates: How many gates the release has.
+        guardrails: Names of the guardrails of the champion that only flag, as they hold now.
     """
 
     champion: str | None = None
@@ -123,6 +128,7 @@ class Circumstances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas: int = 0
     replicas_max: int = 0
     gates: int = 0
+    guardrails: tuple[str, ...] = ()
 
 
 class ActionEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -374,6 +380,14 @@ def _retrain(_alert: Alert, _policy: ActionPolicy, seen: Circumstances) -> tuple
     return seen.champion, "a new training is proposed"
 
 
+def _tighten(_alert: Alert, policy: ActionPolicy, seen: Circumstances) -> tuple[str, str]:
+    wanted = [name for name in seen.guardrails if policy.guardrail in ("", name)]
+    if not wanted:
+        which = f"{policy.guardrail}, " if policy.guardrail else ""
+        raise _Nothing(f"the release that serves has no guardrail {which}that only flags")
+    return ",".join(wanted), f"guardrail {', '.join(wanted)} blocks"
+
+
 _TARGETS = {
     ActionKind.ROLL_BACK: _roll_back,
     ActionKind.PAUSE_ROLLOUT: _pause,
@@ -381,4 +395,5 @@ _TARGETS = {
     ActionKind.SCALE: _scale,
     ActionKind.RERUN_GATE: _rerun,
     ActionKind.PROPOSE_RETRAINING: _retrain,
+    ActionKind.TIGHTEN_GUARDRAIL: _tighten,
 }

@@ -150,6 +150,7 @@ def _decode(payload: bytes) -> Record | None:
             record.attempts,
             record.refused,
             record.malformed,
+            record.guardrail_hits,
         )
         fits = min(counted) >= -_INTEGER_MAX and max(counted) <= _INTEGER_MAX
     elif isinstance(record, FeedbackRecord):

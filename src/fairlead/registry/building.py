@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from fairlead.domain.errors import InvalidInput, ModelFileRefused
+from fairlead.domain.guardrail import check_guardrails
 from fairlead.domain.outbound import DIRECT
 from fairlead.domain.release import Blob, Release, RemoteModel, WeightsModel, sha256_digest
 from fairlead.registry import oci
@@ -46,6 +47,7 @@ class Builder:
         _check_labels(given)
         address = parse_address(given.model)
         _check_engine(given, remote=isinstance(address, RemoteModel))
+        check_guardrails(given.guardrails)
         with transaction(self._layout) as adding:
             source = given.model
             model: WeightsModel | RemoteModel
@@ -193,7 +195,11 @@ def _advance(progress: Progress | None, file: SourceFile) -> _Advance | Any:
 def _release(given: BuildInput, model: WeightsModel | RemoteModel) -> Release:
     """The release; raises `InvalidInput` when its parts cannot be written down exactly."""
     release = Release(
-        model=model, engine=given.engine, prompt=given.prompt, sampling=given.sampling
+        model=model,
+        engine=given.engine,
+        prompt=given.prompt,
+        sampling=given.sampling,
+        guardrails=given.guardrails or msgspec.UNSET,
     )
     try:
         same = Release.from_canonical(release.canonical()) == release

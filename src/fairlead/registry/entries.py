@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from fairlead.domain.guardrail import Guardrail
 from fairlead.domain.outbound import DIRECT, Outbound
 from fairlead.domain.release import Engine, Prompt, Release, SamplingValue, short
 
@@ -22,6 +23,7 @@ class BuildInput(msgspec.Struct, frozen=True):
         name: Label of the release within its service.
         api_key_env, api_key_file: Where the provider's key is found; for `openai://` only.
         outbound: How the provider is reached; for `openai://` only.
+        guardrails: What prompts and answers must not have.
     """
 
     model: str
@@ -33,6 +35,7 @@ class BuildInput(msgspec.Struct, frozen=True):
     api_key_env: str | None = None
     api_key_file: str | None = None
     outbound: Outbound = DIRECT
+    guardrails: tuple[Guardrail, ...] = ()
 
 
 class Tag(msgspec.Struct, frozen=True):

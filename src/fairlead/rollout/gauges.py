@@ -72,7 +72,7 @@ class _RateGauge:
         self._requests += 1
         if request.failed_by_error:
             self._bad += 1.0
-        elif request.answered:
+        elif request.answered or self._source.of_all:
             value = self._source.value(request)
             self._bad += 0.0 if value is None else min(value, 1.0)
             self._missing += value is None

@@ -161,8 +161,8 @@ class RequestRow(msgspec.Struct, frozen=True):
         rollout: Empty outside a rollout.
         ttft_ms, itl_ms: -1 where there was none.
         prompt_tokens, completion_tokens: -1 where the engine did not say.
-        cost_usd, refused, malformed: As `fairlead.wire.record.RequestRecord` has them; -1 where it
-            is not known.
+        cost_usd, refused, malformed, guardrail_hits, guardrails, blocked_by: As
+            `fairlead.wire.record.RequestRecord` has them; -1 where it is not known.
     """
 
     id: str
@@ -189,6 +189,9 @@ class RequestRow(msgspec.Struct, frozen=True):
     cost_usd: float = -1.0
     refused: int = -1
     malformed: int = -1
+    guardrail_hits: int = -1
+    guardrails: str = ""
+    blocked_by: str = ""
 
 
 class PairRow(msgspec.Struct, frozen=True):
@@ -361,6 +364,7 @@ class AssignedRequest(msgspec.Struct, frozen=True):
     cost_usd: float
     refused: int
     malformed: int
+    guardrail_hits: int
     feedback: list[GivenFeedback]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fairlead.domain.outcomes import ANSWERED_WELL, CLIENT_ERRORS, NO_ROOM, SERVER_ERRORS
+from fairlead.domain.outcomes import CLIENT_ERRORS, NO_ROOM, NOT_FAILED, SERVER_ERRORS
 
 US_PER_S = 1_000_000
 HOUR_S = 3_600
@@ -112,6 +112,8 @@ RECORDS = Table(
         _plain("attempts", "BIGINT"),
         Column("cost_usd", "DOUBLE", 'CASE WHEN "cost_usd" >= 0 THEN "cost_usd" END'),
         *(_flag(name) for name in ("refused", "malformed")),
+        _counted("guardrail_hits"),
+        *(_text(name) for name in ("guardrails", "blocked_by")),
     ),
 )
 
@@ -127,7 +129,7 @@ FEEDBACK = Table(
 
 TABLES = (RECORDS, FEEDBACK)
 
-_WELL = ", ".join(f"'{error}'" for error in ANSWERED_WELL)
+_WELL = ", ".join(f"'{error}'" for error in NOT_FAILED)
 FAILED = (
     f"(status >= {SERVER_ERRORS} OR status = {NO_ROOM}"
     f" OR (status < {CLIENT_ERRORS} AND error NOT IN ({_WELL})))"

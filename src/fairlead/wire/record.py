@@ -33,6 +33,9 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request")
             asked for, or nobody looked.
         trace: Its place in a trace that is recorded: trace, own span, and its client's span if
             there is one, in hexadecimal digits joined by hyphens; empty for none.
+        guardrail_hits: How many guardrails it hit; -1 where none of its service's releases has any.
+        guardrails: Names of those, in the order in which they were hit, joined by commas.
+        blocked_by: Name of the one that ended it; empty for none.
     """
 
     id: str
@@ -61,6 +64,9 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request")
     refused: int = -1
     malformed: int = -1
     trace: str = ""
+    guardrail_hits: int = -1
+    guardrails: str = ""
+    blocked_by: str = ""
 
 
 class FeedbackRecord(msgspec.Struct, frozen=True, array_like=True, tag="feedback"):

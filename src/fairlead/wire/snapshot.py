@@ -13,6 +13,7 @@ import msgspec
 from fairlead.domain.capture import Capture
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.fault import Fault
+from fairlead.domain.guardrail import Guardrail
 from fairlead.domain.outbound import DIRECT, Outbound
 from fairlead.domain.quota import NO_QUOTA, Limit, Price, Quota, limits_of
 from fairlead.domain.release import Prompt, SamplingValue
@@ -72,6 +73,8 @@ class ReleaseRoute(msgspec.Struct, frozen=True):
         continues: The engine, if it can go on from a text that another replica began:
             `llama.cpp` or `vllm`. A name that the gateway does not know means that it cannot.
         fault: It is a drill's: this is done to its answers.
+        guardrails: What its prompts and answers must not have, as they hold now: control may have
+            made one block that the release only flags by.
     """
 
     digest: str
@@ -83,6 +86,7 @@ class ReleaseRoute(msgspec.Struct, frozen=True):
     price: Price | None = None
     continues: str | None = None
     fault: Fault | None = None
+    guardrails: tuple[Guardrail, ...] = ()
 
 
 class Limits(msgspec.Struct, frozen=True):

@@ -78,7 +78,7 @@ def test_a_self_test_fails_where_the_monitor_cries_for_nothing(
 
 def test_they_are_named_as_in_manifests_and_can_be_turned_off() -> None:
     names = [monitor.name for monitor in build("bank", DIGEST)]
-    assert len(set(names)) == len(names) == 8
+    assert len(set(names)) == len(names) == 9
     assert set(names) <= set(MONITORS)
     left = build("bank", DIGEST, MonitorSettings(off=("errors", "length")))
     assert [monitor.name for monitor in left] == [

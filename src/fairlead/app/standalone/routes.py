@@ -62,7 +62,7 @@ def _keys(file: GatewayFile) -> tuple[KeyEntry, ...]:
 
 
 def release_digest(service: str, release: Release) -> str:
-    """Names what answers: the declared name, model, provider, prompt and sampling.
+    """Names what answers: the declared name, model, provider, prompt, sampling and guardrails.
 
     Left out is what changes while the answers stay what they are: weight, replicas, slots, and
     where keys are kept. What replicas run is known by the release's name alone.
@@ -75,6 +75,8 @@ def release_digest(service: str, release: Release) -> str:
         "prompt": {"system": release.prompt.system, "user": release.prompt.user},
         "sampling": release.sampling_defaults,
     }
+    if release.guardrails:
+        definition["guardrails"] = [guardrail.declared for guardrail in release.guardrails]
     return sha256_digest(msgspec.json.encode(definition, order="sorted"))
 
 
@@ -202,4 +204,5 @@ def _release_route(digest: str, release: Release, ids: _ReplicaIds) -> ReleaseRo
         upstream_model=release.upstream_model,
         price=release.price.price if release.price is not None else None,
         continues=release.engine if release.engine in CONTINUING else None,
+        guardrails=tuple(guardrail.declared for guardrail in release.guardrails),
     )

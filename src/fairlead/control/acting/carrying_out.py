@@ -17,6 +17,7 @@ from fairlead.control.acting.circumstances import Surroundings
 from fairlead.control.acting.diversions import Diversion, Diversions
 from fairlead.control.acting.gate_runs import GateRuns
 from fairlead.control.acting.proposals import Proposal, Proposals
+from fairlead.control.acting.tightenings import Tightening, Tightenings
 from fairlead.control.probing.probes import Probes
 from fairlead.control.shipping.rollouts import WHY_MAX, Rollouts
 from fairlead.control.shipping.spec import ServiceSpec, check_spec
@@ -43,7 +44,7 @@ class Acting:
         now: Unix time in seconds.
 
     Attributes:
-        diversions, gate_runs, proposals: What actions leave behind.
+        diversions, gate_runs, proposals, tightenings: What actions leave behind.
         surroundings: What there is to act on.
     """
 
@@ -63,7 +64,10 @@ class Acting:
         self.diversions = Diversions(store, now)
         self.gate_runs = GateRuns(store, registry, rollouts, now)
         self.proposals = Proposals(store, now)
-        self.surroundings = Surroundings(store, rollouts, fleet, self.is_diverted)
+        self.tightenings = Tightenings(store, now)
+        self.surroundings = Surroundings(
+            store, rollouts, fleet, self.is_diverted, self.tightenings.names
+        )
         self._steps = {
             ActionKind.ROLL_BACK: self._roll_back,
             ActionKind.PAUSE_ROLLOUT: self._pause,
@@ -71,11 +75,13 @@ class Acting:
             ActionKind.SCALE: self._scale,
             ActionKind.RERUN_GATE: self._rerun,
             ActionKind.PROPOSE_RETRAINING: self._propose,
+            ActionKind.TIGHTEN_GUARDRAIL: self._tighten,
         }
 
     async def load(self) -> None:
         """Read what is stored."""
         await self.diversions.load()
+        await self.tightenings.load()
         await self.gate_runs.load()
 
     async def close(self) -> None:
@@ -86,6 +92,7 @@ class Acting:
         """Go on with gates that are run again, and end diversions that are over."""
         champions = self._rollouts.champions()
         await self.diversions.tidy(champions)
+        await self.tightenings.tidy(champions)
         await self.gate_runs.advance(champions)
 
     def is_diverted(self, service: str, release: str | None) -> bool:
@@ -158,6 +165,22 @@ class Acting:
         )
         back = f"`fairlead monitor undivert {entry.service}`"
         return f"{found[0]} answers in the place of release {spec.name}, until {back}", ""
+
+    async def _tighten(self, entry: ActionEntry) -> tuple[str, str]:
+        row, spec = self._service(entry.service)
+        found = (await self.surroundings.look())[entry.service].guardrails
+        names = [name for name in entry.target.split(",") if name in found]
+        if row.champion is None or not names:
+            return (
+                f"{entry.target}: blocks, or release {spec.name} does not declare it any more",
+                "",
+            )
+        why, by = entry.reason[:WHY_MAX], f"policy {entry.policy}"
+        await self.tightenings.begin(
+            [Tightening(entry.service, row.champion, name, self._now(), by, why) for name in names]
+        )
+        back = f"`fairlead monitor loosen {entry.service} {names[0]}`"
+        return f"guardrail {', '.join(names)} of release {spec.name} blocks, until {back}", ""
 
     async def _scale(self, entry: ActionEntry) -> tuple[str, str]:
         row, spec = self._service(entry.service)

@@ -27,6 +27,7 @@ _MOVES = frozenset({"shadowing", "shifting", "switching", "watching", "rolling_b
 """States of a rollout in which traffic moves, or replicas get more of it."""
 _PROVIDER = frozenset({"unrequested_release", "provider_named_otherwise", "probes_accepted"})
 _REPLICA, _FALLBACK = "replica_", frozenset({"diverted", "undiverted"})
+_GUARDRAIL = frozenset({"guardrail_tightened", "guardrail_loosened"})
 _OTHERS = {"gates_rerun": "gate", "champion_over_limit": "release", "spool_damaged": "records"}
 _ROOMS = {"rollout_": "rollout", "drill_": "drill", "probes_": "provider"}
 
@@ -108,6 +109,8 @@ def _change_kind(row: EventRow) -> str | None:
         return "price" if "price" in _changed(row) else "settings"
     if row.kind in _PROVIDER:
         return "provider"
+    if row.kind in _GUARDRAIL:
+        return "settings"
     return "fallback" if row.kind in _FALLBACK else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from fairlead.control.acting.room import room_for
 from fairlead.control.shipping.capacity import available_memory
@@ -25,6 +25,7 @@ class Surroundings:
 
     Args:
         is_diverted: Whether the fallbacks of a service answer for this champion.
+        tightened: Names of the guardrails of this champion that are tightened already.
         memory: Bytes available to further replicas on this machine.
         cores: Of this machine.
     """
@@ -35,6 +36,7 @@ class Surroundings:
         rollouts: Rollouts,
         fleet: Fleet,
         is_diverted: Callable[[str, str | None], bool],
+        tightened: Callable[[str, str | None], Collection[str]] = lambda _service, _release: (),
         *,
         memory: Callable[[], int | None] = available_memory,
         cores: Callable[[], int | None] = os.cpu_count,
@@ -43,6 +45,7 @@ class Surroundings:
         self._rollouts = rollouts
         self._fleet = fleet
         self._is_diverted = is_diverted
+        self._tightened = tightened
         self._memory = memory
         self._cores = cores
         self._since: dict[str, tuple[str, str, float]] = {}
@@ -106,7 +109,18 @@ class Surroundings:
             replicas=count,
             replicas_max=self._room(wants[row.name], count),
             gates=len(spec.gates),
+            guardrails=self._flagging(wants[row.name]),
         )
+
+    def _flagging(self, want: ServiceWant) -> tuple[str, ...]:
+        """Guardrails of the champion that only flag, as they hold now."""
+        champion = want.desired.champion
+        known = None if champion is None else want.known.get(champion)
+        if known is None:
+            return ()
+        tight = self._tightened(want.spec.service, champion)
+        declared = known.release.guardrails or ()
+        return tuple(one.name for one in declared if one.action == "flag" and one.name not in tight)
 
     def _answers(self, want: ServiceWant | None) -> bool:
         """Whether a service's own champion is there to answer."""

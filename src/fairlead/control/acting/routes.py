@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 
 from fairlead.control.acting.diversions import Diversion
 from fairlead.control.acting.proposals import Proposal
+from fairlead.control.acting.tightenings import Tightening
 
 if TYPE_CHECKING:
     from fairlead.control.plane import ControlPlane
@@ -36,6 +37,16 @@ def acting_router(
                  summary="Let a champion serve again that an action diverted from")  # fmt: skip
     async def undivert(service: str) -> Response:
         return answer(await plane.undivert(service))
+
+    @router.get("/tightenings", responses=gives(list[Tightening]),
+                summary="Guardrails that block because of an action")  # fmt: skip
+    async def tightenings() -> Response:
+        return answer(plane.acting.tightenings.all())
+
+    @router.post("/services/{service}/guardrails/{guardrail}/loosen", responses=gives(Tightening),
+                 summary="Let a guardrail flag again that an action tightened")  # fmt: skip
+    async def loosen(service: str, guardrail: str) -> Response:
+        return answer(await plane.loosen(service, guardrail))
 
     @router.get("/proposals", responses=gives(list[Proposal]),
                 summary="Proposals to train a model anew, the newest first")  # fmt: skip

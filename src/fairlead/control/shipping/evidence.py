@@ -173,4 +173,5 @@ def observation(row: AssignedRequest) -> Observation:
         cost_usd=row.cost_usd,
         refused=row.refused,
         malformed=row.malformed,
+        guardrail_hits=row.guardrail_hits,
     )

@@ -71,6 +71,7 @@ class Publisher:
                 want.capture,
                 want.facts,
                 None if want.harm is None else want.harm // self._hub.worker_count,
+                want.tightened,
             )
             for want in wants
         }

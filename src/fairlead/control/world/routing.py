@@ -9,6 +9,7 @@ import msgspec
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.capture import Capture
 from fairlead.domain.fault import Fault
+from fairlead.domain.guardrail import tightened as tightened_guardrails
 from fairlead.domain.outbound import DIRECT
 from fairlead.domain.quota import Price
 from fairlead.domain.release import Release, RemoteModel
@@ -50,6 +51,7 @@ def service_route(
     capture: Capture | None = None,
     facts: tuple[str, ...] = (),
     harm: int | None = None,
+    tightened: tuple[str, ...] = (),
 ) -> ServiceRoute:
     """The route of one service: its champion, and its canary or shadow if it has one.
 
@@ -59,6 +61,7 @@ def service_route(
         finishing: The units of `desired.finish`.
         facts: What to look for in answers.
         harm: Requests that one worker may assign to a drill.
+        tightened: Guardrails of the champion that are to block.
     """
     stays = desired.finish if finishing else None
     wanted = (desired.champion, desired.canary, desired.shadow, stays.release if stays else None)
@@ -71,6 +74,7 @@ def service_route(
                 replicas,
                 price=(prices or {}).get(digest),
                 serves=digest == desired.champion,
+                tight=tightened if digest == desired.champion else (),
             )
             for digest in digests
         },
@@ -144,7 +148,12 @@ def _likely(release: Release, replicas: Sequence[ReplicaStatus]) -> list[Replica
 
 
 def _release_route(
-    known: KnownRelease, replicas: Sequence[ReplicaStatus], *, price: Price | None, serves: bool
+    known: KnownRelease,
+    replicas: Sequence[ReplicaStatus],
+    *,
+    price: Price | None,
+    serves: bool,
+    tight: Collection[str],
 ) -> ReleaseRoute:
     """The route of one release; with `serves` it is the champion, which others rely on."""
     model = known.release.model
@@ -174,4 +183,5 @@ def _release_route(
         if (engine := known.release.engine.kind) in CONTINUING and known.fault is None
         else None,
         fault=known.fault,
+        guardrails=tightened_guardrails(known.release.guardrails or (), tight),
     )

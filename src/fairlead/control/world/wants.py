@@ -35,6 +35,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
         finishing: The units of the conversations that `desired.finish` speaks of.
         diverted: The champion's replicas are not to be used: the fallbacks are to answer.
         capture: What is kept of prompts and answers: as the rollout under way says, if it does.
+        tightened: Names of guardrails of the champion that block though it only flags by them.
         harm: Requests that all workers together may assign to its drill; None without one.
     """
 
@@ -50,6 +51,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
     capture: Capture | None = None
     facts: tuple[str, ...] = ()
     harm: int | None = None
+    tightened: tuple[str, ...] = ()
 
 
 def engine_counts(wants: Sequence[ServiceWant]) -> dict[str, tuple[str, int]]:

@@ -74,6 +74,12 @@ class GatewayMetrics:
             "Tokens as the engine reports them.",
             (*route, "kind"),
         )
+        self.guardrails = Family(
+            "fairlead_gateway_guardrail_hits_total",
+            "counter",
+            "Requests of a service that hit a guardrail, by its name and whether it ended them.",
+            (*route, "guardrail", "blocked"),
+        )
         self.rejected = Family(
             "fairlead_gateway_rejected_total",
             "counter",
@@ -311,6 +317,10 @@ class _Tally:
             self._failed[0] += 1
         if record.stream:
             self._count_stream(record)
+        if record.guardrails:
+            for name in record.guardrails.split(","):
+                blocked = "true" if name == record.blocked_by else "false"
+                self._metrics.guardrails.inc((*self._where, name, blocked))
 
     def _count_stream(self, record: RequestRecord) -> None:
         if record.ttft_ms >= 0:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from fairlead.domain.decoding import decode_json, decode_with
-from fairlead.domain.outcomes import ANSWERED_WELL, CLIENT_ERRORS, GIVEN_UP
+from fairlead.domain.outcomes import ANSWERED_WELL, BLOCKED, CLIENT_ERRORS, GIVEN_UP
 from fairlead.domain.quota import PICO, Price
 from fairlead.gateway.requests.call import Call
 from fairlead.gateway.requests.metering import Usage
@@ -113,6 +113,8 @@ class AnswerReading:
         text = "".join(self._texts)
         if self._looks and is_answer:
             refused = int(self._refused or is_refusal(text))
+        elif self._looks and error == BLOCKED:
+            refused = 1
         if self._json and status == GIVEN_UP:
             malformed = 0
         elif self._json:

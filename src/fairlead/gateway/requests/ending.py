@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fairlead.domain.quota import Price
+from fairlead.gateway.guardrails.guarding import UNGUARDED
 from fairlead.gateway.quotas.quota_answers import cost_of
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.requests.answers import UNSEEN, cost_usd
@@ -27,6 +28,7 @@ class Ending(msgspec.Struct, frozen=True):
         release, replica: Where it was sent last; "" for nowhere.
         price: Of that release, if it is known.
         facts: Whether its answer refuses, and is malformed; -1 for what nobody looked for.
+        guarded: How many guardrails it hit, which, and which of them ended it.
     """
 
     status: int
@@ -41,6 +43,7 @@ class Ending(msgspec.Struct, frozen=True):
     attempts: int
     price: Price | None = None
     facts: tuple[int, int] = UNSEEN
+    guarded: tuple[int, str, str] = UNGUARDED
 
 
 def meter_of(relay: Relay | None) -> StreamMeter | None:
@@ -60,6 +63,7 @@ def record_of(call: Call, ending: Ending) -> RequestRecord:
     else:
         ttft_ms = duration_ms if 200 <= status < 300 else -1.0
     assignment = call.assignment
+    hits, guardrails, blocked_by = ending.guarded
     # By position: with names it takes four times as long.
     return RequestRecord(
         call.request_id,
@@ -86,6 +90,9 @@ def record_of(call: Call, ending: Ending) -> RequestRecord:
         cost_usd(ending.price, usage),
         *ending.facts,
         call.trace.record,
+        hits,
+        guardrails,
+        blocked_by,
     )
 
 

@@ -25,6 +25,7 @@ from fairlead.gateway.errors import (
     Refusal,
     invalid_body,
 )
+from fairlead.gateway.guardrails.guarding import UNGUARDED, Guarding
 from fairlead.gateway.replicas.fleet import Replica
 from fairlead.gateway.replicas.routing import CONTINUING
 from fairlead.gateway.replicas.upstream import AnswerHead, UpstreamConnection
@@ -60,6 +61,7 @@ class Exchange(Seeker):
         "_client",
         "_course",
         "_fell_back",
+        "_guarding",
         "_hedge",
         "_is_over",
         "_is_paused",
@@ -89,6 +91,7 @@ class Exchange(Seeker):
         self._hedge: Hedge | None = None
         self._awaits_hedge = False
         self._is_over = False
+        self._guarding = Guarding(call, self) if call.service.is_guarded else None
         # attempt
         self.attempt: Attempt | None = None
         self._route: ReleaseRoute | None = None
@@ -107,7 +110,19 @@ class Exchange(Seeker):
 
     def start(self) -> None:
         """Ask for a replica."""
-        self._plant.queue.enter(self)
+        if self._guarding is None:
+            self._plant.queue.enter(self)
+        else:
+            release = self.assignment.release
+            route = self.call.service.route.releases.get(release)
+            self._guarding.prompt(route, self._prompt_checked)
+
+    def _prompt_checked(self, refusal: Refusal | None) -> None:
+        if refusal is None:
+            self._plant.queue.enter(self)
+        else:
+            self._reply.release = self.assignment.release
+            self._fail(refusal)
 
     def client_left(self) -> None:
         """The client is gone: stop the generation and record it."""
@@ -171,6 +186,11 @@ class Exchange(Seeker):
         self._fell_back = fell_back or (self._fell_back and self.bound_to is not None)
         attempt = self._use(replica, route)
         with self:
+            if self._guarding is not None:
+                refusal = self._guarding.prompt_at_once(route)
+                if refusal is not None:
+                    self._fail(refusal)
+                    return
             attempt.begin(plant.clock.now(), limits.attempt_timeout_s)
             if self._attempts == 1 and plant.shadows.is_on and not self._is_over:
                 plant.shadows.mirror(self.call)
@@ -214,12 +234,20 @@ class Exchange(Seeker):
         if refusal is not None:
             self._fail(refusal)
             return None
-        return self._relay_of_stream(head) if head.is_event_stream else PlainRelay(self, head)
+        guarding = self._guarding
+        if guarding is not None and head.status < 400:
+            guarding.begin_answer(self._route)
+        if head.is_event_stream:
+            return self._relay_of_stream(head)
+        relay = PlainRelay(self, head)
+        return None if self._is_over else relay
 
     def answer_came(self, head: AnswerHead, body: bytes) -> None:
         if self._reply.has_begun:
             self._fail(UPSTREAM_CUT)
         else:
+            if self._guarding is not None:
+                self._guarding.begin_answer(self._route)
             self.whole_answer(head, body, usage_of_answer(body))
 
     def attempt_failed(self, reason: str, status: int | None = None) -> None:
@@ -251,9 +279,17 @@ class Exchange(Seeker):
     # relay.RelayOwner
 
     def begin_answer(self, head: AnswerHead, length: int | None) -> None:
+        if self._guarding is not None and not head.is_event_stream and head.status < 400:
+            withheld = self._guarding.whole(None)
+            if withheld is not None:
+                status, deliver = self._reply.whole(head, withheld)
+                self._finish(status, "", deliver)
+                return
         self._reply.begin(head, length)
 
     def pass_on(self, data: bytes, chunks: bytes = b"") -> None:
+        if self._is_over or self._must_end(data):
+            return
         if self._course is not None:
             self._course.sent.add(data)
         if self._reading is not None:
@@ -261,12 +297,16 @@ class Exchange(Seeker):
         self._client.part(data, chunks)
 
     def whole_answer(self, head: AnswerHead, body: bytes, usage: Usage) -> None:
+        if self._guarding is not None and head.status < 400:
+            body = self._guarding.whole(body) or body
         status, deliver = self._reply.whole(head, body)
         if self._reading is not None and head.status < 400:
             self._reading.whole(body)
         self._finish(status, REJECTED if head.status >= 400 else "", deliver, usage)
 
     def last_part(self, data: bytes, usage: Usage) -> None:
+        if self._is_over or self._must_end(data, is_last=True):
+            return
         attempt = self.attempt
         assert attempt is not None
         attempt.detach()
@@ -287,6 +327,8 @@ class Exchange(Seeker):
             self._fail(UPSTREAM_CUT)
 
     def engine_failed(self) -> bool:
+        if self._is_over:  # A guardrail has ended it before.
+            return True
         goes_on = not self._reply.has_begun or self._course is not None
         if goes_on:
             self.answer_broke("engine_error")
@@ -325,10 +367,19 @@ class Exchange(Seeker):
             self.lane = CONTINUING + course.release
             self.attempt_failed(reason)
 
+    def _must_end(self, data: bytes, *, is_last: bool = False) -> bool:
+        """End a stream with an error, if a guardrail does not let this part of it pass."""
+        if self._guarding is None or not (self._is_stream or self._course is not None):
+            return False
+        refusal = self._guarding.sent(data, is_last=is_last)
+        if refusal is not None:
+            self._fail(refusal)
+        return refusal is not None
+
     def _ends(self, course: Course) -> bool:
         """End the stream if nothing but its end is missing."""
         end = course.end
-        if end is not None:
+        if end is not None and not self._must_end(end, is_last=True):
             self._finish(self._reply.status, "", self._reply.end(end))
         return end is not None
 
@@ -371,6 +422,8 @@ class Exchange(Seeker):
         self._end_waiting()
         if self._hedge is not None:
             self._hedge.cancel()
+        if self._guarding is not None:
+            self._guarding.close()
         with self:
             meter = self._meter()
             record = self._record(status, error, usage, meter)
@@ -410,6 +463,7 @@ class Exchange(Seeker):
             self._attempts,
             None if self._route is None else self._route.price,
             UNSEEN if self._reading is None else self._reading.found(status, error),
+            UNGUARDED if self._guarding is None else self._guarding.found,
         )
         return record_of(self.call, ending)
 

@@ -39,7 +39,8 @@ class LiveService:
         headers: What an answer of each release says of it.
         prices: What each release costs, of those of which it is known.
         is_usual: Its requests are tried one replica at a time, for as long as they may take, and it
-            has no drill.
+            has no drill and no guardrails.
+        is_guarded: A release of it, or of a fallback, has guardrails.
     """
 
     __slots__ = (
@@ -51,6 +52,7 @@ class LiveService:
         "_with_canary",
         "_without",
         "headers",
+        "is_guarded",
         "is_usual",
         "pools",
         "prices",
@@ -58,9 +60,15 @@ class LiveService:
     )
 
     def __init__(
-        self, route: ServiceRoute, pools: dict[str, Pool], harm: HarmBudget | None = None
+        self,
+        route: ServiceRoute,
+        pools: dict[str, Pool],
+        harm: HarmBudget | None = None,
+        *,
+        is_guarded: bool = False,
     ) -> None:
         self.route = route
+        self.is_guarded = is_guarded
         self.pools = pools
         self.headers = {digest: release_header(digest) for digest in route.releases}
         priced = {digest: release.price for digest, release in route.releases.items()}
@@ -76,7 +84,10 @@ class LiveService:
         has_drill = any(release.fault is not None for release in route.releases.values())
         self._harm = harm
         self.is_usual = (
-            limits.attempt_timeout_s is None and limits.hedge_after_ms is None and not has_drill
+            limits.attempt_timeout_s is None
+            and limits.hedge_after_ms is None
+            and not has_drill
+            and not is_guarded
         )
 
     def assign(
@@ -172,7 +183,15 @@ class Loaded:
         harm = None
         if route.harm is not None:
             harm = self._harms.of(route.rollout or "", route.harm)
-        return LiveService(route, {r: self.pool(route.name, r) for r in route.releases}, harm)
+        pools = {r: self.pool(route.name, r) for r in route.releases}
+        return LiveService(route, pools, harm, is_guarded=self._is_guarded(route))
+
+    def _is_guarded(self, route: ServiceRoute) -> bool:
+        """Whether a release that may answer its requests has guardrails."""
+        services = self.snapshot.services
+        fallbacks = (services[name] for name in route.fallbacks if name in services)
+        routes = (one for each in (route, *fallbacks) for one in each.releases.values())
+        return any(one.guardrails for one in routes)
 
     def retire(self) -> None:
         """Let go of what only new requests use: a long stream can outlive many of these."""

@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from fairlead.domain.release import SamplingValue
 from fairlead.manifest.gateway_file.addresses import ProviderUrl, ReplicaUrl, Upstream
+from fairlead.manifest.guardrails import Guardrails
 from fairlead.manifest.release import Outbound, Price, Prompt, Sampling
 from fairlead.manifest.values import Label, Strict, wrong
 
@@ -132,6 +133,9 @@ class Release(Strict):
     )
     sampling: Sampling = Field(
         default_factory=Sampling, description="Defaults for what a client does not send."
+    )
+    guardrails: Guardrails = Field(
+        default_factory=list, description="What its prompts and answers must not have."
     )
 
     @model_validator(mode="after")

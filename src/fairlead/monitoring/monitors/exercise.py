@@ -35,6 +35,7 @@ class Made(NamedTuple):
     cost_usd: float = -1.0
     refused: int = -1
     malformed: int = -1
+    guardrail_hits: int = -1
 
 
 def tested(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fairlead.monitoring.monitors.answers import FormatMonitor, LengthMonitor, RefusalsMonitor
 from fairlead.monitoring.monitors.errors import ErrorsMonitor
+from fairlead.monitoring.monitors.guardrails import GuardrailsMonitor
 from fairlead.monitoring.monitors.interface import Monitor
 from fairlead.monitoring.monitors.of_release import ReleaseMonitor
 from fairlead.monitoring.monitors.quality import QualityMonitor
@@ -20,6 +21,7 @@ KINDS: tuple[type[ReleaseMonitor], ...] = (
     RefusalsMonitor,
     LengthMonitor,
     QualityMonitor,
+    GuardrailsMonitor,
 )
 
 DEFAULTS = MonitorSettings()

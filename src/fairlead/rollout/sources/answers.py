@@ -16,5 +16,12 @@ SOURCES = (
         applies=lambda request: request.malformed >= 0,
         fact="format",
     ),
+    # Also what was blocked counts, the prompts of which have no answer.
+    Source(
+        "guardrail_hits",
+        MetricKind.BINARY,
+        lambda request: float(request.guardrail_hits > 0) if request.guardrail_hits >= 0 else None,
+        of_all=True,
+    ),
     Source("json", MetricKind.BINARY, lambda request: known(request.malformed), fact="json"),
 )

@@ -20,6 +20,7 @@ class Source(NamedTuple):
             from what became of it, or the arms could not be compared any more.
         both_ways: Less of it can be the bad change, too.
         fact: What the gateway has to look for in the answers' texts; None for nothing.
+        of_all: A request without an answer has it, too.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Source(NamedTuple):
     applies: Callable[[Observation], bool] = lambda _request: True
     both_ways: bool = False
     fact: str | None = None
+    of_all: bool = False
 
 
 def known(value: float) -> float | None:

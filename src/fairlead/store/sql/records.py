@@ -18,9 +18,9 @@ from sqlalchemy import (
 )
 
 from fairlead.domain.outcomes import (
-    ANSWERED_WELL,
     CLIENT_ERRORS,
     NO_ROOM,
+    NOT_FAILED,
     SERVER_ERRORS,
     SHADOW,
     SHADOW_ID_SUFFIX,
@@ -44,7 +44,7 @@ def _failed(table: FromClause) -> ColumnElement[bool]:
     return or_(
         c.status >= SERVER_ERRORS,
         c.status == NO_ROOM,
-        and_(c.error.not_in(ANSWERED_WELL), c.status < CLIENT_ERRORS),
+        and_(c.error.not_in(NOT_FAILED), c.status < CLIENT_ERRORS),
     )
 
 

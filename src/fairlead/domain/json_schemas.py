@@ -38,6 +38,18 @@ def violation(schema: Mapping[str, Any], answer: Any) -> str | None:
     return f"{place or 'the answer'}: {worst.message[:200]}"
 
 
+def fits(schema: Mapping[str, Any], answer: Any) -> bool:
+    """Whether the answer is valid: as `violation`, without saying why. Raises BadSchema."""
+    from referencing.exceptions import Unresolvable
+
+    try:
+        return bool(_validator(msgspec.json.encode(schema)).is_valid(answer))
+    except Unresolvable as error:
+        raise BadSchema(f"a reference leads nowhere: {error.ref}") from None
+    except RecursionError:
+        raise BadSchema("schema and answer are nested too deeply") from None
+
+
 def check_schema(schema: Mapping[str, Any]) -> None:
     """Raises BadSchema when this is not a JSON Schema that can be used."""
     try:

@@ -1,0 +1,155 @@
+"""Looks for what guardrails are about in a text that comes in parts, in bounded time and memory.
+
+Of what came before, as many characters are kept as a phrase may have, so that one that is split
+over parts is found. A part is looked through in slices: `slices` gives them to whoever must not
+spend long on one text. What nobody can look at (an answer that is to be JSON and has more than
+`JSON_CHARS_MAX` characters, a pattern of a foreign release that does not compile) is a hit: a guard
+that cannot see does not let pass.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
+
+from fairlead.domain.decoding import decode_json
+from fairlead.domain.guardrail import Guardrail
+from fairlead.domain.injection import injection_sign
+from fairlead.domain.json_schemas import BadSchema, fits
+from fairlead.domain.patterns import BadPattern, found
+from fairlead.domain.redaction import redactor
+
+SLICE_CHARS = 7_000
+"""With what is kept of the part before, no more than `injection_sign` looks at as a whole."""
+KEPT_CHARS = 512
+JSON_CHARS_MAX = 128 * 1024
+_MARKS_MAX = 8
+_SPACES = re.compile(r"\s+")
+
+Look = Callable[[str], bool]
+"""Whether there is a hit in this piece of a text."""
+
+
+class Watch:
+    """One guardrail on one text.
+
+    Attributes:
+        guardrail: Which it is.
+        is_hit: Whether it has been hit.
+    """
+
+    __slots__ = ("_chars", "_kept", "_look", "_parts", "guardrail", "is_hit")
+
+    def __init__(self, guardrail: Guardrail) -> None:
+        self.guardrail = guardrail
+        self.is_hit = False
+        self._look = None if guardrail.schema else _look_of(guardrail)
+        self._kept = ""
+        self._chars = 0
+        self._parts: list[str] = []
+
+    def take(self, part: str) -> bool:
+        """The next part of the text; whether there is a hit now for the first time."""
+        if self.is_hit or not part:
+            return False
+        guardrail = self.guardrail
+        self._chars += len(part)
+        if guardrail.max_characters:
+            self.is_hit = self._chars > guardrail.max_characters
+        elif self._look is None:
+            self.is_hit = self._chars > JSON_CHARS_MAX
+            self._parts = [] if self.is_hit else [*self._parts, part]
+        else:
+            self.is_hit = any(map(self._finds, slices(part)))
+        return self.is_hit
+
+    def end(self) -> bool:
+        """The text is complete; whether there is a hit now for the first time."""
+        if self.is_hit or self._look is not None:
+            return False
+        self.is_hit = bool(self.guardrail.schema) and not _fits(
+            self.guardrail.schema, "".join(self._parts)
+        )
+        return self.is_hit
+
+    def _finds(self, piece: str) -> bool:
+        assert self._look is not None
+        window = plain(self._kept + piece)
+        self._kept = _SPACES.sub(" ", window)[-KEPT_CHARS:]  # Spaces fill no room that words need.
+        return self._look(window)
+
+
+def slices(text: str) -> Iterator[str]:
+    """A text in pieces that are looked at one by one."""
+    return (text[at : at + SLICE_CHARS] for at in range(0, len(text), SLICE_CHARS))
+
+
+def plain(text: str) -> str:
+    """Without what hides words: wide and styled letters, letters of no width, half characters."""
+    if text.isascii():
+        return text
+    whole = text.encode(errors="replace").decode()
+    letters = _without_runs_of_marks(whole)
+    folded = unicodedata.normalize("NFKC", letters)
+    return "".join(letter for letter in folded if unicodedata.category(letter) != "Cf")
+
+
+def _without_runs_of_marks(text: str) -> str:
+    """At most some marks on each letter: to put many into order takes time quadratic in them."""
+    kept: list[str] = []
+    run = 0
+    for letter in text:
+        run = run + 1 if unicodedata.combining(letter) else 0
+        if run <= _MARKS_MAX:
+            kept.append(letter)
+    return "".join(kept)
+
+
+def folded(text: str) -> str:
+    """Small letters and single spaces, as phrases are compared."""
+    return _SPACES.sub(" ", plain(text).casefold())
+
+
+@functools.lru_cache(maxsize=256)
+def _look_of(guardrail: Guardrail) -> Look:
+    if guardrail.pii:
+        redact = redactor(guardrail.pii, ())
+        return lambda text: redact(text) != text
+    if guardrail.injection:
+        return lambda text: bool(injection_sign(text))
+    phrases = tuple(folded(phrase).strip() for phrase in guardrail.phrases)
+    patterns = guardrail.patterns
+
+    def denied(text: str) -> bool:
+        if phrases:
+            small = folded(text)
+            if any(phrase in small for phrase in phrases):
+                return True
+        return any(_matches(pattern, text) for pattern in patterns)
+
+    return denied
+
+
+def _matches(pattern: str, text: str) -> bool:
+    try:
+        return found(pattern, text)
+    except BadPattern:
+        return True
+
+
+def _fits(schema: str, text: str) -> bool:
+    try:
+        rules, answer = _schema(schema), decode_json(text.encode(errors="surrogatepass"), object)
+        return fits(rules, answer)
+    except (msgspec.DecodeError, BadSchema):
+        return False
+
+
+@functools.lru_cache(maxsize=64)
+def _schema(text: str) -> dict[str, Any]:
+    return decode_json(text.encode(), dict[str, Any])

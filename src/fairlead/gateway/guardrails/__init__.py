@@ -1,0 +1,1 @@
+"""Guardrails of releases: what is looked at in prompts and answers, and what becomes of a hit."""

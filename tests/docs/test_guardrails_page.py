@@ -1,0 +1,52 @@
+"""What docs/guardrails.md shows can be shipped, and its figures are those of the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import yaml
+
+from fairlead.domain.capture import REDACTIONS
+from fairlead.domain.guarding import JSON_CHARS_MAX, KEPT_CHARS, SLICE_CHARS
+from fairlead.domain.guardrail import (
+    GUARDRAILS_MAX,
+    PATTERNS_MAX,
+    PHRASES_MAX,
+    REPEATS_MAX,
+    check_guardrails,
+)
+from fairlead.gateway.limits import PLAIN_BUFFER_BYTES
+from fairlead.manifest import parse_manifest
+from fairlead.manifest.guardrails import KINDS
+
+PAGE = Path(__file__).parents[2] / "docs" / "guardrails.md"
+
+
+def test_the_example_is_a_manifest_with_each_kind() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    [example] = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    [action] = re.findall(r"^      monitoring:\n(?:        .*\n)+", text, re.MULTILINE)
+    more = "\n".join(line[6:] for line in action.splitlines())
+    made = parse_manifest(f"{example}\n{more}\n", Path("fairlead.yaml"))
+    declared = [one.declared for one in made.release.guardrails]
+    check_guardrails(declared)
+    assert made.monitoring.actions[0].do == "tighten_guardrail"
+    given = {key for one in yaml.safe_load(example)["release"]["guardrails"] for key in one}
+    assert set(KINDS) <= given | {"on"}
+
+
+def test_its_figures_are_those_of_the_code() -> None:
+    text = " ".join(PAGE.read_text(encoding="utf-8").split())
+    for said in (
+        f"up to {GUARDRAILS_MAX} guardrails",
+        f"up to {PHRASES_MAX} phrases",
+        f"up to {PATTERNS_MAX} patterns",
+        f"at most {REPEATS_MAX}",
+        f"pieces of {SLICE_CHARS:,} characters",
+        f"last {KEPT_CHARS} characters",
+        f"{JSON_CHARS_MAX:,} characters",
+        *(f"`{kind}`" for kind in (*KINDS[:2], *KINDS[3:], *REDACTIONS)),
+    ):
+        assert said in text, said
+    assert PLAIN_BUFFER_BYTES == 1 << 20

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from fairlead.domain.errors import Conflict, InvalidInput, ModelFileRefused, NotFound
+from fairlead.domain.guardrail import Guardrail
 from fairlead.domain.outbound import Outbound
 from fairlead.domain.release import Engine, Prompt, RemoteModel, sha256_digest
 from fairlead.registry import BuildInput, Registry
@@ -263,6 +264,22 @@ def test_differences_are_named_by_field(registry: Registry, given: Given, tmp_pa
     assert registry.diff(a.digest, a.digest) == []
 
 
+def test_guardrails_that_differ_are_named(registry: Registry, given: Given) -> None:
+    flags = Guardrail("secrets", "prompt", phrases=("a",))
+    blocks = Guardrail("secrets", "prompt", "block", phrases=("a",))
+    other = Guardrail("long", "answer", max_characters=9)
+    a = registry.build(given(guardrails=(flags,)), now=1.0)
+    b = registry.build(given(guardrails=(blocks, other)), now=1.0)
+    found = {each.path: (each.before, each.after) for each in registry.diff(a.digest, b.digest)}
+    assert found == {
+        "guardrails.secrets.action": ("flag", "block"),
+        "guardrails.long.action": ("(none)", "flag"),
+        "guardrails.long.max_characters": ("(none)", "9"),
+        "guardrails.long.on": ("(none)", "answer"),
+    }
+    assert registry.get(b.digest).release.guardrails == (blocks, other)
+
+
 def test_differences_between_weights_and_a_remote_model_are_shown(
     registry: Registry, given: Given
 ) -> None:
@@ -284,6 +301,7 @@ def test_differences_between_weights_and_a_remote_model_are_shown(
         ({"sampling": {"temperature": float("nan")}}, "NaN"),
         ({"prompt": Prompt(system="\ud800")}, "cannot be stored"),
         ({"model": "models/m.gguf"}, "is not absolute"),
+        ({"guardrails": (Guardrail("x", "prompt", patterns=("(",)),)}, "cannot be used"),
     ],
 )
 def test_input_that_cannot_be_a_release_is_refused_and_nothing_changes(

@@ -26,6 +26,8 @@ from fairlead.domain.redaction import redactor
 
 SLICE_CHARS = 7_000
 """With what is kept of the part before, no more than `injection_sign` looks at as a whole."""
+WIDE_SLICE_CHARS = 1_000
+"""The same where not all of it is ASCII: in plain form it can be 18 times as long."""
 KEPT_CHARS = 512
 JSON_CHARS_MAX = 128 * 1024
 _MARKS_MAX = 8
@@ -86,7 +88,16 @@ class Watch:
 
 def slices(text: str) -> Iterator[str]:
     """A text in pieces that are looked at one by one."""
-    return (text[at : at + SLICE_CHARS] for at in range(0, len(text), SLICE_CHARS))
+    for piece in _cut(text, SLICE_CHARS):
+        if piece.isascii():
+            yield piece
+        else:
+            yield from _cut(piece, WIDE_SLICE_CHARS)
+
+
+def _cut(text: str, size: int, more: int = 0) -> Iterator[str]:
+    """Pieces of a size, each with so many characters more of what follows it."""
+    return (text[at : at + size + more] for at in range(0, len(text), size))
 
 
 def plain(text: str) -> str:
@@ -121,7 +132,7 @@ def _look_of(guardrail: Guardrail) -> Look:
         redact = redactor(guardrail.pii, ())
         return lambda text: redact(text) != text
     if guardrail.injection:
-        return lambda text: bool(injection_sign(text))
+        return lambda text: any(map(injection_sign, _cut(text, SLICE_CHARS, KEPT_CHARS)))
     phrases = tuple(folded(phrase).strip() for phrase in guardrail.phrases)
     patterns = guardrail.patterns
 
@@ -146,7 +157,7 @@ def _fits(schema: str, text: str) -> bool:
     try:
         rules, answer = _schema(schema), decode_json(text.encode(errors="surrogatepass"), object)
         return fits(rules, answer)
-    except (msgspec.DecodeError, BadSchema):
+    except (msgspec.DecodeError, BadSchema, ValueError):  # a number of too many digits, too
         return False
 
 

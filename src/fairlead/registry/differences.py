@@ -31,6 +31,9 @@ def _fields(release: Release) -> dict[str, str]:
         content["model"].pop("files")
         for file in release.model.files:
             fields[f"model.files[{file.name}]"] = f"{short(file.digest)} ({file.size:,} bytes)"
+    guardrails = {one.pop("name"): one for one in content.pop("guardrails", [])}
+    for name, guardrail in guardrails.items():
+        _flatten(f"guardrails.{name}", {"action": "flag", **guardrail}, fields)
     _flatten("", content, fields)
     return fields
 

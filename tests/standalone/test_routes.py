@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.app.standalone.routes import lacking_keys, snapshot_of, unpriced
+from fairlead.domain.guardrail import Guardrail
 from fairlead.domain.outbound import DIRECT, Outbound
 from fairlead.domain.quota import NO_QUOTA, Price, Quota
 from fairlead.gateway.replicas.routing import assign, assign_by_weight, unit_of
@@ -20,6 +21,9 @@ from fairlead.wire.snapshot import (
 )
 
 UNITS = [unit_of("k", f"s{n}".encode(), None) for n in range(20_000)]
+
+
+GUARDED = "guardrails: [{name: g, on: prompt, action: block, deny: [x]}]"
 
 
 def file_of(*releases: str, more: str = "") -> GatewayFile:
@@ -125,6 +129,7 @@ def test_the_digest_names_what_answers_and_nothing_else() -> None:
         "name: a, replicas: [http://h:1], model: m",
         "name: a, replicas: [http://h:1], sampling: {temperature: 0}",
         'name: a, replicas: [http://h:1], prompt: {system: "Be brief."}',
+        f"name: a, replicas: [http://h:1], {GUARDED}",
         "name: a, url: https://h/v1",
     ):
         assert digest(other) != plain
@@ -157,6 +162,13 @@ def test_all_of_a_release_and_its_limits_is_carried_over_and_survives_the_file()
     limits = route.limits
     assert (limits.queue, limits.queue_timeout_s, limits.request_timeout_s) == (1, 2.0, 3.0)
     assert (limits.body_bytes_max, limits.attempts) == (4000, 5)
+
+
+def test_guardrails_are_carried_over() -> None:
+    made = snapshot(f"name: a, replicas: [http://h:1], {GUARDED}")
+    [release] = made.services["bank"].releases.values()
+    assert release.guardrails == (Guardrail("g", "prompt", "block", phrases=("x",)),)
+    assert decode_snapshot(encode_snapshot(made)) == made
 
 
 def test_all_that_a_service_says_of_serving_is_carried_over() -> None:

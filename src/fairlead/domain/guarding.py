@@ -27,10 +27,12 @@ from fairlead.domain.redaction import redactor
 SLICE_CHARS = 7_000
 """With what is kept of the part before, no more than `injection_sign` looks at as a whole."""
 WIDE_SLICE_CHARS = 1_000
-"""The same where not all of it is ASCII: in plain form it can be 18 times as long."""
+"""The same where not all of it is ASCII: in plain form it can be six times as long."""
 KEPT_CHARS = 512
 JSON_CHARS_MAX = 128 * 1024
 _MARKS_MAX = 8
+_LIGATURES = dict.fromkeys((0xFDFA, 0xFDFB), " ")
+"""Whole phrases in one letter, which would become 18 and 8: a flood of them would take long."""
 _SPACES = re.compile(r"\s+")
 
 Look = Callable[[str], bool]
@@ -105,7 +107,7 @@ def plain(text: str) -> str:
     if text.isascii():
         return text
     whole = text.encode(errors="replace").decode()
-    letters = _without_runs_of_marks(whole)
+    letters = _without_runs_of_marks(whole).translate(_LIGATURES)
     folded = unicodedata.normalize("NFKC", letters)
     return "".join(letter for letter in folded if unicodedata.category(letter) != "Cf")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -67,7 +68,7 @@ def release_digest(service: str, release: Release) -> str:
     Left out is what changes while the answers stay what they are: weight, replicas, slots, and
     where keys are kept. What replicas run is known by the release's name alone.
     """
-    definition = {
+    definition: dict[str, Any] = {
         "service": service,
         "release": release.name,
         "url": release.url.base_url if release.url is not None else None,

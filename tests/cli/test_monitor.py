@@ -74,9 +74,9 @@ ROUTES = """
 monitoring:
   routes:
     - name: hook
-      to: {{kind: webhook, url: "{url}", secret_env: HOOK}}
+      to: {{kind: webhook, url: "{url}", secret_env: ALERT_HOOK}}
     - name: pager
-      to: {{kind: pagerduty, url: "{url}", key_env: PD}}
+      to: {{kind: pagerduty, url: "{url}", key_env: ALERT_PD}}
 """
 
 
@@ -84,8 +84,8 @@ def test_a_test_alert_and_its_end_go_to_every_route(
     run: Run, project: Path, http: HttpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     declare(project, ROUTES.format(url=http.url))
-    monkeypatch.setenv("HOOK", "SECRET")
-    monkeypatch.setenv("PD", "routing")
+    monkeypatch.setenv("ALERT_HOOK", "SECRET")
+    monkeypatch.setenv("ALERT_PD", "routing")
     done = run("monitor", "notify")
     assert (done.code, done.out) == (0, "hook: sent\npager: sent\n")
     bodies = [call.json for call in http.calls]
@@ -98,11 +98,13 @@ def test_a_route_that_fails_is_said_and_hides_no_other(
     run: Run, project: Path, http: HttpReceiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     declare(project, ROUTES.format(url=http.url))
-    monkeypatch.setenv("PD", "routing")
-    monkeypatch.delenv("HOOK", raising=False)
+    monkeypatch.setenv("ALERT_PD", "routing")
+    monkeypatch.delenv("ALERT_HOOK", raising=False)
     done = run("monitor", "notify")
     assert done.code == 5
-    assert "hook: NOT sent: there is nothing usable in the environment variable HOOK" in done.out
+    assert (
+        "hook: NOT sent: there is nothing usable in the environment variable ALERT_HOOK" in done.out
+    )
     assert "pager: sent" in done.out
     assert run("monitor", "notify", "pager").code == 0
     assert run("monitor", "notify", "nobody").code == 6

@@ -169,6 +169,19 @@ CASES: dict[str, tuple[str, list[str]]] = {
         KEYS + RELEASE,
         ['6: services[0].releases[0] needs "replicas" (base URLs) or the "url" of a provider'],
     ),
+    "readers of metrics that are none": (
+        GOOD + "metrics: {access: locall}\n",
+        ['7: metrics.access must be one of local, token, open, not "locall" (did you mean '
+         '"local"?)'],
+    ),
+    "metrics for a token that is nowhere": (
+        GOOD + "metrics: {access: token}\n",
+        ["7: metrics.access needs token_env or token_file"],
+    ),
+    "metrics for all, and a token": (
+        GOOD + "metrics: {access: open, token_env: T}\n",
+        ["7: metrics.access asks for no token: leave token_env and token_file out"],
+    ),
     "a model twice": (
         GOOD.replace("replicas: [http://h:8000]", "url: openai://h/v1?model=a\n    model: b"),
         ["8: services[0].releases[0].model is given in the url too"],

@@ -144,13 +144,21 @@ CASES: dict[str, tuple[str, list[str]]] = {
         ["4: rollout.margin must be above the tolerance, 0.1"],
     ),
     "an unknown kind of receiver": (
-        GOOD + "monitoring:\n  routes:\n  - name: ops\n    to: {kind: pagerdutty, key_env: K}\n",
+        GOOD + "monitoring:\n  routes:\n  - name: ops\n"
+        "    to: {kind: pagerdutty, key_env: ALERT_K}\n",
         ["7: monitoring.routes[0].to.kind must be one of webhook, slack, pagerduty, email, "
          'alertmanager, apprise, not "pagerdutty" (did you mean "pagerduty"?)'],
     ),
     "a receiver's key misspelt": (
-        GOOD + "monitoring:\n  routes:\n  - name: ops\n    to: {kind: pagerduty, kee_env: K}\n",
+        GOOD + "monitoring:\n  routes:\n  - name: ops\n"
+        "    to: {kind: pagerduty, kee_env: ALERT_K}\n",
         ['7: unknown key "kee_env" in monitoring.routes[0].to (did you mean "key_env"?)'],
+    ),
+    "a variable that is not a receiver's": (
+        GOOD + "monitoring:\n  routes:\n  - name: ops\n    to:\n      kind: slack\n"
+        "      url_env: OPENAI_API_KEY\n",
+        ["9: monitoring.routes[0].to.url_env must begin with ALERT_, such as ALERT_SLACK_URL: "
+         "receivers are given no other variable of the environment; name yours so"],
     ),
     "a secret where its name belongs": (
         GOOD + "monitoring:\n  routes:\n  - name: ops\n    to:\n      kind: slack\n"

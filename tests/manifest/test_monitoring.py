@@ -60,16 +60,16 @@ def test_every_promise_is_an_objective() -> None:
 
 
 RECEIVERS = {
-    "{kind: webhook, url: 'https://x.example/a', secret_env: S}": receivers.Webhook(
-        "https://x.example/a", None, "S"
+    "{kind: webhook, url: 'https://x.example/a', secret_env: ALERT_S}": receivers.Webhook(
+        "https://x.example/a", None, "ALERT_S"
     ),
-    "{kind: slack, url_env: S}": receivers.Slack("S"),
-    "{kind: pagerduty, key_env: K}": receivers.PagerDuty("K"),
+    "{kind: slack, url_env: ALERT_S}": receivers.Slack("ALERT_S"),
+    "{kind: pagerduty, key_env: ALERT_K}": receivers.PagerDuty("ALERT_K"),
     "{kind: email, host: mail.example, sender: a@x.example, to: [b@x.example]}": receivers.Email(
         "mail.example", "a@x.example", ("b@x.example",)
     ),
     "{kind: alertmanager, url: 'http://am:9093'}": receivers.Alertmanager("http://am:9093"),
-    "{kind: apprise, url_env: A}": receivers.Apprise("A"),
+    "{kind: apprise, url_env: ALERT_A}": receivers.Apprise("ALERT_A"),
 }
 
 
@@ -82,7 +82,7 @@ def test_every_kind_of_receiver_can_be_declared(text: str) -> None:
 
 
 def test_a_route_takes_alerts_of_its_service_and_of_none() -> None:
-    text = "monitoring:\n  routes:\n  - {name: ops, to: {kind: slack, url_env: S}}\n"
+    text = "monitoring:\n  routes:\n  - {name: ops, to: {kind: slack, url_env: ALERT_S}}\n"
     dotted = parse_manifest((BASE + text).replace("bank", "bank.eu"), Path("fairlead.yaml"))
     (route,) = routes_of(dotted)
     alerts = firing(
@@ -120,7 +120,7 @@ def test_a_route_is_as_declared_and_an_alertmanager_is_told_again_and_again() ->
         "  - name: pager\n    severities: [page]\n    match: ['slo!=ttft']\n"
         "    group_by: [service]\n"
         "    wait_seconds: 5\n    repeat_hours: 1\n    resolved: false\n"
-        "    to: {kind: pagerduty, key_env: K}\n"
+        "    to: {kind: pagerduty, key_env: ALERT_K}\n"
         "  - {name: am, to: {kind: alertmanager, url: 'http://am:9093'}}\n"
     )
     pager, am = routes_of(declared)
@@ -164,19 +164,21 @@ def test_the_manifest_and_the_deciders_know_the_same_words() -> None:
         ("routes:\n  - {name: a, to: {kind: webhook, url: 'http://u:p@x/'}}", "without a user"),
         ("routes:\n  - {name: a, to: {kind: webhook, url: 'http://x:99999/'}}", "http or https"),
         ("routes:\n  - {name: a, to: {kind: slack, url_env: 'a b'}}", "never the secret itself"),
+        ("routes:\n  - {name: a, to: {kind: slack, url_env: PROVIDER_KEY}}", "begin with ALERT_"),
+        ("routes:\n  - {name: a, to: {kind: slack, url_env: ALERT_}}", "begin with ALERT_"),
         (
             "routes:\n  - {name: a, to: {kind: email, host: h, sender: a@b.example,"
-            " to: [a@b.example], security: none, user_env: U, password_env: P}}",
+            " to: [a@b.example], security: none, user_env: ALERT_U, password_env: ALERT_P}}",
             "a password would be sent as it is",
         ),
         (
             "routes:\n  - {name: a, to: {kind: email, host: h, sender: a@b.example,"
-            " to: [a@b.example], user_env: U}}",
+            " to: [a@b.example], user_env: ALERT_U}}",
             "needs user_env and password_env",
         ),
         (
-            "routes:\n  - {name: a, to: {kind: slack, url_env: A}}\n"
-            "  - {name: a, to: {kind: slack, url_env: B}}",
+            "routes:\n  - {name: a, to: {kind: slack, url_env: ALERT_A}}\n"
+            "  - {name: a, to: {kind: slack, url_env: ALERT_B}}",
             "is the name of an earlier route",
         ),
         ("actions:\n  - {do: roll_back, monitors: [monitor_blind]}", "because nobody sees"),

@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import trustme
 
+from fairlead.app.standalone.scraping import metrics_access
+from fairlead.domain.errors import InvalidInput
+from fairlead.manifest.gateway_file.scraping import Metrics
 from standalone.running_gateway import KEY, KEYS, RunningGateway, StartEngine, running, write
 
 pytestmark = pytest.mark.timeout(400)
@@ -147,3 +150,48 @@ def test_a_broken_stream_goes_on_where_the_engine_can(
         has_ended = broken.rstrip().endswith("data: [DONE]") and '"error"' not in broken
         assert has_ended is (kind == "llama.cpp"), broken
         gateway.stop()
+
+
+def scraped(gateway: RunningGateway, **headers: str) -> int:
+    """The status of a scrape."""
+    connection = http.client.HTTPConnection(*gateway.address, timeout=60)
+    connection.request("GET", "/metrics", headers=headers)
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.status
+
+
+def test_metrics_are_for_this_machine_or_by_their_token(
+    engine: StartEngine, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = f"name: main, replicas: ['{engine('one').url}']"
+    write(config, release)
+    with running(config) as gateway:
+        assert scraped(gateway) == 200
+        assert scraped(gateway, **{"x-forwarded-for": "10.0.0.7"}) == 401
+        gateway.stop()
+    token = config.with_name("metrics.token")
+    token.write_text("a-token-of-enough-length\n")
+    write(config, release, top=f"{KEYS}metrics: {{access: token, token_file: {token.name}}}\n")
+    with running(config) as gateway:
+        assert scraped(gateway) == 401
+        assert scraped(gateway, authorization=f"Bearer {KEY}") == 401
+        assert scraped(gateway, authorization="Bearer a-token-of-enough-length") == 200
+        gateway.stop()
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        (Metrics(access="token", token_env="NO_SUCH"), "environment variable NO_SUCH"),
+        (Metrics(access="token", token_env="SHORT"), "environment variable SHORT"),
+        (Metrics(access="token", token_env="SPACED"), "no usable token"),
+        (Metrics(access="token", token_env="FAIRLEAD_X"), "fairlead's own"),
+    ],
+)
+def test_a_token_that_cannot_be_used_is_an_error_at_the_start(declared: Metrics, said: str) -> None:
+    environ = {"SHORT": "s3cret", "SPACED": "s3cret of some words", "FAIRLEAD_X": "s" * 30}
+    with pytest.raises(InvalidInput, match=said) as refused:
+        metrics_access(declared, environ)
+    assert "s3cret" not in f"{refused.value} {refused.value.hint}"

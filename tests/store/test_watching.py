@@ -33,6 +33,17 @@ def test_documents_are_kept_by_kind_and_key(store: Store) -> None:
     assert store.documents("told") == {}
 
 
+def test_documents_are_found_by_how_their_keys_begin(store: Store) -> None:
+    keys = ("bank/a", "bank/b", "bank", "banker/a", "Bank/a", "b%nk/a", "bank0")
+    store.commit_documents({("monitor", key): key.encode() for key in keys})
+    store.commit_documents({("part", "bank/a"): b"2"})
+    assert store.documents_under("monitor", "bank/") == {"bank/a": b"bank/a", "bank/b": b"bank/b"}
+    assert store.keys_under("monitor", "bank/") == ["bank/a", "bank/b"]
+    assert store.keys_under("monitor", "b%") == ["b%nk/a"]
+    assert store.keys_under("monitor", "") == sorted(keys)
+    assert store.keys_under("monitor", "none/") == []
+
+
 def test_many_documents_are_deleted_at_once(store: Store) -> None:
     keys = [("alert", f"{n}") for n in range(3_000)]
     store.commit_documents(dict.fromkeys(keys, b"{}"))

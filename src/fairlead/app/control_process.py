@@ -22,11 +22,11 @@ from fairlead.app.heap import keep_trimmed
 from fairlead.app.serving import Server, is_alive
 from fairlead.app.state import StatePaths, write_private
 from fairlead.control.api import create_app
-from fairlead.control.outward.metrics_api import metrics_token
 from fairlead.control.outward.observer_families import read_standing
 from fairlead.control.plane import ControlPlane
 from fairlead.control.world.hub import SnapshotHub
 from fairlead.domain.errors import FairleadError
+from fairlead.gateway.front.scrapers import metrics_token
 from fairlead.registry import Registry
 from fairlead.store import open_store
 from fairlead.targets import EveryTarget

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from fairlead.app.state import StatePaths
+from fairlead.gateway.front.scrapers import Access, access_of, metrics_token
 from fairlead.gateway.server import TlsFiles, WorkerSettings, run_worker
 
 _OWN_PREFIX = "FAIRLEAD_"
@@ -33,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True):
     memory_bytes_max: int | None = None
     balance_fd: int | None = None
     trace_share: float | None = None
+    metrics: Access = "local"
 
 
 def main() -> None:
@@ -59,6 +61,7 @@ def main() -> None:
             memory_bytes_max=settings.memory_bytes_max,
             balance_fd=settings.balance_fd,
             trace_share=settings.trace_share,
+            metrics=access_of(settings.metrics, metrics_token(token)),
         ),
         environ,
     )

@@ -107,6 +107,7 @@ class Launcher:
             ),
             "balance_fd": balance,
             "trace_share": self._settings.trace_share if self._settings.otlp else None,
+            "metrics": self._settings.metrics,
         }
         descriptors = [given for given in (descriptor, ready, balance) if given is not None]
         module = "fairlead.app.gateway_process"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from fairlead.gateway.front.scrapers import Access
 from fairlead.gateway.settings import TlsFiles
 
 TELEMETRY_DAYS = 400
@@ -27,6 +28,7 @@ class UpSettings(msgspec.Struct, frozen=True):
         telemetry_days: Days for which the telemetry store keeps records; 0 for no such store.
         otlp: OTLP endpoint to which traces are sent; empty to trace nothing.
         trace_share: Share of requests that begin a trace of their own, from 0 to 1.
+        metrics: Who may read the gateway's metrics.
     """
 
     host: str = "127.0.0.1"
@@ -40,3 +42,4 @@ class UpSettings(msgspec.Struct, frozen=True):
     telemetry_days: int = TELEMETRY_DAYS
     otlp: str = ""
     trace_share: float = TRACE_SHARE
+    metrics: Access = "local"

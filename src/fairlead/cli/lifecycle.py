@@ -18,6 +18,7 @@ from fairlead.cli.api import ControlClient
 from fairlead.cli.options import STATE_DEFAULT, StateOption, console, say, stderr
 from fairlead.control.limits.first_key import FirstKey
 from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, Unavailable
+from fairlead.gateway.front.scrapers import Access
 from fairlead.gateway.settings import TlsFiles
 
 READY_TIMEOUT_S = 60.0
@@ -66,6 +67,13 @@ def up(
             help="Share of requests that are traced where their client says nothing of it.",
         ),
     ] = TRACE_SHARE,
+    metrics: Annotated[
+        Access,
+        typer.Option(
+            help="Who may read the gateway's metrics: local (programs on this machine, and who has "
+            "run/metrics.token), token (only who has it), or open."
+        ),
+    ] = "local",
     tls_cert: Annotated[
         Path | None,
         typer.Option(help="Serve HTTPS: PEM file with the gateway's certificate and its chain."),
@@ -96,6 +104,7 @@ def up(
         telemetry_days=telemetry_days,
         otlp=otlp,
         trace_share=trace_share,
+        metrics=metrics,
     )
     _run(StatePaths(state), settings)
 

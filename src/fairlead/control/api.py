@@ -27,7 +27,7 @@ from fairlead.control.http import body as _body
 from fairlead.control.http import gives as _gives
 from fairlead.control.http import takes as _takes
 from fairlead.control.limits.first_key import FirstKey
-from fairlead.control.outward.metrics_api import metrics_router, metrics_token
+from fairlead.control.outward.metrics_api import metrics_router
 from fairlead.control.plane import ControlPlane
 from fairlead.control.probing.probe_views import ProbesView
 from fairlead.control.shipping.spec import ServiceSpec, check_spec
@@ -37,6 +37,7 @@ from fairlead.control.world.sync_answers import sync_response
 from fairlead.domain.errors import FairleadError, InvalidInput, NotFound
 from fairlead.domain.quota import Quota
 from fairlead.evaluation.judge_model import Agreement
+from fairlead.gateway.front.scrapers import metrics_token
 from fairlead.rollout.export import Recorded
 from fairlead.store.rows import SampleFilter
 from fairlead.wire.snapshot import SyncRequest

@@ -1,8 +1,15 @@
-"""Who can be told of alerts, and where they are. Secrets are named by environment variables."""
+"""Who can be told of alerts, and where they are. Secrets are named by environment variables.
+
+Whoever writes a manifest says where alerts go. So that this is no way to have other secrets sent
+there, of the environment only what is named `ALERT_...` is given to receivers.
+"""
 
 from __future__ import annotations
 
 import msgspec
+
+SECRETS = "ALERT_"
+"""How the names of their environment variables begin."""
 
 
 class Webhook(msgspec.Struct, frozen=True, tag="webhook", forbid_unknown_fields=True):
@@ -76,3 +83,8 @@ class Apprise(msgspec.Struct, frozen=True, tag="apprise", forbid_unknown_fields=
 
 
 Receiver = Webhook | Slack | PagerDuty | Email | Alertmanager | Apprise
+
+
+def is_theirs(variable: str) -> bool:
+    """Whether a receiver may be given the environment variable of this name."""
+    return variable.startswith(SECRETS) and len(variable) > len(SECRETS)

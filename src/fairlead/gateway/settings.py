@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from fairlead.gateway.front.scrapers import MetricsAccess
+
 
 class TlsFiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """TLS on the front, as PEM files.
@@ -48,6 +50,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         memory_bytes_max: Resident memory that the worker may have; near it, it takes in less
             (`fairlead.gateway.waiting.memory`). None for a share of what the machine or container
             has.
+        metrics: Who may read metrics.
         trace_share: Share of requests that begin a trace of their own, from 0 to 1; those whose
             client sends a W3C trace context go by that. None traces nothing.
     """
@@ -68,6 +71,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     memory_bytes_max: int | None = None
     balance_fd: int | None = None
     trace_share: float | None = None
+    metrics: MetricsAccess = MetricsAccess()
 
     def __repr__(self) -> str:
         """Without the token, so that it cannot end up in a log."""

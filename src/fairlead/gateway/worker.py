@@ -20,6 +20,7 @@ from fairlead.gateway.front.balance import Balance
 from fairlead.gateway.front.client import ClientConnection
 from fairlead.gateway.front.connections import Connections
 from fairlead.gateway.front.request_id import RequestIds
+from fairlead.gateway.front.scrapers import MetricsAccess
 from fairlead.gateway.front.tls import server_context
 from fairlead.gateway.quotas.quota import QuotaBook
 from fairlead.gateway.quotas.quota_file import QuotaFile
@@ -131,6 +132,10 @@ class Worker:
     @property
     def is_draining(self) -> bool:
         return self._is_draining
+
+    @property
+    def scrapers(self) -> MetricsAccess:
+        return self._settings.metrics
 
     @property
     def date(self) -> bytes:

@@ -45,6 +45,11 @@ def _host(value: object) -> object:
 def _env(value: object) -> object:
     if isinstance(value, str) and not (value.isidentifier() and value.isascii()):
         raise wrong("must be the name of an environment variable (never the secret itself)")
+    if isinstance(value, str) and not receivers.is_theirs(value):
+        raise wrong(
+            f"must begin with {receivers.SECRETS}, such as {receivers.SECRETS}SLACK_URL: receivers "
+            "are given no other variable of the environment; name yours so"
+        )
     return value
 
 
@@ -55,7 +60,7 @@ Env = Annotated[
     str,
     BeforeValidator(_env),
     Field(max_length=128),
-    WithJsonSchema({"type": "string", "pattern": r"^[A-Za-z_][A-Za-z0-9_]*$"}),
+    WithJsonSchema({"type": "string", "pattern": rf"^{receivers.SECRETS}[A-Za-z0-9_]+$"}),
 ]
 Host = Annotated[str, BeforeValidator(_host)]
 Address = Annotated[str, Field(pattern=_ADDRESS)]

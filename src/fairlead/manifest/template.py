@@ -76,7 +76,7 @@ slos:
 # Who is told, and what is done; secrets are names of environment variables:
 # monitoring:
 #   routes:
-#     - {{name: pager, severities: [page], to: {{kind: pagerduty, key_env: PAGERDUTY_KEY}}}}
+#     - {{name: pager, severities: [page], to: {{kind: pagerduty, key_env: ALERT_PAGERDUTY}}}}
 #   actions:
 #     - {{do: roll_back, monitors: [slo], cooldown_minutes: 60, per_day: 2, dry_run: true}}
 

@@ -61,6 +61,11 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     self_tested_at: float | None = None
     self_test_error: str = ""
 
+    @property
+    def has_looked(self) -> bool:
+        """Whether it could see what there was."""
+        return not self.error and (self.looked_at > 0 or self.requests == 0)
+
 
 def blind(
     watches: Iterable[Watch], reports: Iterable[Report], started_at: float, now: float

@@ -35,6 +35,14 @@ class DocumentStore(Protocol):
 class WatchStore(DocumentStore, Protocol):
     """Counts of watching besides, and records in the order in which monitors see them."""
 
+    def documents_under(self, kind: str, beginning: str) -> dict[str, bytes]:
+        """Documents of a kind whose key begins so, by key, in the order of the keys."""
+        ...
+
+    def keys_under(self, kind: str, beginning: str) -> list[str]:
+        """Keys of a kind that begin so, in their order."""
+        ...
+
     def minutes(self, service: str, since: float) -> list[MinuteRow]:
         """Counts of minutes that begin at `since` or later, in the order of time."""
         ...

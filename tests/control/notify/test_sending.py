@@ -34,8 +34,8 @@ def sender(**environ: str) -> Sender:
 
 
 async def test_a_webhook_is_signed_over_time_and_body(http: HttpReceiver) -> None:
-    receiver = Webhook(f"{http.url}/alerts", secret_env="HOOK")
-    await sender(HOOK=SECRET).send(receiver, firing())
+    receiver = Webhook(f"{http.url}/alerts", secret_env="ALERT_HOOK")
+    await sender(ALERT_HOOK=SECRET).send(receiver, firing())
     (call,) = http.calls
     header = call.headers["x-fairlead-signature"]
     assert is_signed(SECRET, call.body, header, T0 + 10.0)
@@ -60,14 +60,31 @@ def test_what_is_no_signature_is_none(header: str) -> None:
     assert is_signed(SECRET, b"", sign(SECRET, b"", 1.0), 1.0)
 
 
+async def test_other_variables_of_the_environment_are_given_to_nobody(http: HttpReceiver) -> None:
+    """Also where a manifest that was kept before names one."""
+    environ = {"PROVIDER_KEY": "s3cret", "ALERT_": http.url, "OTHER": http.url}
+    for receiver in (
+        Webhook(http.url, secret_env="PROVIDER_KEY"),
+        PagerDuty("PROVIDER_KEY", http.url),
+        Slack("OTHER"),
+        Slack("ALERT_"),
+        Alertmanager(http.url, "PROVIDER_KEY"),
+    ):
+        with pytest.raises(NotSent, match=r"only what is named ALERT_\.\.\. is") as refused:
+            await sender(**environ).send(receiver, firing())
+        assert refused.value.is_final
+        assert "s3cret" not in str(refused.value)
+    assert http.calls == []
+
+
 async def test_a_webhook_without_a_secret_is_unsigned(http: HttpReceiver) -> None:
-    await sender(PLACE=http.url).send(Webhook(url_env="PLACE"), firing())
+    await sender(ALERT_PLACE=http.url).send(Webhook(url_env="ALERT_PLACE"), firing())
     assert "x-fairlead-signature" not in http.calls[0].headers
 
 
 async def test_slack_gets_text_in_which_nothing_is_markup(http: HttpReceiver) -> None:
     message = firing(summary="bank: <!channel> & more")
-    await sender(SLACK=f"{http.url}/T0/B0/X").send(Slack("SLACK"), message)
+    await sender(ALERT_SLACK=f"{http.url}/T0/B0/X").send(Slack("ALERT_SLACK"), message)
     text = http.calls[0].json["text"]
     assert "bank: &lt;!channel&gt; &amp; more" in text
     assert "burn rate over 1 h: 20 (limit 14.4)" in text
@@ -75,13 +92,13 @@ async def test_slack_gets_text_in_which_nothing_is_markup(http: HttpReceiver) ->
 
 
 async def test_a_message_shows_how_the_first_figure_went(http: HttpReceiver) -> None:
-    slack = sender(SLACK=http.url)
-    await slack.send(Slack("SLACK"), firing())
+    slack = sender(ALERT_SLACK=http.url)
+    await slack.send(Slack("ALERT_SLACK"), firing())
     (alert,) = firing().firing
     course = ((T0, 1.0), (T0 + 60.0, 4.5), (T0 + 120.0, 8.0))
     told = msgspec.structs.replace(alert, course=course)
-    await slack.send(Slack("SLACK"), msgspec.structs.replace(firing(), firing=(told,)))
-    await slack.send(Slack("SLACK"), msgspec.structs.replace(firing(), firing=(
+    await slack.send(Slack("ALERT_SLACK"), msgspec.structs.replace(firing(), firing=(told,)))
+    await slack.send(Slack("ALERT_SLACK"), msgspec.structs.replace(firing(), firing=(
         msgspec.structs.replace(told, evidence=()),
     )))  # fmt: skip
     short, long, bare = (call.json["text"] for call in http.calls)
@@ -90,7 +107,7 @@ async def test_a_message_shows_how_the_first_figure_went(http: HttpReceiver) -> 
 
 
 async def test_an_end_is_told_with_its_time_and_how_long_it_lasted(http: HttpReceiver) -> None:
-    await sender(SLACK=http.url).send(Slack("SLACK"), resolved())
+    await sender(ALERT_SLACK=http.url).send(Slack("ALERT_SLACK"), resolved())
     await sender().send(Webhook(http.url), resolved())
     await sender().send(Webhook(http.url), firing())
     said, ended, goes_on = (call.json for call in http.calls)
@@ -100,9 +117,9 @@ async def test_an_end_is_told_with_its_time_and_how_long_it_lasted(http: HttpRec
 
 
 async def test_pagerduty_gets_an_event_for_each_alert_and_its_end(http: HttpReceiver) -> None:
-    receiver = PagerDuty("PD", f"{http.url}/v2/enqueue")
-    await sender(PD="routing").send(receiver, firing())
-    await sender(PD="routing").send(receiver, resolved())
+    receiver = PagerDuty("ALERT_PD", f"{http.url}/v2/enqueue")
+    await sender(ALERT_PD="routing").send(receiver, firing())
+    await sender(ALERT_PD="routing").send(receiver, resolved())
     opened, closed = (call.json for call in http.calls)
     assert opened["routing_key"] == closed["routing_key"] == "routing"
     assert (opened["event_action"], closed["event_action"]) == ("trigger", "resolve")
@@ -114,7 +131,7 @@ async def test_pagerduty_gets_an_event_for_each_alert_and_its_end(http: HttpRece
 
 
 async def test_an_alertmanager_gets_labels_annotations_and_times(http: HttpReceiver) -> None:
-    await sender(AM="token").send(Alertmanager(f"{http.url}/am/", "AM"), firing())
+    await sender(ALERT_AM="token").send(Alertmanager(f"{http.url}/am/", "ALERT_AM"), firing())
     await sender().send(Alertmanager(http.url), resolved())
     first, second = http.calls
     assert (first.path, second.path) == ("/am/api/v2/alerts", "/api/v2/alerts")
@@ -135,7 +152,7 @@ by_apprise = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @by_apprise
 async def test_apprise_delivers_to_what_it_knows(http: HttpReceiver) -> None:
     place = http.url.replace("http://", "json://")
-    await sender(PLACE=place).send(Apprise("PLACE"), firing())
+    await sender(ALERT_PLACE=place).send(Apprise("ALERT_PLACE"), firing())
     body = http.calls[0].json
     assert body["title"] == "[page, 1 firing] bank: availability burns its budget"
     assert "burn rate over 1 h: 20 (limit 14.4)" in body["message"]
@@ -150,7 +167,7 @@ async def test_what_apprise_does_not_deliver_is_said_without_its_address(
     place = http.url.replace("http://", "json://user:SECRET@")
     for address, why in ((place, "could not deliver"), ("nothing:SECRET", "does not know")):
         with pytest.raises(NotSent, match=why) as caught:
-            await sender(PLACE=address).send(Apprise("PLACE"), firing())
+            await sender(ALERT_PLACE=address).send(Apprise("ALERT_PLACE"), firing())
         assert "SECRET" not in f"{caught.value}{caplog.text}"
 
 
@@ -172,10 +189,10 @@ async def test_what_may_help_is_tried_again_and_what_cannot_is_not(
     "receiver",
     [
         Webhook("http://127.0.0.1:9/SECRET"),
-        Webhook("http://127.0.0.1:9/x", secret_env="NONE"),
-        Slack("NONE"),
-        Slack("KEY"),
-        PagerDuty("NEWLINE"),
+        Webhook("http://127.0.0.1:9/x", secret_env="ALERT_NONE"),
+        Slack("ALERT_NONE"),
+        Slack("ALERT_KEY"),
+        PagerDuty("ALERT_NEWLINE"),
         Webhook("http://169.254.169.254/SECRET"),
         Webhook("http://2130706433/SECRET"),
         Email("127.0.0.1", "a@example.org", ("b@example.org",), 9, "none"),
@@ -187,7 +204,7 @@ async def test_what_went_wrong_says_neither_address_nor_secret(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     with pytest.raises(NotSent) as caught:
-        await sender(KEY="SECRET", NEWLINE="SECRET\nx").send(receiver, firing())
+        await sender(ALERT_KEY="SECRET", ALERT_NEWLINE="SECRET\nx").send(receiver, firing())
     assert "SECRET" not in f"{caught.value}{caught.value!r}{caplog.text}"
 
 
@@ -260,9 +277,9 @@ async def test_how_many_of_several_addresses_refuse_a_mail_is_said(mail: MailSer
 
 
 async def test_no_password_is_sent_to_a_server_without_tls(mail: MailServer) -> None:
-    receiver = mail_to(mail.port, "starttls", user_env="USER", password_env="PASS")
+    receiver = mail_to(mail.port, "starttls", user_env="ALERT_USER", password_env="ALERT_PASS")
     with pytest.raises(NotSent):
-        await sender(USER="u", PASS="SECRET").send(receiver, firing())
+        await sender(ALERT_USER="u", PASS="SECRET").send(receiver, firing())
     assert mail.mails == []
     assert not any(line.upper().startswith("AUTH") for line in mail.said)
 
@@ -272,8 +289,8 @@ async def test_a_mail_goes_through_tls_to_a_server_that_is_trusted_only(
     authority: Authority, security: str
 ) -> None:
     server = MailServer(authority.server("127.0.0.1"), at_once=security == "tls")
-    receiver = mail_to(server.port, security, user_env="USER", password_env="PASS")
-    environ = {"USER": "u", "PASS": "p"}
+    receiver = mail_to(server.port, security, user_env="ALERT_USER", password_env="ALERT_PASS")
+    environ = {"ALERT_USER": "u", "ALERT_PASS": "p"}
     try:
         with pytest.raises(NotSent, match="not trusted"):
             await Sender(environ, lambda: T0).send(receiver, firing())

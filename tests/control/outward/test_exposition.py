@@ -12,12 +12,12 @@ import pytest
 from control.simulated_world import DIRECT, World
 from fairlead.control.api import create_app
 from fairlead.control.outward.families import Families
-from fairlead.control.outward.metrics_api import metrics_token
 from fairlead.control.outward.observer_families import add_observer, read_standing
 from fairlead.control.outward.pulse import Pulse
 from fairlead.domain.errors import StorageFailed
 from fairlead.domain.release import short
 from fairlead.domain.replica import ReplicaState
+from fairlead.gateway.front.scrapers import metrics_token
 from fairlead.gateway.records.metric_families import Family, render
 from fairlead.monitoring.alerts import Condition, labels_of, observe
 from fairlead.monitoring.burning import Severity

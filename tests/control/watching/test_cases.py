@@ -12,6 +12,7 @@ import pytest
 from control.watching_world import Outbox, Platform
 from fairlead.control.watching.served import Served
 from fairlead.control.watching.watching import Watching
+from fairlead.domain.capture import Capture
 from fairlead.domain.errors import NotFound
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.monitors.drift import About, TextDrift
@@ -51,7 +52,7 @@ async def drifted(store: Store) -> tuple[Watching, float]:
     """A watching that has seen usual prompts, and then others."""
     now = [100_000.0]
     platform = Platform()
-    platform.served = [Served("bank", "sha256:a", Declared(), has_texts=True)]
+    platform.served = [Served("bank", "sha256:a", Declared(), capture=Capture(1.0))]
 
     def build(_served: Any, _release: str) -> list[Any]:
         return [TextDrift(About("drift", "bank", "sha256:a", "prompt"), SETTINGS, dimension=64)]
@@ -87,6 +88,9 @@ async def test_what_is_deleted_is_forgotten_also_where_it_is_kept(store: Store) 
     for watch in watching._services.values():
         await asyncio.to_thread(watch.forget_deleted)
     assert await watching.suggested_cases("bank") == []
-    kept = b"".join(store.documents("monitor").values())
+    kept = b"".join(
+        data for kind in ("monitor", "monitor_part") for data in store.documents(kind).values()
+    )
+    assert b"r000100" not in kept
     assert not any(f"r{number:06d}".encode() in kept for number in (1_330, 1_500, 1_600))
     await watching.close()

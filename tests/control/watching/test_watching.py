@@ -80,9 +80,24 @@ async def test_a_monitor_with_a_defect_is_blind_and_stops_no_other(world: Watche
     await watching.look()
     (blind,) = [a for a in watching.desk.alerts.values() if a.of["monitor"] == "monitor_blind"]
     assert "a defect" in blind.summary
-    assert [one.trouble for one in watching.monitors("bank")] == [
+    assert [one.trouble for one in watching.monitors("bank") if one.monitor == "latency"] == [
         "a defect: RuntimeError('no more')"
     ]
+    await watching.close()
+
+
+async def test_one_with_a_defect_is_made_anew_when_it_is_accepted(world: WatchedWorld) -> None:
+    watching = await world.begin()
+    world.serve(5)
+    await watching.look()
+    world.monitors[-1].is_broken = True
+    world.serve(5)
+    await watching.look()
+    await watching.accept("bank", "latency")
+    world.serve(5)
+    await watching.look()
+    assert [one.trouble for one in watching.monitors("bank") if one.monitor == "latency"] == [""]
+    assert world.monitors[-1].ids == [f"r{n:06d}" for n in range(11, 16)]
     await watching.close()
 
 
@@ -261,7 +276,7 @@ async def test_a_store_that_refuses_in_the_middle_lets_nothing_be_seen_twice(
     await watching.look()
     world.serve(5)
     world.serve(5, release="sha256:b")
-    store.refused = {"documents"}
+    store.refused = {"documents_under"}
     await watching.look()
     store.refused = set()
     await watching.look()

@@ -12,6 +12,7 @@ from gateway_rig import KEYS, A, route
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.front.client import ClientConnection
 from fairlead.gateway.front.operations import Operation, Outcome, Request
+from fairlead.gateway.front.scrapers import MetricsAccess
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.replicas.fleet import Fleet
 from fairlead.gateway.requests.call import Plant
@@ -108,6 +109,7 @@ class Host:
         snapshot = Snapshot(version=1, request_id_key="11" * 32, keys=KEYS, services={"bank": bank})
         self.loaded: Loaded | None = Loaded(snapshot, fleet, {})
         self.is_draining = False
+        self.scrapers = MetricsAccess("open")
         self.date = b"Wed, 25 Nov 2026 00:00:00 GMT"
         self.held = 0
         self.recognised_count = 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import random
 from typing import Any
 
@@ -66,6 +67,55 @@ def test_a_segment_that_fails_more_is_told_with_both_rates() -> None:
     assert monitor.standing() == "watching, 4000 requests, 1 gaps"
     monitor.accept()
     assert labels(monitor) == []
+    stream(monitor, 12_000, {"k1": 0.25, "k2": 0.25})
+    assert labels(monitor) == []  # It is known, and was accepted.
+    stream(monitor, 8_000, {"k1": 0.6, "k2": 0.6})
+    assert [each["outcome"] for each in labels(monitor)] == ["failures"]
+
+
+def test_accepting_one_gap_keeps_the_evidence_of_the_others_and_spends_less_of_alpha() -> None:
+    monitor = made({"eu": ("k1",), "us": ("k2",)})
+    stream(monitor, 4_000, {"k1": 0.4})
+    assert {each["segment"] for each in labels(monitor)} == {"eu"}
+    [condition] = monitor.conditions(START)
+    limits = [condition.evidence[2].limit]
+    before = monitor.state()
+    for _ in range(4):
+        monitor.accept()
+        for rate in (0.6, 0.7, 0.8, 0.9, 0.95, 0.98):
+            if not labels(monitor):
+                stream(monitor, 4_000, {"k1": rate})
+        [condition] = [
+            each for each in monitor.conditions(START) if dict(each.labels)["segment"] == "eu"
+        ] or [condition]
+        limits.append(condition.evidence[2].limit)
+        if len(limits) == 2:
+            after = monitor.state()
+    tests = [state["tests"]["us/refusals"] for state in (before, after)]
+    assert tests[0] == tests[1]
+    assert after["accepted"] == {name: int(name == "eu/failures") for name in after["accepted"]}
+    assert after["tests"]["us/failures"]["blocks"] > before["tests"]["us/failures"]["blocks"]
+    shares = [math.exp(-(limit or 0.0)) for limit in dict.fromkeys(limits)]
+    assert len(shares) > 1
+    assert sum(shares) < 0.01 / 6  # six comparisons share alpha
+
+
+def test_a_key_that_is_made_later_is_of_its_segment_from_its_first_request_on() -> None:
+    """By its name, and what was seen before is evidence still."""
+    names = {"k1": "app"}
+    monitor = SegmentMonitor(
+        "bank", "r1", {"eu": ("app",)}, key_unit=unit_of, name_of=lambda key: names.get(key, key)
+    )
+    stream(monitor, 800, {"k1": 0.3})
+    names["k9"] = "app"
+    for number in range(3_000):
+        request = made_request(
+            key="k9" if number % 2 else "k3", unit=f"s{number}", started_at=START + 9_000 + number
+        )
+        monitor.see(seen(request, failed=number % 4 == 1 or number % 20 == 0))
+    assert [(each["segment"], each["outcome"]) for each in labels(monitor)] == [("eu", "failures")]
+    [condition] = monitor.conditions(START)
+    assert condition.evidence[0].value > 40.0
 
 
 def test_segments_alike_are_not_told() -> None:
@@ -136,6 +186,8 @@ def test_it_resumes_exactly_and_refuses_what_is_damaged() -> None:
     name = next(iter(state["tests"]))
     for broken in (
         {}, {**state, "tests": {}}, {**state, "requests": "x"}, {**state, "tests": 1},
+        {**state, "accepted": {}}, {**state, "accepted": dict.fromkeys(state["accepted"], -1)},
+        {**state, "tests": {**state["tests"], name: {**state["tests"][name], "harmless": [1, 2]}}},
         {**state, "tests": {**state["tests"], name: {}}},
     ):  # fmt: skip
         with pytest.raises(ValueError, match=r"."):

@@ -99,9 +99,70 @@ def test_a_rise_is_told_until_it_is_accepted() -> None:
         number += 1
         assert number < 9 * 7 * 24
     assert any(kind.startswith("rise") for _, kind in told(monitor, START + (number + 5) * HOUR))
+    before = monitor.standing()
     monitor.accept()
     assert told(monitor, START + number * HOUR) == {}
-    assert monitor.standing().startswith("learning: 0 of 21 days")
+    assert monitor.standing() == before
+    for _ in range(3 * 7 * 24):  # What is spent now is usual, from the first hour on.
+        hour(monitor, START + number * HOUR, dice, 2.4, "k1")
+        assert told(monitor, START + number * HOUR) == {}
+        number += 1
+
+
+def test_accepting_one_key_keeps_what_was_learnt_of_the_others() -> None:
+    """k2 is told at once in its own outburst after the one of k1 was accepted."""
+    monitor, dice = made(), random.Random(11)
+    for number in range(4 * 7 * 24):
+        for key in ("k1", "k2"):
+            hour(monitor, START + number * HOUR, dice, 1.0, key)
+    now = START + 4 * 7 * DAY + 10 * HOUR
+    for _ in range(8):
+        hour(monitor, now, dice, 1.0, "k1")
+    assert ("app", "outburst_hour") in told(monitor, now)
+    subjects = dict(json.loads(json.dumps(monitor.state()["subjects"])))
+    monitor.accept()
+    assert told(monitor, now) == {}
+    kept = dict(json.loads(json.dumps(monitor.state()["subjects"])))
+    assert kept["k2"] == subjects["k2"]
+    past = [kept["k1"]["meters"]["usd/hour"]["watch"]["past"] for kept in (kept, subjects)]
+    assert past[0] == past[1]
+    for _ in range(8):
+        hour(monitor, now, dice, 1.0, "k1")
+        hour(monitor, now, dice, 1.0, "k2")
+    assert {who for who, _ in told(monitor, now)} == {"batch"}
+
+
+def test_an_accepted_surge_is_usual_and_other_measures_are_not_learnt_anew() -> None:
+    monitor, dice = made(), random.Random(12)
+    at = START
+    for _ in range(LEARN + 100):
+        at += 3.0
+        monitor.see(seen(answer(dice, at, 200)))
+    while ("", "answer_tokens_per_request") not in told(monitor, at):
+        at += 3.0
+        monitor.see(seen(answer(dice, at, 600)))
+    known = json.loads(json.dumps(monitor.state()["per_request"]))
+    monitor.accept()
+    kept = json.loads(json.dumps(monitor.state()["per_request"]))
+    assert kept["answer_tokens"]["edge"] is None
+    assert kept["usd"] == known["usd"]
+    assert told(monitor, at) == {}
+
+    for _ in range(3_000):
+        at += dice.expovariate(1.0 / 6.0)
+        monitor.see(seen(made_request(key="k2", started_at=at)))
+    while not told(monitor, at):
+        at += dice.expovariate(10.0 / 6.0)
+        monitor.see(seen(made_request(key="k2", started_at=at)))
+    assert set(told(monitor, at)) == {("batch", "surge")}
+    for _ in range(600):
+        at += dice.expovariate(10.0 / 6.0)
+        monitor.see(seen(made_request(key="k2", started_at=at)))
+    monitor.accept()
+    for _ in range(2_000):
+        at += dice.expovariate(10.0 / 6.0)
+        monitor.see(seen(made_request(key="k2", started_at=at)))
+        assert told(monitor, at) == {}
 
 
 def test_answers_three_times_as_long_are_told_within_minutes_on_a_new_installation() -> None:

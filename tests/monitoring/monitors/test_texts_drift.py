@@ -22,6 +22,7 @@ from fairlead.monitoring.monitors.made_texts import (  # noqa: E402
 )
 from fairlead.monitoring.monitors.text_settings import DRIFT_MIN, TextSettings  # noqa: E402
 from fairlead.monitoring.monitors.topics import TYPICAL_CHARS_MAX, as_suite  # noqa: E402
+from fairlead.stats.drift.monitor import DriftMonitor  # noqa: E402
 from fairlead.stats.drift.reference import PROMPTS_MIN  # noqa: E402
 
 SETTINGS = TextSettings(drift_texts=1_000)
@@ -115,6 +116,48 @@ def test_it_ends_by_itself_when_texts_are_as_before_and_not_sooner(channel: str)
     assert channel in by_channel(monitor.conditions(NOW))
 
 
+def test_its_cause_is_looked_for_as_more_is_known_and_not_at_every_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After twice as many texts; and what it was about is known after a restart."""
+    made: list[int] = []
+    cause = DriftMonitor.cause
+
+    def counted(self: DriftMonitor, *arguments: Any) -> Any:
+        made.append(self.seen)
+        return cause(self, *arguments)
+
+    monkeypatch.setattr(DriftMonitor, "cause", counted)
+    monitor = see(learnt(), [*later(100), *changed(200, "new_content")])
+    found = monitor.conditions(NOW)
+    assert found
+    made.clear()
+    for text in changed(1_200, "new_content")[200:]:
+        monitor.see_text(text)
+        monitor.conditions(NOW)
+    assert 1 <= len([seen for seen in made if seen > 300]) <= 12
+    made.clear()
+    again = drift()
+    again.restore(json.loads(json.dumps(monitor.state())))
+    assert again.conditions(NOW) == monitor.conditions(NOW)
+    assert made == []
+
+
+def test_what_an_alarm_is_about_is_forgotten_with_its_samples() -> None:
+    """Also when its texts are no more among the last ones."""
+    monitor = see(learnt(), [*later(100), *changed(200, "new_content")])
+    told = [each.id for each in monitor.candidates()]
+    assert told
+    assert set(told) <= monitor.kept_requests()
+    see(monitor, changed(2_300, "new_content")[200:])
+    kept = json.dumps(monitor.state())
+    gone = {each for each in told if f'"{each}"' in kept}
+    assert gone <= monitor.kept_requests()
+    monitor.forget(monitor.kept_requests())
+    assert monitor.kept_requests() == set()
+    assert not any(f'"{each}"' in json.dumps(monitor.state()) for each in told)
+
+
 def test_accepted_it_learns_anew_from_now() -> None:
     monitor = see(learnt(), changed(200, "new_content"))
     assert monitor.conditions(NOW)
@@ -183,6 +226,7 @@ WATCHING_DAMAGES: dict[str, Any] = {
     "monitor": {"of": "x"},
     "recent": [],
     "began": {},
+    "explained": {"mix": [1]},
 }
 
 

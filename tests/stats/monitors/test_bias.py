@@ -200,6 +200,52 @@ def test_each_bet_on_a_block_has_a_mean_of_one(members: int, bad: int) -> None:
     assert mean == pytest.approx([1.0] * len(mean))
 
 
+@pytest.mark.parametrize("members", [4, 20, 33])
+@pytest.mark.parametrize("odds", [-0.5, -0.2, 0.0, 0.4, 0.9])
+def test_each_bet_has_a_mean_of_at_most_one_at_every_harmless_odds_ratio(
+    members: int, odds: float
+) -> None:
+    """And of exactly one at the bound that it is against."""
+    bad, bounds = 11, (-0.5, 0.9)
+    counts = range(max(0, bad - (BLOCK - members)), min(bad, members) + 1)
+    ways = [
+        math.comb(members, k) * math.comb(BLOCK - members, bad - k) * math.exp(k * odds)
+        for k in counts
+    ]
+    mean = [0.0] * len(segments._BETS)
+    for k, way in zip(counts, ways, strict=True):
+        steps = segments._steps(k, members, bad, BLOCK, bounds)
+        mean = [m + way / sum(ways) * math.exp(s) for m, s in zip(mean, steps, strict=True)]
+    assert max(mean) <= 1.0 + 1e-9
+    if odds in bounds:
+        tight = [m for m, bet in zip(mean, segments._BETS, strict=True) if (bet > 1) == (odds > 0)]
+        assert tight == pytest.approx([1.0] * len(tight))
+
+
+def test_an_accepted_gap_is_no_gap_and_a_larger_one_is() -> None:
+    dice, test = random.Random(3), SegmentGap()
+
+    def take(test: SegmentGap, count: int, rate: float) -> SegmentGap:
+        for n in range(count):
+            member = dice.random() < 0.3
+            bad = dice.random() < (rate if member else 0.1)
+            test.update(str(n % 3), member, bad, at=float(n))
+        return test
+
+    take(test, 5_000, 0.25)
+    truth = math.log((0.25 / 0.75) / (0.1 / 0.9))
+    assert test.log_odds_ratio == pytest.approx(truth, abs=0.25)
+    accepted = take(test.beyond(1.5), 20_000, 0.25)
+    assert accepted.harmless == (0.0, pytest.approx(truth + math.log(1.5), abs=0.25))
+    assert gaps({"a": accepted}, 0.01) == []
+    assert gaps({"a": take(accepted.beyond(1.0), 5_000, 0.55)}, 0.01) == ["a"]
+    fewer = take(SegmentGap(), 5_000, 0.02).beyond(1.5)
+    assert fewer.harmless[0] < -1.0
+    assert fewer.harmless[1] == 0.0
+    with pytest.raises(ValueError, match="harmless"):
+        SegmentGap((0.1, 0.2))
+
+
 def test_a_harder_stratum_is_no_gap() -> None:
     """The segment asks more of what fails more often: worse in all, equal in each stratum."""
     wrong = 0
@@ -329,6 +375,9 @@ def test_segments_resume_to_identical_floats(taken: list[tuple[bool, bool]], cut
         {"begun": {"s": float("nan")}, "open": {"s": [1, 0, 0, 0]}},
         {"sessions": ["a", "a"]},
         {"starts": 0},
+        {"harmless": [0.1, 0.2]},
+        {"harmless": [0.0]},
+        {"odds": [0.0, float("nan")]},
         {"log_e_max": float("inf")},
     ],
 )

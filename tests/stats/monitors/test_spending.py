@@ -91,16 +91,69 @@ def test_outbursts_now_and_then_are_no_rise(monkeypatch: pytest.MonkeyPatch) -> 
     assert hits <= 0.02 * bets
 
 
-def test_what_is_accepted_is_learnt_anew() -> None:
+def test_an_accepted_rise_is_the_usual_and_the_week_keeps_its_shape() -> None:
+    """At once, in every slot; and what doubles again after that is found again."""
+    for seed in range(5):
+        dice, watch = random.Random(seed), SpendWatch(least=0.1)
+        for day in range(60):
+            watch.update(day % 7, spent(dice, day))
+        before = [watch.usual(slot) for slot in range(7)]
+        day, verdict = 60, "usual"
+        while verdict != "rise":
+            verdict = watch.update(day % 7, spent(dice, day, 2.5))
+            day += 1
+        for _ in range(4):
+            watch.update(day % 7, spent(dice, day, 2.5))
+            day += 1
+        watch.accept()
+        lifted = [(watch.usual(slot) or 0.0) / (was or 1.0) for slot, was in enumerate(before)]
+        assert median(lifted) == pytest.approx(2.5, rel=0.5)
+        assert max(lifted) / min(lifted) < 3.0  # weekends are a third still
+        after = [watch.update(at % 7, spent(dice, at, 2.5)) for at in range(day, day + 60)]
+        assert "rise" not in after
+        assert after.count("learning") == 0
+        again = [watch.update(at % 7, spent(dice, at, 9.0)) for at in range(day + 60, day + 100)]
+        assert "rise" in again or again.count("outburst") > 20
+
+
+def test_what_was_high_before_the_alarm_is_not_lifted_twice() -> None:
     watch = SpendWatch(least=0.1, slots=1)
-    for _ in range(LEARN):
-        assert watch.update(0, 1.0) == "learning"
-    assert watch.update(0, 100.0) == "outburst"
+    for _ in range(40):
+        watch.update(0, 10.0)
+    verdicts = [watch.update(0, 20.0) for _ in range(60)]
+    assert "rise" in verdicts[1:]
+    assert verdicts.index("rise") > 1
     watch.accept()
+    assert watch.usual(0) == pytest.approx(20.0, rel=1e-3)
+    assert watch.outburst_from(0) == pytest.approx(60.0, rel=0.01)
+
+
+def test_one_accepted_outburst_lifts_nothing_and_several_in_a_row_do() -> None:
+    once, twice = SpendWatch(least=0.1, slots=1), SpendWatch(least=0.1, slots=1)
+    for watch in (once, twice):
+        for _ in range(LEARN):
+            assert watch.update(0, 1.0) == "learning"
+        assert watch.update(0, 100.0) == "outburst"
+    assert twice.update(0, 100.0) == "outburst"
+    for watch in (once, twice):
+        watch.accept()
+    assert once.usual(0) == pytest.approx(1.0)
+    assert once.update(0, 100.0) == "outburst"
+    assert twice.usual(0) == pytest.approx(100.0)
+    assert twice.update(0, 100.0) == "usual"
+
+
+def test_nothing_that_alarms_now_is_nothing_to_accept() -> None:
+    watch = SpendWatch(least=0.1, slots=1)
+    for _ in range(40):
+        watch.update(0, 1.0)
+    assert watch.update(0, 100.0) == "outburst"
+    watch.update(0, 1.0)
+    state = watch.state()
+    watch.accept()
+    assert watch.state()["past"] == state["past"]
+    watch.forget()
     assert watch.usual(0) is None
-    for _ in range(LEARN):
-        watch.update(0, 100.0)
-    assert watch.update(0, 100.0) == "usual"
 
 
 def test_a_key_that_spends_next_to_nothing_is_left_alone() -> None:

@@ -29,6 +29,7 @@ from fairlead.app.standalone.describing import describe_services, warnings
 from fairlead.app.standalone.folder import LIMITS, SNAPSHOT, GatewayInfo, RunFolder
 from fairlead.app.standalone.lender import Lender
 from fairlead.app.standalone.routes import snapshot_of
+from fairlead.app.standalone.scraping import metrics_access
 from fairlead.app.standalone.worker_process import TOKEN_VARIABLE, Settings
 from fairlead.app.state import write_private
 from fairlead.app.turnover import RestartRequest, Turnover, take_requests
@@ -42,7 +43,7 @@ from fairlead.wire.snapshot import encode_snapshot
 
 LOOK_S = 0.2
 _END_LOOK_S = 0.02
-_FIXED = ("listen", "tls", "workers", "spool", "drain_seconds", "worker_memory_mb")
+_FIXED = ("listen", "tls", "workers", "spool", "drain_seconds", "worker_memory_mb", "metrics")
 """What cannot change while it runs: the socket, the processes, and where they write."""
 _Mark = tuple[int, int, int] | None
 
@@ -72,6 +73,7 @@ class StandaloneGateway:
         self._mark = self._seen = _mark(path)
         self._file = load_gateway_file(path)
         self._tls = _tls(self._file)
+        self._metrics = metrics_access(self._file.metrics, environ)
         _make_spool(self._file.spool)
         self._listening = listen(
             self._file.listen.host, self._file.listen.port, "gateway", "`listen` in the file",
@@ -196,6 +198,7 @@ class StandaloneGateway:
             ready_fd=ready,
             memory_bytes_max=memory_of_a_worker(self._file.worker_memory_mb, self._file.workers),
             balance_fd=self._balance,
+            metrics=self._metrics,
         )
         text = msgspec.json.encode(settings).decode()
         return subprocess.Popen(

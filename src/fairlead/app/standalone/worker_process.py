@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from fairlead.app.standalone.folder import METRICS, SNAPSHOT
+from fairlead.gateway.front.scrapers import MetricsAccess
 from fairlead.gateway.server import TlsFiles, WorkerSettings, run_worker
 
 TOKEN_VARIABLE = "FAIRLEAD_CONTROL_TOKEN"  # noqa: S105 - a name, not a secret
@@ -38,6 +39,7 @@ class Settings(msgspec.Struct, frozen=True):
     ready_fd: int | None = None
     memory_bytes_max: int | None = None
     balance_fd: int | None = None
+    metrics: MetricsAccess = MetricsAccess()
 
 
 def main() -> None:
@@ -64,6 +66,7 @@ def main() -> None:
             ready_fd=os.open(os.devnull, os.O_WRONLY) if ready is None else ready,
             memory_bytes_max=settings.memory_bytes_max,
             balance_fd=settings.balance_fd,
+            metrics=settings.metrics,
         ),
         environ,
     )

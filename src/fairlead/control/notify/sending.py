@@ -18,6 +18,7 @@ from fairlead.control.notify import rendering
 from fairlead.control.notify.mail import TlsContext, send_mail
 from fairlead.control.notify.signing import HEADER, sign
 from fairlead.domain.receivers import (
+    SECRETS,
     Alertmanager,
     Apprise,
     Email,
@@ -25,6 +26,7 @@ from fairlead.domain.receivers import (
     Receiver,
     Slack,
     Webhook,
+    is_theirs,
 )
 from fairlead.monitoring.telling import Message
 from fairlead.targets.http import HttpFailed, request
@@ -49,7 +51,7 @@ class Sender:
     """Sends to receivers of every kind.
 
     Args:
-        environ: Where secrets are found, by name.
+        environ: Where secrets are found, by name; see `is_theirs`.
         clock: Unix time, for signatures.
         tls: Makes what mail servers' certificates are checked by.
     """
@@ -120,6 +122,12 @@ class Sender:
             raise NotSent(f"{receiver.host}: {type(error).__name__}") from None
 
     def _secret(self, name: str) -> str:
+        if not is_theirs(name):
+            raise NotSent(
+                f"the environment variable {name} is not given to receivers: only what is named "
+                f"{SECRETS}... is",
+                is_final=True,
+            )
         value = self._environ.get(name, "").strip()
         if not value or not value.isascii() or not value.isprintable():
             raise NotSent(f"there is nothing usable in the environment variable {name}")

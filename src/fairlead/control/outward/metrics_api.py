@@ -1,13 +1,12 @@
 """`/metrics` of control, and the token for it.
 
 A scraper needs to read metrics and nothing else. So there is a token that opens only these paths;
-it follows from the control token in one direction, so that both are new together.
+it follows from the control token in one direction, so that both are new together
+(`fairlead.gateway.front.scrapers`).
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,11 +16,6 @@ from fairlead.control.plane import ControlPlane
 from fairlead.gateway.records.metric_families import FamilyState, render
 
 TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
-
-
-def metrics_token(control_token: str) -> str:
-    """The token that opens the metrics alone."""
-    return hmac.new(control_token.encode(), b"fairlead metrics", hashlib.sha256).hexdigest()
 
 
 def metrics_router(plane: ControlPlane) -> APIRouter:

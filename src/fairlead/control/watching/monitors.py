@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from fairlead.control.watching.sampling import unseen
 from fairlead.control.watching.served import Served
 from fairlead.domain.errors import FairleadError
 from fairlead.gateway.replicas.routing import unit_of
@@ -36,17 +37,19 @@ class MonitorMaker:
         made = [*build(service, release, declared.monitors)]
         made.append(CostMonitor(service, release, name_of=self._name_of))
         if served.segments:
-            segments = {one.name: self._ids_of(one.keys) for one in served.segments}
-            made.append(SegmentMonitor(service, release, segments, key_unit=_unit_of_key))
-        if served.has_texts:
+            segments = {one.name: one.keys for one in served.segments}
+            made.append(
+                SegmentMonitor(
+                    service, release, segments, key_unit=_unit_of_key, name_of=self._name_of
+                )
+            )
+        if served.capture is not None:
             # numpy is loaded for them, where there are texts.
             from fairlead.monitoring.monitors.texts import build_texts
 
             made += build_texts(service, release, declared.texts)
-        return [monitor for monitor in made if monitor.name not in declared.monitors.off]
-
-    def _ids_of(self, names: Sequence[str]) -> list[str]:
-        return [key.id for key in self._keys.list_keys(revoked=True) if key.name in names]
+        not_made = {*declared.monitors.off, *unseen(served.capture, declared.monitors.off)}
+        return [monitor for monitor in made if monitor.name not in not_made]
 
     def _name_of(self, key: str) -> str:
         if key not in self._names:

@@ -46,7 +46,7 @@ class ControlPlatform:
                 row.name,
                 row.champion or "",
                 spec.monitoring,
-                has_texts=spec.capture is not None,
+                capture=spec.capture,
                 segments=() if spec.bias is None else spec.bias.segments,
                 request_timeout_s=spec.limits.request_timeout_s,
             )

@@ -11,12 +11,13 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 import msgspec
 
 from fairlead.control.watching.interface import MonitorStanding
+from fairlead.control.watching.parts import divided, joined
+from fairlead.control.watching.sampling import TEXTS, Due
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.monitors.interface import (
-    Document,
     Inherits,
     KeepsTexts,
     Monitor,
@@ -27,7 +28,9 @@ from fairlead.monitoring.monitors.interface import (
 )
 from fairlead.monitoring.watchers import Report
 
-MONITOR = "monitor"
+MONITOR, PART = "monitor", "monitor_part"
+Key = tuple[str, str]
+"""Kind and key of a document."""
 SELF_TEST_S = 86_400.0
 _log = logging.getLogger(__name__)
 
@@ -39,24 +42,30 @@ class ReleaseMonitors:
         last_seen: Unix time of its last request.
     """
 
-    def __init__(self, service: str, release: str, monitors: Sequence[Monitor]) -> None:
+    def __init__(self, service: str, release: str, make: Callable[[], Sequence[Monitor]]) -> None:
+        """`make`: makes all of its monitors, new ones."""
         self.last_seen = 0.0
         self._service = service
         self._release = release
-        self._monitors = {monitor.name: monitor for monitor in monitors}
+        self._make = make
+        self._monitors = {monitor.name: monitor for monitor in make()}
         self._requests = 0
+        self._due = Due()
         self._asked_since = 0.0
         self._troubles: dict[str, str] = {}
         self._tested: dict[str, tuple[float, str]] = {}
 
-    def see(self, seen: Seen) -> None:
-        """A request that it answered."""
+    def see(self, seen: Seen, *, is_due: bool = False) -> None:
+        """A request that it answered; `is_due`: of which texts are to be kept."""
         self.last_seen = max(self.last_seen, seen.request.started_at)
         self._requests += 1
+        if is_due:
+            self._due.add(seen.request.started_at)
         self._each(lambda monitor: monitor.see(seen))
 
     def see_text(self, text: SeenText) -> None:
         """Texts of a request that it answered."""
+        self._due = Due()
         self._each(lambda monitor: monitor.see_text(text))
 
     def see_feedback(self, feedback: SeenFeedback) -> None:
@@ -77,8 +86,11 @@ class ReleaseMonitors:
                 f"{self._service}: {name!r} is no monitor of its release",
                 hint=f"there are: {', '.join(sorted(self._monitors))}",
             )
-        monitor.accept()
-        self._troubles.pop(name, None)
+        if self._troubles.pop(name, None) is None:
+            monitor.accept()
+            return
+        # What it has learnt may be wrong: a new one takes its place.
+        self._monitors.update({new.name: new for new in self._make() if new.name == name})
 
     def inherit(self, before: ReleaseMonitors) -> None:
         """Go on with what the release that served before has shown of the service's users."""
@@ -111,13 +123,17 @@ class ReleaseMonitors:
         return (one for one in self._monitors.values() if isinstance(one, KeepsTexts))
 
     def reports(self, now: float) -> Iterator[Report]:
-        """What each says of itself; time and data are the caller's to say."""
+        """What each says of itself; time and data are the caller's to say.
+
+        Where texts do not come that should have, monitors of texts say that they see none.
+        """
         self._asked_since = self._asked_since or now
         for name in self._monitors:
             # Nobody tests a monitor before it is asked for: from then on it is due.
             tested_at, fault = self._tested.get(name, (self._asked_since, ""))
             yield Report(
                 name, self._service, 0.0, error=self._troubles.get(name, ""),
+                requests=self._due.missing if name in TEXTS else 0,
                 self_tested_at=tested_at, self_test_error=fault,
             )  # fmt: skip
 
@@ -150,24 +166,32 @@ class ReleaseMonitors:
         self._tested[name] = (now, fault)
         return True
 
-    def documents(self) -> dict[tuple[str, str], bytes]:
-        """What is to be kept."""
+    def documents(self) -> dict[Key, bytes]:
+        """What is to be kept: a document of each monitor, and the parts of it (`parts`)."""
         found = {}
         for name, monitor in self._monitors.items():
             if name not in self._troubles:
-                kept = _Kept(self._requests, self.last_seen, monitor.state())
-                found[MONITOR, self._key(name)] = msgspec.json.encode(kept)
+                key = self._key(name)
+                document, parts = divided(monitor.state())
+                kept = _Kept(self._requests, self.last_seen, msgspec.Raw(document), self._due)
+                found[MONITOR, key] = msgspec.json.encode(kept)
+                found.update({(PART, f"{key}/{part}"): data for part, data in parts.items()})
         return found
 
-    def restore(self, documents: Mapping[str, bytes]) -> None:
-        """Go on from what is kept; one that cannot begins anew, and it is logged."""
+    def restore(self, documents: Mapping[str, bytes], parts: Mapping[str, bytes]) -> None:
+        """Go on from what is kept; one that cannot begins anew, and it is logged.
+
+        `documents`, `parts`: by key.
+        """
         for name, monitor in self._monitors.items():
             document = documents.get(self._key(name))
             if document is None:
                 continue
+            begin = f"{self._key(name)}/"
+            own = {key[len(begin) :]: part for key, part in parts.items() if key.startswith(begin)}
             try:
                 kept = decode_json(document, _Kept)
-                monitor.restore(kept.state)
+                monitor.restore(joined(bytes(kept.state), own))
             except (msgspec.DecodeError, ValueError, KeyError, TypeError) as error:
                 _log.warning(
                     "monitor %s of %s learns anew: what was kept of it does not fit: %s",
@@ -176,9 +200,10 @@ class ReleaseMonitors:
             else:
                 self._requests = max(self._requests, kept.requests)
                 self.last_seen = max(self.last_seen, kept.last_seen)
+                self._due = kept.due
 
     @property
-    def named(self) -> list[tuple[str, str]]:
+    def named(self) -> list[Key]:
         """Kinds and keys of what is kept of it."""
         return [(MONITOR, self._key(name)) for name in self._monitors]
 
@@ -202,7 +227,8 @@ class _Kept(msgspec.Struct):
 
     requests: int
     last_seen: float
-    state: Document
+    state: msgspec.Raw
+    due: Due
 
 
 def last_seen(document: bytes) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from fairlead.domain.capture import Capture
 from fairlead.monitoring.declared import Declared
 from fairlead.probing.bias_model import Segment
 
@@ -13,7 +14,7 @@ class Served(NamedTuple):
 
     Attributes:
         champion: Digest of the release that serves; empty for none.
-        has_texts: Whether a sample of prompts or answers is kept.
+        capture: Which sample of prompts and answers is kept; None for none.
         segments: Users who are compared with all others.
         request_timeout_s: How long a request may take; what is open keeps the watermark back.
     """
@@ -21,6 +22,6 @@ class Served(NamedTuple):
     name: str
     champion: str
     declared: Declared
-    has_texts: bool = False
+    capture: Capture | None = None
     segments: tuple[Segment, ...] = ()
     request_timeout_s: float = 120.0

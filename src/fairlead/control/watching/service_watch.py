@@ -8,24 +8,20 @@ comes to the same.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import msgspec
 
 from fairlead.control.acting.traffic import Minutes
 from fairlead.control.watching.interface import MonitorStanding
+from fairlead.control.watching.kept_documents import KeptDocuments
 from fairlead.control.watching.reading import Portion, Positions, let_go, read
-from fairlead.control.watching.release_monitors import (
-    MONITOR,
-    SELF_TEST_S,
-    ReleaseMonitors,
-    last_seen,
-)
+from fairlead.control.watching.release_monitors import SELF_TEST_S, ReleaseMonitors
+from fairlead.control.watching.sampling import is_due, unseen
 from fairlead.control.watching.served import Served
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import NotFound
 from fairlead.domain.judging import JUDGED
-from fairlead.domain.release import short
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import assess
 from fairlead.monitoring.counting import Count, Ledger, counted, judged, summed
@@ -40,7 +36,6 @@ from fairlead.store.watching import WatchStore
 
 POSITION = "watch_position"
 SAVE_S = 30.0
-SWEEP_S = 300.0
 CLOCK_S = 5.0
 BEGIN_S = 86_400.0
 """A service that was not watched before is read from so long ago on."""
@@ -76,10 +71,10 @@ class ServiceWatch:
         self._unsaved: list[Count] = []
         self._releases: dict[str, ReleaseMonitors] = {}
         self._saved_at = 0.0
-        self._written: dict[tuple[str, str], int] = {}
-        self._swept_at = 0.0
+        self._kept = KeptDocuments(store, service)
         self._watermark = 0.0
-        self._has_caught_up = False
+        self._has_caught_up = self._is_whole = False
+        self._captured_since = 0.0
         self._assessed: tuple[float, list[Condition]] = (0.0, [])
         self._seen = 0
         self._tested = (now(), self_test())
@@ -120,7 +115,7 @@ class ServiceWatch:
         is_other = before is not None and _watched_by(before) != _watched_by(served)
         if is_other:
             self.save(at_once=True)  # What fits goes on from there, the rest learns anew.
-            self._swept_at = 0.0
+            self._kept.sweep_soon()
         wanted = {served.champion, self._positions.heir, *(self._releases if is_other else ())}
         made = {
             release: self._monitors_of(served, release)
@@ -128,6 +123,9 @@ class ServiceWatch:
             if is_other or release not in self._releases
         }
         ledgers = self._ledgers if tuple(self._ledgers) == promises else self._counted(promises)
+        if before is None or before.capture != served.capture:
+            # What came before was sampled in another way, or not at all.
+            self._captured_since = self._now()
         self._served, self._ledgers = served, ledgers
         self._releases.update(made)
         self._hand_on(served.champion)
@@ -141,13 +139,13 @@ class ServiceWatch:
 
     def look(self, watermark: float) -> bool:
         """Read what was recorded until the watermark; whether that was all of it."""
-        self._seen, self._watermark = 0, watermark
+        self._seen, self._watermark, self._is_whole = 0, watermark, False
         for _ in range(PAGES):
             portion = read(self._store, self.service, self._positions, watermark)
             self._take(portion)
             if portion.is_whole:
                 self.known_until = watermark
-                self._has_caught_up = True
+                self._has_caught_up = self._is_whole = True
                 let_go(self._positions, watermark)
                 return True
         self.known_until = self._positions.requests[0]
@@ -190,8 +188,10 @@ class ServiceWatch:
             self_tested_at=self._tested[0], self_test_error=self._tested[1],
         )  # fmt: skip
         for each in served.reports(now) if served is not None else ():
+            # What is not read yet may have the texts that one waits for.
+            missing = each.requests if self._is_whole else 0
             yield msgspec.structs.replace(
-                each, at=now, requests=requests, looked_at=requests,
+                each, at=now, requests=missing or requests, looked_at=0 if missing else requests,
                 data_until=until, error=error or each.error,
             )  # fmt: skip
 
@@ -202,6 +202,16 @@ class ServiceWatch:
             each
             for release in order
             for each in self._releases[release].standings(self.known_until)
+        ]
+
+    def unwatched(self) -> list[MonitorStanding]:
+        """Monitors of texts of the release that serves, where there are no texts."""
+        served = self._served
+        if served is None:
+            return []
+        return [
+            MonitorStanding(self.service, served.champion, name, why, 0, 0.0, 0.0)
+            for name, why in unseen(served.capture, served.declared.monitors.off).items()
         ]
 
     def suggested_cases(self) -> list[SuggestedCase]:
@@ -230,7 +240,7 @@ class ServiceWatch:
         return served is not None and served.self_test(self._now())
 
     def save(self, *, at_once: bool = False) -> None:
-        """Keep how far it is with what was made of it, now and then."""
+        """Keep how far it is with what was made of it, now and then: of that, what has changed."""
         now = self._now()
         if not at_once and 0.0 <= now - self._saved_at < SAVE_S:
             return
@@ -239,21 +249,19 @@ class ServiceWatch:
         puts = {(POSITION, self.service): msgspec.json.encode(self._positions)}
         for monitors in kept.values():
             puts.update(monitors.documents())
-        fresh = {key: hash(document) for key, document in puts.items()}
-        changed = {key: puts[key] for key in puts if self._written.get(key) != fresh[key]}
         rows = [
             MinuteRow(self.service, one.minute, one.kind, one.total, one.bad)
             for one in summed(self._unsaved)
         ]
-        self._store.commit_documents(changed, self._stale(kept, now), minutes=rows)
+        named = {release: monitors.named for release, monitors in kept.items()}
+        self._kept.commit(puts, named, now, rows)
         self._unsaved.clear()
-        self._written, self._releases = fresh, kept
+        self._releases = kept
         self._saved_at = now
 
     def drop(self) -> None:
         """The service is gone: nothing of its monitors is kept."""
-        keys = [(MONITOR, key) for key in self._stored()]
-        self._store.commit_documents({}, [*keys, (POSITION, self.service)])
+        self._kept.drop((POSITION, self.service))
 
     def _gone(self, now: float) -> set[str]:
         """Releases that nobody asks any more."""
@@ -262,24 +270,6 @@ class ServiceWatch:
         others.sort(key=lambda name: self._releases[name].last_seen)
         gone = {name for name in others if now - self._releases[name].last_seen > BEGIN_S}
         return gone | set(others[: max(0, len(others) + 1 - RELEASES_MAX)])
-
-    def _stale(self, kept: Mapping[str, ReleaseMonitors], now: float) -> list[tuple[str, str]]:
-        """Documents to delete, looked for now and then: of monitors that are turned off, of
-        releases that are let go of, and of those that nobody has asked for a day."""
-        if 0.0 <= now - self._swept_at < SWEEP_S:
-            return []
-        self._swept_at = now
-        named = {key for monitors in kept.values() for _, key in monitors.named}
-        loaded = tuple(f"{self.service}/{short(release)}/" for release in kept)
-        return [
-            (MONITOR, key)
-            for key, document in self._stored().items()
-            if key not in named and (key.startswith(loaded) or now - last_seen(document) > BEGIN_S)
-        ]
-
-    def _stored(self) -> dict[str, bytes]:
-        found = self._store.documents(MONITOR)
-        return {key: each for key, each in found.items() if key.startswith(f"{self.service}/")}
 
     def _hand_on(self, champion: str) -> None:
         """The champion goes on with what the one before has shown of the service's users."""
@@ -299,10 +289,13 @@ class ServiceWatch:
         ]
         for release in {request.release for request in requests if request.release}:
             self._release(release)
+        capture = None if self._served is None else self._served.capture
         for seen in portion.seen:
             self._count(counted(promises, seen))
             if seen.request.release:
-                self._release(seen.request.release).see(seen)
+                is_new = seen.request.started_at >= self._captured_since
+                due = is_new and is_due(capture, seen.request)
+                self._release(seen.request.release).see(seen, is_due=due)
         for feedback in portion.feedback:
             if feedback.name == JUDGED:
                 self._count([judged(feedback.value, feedback.at)])
@@ -350,12 +343,14 @@ class ServiceWatch:
         return found
 
     def _monitors_of(self, served: Served, release: str) -> ReleaseMonitors:
-        monitors = ReleaseMonitors(self.service, release, self._build(served, release))
-        monitors.restore(self._store.documents(MONITOR))
+        monitors = ReleaseMonitors(self.service, release, lambda: self._build(served, release))
+        monitors.restore(*self._kept.of_release(release))
         return monitors
 
 
 def _watched_by(served: Served) -> object:
     """What the monitors of its releases are made from."""
     declared = served.declared
-    return served.has_texts, served.segments, declared.monitors, declared.texts
+    kept = served.capture
+    texts = None if kept is None else (kept.prompts, kept.answers)
+    return texts, served.segments, declared.monitors, declared.texts

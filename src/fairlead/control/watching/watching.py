@@ -116,6 +116,7 @@ class Watching:
         self._services: dict[str, ServiceWatch] = {}
         self._troubles: dict[str, str] = {}
         self._standings: list[MonitorStanding] = []
+        self._unwatched: list[MonitorStanding] = []
         self._courier = Courier({}, sender or Sender())
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
@@ -133,8 +134,9 @@ class Watching:
         return self._courier.states()
 
     def monitors(self, service: str | None = None) -> list[MonitorStanding]:
-        """All of them, as of the last look."""
-        return [each for each in self._standings if service in (None, each.service)]
+        """All of them, as of the last look; then those that have nothing to see."""
+        found = (*self._standings, *self._unwatched)
+        return [each for each in found if service in (None, each.service)]
 
     async def load(self) -> None:
         """Go on from what is kept."""
@@ -305,9 +307,11 @@ class Watching:
         found.reports.extend(
             Report(SLO, name, self._now(), error=self._troubles[name]) for name in unfollowed
         )
-        found.looked.extend((one.monitor, one.service) for one in found.reports if not one.error)
+        found.looked.extend((one.monitor, one.service) for one in found.reports if one.has_looked)
         self._standings = [one for name in sorted(self._services)
                            for one in self._services[name].standings()]  # fmt: skip
+        self._unwatched = [one for name in sorted(self._services)
+                           for one in self._services[name].unwatched()]  # fmt: skip
         any(watch.self_test() for watch in self._services.values())
         self._prune()
         return found

@@ -34,6 +34,7 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._reader = RequestReader(host, self)
         self._writer = AnswerWriter(host, self)
+        self._peer = ""
         self._phase = Phase.IDLE
         self._is_known = False
         self._deadline = self._now() + limits.FIRST_REQUEST_S
@@ -56,7 +57,8 @@ class ClientConnection(asyncio.Protocol):
         self._transport = self._writer.transport = cast(asyncio.Transport, transport)
         self._transport.set_write_buffer_limits(high=limits.WRITE_BUFFER_BYTES)
         peer = transport.get_extra_info("peername")
-        if not self._host.connected(self, peer[0] if peer else ""):
+        self._peer = peer[0] if peer else ""
+        if not self._host.connected(self, self._peer):
             self.give_way()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -106,6 +108,10 @@ class ClientConnection(asyncio.Protocol):
             self._dispatch(arrived)
 
     # request_reader.ReaderOwner
+
+    @property
+    def peer(self) -> str:
+        return self._peer
 
     def recognised(self) -> None:
         if not self._is_known:

@@ -9,6 +9,7 @@ import msgspec
 
 from fairlead.gateway import errors
 from fairlead.gateway.errors import Refusal
+from fairlead.gateway.front.scrapers import MetricsAccess
 from fairlead.gateway.limits import FEEDBACK_BYTES_MAX
 from fairlead.gateway.requests.call import Client, Plant, Running
 from fairlead.gateway.requests.dialects import PASSED_THROUGH
@@ -58,6 +59,10 @@ class Host(Protocol):
         """Whether the worker is about to end."""
 
     @property
+    def scrapers(self) -> MetricsAccess:
+        """Who may read metrics."""
+
+    @property
     def date(self) -> bytes:
         """The `date` header."""
 
@@ -93,12 +98,14 @@ class Operation(msgspec.Struct, frozen=True):
 
     Attributes:
         body_bytes_max: Largest body; 0 for as large as a service takes.
+        is_scraped: Whether it is for who may read metrics (`scrapers`).
     """
 
     method: str
     handle: Handler
     needs_key: bool = True
     body_bytes_max: int = 0
+    is_scraped: bool = False
 
 
 def find_operation(method: str, path: str) -> Operation | None:
@@ -149,5 +156,7 @@ _OPERATIONS = {
     "/v1/feedback": Operation("POST", _feedback, body_bytes_max=FEEDBACK_BYTES_MAX),
     _MODELS: Operation("GET", _models, body_bytes_max=_NO_BODY),
     "/healthz": Operation("GET", _health, needs_key=False, body_bytes_max=_NO_BODY),
-    "/metrics": Operation("GET", _metrics, needs_key=False, body_bytes_max=_NO_BODY),
+    "/metrics": Operation(
+        "GET", _metrics, needs_key=False, body_bytes_max=_NO_BODY, is_scraped=True
+    ),
 }

@@ -40,6 +40,10 @@ class _Known(msgspec.Struct, frozen=True):
 class ReaderOwner(Protocol):
     """The connection."""
 
+    @property
+    def peer(self) -> str:
+        """Address that it comes from; empty if it has none."""
+
     def recognised(self) -> None:
         """The client has shown a valid key."""
 
@@ -235,10 +239,18 @@ class RequestReader:
             raise RequestRefused(errors.NOT_FOUND)
         if operation.method != head.method:
             raise RequestRefused(errors.method_not_allowed(operation.method))
+        if operation.is_scraped:
+            self._check_scraper(head, incoming)
         incoming.head = head
         incoming.operation = operation
         incoming.request_id = self._host.new_request_id(incoming.key.id if incoming.key else "")
         self._begin_body(incoming, head)
+
+    def _check_scraper(self, head: Head, incoming: Incoming) -> None:
+        scrapers, peer = self._host.scrapers, self._owner.peer
+        refusal = scrapers.refusal(peer, head.authorization, incoming.headers)
+        if refusal is not None:
+            raise RequestRefused(refusal)
 
     def _authenticate(self, head: Head, loaded: Loaded | None) -> KeyEntry | None:
         if not head.path.startswith("/v1/"):

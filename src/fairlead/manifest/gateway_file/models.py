@@ -25,6 +25,7 @@ from fairlead.manifest.gateway_file.addresses import (
     ListenAddress,
 )
 from fairlead.manifest.gateway_file.releases import Release
+from fairlead.manifest.gateway_file.scraping import Metrics
 from fairlead.manifest.models import FALLBACKS_MAX, Balance, Limits, check_fallbacks
 from fairlead.manifest.quotas import Quotas
 from fairlead.manifest.values import FilePath, Label, Share, Strict, nearest, shown, wrong
@@ -260,6 +261,9 @@ class GatewayFile(Strict):
             "Folder for one record of each request, and for what was used of limits, relative to "
             "this file; `off` keeps neither."
         ),
+    )
+    metrics: Metrics = Field(
+        default_factory=Metrics, description="Who may read `/metrics`; programs on this machine."
     )
     drain_seconds: float = Field(
         default=15.0,

@@ -20,6 +20,8 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import msgspec
+
 from fairlead.embedding.hashed import HashedNgrams, words
 from fairlead.embedding.interface import Embedder
 from fairlead.monitoring.alerts import Condition
@@ -78,6 +80,14 @@ class About(NamedTuple):
         return seen.prompt if self.text == "prompt" else seen.answer
 
 
+class _Explained(NamedTuple):
+    """What an open alarm is about, as it was known after so many texts since its change."""
+
+    changed_at: int
+    texts: int
+    told: Explanation
+
+
 @dataclass
 class _Watching:
     """What there is once the reference is learnt.
@@ -93,7 +103,7 @@ class _Watching:
     monitor: DriftMonitor
     recent: RecentTexts = field(default_factory=RecentTexts)
     began: dict[Channel, float] = field(default_factory=dict)
-    explained: dict[Channel, tuple[int, Explanation]] = field(default_factory=dict)
+    explained: dict[Channel, _Explained] = field(default_factory=dict)
 
 
 class TextDrift(Deaf):
@@ -173,8 +183,13 @@ class TextDrift(Deaf):
 
     def kept_requests(self) -> set[str]:
         """Ids of the requests whose texts it keeps."""
-        recent = [] if self._watching is None else self._watching.recent.all()
-        return {each.id for each in (*self._pending, *self._learning, *recent) if each.id}
+        kept = [*self._pending, *self._learning]
+        if (watching := self._watching) is not None:
+            told = [each.told for each in watching.explained.values()]
+            clusters = [cluster for each in told for cluster in (*each.new, *each.grown)]
+            kept += watching.recent.all()
+            kept += [text for cluster in clusters for text in cluster.texts]
+        return {each.id for each in kept if each.id}
 
     def standing(self) -> str:
         """How far it is."""
@@ -235,17 +250,26 @@ class TextDrift(Deaf):
             channel: watching.began.get(channel) or watching.recent.time_of(changed_at)
             for channel, changed_at in opened.items()
         }
+        watching.explained = {
+            channel: each for channel, each in watching.explained.items() if channel in opened
+        }
 
     def _explained(self, channel: Channel) -> Explanation:
-        """What is known by now: more than at the alarm."""
+        """What is known by now: more than at the alarm.
+
+        It is looked for again when twice as many texts have come since the change: it takes some
+        50 ms, and this is asked at every look.
+        """
         watching = self._watching
         assert watching is not None
-        seen, told = watching.explained.get(channel, (-1, None))
-        if told is None or seen != watching.monitor.seen:
-            cause = watching.monitor.cause(channel, watching.monitor.open[channel])
+        changed_at = watching.monitor.open[channel]
+        texts = watching.monitor.seen - changed_at
+        known = watching.explained.get(channel)
+        if known is None or known.changed_at != changed_at or texts >= 2 * known.texts:
+            cause = watching.monitor.cause(channel, changed_at)
             told = explain(cause, watching.recent, self._embedder, watching.usual)
-            watching.explained[channel] = watching.monitor.seen, told
-        return told
+            known = watching.explained[channel] = _Explained(changed_at, max(texts, 1), told)
+        return known.told
 
     def state(self) -> Document:
         """Everything that `restore` needs; the reference as bytes in base64."""
@@ -263,6 +287,7 @@ class TextDrift(Deaf):
                 "monitor": watching.monitor.state(),
                 "recent": as_stored(watching.recent.all()),
                 "began": dict(watching.began),
+                "explained": msgspec.to_builtins(watching.explained),
             }
         return made
 
@@ -298,7 +323,11 @@ class TextDrift(Deaf):
             channel: float(kept["began"][channel]) for channel in monitor.open
         }
         texts = RecentTexts(recent, monitor.seen)
-        return _Watching(reference, kept["reference"], usual, monitor, texts, began)
+        try:
+            explained = msgspec.convert(kept["explained"], dict[Channel, _Explained])
+        except msgspec.ValidationError as error:
+            raise ValueError(f"stored explanation of an alarm: {error}") from error
+        return _Watching(reference, kept["reference"], usual, monitor, texts, began, explained)
 
     def self_test(self) -> str:
         """New content and a surge in texts made for it, and none of both before."""

@@ -136,7 +136,10 @@ class Monitor(Protocol):
         ...
 
     def accept(self) -> None:
-        """A person says that what is now is as it should be: learn anew."""
+        """A person says that what it tells now is as it should be.
+
+        It tells that no more; what it has to learn anew for that, it does.
+        """
         ...
 
     def state(self) -> Document:

@@ -59,6 +59,7 @@ class Meter:
         self._so_far = 0.0
         self._limit: float | None = None
         self._burst: tuple[int, float, float] | None = None
+        self._is_accepted = False
 
     @property
     def learnt(self) -> int:
@@ -85,15 +86,18 @@ class Meter:
             return
         if self._interval < 0 or (interval - self._interval) * self._seconds > FORGET_S + DAY_S:
             if self._interval >= 0:
-                self.accept()
+                self._forget()
             self._interval, self._is_whole, self._so_far = interval, False, 0.0
         while self._interval < interval:
             if self._is_whole:
-                verdict = self._watch.update(self._interval % self._slots, self._so_far)
+                verdict = self._watch.update(
+                    self._interval % self._slots, self._so_far, accepted=self._is_accepted
+                )
                 self._rises = verdict == "rise"
                 self._learnt += 1
             self._interval, self._is_whole, self._so_far = self._interval + 1, True, 0.0
-        self._limit = self._watch.outburst_from(self._interval % self._slots)
+            self._is_accepted = False
+        self._set_limit()
 
     def findings(self, now: float) -> Iterator[Finding]:
         """What is wrong now."""
@@ -112,15 +116,29 @@ class Meter:
             figure = Figure(f"usual {self._amount} in the {self._period}", usual, unit)
             yield Finding(f"rise_{self._period}", words, (figure,))
 
-    def accept(self) -> None:
-        """Learn anew."""
+    def accept(self, now: float) -> None:
+        """What is told now, if anything is, is as it should be; what it has learnt stays."""
+        if not any(self.findings(now)):
+            return
+        self._is_accepted = self._burst is not None and self._burst[0] == self._interval
         self._watch.accept()
+        self._rises, self._burst = False, None
+        self._set_limit()
+
+    def _forget(self) -> None:
+        self._watch.forget()
         self._learnt, self._rises, self._limit, self._burst = 0, False, None, None
+
+    def _set_limit(self) -> None:
+        """From which amount on the running interval is an outburst; what is accepted is none."""
+        usual = self._watch.outburst_from(self._interval % self._slots)
+        self._limit = None if self._is_accepted else usual
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs."""
         return {
             "watch": self._watch.state(),
+            "accepted": self._is_accepted,
             "learnt": self._learnt,
             "rises": self._rises,
             "interval": self._interval,
@@ -134,12 +152,12 @@ class Meter:
         self._watch.restore(state["watch"])
         self._learnt, self._rises = int(state["learnt"]), bool(state["rises"])
         self._interval, self._is_whole = int(state["interval"]), bool(state["is_whole"])
-        self._so_far = _amount(state["so_far"])
+        self._so_far, self._is_accepted = _amount(state["so_far"]), bool(state["accepted"])
         if state["burst"] is not None:
             interval, amount, usual = state["burst"]
             self._burst = (int(interval), _amount(amount), _amount(usual))
         if self._interval >= 0:
-            self._limit = self._watch.outburst_from(self._interval % self._slots)
+            self._set_limit()
 
 
 class Subject:
@@ -197,11 +215,12 @@ class Subject:
                 figure = Figure(f"{name} per minute", found.rate, name, found.usual)
                 yield Finding("surge", words, (figure,))
 
-    def accept(self) -> None:
-        """Learn anew."""
+    def accept(self, now: float) -> None:
+        """What is told of it now is as it should be."""
         for meter in self._meters.values():
-            meter.accept()
-        self._surges = {name: SurgeWatch(least=SURGES[name]) for name in self._surges}
+            meter.accept(now)
+        for surge in self._surges.values():
+            surge.accept()
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs."""

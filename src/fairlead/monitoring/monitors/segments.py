@@ -1,11 +1,15 @@
 """The monitor `segments` over live traffic: do declared segments fare worse than all others?
 
-A segment is declared by the API keys with which its users come. Its requests are compared with all
-others in each outcome: failures, refusals, bad feedback; among requests of the same endpoint and
-of about the same length, and of the same three hours (`fairlead.stats.monitors.segments`). Of a
-session only the first outcome counts. It shows a gap and not its cause: a segment may ask for
-other things. A gap is told until somebody accepts it or the release changes; false ones have a
-probability of at most `alpha` in all, over all time.
+A segment is declared by the names of the API keys with which its users come: a key that is made
+later counts from its first request on. Its requests are compared with all others in each outcome:
+failures, refusals, bad feedback; among requests of the same endpoint and of about the same length,
+and of the same three hours (`fairlead.stats.monitors.segments`). Of a session only the first
+outcome counts. It shows a gap and not its cause: a segment may ask for other things.
+
+A gap is told until somebody accepts it or the release changes. Once accepted it is told again if
+its odds ratio becomes more than `TOLERATED` times as large. False ones have a probability of at
+most `alpha` in all, over all time, however often something is accepted: each test that begins anew
+has a smaller share of it than the one before, and these shares add up to at most all of it.
 """
 
 from __future__ import annotations
@@ -28,6 +32,10 @@ MONITOR = "segments"
 ALPHA = 0.01
 SEGMENTS_MAX = 20
 FEEDBACK_MAX = 10
+TOLERATED = 1.5
+"""By this factor the odds ratio of an accepted gap may grow."""
+ACCEPTED_MAX = 1_000_000
+"""Times that a gap is accepted; more are not told apart."""
 FAILURES = "failures"
 REFUSALS = "refusals"
 
@@ -38,13 +46,15 @@ class _Gap(NamedTuple):
     member: float
     others: float
     log_e: float
+    level: float
 
 
 class SegmentMonitor(Deaf):
     """Segments of one release of one service.
 
     Args:
-        segments: Ids of API keys, as records have them, by segment.
+        segments: Names of API keys, by segment.
+        name_of: Name of an API key, by its id in records.
         key_unit: The unit that a request of this key has where it names no session and no user:
             such requests count each by itself.
         feedback: From which value on feedback is good, by its name; other feedback is not looked
@@ -60,6 +70,7 @@ class SegmentMonitor(Deaf):
         segments: Mapping[str, Collection[str]],
         *,
         key_unit: Callable[[str], str],
+        name_of: Callable[[str], str] = str,
         feedback: Mapping[str, float] | None = None,
         alpha: float = ALPHA,
     ) -> None:
@@ -72,12 +83,14 @@ class SegmentMonitor(Deaf):
         if not 0.0 < alpha < 1.0:
             raise ValueError(f"alpha={alpha}: must be between 0 and 1")
         self._key_unit = functools.lru_cache(maxsize=1_000)(key_unit)
+        self._name_of = name_of
         self._service = service
         self._release = release
         self._segments = {name: frozenset(keys) for name, keys in segments.items()}
         self._outcomes = (FAILURES, REFUSALS, *(f"feedback/{name}" for name in self._feedback))
         self._level = math.log(len(self._segments) * len(self._outcomes) / alpha)
         self._tests = self._new_tests()
+        self._accepted = dict.fromkeys(self._tests, 0)
         self._requests = 0
         declared = {name: sorted(keys) for name, keys in self._segments.items()}
         self._of = made_with(service, release, declared, self._feedback, alpha)
@@ -110,14 +123,18 @@ class SegmentMonitor(Deaf):
         return f"watching, {self._requests} requests" + (f", {gaps} gaps" if gaps else "")
 
     def accept(self) -> None:
-        """The gaps are as they should be: the evidence begins anew."""
-        self._tests = self._new_tests()
+        """The gaps that are told are as they should be; what is known of others stays."""
+        for gap in self._gaps():
+            name = f"{gap.segment}/{gap.outcome}"
+            self._tests[name] = self._tests[name].beyond(TOLERATED)
+            self._accepted[name] = min(self._accepted[name] + 1, ACCEPTED_MAX)
 
     def state(self) -> Document:
         """Everything that `restore` needs."""
         return {
             "of": self._of,
             "requests": self._requests,
+            "accepted": dict(self._accepted),
             "tests": {name: dict(test.state()) for name, test in self._tests.items()},
         }
 
@@ -130,9 +147,12 @@ class SegmentMonitor(Deaf):
             for name, kept in state["tests"].items():
                 tests[name].restore(kept)
             requests = int(state["requests"])
+            accepted = {name: state["accepted"][name] for name in tests}
+            if not all(isinstance(n, int) and 0 <= n <= ACCEPTED_MAX for n in accepted.values()):
+                raise ValueError(f"damaged state of the monitor segments: accepted {accepted}")
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"damaged state of the monitor segments: {error!r}") from None
-        self._tests, self._requests = tests, requests
+        self._tests, self._accepted, self._requests = tests, accepted, requests
 
     def self_test(self) -> str:
         """Find a segment that fares worse, in data made for it; empty if it was found."""
@@ -144,19 +164,26 @@ class SegmentMonitor(Deaf):
         stratum = f"{request.endpoint} {length_class(max(0, request.prompt_tokens))}"
         is_session = request.unit not in ("", self._key_unit(request.key))
         session = request.unit if is_session else None
+        key = self._name_of(request.key)
         for name, keys in self._segments.items():
             self._tests[f"{name}/{outcome}"].update(
-                stratum, request.key in keys, bad, at=at, session=session
+                stratum, key in keys, bad, at=at, session=session
             )
 
     def _gaps(self) -> list[_Gap]:
         found = []
         for segment in self._segments:
             for outcome in self._outcomes:
-                test = self._tests[f"{segment}/{outcome}"]
-                if test.log_e_max >= self._level and test.rates is not None:
-                    found.append(_Gap(segment, outcome, *test.rates, test.log_e_max))
+                name = f"{segment}/{outcome}"
+                test, level = self._tests[name], self._level_of(name)
+                if test.log_e_max >= level and test.rates is not None:
+                    found.append(_Gap(segment, outcome, *test.rates, test.log_e_max, level))
         return sorted(found, key=lambda gap: -gap.log_e)
+
+    def _level_of(self, name: str) -> float:
+        """At what evidence there is a gap: by shares 1/2, 1/6, 1/12 ... of this test's alpha."""
+        times = self._accepted[name]
+        return self._level + math.log((times + 1) * (times + 2))
 
     def _condition(self, gap: _Gap) -> Condition:
         more = "more" if gap.member > gap.others else "fewer"
@@ -175,7 +202,7 @@ class SegmentMonitor(Deaf):
             evidence=(
                 Figure(f"{words} of {gap.segment}", 100.0 * gap.member, "%"),
                 Figure(f"{words} of the others", 100.0 * gap.others, "%"),
-                Figure("evidence (logarithm)", gap.log_e, limit=self._level),
+                Figure("evidence (logarithm)", gap.log_e, limit=gap.level),
             ),
         )
 

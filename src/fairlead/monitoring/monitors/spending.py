@@ -10,7 +10,8 @@ Three watches, the slowest of which is the most careful:
   against the release's own first two thousand requests.
 
 Keys are bounded: who has been away for longest is forgotten. An outburst is told until an hour
-after its hour or day has ended; a rise until somebody accepts it.
+after its hour or day has ended; a rise until somebody accepts it. Accepting makes what is told
+now the usual, and keeps all that was learnt of everything else.
 """
 
 from __future__ import annotations
@@ -105,10 +106,17 @@ class CostMonitor(Deaf):
         return f"watching, {keys} keys"
 
     def accept(self) -> None:
-        """What is spent now is as it should be: learn anew."""
+        """What is told now is as it should be; what is not told now stays as it was learnt.
+
+        Who spends more than usual does so as usual from now on; of what requests take, only what is
+        told is learnt anew.
+        """
         for subject in self._subjects.values():
-            subject.accept()
-        self._per_request = self._new_watches()
+            subject.accept(self._at)
+        fresh = self._new_watches()
+        for measure, watch in self._per_request.items():
+            if watch.is_larger:
+                self._per_request[measure] = fresh[measure]
 
     def state(self) -> Document:
         """Everything that `restore` needs."""

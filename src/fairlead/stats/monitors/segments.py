@@ -6,7 +6,9 @@ after another. Given how many of a block's outcomes are bad, and how many are th
 "within a stratum the segment makes no difference" the bad ones fall on its members like balls from
 an urn: hypergeometrically, whatever the rate is and however it drifts between blocks (Fisher 1935;
 Mantel, Haenszel 1959). A bet on an odds ratio psi multiplies its capital by psi^k / E[psi^K], k of
-the segment's outcomes being bad: mean exactly 1.
+the segment's outcomes being bad: mean exactly 1. Where a gap is known and accepted, null is every
+odds ratio up to the accepted one: k is then noncentral hypergeometric (Fisher 1935), and larger for
+a larger odds ratio in the sense that the mean of psi^K is, so that E at the accepted one bounds it.
 
 That needs outcomes that are not copies of each other, and no exponent makes up for copies: the mean
 of psi^K is taken over single balls. So a session counts once in a stratum, with its first outcome.
@@ -34,6 +36,8 @@ SPAN_S = 3 * 3600.0
 SESSIONS_MAX = 1_000
 """A session counts once; it is forgotten when so many others (of any stratum) came after it."""
 STRATA_MAX = 256
+LOG_ODDS_MAX = 5.0
+"""Of what is taken for harmless: an odds ratio of 148."""
 ODDS_RATIOS = (1.3, 1.7, 2.4, 4.0, 8.0)
 _BETS = (*ODDS_RATIOS, *(1.0 / ratio for ratio in ODDS_RATIOS))
 RESTART_EVERY = 25
@@ -43,10 +47,14 @@ RESTART_WEIGHT = 0.2
 class SegmentState(TypedDict):
     """What a `SegmentGap` has to remember, in JSON's types.
 
-    `open`: by stratum, the bad and good outcomes of the segment, then of the others; `begun`: when
-    its block began. `sessions`: hashes of those that have counted, the latest last.
+    `harmless`: the logarithms of odds ratios between which nothing is a gap. `odds`: the sums of
+    Mantel and Haenszel's odds ratio. `open`: by stratum, the bad and good outcomes of the segment,
+    then of the others; `begun`: when its block began. `sessions`: hashes of those that have counted,
+    the latest last.
     """
 
+    harmless: list[float]
+    odds: list[float]
     blocks: int
     starts: int
     totals: list[int]
@@ -60,7 +68,15 @@ class SegmentState(TypedDict):
 class SegmentGap:
     """Evidence that one segment's outcomes are worse, or better, than those of all others."""
 
-    def __init__(self) -> None:
+    def __init__(self, harmless: Sequence[float] = (0.0, 0.0)) -> None:
+        """`harmless`: logarithms of odds ratios, at most 0 and at least 0: no gap between."""
+        if not _is_harmless(harmless):
+            raise ValueError(
+                f"logarithms of harmless odds ratios {list(harmless)}: must be two, from at most 0 "
+                f"to at least 0, and within {LOG_ODDS_MAX}"
+            )
+        self._harmless = (float(harmless[0]), float(harmless[1]))
+        self._odds = [0.0, 0.0]
         self._first = -math.log(len(_BETS))
         self._logs = [math.log(1.0 - RESTART_WEIGHT) + self._first] * len(_BETS)
         self._open: dict[str, list[int]] = {}
@@ -91,6 +107,34 @@ class SegmentGap:
         if not (bad + good and others_bad + others_good):
             return None
         return bad / (bad + good), others_bad / (others_bad + others_good)
+
+    @property
+    def harmless(self) -> tuple[float, float]:
+        """Logarithms of the odds ratios between which nothing is a gap."""
+        return self._harmless
+
+    @property
+    def log_odds_ratio(self) -> float:
+        """Logarithm of the odds ratio of a bad outcome, within strata (Mantel, Haenszel 1959).
+
+        Above 0 where the segment has more bad ones; drawn to 0 where few are known.
+        """
+        more, fewer = self._odds
+        log = math.log((more + 0.5) / (fewer + 0.5))
+        return min(max(log, -LOG_ODDS_MAX), LOG_ODDS_MAX)
+
+    def beyond(self, tolerated: float) -> SegmentGap:
+        """A test of whether the gap becomes larger than it is by now: a new one.
+
+        `tolerated`: factor of the odds ratio up to which it may.
+        """
+        low, high = self._harmless
+        found, more = self.log_odds_ratio, math.log(tolerated)
+        if found > 0.0:
+            high = min(max(high, found + more), LOG_ODDS_MAX)
+        elif found < 0.0:
+            low = max(min(low, found - more), -LOG_ODDS_MAX)
+        return SegmentGap((low, high))
 
     def update(
         self, stratum: str, member: bool, bad: bool, *, at: float, session: str | None = None
@@ -131,6 +175,8 @@ class SegmentGap:
     def state(self) -> SegmentState:
         """Everything that `restore` needs to go on with identical results."""
         return SegmentState(
+            harmless=list(self._harmless),
+            odds=list(self._odds),
             blocks=self._blocks,
             starts=self._starts,
             totals=list(self._totals),
@@ -142,12 +188,15 @@ class SegmentGap:
         )
 
     def restore(self, state: SegmentState) -> None:
-        """Go on from a state of a test made with the same arguments; `ValueError` if damaged."""
+        """Go on from a state; `ValueError`, and nothing changes, if it is damaged."""
         waiting, logs = state["open"], state["logs"]
         begun, sessions = state["begun"], state["sessions"]
         fits = (
             len(logs) == len(_BETS)
             and all(math.isfinite(log) for log in [*logs, state["log_e_max"]])
+            and _is_harmless(state["harmless"])
+            and len(state["odds"]) == 2
+            and all(0.0 <= each < math.inf for each in state["odds"])
             and len(waiting) <= STRATA_MAX
             and all(_is_counts(counts) and sum(counts) < BLOCK for counts in waiting.values())
             and set(begun) == set(waiting)
@@ -161,6 +210,8 @@ class SegmentGap:
         )
         if not fits:
             raise ValueError("damaged state of a test for gaps between segments")
+        low, high = state["harmless"]
+        self._harmless, self._odds = (float(low), float(high)), list(map(float, state["odds"]))
         self._logs = list(map(float, logs))
         self._open = {name: list(counts) for name, counts in waiting.items()}
         self._begun = {name: float(at) for name, at in begun.items()}
@@ -182,8 +233,10 @@ class SegmentGap:
 
     def _settle(self, counts: Sequence[int]) -> None:
         """Bet a block that is full, or as large as it became in its time."""
-        bad, good, others_bad, _ = counts
-        steps = _steps(bad, bad + good, bad + others_bad, sum(counts))
+        bad, good, others_bad, others_good = counts
+        steps = _steps(bad, bad + good, bad + others_bad, sum(counts), self._harmless)
+        self._odds[0] += bad * others_good / sum(counts)
+        self._odds[1] += good * others_bad / sum(counts)
         self._logs = [log + step for log, step in zip(self._logs, steps, strict=True)]
         self._log_e_max = max(self._log_e_max, self.log_e)
         self._blocks += 1
@@ -208,7 +261,9 @@ def gaps(
     return [name for _, name in sorted(found, key=lambda each: (-each[0], each[1]))]
 
 
-def _steps(member_bad: int, members: int, bad: int, n: int) -> list[float]:
+def _steps(
+    member_bad: int, members: int, bad: int, n: int, harmless: Sequence[float] = (0.0, 0.0)
+) -> list[float]:
     """Logarithm of each bet's factor, for so many of the bad that are the members'."""
     least, most = max(0, bad - (n - members)), min(bad, members)
     if least == most:
@@ -216,15 +271,25 @@ def _steps(member_bad: int, members: int, bad: int, n: int) -> list[float]:
     ways = [
         _log_choose(members, k) + _log_choose(n - members, bad - k) for k in range(least, most + 1)
     ]
-    total = log_sum(ways)
-    return [
-        (member_bad - least) * log - (log_sum(way + i * log for i, way in enumerate(ways)) - total)
-        for log in map(math.log, _BETS)
-    ]
+    low, high = harmless
+    steps = []
+    for log in map(math.log, _BETS):
+        null = high if log > 0.0 else low
+        at_most = _log_mean(ways, null + log) - _log_mean(ways, null)
+        steps.append((member_bad - least) * log - at_most)
+    return steps
+
+
+def _log_mean(ways: Sequence[float], log_odds: float) -> float:
+    return log_sum(way + i * log_odds for i, way in enumerate(ways))
 
 
 def _log_choose(n: int, k: int) -> float:
     return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def _is_harmless(logs: Sequence[float]) -> bool:
+    return len(logs) == 2 and -LOG_ODDS_MAX <= logs[0] <= 0.0 <= logs[1] <= LOG_ODDS_MAX
 
 
 def _is_counts(counts: Sequence[int]) -> bool:

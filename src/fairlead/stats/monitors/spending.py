@@ -12,6 +12,9 @@ approximation: the past is a sample that each interval is held against again, an
 against it was chosen. Intervals with an outburst or a rise do not become the past, and outbursts,
 which are told by themselves, are not bet on: held against a past without such, each would be the
 most unusual ever.
+
+Who accepts what is spent now lifts the past to it. Times of the week keep what they have been to
+each other, so that nothing is learnt anew.
 """
 
 from __future__ import annotations
@@ -43,9 +46,14 @@ _BETS = [(tail, stake) for tail in _TAILS for stake in _STAKES]
 
 
 class SpendState(TypedDict):
-    """What a `SpendWatch` has to remember, in JSON's types; `past`: slot and amount, in order."""
+    """What a `SpendWatch` has to remember, in JSON's types.
+
+    `past`: slot and logarithm of the amount, in order; `above`: the same of those that alarmed, one
+    after another up to now.
+    """
 
     past: list[tuple[int, float]]
+    above: list[tuple[int, float]]
     evidence: list[float]
     risen: bool
 
@@ -80,6 +88,7 @@ class SpendWatch:
         self._level = alarm_level(run_length)
         self._evidence = Evidence([1.0] * len(_BETS))
         self._past: list[tuple[int, float]] = []
+        self._above: list[tuple[int, float]] = []
         self._risen = False
 
     def usual(self, slot: int) -> float | None:
@@ -102,39 +111,98 @@ class SpendWatch:
             return "learning"
         return "outburst" if _is_outburst(amount - median(own), self._excesses()) else "usual"
 
-    def update(self, slot: int, amount: float) -> Verdict:
+    def update(self, slot: int, amount: float, *, accepted: bool = False) -> Verdict:
         """Take in a whole interval.
+
+        Args:
+            accepted: Whether somebody has said that it is as it should be.
 
         Raises:
             ValueError: The slot or the amount is none.
         """
         log = self._log(slot, amount)
         own = self._own(slot)
-        verdict: Verdict = "learning" if own is None else self._judged(log - median(own))
+        verdict: Verdict = "usual" if accepted else "learning"
+        if own is not None and not accepted:
+            verdict = self._judged(log - median(own))
         if verdict in ("learning", "usual"):
-            self._past.append((slot, log))
-            del self._past[: -self._past_max]
+            self._keep([(slot, log)])
+            self._above = []
+        else:
+            self._above = [*self._above[1 - LEARN :], (slot, log)]
         return verdict
 
     def accept(self) -> None:
-        """What is spent now is as it should be: forget the past, and learn anew."""
-        self._past = []
+        """What is spent now is as it should be, such as what has alarmed up to now.
+
+        A rise, or several outbursts one after another, lift the past by as much as they are above
+        it at the median. One outburst is what comes now and then: it is remembered in its slot.
+        """
+        above, excess = self._above, self._excess_above()
+        if excess > 0.0 and (self._risen or len(above) > 1):
+            since = self._began_before(excess)
+            self._past = [
+                (slot, log if place >= since else round(log + excess, _DIGITS))
+                for place, (slot, log) in enumerate(self._past)
+            ]
+        self._keep(above)
+        self._evidence.reset()
+        self._above, self._risen = [], False
+
+    def forget(self) -> None:
+        """Forget the past, and learn anew."""
+        self._past, self._above = [], []
         self._evidence.reset()
         self._risen = False
 
     def state(self) -> SpendState:
         """Everything that `restore` needs to go on with identical results."""
-        return SpendState(past=list(self._past), evidence=self._evidence.state(), risen=self._risen)
+        return SpendState(
+            past=list(self._past),
+            above=list(self._above),
+            evidence=self._evidence.state(),
+            risen=self._risen,
+        )
 
     def restore(self, state: SpendState) -> None:
         """Go on from a state of a watch made with the same arguments; `ValueError` if damaged."""
         past = [(slot, log) for slot, log in state["past"]]
-        if len(past) > self._past_max or not all(
-            0 <= slot < self._slots and math.isfinite(log) for slot, log in past
+        above = [(slot, log) for slot, log in state["above"]]
+        if (
+            len(past) > self._past_max
+            or len(above) > LEARN
+            or not all(
+                0 <= slot < self._slots and math.isfinite(log) for slot, log in (*past, *above)
+            )
         ):
             raise ValueError("damaged state of a watch on spending: its past is of another kind")
         self._evidence.restore(state["evidence"])
-        self._past, self._risen = past, state["risen"]
+        self._past, self._above, self._risen = past, above, state["risen"]
+
+    def _keep(self, intervals: Sequence[tuple[int, float]]) -> None:
+        self._past.extend(intervals)
+        del self._past[: -self._past_max]
+
+    def _excess_above(self) -> float:
+        """By how much those that alarmed are above what is usual in their slots, at the median."""
+        known = [(log, self._own(slot)) for slot, log in self._above]
+        excesses = [log - median(own) for log, own in known if own is not None]
+        return median(excesses) if excesses else 0.0
+
+    def _began_before(self, excess: float) -> int:
+        """The place in the past from which on it was so much higher already; its end if nowhere.
+
+        The likeliest one, where logarithms vary alike (Page 1955): intervals of a rise are the past
+        until it is found.
+        """
+        since, best, total = len(self._past), 0.0, 0.0
+        for place in reversed(range(len(self._past))):
+            slot, log = self._past[place]
+            own = self._own(slot)
+            total += (0.0 if own is None else log - median(own)) - excess / 2.0
+            if total > best:
+                since, best = place, total
+        return since
 
     def _judged(self, excess: float) -> Verdict:
         """An outburst, or else bet on how unusual it is to be so much above the usual."""

@@ -84,6 +84,11 @@ class SurgeWatch:
             return None
         return Surge(self._rate, self.usual)
 
+    def accept(self) -> None:
+        """The surge that goes on, if one does, is as it should be: its rate is usual from now."""
+        if self._since is not None:
+            self._end(max([self._rate, *self._waiting]))
+
     @property
     def usual(self) -> float:
         """The highest rate per minute that is no news."""
@@ -117,8 +122,11 @@ class SurgeWatch:
         highest = max([rate, *self._waiting])
         self._waiting = [highest]
         if self._minute - self._since >= USUAL_AFTER_MIN or rate < ENDS_AT * self.usual:
-            self._since, self._waiting = None, []
-            self._learn(highest)
+            self._end(highest)
+
+    def _end(self, highest: float) -> None:
+        self._since, self._waiting = None, []
+        self._learn(highest)
 
     def _learn(self, rate: float) -> None:
         day = self._minute // _MINUTES_PER_DAY

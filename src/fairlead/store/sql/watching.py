@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, delete, func, select, tuple_
+from sqlalchemy import Connection, Select, delete, func, select, tuple_
 
 from fairlead.domain.judging import JUDGED, UNJUDGED
 from fairlead.domain.outcomes import SHADOW
@@ -28,13 +28,17 @@ class SqlWatching:
     _db: Database
 
     def documents(self, kind: str) -> dict[str, bytes]:
-        query = (
-            select(documents.c.key, documents.c.document)
-            .where(documents.c.kind == kind)
-            .order_by(documents.c.key)
-        )
+        return self.documents_under(kind, "")
+
+    def documents_under(self, kind: str, beginning: str) -> dict[str, bytes]:
+        query = _under(select(documents.c.key, documents.c.document), kind, beginning)
         with self._db.reading(f"reading documents of kind {kind}") as connection:
             return {row[0]: row[1] for row in connection.execute(query)}
+
+    def keys_under(self, kind: str, beginning: str) -> list[str]:
+        query = _under(select(documents.c.key), kind, beginning)
+        with self._db.reading(f"reading documents of kind {kind}") as connection:
+            return list(connection.scalars(query))
 
     def commit_documents(
         self,
@@ -194,6 +198,16 @@ class SqlWatching:
             ),
             as_rows(rows, _MINUTE),
         )
+
+
+def _under(query: Select[Any], kind: str, beginning: str) -> Select[Any]:
+    """Of the keys that begin so; by the index, and by the letter."""
+    c = documents.c
+    query = query.where(c.kind == kind).order_by(c.key)
+    if not beginning:
+        return query
+    beyond = beginning[:-1] + chr(ord(beginning[-1]) + 1)
+    return query.where(c.key >= beginning, c.key < beyond)
 
 
 def _portions(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -1,4 +1,4 @@
-"""Whether what raised an alarm is over: evidence for its end, from the bet that raised it.
+"""Whether a drift that raised an alarm is over: evidence for its end, from the bet that raised it.
 
 A bet's factor e is about the likelihood of an observation since the change, against what it is at
 the limit of the reference. Read backwards, 1/e is evidence that the change is over. It is summed as

@@ -1,4 +1,4 @@
-"""How long an alarm lasts: until what it was about is over.
+"""How long an alarm about rates or times lasts: until what it was about is over.
 
 Evidence that something has changed does not go away when it changes back. So an alarm is followed
 by the same watch begun anew, against the same reference. Each time that it shows the fault again,
@@ -10,6 +10,9 @@ mistake in one of `SURE` such stretches, at most, and then the alarm lasts for o
 
 Without observations nothing ends. A fault that has become much smaller, but is not over, may end
 the alarm; the first watch, begun anew as well, then finds it as a new one.
+
+(Drift ends by the bets of its own detector, `fairlead.stats.ending`: its observations are vectors,
+and a second detector of them would cost as much again.)
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from contextlib import contextmanager
 from itertools import pairwise
 from math import isfinite
 from typing import Any, Generic, Protocol, TypedDict, TypeVar
+
+from fairlead.stats.monitors.rates import RateWatch, Reference
 
 SURE = 10
 PATIENCE_MIN, PATIENCE_MAX = 300, 100_000
@@ -213,3 +218,23 @@ class Lasting(Generic[W, X]):
         """The alarm has begun: watch anew."""
         self._patience = patience_of(self._took(self._watch))
         self._again = self._make(float(SURE * self._patience))
+
+
+def lasting_rate(
+    reference: Reference, run_length: float, design_effect: float
+) -> Lasting[RateWatch, float]:
+    """A watch on a rate; see `RateWatch`."""
+
+    def make(run_length: float) -> RateWatch:
+        return RateWatch(reference, run_length=run_length, design_effect=design_effect)
+
+    return Lasting(make, run_length, grave=_gravity, took=_took, counted=lambda watch: watch.seen)
+
+
+def _gravity(watch: RateWatch) -> int:
+    return 0 if watch.alarmed_at is None else GRAVEST
+
+
+def _took(watch: RateWatch) -> int:
+    change = watch.change()
+    return watch.seen if change is None else change.ago

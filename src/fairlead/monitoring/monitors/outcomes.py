@@ -14,7 +14,7 @@ from typing import ClassVar, NamedTuple
 from fairlead.monitoring.alerts import Condition, Figure
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.interface import Document
-from fairlead.monitoring.monitors.lasting import GRAVEST, Lasting
+from fairlead.monitoring.monitors.lasting import Lasting, lasting_rate
 from fairlead.monitoring.monitors.of_release import ReleaseMonitor, learning, minutes_since
 from fairlead.stats.monitors.rates import Counts, Direction, RateWatch, Reference, reference_of
 from fairlead.stats.monitors.recent import Change
@@ -176,10 +176,7 @@ class Track:
             self._lasting = self._lasting_of(learnt.reference, learnt.design_effect)
 
     def _lasting_of(self, reference: Reference, design_effect: float) -> Lasting[RateWatch, float]:
-        def make(run_length: float) -> RateWatch:
-            return RateWatch(reference, run_length=run_length, design_effect=design_effect)
-
-        return Lasting(make, self._run_length, grave=_gravity, took=_took, counted=_counted)
+        return lasting_rate(reference, self._run_length, design_effect)
 
 
 class Side(NamedTuple):
@@ -291,19 +288,6 @@ def _least_since(track: Track) -> float:
 def _since(track: Track) -> list[Figure]:
     n, bad = track.since_alarm
     return [Figure(f"in {n:,} since the alarm", 100.0 * bad / n, "%")] if n else []
-
-
-def _gravity(watch: RateWatch) -> int:
-    return 0 if watch.alarmed_at is None else GRAVEST
-
-
-def _counted(watch: RateWatch) -> int:
-    return watch.seen
-
-
-def _took(watch: RateWatch) -> int:
-    change = watch.change()
-    return watch.seen if change is None else change.ago
 
 
 def _learnt(kept: object) -> Learnt | None:

@@ -3,9 +3,8 @@
 Each text has a class: it loops or not, its language, whether it has the sign of an injection. Some
 classes are bad; of languages, those that the first half of the learning texts hardly has. The rate
 of the bad ones while learning is the reference of a `RateWatch`. An alarm opens a condition, and
-the watch begins anew against the same reference. The condition ends when the texts since tell
-against the least rate at the alarm, for one within the reference (`fairlead.stats.ending`), or when
-a person accepts what is now: then it learns anew.
+it ends as all those of rates do (`lasting`), or when a person accepts what is now: then it learns
+anew.
 """
 
 from __future__ import annotations
@@ -13,21 +12,16 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fairlead.monitoring.monitors.interface import SeenText
-from fairlead.stats.ending import Ending
+from fairlead.monitoring.monitors.lasting import Lasting, lasting_rate
 from fairlead.stats.monitors.evidence import made_with
 from fairlead.stats.monitors.rates import Counts, RateWatch, Reference, reference_of
 
-TIMES_MAX = 500
 HITS_MAX = 200
 USUAL_SHARE = 0.01
 """A language with this share of the learning texts is usual."""
-LEAST_ODDS = 1.5
-"""By so many times the limit's odds a rate that has changed is taken to be higher, at least."""
-_RATE_MAX = 0.999
 CLASS_CHARS_MAX = 64
 
 
@@ -44,18 +38,6 @@ class Signal(NamedTuple):
     class_of: Callable[[SeenText], str | None]
     bad: frozenset[str] | None
     blame: Callable[[SeenText, str], str]
-
-
-@dataclass
-class _Open:
-    """An alarm that is not over. `since`: number of the first text after the change."""
-
-    began: float
-    since: int
-    rate: float
-    rate_least: float
-    bet: float
-    ending: Ending
 
 
 class Found(NamedTuple):
@@ -95,17 +77,16 @@ class RateStream:
         self._learning: list[str] = []
         self._problem = ""
         self._usual: frozenset[str] = frozenset()
-        self._watch: RateWatch | None = None
+        self._lasting: Lasting[RateWatch, float] | None = None
         self._counts = Counts(0.0, 0.0)
         self._seen = 0
-        self._times: deque[float] = deque(maxlen=TIMES_MAX)
+        self._since = 0
         self._hits: deque[tuple[int, str]] = deque(maxlen=HITS_MAX)
-        self._open: _Open | None = None
 
     @property
     def standing(self) -> str:
         """How far it is."""
-        if self._watch is None:
+        if self._lasting is None:
             told = f"learning, {len(self._learning):,} of {self.learn:,} texts"
             return f"{told}; {self._problem}" if self._problem else told
         return f"watching, {self._seen:,} texts"
@@ -115,18 +96,20 @@ class RateStream:
         kind = self._signal.class_of(text)
         if kind is None:
             return
-        if self._watch is None:
+        lasting = self._lasting
+        if lasting is None:
             self._learning.append(kind[:CLASS_CHARS_MAX])
             if len(self._learning) >= self.learn:
                 self._end_learning()
             return
         is_bad = self._is_bad(kind)
-        self._times.append(text.request.started_at)
         if is_bad:
             blamed = self._signal.blame(text, kind)[:CLASS_CHARS_MAX]
             self._hits.append((self._seen, blamed))
         self._seen += 1
-        self._take(self._watch, is_bad)
+        if lasting.take(float(is_bad), text.request.started_at):
+            change = lasting.watch.change()
+            self._since = self._seen - (0 if change is None else change.ago)
 
     def _is_bad(self, kind: str) -> bool:
         bad = self._signal.bad
@@ -143,74 +126,43 @@ class RateStream:
         bad, effect = sum(map(self._is_bad, calibrating)), self._design_effect
         counts = Counts(bad / effect, len(calibrating) / effect)
         try:
-            self._watch, self._counts = self._watching(counts), counts
+            self._lasting, self._counts = self._watching(counts), counts
             self._problem = ""
         except ValueError:
             self._problem = "of those before, all were of the bad kind: nothing to hold others to"
         self._learning = []
 
-    def _watching(self, counts: Counts) -> RateWatch:
-        return RateWatch(
-            reference_of(counts), run_length=self._run_length, design_effect=self._design_effect
-        )
-
-    def _take(self, watch: RateWatch, is_bad: bool) -> None:
-        if self._open is not None and self._open.ending.update(self._log_e(self._open.bet, is_bad)):
-            self._open = None
-        if watch.update(float(is_bad)):
-            self._alarm(watch)
-            watch.reset()
-
-    def _log_e(self, bet: float, is_bad: bool) -> float:
-        assert self._watch is not None
-        limit = self._watch.reference.limit
-        factor = bet / limit if is_bad else (1.0 - bet) / (1.0 - limit)
-        return math.log(factor) / self._design_effect
-
-    def _alarm(self, watch: RateWatch) -> None:
-        change = watch.change()
-        assert change is not None  # there was an outcome
-        since = self._seen - change.ago
-        began = self._times[max(0, len(self._times) - change.ago)]
-        if self._open is not None:
-            since, began = self._open.since, self._open.began
-        limit = watch.reference.limit
-        odds = LEAST_ODDS * limit / (1.0 - limit)
-        least = max(change.rate_least, odds / (1.0 + odds))
-        bet = min(least, max(_RATE_MAX, (1.0 + limit) / 2.0))
-        self._open = _Open(began, since, change.rate, change.rate_least, bet, Ending())
+    def _watching(self, counts: Counts) -> Lasting[RateWatch, float]:
+        return lasting_rate(reference_of(counts), self._run_length, self._design_effect)
 
     def found(self) -> Found | None:
         """The rise that is not over; None if there is none."""
-        opened, watch = self._open, self._watch
-        if opened is None or watch is None:
+        lasting = self._lasting
+        change = lasting.watch.change() if lasting is not None and lasting.gravity else None
+        if lasting is None or change is None:
             return None
-        hits = Counter(blamed for number, blamed in self._hits if number >= opened.since)
+        hits = Counter(blamed for number, blamed in self._hits if number >= self._since)
         most, count = max(hits.items(), key=lambda each: (each[1], each[0]), default=("", 0))
-        reference: Reference = watch.reference
+        reference: Reference = lasting.watch.reference
+        began = lasting.began_at(change.ago) or 0.0
         return Found(
-            opened.began, opened.rate, opened.rate_least, reference.rate, reference.limit,
+            began, change.rate, change.rate_least, reference.rate, reference.limit,
             most, count, hits.total(),
         )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """Everything that `restore` needs."""
-        opened = self._open
         return {
             "of": self._of,
             "learning": list(self._learning),
             "problem": self._problem,
             "usual": sorted(self._usual),
             "counts": list(self._counts),
-            "watch": None if self._watch is None else self._watch.state(),
+            "lasting": None if self._lasting is None else self._lasting.state(),
             "seen": self._seen,
-            "times": list(self._times),
+            "since": self._since,
             "hits": [list(hit) for hit in self._hits],
-            "open": None
-            if opened is None
-            else [opened.began, opened.since, opened.rate, opened.rate_least, opened.bet,
-                  opened.ending.against],
-        }  # fmt: skip
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state; raises ValueError, and changes nothing, if it is damaged."""
@@ -227,21 +179,15 @@ class RateStream:
         self._learning = _classes(state["learning"], self.learn - 1)
         self._usual = frozenset(_classes(state["usual"], self.learn))
         self._problem = str(state["problem"])
-        self._seen = int(state["seen"])
-        self._times.extend(_numbers(state["times"], TIMES_MAX))
+        self._seen, self._since = int(state["seen"]), int(state["since"])
         hits = [(int(number), str(blamed)) for number, blamed in state["hits"]]
-        if len(hits) > HITS_MAX or self._seen < 0:
+        if len(hits) > HITS_MAX or not 0 <= self._since <= self._seen:
             raise ValueError(f"state of {self._signal.name}: {len(hits)} hits of {self._seen}")
         self._hits.extend(hits)
-        if state["watch"] is not None:
+        if state["lasting"] is not None:
             self._counts = Counts(*_numbers(state["counts"], 2))
-            self._watch = self._watching(self._counts)
-            self._watch.restore(state["watch"])
-        if state["open"] is not None:
-            began, since, rate, least, bet, against = _numbers(state["open"], 6)
-            if self._watch is None or not self._watch.reference.limit < bet < 1.0:
-                raise ValueError(f"state of {self._signal.name}: an open alarm without a reference")
-            self._open = _Open(began, int(since), rate, least, bet, Ending(against))
+            self._lasting = self._watching(self._counts)
+            self._lasting.restore(state["lasting"])
 
 
 def _classes(stored: Any, most: int) -> list[str]:

@@ -49,8 +49,8 @@ class SegmentState(TypedDict):
 
     `harmless`: the logarithms of odds ratios between which nothing is a gap. `odds`: the sums of
     Mantel and Haenszel's odds ratio. `open`: by stratum, the bad and good outcomes of the segment,
-    then of the others; `begun`: when its block began. `sessions`: hashes of those that have counted,
-    the latest last.
+    then of the others; `begun`: when its block began. `sessions`: hashes of those that have
+    counted, the latest last.
     """
 
     harmless: list[float]

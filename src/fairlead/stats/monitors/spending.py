@@ -138,13 +138,12 @@ class SpendWatch:
         A rise, or several outbursts one after another, lift the past by as much as they are above
         it at the median. One outburst is what comes now and then: it is remembered in its slot.
         """
-        above, excess = self._above, self._excess_above()
+        above, excess = self._above, _excess_of(self._above, self._past)
         if excess > 0.0 and (self._risen or len(above) > 1):
             since = self._began_before(excess)
-            self._past = [
-                (slot, log if place >= since else round(log + excess, _DIGITS))
-                for place, (slot, log) in enumerate(self._past)
-            ]
+            before, after = self._past[:since], self._past[since:]
+            lift = _excess_of([*after, *above], before)
+            self._past = [*((slot, round(log + lift, _DIGITS)) for slot, log in before), *after]
         self._keep(above)
         self._evidence.reset()
         self._above, self._risen = [], False
@@ -182,12 +181,6 @@ class SpendWatch:
     def _keep(self, intervals: Sequence[tuple[int, float]]) -> None:
         self._past.extend(intervals)
         del self._past[: -self._past_max]
-
-    def _excess_above(self) -> float:
-        """By how much those that alarmed are above what is usual in their slots, at the median."""
-        known = [(log, self._own(slot)) for slot, log in self._above]
-        excesses = [log - median(own) for log, own in known if own is not None]
-        return median(excesses) if excesses else 0.0
 
     def _began_before(self, excess: float) -> int:
         """The place in the past from which on it was so much higher already; its end if nowhere.
@@ -236,6 +229,14 @@ class SpendWatch:
     def _check_slot(self, slot: int) -> None:
         if not 0 <= slot < self._slots:
             raise ValueError(f"slot {slot}: must be from 0 to {self._slots - 1}")
+
+
+def _excess_of(intervals: Sequence[tuple[int, float]], past: Sequence[tuple[int, float]]) -> float:
+    """By how much intervals are above the past of their slots, at the median; 0 if none is."""
+    slots: dict[int, list[float]] = {}
+    for slot, log in past:
+        slots.setdefault(slot, []).append(log)
+    return median([log - median(slots[slot]) for slot, log in intervals if slot in slots] or [0.0])
 
 
 def _is_outburst(excess: float, excesses: Sequence[float]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select, delete, func, select, tuple_
+from sqlalchemy import Column, Connection, Select, delete, func, select, tuple_
 
 from fairlead.domain.judging import JUDGED, UNJUDGED
 from fairlead.domain.outcomes import SHADOW
@@ -81,17 +81,8 @@ class SqlWatching:
         self, service: str, after: Position, *, until: float, limit: int = 1_000
     ) -> list[RequestRow]:
         c = records.c
-        query = (
-            select(*_REQUEST)
-            .where(
-                c.service == service,
-                c.arm != SHADOW,
-                tuple_(c.started_at, c.id) > tuple_(*after),
-                c.started_at < until,
-            )
-            .order_by(c.started_at, c.id)
-            .limit(limit)
-        )
+        query = _beyond(select(*_REQUEST), (c.started_at, c.id), after, until).limit(limit)
+        query = query.where(c.service == service)
         with self._db.reading(f"reading requests of {service}") as connection:
             return [RequestRow(*row) for row in connection.execute(query)]
 
@@ -105,14 +96,10 @@ class SqlWatching:
             .where(
                 # Not by the index of services: it would go through all of its requests, each time.
                 records.c.service.concat("") == service,
-                records.c.arm != SHADOW,
                 f.name.not_in((JUDGED, UNJUDGED)),
-                tuple_(f.at, f.id) > tuple_(*after),
-                f.at < until,
             )
-            .order_by(f.at, f.id)
-            .limit(limit)
         )
+        query = _beyond(query, (f.at, f.id), after, until).limit(limit)
         with self._db.reading(f"reading feedback on {service}") as connection:
             return [
                 GivenRow(row[0], row[1], row[2], row[3], RequestRow(*row[4:]))
@@ -131,16 +118,10 @@ class SqlWatching:
             query = (
                 select(j.request, j.score, j.at, *_REQUEST)
                 .join_from(judgements, records, records.c.id == j.request)
-                .where(
-                    j.service == service,
-                    j.outcome == "judged",
-                    records.c.arm != SHADOW,
-                    tuple_(j.at, j.request) > tuple_(*after),
-                    j.at < (until if oldest is None else min(until, oldest)),
-                )
-                .order_by(j.at, j.request)
-                .limit(limit)
+                .where(j.service == service, j.outcome == "judged")
             )
+            until = until if oldest is None else min(until, oldest)
+            query = _beyond(query, (j.at, j.request), after, until).limit(limit)
             return [
                 GivenRow(row[0], JUDGED, row[1], row[2], RequestRow(*row[3:]))
                 for row in connection.execute(query)
@@ -153,15 +134,9 @@ class SqlWatching:
         query = (
             select(s.at, s.prompt, s.answer, s.is_cut, *_REQUEST)
             .join_from(samples, records, records.c.id == s.id)
-            .where(
-                s.service == service,
-                records.c.arm != SHADOW,
-                tuple_(s.at, s.id) > tuple_(*after),
-                s.at < until,
-            )
-            .order_by(s.at, s.id)
-            .limit(limit)
+            .where(s.service == service)
         )
+        query = _beyond(query, (s.at, s.id), after, until).limit(limit)
         with self._db.reading(f"reading samples of {service}") as connection:
             return [
                 TextRow(row[0], row[1], row[2], row[3], RequestRow(*row[4:]))
@@ -198,6 +173,15 @@ class SqlWatching:
             ),
             as_rows(rows, _MINUTE),
         )
+
+
+def _beyond(
+    query: Select[Any], place: tuple[Column[Any], Column[Any]], after: Position, until: float
+) -> Select[Any]:
+    """In the order of `place` (time, id), from `after` on until that time; of clients' requests."""
+    return query.where(
+        records.c.arm != SHADOW, tuple_(*place) > tuple_(*after), place[0] < until
+    ).order_by(*place)
 
 
 def _under(query: Select[Any], kind: str, beginning: str) -> Select[Any]:

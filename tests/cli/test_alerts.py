@@ -138,7 +138,7 @@ def test_monitors_are_listed_and_told_to_learn_anew(watching: Watching) -> None:
     assert "blind: no data" in lines[2]
     assert "none yet" in lines[2]
     assert len(watching("monitor", "list", "-s", "shop").splitlines()) == 2
-    assert "slo of bank learns anew" in watching("monitor", "accept", "bank", "slo")
+    assert "slo of bank told is taken" in watching("monitor", "accept", "bank", "slo")
     assert watching.kept.accepted == [("bank", "slo")]
     assert watching.refused("monitor", "accept", "bank", "none").code == 6
     assert "nothing is monitored" in watching("monitor", "list", "-s", "nobody")

@@ -307,7 +307,7 @@ async def test_monitors_are_listed_with_the_alerts_of_theirs_that_fire(api: Api)
 async def test_what_a_monitor_sees_is_accepted(api: Api) -> None:
     path = "/api/v1/monitors/bank/slo/accept"
     assert (await api.client.post(path)).json() == {
-        "said": "slo of bank learns anew from what comes now"
+        "said": "what slo of bank told is taken as it should be"
     }
     assert api.kept.accepted == [("bank", "slo")]
     await api.refused(404, "POST", "monitors/bank/none/accept")

@@ -57,7 +57,7 @@ def accept(
     state: StateOption = STATE_DEFAULT,
     as_json: JsonOption = False,
 ) -> None:
-    """Take what a monitor sees now as what should be: it learns anew."""
+    """Take what a monitor tells now as what should be; most learn anew for that."""
     noted = client(state).post(Noted, "monitors", service, monitor, "accept")
     if as_json:
         print_json(noted)

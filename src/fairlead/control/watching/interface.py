@@ -56,7 +56,7 @@ class Watched(Protocol):
         ...
 
     async def accept(self, service: str, monitor: str) -> None:
-        """What this monitor of the champion sees now is as it should be: it learns anew.
+        """What this monitor of the champion tells now is as it should be.
 
         Raises NotFound.
         """

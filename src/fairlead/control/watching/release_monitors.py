@@ -86,11 +86,12 @@ class ReleaseMonitors:
                 f"{self._service}: {name!r} is no monitor of its release",
                 hint=f"there are: {', '.join(sorted(self._monitors))}",
             )
-        if self._troubles.pop(name, None) is None:
+        if name in self._troubles:
+            # What it has learnt may be wrong: a new one takes its place.
+            self._monitors.update({new.name: new for new in self._make() if new.name == name})
+            del self._troubles[name]
+        else:
             monitor.accept()
-            return
-        # What it has learnt may be wrong: a new one takes its place.
-        self._monitors.update({new.name: new for new in self._make() if new.name == name})
 
     def inherit(self, before: ReleaseMonitors) -> None:
         """Go on with what the release that served before has shown of the service's users."""
@@ -198,9 +199,9 @@ class ReleaseMonitors:
                     name, self._service, error,
                 )  # fmt: skip
             else:
+                self._due = kept.due if kept.requests >= self._requests else self._due
                 self._requests = max(self._requests, kept.requests)
                 self.last_seen = max(self.last_seen, kept.last_seen)
-                self._due = kept.due
 
     @property
     def named(self) -> list[Key]:
@@ -228,7 +229,7 @@ class _Kept(msgspec.Struct):
     requests: int
     last_seen: float
     state: msgspec.Raw
-    due: Due
+    due: Due = msgspec.field(default_factory=Due)
 
 
 def last_seen(document: bytes) -> float:

@@ -210,10 +210,10 @@ def _monitors(watching: Watching) -> APIRouter:
         return answer([monitor_view(one, desk) for one in found.monitors(service)])
 
     @router.post("/monitors/{service}/{monitor}/accept", responses=gives(views.Noted),
-                 summary="What a monitor sees now is as it should be: it learns anew")  # fmt: skip
+                 summary="What a monitor tells now is as it should be; most learn anew")  # fmt: skip
     async def accept(service: str, monitor: str) -> Response:
         await watching().accept(service, monitor)
-        return answer(views.Noted(f"{monitor} of {service} learns anew from what comes now"))
+        return answer(views.Noted(f"what {monitor} of {service} told is taken as it should be"))
 
     @router.get("/monitors/{service}/cases", responses=gives(list[SuggestedCase]),
                 summary="Requests that the service's suites lack, by what has drifted")  # fmt: skip

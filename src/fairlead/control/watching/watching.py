@@ -169,7 +169,7 @@ class Watching:
             return self._desk
 
     async def accept(self, service: str, monitor: str) -> None:
-        """What this monitor of the champion sees now is as it should be: it learns anew."""
+        """What this monitor of the champion tells now is as it should be."""
         async with self._lock:
             watch = self._services.get(service)
             if watch is None:

@@ -189,11 +189,24 @@ def test_it_goes_on_from_its_state_with_identical_results() -> None:
     assert whole.state() == parts.state()
 
 
+def test_of_its_last_texts_only_the_groups_that_change_are_stored_anew() -> None:
+    monitor = see(learnt(), later(2_500))
+    before = monitor.state()["watching"]["recent"]
+    see(monitor, later(3_000)[2_500:2_564])
+    after = monitor.state()["watching"]["recent"]
+    assert len(after) > KEPT_MAX / 100
+    assert sum(group not in before for group in after) <= 3
+    again = drift()
+    again.restore(json.loads(json.dumps(monitor.state())))
+    assert again.state() == monitor.state()
+
+
 def test_its_state_is_bounded() -> None:
     monitor = see(learnt(), (made_text("x y " * 5_000, "", f"long-{n}") for n in range(2_100)))
     state = monitor.state()["watching"]
-    assert len(state["recent"]) == KEPT_MAX
-    assert max(len(text) for _, _, text in state["recent"]) == CHARS_MAX
+    recent = [text for group in state["recent"] for text in group]
+    assert len(recent) == KEPT_MAX
+    assert max(len(text) for _, _, text in recent) == CHARS_MAX
     # at 384 numbers per vector; the default for prompts
     whole = see(
         TextDrift(About("drift", "bank", "r", "prompt"), TextSettings()), usual_texts(1_600)

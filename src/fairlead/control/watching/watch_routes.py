@@ -210,7 +210,7 @@ def _monitors(watching: Watching) -> APIRouter:
         return answer([monitor_view(one, desk) for one in found.monitors(service)])
 
     @router.post("/monitors/{service}/{monitor}/accept", responses=gives(views.Noted),
-                 summary="What a monitor tells now is as it should be; most learn anew")  # fmt: skip
+                 summary="What a monitor tells now is as it should be")  # fmt: skip
     async def accept(service: str, monitor: str) -> Response:
         await watching().accept(service, monitor)
         return answer(views.Noted(f"what {monitor} of {service} told is taken as it should be"))

@@ -34,7 +34,6 @@ from fairlead.monitoring.monitors.interface import (
 )
 from fairlead.monitoring.monitors.kept_texts import (
     CHARS_MAX,
-    KEPT_MAX,
     KeptText,
     RecentTexts,
     as_stored,
@@ -285,7 +284,7 @@ class TextDrift(Deaf):
                 "reference": watching.stored,
                 "usual": dict(watching.usual),
                 "monitor": watching.monitor.state(),
-                "recent": as_stored(watching.recent.all()),
+                "recent": watching.recent.stored(),
                 "began": dict(watching.began),
                 "explained": msgspec.to_builtins(watching.explained),
             }
@@ -316,13 +315,10 @@ class TextDrift(Deaf):
             raise ValueError("stored words: must be at most 5,000, with counts")
         monitor = DriftMonitor(reference, Sensitivity(self._run_length))
         monitor.restore(kept["monitor"])
-        recent = from_stored(kept["recent"], KEPT_MAX)
-        if len(recent) != min(monitor.seen, KEPT_MAX):
-            raise ValueError(f"stored texts: {len(recent)} of the last {monitor.seen}")
+        texts = RecentTexts.of_stored(kept["recent"], monitor.seen)
         began: dict[Channel, float] = {
             channel: float(kept["began"][channel]) for channel in monitor.open
         }
-        texts = RecentTexts(recent, monitor.seen)
         try:
             explained = msgspec.convert(kept["explained"], dict[Channel, _Explained])
         except msgspec.ValidationError as error:

@@ -11,6 +11,8 @@ from fairlead.monitoring.monitors.interface import SeenText
 CHARS_MAX = 500
 """Of a longer text only so many first characters are looked at, and kept."""
 KEPT_MAX = 2_000
+GROUP = 100
+"""So many texts one after another are stored together: whole groups do not change any more."""
 
 
 class KeptText(NamedTuple):
@@ -85,6 +87,23 @@ class RecentTexts:
         for place, each in enumerate(self._texts):
             if each.id in ids:
                 self._texts[place] = KeptText("", each.at, "")
+
+    def stored(self) -> list[list[list[Any]]]:
+        """All in JSON's types, in groups by their numbers; see `of_stored`."""
+        groups: dict[int, list[list[Any]]] = {}
+        for number, each in enumerate(self._texts, self._seen - len(self._texts)):
+            groups.setdefault(number // GROUP, []).append(list(each))
+        return list(groups.values())
+
+    @classmethod
+    def of_stored(cls, stored: Any, seen: int) -> RecentTexts:
+        """What `stored` made, the last texts of `seen`; raises ValueError if it is damaged."""
+        if not isinstance(stored, list) or not all(isinstance(group, list) for group in stored):
+            raise ValueError("stored texts: must be groups of them")
+        texts = from_stored([text for group in stored for text in group], KEPT_MAX)
+        if len(texts) != min(seen, KEPT_MAX):
+            raise ValueError(f"stored texts: {len(texts)} of the last {seen}")
+        return cls(texts, seen)
 
     def all(self) -> list[KeptText]:
         """Every one, oldest first, with those that were forgotten."""

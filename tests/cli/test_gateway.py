@@ -31,6 +31,7 @@ def test_check_says_what_is_served(run: Run, config: Path) -> None:
         f"{config} is valid",
         "listens on 127.0.0.1:7600 with 1 worker",
         "records: off",
+        "metrics are for programs on this machine, and who has the token if there is one",
         "no key is asked for; no limits",
         "may call it: this machine",
         "service s: r 100 % (h:8000)",
@@ -43,6 +44,7 @@ def test_check_says_what_is_served(run: Run, config: Path) -> None:
 FULL = f"""\
 workers: 2
 spool: records
+metrics: {{access: token, token_env: SURELY_NOT_SET}}
 keys:
 - {{name: alice, sha256: {"ab" * 32}, priority: 5, tenant: acme, limits: {{usd_per_month: 20}}}}
 - {{name: bob, sha256: {"cd" * 32}}}
@@ -70,9 +72,10 @@ def test_check_says_all_that_is_declared(run: Run, config: Path) -> None:
     done = run("gateway", "check", "--config", config)
     assert done.code == 0
     folder = config.parent / "records"
-    assert done.out.splitlines()[1:13] == [
+    assert done.out.splitlines()[1:14] == [
         "listens on 127.0.0.1:7600 with 2 workers",
         f"records: {folder}",
+        "metrics are for who has the token",
         f"use of limits: in {folder / 'limits'}",
         "key alice of acme: priority 5, 20 usd per month",
         "key bob: no limits",
@@ -86,9 +89,11 @@ def test_check_says_all_that_is_declared(run: Run, config: Path) -> None:
         "  r: 2 places, least_loaded, 260 requests at a time per worker; as m; broken streams go "
         "on; 0.15 and 0.6 USD per million tokens",
     ]
-    assert done.out.splitlines()[13].endswith("broken streams end with an error; gets no clients")
+    assert done.out.splitlines()[14].endswith("broken streams end with an error; gets no clients")
     assert done.err.splitlines() == [
-        "warning: t, r: has no price, so it costs nothing in limits in USD"
+        "warning: t, r: has no price, so it costs nothing in limits in USD",
+        "warning: metrics.token_env: there is no usable token in the environment variable "
+        "SURELY_NOT_SET",
     ]
 
 

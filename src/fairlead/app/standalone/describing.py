@@ -8,11 +8,19 @@ import msgspec
 
 from fairlead.app.standalone.folder import LIMITS
 from fairlead.app.standalone.routes import lacking_keys, shares_of, unpriced
+from fairlead.app.standalone.scraping import metrics_access
+from fairlead.domain.errors import InvalidInput
 from fairlead.domain.quota import Quota
 from fairlead.manifest.gateway_file import GatewayFile
 from fairlead.manifest.gateway_file.models import Service
 from fairlead.manifest.gateway_file.releases import Release
 from fairlead.wire.snapshot import CONTINUING
+
+_READERS = {
+    "local": "programs on this machine, and who has the token if there is one",
+    "token": "who has the token",
+    "open": "everybody",
+}
 
 
 def describe_services(file: GatewayFile) -> list[str]:
@@ -34,7 +42,12 @@ def describe_file(file: GatewayFile) -> list[str]:
 
 def warnings(file: GatewayFile, environ: Mapping[str, str]) -> list[str]:
     """What will not do what its writer may expect, one sentence each."""
-    return [*lacking_keys(file, environ), *unpriced(file)]
+    found = [*lacking_keys(file, environ), *unpriced(file)]
+    try:
+        metrics_access(file.metrics, environ)
+    except InvalidInput as error:
+        found.append(error.message)
+    return found
 
 
 def _whole(file: GatewayFile) -> Iterator[str]:
@@ -45,6 +58,7 @@ def _whole(file: GatewayFile) -> Iterator[str]:
         tls = ", HTTPS" + (" for clients with certificates" if file.tls.client_ca else "")
     yield f"listens on {host}:{file.listen.port} with {workers}{tls}"
     yield f"records: {file.spool or 'off'}"
+    yield f"metrics are for {_READERS[file.metrics.access]}"
     if file.has_limits:
         kept = f"in {file.spool / LIMITS}" if file.spool else "in memory: a new start forgets it"
         yield f"use of limits: {kept}"

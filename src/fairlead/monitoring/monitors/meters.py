@@ -128,6 +128,7 @@ class Meter:
     def _forget(self) -> None:
         self._watch.forget()
         self._learnt, self._rises, self._limit, self._burst = 0, False, None, None
+        self._is_accepted = False
 
     def _set_limit(self) -> None:
         """From which amount on the running interval is an outburst; what is accepted is none."""

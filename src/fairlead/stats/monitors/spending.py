@@ -20,7 +20,8 @@ each other, so that nothing is learnt anew.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 from typing import Literal, TypedDict
 
@@ -58,6 +59,33 @@ class SpendState(TypedDict):
     risen: bool
 
 
+class _Past:
+    """Slot and logarithm of intervals, in order; of many keys it takes little memory."""
+
+    __slots__ = ("_logs", "_slots")
+
+    def __init__(self, intervals: Iterable[tuple[int, float]] = ()) -> None:
+        self._slots = array("B")  # up to `SLOTS_MAX`
+        self._logs = array("d")
+        self.extend(intervals)
+
+    def __len__(self) -> int:
+        return len(self._logs)
+
+    def __iter__(self) -> Iterator[tuple[int, float]]:
+        return zip(self._slots, self._logs, strict=True)
+
+    def extend(self, intervals: Iterable[tuple[int, float]]) -> None:
+        """Add later ones."""
+        for slot, log in intervals:
+            self._slots.append(slot)
+            self._logs.append(log)
+
+    def keep_last(self, most: int) -> None:
+        """Forget older ones."""
+        del self._slots[:-most], self._logs[:-most]
+
+
 class SpendWatch:
     """What one key spends, interval by interval."""
 
@@ -87,7 +115,7 @@ class SpendWatch:
         self._past_max = past_max
         self._level = alarm_level(run_length)
         self._evidence = Evidence([1.0] * len(_BETS))
-        self._past: list[tuple[int, float]] = []
+        self._past = _Past()
         self._above: list[tuple[int, float]] = []
         self._risen = False
 
@@ -138,19 +166,21 @@ class SpendWatch:
         A rise, or several outbursts one after another, lift the past by as much as they are above
         it at the median. One outburst is what comes now and then: it is remembered in its slot.
         """
-        above, excess = self._above, _excess_of(self._above, self._past)
+        past, above = list(self._past), self._above
+        excess = _excess_of(above, past)
         if excess > 0.0 and (self._risen or len(above) > 1):
             since = self._began_before(excess)
-            before, after = self._past[:since], self._past[since:]
+            before, after = past[:since], past[since:]
             lift = _excess_of([*after, *above], before)
-            self._past = [*((slot, round(log + lift, _DIGITS)) for slot, log in before), *after]
+            lifted = [(slot, round(log + lift, _DIGITS)) for slot, log in before]
+            self._past = _Past([*lifted, *after])
         self._keep(above)
         self._evidence.reset()
         self._above, self._risen = [], False
 
     def forget(self) -> None:
         """Forget the past, and learn anew."""
-        self._past, self._above = [], []
+        self._past, self._above = _Past(), []
         self._evidence.reset()
         self._risen = False
 
@@ -175,12 +205,13 @@ class SpendWatch:
             )
         ):
             raise ValueError("damaged state of a watch on spending: its past is of another kind")
+        kept = _Past(past)
         self._evidence.restore(state["evidence"])
-        self._past, self._above, self._risen = past, above, state["risen"]
+        self._past, self._above, self._risen = kept, above, state["risen"]
 
     def _keep(self, intervals: Sequence[tuple[int, float]]) -> None:
         self._past.extend(intervals)
-        del self._past[: -self._past_max]
+        self._past.keep_last(self._past_max)
 
     def _began_before(self, excess: float) -> int:
         """The place in the past from which on it was so much higher already; its end if nowhere.
@@ -188,9 +219,10 @@ class SpendWatch:
         The likeliest one, where logarithms vary alike (Page 1955): intervals of a rise are the past
         until it is found.
         """
-        since, best, total = len(self._past), 0.0, 0.0
-        for place in reversed(range(len(self._past))):
-            slot, log = self._past[place]
+        past = list(self._past)
+        since, best, total = len(past), 0.0, 0.0
+        for place in reversed(range(len(past))):
+            slot, log = past[place]
             own = self._own(slot)
             total += (0.0 if own is None else log - median(own)) - excess / 2.0
             if total > best:

@@ -15,8 +15,6 @@ from typing import Any
 
 import msgspec
 
-from fairlead.domain.decoding import decode_json
-
 PART_BYTES = 1_000
 """What takes less stays where it is: a document of its own is not worth it."""
 DEPTH_MAX = 32
@@ -32,10 +30,7 @@ def divided(state: Any) -> tuple[bytes, dict[str, bytes]]:
 
 def joined(document: bytes, parts: Mapping[str, bytes]) -> Any:
     """What was divided; raises ValueError if it is damaged, or a part is missing."""
-    try:
-        return _whole(decode_json(document, Any), parts, 0)
-    except msgspec.DecodeError as error:
-        raise ValueError(f"stored state: {error}") from None
+    return _whole(_decoded(document), parts, 0)
 
 
 def _encoded(value: Any, parts: dict[str, bytes]) -> bytes:
@@ -67,8 +62,15 @@ def _whole(value: Any, parts: Mapping[str, bytes], depth: int) -> Any:
         if len(value) == 1 and isinstance(digest, str) and len(digest) == _DIGEST_CHARS:
             if digest not in parts:
                 raise ValueError(f"stored state: its part {digest} is missing")
-            return _whole(decode_json(parts[digest], Any), parts, depth + 1)
+            return _whole(_decoded(parts[digest]), parts, depth + 1)
         return {key: _whole(each, parts, depth + 1) for key, each in value.items()}
     if isinstance(value, list) and any(isinstance(each, list | dict) for each in value):
         return [_whole(each, parts, depth + 1) for each in value]
     return value
+
+
+def _decoded(data: bytes) -> Any:
+    try:
+        return msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"stored state: {error}") from None

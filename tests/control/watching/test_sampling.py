@@ -9,13 +9,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from control.watching_world import DECLARED, Platform, WatchedWorld
+from control.watching_world import DECLARED, CountingMonitor, Platform, WatchedWorld
 from fairlead.control.watching.monitors import MonitorMaker
 from fairlead.control.watching.sampling import DUE_MIN, TEXTS, Due, unseen
 from fairlead.control.watching.served import Served
 from fairlead.control.watching.watching import Watching
 from fairlead.domain.capture import Capture, is_captured
 from fairlead.manifest.monitor_names import MONITORS
+from fairlead.monitoring.monitors.interface import Monitor
 from fairlead.monitoring.monitors.settings import MonitorSettings
 from fairlead.store import open_store
 from fairlead.store.interface import Store
@@ -33,15 +34,27 @@ def store(tmp_path: Path) -> Iterator[Store]:
     opened.close()
 
 
-async def begin(world: WatchedWorld, capture: Capture | None, **declared: Any) -> Watching:
+async def begin(
+    world: WatchedWorld, capture: Capture | None, *, is_real: bool = False, **declared: Any
+) -> Watching:
     given = msgspec.structs.replace(DECLARED, **declared)
     world.platform = Platform()
     world.platform.served = [Served("bank", "sha256:a", given, capture=capture)]
-    maker = MonitorMaker(world.store)
+    maker = MonitorMaker(world.store) if is_real else quiet
     made = Watching(world.store, world.platform, maker, lambda: world.now, world.outbox)
     await made.load()
+    world.serve(1, unit=NO_UNIT)
     await made.look()
     return made
+
+
+def quiet(_served: Any, _release: str) -> list[Monitor]:
+    """Monitors with the names of those of texts, and one of requests, that see and say nothing."""
+    made = []
+    for name in (*TEXTS, "latency"):
+        made.append(CountingMonitor(10**9))
+        made[-1].name = name
+    return list(made)
 
 
 def blind(watching: Watching) -> set[tuple[str, str]]:
@@ -120,8 +133,9 @@ async def test_what_was_asked_before_texts_were_kept_is_not_waited_for(store: St
 
 async def test_where_nothing_is_kept_they_are_listed_as_not_watched(store: Store) -> None:
     world = WatchedWorld(store)
-    watching = await begin(world, None, monitors=MonitorSettings(off=("drift",)))
-    await ask(world, watching)
+    off = MonitorSettings(off=("drift",))
+    watching = await begin(world, None, is_real=True, monitors=off)
+    await ask(world, watching, 1)
     found = {one.monitor: one.standing for one in watching.monitors("bank")}
     assert {name: found.get(name) for name in TEXTS} == {
         "drift": None,
@@ -133,7 +147,7 @@ async def test_where_nothing_is_kept_they_are_listed_as_not_watched(store: Store
 
 async def test_of_prompts_alone_the_answers_are_not_watched(store: Store) -> None:
     world = WatchedWorld(store)
-    watching = await begin(world, Capture(0.5, answers=False))
+    watching = await begin(world, Capture(0.5, answers=False), is_real=True)
     found = {one.monitor: one.standing for one in watching.monitors("bank")}
     assert found["answer_drift"] == found["repetition"] == "not watched: `capture` keeps no answers"
     assert found["drift"].startswith("learning")

@@ -49,6 +49,9 @@ def test_a_store_of_the_version_before_gets_the_tables_and_keeps_its_keys(tmp_pa
             "DROP TABLE judgements; UPDATE alembic_version SET version_num='0002';"
             "ALTER TABLE records DROP COLUMN cost_usd; ALTER TABLE records DROP COLUMN refused;"
             "ALTER TABLE records DROP COLUMN malformed;"
+            "ALTER TABLE records DROP COLUMN guardrail_hits;"
+            "ALTER TABLE records DROP COLUMN guardrails;"
+            "ALTER TABLE records DROP COLUMN blocked_by;"
         )
     connection.close()
     again = open_store(f"sqlite:///{path}")

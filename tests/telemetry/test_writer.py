@@ -24,14 +24,15 @@ AT = {"b1": SpoolPosition(1, 100)}
 
 def test_the_columns_are_the_fields_of_the_records_in_their_order() -> None:
     # Where a request is in a trace is told to whom traces are sent, and kept by nobody else.
-    fields = (*(c.name for c in RECORDS.columns), "trace")
-    assert fields == RequestRecord.__struct_fields__
+    fields = tuple(name for name in RequestRecord.__struct_fields__ if name != "trace")
+    assert tuple(c.name for c in RECORDS.columns) == fields
     assert tuple(c.name for c in FEEDBACK.columns) == FeedbackRecord.__struct_fields__
 
 
 def test_a_record_comes_back_as_it_was_and_what_is_not_known_is_null(rig: Rig) -> None:
     store = rig.store()
-    known = request("q1", NOON + 0.25, cost_usd=0.5, refused=1, malformed=0)
+    known = request("q1", NOON + 0.25, cost_usd=0.5, refused=1, malformed=0,
+                    guardrail_hits=2, guardrails="a,b", blocked_by="b")  # fmt: skip
     unknown = request(
         "q2", NOON + 1, ttft_ms=-1.0, itl_ms=-1.0, prompt_tokens=-1, completion_tokens=-1
     )
@@ -47,7 +48,7 @@ def test_a_record_comes_back_as_it_was_and_what_is_not_known_is_null(rig: Rig) -
     missing = [name for name, value in second.items() if value is None]
     assert missing == [
         "ttft_ms", "itl_ms", "prompt_tokens", "completion_tokens", "cost_usd", "refused",
-        "malformed",
+        "malformed", "guardrail_hits",
     ]  # fmt: skip
     feedback = rig.reader().ask("SELECT * FROM feedback")
     assert feedback.rows == [("f1", "q1", "key_1", "success", 1.0, "2026-09-21 14:01:00")]
@@ -57,7 +58,13 @@ def test_failed_is_what_the_projects_one_rule_says(rig: Rig) -> None:
     cases = [
         (status, error)
         for status in (200, 201, 400, 404, 429, 499, 500, 503)
-        for error in ("", "upstream_cut", "canary_unavailable", "service_unavailable_fell_back")
+        for error in (
+            "",
+            "upstream_cut",
+            "canary_unavailable",
+            "service_unavailable_fell_back",
+            "guardrail",
+        )
     ]
     rig.store().take_in(
         [request(f"q{n:02}", status=s, error=e) for n, (s, e) in enumerate(cases)], [], AT

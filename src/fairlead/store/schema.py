@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0007"
+HEAD = "0008"
 """The revision that this code works on; the newest of `migrations/versions`."""
 
 metadata = MetaData(

@@ -448,6 +448,17 @@ async def test_several_guardrails_are_all_noted(engine: StartEngine, serve: Serv
     assert (record.guardrail_hits, record.guardrails) == (3, "secrets,mail,short")
 
 
+async def test_what_flags_is_noted_beside_what_blocks(engine: StartEngine, serve: Serve) -> None:
+    """Whatever their order."""
+    short = Guardrail("short", "prompt", max_characters=3)
+    upstream = await engine(answers("hi"))
+    rig = await serve(snapshot(route(A, upstream, guardrails=(NO_SECRETS, short))))
+    async with rig.client() as client:
+        await client.post("/v1/chat/completions", json=asks(SECRET))
+    [record] = await recorded(rig)
+    assert (record.guardrails, record.blocked_by) == ("secrets,short", "secrets")
+
+
 async def test_events_that_end_in_the_middle_of_a_part_are_found_all_the_same(
     engine: StartEngine, serve: Serve
 ) -> None:

@@ -81,11 +81,6 @@ class Guarding:
         if self._answer is None or self._answer.guardrails != guardrails:
             self._answer = _Answer(guardrails)
 
-    @property
-    def guards_answer(self) -> bool:
-        """Whether anything is looked for in the answer."""
-        return self._answer is not None and bool(self._answer.guardrails)
-
     def whole(self, body: bytes | None) -> bytes | None:
         """A whole plain answer, or None for one that is too large to be held.
 
@@ -120,12 +115,13 @@ class Guarding:
 
     def _note(self, hits: Iterable[Guardrail]) -> Guardrail | None:
         """Keep what was hit; the first of it that blocks."""
+        blocking: Guardrail | None = None
         for guardrail in hits:
             self._hits[guardrail.name] = None
-            if guardrail.action == "block" and not self.blocked_by:
+            if guardrail.action == "block" and blocking is None:
+                blocking = guardrail
                 self.blocked_by = guardrail.name
-                return guardrail
-        return None
+        return blocking
 
     def _look(self, route: ReleaseRoute | None) -> Iterator[Refusal | None]:
         """None between two slices; in the end a refusal, where the prompt must not pass."""

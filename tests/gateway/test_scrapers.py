@@ -83,4 +83,4 @@ async def test_a_worker_shows_them_by_that_rule(serve: Serve) -> None:
             assert answer.status_code == status
         assert (await client.get("/healthz")).status_code == 200
         page = (await client.get("/metrics", headers={"authorization": BEARER.decode()})).text
-        assert 'fairlead_gateway_rejected_total{code="metrics_token"} 3' in page
+        assert 'fairlead_gateway_rejected_total{reason="metrics_token"} 3' in page

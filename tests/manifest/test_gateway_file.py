@@ -171,16 +171,16 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "readers of metrics that are none": (
         GOOD + "metrics: {access: locall}\n",
-        ['7: metrics.access must be one of local, token, open, not "locall" (did you mean '
+        ['8: metrics.access must be one of local, token, open, not "locall" (did you mean '
          '"local"?)'],
     ),
     "metrics for a token that is nowhere": (
         GOOD + "metrics: {access: token}\n",
-        ["7: metrics.access needs token_env or token_file"],
+        ["8: metrics.access needs token_env or token_file"],
     ),
     "metrics for all, and a token": (
         GOOD + "metrics: {access: open, token_env: T}\n",
-        ["7: metrics.access asks for no token: leave token_env and token_file out"],
+        ["8: metrics.access asks for no token: leave token_env and token_file out"],
     ),
     "a model twice": (
         GOOD.replace("replicas: [http://h:8000]", "url: openai://h/v1?model=a\n    model: b"),

@@ -76,7 +76,7 @@ def sample(world: WatchedWorld, number: int) -> None:
     text = '[["user","Where is my card?"]]'
     at = world.now - 6.0
     row = SampleRow(f"r{number:06d}", "bank", "app", UNIT, at, 1e12, text, "There.", False)
-    cursor = SpoolCursor(offset=10_000 + number, complete_until=world.now)
+    cursor = SpoolCursor(offset=world._count, complete_until=world.now)
     world.store.ingest("boot", [], [], cursor, samples=[row])
 
 

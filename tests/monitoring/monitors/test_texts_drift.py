@@ -21,8 +21,13 @@ from fairlead.monitoring.monitors.made_texts import (  # noqa: E402
     usual_texts,
 )
 from fairlead.monitoring.monitors.text_settings import DRIFT_MIN, TextSettings  # noqa: E402
-from fairlead.monitoring.monitors.topics import TYPICAL_CHARS_MAX, as_suite  # noqa: E402
-from fairlead.stats.drift.monitor import DriftMonitor  # noqa: E402
+from fairlead.monitoring.monitors.topics import (  # noqa: E402
+    TYPICAL_CHARS_MAX,
+    Explanation,
+    as_suite,
+    explain,
+)
+from fairlead.stats.drift.cause import Cause  # noqa: E402
 from fairlead.stats.drift.reference import PROMPTS_MIN  # noqa: E402
 
 SETTINGS = TextSettings(drift_texts=1_000)
@@ -120,14 +125,13 @@ def test_its_cause_is_looked_for_as_more_is_known_and_not_at_every_look(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After twice as many texts; and what it was about is known after a restart."""
-    made: list[int] = []
-    cause = DriftMonitor.cause
+    made: list[str] = []
 
-    def counted(self: DriftMonitor, *arguments: Any) -> Any:
-        made.append(self.seen)
-        return cause(self, *arguments)
+    def counted(cause: Cause, *arguments: Any) -> Explanation:
+        made.append(cause.channel)
+        return explain(cause, *arguments)
 
-    monkeypatch.setattr(DriftMonitor, "cause", counted)
+    monkeypatch.setattr("fairlead.monitoring.monitors.drift.explain", counted)
     monitor = see(learnt(), [*later(100), *changed(200, "new_content")])
     found = monitor.conditions(NOW)
     assert found
@@ -135,7 +139,7 @@ def test_its_cause_is_looked_for_as_more_is_known_and_not_at_every_look(
     for text in changed(1_200, "new_content")[200:]:
         monitor.see_text(text)
         monitor.conditions(NOW)
-    assert 1 <= len([seen for seen in made if seen > 300]) <= 12
+    assert 1 <= len(made) <= 14
     made.clear()
     again = drift()
     again.restore(json.loads(json.dumps(monitor.state())))

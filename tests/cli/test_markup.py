@@ -25,6 +25,7 @@ from fairlead.control.acting.tightenings import Tightening
 from fairlead.control.drill.drill_views import DrillView
 from fairlead.control.probing.probe_views import ProbesView
 from fairlead.control.views import (
+from fairlead.control.judging.live_views import LiveJudgingView
     Deleted,
     FiguresView,
     GateProgress,
@@ -84,7 +85,12 @@ def nasty_status() -> StatusView:
     figures = FiguresView(NASTY, DIGEST, NASTY, 1, 1, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1, 1,
                           {NASTY: (1, 1.0)})  # fmt: skip
     slos = [SloView(NASTY, 1.0, None, None), SloView(NASTY, 1.0, 1.0, True)]
-    service = ServiceView(NASTY, DIGEST, NASTY, None, DIGEST, 0.5, NASTY, [figures], slos)
+    live = LiveJudgingView(
+        NASTY, DIGEST, 0.5, 3, True, 9.0, 5, 1, 6, 0.1, 100, 2.0, NASTY, NASTY
+    )  # fmt: skip
+    service = ServiceView(
+        NASTY, DIGEST, NASTY, None, DIGEST, 0.5, NASTY, [figures], slos, live_judging=live
+    )
     replica = ReplicaStatus("r-1", DIGEST, ReplicaState.FAILED, "", 0, 1, 0.0, 0, NASTY)
     worker = WorkerStatus(NASTY, 0, 1, 1, 0.0)
     return StatusView(NASTY, NASTY, 1, [worker], [replica], [service], 0.0, 1, 1, [nasty_alert()])

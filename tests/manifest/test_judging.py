@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from fairlead.cli.judging import capture_of, feedback_of, judge_of
+from fairlead.cli.watching import declared_of
 from fairlead.domain.capture import Capture, check_capture
 from fairlead.domain.errors import ManifestError
 from fairlead.domain.quota import Price
 from fairlead.domain.release import RemoteModel
 from fairlead.evaluation.judge_model import check_judge
 from fairlead.manifest import Manifest, parse_manifest
+from fairlead.monitoring.live_judging import JudgeSample
 from fairlead.rollout.plan import FeedbackRule
 
 RELEASE = "service: bank\nrelease: {model: 'openai://h/v1?model=m', name: x}\n"
@@ -78,6 +80,9 @@ def test_clients_feedback_decides_where_it_is_declared() -> None:
         (CAPTURE + "judge: {service: g, good_at_least: 9}", "must be on the scale"),
         (CAPTURE + "judge: {service: g, budget: {usd_per_day: 1}}", "needs judge.price"),
         (CAPTURE + "judge: {service: g, api_key_env: KEY}", "has a provider's key, but no model"),
+        ("monitoring: {judge: {}}", "needs `judge`"),
+        (CAPTURE + JUDGE + "monitoring: {judge: {share: 0}}", "must be above 0%"),
+        (CAPTURE + JUDGE + "monitoring: {judge: {usd_per_day: 1}}", "needs judge.price"),
         ("rollout: {feedback: {name: judge}}", "is what a judge model says"),
     ],
 )
@@ -85,3 +90,9 @@ def test_mistakes_are_told(text: str, said: str) -> None:
     with pytest.raises(ManifestError) as caught:
         manifest(text + "\n")
     assert said in str(caught.value)
+
+
+def test_what_of_live_traffic_is_judged() -> None:
+    declared = declared_of(manifest(CAPTURE + JUDGE + "monitoring: {judge: {share: 20%}}\n"))
+    assert declared.judge == JudgeSample(share=0.2, per_day=1_000)
+    assert declared_of(manifest(CAPTURE + JUDGE)).judge is None

@@ -155,3 +155,28 @@ def test_judgements_go_with_their_records_once_no_budget_counts_them(
     while store.prune(86_420.0):
         pass
     assert store.judge_spend(rollout="ro-1").asked == 2
+
+
+def test_samples_of_a_release_come_in_order_with_what_was_said_of_them(
+    store: Store, request_row: MakeRow
+) -> None:
+    records = [
+        request_row("q3", 3.0), request_row("q1", 1.0, rollout="ro-1"), request_row("q2", 2.0),
+        request_row("q4", 4.0, release="another"), request_row("q5", 1.5, arm="shadow"),
+        request_row("q6", 6.0, status=502),
+    ]  # fmt: skip
+    ingest(store, *(sample(f"q{n}", float(n)) for n in (1, 2, 3, 4, 5, 6)), records=records)
+    begin(store, "q2")
+    release = records[0].release
+
+    def found(after: tuple[float, str], limit: int = 9) -> list[str]:
+        rows = store.samples_to_judge("bank", release, after=after, until=6.5, limit=limit)
+        return [row.request for row in rows]
+
+    assert found((0.0, "")) == ["q1", "q2", "q3", "q6"]
+    assert found((2.0, "q2")) == ["q3", "q6"]
+    assert found((0.0, ""), limit=1) == ["q1"]
+    rows = store.samples_to_judge("bank", release, after=(1.5, ""), until=3.0, limit=9)
+    assert [(row.request, row.judgement is not None, row.started_at) for row in rows] == [
+        ("q2", True, 2.0)]  # fmt: skip
+    assert store.samples_to_judge("shop", release, after=(0.0, ""), until=9.0, limit=9) == []

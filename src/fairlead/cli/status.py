@@ -22,6 +22,7 @@ from fairlead.cli.options import (
     table,
 )
 from fairlead.cli.probes import probes_line
+from fairlead.control.judging.live_views import LiveJudgingView
 from fairlead.control.views import (
     FiguresView,
     JudgingView,
@@ -120,6 +121,10 @@ def _service(service: ServiceView) -> None:
         say((f"  {service.samples:,} samples of prompts and answers are kept", "dim"))
     if service.judging is not None:
         say("  judge ", judging_line(service.judging))
+    if service.live_judging is not None:
+        live = service.live_judging
+        say("  judge of live traffic ", live_judging_line(live))
+        say((f"    {live.error}", "dim"))
     if service.figures:
         console.print(figures_table(service.figures))
     for slo in service.slos:
@@ -154,6 +159,27 @@ def judging_line(view: JudgingView) -> str:
     parts.append(f"{view.asked:,} questions")
     if view.usd or view.usd_today:
         parts.append(f"{view.usd:.4f} USD, {view.usd_today:.4f} today")
+    if view.said:
+        parts.append(view.said)
+    return ", ".join(parts)
+
+
+def live_judging_line(view: LiveJudgingView) -> str:
+    """How far the judge model of live traffic is: share, queue, what it spent, what stops it."""
+    more = " or more" if view.pending_is_more else ""
+    of_cap = "" if view.per_day is None else f" of {view.per_day:,}"
+    parts = [
+        f"{view.judge}: {percent(view.share)} of the sample",
+        f"{view.judged_today:,} judged today, {view.pending:,}{more} wait",
+        f"{view.asked_today:,}{of_cap} questions",
+    ]
+    if view.oldest_s is not None:
+        parts.insert(2, f"the oldest for {view.oldest_s:,.0f} s")
+    if view.unjudged_today:
+        parts.append(f"{view.unjudged_today:,} without a verdict")
+    if view.usd_today or view.usd_per_day is not None:
+        cap = "" if view.usd_per_day is None else f" of {view.usd_per_day:g}"
+        parts.append(f"{view.usd_today:.4f}{cap} USD")
     if view.said:
         parts.append(view.said)
     return ", ".join(parts)

@@ -8,6 +8,7 @@ from fairlead.manifest.monitoring import Action, AlertRoute
 from fairlead.monitoring.actions import ActionKind, ActionPolicy, check_policies
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.declared import Declared
+from fairlead.monitoring.live_judging import JudgeSample
 from fairlead.monitoring.matching import Matcher, Op, parse_matcher
 from fairlead.monitoring.monitors.settings import MonitorSettings
 from fairlead.monitoring.monitors.text_settings import TextSettings
@@ -25,6 +26,12 @@ ALERTMANAGER_EVERY_S = 60.0
 """It forgets what it does not hear of again, and groups and repeats by itself."""
 
 
+def judge_sample_of(manifest: Manifest) -> JudgeSample | None:
+    """What of live traffic is judged outside rollouts."""
+    given = manifest.monitoring.judge
+    return None if given is None else JudgeSample(**given.model_dump())
+
+
 def declared_of(manifest: Manifest) -> Declared:
     """All of it; raises InvalidInput for what cannot be."""
     given = manifest.monitoring.monitors
@@ -34,6 +41,7 @@ def declared_of(manifest: Manifest) -> Declared:
         routes=routes_of(manifest),
         receivers=receivers_of(manifest),
         actions=actions_of(manifest),
+        judge=judge_sample_of(manifest),
         monitors=MonitorSettings(
             learn=given.learn_requests,
             requests_per_false_alarm=given.requests_per_false_alarm,

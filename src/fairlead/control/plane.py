@@ -24,6 +24,7 @@ from fairlead.control.bias.bias_probes import BiasProbes
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
 from fairlead.control.drill.drills import Drills
 from fairlead.control.judging.judging import Judging
+from fairlead.control.judging.live import LiveJudging
 from fairlead.control.limits.keys import Keys
 from fairlead.control.limits.leases import Leases
 from fairlead.control.outside.hooks import Hooks
@@ -89,6 +90,9 @@ class ControlPlane:
         self._rollouts = Rollouts(
             store, self._fleet, evaluations, self._hooks, self.judging, hub, now
         )
+        self.live_judging = LiveJudging(
+            self.judging, store, self._rollouts.services, self._rollouts.running, now
+        )
         self._publisher = Publisher(store, hub, self.keys, monotonic)
         self._watches = SlowWatches(store, self._rollouts, now, lambda: _new_id("ro"))
         self.drills = Drills(
@@ -104,6 +108,7 @@ class ControlPlane:
             self.drills,
             self._fleet,
             self.judging,
+            self.live_judging,
             hub,
             gateway_url,
             now,
@@ -113,7 +118,9 @@ class ControlPlane:
         self.reports.tightened = self.acting.tightenings.names
         self.bias = BiasProbes(store, self._rollouts.client, now)
         self.platform = self._platform(store)
-        watched = ControlPlatform(self._rollouts, self.platform, self.acting, self.bias, self._lock)
+        watched = ControlPlatform(
+            self._rollouts, self.platform, self.acting, self.bias, self.live_judging, self._lock
+        )
         self.watching = Watching(store, watched, MonitorMaker(store), now)
         self._pulse = Pulse(monotonic)
         self.exposition = Exposition(
@@ -240,6 +247,7 @@ class ControlPlane:
             await _attempt(self.probes.advance(self._rollouts.champions()), troubles)
             await _attempt(self.acting.advance(), troubles)
             await _attempt(self.bias.advance(self._rollouts.champions()), troubles)
+            await _attempt(self.live_judging.advance(), troubles)
             wants = await self._conversations.fill(self._rollouts.wants())
             wants = [self._as_acted(want) for want in wants]
             await _attempt(self._fleet.reconcile(wants, self.hub.may_stop), troubles)

@@ -13,6 +13,8 @@ import msgspec
 from fairlead import __version__
 from fairlead.control.drill.drills import Drills
 from fairlead.control.judging.judging import Judging
+from fairlead.control.judging.live import LiveJudging
+from fairlead.control.judging.live_views import LiveJudgingView
 from fairlead.control.probing.probes import Probes
 from fairlead.control.shipping.documents import RolloutDocument
 from fairlead.control.shipping.evidence import WATERMARK_SLACK_S
@@ -76,6 +78,7 @@ class Reports:
         drills: Drills,
         fleet: Fleet,
         judging: Judging,
+        live_judging: LiveJudging,
         hub: SnapshotHub,
         gateway_url: str,
         now: Callable[[], float],
@@ -88,6 +91,7 @@ class Reports:
         self._drills = drills
         self._fleet = fleet
         self._judging = judging
+        self._live_judging = live_judging
         self._hub = hub
         self._gateway_url = gateway_url
         self._now = now
@@ -99,7 +103,7 @@ class Reports:
         """The whole installation; figures are those of the last hour."""
         now = self._now()
         services, figures, watermark = await asyncio.to_thread(self._read_status, now)
-        samples, judging = await asyncio.to_thread(self._read_samples, services)
+        samples, judging, live = await asyncio.to_thread(self._read_samples, services)
         return StatusView(
             version=__version__,
             gateway_url=self._gateway_url,
@@ -111,6 +115,7 @@ class Reports:
                     self._service(row, figures, {other.name for other in services}),
                     samples=samples.get(row.name, 0),
                     judging=judging.get(row.name),
+                    live_judging=live.get(row.name),
                 )
                 for row in services
             ],
@@ -126,14 +131,15 @@ class Reports:
 
     def _read_samples(
         self, services: Sequence[ServiceRow]
-    ) -> tuple[dict[str, int], dict[str, JudgingView]]:
+    ) -> tuple[dict[str, int], dict[str, JudgingView], dict[str, LiveJudgingView | None]]:
         judging = {}
+        live = {row.name: self._live_judging.view(row.name) for row in services}
         for row in services:
             running = self._rollouts.running(row.name)
             if running is not None:
                 view = self._judging.view(running.rollout.id, running.spec.judge, row.name)
                 judging.update({} if view is None else {row.name: view})
-        return self._store.count_samples(), judging
+        return self._store.count_samples(), judging, live
 
     def _read_figures(self, now: float) -> list[ReleaseFigures]:
         """The figures; reading them takes at most a tenth of the time, however often asked."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fairlead.control.drill.drill_views import DrillsView
+from fairlead.control.judging.live_views import LiveJudgingView
 from fairlead.control.probing.probe_views import ProbesView
 from fairlead.control.watching.watch_views import AlertView
 from fairlead.control.world.hub import WorkerStatus
@@ -322,6 +323,7 @@ class ServiceView(msgspec.Struct, frozen=True):
         probes: What is known of its provider by probes; None if the champion is not probed.
         samples: Prompts and answers of it that are kept.
         judging: The judge model of its rollout.
+        live_judging: The judge model of its live traffic; None where that is not judged.
         drills: Its fault drills; None without a schedule while none goes on.
         tightened: Guardrails of the champion that block because of an action.
     """
@@ -340,6 +342,7 @@ class ServiceView(msgspec.Struct, frozen=True):
     probes: ProbesView | None = None
     samples: int = 0
     judging: JudgingView | None = None
+    live_judging: LiveJudgingView | None = None
     drills: DrillsView | None = None
     tightened: tuple[str, ...] = ()
 

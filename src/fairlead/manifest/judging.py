@@ -113,6 +113,32 @@ class Budget(Strict):
     )
 
 
+class LiveJudge(Strict):
+    """The judge model grades the champion's live answers outside rollouts, too."""
+
+    share: Share = Field(
+        default=1.0, description="Share of the units in the sample (`capture`) that are judged."
+    )
+    per_day: int | None = Field(
+        default=1_000,
+        ge=1,
+        le=10**9,
+        description="Questions in a day (UTC), spread over the day; within `judge.budget`.",
+    )
+    usd_per_day: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e6,
+        description="USD in a day (UTC), spread over the day; needs `judge.price`.",
+    )
+
+    @model_validator(mode="after")
+    def _judges_something(self) -> LiveJudge:
+        if self.share <= 0.0:
+            raise wrong(f"must be above 0%, not {shown(self.share)}", at=("share",))
+        return self
+
+
 class Judge(Strict):
     """A model that grades sampled answers, without knowing which release gave them."""
 

@@ -263,6 +263,8 @@ class Manifest(Strict):
     @model_validator(mode="after")
     def _judge_has_answers(self) -> Manifest:
         if self.judge is None:
+            if self.monitoring.judge is not None:
+                raise wrong("needs `judge`: the model that grades", at=("monitoring", "judge"))
             feedback = self.rollout.feedback
             if feedback is not None and feedback.name in (JUDGED, UNJUDGED):
                 raise wrong(_JUDGES, at=("rollout", "feedback"))
@@ -272,6 +274,10 @@ class Manifest(Strict):
             return self
         if self.judge.service == self.service:
             raise wrong("is this service itself", at=("judge", "service"))
+        live = self.monitoring.judge
+        if live is not None and live.usd_per_day is not None and self.judge.price is None:
+            at = ("monitoring", "judge", "usd_per_day")
+            raise wrong("is a bound in USD, which needs judge.price", at=at)
         if self.capture is None or not (self.capture.prompts and self.capture.answers):
             raise wrong("grades what `capture` keeps: prompts and answers", at=("judge",))
         return self

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fairlead.domain.patterns import BadPattern, check_pattern
+from fairlead.manifest.judging import LiveJudge
 from fairlead.manifest.monitor_names import Monitor
 from fairlead.manifest.monitors import Monitors
 from fairlead.manifest.receivers import Receiver, Url
@@ -158,6 +159,10 @@ class Monitoring(Strict):
     )
     monitors: Monitors = Field(
         default=Monitors(), description="How the standing tests of live traffic are set."
+    )
+    judge: LiveJudge | None = Field(
+        default=None,
+        description="The judge model grades live answers outside rollouts, too; needs `judge`.",
     )
     runbook: Url | None = Field(
         default=None, description="Page that says what to do; alerts link to it."

@@ -7,6 +7,7 @@ import msgspec
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.receivers import Receiver
 from fairlead.monitoring.actions import ActionPolicy, check_policies
+from fairlead.monitoring.live_judging import JudgeSample, check_judge_sample
 from fairlead.monitoring.matching import check_matchers
 from fairlead.monitoring.monitors.settings import MonitorSettings
 from fairlead.monitoring.monitors.text_settings import TextSettings
@@ -33,6 +34,7 @@ class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         receivers: Where that is, by the name of the route's receiver.
         actions: What is done about which alerts.
         monitors, texts: How its monitors are set.
+        judge: What of live traffic is judged outside rollouts; None for nothing.
     """
 
     objectives: tuple[Objective, ...] = ()
@@ -42,6 +44,7 @@ class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     actions: tuple[ActionPolicy, ...] = ()
     monitors: MonitorSettings = MonitorSettings()
     texts: TextSettings = TextSettings()
+    judge: JudgeSample | None = None
 
     @property
     def promises(self) -> tuple[Objective, ...]:
@@ -54,6 +57,8 @@ class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def check_declared(declared: Declared, service: str) -> None:
     """Refuse what a manifest could not have said; raises InvalidInput with the place."""
+    if declared.judge is not None:
+        check_judge_sample(declared.judge)
     kinds = [objective.kind for objective in declared.objectives]
     if len(set(kinds)) != len(kinds):
         raise InvalidInput("monitoring.objectives: two of the same kind")

@@ -480,6 +480,22 @@ class SampleStore(Protocol):
         """
         ...
 
+    def samples_to_judge(
+        self,
+        service: str,
+        release: str,
+        *,
+        after: tuple[float, str],
+        until: float,
+        limit: int,
+    ) -> list[SampleToJudge]:
+        """Samples of clients' requests that a release answered, in the order (at, id).
+
+        Those beyond `after` that began before `until`, failed ones included, in rollouts and not.
+        `started_at` is the sample's `at`.
+        """
+        ...
+
     def begin_judgements(self, judgements: Sequence[JudgementRow]) -> None:
         """A judge is about to be asked: one attempt more each, and the most that it can cost.
 

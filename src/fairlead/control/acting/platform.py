@@ -157,8 +157,9 @@ class Platform:
             yield Condition(
                 labels=labels_of(monitor=JUDGE, service=out.service),
                 severity=Severity.TICKET,
-                summary=f"{out.service}: the judge model of rollout {out.rollout} does not answer: "
-                f"{out.why}"[:SAID_MAX],
+                summary=f"{out.service}: the judge model of {out.what} does not answer: {out.why}"[
+                    :SAID_MAX
+                ],
                 evidence=(Figure("oldest sample without a verdict", waits, "s"),),
                 pending_s=JUDGE_PENDING_S,
             )

@@ -1,3 +1,3 @@
-"""Asks judge models about the samples of rollouts, and keeps what they say."""
+"""Asks judge models about samples of rollouts and of live traffic, and keeps what they say."""
 
 from __future__ import annotations

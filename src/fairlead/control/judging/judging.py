@@ -1,4 +1,4 @@
-"""The judge models of all rollouts under way: one queue for each, in the background."""
+"""The judge models of rollouts under way and of live traffic: a queue each, in the background."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ class Outage(NamedTuple):
     """A judge model that does not answer.
 
     Attributes:
+        rollout: Empty where it judges live traffic outside rollouts.
         why: What asking it came to.
         oldest: Unix time of the oldest sample that waits for it.
     """
@@ -39,6 +40,11 @@ class Outage(NamedTuple):
     rollout: str
     why: str
     oldest: float | None
+
+    @property
+    def what(self) -> str:
+        """What it judges, in words."""
+        return f"rollout {self.rollout}" if self.rollout else "live traffic"
 
 
 class Judging:
@@ -65,15 +71,23 @@ class Judging:
         if queue is None:
             queue = JudgeQueue(
                 self._store,
-                Asker(judge, lambda: self._seat_of(judge)),
+                self.asker(judge),
                 rollout.id,
                 rollout.service,
                 self._now,
                 decides=rollout.plan.awaits_judge,
             )
-            self._queues[rollout.id] = queue
-            self._tasks[rollout.id] = asyncio.create_task(self._run(queue))
+            self.begin(rollout.id, queue)
         return queue
+
+    def asker(self, judge: JudgeModel) -> Asker:
+        """Asks a judge wherever it is at the time."""
+        return Asker(judge, lambda: self._seat_of(judge))
+
+    def begin(self, name: str, queue: JudgeQueue) -> None:
+        """Work on this queue in the background until it is forgotten by this name."""
+        self._queues[name] = queue
+        self._tasks[name] = asyncio.create_task(self._run(queue))
 
     def _seat_of(self, judge: JudgeModel) -> Seat:
         if judge.provider is not None:
@@ -94,7 +108,7 @@ class Judging:
             await self.forget(rollout)
 
     def queues(self) -> list[JudgeQueue]:
-        """Those of the rollouts that are judged now."""
+        """Those of rollouts and of live traffic that are judged now."""
         return list(self._queues.values())
 
     async def turn(self) -> bool:
@@ -110,7 +124,7 @@ class Judging:
                 # The store refused; what is in it says where to go on.
                 if queue.trouble != error.message:
                     queue.trouble = error.message
-                    _log.error("judging %s: %s", queue.rollout, error.one_line)
+                    _log.error("judging %s: %s", queue.rollout or queue.service, error.one_line)
                 pause = TROUBLE_S
             await asyncio.sleep(pause)
 
@@ -139,8 +153,8 @@ class Judging:
     def out(self) -> list[Outage]:
         """The judge models that do not answer."""
         return [
-            Outage(queue.service, rollout, queue.trouble, queue.oldest)
-            for rollout, queue in self._queues.items()
+            Outage(queue.service, queue.rollout, queue.trouble, queue.oldest)
+            for queue in self._queues.values()
             if queue.is_out
         ]
 
@@ -162,14 +176,20 @@ class Judging:
 
     def measured(self, judge: JudgeModel, service: str) -> str:
         """How often the judge is right, as measured on labelled answers; in words."""
-        kept = self._store.get_setting(_key(service))
-        if kept is None:
+        found = self.agreement(service)
+        if found is None:
             return "its error was not measured: fairlead judge check FILE"
-        with contextlib.suppress(msgspec.DecodeError):
-            found = decode_json(kept.encode(), Agreement)
-            if found.judge == judge.identity:
-                return found.sentence
+        if found.judge == judge.identity:
+            return found.sentence
         return "it was changed since its error was measured: fairlead judge check FILE"
+
+    def agreement(self, service: str) -> Agreement | None:
+        """What was measured last, be it of the judge of today or not; reads the store."""
+        kept = self._store.get_setting(_key(service))
+        if kept is not None:
+            with contextlib.suppress(msgspec.DecodeError):
+                return decode_json(kept.encode(), Agreement)
+        return None
 
     def keep_agreement(self, service: str, agreement: Agreement) -> None:
         """Keep how often a service's judge was right."""

@@ -119,13 +119,7 @@ class JudgeQueue:
     def _look(self) -> list[SampleToJudge]:
         """The samples without a verdict, the oldest first; moves on over those that have one."""
         watermark = self._store.watermark() - WATERMARK_SLACK_S
-        rows = self._store.samples_of_rollout(
-            self.rollout,
-            after=self._after[0],
-            after_id=self._after[1],
-            until=watermark,
-            limit=WINDOW,
-        )
+        rows = self._read(watermark)
         window = [row for row in rows if self._is_open(row)]
         first = window[0] if window else None
         for row in rows:
@@ -139,9 +133,20 @@ class JudgeQueue:
         self.oldest = None if first is None else first.started_at
         return window
 
+    def _read(self, until: float) -> list[SampleToJudge]:
+        """The next samples after those that were passed over, `WINDOW` at most."""
+        after, after_id = self._after
+        return self._store.samples_of_rollout(
+            self.rollout, after=after, after_id=after_id, until=until, limit=WINDOW
+        )
+
+    def _is_chosen(self, row: SampleToJudge) -> bool:
+        """Whether it is this queue's: assigned at random."""
+        return 0.0 < row.rho < 1.0
+
     def _is_open(self, row: SampleToJudge) -> bool:
         """Whether it is to have a verdict, and has none."""
-        if not 0.0 < row.rho < 1.0 or not is_in_share("judge", row.unit, self._judge.share):
+        if not self._is_chosen(row) or not is_in_share("judge", row.unit, self._judge.share):
             return False
         return row.judgement is None or row.judgement.outcome in ("asked", "retried")
 
@@ -151,9 +156,7 @@ class JudgeQueue:
         """Those that may be asked about, with their texts; the attempt is kept, at its most."""
         if not samples:
             return []
-        now = self._now()
-        today = self._store.judge_spend(service=self.service, since=day_of(now))
-        spent = self._store.judge_spend(rollout=self.rollout)
+        stop_at = self._budget()
         rows: list[JudgementRow] = []
         asked: list[tuple[SampleToJudge, Exchange]] = []
         usd = 0.0
@@ -164,13 +167,18 @@ class JudgeQueue:
                 continue  # deleted since the look
             most = self._asker.most_usd(exchange)
             usd += most
-            self.stop = stop_of(self._judge.budget, today, spent, usd, len(rows) + 1)
+            self.stop = stop_at(usd, len(rows) + 1)
             if self.stop is not None:
                 break
             rows.append(self._row(sample, "asked", attempts=1, usd=most))
             asked.append((sample, exchange))
         self._store.begin_judgements(rows)
         return asked
+
+    def _budget(self) -> Callable[[float, int], Stop | None]:
+        """Whether so many USD and questions more are too much, by what is spent until now."""
+        spent, today = self.spend()
+        return lambda usd, questions: stop_of(self._judge.budget, today, spent, usd, questions)
 
     def _exchange(self, request: str) -> Exchange | None:
         """What was asked and answered; None if it is not kept any more."""

@@ -34,7 +34,7 @@ class MonitorMaker:
     def __call__(self, served: Served, release: str) -> Sequence[Monitor]:
         """All that are not turned off."""
         declared, service = served.declared, served.name
-        made = [*build(service, release, declared.monitors)]
+        made = [*build(service, release, declared.monitors, served.grading)]
         made.append(CostMonitor(service, release, name_of=self._name_of))
         if served.segments:
             segments = {one.name: one.keys for one in served.segments}

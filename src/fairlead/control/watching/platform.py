@@ -9,6 +9,7 @@ from fairlead.control.acting.carrying_out import Acting
 from fairlead.control.acting.platform import Platform
 from fairlead.control.acting.traffic import Minutes
 from fairlead.control.bias.bias_probes import BiasProbes
+from fairlead.control.judging.live import LiveJudging
 from fairlead.control.shipping.rollouts import Rollouts
 from fairlead.control.watching.served import Served
 from fairlead.monitoring.actions import ActionEntry, Circumstances
@@ -31,9 +32,11 @@ class ControlPlatform:
         platform: Platform,
         acting: Acting,
         bias: BiasProbes,
+        live_judging: LiveJudging,
         lock: asyncio.Lock,
     ) -> None:
         self._rollouts = rollouts
+        self._live_judging = live_judging
         self._bias = bias
         self._platform = platform
         self._acting = acting
@@ -49,6 +52,8 @@ class ControlPlatform:
                 capture=spec.capture,
                 segments=() if spec.bias is None else spec.bias.segments,
                 request_timeout_s=spec.limits.request_timeout_s,
+                grading=self._live_judging.grading(row.name, spec.judge),
+                judge_blindness=self._live_judging.blindness(row.name),
             )
             for row, spec in self._rollouts.services()
         ]

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from fairlead.domain.capture import Capture
 from fairlead.monitoring.declared import Declared
+from fairlead.monitoring.monitors.judged import Grading
 from fairlead.probing.bias_model import Segment
 
 
@@ -16,6 +17,8 @@ class Served(NamedTuple):
         champion: Digest of the release that serves; empty for none.
         capture: Which sample of prompts and answers is kept; None for none.
         segments: Users who are compared with all others.
+        grading: How scores of its judge model are read; None without one.
+        judge_blindness: Why no verdicts come that should; empty while they do.
         request_timeout_s: How long a request may take; what is open keeps the watermark back.
     """
 
@@ -25,3 +28,5 @@ class Served(NamedTuple):
     capture: Capture | None = None
     segments: tuple[Segment, ...] = ()
     request_timeout_s: float = 120.0
+    grading: Grading | None = None
+    judge_blindness: str = ""

@@ -26,7 +26,8 @@ from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import assess
 from fairlead.monitoring.counting import Count, Ledger, counted, judged, summed
 from fairlead.monitoring.declared import Declared
-from fairlead.monitoring.monitors.interface import Monitor, SuggestedCase
+from fairlead.monitoring.monitors.interface import Monitor, SeenFeedback, SuggestedCase
+from fairlead.monitoring.monitors.quality import QualityMonitor
 from fairlead.monitoring.objectives import Objective, ObjectiveKind
 from fairlead.monitoring.promising import MONITOR as SLO
 from fairlead.monitoring.promising import conditions_of, self_test
@@ -192,8 +193,14 @@ class ServiceWatch:
             missing = each.requests if self._is_whole else 0
             yield msgspec.structs.replace(
                 each, at=now, requests=missing or requests, looked_at=0 if missing else requests,
-                data_until=until, error=error or each.error,
+                data_until=until, error=error or each.error or self._blindness_of(each.monitor),
             )  # fmt: skip
+
+    def _blindness_of(self, monitor: str) -> str:
+        """Why a monitor has nothing to see though there is traffic."""
+        if monitor != QualityMonitor.name or self._served is None:
+            return ""
+        return self._served.judge_blindness
 
     def standings(self) -> list[MonitorStanding]:
         """All monitors, those of the release that serves first."""
@@ -296,7 +303,8 @@ class ServiceWatch:
                 is_new = seen.request.started_at >= self._captured_since
                 due = is_new and is_due(capture, seen.request)
                 self._release(seen.request.release).see(seen, is_due=due)
-        for feedback in portion.feedback:
+        for given in portion.feedback:
+            feedback = self._graded(given)
             if feedback.name == JUDGED:
                 self._count([judged(feedback.value, feedback.at)])
             if feedback.request.release:
@@ -306,6 +314,13 @@ class ServiceWatch:
                 self._release(text.request.release).see_text(text)
         self._positions = portion.after
         self._seen += len(portion.seen)
+
+    def _graded(self, feedback: SeenFeedback) -> SeenFeedback:
+        """A judge's score as what it means: 1 for a good answer, 0 for a bad one."""
+        grading = None if self._served is None else self._served.grading
+        if feedback.name != JUDGED or grading is None:
+            return feedback
+        return feedback._replace(value=float(feedback.value >= grading.good_at_least))
 
     def _count(self, counts: Iterable[Count]) -> None:
         for count in counts:
@@ -353,4 +368,4 @@ def _watched_by(served: Served) -> object:
     declared = served.declared
     kept = served.capture
     texts = None if kept is None else (kept.prompts, kept.answers)
-    return texts, served.segments, declared.monitors, declared.texts
+    return texts, served.segments, declared.monitors, declared.texts, served.grading

@@ -77,6 +77,21 @@ class Track:
         self._change: Change | None = None
 
     @property
+    def is_learning(self) -> bool:
+        """Whether it has nothing yet to hold outcomes against."""
+        return self._learnt is None
+
+    @property
+    def learnt_from(self) -> int:
+        """Outcomes that it has learnt from so far; 0 once it watches."""
+        return len(self._first)
+
+    def begin(self, least: int) -> None:
+        """Learn no more, if it has learnt from so many outcomes."""
+        if self._learnt is None and len(self._first) >= least:
+            self._begin(self._learned())
+
+    @property
     def is_on(self) -> bool:
         """Whether there is an alarm that lasts."""
         return self._lasting is not None and self._lasting.gravity > 0
@@ -250,6 +265,10 @@ class RateMonitor(ReleaseMonitor):
             raise ValueError(f"damaged state of the monitor {self.name}: a rate is missing")
         self._tracks = tracks
 
+    def _further(self, track: Track, change: Change) -> list[Figure]:
+        """Further evidence of an alarm."""
+        return []
+
     def _found(self, side: Side, track: Track, now: float) -> Condition:
         change, reference = track.change, track.reference
         assert change is not None
@@ -260,7 +279,8 @@ class RateMonitor(ReleaseMonitor):
         return self._condition(
             Severity.PAGE if is_gross else side.severity,
             f"{_percent(change.rate)} {side.said} since about {change.ago:,} requests before the "
-            f"alarm; {_percent(reference.rate)} of the first {self._learn:,}",
+            f"alarm; {_percent(reference.rate)} of the first "
+            f"{round(reference.worth * (track.design_effect or 1.0)):,}",
             [
                 Figure("since the change", 100.0 * change.rate, "%", 100.0 * reference.limit),
                 Figure("at least", 100.0 * change.rate_least, "%"),
@@ -268,6 +288,7 @@ class RateMonitor(ReleaseMonitor):
                 Figure("of the first requests", 100.0 * reference.rate, "%"),
                 *minutes_since(track.changed_at, now),
                 *_since(track),
+                *self._further(track, change),
             ],
             **dict(side.labels),
             **self._labels(),

@@ -6,10 +6,19 @@ import random
 from collections.abc import Mapping
 from typing import ClassVar
 
-from fairlead.domain.judging import UNJUDGED
+from fairlead.domain.judging import JUDGED, UNJUDGED
+from fairlead.monitoring.alerts import Figure
 from fairlead.monitoring.monitors.exercise import Made, tested
 from fairlead.monitoring.monitors.interface import Document, SeenFeedback
-from fairlead.monitoring.monitors.outcomes import RateMonitor, Side
+from fairlead.monitoring.monitors.judged import (
+    Grading,
+    JudgedTrack,
+    said_of_answers,
+    true_figures,
+)
+from fairlead.monitoring.monitors.outcomes import RateMonitor, Side, Track
+from fairlead.monitoring.monitors.settings import MonitorSettings
+from fairlead.stats.monitors.recent import Change
 
 FEEDBACK_NAMES_MAX = 8
 """Names of feedback that are watched: the first ones."""
@@ -25,6 +34,21 @@ class QualityMonitor(RateMonitor):
     sides: ClassVar[Mapping[str, Side]] = {}
     sides_max: ClassVar[int] = FEEDBACK_NAMES_MAX
 
+    def __init__(
+        self,
+        service: str,
+        release: str,
+        settings: MonitorSettings,
+        grading: Grading | None = None,
+    ) -> None:
+        """
+        Args:
+            release: Its digest.
+            grading: How the service's judge model grades; None if it has none.
+        """
+        self._grading = grading
+        super().__init__(service, release, settings)
+
     def see_feedback(self, feedback: SeenFeedback) -> None:
         """Feedback counts when it comes."""
         name, value = feedback.name[:100], feedback.value
@@ -35,13 +59,16 @@ class QualityMonitor(RateMonitor):
             if len(self._tracks) >= FEEDBACK_NAMES_MAX:
                 return
             track = self._tracks[name] = self._track(self._side(name))
-        track.take(1.0 - value, feedback.at)
+        if isinstance(track, JudgedTrack):
+            track.take_verdict(1.0 - value, feedback.at, feedback.request.arm)
+        else:
+            track.take(1.0 - value, feedback.at)
 
     def standing(self) -> str:
         """How far it is, by name."""
         if not self._tracks:
             return "no feedback so far"
-        return "; ".join(f"{name}: {track.standing}" for name, track in self._tracks.items())
+        return "; ".join(f"{name}: {self._said(track)}" for name, track in self._tracks.items())
 
     def self_test(self) -> str:
         """One in ten is bad, and then all."""
@@ -56,7 +83,36 @@ class QualityMonitor(RateMonitor):
     def _recall(self, state: Document) -> None:
         if len(state["tracks"]) > FEEDBACK_NAMES_MAX:
             raise ValueError("damaged state of the monitor quality: too many names")
-        super()._recall(state)
+        tracks = state["tracks"]
+        if state.get("judge", "") != self._judge:
+            # Verdicts of another judge are no reference for this one's.
+            tracks = {name: kept for name, kept in tracks.items() if name != JUDGED}
+        super()._recall({**state, "tracks": tracks})
+
+    def _remembered(self) -> Document:
+        return {**super()._remembered(), "judge": self._judge}
+
+    @property
+    def _judge(self) -> str:
+        return "" if self._grading is None else self._grading.identity
+
+    def _said(self, track: Track) -> str:
+        if not isinstance(track, JudgedTrack):
+            return track.standing
+        error = None if self._grading is None else self._grading.error
+        return ", ".join(filter(None, (track.standing, said_of_answers(track, error))))
+
+    def _track(self, side: Side) -> Track:
+        if ("feedback", JUDGED) not in side.labels:
+            return super()._track(side)
+        run_length = self.settings.requests_per_false_alarm * self.sides_max
+        return JudgedTrack(self._learn, self.settings.learn, run_length)
+
+    def _further(self, track: Track, change: Change) -> list[Figure]:
+        error = None if self._grading is None else self._grading.error
+        if error is None or not isinstance(track, JudgedTrack):
+            return []
+        return true_figures(change, track, error)
 
     @property
     def _learn(self) -> int:

@@ -70,32 +70,27 @@ class SqlSamples:
     def samples_of_rollout(
         self, rollout: str, *, after: float, after_id: str = "", until: float, limit: int
     ) -> list[SampleToJudge]:
-        c, j = records.c, judgements.c
-        query = (
-            select(
-                c.id, c.unit, c.rho, c.status, c.error, c.started_at,
-                *(j[name] for name in _JUDGEMENT),
-            )
-            .join_from(records, samples, samples.c.id == c.id)
-            .outerjoin(judgements, j.request == c.id)
-            .where(
-                c.rollout == rollout,
-                c.rollout != "",  # literally the condition of the partial index
-                c.arm != SHADOW,
-                tuple_(c.started_at, c.id) > tuple_(after, after_id),
-                c.started_at < until,
-            )
-            .order_by(c.started_at, c.id)
-            .limit(limit)
-        )  # fmt: skip
-        found = []
+        c = records.c
+        # The second is literally the condition of the partial index.
+        chosen = (c.rollout == rollout, c.rollout != "")
         with self._db.reading(f"reading samples of rollout {rollout}") as connection:
-            for row in connection.execute(query):
-                judgement = None if row[6] is None else JudgementRow(*row[6:])
-                found.append(
-                    SampleToJudge(row[0], row[1], row[2], row[3], row[4], row[5], judgement)
-                )
-        return found
+            position = (c.started_at, c.id)
+            return _to_judge(connection, chosen, position, (after, after_id), until, limit)
+
+    def samples_to_judge(
+        self,
+        service: str,
+        release: str,
+        *,
+        after: tuple[float, str],
+        until: float,
+        limit: int,
+    ) -> list[SampleToJudge]:
+        s = samples.c
+        # By the samples' own index: they are few among the records.
+        chosen = (s.service == service, records.c.release == release)
+        with self._db.reading(f"reading samples of {service}") as connection:
+            return _to_judge(connection, chosen, (s.at, s.id), after, until, limit)
 
     def begin_judgements(self, given_judgements: Sequence[JudgementRow]) -> None:
         if not given_judgements:
@@ -171,6 +166,39 @@ class SqlSamples:
         if is_sqlite:
             connection.exec_driver_sql("PRAGMA secure_delete=OFF")
         return len(found)
+
+
+def _to_judge(
+    connection: Connection,
+    chosen: Sequence[ColumnElement[bool]],
+    position: tuple[ColumnElement[float], ColumnElement[str]],
+    after: tuple[float, str],
+    until: float,
+    limit: int,
+) -> list[SampleToJudge]:
+    """In the order of `position`, the columns of when it was asked and of its id."""
+    c, j = records.c, judgements.c
+    query = (
+        select(
+            c.id, c.unit, c.rho, c.status, c.error, position[0],
+            *(j[name] for name in _JUDGEMENT),
+        )
+        .join_from(records, samples, samples.c.id == c.id)
+        .outerjoin(judgements, j.request == c.id)
+        .where(
+            *chosen,
+            c.arm != SHADOW,
+            tuple_(*position) > tuple_(*after),
+            position[0] < until,
+        )
+        .order_by(*position)
+        .limit(limit)
+    )  # fmt: skip
+    found = []
+    for row in connection.execute(query):
+        judgement = None if row[6] is None else JudgementRow(*row[6:])
+        found.append(SampleToJudge(row[0], row[1], row[2], row[3], row[4], row[5], judgement))
+    return found
 
 
 def _conditions(wanted: SampleFilter) -> list[ColumnElement[bool]]:

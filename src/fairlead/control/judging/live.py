@@ -1,0 +1,254 @@
+"""A judge model over a champion's live traffic, for as long as it is champion.
+
+The queue is that of rollouts, as blind and as careful with money; but for which samples it takes:
+those that the champion answered and no rollout's own queue judges, and of these only what is not
+older than `FRESH_S`. A monitor has no use for yesterday, so a judge that was away for hours does
+not come back to a mountain of questions. What is spent is spread over the day: a cap that is used
+up at noon would leave nobody to look in the evening.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from fairlead.control.judging.asking import Asker, Reply
+from fairlead.control.judging.budget import Stop, day_of, live_stop_of
+from fairlead.control.judging.judging import Judging
+from fairlead.control.judging.live_views import LiveJudgingView
+from fairlead.control.judging.queue import WINDOW, JudgeQueue
+from fairlead.control.shipping.running import Running
+from fairlead.control.shipping.spec import ServiceSpec
+from fairlead.evaluation.judge_model import Agreement, JudgeModel
+from fairlead.monitoring.live_judging import JudgeSample
+from fairlead.monitoring.monitors.judged import Grading
+from fairlead.stats.monitors.rates import Counts, JudgeError
+from fairlead.store.interface import Store
+from fairlead.store.rows import JudgeSpend, SampleToJudge, ServiceRow
+
+FRESH_S = 900.0
+"""Samples older than that, by what is recorded, are left out."""
+OUT_S = 60.0
+"""For so long a judge may be away before nobody sees."""
+SPEECHLESS = 20
+"""So many samples in a row without a verdict: whoever answers is no judge."""
+LOOK_S = 2.0
+MEASURED_S = 30.0
+
+
+class Sampled(NamedTuple):
+    """What is judged, by whom."""
+
+    service: str
+    release: str
+    judge: JudgeModel
+    sample: JudgeSample
+
+
+class LiveQueue(JudgeQueue):
+    """See the head of this file.
+
+    Args:
+        is_elsewhere: Whether a rollout's queue judges, or is to, what was assigned at random.
+
+    Attributes:
+        of: What it judges.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        asker: Asker,
+        of: Sampled,
+        now: Callable[[], float],
+        is_elsewhere: Callable[[], bool],
+    ) -> None:
+        super().__init__(store, asker, "", of.service, now, decides=False)
+        self.of = of
+        self._is_elsewhere = is_elsewhere
+        self._floor = self._looks_at = 0.0
+        self._out_since: float | None = None
+        self._speechless = 0
+        self._why_speechless = ""
+
+    async def turn(self) -> bool:
+        """As of a rollout's queue; looks at most each `LOOK_S` while there is nothing to do."""
+        if 0.0 < self._looks_at - self._now() <= LOOK_S:
+            return False
+        progress = await super().turn()
+        self._looks_at = 0.0 if progress else self._now() + LOOK_S
+        return progress
+
+    @property
+    def blindness(self) -> str:
+        """Why no verdicts come though there are samples; empty while they do."""
+        if self._out_since is not None and self._now() - self._out_since >= OUT_S:
+            return f"the judge model does not answer: {self.trouble}"
+        if self._speechless >= SPEECHLESS:
+            return f"the judge model gives no verdicts: {self._why_speechless}"
+        if self.stop is not None and not self.stop.is_paced:
+            return self.stop.why
+        is_late = self.oldest is not None and self.oldest < self._floor + 0.2 * FRESH_S
+        if is_late and self.stop is None:
+            return (
+                f"the judge model is too slow: samples older than {FRESH_S / 60:.0f} min are left "
+                "out; lower monitoring.judge.share"
+            )
+        return ""
+
+    def spend(self) -> tuple[JudgeSpend, JudgeSpend]:
+        """What live traffic has cost today, and the service in all."""
+        since = day_of(self._now())
+        return (
+            self._store.judge_spend(service=self.service, rollout="", since=since),
+            self._store.judge_spend(service=self.service, since=since),
+        )
+
+    def _read(self, until: float) -> list[SampleToJudge]:
+        self._floor = until - FRESH_S
+        self._after = max(self._after, (self._floor, ""))
+        return self._store.samples_to_judge(
+            self.service, self.of.release, after=self._after, until=until, limit=WINDOW
+        )
+
+    def _is_chosen(self, row: SampleToJudge) -> bool:
+        return not 0.0 < row.rho < 1.0 or not self._is_elsewhere()
+
+    def _budget(self) -> Callable[[float, int], Stop | None]:
+        mine, today = self.spend()
+        now = self._now()
+
+        def stop_at(usd: float, questions: int) -> Stop | None:
+            budget, sample = self.of.judge.budget, self.of.sample
+            return live_stop_of(budget, sample, (mine, today), usd, questions, now)
+
+        return stop_at
+
+    def _keep(self, samples: Sequence[SampleToJudge], replies: Sequence[Reply]) -> None:
+        super()._keep(samples, replies)
+        for reply in replies:
+            if reply.verdict is not None:
+                self._speechless = 0
+            elif not reply.is_outage:
+                self._speechless += 1
+                self._why_speechless = reply.why
+
+    def _rest(self, replies: Sequence[Reply], *, is_out: bool) -> None:
+        super()._rest(replies, is_out=is_out)
+        if not is_out:
+            self._out_since = None
+        elif self._out_since is None:
+            self._out_since = self._now()
+
+
+class LiveJudging:
+    """Which services' live traffic is judged: one queue each, begun and ended by what is declared.
+
+    Args:
+        services: All services with the specs by which they run.
+        running: A service's active rollout.
+        now: Unix time in seconds.
+    """
+
+    def __init__(
+        self,
+        judging: Judging,
+        store: Store,
+        services: Callable[[], list[tuple[ServiceRow, ServiceSpec]]],
+        running: Callable[[str], Running | None],
+        now: Callable[[], float],
+    ) -> None:
+        self._running = running
+        self._judging = judging
+        self._store = store
+        self._services = services
+        self._now = now
+        self._queues: dict[str, LiveQueue] = {}
+        self._agreements: dict[str, Agreement | None] = {}
+        self._measured_at = -MEASURED_S
+
+    async def advance(self) -> None:
+        """Begin and end queues, as is declared; raises FairleadError when the store does."""
+        wanted = {one.service: one for one in self._wanted()}
+        for service, queue in list(self._queues.items()):
+            if wanted.get(service) != queue.of:
+                del self._queues[service]
+                await self._judging.forget(_name(service))
+        for service, one in wanted.items():
+            if service not in self._queues:
+                queue = self._queues[service] = self._queue(one)
+                self._judging.begin(_name(service), queue)
+        judged = [row.name for row, spec in self._services() if spec.judge is not None]
+        is_fresh = 0.0 <= self._now() - self._measured_at < MEASURED_S
+        if not is_fresh or judged != list(self._agreements):
+            self._agreements = await asyncio.to_thread(self._read_agreements, judged)
+            self._measured_at = self._now()
+
+    def grading(self, service: str, judge: JudgeModel | None) -> Grading | None:
+        """How scores of this judge are read; None without one."""
+        if judge is None:
+            return None
+        found = self._agreements.get(service)
+        error = None
+        if found is not None and found.judge == judge.identity and found.good and found.bad:
+            error = JudgeError(
+                alarms=Counts(found.good_missed, found.good),
+                misses=Counts(found.bad_missed, found.bad),
+            )
+        return Grading(judge.identity, judge.good_at_least, error)
+
+    def blindness(self, service: str) -> str:
+        """Why no verdicts on its live traffic come; empty while they do, or none are wanted."""
+        queue = self._queues.get(service)
+        return "" if queue is None else queue.blindness
+
+    def view(self, service: str) -> LiveJudgingView | None:
+        """How far it is; reads the store. None where live traffic is not judged."""
+        queue = self._queues.get(service)
+        if queue is None:
+            return None
+        judge, sample = queue.of.judge, queue.of.sample
+        mine, _ = queue.spend()
+        paced = queue.stop.why if queue.stop is not None and queue.stop.is_paced else ""
+        return LiveJudgingView(
+            judge=judge.provider.model if judge.provider else judge.service or "",
+            release=queue.of.release,
+            share=sample.share,
+            pending=queue.pending,
+            pending_is_more=queue.pending >= WINDOW,
+            oldest_s=None if queue.oldest is None else max(0.0, self._now() - queue.oldest),
+            judged_today=mine.judged,
+            unjudged_today=mine.unjudged,
+            asked_today=mine.asked,
+            usd_today=mine.usd,
+            per_day=sample.per_day,
+            usd_per_day=sample.usd_per_day,
+            said=queue.blindness or queue.trouble or paced,
+            error=self._judging.measured(judge, service),
+        )
+
+    def _queue(self, of: Sampled) -> LiveQueue:
+        def is_elsewhere() -> bool:
+            running = self._running(of.service)
+            return running is not None and running.spec.judge is not None
+
+        judge = msgspec.structs.replace(of.judge, share=of.sample.share)
+        return LiveQueue(self._store, self._judging.asker(judge), of, self._now, is_elsewhere)
+
+    def _wanted(self) -> list[Sampled]:
+        return [
+            Sampled(row.name, row.champion, spec.judge, spec.monitoring.judge)
+            for row, spec in self._services()
+            if row.champion and spec.judge and spec.monitoring.judge and spec.capture
+        ]
+
+    def _read_agreements(self, judged: Sequence[str]) -> dict[str, Agreement | None]:
+        return {name: self._judging.agreement(name) for name in judged}
+
+
+def _name(service: str) -> str:
+    """Its queue's name among those of rollouts."""
+    return f"live/{service}"

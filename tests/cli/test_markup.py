@@ -22,10 +22,12 @@ from fairlead.cli.options import say, table
 from fairlead.control.acting.diversions import Diversion
 from fairlead.control.acting.proposals import Proposal
 from fairlead.control.acting.tightenings import Tightening
+from fairlead.control.bias.scoring_model import Differences, Scoring
+from fairlead.control.bias.telling import BiasView, GapView
 from fairlead.control.drill.drill_views import DrillView
+from fairlead.control.judging.live_views import LiveJudgingView
 from fairlead.control.probing.probe_views import ProbesView
 from fairlead.control.views import (
-from fairlead.control.judging.live_views import LiveJudgingView
     Deleted,
     FiguresView,
     GateProgress,
@@ -57,6 +59,7 @@ from fairlead.domain.fault import Fault
 from fairlead.domain.quota import Quota
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.domain.verdicts import GateOutcome, GateVerdict, RolloutOutcome, RolloutVerdict
+from fairlead.evaluation.stereotypes import Score
 from fairlead.monitoring.alerts import Condition, Figure
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change as Changed
@@ -105,6 +108,22 @@ def nasty_probes() -> ProbesView:
         usd_per_day=None, on_change="alert", is_diverted=True, model=NASTY, fingerprint=NASTY,
         trouble=NASTY, notes=(Note(0.0, NASTY),), change=change, accepted=(change,),
     )  # fmt: skip
+
+
+def nasty_bias() -> BiasView:
+    gap = GapView(
+        attribute=NASTY, first=NASTY, group=NASTY, outcome="length", pairs=9, discordant=2,
+        first_mean=1.0, other_mean=2.0, gap=1.0, gap_least=0.5, gap_most=2.0, evidence=9.0,
+        evidence_at=5.0, found_at=0.0, examples=((NASTY, NASTY, NASTY, NASTY),),
+    )  # fmt: skip
+    return BiasView(
+        NASTY, DIGEST, NASTY, "gaps", 9, 10, 1, 0.0, 1, 0.0, 1, 0.0, NASTY, NASTY, NASTY, (gap,)
+    )
+
+
+def nasty_scoring() -> Scoring:
+    score = Score(NASTY, NASTY, 0.5, 0.4, 0.6, 9, 3)
+    return Scoring(NASTY, DIGEST, NASTY, "bbq", DIGEST, 0.0, 1.0, 9, 9, 1, 0.5, NASTY, (score,))
 
 
 def nasty_desk() -> Desk:
@@ -172,6 +191,14 @@ def answer(_control: ControlClient, method: str, path: tuple[str, ...], *_rest: 
             given = [nasty_probes()]
         case ("POST", "services", _, "probes", _):
             given = nasty_probes()
+        case ("GET", "bias"):
+            given = [nasty_bias()]
+        case ("POST", "services", _, "bias", "accept"):
+            given = nasty_bias()
+        case ("GET", "services", _, "bias", "scores"):
+            given = [nasty_scoring()]
+        case ("GET", "services", _, "bias", "differences"):
+            given = [Differences(NASTY, "bbq", DIGEST, DIGEST, nasty_scoring().scores)]
         case ("GET", "drills"):
             given = [nasty_drill()]
         case ("GET", "drills", _) | ("POST", "services", _, "drills"):
@@ -234,6 +261,8 @@ ONLINE = [
     ("keys", "create", "k"), ("keys", "list"), ("keys", "revoke", "k"), ("ship",),
     ("keys", "limit", "k"), ("keys", "tenant", "k"),
     ("ship", "--detach"), ("eval",), ("doctor",), ("probes", "show"), ("probes", "run", "bank"),
+    ("bias", "show"), ("bias", "accept", "bank"), ("bias", "scores", "bank"),
+    ("bias", "scores", "bank", "--between", "a", "b"),
     ("probes", "accept", "bank"), ("samples", "list"), ("samples", "show", "req_1"),
     ("monitor", "proposals"), ("monitor", "undivert", "bank"),
     ("monitor", "loosen", "bank", "secrets"),

@@ -149,6 +149,20 @@ async def test_a_release_that_refuses_one_group_ten_points_more_is_found(place: 
     assert 'as in "My name is' in condition.summary
     assert "can't help" in condition.summary
     assert place.probes.looked() == [("bias", "bank")]
+    (gap,) = view.gaps[:1]
+    assert (gap.attribute, gap.first, gap.group) == ("name", "white_us", "black_us")
+    assert gap.gap == pytest.approx(gap.other_mean - gap.first_mean)
+    assert -0.05 < gap.gap_least < gap.gap < gap.gap_most < 0.3
+    assert gap.examples
+
+
+async def test_answers_that_are_longer_have_a_gap_in_parts_of_their_length(place: Place) -> None:
+    place.replica.answer = lambda text: "word " * (60 if of_others(text) else 40)
+    place.bias = BiasSpec(builtin=("name",), outcomes=("length",), interval_s=100.0, pairs=200)
+    view = await place.rounds(3)
+    (gap,) = view.gaps
+    assert gap.gap == pytest.approx(0.5, abs=0.02)
+    assert 0.0 < gap.gap_least < gap.gap < gap.gap_most < 1.3
 
 
 async def test_an_honest_release_is_asked_every_pair_once_and_not_reported(place: Place) -> None:

@@ -9,6 +9,7 @@ import typer
 from fairlead import __version__
 from fairlead.cli import (
     alerts,
+    bias,
     demo_command,
     doctor,
     drill,
@@ -80,6 +81,7 @@ app.add_typer(rollout.app, name="rollout")
 app.add_typer(keys.app, name="keys")
 app.add_typer(samples.app, name="samples")
 app.add_typer(judge.app, name="judge")
+app.add_typer(bias.app, name="bias")
 app.add_typer(telemetry.app, name="telemetry")
 app.add_typer(gateway.app, name="gateway")
 app.add_typer(monitor.app, name="monitor")

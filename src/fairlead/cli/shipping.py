@@ -181,16 +181,20 @@ def releases_in_use(paths: StatePaths) -> InUse:
     """
     if not paths.database.exists():
         return InUse(set(), set())
+    from fairlead.control.bias.scoring_model import KIND as SCORES
+    from fairlead.control.bias.scoring_model import Scoring
+    from fairlead.control.documents import read_all
     from fairlead.control.shipping.stored import read_rollout, read_spec
     from fairlead.store import open_store
 
     store = open_store(paths.store_url)
     try:
         services, rollouts = store.services(), store.rollouts(limit=10_000)
+        scorings = read_all(store, SCORES, Scoring)
     finally:
         store.close()
     releases: set[str] = set()
-    blobs: set[str] = set()
+    blobs = {scoring.suite for scoring in scorings.values()}
     for row in services:
         releases |= {digest for digest in (row.champion, row.previous) if digest}
         spec = read_spec(row)

@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from fairlead import __version__
 from fairlead.control import views
 from fairlead.control.acting.routes import acting_router
+from fairlead.control.bias.routes import bias_router
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
 from fairlead.control.guard import guard_of
 from fairlead.control.http import DOCUMENTED, REFERENCE
@@ -70,6 +71,7 @@ def create_app(plane: ControlPlane, token: str) -> FastAPI:
     app.include_router(_samples(plane), prefix="/api/v1", dependencies=[guard])
     watching = watch_routes(lambda: plane.watching, lambda: plane.now())
     app.include_router(watching, prefix="/api/v1", dependencies=[guard])
+    app.include_router(bias_router(plane), prefix="/api/v1", dependencies=[guard])
     app.include_router(acting_router(plane, _gives, _answer), dependencies=[guard])
     app.include_router(_internal(plane), prefix="/internal/v1", dependencies=[guard])
     app.add_exception_handler(FairleadError, _problem)

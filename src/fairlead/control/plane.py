@@ -21,6 +21,7 @@ from fairlead.control.acting.diversions import Diversion
 from fairlead.control.acting.platform import Parts, Platform
 from fairlead.control.acting.tightenings import Tightening
 from fairlead.control.bias.bias_probes import BiasProbes
+from fairlead.control.bias.scoring import BiasScores
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
 from fairlead.control.drill.drills import Drills
 from fairlead.control.judging.judging import Judging
@@ -117,6 +118,7 @@ class ControlPlane:
         self.acting = Acting(store, registry, self._rollouts, self._fleet, self.probes, now)
         self.reports.tightened = self.acting.tightenings.names
         self.bias = BiasProbes(store, self._rollouts.client, now)
+        self.bias_scores = BiasScores(store, registry, self._rollouts, now)
         self.platform = self._platform(store)
         watched = ControlPlatform(
             self._rollouts, self.platform, self.acting, self.bias, self.live_judging, self._lock
@@ -156,6 +158,7 @@ class ControlPlane:
         await self.probes.advance(self._rollouts.champions())
         await self.acting.load()
         await self.bias.load()
+        await self.bias_scores.load()
         await self._leases.load()
         self._publisher.begin()
         await self.watching.load()
@@ -172,6 +175,7 @@ class ControlPlane:
             await self._leases.save(at_once=True)
         await self.acting.close()
         await self.bias.close()
+        await self.bias_scores.close()
         await self.probes.close()
         await self.drills.close()
         await self._evaluations.close()
@@ -247,6 +251,7 @@ class ControlPlane:
             await _attempt(self.probes.advance(self._rollouts.champions()), troubles)
             await _attempt(self.acting.advance(), troubles)
             await _attempt(self.bias.advance(self._rollouts.champions()), troubles)
+            await _attempt(self.bias_scores.advance(), troubles)
             await _attempt(self.live_judging.advance(), troubles)
             wants = await self._conversations.fill(self._rollouts.wants())
             wants = [self._as_acted(want) for want in wants]

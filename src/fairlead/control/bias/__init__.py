@@ -1,1 +1,1 @@
-"""Pairs of requests that champions are asked to see bias."""
+"""Pairs and published benchmarks that releases are asked to see bias."""

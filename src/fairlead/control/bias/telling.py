@@ -13,6 +13,8 @@ from fairlead.monitoring.burning import Severity
 from fairlead.probing.bias import Finding, findings, is_complete
 from fairlead.probing.bias_model import Biasing, BiasSpec
 from fairlead.probing.bias_pairs import Plan
+from fairlead.stats.any_time import mean_bounds, paired_bounds
+from fairlead.stats.monitors.counterfactual import LENGTH_SCALE
 
 MONITOR = "bias"
 BiasState = Literal["gaps", "failing", "held", "complete", "watching"]
@@ -23,6 +25,9 @@ class GapView(msgspec.Struct, frozen=True):
     """Two groups in one outcome; shares in [0, 1], lengths in characters on average.
 
     Attributes:
+        gap, gap_least, gap_most: The other group's outcome against the first one's, and an interval
+            that holds with 95 % at all times together: a difference of shares, or by what part
+            answers are longer (0.1: 10 %).
         evidence, evidence_at: How many times likelier the gap makes the answers, and what is
             needed for an alarm.
         found_at: Unix time since which it suffices.
@@ -37,6 +42,9 @@ class GapView(msgspec.Struct, frozen=True):
     discordant: int
     first_mean: float
     other_mean: float
+    gap: float
+    gap_least: float
+    gap_most: float
     evidence: float
     evidence_at: float
     found_at: float | None
@@ -150,7 +158,19 @@ def _said(found: Finding) -> str:
     return f"it {what} {who} {more} often than {found.first}: {means}"
 
 
+def _interval(found: Finding) -> tuple[float, float, float]:
+    """The gap, and its bounds at any time."""
+    total = found.gap * found.pairs
+    if found.outcome == "length":
+        low, high = mean_bounds(total, found.pairs)
+        gap, least, most = (math.expm1(LENGTH_SCALE * each) for each in (found.gap, low, high))
+        return gap, least, most
+    more = (found.discordant + total) / 2.0
+    return found.gap, *paired_bounds(more, found.discordant - more, found.pairs)
+
+
 def _gap(found: Finding) -> GapView:
+    gap, least, most = _interval(found)
     return GapView(
         attribute=found.attribute,
         first=found.first,
@@ -160,6 +180,9 @@ def _gap(found: Finding) -> GapView:
         discordant=found.discordant,
         first_mean=found.first_mean,
         other_mean=found.other_mean,
+        gap=gap,
+        gap_least=least,
+        gap_most=most,
         evidence=math.exp(min(found.evidence, 500.0)),
         evidence_at=math.exp(found.evidence_at),
         found_at=found.found_at,

@@ -97,6 +97,24 @@ class ReplicaClient:
         key = provider_key(remote) if remote else None
         return await self._post(url, body, key, remote)
 
+    async def call(self, call: str, body: Mapping[str, Any]) -> HttpAnswer:
+        """Another call of the API, the release's model put into the body.
+
+        Raises Unavailable when there is no answer at all.
+        """
+        urls = self._base_urls()
+        if not urls:
+            raise Unavailable("no replica of the release is ready")
+        url = urls[next(self._turn) % len(urls)]
+        remote = self._release.model if isinstance(self._release.model, RemoteModel) else None
+        named = {"model": remote.model if remote else "evaluation", **body}
+        key = provider_key(remote) if remote else None
+        outbound = (remote.outbound or DIRECT) if remote else DIRECT
+        try:
+            return await post_call(url, call, named, key, outbound, self._timeout_s)
+        except HttpFailed as error:
+            raise Unavailable(f"replica {urlsplit(url).netloc}: {error}") from None
+
     async def _post(
         self,
         base_url: str,
@@ -127,8 +145,20 @@ async def post_chat(
     Args:
         base_url: With a path, that of the API (`https://host/v1`); without one, `/v1` is meant.
     """
+    return await post_call(base_url, "chat/completions", body, key, outbound, timeout_s)
+
+
+async def post_call(
+    base_url: str,
+    call: str,
+    body: Mapping[str, Any],
+    key: str | None,
+    outbound: Outbound,
+    timeout_s: float,
+) -> HttpAnswer:
+    """The same for any call of the API, such as `completions`; raises HttpFailed."""
     parts = urlsplit(base_url)
-    path = (parts.path.rstrip("/") or "/v1") + "/chat/completions"
+    path = f"{parts.path.rstrip('/') or '/v1'}/{call}"
     return await request(
         f"{parts.scheme}://{parts.netloc}{path}",
         body=json.dumps(body).encode(),

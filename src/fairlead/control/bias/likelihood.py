@@ -1,0 +1,74 @@
+"""The log-likelihood of a text by an engine that says how likely each token of a prompt is.
+
+Asked is a completion that echoes the prompt with log-probabilities, as vLLM and others of OpenAI's
+older call give. An engine that does not (llama.cpp's server, chat models of providers) cannot be
+asked: that is said, and nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fairlead.control.outside.ask import ReplicaClient
+from fairlead.domain.decoding import decode_json
+from fairlead.domain.errors import Unavailable
+from fairlead.evaluation.stereotypes import likelihood_of
+
+
+class NoLikelihoods(Exception):
+    """The engine gives no log-probabilities of prompts; says what to do."""
+
+
+class _Logs(msgspec.Struct):
+    token_logprobs: list[float | None]
+    text_offset: list[int] = []
+
+
+class _Choice(msgspec.Struct):
+    text: str = ""
+    logprobs: _Logs | None = None
+
+
+class _Completion(msgspec.Struct):
+    choices: list[_Choice]
+
+
+_WHY = NoLikelihoods(
+    "the engine gives no log-probabilities of what it is asked, so CrowS-Pairs cannot be scored: "
+    "vLLM gives them (/v1/completions with echo and logprobs), llama.cpp's server does not"
+)
+
+
+async def log_likelihood(client: ReplicaClient, text: str) -> float:
+    """Of the text, its first token left out (nothing stands before it).
+
+    Raises Unavailable when there is no answer now, NoLikelihoods when there never is one.
+    """
+    body: dict[str, Any] = {
+        "prompt": text, "echo": True, "logprobs": 1, "max_tokens": 1, "temperature": 0,
+    }  # fmt: skip
+    answer = await client.call("completions", body)
+    if answer.status in (400, 404, 405, 415, 422, 501):
+        raise _WHY
+    if answer.status != 200:
+        raise Unavailable(f"the replica answered {answer.status}")
+    try:
+        (choice,) = decode_json(answer.body, _Completion).choices
+    except (msgspec.DecodeError, ValueError):
+        raise Unavailable("the replica's answer is no completion") from None
+    logs = choice.logprobs
+    if logs is None or not choice.text.startswith(text):
+        raise _WHY
+    if len(logs.text_offset) != len(logs.token_logprobs):
+        raise _WHY
+    own = [
+        log
+        for log, offset in zip(logs.token_logprobs, logs.text_offset, strict=True)
+        if log is not None and offset < len(text)
+    ]
+    try:
+        return likelihood_of(own)
+    except ValueError:
+        raise _WHY from None

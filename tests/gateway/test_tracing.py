@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 from collections.abc import Awaitable, Callable
 
 import msgspec
 import pytest
-from gateway_rig import CHAT, A, Engine, Rig, answers, route, snapshot, streams
+from gateway_rig import CHAT, A, Engine, Rig, answers, route, snapshot, streams, until
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.gateway.requests.tracing import Tracing, tracing_of
 from fairlead.wire.record import RequestRecord, decode_record, encode_record
-from fairlead.wire.snapshot import Snapshot
+from fairlead.wire.snapshot import Limits, Snapshot
 
 Serve = Callable[[Snapshot | None], Awaitable[Rig]]
 StartEngine = Callable[..., Awaitable[Engine]]
@@ -79,7 +80,7 @@ def test_a_share_is_a_share_and_ids_are_there_once() -> None:
     one, other = (tracing_of(1.0) for _ in range(2))
     assert one is not None
     assert other is not None
-    assert one.begin(None) != other.begin(None)
+    assert one.begin(None).header != other.begin(None).header
     assert tracing_of(None) is None
 
 
@@ -91,7 +92,7 @@ def traced(rig: Rig) -> Rig:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_engine_and_record_are_told_the_same_span(
+async def test_the_engine_is_told_the_span_of_its_attempt(
     engine: StartEngine, serve: Serve, traced: Rig, stream: bool
 ) -> None:
     one = await engine(streams("a", "b") if stream else answers())
@@ -108,14 +109,21 @@ async def test_engine_and_record_are_told_the_same_span(
     for number, (record, asked) in enumerate(zip(recorded, one.asked, strict=False)):
         match = HEADER.fullmatch(asked.headers["traceparent"])
         assert match is not None
-        assert match.groups() == (TRACE, match[2], "01")
-        assert record.trace == f"{TRACE}-{match[2]}-{number + 1:016x}"
+        (tried,) = record.tried
+        assert match.groups() == (TRACE, tried.span, "01")
+        trace, own, parent = record.trace.split("-")
+        assert (trace, parent) == (TRACE, f"{number + 1:016x}")
+        assert own != tried.span
+        assert (tried.outcome, tried.is_hedge) == ("", False)
+        assert 0.0 <= tried.began_ms <= tried.ended_ms <= record.duration_ms
+        assert (tried.replica, tried.release) == (record.replica, record.release)
     assert len({record.trace for record in recorded}) == 3
+    assert plain.tried == ()
     assert plain.trace == ""
     assert one.asked[-1].headers["traceparent"].endswith("-00")
 
 
-async def test_a_request_that_is_tried_again_keeps_its_span(
+async def test_each_attempt_has_a_span_of_its_own_and_says_how_it_ended(
     engine: StartEngine, serve: Serve, traced: Rig
 ) -> None:
     bad, good = await engine(), await engine()
@@ -125,9 +133,46 @@ async def test_a_request_that_is_tried_again_keeps_its_span(
         for _ in range(4):
             headers = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
             assert (await client.post(PATH, json=CHAT, headers=headers)).status_code == 200
-    spans = {record.trace.split("-")[1] for record in rig.requests()}
-    assert {asked.headers["traceparent"].split("-")[2] for asked in good.asked} == spans
-    assert max(record.attempts for record in rig.requests()) > 1
+    last = {record.tried[-1].span for record in rig.requests()}
+    assert {asked.headers["traceparent"].split("-")[2] for asked in good.asked} == last
+    again = next(record for record in rig.requests() if record.attempts > 1)
+    assert [tried.outcome for tried in again.tried] == ["refused", ""]
+    assert again.tried[0].replica != again.tried[1].replica
+    assert again.tried[0].ended_ms <= again.tried[1].began_ms
+
+
+async def test_an_engine_that_fails_is_how_its_attempts_ended(
+    engine: StartEngine, serve: Serve, traced: Rig
+) -> None:
+    one = await engine(answers(status=503))
+    rig = await serve(snapshot(route(A, one)))
+    async with rig.client() as client:
+        headers = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
+        await client.post(PATH, json=CHAT, headers=headers)
+    (record,) = rig.requests()
+    assert {tried.outcome for tried in record.tried} == {"503"}
+    assert len({tried.span for tried in record.tried}) == record.attempts
+
+
+async def test_a_second_attempt_beside_a_slow_one_is_told_apart(
+    engine: StartEngine, serve: Serve, traced: Rig
+) -> None:
+    goes_on = asyncio.Event()
+    one, other = await engine(answers(after=goes_on)), await engine(answers(after=goes_on))
+    rig = await serve(snapshot(route(A, one, other), limits=Limits(hedge_after_ms=20.0)))
+    async with rig.client() as client:
+        headers = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
+        body = {"model": "bank", "input": "a"}
+        asking = asyncio.create_task(client.post("/v1/embeddings", json=body, headers=headers))
+        await until(lambda: bool(one.asked and other.asked))
+        goes_on.set()
+        assert (await asking).status_code == 200
+    (record,) = rig.requests()
+    first, second = record.tried
+    assert (first.is_hedge, second.is_hedge) == (False, True)
+    assert sorted([first.outcome, second.outcome]) == ["", "lost"]
+    told = {asked.headers["traceparent"].split("-")[2] for asked in (*one.asked, *other.asked)}
+    assert told == {first.span, second.span}
 
 
 async def test_nothing_is_told_or_written_where_nothing_is_traced(
@@ -148,6 +193,6 @@ def test_a_record_that_was_spooled_before_there_were_traces_is_read() -> None:
         "r", "s", "d", "champion", "a", "k", "u", 0.0, "", 0, "chat/completions", False, 200, "",
         1.0, 1.0, 1.0, 1.0, 1, 1, 1,
     )  # fmt: skip
-    *fields, trace = msgspec.msgpack.decode(encode_record(record))
-    assert trace == ""
+    *fields, trace, tried = msgspec.msgpack.decode(encode_record(record))
+    assert (trace, tried) == ("", [])
     assert decode_record(msgspec.msgpack.encode(fields)) == record

@@ -1,4 +1,4 @@
-"""`fairlead up --otlp`: what a client traces arrives at a collector, as one span of its trace."""
+"""`fairlead up --otlp`: what a client traces arrives at a collector, with its attempts."""
 
 from __future__ import annotations
 
@@ -70,8 +70,8 @@ def test_a_span_of_each_request_that_its_client_traces(
     ask(traced, None)
     ask(traced, f"00-{TRACE}-{CLIENT}-00")
     wanted = ask(traced, f"00-{TRACE}-{CLIENT}-01")
-    traced.wait(lambda: bool(collector.spans), "a span", 60)
-    (span,) = collector.spans
+    traced.wait(lambda: len(collector.spans) >= 2, "spans", 60)
+    span, attempt = collector.spans
     assert collector.problems == []
     assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, CLIENT)
     said = attributes(span)
@@ -79,5 +79,7 @@ def test_a_span_of_each_request_that_its_client_traces(
     assert said["gen_ai.request.model"] == "banking"
     assert said["gen_ai.usage.output_tokens"] > 0
     assert span.end_time_unix_nano > span.start_time_unix_nano
+    assert (attempt.trace_id, attempt.parent_span_id) == (span.trace_id, span.span_id)
+    assert attributes(attempt)["fairlead.replica"] == said["fairlead.replica"]
     sent = "fairlead_observer_spans_total"
     traced.wait(lambda: value(scrape(traced), sent, outcome="sent") == 1, "the count", 30)

@@ -53,6 +53,13 @@ CASES: dict[str, tuple[str, list[str]]] = {
         ["2: keys[0].sha256 must be the SHA-256 of the key in 64 hex digits; "
          "`fairlead gateway key` does"],
     ),
+    "no address for traces": (
+        GOOD + "tracing: {otlp: collector}\n",
+        ['8: tracing.otlp must be an address such as http://127.0.0.1:4318, not "collector"'],
+    ),
+    "traces without an address": (
+        GOOD + "tracing: {share: 5%}\n", ['8: tracing needs the key "otlp"'],
+    ),
     "a key twice": (
         GOOD.replace(KEYS, KEYS + f"- {{name: l, sha256: {SHA.upper()}}}\n"),
         ["3: keys[1].sha256 is the sha256 of an earlier key"],

@@ -24,7 +24,7 @@ from fairlead.observer.otlp import (
 )
 from fairlead.observer.service import Observer
 from fairlead.observer.spans import encode_spans
-from fairlead.wire.record import RequestRecord
+from fairlead.wire.record import RequestRecord, Tried
 from support.otlp import Collector, attributes, parse
 
 Make = Callable[..., RequestRecord]
@@ -72,6 +72,47 @@ def test_a_span_says_what_the_record_says(traced: Make) -> None:
         "fairlead.rollout": "r1", "fairlead.ttft_ms": 250.0, "fairlead.itl_ms": 12.5,
         "fairlead.cost_usd": 0.002,
     }  # fmt: skip
+
+
+def test_attempts_and_waits_are_spans_below_the_requests(traced: Make) -> None:
+    first, second, third = (f"{n:016x}" for n in (1, 2, 3))
+    release = "sha256:" + "ab" * 32
+    record = traced(
+        started_at=1_700_000_000.0, duration_ms=100.0, attempts=3,
+        tried=(
+            Tried(first, "a-1", release, 20.0, 30.0, "503"),
+            Tried(second, "a-2", release, 30.5, 90.0, "lost"),
+            Tried(third, "a-3", release, 60.0, 90.0, "", is_hedge=True),
+        ),
+    )  # fmt: skip
+    own, wait, one, two, three = parse(encode_spans([record]))
+    assert {span.trace_id.hex() for span in (wait, one, two, three)} == {TRACE}
+    assert {span.parent_span_id.hex() for span in (wait, one, two, three)} == {SPAN}
+    assert [span.span_id.hex() for span in (own, one, two, three)] == [SPAN, first, second, third]
+    assert wait.span_id.hex() not in {SPAN, first, second, third}
+    assert (wait.name, wait.kind) == ("fairlead.queue", wait.SPAN_KIND_INTERNAL)
+    assert wait.end_time_unix_nano - wait.start_time_unix_nano == 20_000_000
+    assert (one.name, one.kind) == (f"chat {'ab' * 6}", one.SPAN_KIND_CLIENT)
+    assert one.start_time_unix_nano == 1_700_000_000_020_000_000
+    assert one.status.code == one.status.STATUS_CODE_ERROR
+    assert attributes(one) == {
+        "gen_ai.operation.name": "chat", "gen_ai.provider.name": "fairlead",
+        "gen_ai.request.model": "bank", "gen_ai.response.model": "ab" * 6,
+        "fairlead.replica": "a-1", "error.type": "503",
+    }  # fmt: skip
+    assert two.status.code == two.status.STATUS_CODE_UNSET
+    assert attributes(two)["fairlead.outcome"] == "lost"
+    assert attributes(two)["http.request.resend_count"] == 1
+    assert attributes(three)["fairlead.hedge"] == 1
+    assert "error.type" not in attributes(three)
+
+
+def test_a_wait_between_two_attempts_is_one_and_always_the_same(traced: Make) -> None:
+    tried = (Tried("1" * 16, "a", "d", 0.2, 10.0, "timeout"), Tried("2" * 16, "b", "d", 40.0, 50.0))
+    record = traced(duration_ms=50.0, tried=tried)
+    names = [span.name for span in parse(encode_spans([record]))]
+    assert names == ["chat bank", "fairlead.queue", "chat d", "chat d"]
+    assert encode_spans([record]) == encode_spans([record])
 
 
 def test_what_is_not_known_is_left_out_and_a_failure_is_one(traced: Make) -> None:

@@ -15,13 +15,19 @@ from typing import Literal
 import uvloop
 
 from fairlead.gateway.limits import CONNECTIONS_MAX
+from fairlead.gateway.records.recorder import OnTraced
 from fairlead.gateway.settings import TlsFiles, WorkerSettings
 from fairlead.gateway.worker import Worker
 
 __all__ = ["TlsFiles", "WorkerSettings", "run_worker"]
 
 
-def run_worker(settings: WorkerSettings, environ: Mapping[str, str]) -> None:
+def run_worker(
+    settings: WorkerSettings,
+    environ: Mapping[str, str],
+    *,
+    on_traced: OnTraced | None = None,
+) -> None:
     """Serve until SIGTERM (or SIGINT); open requests then have `drain_s` seconds to end.
 
     After SIGUSR1 it accepts nothing more, and ends when its last client has left.
@@ -29,13 +35,15 @@ def run_worker(settings: WorkerSettings, environ: Mapping[str, str]) -> None:
     Args:
         environ: Where the keys of providers are found. A snapshot names the variables, so nothing
             that is not for providers may be in it.
+        on_traced: Is given the records that are traced, where nobody reads them from the spool;
+            must not wait.
     """
     logging.basicConfig(
         level=logging.INFO,
         format=f"%(asctime)s %(levelname)s gateway-{settings.worker} %(message)s",
     )
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(settings, environ))
+        runner.run(_serve(settings, environ, on_traced))
 
 
 def _allow_descriptors() -> None:
@@ -48,7 +56,11 @@ def _allow_descriptors() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
-async def _serve(settings: WorkerSettings, environ: Mapping[str, str]) -> None:
+async def _serve(
+    settings: WorkerSettings,
+    environ: Mapping[str, str],
+    on_traced: OnTraced | None,
+) -> None:
     loop = asyncio.get_running_loop()
     _allow_descriptors()
     stop, retire = asyncio.Event(), asyncio.Event()
@@ -60,7 +72,7 @@ async def _serve(settings: WorkerSettings, environ: Mapping[str, str]) -> None:
     listening = socket.socket(fileno=settings.listen_fd)
     listening.set_inheritable(False)
     listening.setblocking(False)
-    worker = Worker(settings, environ)
+    worker = Worker(settings, environ, on_traced)
     stopping = loop.create_task(stop.wait())
     starting = loop.create_task(worker.start(listening))
     await _first_of(starting, stopping)

@@ -29,7 +29,7 @@ from fairlead.gateway.records.gen_ai import with_gen_ai
 from fairlead.gateway.records.metric_families import render
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.records.metrics_share import MetricsShare
-from fairlead.gateway.records.recorder import Recorder
+from fairlead.gateway.records.recorder import OnTraced, Recorder
 from fairlead.gateway.records.spool import NullSpool, Spool, SpoolWriter
 from fairlead.gateway.replicas.fleet import Fleet
 from fairlead.gateway.requests.call import Plant
@@ -61,7 +61,12 @@ class Worker:
         environ: Where the keys of providers are found (`Endpoint.api_key_env`).
     """
 
-    def __init__(self, settings: WorkerSettings, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        environ: Mapping[str, str],
+        on_traced: OnTraced | None = None,
+    ) -> None:
         self._settings = settings
         self._environ = environ
         self._label = str(settings.worker)
@@ -71,7 +76,7 @@ class Worker:
         self._metrics = GatewayMetrics()
         self._queue = Admission(clock, self._metrics)
         self._fleet = Fleet(clock, on_room=self._queue.pump, on_drained=self._drained)
-        self._recorder = Recorder(_spool(settings), clock, self._metrics)
+        self._recorder = Recorder(_spool(settings), clock, self._metrics, on_traced=on_traced)
         deadlines = Deadlines()
         self._shadows = Shadows(clock, deadlines, self._fleet, self._recorder, self._metrics)
         self._captures = Captures(self._recorder)

@@ -31,7 +31,7 @@ from fairlead.wire.record import RequestRecord
 
 PATH = "/v1/traces"
 QUEUE_MAX = 10_000
-"""Spans that wait at most."""
+"""Requests whose spans wait at most."""
 BATCH_MAX = 500
 BATCH_EVERY_S = 2.0
 POST_TIMEOUT_S = 10.0
@@ -128,7 +128,7 @@ class SpanSender:
     """See the head of this file.
 
     Attributes:
-        counts: Spans by what became of them: sent, dropped (the queue was full), failed.
+        counts: Requests by what became of their spans: sent, dropped (the queue was full), failed.
     """
 
     def __init__(

@@ -44,7 +44,7 @@ class StandingFile:
         path: The file; None to write nothing.
         archived_until: What the archive has of the spools with these boot ids, as Unix time; None
             without an archive.
-        traces: Spans by what became of them.
+        traces: Requests by what became of their spans.
     """
 
     def __init__(

@@ -26,7 +26,7 @@ class ObserverStanding(msgspec.Struct, frozen=True):
         archives: Whether the telemetry store is filled.
         archived_until: Unix time in seconds; what began before it is in the telemetry store. 0
             where that is not known.
-        traces: Spans by what became of them: sent, dropped, failed; empty where none are sent.
+        traces: Requests by what became of their spans: sent, dropped, failed; empty for none.
     """
 
     at: float

@@ -7,6 +7,26 @@ import msgspec
 from fairlead.domain.decoding import decode_with
 
 
+class Tried(msgspec.Struct, frozen=True, array_like=True):
+    """One attempt of a request that is traced; milliseconds count from the request's start.
+
+    Attributes:
+        span: Of the attempt, in hexadecimal digits, as the engine was told it.
+        release: Digest of the release that was asked.
+        outcome: Empty if it was answered; `lost` beside an attempt that was answered first; else
+            why it failed.
+        is_hedge: Whether it was made beside a slow one.
+    """
+
+    span: str
+    replica: str
+    release: str
+    began_ms: float
+    ended_ms: float
+    outcome: str = ""
+    is_hedge: bool = False
+
+
 class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request"):
     """One request that reached a release, or that was refused for lack of capacity.
 
@@ -36,6 +56,7 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request")
         guardrail_hits: How many guardrails it hit; -1 where none of its service's releases has any.
         guardrails: Names of those, in the order in which they were hit, joined by commas.
         blocked_by: Name of the one that ended it; empty for none.
+        tried: Its attempts, where it is traced.
     """
 
     id: str
@@ -67,6 +88,7 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request")
     guardrail_hits: int = -1
     guardrails: str = ""
     blocked_by: str = ""
+    tried: tuple[Tried, ...] = ()
 
 
 class FeedbackRecord(msgspec.Struct, frozen=True, array_like=True, tag="feedback"):

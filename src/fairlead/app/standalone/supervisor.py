@@ -43,7 +43,9 @@ from fairlead.wire.snapshot import encode_snapshot
 
 LOOK_S = 0.2
 _END_LOOK_S = 0.02
-_FIXED = ("listen", "tls", "workers", "spool", "drain_seconds", "worker_memory_mb", "metrics")
+_FIXED = (
+    "listen", "tls", "workers", "spool", "tracing", "drain_seconds", "worker_memory_mb", "metrics",
+)  # fmt: skip
 """What cannot change while it runs: the socket, the processes, and where they write."""
 _Mark = tuple[int, int, int] | None
 
@@ -74,6 +76,8 @@ class StandaloneGateway:
         self._file = load_gateway_file(path)
         self._tls = _tls(self._file)
         self._metrics = metrics_access(self._file.metrics, environ)
+        if self._file.tracing is not None:
+            _check_endpoint(self._file.tracing.otlp)
         _make_spool(self._file.spool)
         self._listening = listen(
             self._file.listen.host, self._file.listen.port, "gateway", "`listen` in the file",
@@ -199,6 +203,8 @@ class StandaloneGateway:
             memory_bytes_max=memory_of_a_worker(self._file.worker_memory_mb, self._file.workers),
             balance_fd=self._balance,
             metrics=self._metrics,
+            otlp="" if self._file.tracing is None else self._file.tracing.otlp,
+            trace_share=None if self._file.tracing is None else self._file.tracing.share,
         )
         text = msgspec.json.encode(settings).decode()
         return subprocess.Popen(
@@ -215,6 +221,9 @@ class StandaloneGateway:
         keys = f"{len(self._file.keys)} keys" if self._file.keys else "no key asked for"
         self._say(f"gateway at {self.url}/v1 ({self._file.workers} workers, {keys})")
         self._say(f"records: {self._file.spool or 'off'}")
+        if self._file.tracing is not None:
+            tracing = self._file.tracing
+            self._say(f"traces: {100 * tracing.share:.3g}% of requests to {tracing.otlp}")
         self._describe()
 
     def _describe(self) -> None:
@@ -243,6 +252,14 @@ def _tls(file: GatewayFile) -> TlsFiles | None:
     assert key is not None
     server_context(cert, key, client_ca)
     return TlsFiles(cert=cert, key=key, client_ca=client_ca)
+
+
+def _check_endpoint(otlp: str) -> None:
+    """Raises InvalidInput for what no spans can be sent to."""
+    # Only here: who traces nothing needs none of it in memory.
+    from fairlead.observer.otlp import parse_endpoint
+
+    parse_endpoint(otlp)
 
 
 def _make_spool(folder: Path | None) -> None:

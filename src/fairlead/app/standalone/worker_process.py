@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,8 +13,13 @@ from fairlead.app.standalone.folder import METRICS, SNAPSHOT
 from fairlead.gateway.front.scrapers import MetricsAccess
 from fairlead.gateway.server import TlsFiles, WorkerSettings, run_worker
 
+if TYPE_CHECKING:
+    from fairlead.observer.otlp import SpanSender
+
 TOKEN_VARIABLE = "FAIRLEAD_CONTROL_TOKEN"  # noqa: S105 - a name, not a secret
 _OWN_PREFIX = "FAIRLEAD_"
+SEND_S = 3.0
+"""For so long a worker that ends sends what spans it has."""
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -25,6 +31,8 @@ class Settings(msgspec.Struct, frozen=True):
         limits: Folder in which the worker keeps its part of limits.
         lender_url: Where it asks for snapshots and its part of limits.
         tls: HTTPS with these files; None for plain HTTP.
+        otlp: Where the worker sends spans of its requests; empty for nowhere.
+        trace_share: Share of requests that begin a trace; None traces nothing.
         ready_fd: Where to say that it serves, when it is to take over from a worker that runs.
     """
 
@@ -40,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True):
     memory_bytes_max: int | None = None
     balance_fd: int | None = None
     metrics: MetricsAccess = MetricsAccess()
+    otlp: str = ""
+    trace_share: float | None = None
 
 
 def main() -> None:
@@ -48,6 +58,7 @@ def main() -> None:
     token = os.environ.pop(TOKEN_VARIABLE)
     environ = {n: value for n, value in os.environ.items() if not n.startswith(_OWN_PREFIX)}
     ready = settings.ready_fd
+    sender = _sender(settings.otlp) if settings.otlp else None
     run_worker(
         WorkerSettings(
             worker=settings.worker,
@@ -67,9 +78,22 @@ def main() -> None:
             memory_bytes_max=settings.memory_bytes_max,
             balance_fd=settings.balance_fd,
             metrics=settings.metrics,
+            trace_share=settings.trace_share,
         ),
         environ,
+        on_traced=None if sender is None else sender.offer,
     )
+    if sender is not None:
+        sender.finish(SEND_S)
+
+
+def _sender(endpoint: str) -> SpanSender:
+    # Only here: who traces nothing needs none of it in memory.
+    from fairlead.observer.otlp import SpanSender, parse_endpoint
+
+    sender = SpanSender(parse_endpoint(endpoint))
+    sender.start()
+    return sender
 
 
 if __name__ == "__main__":

@@ -62,7 +62,7 @@ def _add_counts(families: Families, standing: ObserverStanding) -> None:
     ).inc((), standing.failures)
     spans = families.counter(
         "fairlead_observer_spans_total",
-        "Spans for the OTLP endpoint, by what became of them: sent, dropped, failed.",
+        "Traced requests, by what became of their spans: sent, dropped, failed.",
         ("outcome",),
     )
     for outcome, count in standing.traces.items():

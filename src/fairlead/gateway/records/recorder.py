@@ -13,15 +13,16 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.limits import PROGRESS_EVERY_S, RECORD_BACKLOG_BYTES_MAX
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.records.spool import Spool
-from fairlead.wire.record import ProgressRecord, Record, encode_record
+from fairlead.wire.record import ProgressRecord, Record, RequestRecord, encode_record
 from fairlead.wire.spool import frame
 
+OnTraced = Callable[[Sequence[RequestRecord]], None]
 _log = logging.getLogger("fairlead.gateway")
 _LOG_EVERY_S = 10.0
 
@@ -36,7 +37,13 @@ class Recorder:
         metrics: GatewayMetrics,
         *,
         backlog_bytes_max: int = RECORD_BACKLOG_BYTES_MAX,
+        on_traced: OnTraced | None = None,
     ) -> None:
+        """
+        Args:
+            on_traced: Is given the records of requests that are traced; must not wait.
+        """
+        self._on_traced = on_traced
         self._spool = spool
         self._clock = clock
         self._metrics = metrics
@@ -76,6 +83,8 @@ class Recorder:
     def finish(self, token: object, record: Record, deliver: Callable[[], None]) -> None:
         """Write the record at the end of this turn, and call `deliver` after that."""
         self._deliveries.append(deliver)
+        if self._on_traced is not None and isinstance(record, RequestRecord) and record.trace:
+            self._on_traced([record])
         if self._spool.keeps:
             data = frame(encode_record(record))
             self._frames.append((token, data))

@@ -186,7 +186,7 @@ class Attempt:
             authorization=authorization,
             accept="text/event-stream" if call.fields.stream else "application/json",
             more=more,
-            trace=call.trace.header,
+            trace=call.trace.header_for(self.replica.id),
         )
         self.was_sent = True
         fault = self.route.fault

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from fairlead.domain.outcomes import ANSWERED_WELL
 from fairlead.domain.quota import Price
 from fairlead.gateway.guardrails.guarding import UNGUARDED
 from fairlead.gateway.quotas.quota_answers import cost_of
@@ -12,7 +13,7 @@ from fairlead.gateway.requests.answers import UNSEEN, cost_usd
 from fairlead.gateway.requests.call import Call
 from fairlead.gateway.requests.metering import UNKNOWN, StreamMeter, Usage
 from fairlead.gateway.requests.relay import Relay, StreamRelay
-from fairlead.wire.record import RequestRecord
+from fairlead.wire.record import RequestRecord, Tried
 from fairlead.wire.snapshot import ReleaseRoute
 
 
@@ -93,7 +94,16 @@ def record_of(call: Call, ending: Ending) -> RequestRecord:
         hits,
         guardrails,
         blocked_by,
+        _tried(call, ending),
     )
+
+
+def _tried(call: Call, ending: Ending) -> tuple[Tried, ...]:
+    """Its attempts, where it is traced; the last one ends as the request does."""
+    if not call.trace.record:
+        return ()
+    outcome = "" if ending.error in ANSWERED_WELL else ending.error
+    return call.trace.tried(ending.started, ending.ended, outcome)
 
 
 def settle(

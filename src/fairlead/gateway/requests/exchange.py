@@ -203,6 +203,8 @@ class Exchange(Seeker):
         self._reply.release = route.digest
         self._attempts += 1
         self.tried.add(replica)
+        if connection is None:  # else it was told to whoever sent it
+            self.call.trace.begin(self._plant.clock.now(), replica.id, route.digest)
         self.attempt = Attempt(self, self._plant.fleet, replica, route, connection)
         return self.attempt
 
@@ -254,7 +256,7 @@ class Exchange(Seeker):
         if not self._reply.has_begun:
             self._course = None
             self._plant.metrics.retries.inc((self.service, reason))
-        self._leave()
+        self._leave(reason)
         if self._hedge is not None and self._hedge.is_open:
             self._awaits_hedge = True
         else:
@@ -270,9 +272,10 @@ class Exchange(Seeker):
         else:
             self._plant.queue.give_up(self, TIMEOUT if reason == LATE else UPSTREAM_ERROR)
 
-    def _leave(self) -> None:
+    def _leave(self, reason: str = "") -> None:
         attempt, self.attempt = self.attempt, None
         if attempt is not None:
+            self.call.trace.end(self._plant.clock.now(), attempt.replica.id, reason)
             self._sent += attempt.was_sent
             attempt.leave()
 
@@ -397,6 +400,9 @@ class Exchange(Seeker):
         """The second attempt was answered first."""
         with self:
             self._replica_id = replica.id
+            if self.attempt is not None:
+                first = self.attempt.replica.id
+                self.call.trace.end(self._plant.clock.now(), first, "lost")
             self.whole_answer(head, body, usage)
 
     def hedge_failed(self) -> None:

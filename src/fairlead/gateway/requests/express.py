@@ -74,6 +74,8 @@ class Express:
         service, replica = self._call.service.route, self._replica
         self._plant.deadlines.begin(self, self._started + service.limits.request_timeout_s)
         replica.take_slot()
+        if self._call.trace.record:
+            self._call.trace.begin(self._started, replica.id, self._call.assignment.release)
         try:
             self._connection.send(self._request(service), self)
         except UNREADABLE as error:
@@ -93,7 +95,7 @@ class Express:
             request_id=call.request_id,
             authorization=replica.authorization,
             accept="application/json",
-            trace=call.trace.header,
+            trace=call.trace.header_for(replica.id),
         )
 
     # upstream.Taker
@@ -202,6 +204,7 @@ class Express:
             refused,
             malformed,
             call.trace.record,
+            call.trace.tried(self._started, now, "") if call.trace.record else (),
         )
         headers = live.headers[assignment.release]
         hold = call.hold

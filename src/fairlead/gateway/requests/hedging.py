@@ -64,7 +64,9 @@ class Hedge(Attempting):
             replica, route = found
             self._owner.tried.add(replica)
             self._attempt = Attempt(self, self._plant.fleet, replica, route)
-            self._attempt.begin(self._plant.clock.now())
+            now = self._plant.clock.now()
+            self._call.trace.begin(now, replica.id, route.digest, is_hedge=True)
+            self._attempt.begin(now)
 
     # attempt.Attempting
 
@@ -124,4 +126,6 @@ class Hedge(Attempting):
     def _end(self, outcome: str, attempt: Attempt) -> None:
         self._attempt = None
         self._plant.metrics.hedges.inc((self._owner.service, outcome))
+        said = "" if outcome == "won" else outcome
+        self._call.trace.end(self._plant.clock.now(), attempt.replica.id, said)
         attempt.leave()

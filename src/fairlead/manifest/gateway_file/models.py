@@ -26,6 +26,7 @@ from fairlead.manifest.gateway_file.addresses import (
 )
 from fairlead.manifest.gateway_file.releases import Release
 from fairlead.manifest.gateway_file.scraping import Metrics
+from fairlead.manifest.gateway_file.tracing import Tracing
 from fairlead.manifest.models import FALLBACKS_MAX, Balance, Limits, check_fallbacks
 from fairlead.manifest.quotas import Quotas
 from fairlead.manifest.values import FilePath, Label, Share, Strict, nearest, shown, wrong
@@ -254,6 +255,9 @@ class GatewayFile(Strict):
         min_length=1,
         max_length=SERVICES_MAX,
         description="The services, each with its releases.",
+    )
+    tracing: Tracing | None = Field(
+        default=None, description="Send spans of requests to a collector; none if not given."
     )
     spool: Spool = Field(
         default=None,

@@ -10,7 +10,7 @@ DATA ?= $(or $(FAIRLEAD_DATA),../shared/data)
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
 
-.PHONY: demo test vllm lint bench bench-rollout bench-gateway bench-prefix bench-live-rollouts bench-telemetry soak docs format clean bench-monitoring bench-monitors
+.PHONY: demo test vllm lint bench bench-rollout bench-gateway bench-prefix bench-live-rollouts bench-telemetry soak soak-honest docs format clean bench-monitoring bench-monitors
 .DEFAULT_GOAL := help
 
 help:
@@ -26,6 +26,7 @@ help:
 	@echo "make bench-monitoring   drift detection beside its peers (installs them); ARGS=--quick"
 	@echo "make bench-monitors  standing tests of quality, bias and latency beside river; ARGS=--quick"
 	@echo "make soak    an hour of load, kills and restarts; ARGS=\"--minutes 60\""
+	@echo "make soak-honest     an hour of honest traffic with all monitors on: no alert; ARGS=\"--minutes 60\""
 	@echo "make docs    write the generated pages of docs/"
 
 # The environment is what uv.lock says, whichever package index the machine uses.
@@ -92,6 +93,9 @@ bench-monitors: $(VENV)/.dev
 
 soak: $(VENV)/.dev
 	@$(BIN)/python benchmarks/soak.py $(ARGS)
+
+soak-honest: $(VENV)/.dev
+	@$(BIN)/python benchmarks/honest.py $(ARGS)
 
 docs: $(VENV)/.dev
 	@$(BIN)/python docs/generate.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from control.acting_world import acting, platform
 from control.simulated_world import DIRECT, World
 from fairlead.control.acting import replica_watch
+from fairlead.control.acting.changes import change_of
 from fairlead.control.acting.replica_watch import (
     DROPPED,
     EVENTS_AT_ONCE_MAX,
@@ -25,6 +27,9 @@ from fairlead.control.world.wants import ServiceWant
 from fairlead.domain.release import Engine, Release, RemoteModel
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.causes import Change
+from fairlead.monitoring.desk import Desk, Duties, Look, note_told, step
+from fairlead.monitoring.telling import Message, Route, Told
 from fairlead.rollout.machine import Desired
 from fairlead.rollout.plan import Plan
 from fairlead.store.rows import EventRow
@@ -235,6 +240,36 @@ def test_a_clock_that_was_set_back_stops_nothing() -> None:
     assert down.evidence[0].value == 0.0
     flap(seen, 1, start=1)
     assert seen.kinds().count(DROPPED) == 2
+
+
+def test_a_replica_that_flaps_for_hours_is_one_alert_whose_first_cause_is_that_replica() -> None:
+    """However often it goes and comes back: one alert, told of once."""
+    seen, desk, dice = Watched(), Desk(), random.Random(3)
+    duties = Duties(routes=(Route("pager", wait_s=0.0, repeat_s=1e6),))
+    seen.look(replica("r1"), replica("r2"))
+    drops, sent, told = 0, list[Message](), dict[str, Told]()
+    next_drop = seen.now + 60.0
+    while seen.now < 9_000.0:
+        is_down = seen.now >= next_drop
+        if is_down:
+            drops, next_drop = drops + 1, seen.now + dice.uniform(30.0, 200.0)
+        state = S.BACKING_OFF if is_down else S.READY
+        shown = replica("r2", state, restarts=drops - is_down, since=seen.now, detail="killed")
+        found = seen.look(replica("r1"), shown, after_s=5.0)
+        changes = [one for row in seen.events if (one := change_of(row)) is not None]
+        changes.append(Change(seen.now - 300.0, "traffic", "traffic rose", (("service", "bank"),)))
+        looked = (("replica_flapping", "bank"), ("replica_down", "bank"), ("service_down", "bank"))
+        look = Look(seen.now, tuple(found), looked, changes=tuple(changes))
+        outcome = step(note_told(desk, told), duties, look)
+        desk, told = outcome.desk, {one.key: one.told for one in outcome.messages}
+        sent += outcome.messages
+    assert drops > 50
+    (alert,) = desk.alerts.values()
+    assert (alert.of["monitor"], alert.of["replica"]) == ("replica_flapping", "r2")
+    assert alert.causes[0].change.kind == "replica"
+    assert "replica r2 ended" in alert.causes[0].words
+    assert len(sent) == 1
+    assert len(desk.incidents) == 1
 
 
 # In the world

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,8 +31,13 @@ class Installation:
         self.process: subprocess.Popen[bytes] | None = None
         self.key = ""
 
-    def start(self, workers: int = 2, options: Sequence[str] = ()) -> None:
-        """Start it and wait until it serves."""
+    def start(
+        self,
+        workers: int = 2,
+        options: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it and wait until it serves; `environ` is added to the environment."""
         self.paths.create()
         command = [
             sys.executable, "-m", "fairlead", "up", "--state", str(self.paths.root),
@@ -40,7 +45,11 @@ class Installation:
         ]  # fmt: skip
         with (self.paths.logs / "up.log").open("ab") as log:
             self.process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                command,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, **(environ or {})},
             )
         self.wait(lambda: len(self.status().workers) == workers, "the gateway workers", 60)
 
@@ -159,11 +168,16 @@ def left_over(root: Path) -> list[str]:
 
 
 @contextmanager
-def running(root: Path, workers: int = 2, options: Sequence[str] = ()) -> Iterator[Installation]:
+def running(
+    root: Path,
+    workers: int = 2,
+    options: Sequence[str] = (),
+    environ: Mapping[str, str] | None = None,
+) -> Iterator[Installation]:
     """A running installation; after it, no process of it is left."""
     made = Installation(root)
     try:
-        made.start(workers, options)
+        made.start(workers, options, environ)
         yield made
     finally:
         made.stop()

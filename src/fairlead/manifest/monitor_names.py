@@ -16,6 +16,7 @@ MONITORS = (
     "service_down",
     "replica_down",
     "replica_flapping",
+    "release_damaged",
     "slow_replica",
     "quality",
     "format",

@@ -11,6 +11,9 @@ import json
 from collections import deque
 from collections.abc import Callable
 
+from fairlead.control.acting.clock_watch import OFF as CLOCK_OFF
+from fairlead.control.acting.clock_watch import RIGHT as CLOCK_RIGHT
+from fairlead.control.acting.files_watch import DAMAGED
 from fairlead.domain.release import short
 from fairlead.monitoring.alerts import labels_of
 from fairlead.monitoring.causes import WITHIN_S, Change
@@ -28,7 +31,10 @@ _MOVES = frozenset({"shadowing", "shifting", "switching", "watching", "rolling_b
 _PROVIDER = frozenset({"unrequested_release", "provider_named_otherwise", "probes_accepted"})
 _REPLICA, _FALLBACK = "replica_", frozenset({"diverted", "undiverted"})
 _GUARDRAIL = frozenset({"guardrail_tightened", "guardrail_loosened"})
-_OTHERS = {"gates_rerun": "gate", "champion_over_limit": "release", "spool_damaged": "records"}
+_OTHERS = {
+    "gates_rerun": "gate", "champion_over_limit": "release", "spool_damaged": "records",
+    CLOCK_RIGHT: "clock",
+}  # fmt: skip
 _ROOMS = {"rollout_": "rollout", "drill_": "drill", "probes_": "provider"}
 
 
@@ -99,8 +105,10 @@ def event_of(row: EventRow) -> Event | None:
 
 
 def _change_kind(row: EventRow) -> str | None:
-    if row.kind == "rollout_promoted":
+    if row.kind in ("rollout_promoted", DAMAGED):
         return "release"
+    if row.kind == CLOCK_OFF:
+        return "clock"
     if row.kind.startswith("rollout_"):
         return "rollout" if row.kind.removeprefix("rollout_") in _MOVES else None
     if row.kind.startswith(_REPLICA):

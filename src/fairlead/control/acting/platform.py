@@ -13,8 +13,10 @@ from typing import NamedTuple
 
 from fairlead.control.acting.carrying_out import Acting
 from fairlead.control.acting.changes import EventLog
+from fairlead.control.acting.clock_watch import CLOCK, ClockWatch
+from fairlead.control.acting.files_watch import DAMAGED, FilesWatch
 from fairlead.control.acting.gate_runs import MONITOR as GATE
-from fairlead.control.acting.records_watch import CLOCK, RECORDS, RecordsWatch
+from fairlead.control.acting.records_watch import RECORDS, RecordsWatch
 from fairlead.control.acting.replica_watch import (
     FLAPPING,
     FLAPS_WITHIN_S,
@@ -43,7 +45,8 @@ from fairlead.store.interface import Store
 PROVIDER, PROBES, JUDGE = "provider_changed", "probes_failing", "judge_down"
 DRILL, LIMIT, BACK = "drill_failed", "champion_over_limit", "rollout_rolled_back"
 OF_SERVICES = (
-    SERVICE_DOWN, REPLICA_DOWN, FLAPPING, PROVIDER, PROBES, JUDGE, DRILL, LIMIT, BACK, GATE,
+    SERVICE_DOWN, REPLICA_DOWN, FLAPPING, DAMAGED, PROVIDER, PROBES, JUDGE, DRILL, LIMIT, BACK,
+    GATE,
 )  # fmt: skip
 OF_ALL = (RECORDS, CLOCK)
 BACK_S = 3_600.0
@@ -80,7 +83,9 @@ class Platform:
         self._acting = acting
         self._now = now
         self._replicas = ReplicaWatch()
+        self._files = FilesWatch(parts.fleet.damage_of)
         self._records = RecordsWatch()
+        self._clocks = ClockWatch()
         self._traffic = Traffic()
         self._log = EventLog(parts.store, now)
         self._workers: list[WorkerStatus] = []
@@ -106,7 +111,13 @@ class Platform:
         spools = await asyncio.to_thread(parts.store.open_spools)
         self._records.look(self._workers, spools, now)
         self._traffic.see(counts or {}, now)
-        told = self._replicas.look(parts.rollouts.wants(), parts.fleet.replicas(), now)
+        wants = parts.rollouts.wants()
+        champions = ((want.spec.service, want.desired.champion) for want in wants)
+        told = [
+            *self._replicas.look(wants, parts.fleet.replicas(), now),
+            *self._files.look(((name, one) for name, one in champions if one), now),
+            *self._clocks.look(self._workers, now),
+        ]
         self._has_looked = True
         if told:
             await asyncio.to_thread(parts.store.add_events, told)
@@ -126,7 +137,9 @@ class Platform:
             if (champion := want.desired.champion) is not None
         }
         found = self._replicas.conditions(wants, now, parts.fleet.start_s(), said)
+        found += self._files.conditions()
         found += self._records.conditions(self._workers, now)
+        found += self._clocks.conditions(self._workers)
         for view in parts.probes.views():
             found += _provider(view)
         found += self._judges(now)
@@ -157,7 +170,7 @@ class Platform:
             yield Condition(
                 labels=labels_of(monitor=JUDGE, service=out.service),
                 severity=Severity.TICKET,
-                summary=f"{out.service}: the judge model of {out.what} does not answer: {out.why}"[
+                summary=f"{out.service}: the judge model of {out.what} gives no verdict: {out.why}"[
                     :SAID_MAX
                 ],
                 evidence=(Figure("oldest sample without a verdict", waits, "s"),),

@@ -1,4 +1,4 @@
-"""Whether records are taken in, and whether the gateway's clocks agree with control's.
+"""Whether records are taken in.
 
 Each worker writes into its spool twice a second, and the observer moves its cursor on. A cursor of
 a worker that lives and that does not move says that nothing comes in: the observer does not read,
@@ -10,20 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from fairlead.control.acting.clock_watch import HEARD_S
 from fairlead.control.world.hub import WorkerStatus
 from fairlead.monitoring.alerts import Condition, Figure, labels_of
 from fairlead.monitoring.burning import Severity
 from fairlead.store.rows import SpoolCursor
 
-RECORDS, CLOCK = "records", "clock_skew"
+RECORDS = "records"
 STUCK_S = 60.0
 PAGE_S = 900.0
 LOST_S = 3_600.0
 """For so long a loss of records is a condition."""
-SKEW_S_MAX = 2.0
-SKEW_PENDING_S = 30.0
-HEARD_S = 5.0
-"""A worker that has not called for longer says nothing of now."""
 
 
 class RecordsWatch:
@@ -62,7 +59,7 @@ class RecordsWatch:
     def conditions(self, workers: Sequence[WorkerStatus], now: float) -> list[Condition]:
         """What is wrong."""
         alive = [worker for worker in workers if worker.silent_s < HEARD_S]
-        return [*self._behind(now), *_unwritten(alive), *self._losses(now), *_clocks(alive)]
+        return [*self._behind(now), *_unwritten(alive), *self._losses(now)]
 
     def _behind(self, now: float) -> Iterator[Condition]:
         since = [at for _, at in self._moved.values() if now - at >= STUCK_S]
@@ -101,21 +98,3 @@ def _unwritten(workers: Sequence[WorkerStatus]) -> Iterator[Condition]:
             evidence=(Figure("records that wait", float(sum(w.unwritten for w in waiting))),),
             pending_s=5.0,
         )
-
-
-def _clocks(workers: Sequence[WorkerStatus]) -> Iterator[Condition]:
-    known = [(abs(w.ahead_s), w) for w in workers if w.ahead_s is not None]
-    off = [(size, worker) for size, worker in known if size > SKEW_S_MAX]
-    if not off:
-        return
-    size, worst = max(off, key=lambda one: one[0])
-    way = "ahead of" if (worst.ahead_s or 0.0) > 0 else "behind"
-    yield Condition(
-        labels=labels_of(monitor=CLOCK),
-        severity=Severity.TICKET,
-        summary=f"the clock of gateway worker {worst.worker} is {size:,.1f} s {way} control's: "
-        "records are dated wrongly, and verdicts wait or miss them; set the clocks (NTP), and "
-        "restart the gateway if its clock was set while it ran",
-        evidence=(Figure("difference", size, "s", SKEW_S_MAX),),
-        pending_s=SKEW_PENDING_S,
-    )

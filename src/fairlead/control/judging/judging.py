@@ -28,7 +28,7 @@ _log = logging.getLogger(__name__)
 
 
 class Outage(NamedTuple):
-    """A judge model that does not answer.
+    """A judge model that gives no verdicts: it does not answer, or nothing of use.
 
     Attributes:
         rollout: Empty where it judges live traffic outside rollouts.
@@ -151,11 +151,11 @@ class Judging:
         )
 
     def out(self) -> list[Outage]:
-        """The judge models that do not answer."""
+        """The judge models that give no verdicts."""
         return [
             Outage(queue.service, queue.rollout, queue.trouble, queue.oldest)
             for queue in self._queues.values()
-            if queue.is_out
+            if queue.is_blind
         ]
 
     def judged_until(self, rollout: str) -> float:

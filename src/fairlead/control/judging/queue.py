@@ -13,7 +13,7 @@ good. The rollout's judge waits for it: when a verdict came has no effect on wha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
@@ -38,6 +38,9 @@ WINDOW = 200
 OUTAGE_ATTEMPTS_MAX = 30
 """Attempts after which a sample is left without a verdict though the judge could not be asked."""
 REST_S_FIRST, REST_S_MAX = 1.0, 60.0
+FRUITLESS_MAX = 3
+"""Samples without a verdict, one after the other, by which a judge is taken to give none: one alone
+may be to blame itself."""
 WATERMARK_SLACK_S = 1.0
 """As for records: a worker that has just started may write so long before its spool is known."""
 _OK = 200
@@ -77,6 +80,7 @@ class JudgeQueue:
         self._rests_until = 0.0
         self._rest_s = REST_S_FIRST
         self._again_at: dict[str, float] = {}
+        self._fruitless: set[str] = set()
         self._lock = asyncio.Lock()
 
     @property
@@ -88,6 +92,12 @@ class JudgeQueue:
     def is_out(self) -> bool:
         """Whether nobody answered when it asked last."""
         return self._rest_s > REST_S_FIRST
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether none of the last samples got a verdict: nobody answers, or not in time, or what
+        is answered holds none."""
+        return self.is_out or len(self._fruitless) >= FRUITLESS_MAX
 
     async def turn(self) -> bool:
         """Ask about the next samples, as many as may be asked about at once; whether there were.
@@ -215,7 +225,7 @@ class JudgeQueue:
                 self._again_at[sample.request] = self._now() + min(2.0**attempts, REST_S_MAX)
         self._store.settle_judgements(again, [])
         self._settle(settled)
-        self._rest(replies, is_out=is_out)
+        self._rest((sample.request for sample in samples), replies, is_out=is_out)
 
     def _settle(self, settled: Sequence[tuple[SampleToJudge, JudgementRow]]) -> None:
         given = [
@@ -234,9 +244,13 @@ class JudgeQueue:
         for sample, _ in settled:
             self._again_at.pop(sample.request, None)
 
-    def _rest(self, replies: Sequence[Reply], *, is_out: bool) -> None:
+    def _rest(self, asked: Iterable[str], replies: Sequence[Reply], *, is_out: bool) -> None:
         """While nobody is there to be asked, the queue stands, longer each time."""
         self.trouble = next((reply.why for reply in replies if reply.verdict is None), "")
+        if any(reply.verdict is not None for reply in replies):
+            self._fruitless.clear()
+        elif len(self._fruitless) < FRUITLESS_MAX:
+            self._fruitless.update(asked)
         if is_out:
             self._rests_until = self._now() + self._rest_s
             self._rest_s = min(2 * self._rest_s, REST_S_MAX)

@@ -182,7 +182,10 @@ class ServiceWatch:
         lag_s = 0.0 if until is None else now - until
         requests = max(self._seen, int(lag_s > 60.0))
         if lag_s < -CLOCK_S:
-            error = error or f"the clock was set back by {-lag_s:.0f} s: nothing is seen until then"
+            error = error or (
+                f"a clock was set: records are known until {-lag_s:.0f} s from now, and what comes "
+                "with an earlier date is not seen"
+            )
         yield Report(
             SLO, self.service, now, requests=requests, looked_at=requests,
             data_until=until, error=error,
@@ -346,6 +349,8 @@ class ServiceWatch:
         return ledgers
 
     def _promises(self, now: float) -> Iterator[Condition]:
+        # Where the gateway's clocks are ahead, the last minutes are those of its records.
+        now = max(now, self.known_until)
         for objective, ledger in self._ledgers.items():
             found = assess(objective, ledger.buckets(self.known_until), now)
             yield from conditions_of(self.service, found, self.declared.runbook)

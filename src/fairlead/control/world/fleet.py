@@ -102,6 +102,11 @@ class Fleet:
         """Seconds that a start may take, by engine digest, where that is known."""
         return {engine: launch.start_timeout_s for engine, launch in self._launches.items()}
 
+    def damage_of(self, digest: str) -> str:
+        """Why no replica of the release can be started from what is on disk; empty if one can."""
+        known = self._known.get(digest)
+        return "" if known is None else self._refused.get(known.release.engine_digest, "")
+
     def failure_of(self, release: Release) -> str | None:
         """Why no replica of the release can run, if that is so."""
         damage = self._refused.get(release.engine_digest)

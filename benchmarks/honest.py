@@ -93,7 +93,7 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=60.0)
-    parser.add_argument("--learn", type=int, default=1_000, help="requests that monitors learn from")
+    parser.add_argument("--learn", type=int, default=1_000, help="requests to learn from")
     parser.add_argument("--rate", type=float, default=1.0, help="times as many requests")
     parser.add_argument("--fault", choices=sorted(set(MODELS) - {"equal"}), help="see above")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the results")

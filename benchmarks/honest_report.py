@@ -62,8 +62,9 @@ def markdown(honest: Honest, command: str, bystanders: float) -> str:
 def _lines(honest: Honest, command: str, bystanders: float) -> Iterator[str]:
     yield "# Honest traffic\n"
     yield f"`{command}`, on {os.cpu_count()} cores, which the load shares. Other programs took"
-    yield f"{bystanders:.0%} of them meanwhile. `fairlead up` with two workers and all monitors, under"
-    yield "traffic in which nothing is wrong, however uneven it is: each alert is a false one.\n"
+    yield f"{bystanders:.0%} of them meanwhile. `fairlead up` with two workers and all monitors,"
+    yield "under traffic in which nothing is wrong, however uneven it is: each alert is a false"
+    yield "one.\n"
     if honest.fault:
         yield f"**With a fault, made on purpose: {honest.fault}.**\n"
     problems = honest.problems()
@@ -76,8 +77,8 @@ def _lines(honest: Honest, command: str, bystanders: float) -> Iterator[str]:
     for service, count in honest.asked.items():
         failed = honest.failed.get(service, 0)
         yield f"| {service} | {honest.shapes[service]} | {count:,} | {failed} |"
-    yield f"\n{honest.seconds / 60:g} minutes; {honest.held_back} requests were not sent, as too many"
-    yield "were open.\n"
+    yield f"\n{honest.seconds / 60:g} minutes; {honest.held_back} requests were not sent, as too"
+    yield "many were open.\n"
     yield "## Alerts\n"
     yield from _alerts(honest)
     yield "\n## What each monitor looked at\n"

@@ -9,7 +9,6 @@ from control.simulated_world import World
 from fairlead.control.acting.changes import change_of
 from fairlead.control.acting.files_watch import DAMAGED, FilesWatch
 from fairlead.domain.release import WeightsModel
-from fairlead.domain.replica import ReplicaState
 from fairlead.monitoring.burning import Severity
 
 
@@ -65,14 +64,15 @@ async def test_weights_that_are_changed_underneath_are_said_and_never_served(
     assert one.monitor == DAMAGED
     assert dict(one.labels)["release"] == world.digests["a"]
 
-    first = world.replicas_of("a")[0]
-    world.target.set_state(first.id, ReplicaState.FAILED, "killed")
+    started = len(world.target.started)
+    world.target.lose(world.replicas_of("a")[0].id)
     for _ in range(5):
         await world.turn()
-    assert first.id not in {r.id for r in world.replicas_of("a") if r.state is ReplicaState.READY}
+    assert len(world.target.started) == started, "no replica has the other weights"
 
     replace(path, sound)
     for _ in range(3):
         await world.turn()
     await seen.look()
     assert DAMAGED not in {c.monitor for c in seen.conditions(world.now)}
+    assert len(world.target.started) == started + 1

@@ -56,7 +56,7 @@ def _hour(seed: int, factor: float, speed: float = 1.0) -> tuple[str, float]:
     fault = Fault(factor, 600.0)
     for each in served(_arrivals(speed), 100 + seed, 2, fault):
         since += each.at >= fault.since
-        said.add(watch.update(Timing(each.itl, each.in_flight)))
+        said.add(watch.update(Timing(each.itl, each.load)))
         if "slower" in said:
             return ("slower, after busier" if "busier" in said else "slower"), since
     return watch.verdict, math.inf
@@ -67,7 +67,7 @@ def _peers(seed: int, factor: float) -> tuple[str, float]:
     fault = Fault(factor, 150.0, replica=3)
     for each in served(_arrivals(4.0), 200 + seed, 8, fault):
         since += each.at >= fault.since
-        value = usual.relative(Timing(each.itl, each.in_flight))
+        value = usual.relative(Timing(each.itl, each.load))
         if value is not None and watch.update(str(each.replica), value):
             return ("the right one" if watch.slow == "3" else "a wrong one"), since
     return "none", math.inf
@@ -82,5 +82,5 @@ def _arrivals(speed: float) -> list[Arrival]:
 def _reference(replicas: int, speed: float) -> TimingReference:
     """Of an honest hour with other noise."""
     return TimingReference.of(
-        Timing(each.itl, each.in_flight) for each in served(_arrivals(speed), 0, replicas)
+        Timing(each.itl, each.load) for each in served(_arrivals(speed), 0, replicas)
     )

@@ -1,182 +1,140 @@
 """Drift detection on real questions: false alarms, delays, causes and cost, beside others.
 
-    make bench-monitoring ARGS="--quick"
+    python -m benchmarks.monitoring                            # all of it: hours on one core
+    python -m benchmarks.monitoring --seconds 100              # goes on for so long, and stops
+    python -m benchmarks.monitoring --part honest --setup words --seconds 100
+    python -m benchmarks.monitoring --report                   # the page from what was measured
+    python -m benchmarks.monitoring --quick                    # a few streams; fails beyond limits
 
-Writes benchmarks/results/monitoring.md. The data sets are read where FAIRLEAD_DATA says, and have
-to be there. MiniLM's weights and the peers come from the package index, into a cache folder; what
-cannot be had is left out, and the report says so.
+Figures are kept in benchmarks/results as JSON, a file for each part, with one line per stream; a
+run measures what is not there yet, with fixed seeds, and writes benchmarks/results/monitoring.md.
+`--anew` forgets those of the part and setup first, as is right after a change of the method. The
+data sets are read where FAIRLEAD_DATA says, and have to be there. MiniLM's weights and the peers
+come from the package index, into build/; what cannot be had is left out, and the page says so.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Any
 
-import numpy as np
-from benchmarks.monitoring import ours, peers, streams
+from benchmarks.monitoring import kept, ours, peers, streams
 from benchmarks.monitoring.report import report
-from benchmarks.monitoring.texts import DATA, ROOT, Texts, load
-from benchmarks.monitoring.vectors import CACHE, KINDS, embedded
+from benchmarks.monitoring.texts import DATA, load
+from benchmarks.monitoring.vectors import SETUPS
 
-from fairlead.stats.drift.clustering import nearest
-from fairlead.stats.drift.reference import Reference, fit, unit_rows
-from fairlead.stats.drift.stored import to_bytes
-
-RESULT = ROOT / "benchmarks" / "results" / "monitoring.md"
-PEERS_CHANGED = 5
-HONEST_KINDS = ("iid", "brief", "bursty")
-
-
-class Bench:
-    """One embedder's vectors, and a reference of its own for each stream."""
-
-    def __init__(self, vectors: Any, table: streams.Tables) -> None:
-        self.vectors, self.table = vectors, table
-        self._dealt: dict[tuple[str, int], tuple[Reference, streams.Rows]] = {}
-
-    def dealt(self, kind: str, number: int) -> tuple[Reference, streams.Rows]:
-        """The reference that a stream is watched with, and what may come live beside it."""
-        key = ("bursty" if kind == "bursty" else "iid", number)
-        if key not in self._dealt:
-            made = streams.dealt(kind, self.table, np.random.default_rng([number, 7]))
-            self._dealt[key] = fit(self.vectors[made.reference]), made.live
-        return self._dealt[key]
-
-    def honest_rows(self, kind: str, number: int) -> tuple[Reference, streams.Rows]:
-        """A stream without a change, and its reference."""
-        made, live = self.dealt(kind, 1_000 + number)
-        draw = np.random.default_rng(1_000 + number)
-        return made, streams.honest(kind, live, self.table, draw)
-
-    def changed_rows(self, name: str, number: int) -> tuple[Reference, streams.Rows]:
-        """A stream with this change, and its reference."""
-        draw = np.random.default_rng(number)
-        return self.dealt("iid", number)[0], streams.changed(name, number, self.table, draw)
-
-    def honest(self, count: int) -> dict[str, Any]:
-        """False alarms by kind of stream."""
-        told = {}
-        for kind in HONEST_KINDS:
-            runs = []
-            for number in range(count):
-                made, rows = self.honest_rows(kind, number)
-                runs.append(ours.honest(made, self.vectors, rows))
-            told[kind] = {
-                "streams": count,
-                "alarmed": sum(alarms > 0 for alarms, _ in runs),
-                "alarms": sum(alarms for alarms, _ in runs),
-                "us": float(np.median([us for _, us in runs])) if runs else 0.0,
-            }
-            print("  honest", kind, told[kind], flush=True)
-        return told
-
-    def changed(self, count: int) -> dict[str, list[Any]]:
-        """First alarms by kind of change."""
-        told: dict[str, list[Any]] = {}
-        for name in streams.CHANGES:
-            told[name] = []
-            for number in range(count):
-                made, rows = self.changed_rows(name, number)
-                surge = ours.surge_rows(name, number, self.table)
-                told[name].append(ours.changed(made, self.vectors, rows, surge)._asdict())
-            print("  ", name, [one["delay"] for one in told[name]], flush=True)
-        return told
-
-    def for_peers(self, honest: int, changed: int) -> dict[str, tuple[Reference, streams.Rows]]:
-        """The streams that peers see, by name, each with its reference."""
-        made = {
-            f"honest/{kind}/{number}": self.honest_rows(kind, number)
-            for kind in HONEST_KINDS
-            for number in range(honest)
-        }
-        for name in streams.CHANGES:
-            for number in range(changed):
-                made[f"changed/{name}/{number}"] = self.changed_rows(name, number)
-        return made
+RESULT = kept.RESULTS / "monitoring.md"
+PARTS = ("cost", "changed", "honest", "peers")
+DEFAULT = next(iter(SETUPS))
+HONEST, CHANGED = 50, 30
+FURTHER_HONEST, FURTHER_CHANGED = 3, 10
+"""Of the setups that are not the default."""
+QUICK_DELAYS = {"10 % out-of-scope": 300, "surge of an intent": 3_000}
 
 
-def run_peers(bench: Bench, honest: int, changed: int) -> dict[str, Any]:
-    """Alarms of each peer by stream, and CPU microseconds per request where measured."""
-    made = bench.for_peers(honest, changed)
-    every = unit_rows(bench.vectors)
-    python = peers.environment(CACHE)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "scores.npz"
-        np.savez(
-            path, **{name: _scores(known, every[rows]) for name, (known, rows) in made.items()}
+class Run:
+    """What is measured, and for how long."""
+
+    def __init__(self, setups: Sequence[str], honest: int, changed: int, seconds: float) -> None:
+        self.texts = load()
+        self.clock = kept.Clock(seconds)
+        self._setups, self._honest, self._changed = setups, honest, changed
+        self.bench: Callable[[str], ours.Bench] = lru_cache(maxsize=1)(
+            lambda setup: ours.Bench(SETUPS[setup], self.texts)
         )
-        done = subprocess.run(
-            [python, str(Path(peers.__file__)), str(path)], check=True, capture_output=True
-        )
-    told: dict[str, Any] = json.loads(done.stdout)
-    for name, each in told.items():
-        known, rows = made[name]
-        usual = np.repeat(np.arange(known.cell_counts.size), np.maximum(known.cell_counts, 1))
-        cells = nearest(every[rows], known.cells)[0]
-        each["PSI > 0.2, windows of 1,000"] = [peers.psi(usual, cells), None]
-    return told
 
+    def part(self, name: str) -> bool:
+        """Go on with a part; whether there is nothing left of it."""
+        if name == "peers":
+            return all([self._peer(peer) for peer in peers.PEERS])
+        return all([self._of(name, setup) for setup in self._setups])
 
-def _scores(known: Reference, rows: Any) -> Any:
-    """Distances to the nearest centroid, in the reference's standard deviations."""
-    score = known.novelty_scores(rows)[0].astype(np.float64)
-    return (score - known.scores[0].mean()) / known.scores[0].std()
+    def _of(self, part: str, setup: str) -> bool:
+        is_default = setup == DEFAULT
+        honest = self._honest if is_default else min(self._honest, FURTHER_HONEST)
+        changed = self._changed if is_default else min(self._changed, FURTHER_CHANGED)
+        wanted = {
+            "cost": {} if SETUPS[setup].vectors == "minilm" else {setup: 3},
+            "honest": {f"{setup}/{kind}": honest for kind in ours.HONEST_KINDS},
+            "changed": {f"{setup}/{name}": changed for name in streams.CHANGES},
+        }[part]
+        return self._go_on(part, wanted, lambda name, n: self._measured(part, name, n))
 
+    def _measured(self, part: str, name: str, number: int) -> Any:
+        setup, _, stream = name.partition("/")
+        if part == "cost":
+            return ours.cost(SETUPS[setup], self.texts)
+        bench = self.bench(setup)
+        return bench.honest(stream, number) if part == "honest" else bench.changed(stream, number)
 
-def measure(
-    kind: str, texts: Texts, honest: int, changed: int, for_peers: int, told: dict[str, Any]
-) -> dict[str, Any]:
-    """All figures of one embedder; peers that cannot be had are noted in `told`."""
-    made = embedded(kind, texts)
-    print(kind, made.rate, flush=True)
-    bench = Bench(made.rows, streams.tables(texts))
-    known = {each: bench.dealt(each, 0)[0] for each in ("iid", "bursty")}
-    one = {
-        "rate": made.rate,
-        "bytes": len(to_bytes(known["iid"])),
-        "phi": {key: [each.mix.phi, each.novelty.phi] for key, each in known.items()},
-        "changed": bench.changed(changed),
-        "honest": bench.honest(honest),
-    }
-    if for_peers:
+    def _peer(self, peer: str) -> bool:
+        def measured(name: str, number: int) -> Any:
+            return peers.run(self.bench(DEFAULT), name, number)
+
+        return self._go_on("peers", peers.wanted(peer), measured)
+
+    def _go_on(self, part: str, wanted: dict[str, int], run: Callable[[str, int], Any]) -> bool:
         try:
-            one["peers"] = run_peers(bench, min(for_peers, honest), min(changed, PEERS_CHANGED))
+            return kept.go_on(part, wanted, run, self.clock)
         except OSError as error:
-            told["left_out"].append(f"peers: {error}")
-    return one
+            print(f"left out: {error}", file=sys.stderr)
+            return False
 
 
-def main() -> None:
-    """Measure and write the report."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="2 honest streams, 3 of each change")
-    parser.add_argument("--honest", type=int, help="honest streams of each kind")
-    parser.add_argument("--changed", type=int, help="streams of each change")
-    parser.add_argument("--peers", type=int, default=2, help="honest streams for peers; 0: none")
-    parser.add_argument("--embedders", nargs="+", choices=KINDS, default=list(KINDS))
-    parser.add_argument("--out", type=Path, default=RESULT)
+def forget(part: str, setups: Sequence[str]) -> None:
+    """Drop what was measured of a part with these setups."""
+    runs = kept.read(part)
+    names = [name for name in runs if part == "peers" or name.partition("/")[0] in setups]
+    kept.write(part, {name: made for name, made in runs.items() if name not in names})
+
+
+def quick(run: Run) -> int:
+    """Few streams, nothing kept; exit code 1 for a false alarm, or a change that is found late."""
+    bench, wrong = run.bench(DEFAULT), []
+    for kind in ours.HONEST_KINDS:
+        told = bench.honest(kind, 0)
+        print(kind, told, flush=True)
+        wrong += [f"a false alarm in a stream of kind {kind}"] if told["alarms"] else []
+    for name, most in QUICK_DELAYS.items():
+        told = bench.changed(name, 0)
+        print(name, told, flush=True)
+        if told["delay"] is None or not 0 < told["delay"] <= most:
+            wrong.append(f"{name}: delay {told['delay']}, at most {most} are allowed")
+    for each in wrong:
+        print(f"FAILED: {each}")
+    return 1 if wrong else 0
+
+
+def main() -> int:
+    """Measure what is asked for, keep it, and write the page."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--report", action="store_true", help="measure nothing, write the page")
+    parser.add_argument("--anew", action="store_true", help="forget what was measured before")
+    parser.add_argument("--part", choices=PARTS, action="append")
+    parser.add_argument("--setup", choices=list(SETUPS), action="append")
+    parser.add_argument("--honest", type=int, default=HONEST, help="honest streams of each kind")
+    parser.add_argument("--changed", type=int, default=CHANGED, help="streams of each change")
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin nothing new after that")
     options = parser.parse_args()
-    honest = options.honest if options.honest is not None else (2 if options.quick else 50)
-    changed = options.changed if options.changed is not None else (3 if options.quick else 30)
+    setups = options.setup or list(SETUPS)
     try:
-        texts = load()
+        run = Run(setups, options.honest, options.changed, options.seconds)
     except FileNotFoundError as error:
         sys.exit(f"no data sets in {DATA}: {error}")
-    told: dict[str, Any] = {"embedders": {}, "left_out": []}
-    for kind in options.embedders:
-        try:
-            told["embedders"][kind] = measure(kind, texts, honest, changed, options.peers, told)
-        except OSError as error:
-            told["left_out"].append(f"{kind}: {error}")
-            continue
-        options.out.write_text(report(told), encoding="utf-8")
-    print(f"wrote {options.out}")
+    if options.quick:
+        return quick(run)
+    for part in options.part or PARTS:
+        if options.anew:
+            forget(part, setups)
+        is_whole = options.report or run.part(part)
+        print(f"{part}: {'whole' if is_whole else 'goes on with the next run'}", flush=True)
+    RESULT.write_text(report({part: kept.read(part) for part in PARTS}), encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

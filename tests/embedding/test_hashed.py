@@ -4,9 +4,10 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from fairlead.embedding import hashed  # noqa: E402
-from fairlead.embedding.hashed import HashedNgrams, words  # noqa: E402
+from fairlead.embedding import word_sums  # noqa: E402
+from fairlead.embedding.hashed import HashedNgrams  # noqa: E402
 from fairlead.embedding.interface import LETTERS_MAX  # noqa: E402
+from fairlead.embedding.word_sums import words  # noqa: E402
 
 TEXTS = ["Where is my card?", "my card, where is it", "play some jazz music"]
 
@@ -69,7 +70,7 @@ def test_a_text_has_the_same_vector_in_any_batch_and_after_words_were_let_go(
 ) -> None:
     texts = [f"word{n} other{n} my card" for n in range(300)]
     whole = HashedNgrams(64).embed(texts)
-    monkeypatch.setattr(hashed, "_CACHE_MAX", 50)
+    monkeypatch.setattr(word_sums, "_CACHE_MAX", 50)
     small = HashedNgrams(64)
     assert np.array_equal(np.concatenate([small.embed([text]) for text in texts]), whole)
     assert np.array_equal(small.embed(texts), whole)

@@ -15,7 +15,7 @@ from fairlead.stats.drift.reference import halves
 
 INTENTS = [f"intent {n % 20}" for n in range(4_000)]
 QUESTIONS = [f"question {n}" for n in range(4_000)]
-TEXTS = Texts(QUESTIONS, INTENTS, QUESTIONS[:400], INTENTS[:400], ["oos"], ["near"], ["tpyo"])
+TEXTS = Texts(QUESTIONS, INTENTS, QUESTIONS[:400], INTENTS[:400], ["oos"], ["near"], ["routing"], ["tpyo"])
 
 
 def of(kind: str, seed: int) -> tuple[Tables, Dealt]:

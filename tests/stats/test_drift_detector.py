@@ -17,10 +17,14 @@ def detector(threshold: float) -> EDetector:
     return EDetector([1.0] * len(STAKES), threshold)
 
 
+def row_of(*hits: bool) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
+    return np.stack([BETS[:, 0] if hit else BETS[:, 1] for hit in hits])
+
+
 def run_length(made: EDetector, rate: float, draw: "np.random.Generator", most: int) -> int:
     """Requests to the alarm, or `most` + 1."""
     for n, hit in enumerate(draw.random(most) < rate, 1):
-        if made.update(BETS[:, 0] if hit else BETS[:, 1]):
+        if made.take(row_of(hit)) is not None:
             return n
     return most + 1
 
@@ -58,14 +62,25 @@ def test_it_goes_on_from_its_state_as_if_nothing_had_been() -> None:
     draw = np.random.default_rng(3)
     one, hits = detector(1e6), draw.random(400) < 0.15
     for hit in hits[:200]:
-        one.update(BETS[:, 0] if hit else BETS[:, 1])
+        one.take(row_of(hit))
     two = detector(1e6)
     two.restore(json.loads(json.dumps(one.state())))
     for hit in hits[200:]:
-        one.update(BETS[:, 0] if hit else BETS[:, 1])
-        two.update(BETS[:, 0] if hit else BETS[:, 1])
+        one.take(row_of(hit))
+        two.take(row_of(hit))
     assert one.state() == two.state()
     assert one.log_evidence == two.log_evidence
+
+
+def test_many_at_once_are_what_they_are_one_by_one_up_to_the_alarm() -> None:
+    hits = np.random.default_rng(4).random(400) < 0.3
+    singly, together = detector(1e6), detector(1e6)
+    alarm = next(n for n, hit in enumerate(hits) if singly.take(row_of(hit)) is not None)
+    assert alarm > 70
+    assert together.take(row_of(*hits)) == alarm
+    assert together.state() == singly.state()
+    assert together.take(row_of()) is None
+    assert together.state() == singly.state()
 
 
 @pytest.mark.parametrize(
@@ -101,6 +116,6 @@ def test_nonsense_is_an_error(weights: list[float], threshold: float) -> None:
 def test_a_reset_forgets_the_evidence_and_not_the_count() -> None:
     made = detector(1e6)
     for _ in range(5):
-        made.update(BETS[:, 0])
+        made.take(row_of(True))
     made.reset()
     assert (made.seen, made.log_evidence) == (5, 0.0)

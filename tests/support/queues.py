@@ -6,6 +6,7 @@ import csv
 import heapq
 import math
 import random
+from collections import deque
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 from support.data_sets import DATA
 
 AZURE = DATA / "azure-llm-2023" / "conv.csv"
+LOAD_S = 10.0
 
 
 class Arrival(NamedTuple):
@@ -24,11 +26,18 @@ class Arrival(NamedTuple):
 
 
 class Served(NamedTuple):
-    """What is seen of one request: times in seconds, and requests in flight when it came."""
+    """What is seen of one request: times in seconds.
+
+    Attributes:
+        in_flight: Requests that its replica had open when it came.
+        load: Requests that came to its replica in the ten seconds before, as monitors count load
+            (`fairlead.control.watching.reading`).
+    """
 
     at: float
     replica: int
     in_flight: int
+    load: int
     ttft: float
     itl: float
 
@@ -97,6 +106,7 @@ def served(
     dice, drift = random.Random(seed), 0.0
     own_dice, paces = random.Random(-1 - seed), [1.0] * replicas
     busy: list[list[float]] = [[] for _ in range(replicas)]
+    lately: list[deque[float]] = [deque() for _ in range(replicas)]
     for k, (at, prompt, answer) in enumerate(arrivals):
         if own.deviation and k % own.lasts == 0:
             paces = [math.exp(own_dice.gauss(0.0, own.deviation)) for _ in range(replicas)]
@@ -105,6 +115,11 @@ def served(
         while ends and ends[0] <= at:
             heapq.heappop(ends)
         in_flight = len(ends)
+        came = lately[replica]
+        while came and came[0] <= at - LOAD_S:
+            came.popleft()
+        load = len(came)
+        came.append(at)
         drift = 0.98 * drift + dice.gauss(0.0, 0.02)
         is_slow = fault.replica in (None, replica) and at >= fault.since
         pace = (1 + in_flight / 8) * math.exp(drift) * (fault.factor if is_slow else 1.0)
@@ -112,4 +127,4 @@ def served(
         itl = 0.02 * pace * math.exp(dice.gauss(0.0, 0.15)) * (5 if dice.random() < 0.005 else 1)
         ttft = (0.03 + 1e-4 * prompt) * pace * math.exp(dice.gauss(0.0, 0.3))
         heapq.heappush(ends, at + ttft + answer * itl)
-        yield Served(at, replica, in_flight, ttft, itl)
+        yield Served(at, replica, in_flight, load, ttft, itl)

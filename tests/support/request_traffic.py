@@ -95,7 +95,7 @@ def traffic(n: int, seed: int, replicas: int = 4, world: World = HONEST) -> Iter
                 else -1
             ),
         )
-        yield Seen(made, float(each.in_flight), failed)
+        yield Seen(made, float(each.load), failed)
 
 
 def _bad(dice: random.Random, rate: float, then: float | None, is_on: bool, topic: float) -> int:

@@ -14,6 +14,7 @@ from fairlead.control.watching.served import Served
 from fairlead.control.watching.watching import Watching
 from fairlead.domain.capture import Capture
 from fairlead.domain.errors import NotFound
+from fairlead.embedding.hashed import HashedNgrams
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.monitors.drift import About, TextDrift
 from fairlead.monitoring.monitors.made_texts import changed_texts, usual_texts
@@ -55,7 +56,7 @@ async def drifted(store: Store) -> tuple[Watching, float]:
     platform.served = [Served("bank", "sha256:a", Declared(), capture=Capture(1.0))]
 
     def build(_served: Any, _release: str) -> list[Any]:
-        return [TextDrift(About("drift", "bank", "sha256:a", "prompt"), SETTINGS, dimension=64)]
+        return [TextDrift(About("drift", "bank", "sha256:a", "prompt"), SETTINGS, HashedNgrams(64))]
 
     watching = Watching(store, platform, build, lambda: now[0], Outbox())
     await watching.load()

@@ -10,6 +10,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
+from fairlead.embedding.hashed import HashedNgrams  # noqa: E402
 from fairlead.evaluation.suite import parse_suite  # noqa: E402
 from fairlead.monitoring.alerts import Condition, check_condition  # noqa: E402
 from fairlead.monitoring.monitors.drift import BATCH, About, TextDrift  # noqa: E402
@@ -37,7 +38,8 @@ NOW = 2_000_000.0
 def drift(text: str = "prompt", **changed: Any) -> TextDrift:
     name = "drift" if text == "prompt" else "answer_drift"
     settings = changed.pop("settings", SETTINGS)
-    return TextDrift(About(name, "bank", "sha256:abc", text), settings, dimension=64, **changed)
+    embedder = changed.pop("embedder", None) or HashedNgrams(64)
+    return TextDrift(About(name, "bank", "sha256:abc", text), settings, embedder, **changed)
 
 
 def see(monitor: TextDrift, texts: Iterable[SeenText]) -> TextDrift:
@@ -211,7 +213,7 @@ def test_its_state_is_bounded() -> None:
     recent = [text for group in state["recent"] for text in group]
     assert len(recent) == KEPT_MAX
     assert max(len(text) for _, _, text in recent) == CHARS_MAX
-    # at 384 numbers per vector; the default for prompts
+    # with the default's vectors
     whole = see(
         TextDrift(About("drift", "bank", "r", "prompt"), TextSettings()), usual_texts(1_600)
     )

@@ -22,8 +22,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from fairlead.embedding.hashed import HashedNgrams, words
+from fairlead.embedding.hashed import HashedNgrams
 from fairlead.embedding.interface import Embedder
+from fairlead.embedding.known_words import KnownWords
+from fairlead.embedding.word_sums import words
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.monitors.drift_words import condition_of
 from fairlead.monitoring.monitors.interface import (
@@ -58,7 +60,6 @@ from fairlead.stats.drift.stored import from_bytes, to_bytes
 from fairlead.stats.monitors.evidence import made_with
 
 BATCH = 32
-DIMENSION = 384
 WORDS_MAX = 5_000
 WORD_TEXTS_MIN = 3
 """Words of fewer texts of the reference are not kept: nobody's own words stay in its state."""
@@ -114,20 +115,15 @@ class TextDrift(Deaf):
         settings: TextSettings,
         embedder: Embedder | None = None,
         watches: int = 1,
-        dimension: int = DIMENSION,
     ) -> None:
-        """With hashed n-grams of so many numbers, unfitted, if no `embedder` is given.
-
-        Unfitted, since rarity weights hide new content: a rare word of a usual text then weighs as
-        much as what is new (measured; docs/drift.md).
+        """With the packaged word vectors, if no `embedder` is given.
 
         `watches`: among so many monitors the false alarms that the settings allow are shared.
         """
         self.name = about.name
         self._about = about
         self._settings = settings
-        self._is_given = embedder is not None
-        self._embedder: Embedder = embedder or HashedNgrams(dimension)
+        self._embedder: Embedder = embedder or KnownWords()
         self._run_length = settings.texts_per_false_alarm * watches
         self._of = made_with(tuple(about), settings, self._embedder.name, watches)
         self._begin()
@@ -328,7 +324,7 @@ class TextDrift(Deaf):
     def self_test(self) -> str:
         """New content and a surge in texts made for it, and none of both before."""
         for channel in ("new_content", "mix"):
-            monitor = TextDrift(self._about, _SELF_TEST, dimension=_SELF_TEST_DIMENSION)
+            monitor = TextDrift(self._about, _SELF_TEST, HashedNgrams(_SELF_TEST_DIMENSION))
             for text in usual_texts(1_000 + 320, self._about.text):
                 monitor.see_text(text)
             if found := monitor.conditions(0.0):
@@ -341,8 +337,6 @@ class TextDrift(Deaf):
         return self._embedder_problem()
 
     def _embedder_problem(self) -> str:
-        if not self._is_given:
-            return ""
         embedder = self._embedder
         try:
             unit_rows(embedder.embed(["Where is my card?", ""]), embedder.dimension)

@@ -14,7 +14,6 @@ older than the dependence length.
 from __future__ import annotations
 
 import math
-from collections import deque
 from typing import TypedDict
 
 import numpy as np
@@ -97,29 +96,39 @@ class Witness:
         self._slack_now = 0.0  # no side yet: no bet
         self._means = np.zeros((len(HALF_LIVES), size))
         self._seen = 0
-        self._waiting: deque[Floats] = deque()
+        self._waiting = np.zeros((0, size))
         bets = len(HALF_LIVES) * len(WITNESS_STAKES)
         self.weights = np.full(bets, 1.0 / bets)
 
-    def e(self, position: Floats) -> Floats:
-        """Tempered e of each bet for the next request; then takes its position in."""
-        away = position - self._centre
-        steps = self._sides @ away - self._slack_now
-        values = (1.0 + steps[:, None] * self._stakes).ravel()
+    def e(self, positions: Floats) -> Floats:
+        """Tempered e of each bet, a row per request; takes their positions in."""
+        away = positions - self._centre
+        values = np.empty((len(away), self.weights.size))
+        start = 0
+        while start < len(away):
+            part = slice(start, start + self._until_sides())
+            steps = away[part] @ self._sides.T - self._slack_now
+            made = 1.0 + steps[:, :, None] * self._stakes
+            values[part] = made.reshape(len(steps), -1)
+            self._take(away[part])
+            start = part.stop
         if self._phi > 1.0:
             values **= 1.0 / self._phi
-        self._take(away)
         return values
 
+    def _until_sides(self) -> int:
+        """After so many requests, one at least, the sides are chosen anew."""
+        return SIDES_EVERY - self._seen % SIDES_EVERY + self._wait - len(self._waiting)
+
     def _take(self, away: Floats) -> None:
-        if self._wait:
-            self._waiting.append(away)
-            if len(self._waiting) <= self._wait:
-                return
-            away = self._waiting.popleft()
-        self._means *= self._keep
-        self._means += self._fresh * away
-        self._seen += 1
+        known = np.concatenate([self._waiting, away])
+        ready = max(0, len(known) - self._wait)
+        self._waiting = known[ready:]
+        if not ready:
+            return
+        weights = self._fresh * self._keep ** np.arange(ready - 1, -1, -1)
+        self._means = self._keep**ready * self._means + weights @ known[:ready]
+        self._seen += ready
         if self._seen % SIDES_EVERY == 0:
             self._take_sides()
 
@@ -135,7 +144,7 @@ class Witness:
             means=self._means.ravel().tolist(),
             sides=self._sides.ravel().tolist(),
             seen=self._seen,
-            waiting=[row.tolist() for row in self._waiting],
+            waiting=self._waiting.tolist(),
         )
 
     def restore(self, state: WitnessState) -> None:
@@ -151,5 +160,5 @@ class Witness:
         if any(float(row @ row) > self._bound**2 for row in waiting):
             raise ValueError("state of a witness: a position is longer than any can be")
         self._means, self._sides, self._seen = means, sides, state["seen"]
-        self._waiting = deque(waiting)
+        self._waiting = np.array(waiting).reshape(len(waiting), size)
         self._slack_now = self.slack if sides.any() else 0.0

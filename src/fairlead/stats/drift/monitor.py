@@ -160,23 +160,25 @@ class DriftMonitor:
             return []
         counts = self._novelty.counts(self._reference.novelty_scores(rows))
         cells, _ = nearest(rows, self._reference.cells)
-        known = np.hstack([
+        positions = self._reference.witness_positions(rows).astype(np.float64)
+        e = np.hstack([
             self._novelty.e(self._novelty.hits(counts)),
             self._cells.e(cells),
+            self._witness.e(positions),
         ])  # fmt: skip
-        positions = self._reference.witness_positions(rows).astype(np.float64)
-        first = self.seen
         ranks = np.hstack([self._ranks, counts])
         recent = np.concatenate([self._recent_cells, cells])
+        before, at = self._recent_cells.size, 0
         alarms = []
-        for i, position in enumerate(positions):
-            e = np.concatenate([known[i], self._witness.e(position)])
-            self._end(e)
-            if self._detector.update(e):
-                upto = len(recent) - len(rows) + i + 1
-                self._keep(ranks[:, :upto], recent[:upto])
-                alarms.append(self._alarm(first + i))
+        while at < len(e):
+            found = self._detector.take(e[at:])
+            upto = len(e) if found is None else at + found + 1
+            self._end(e[at:upto])
+            if found is not None:
+                self._keep(ranks[:, : before + upto], recent[: before + upto])
+                alarms.append(self._alarm(self.seen - 1))
                 self._detector.reset()
+            at = upto
         self._keep(ranks, recent)
         return alarms
 
@@ -186,7 +188,7 @@ class DriftMonitor:
     def _end(self, e: Floats) -> None:
         """Let go of alarms that are over."""
         for channel, each in tuple(self._open.items()):
-            if each.ending.update(math.log(e[each.bet])):
+            if any(each.ending.update(value) for value in np.log(e[:, each.bet]).tolist()):
                 del self._open[channel]
 
     def _alarm(self, at: int) -> Alarm:

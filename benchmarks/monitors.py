@@ -1,6 +1,8 @@
 """Standing tests of quality, bias and latency: false alarms, delays, and river on the same streams.
 
 `make bench-monitors` writes benchmarks/results/monitors.md; `--quick` prints a short form of it.
+`--latency --seconds 100` measures that part alone and goes on where it stopped; its figures are
+kept in benchmarks/results/monitors-latency.json.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ HONEST = 0.05
 DROPS = (0.10, 0.15, 0.25)
 BEFORE, AFTER_MOST = 1_000, 20_000
 CONFIDENCE = 0.95
+LATENCY = "## Latency: slower, or more to do\n"
 
 Detector = Callable[[float], bool]
 """Takes an outcome, 1 being bad; true where it says that something has changed."""
@@ -257,8 +260,11 @@ def peers_rows(size: Size) -> list[Row]:
 def report(size: Size) -> str:
     """The whole page."""
     # What the simulated queues need is not in river's environment.
-    from benchmarks.monitors_latency import latency_table
+    from benchmarks.kept import read
+    from benchmarks.monitors_latency import PART, latency_table, measure, measured
 
+    if size == FULL:
+        measure(size.hours, math.inf)
     lines = [
         "# Standing tests: how often they are wrong, how soon they see\n",
         "`make bench-monitors` measures this, with fixed seeds. What is compared is explained in "
@@ -268,21 +274,39 @@ def report(size: Size) -> str:
         *quality_table([*ours(size), *peers_rows(size)], size),
         "\n## Bias: a gap in refusals\n",
         *bias_table(size),
-        "\n## Latency: slower, or more to do\n",
-        *latency_table(size.hours),
+        "\n" + LATENCY,
+        *latency_table(read(PART) if size == FULL else measured(size.hours)),
     ]
     return "\n".join(lines) + "\n"
+
+
+def only_latency(size: Size, seconds: float) -> None:
+    """Go on with the part about latency, and put it where it is in the page."""
+    from benchmarks.kept import read
+    from benchmarks.monitors_latency import PART, latency_table, measure
+
+    if not measure(size.hours, seconds):
+        print("goes on with the next run")
+        return
+    page = RESULT.read_text(encoding="utf-8").partition(LATENCY)[0]
+    lines = (LATENCY, *latency_table(read(PART)))
+    RESULT.write_text(page + "\n".join(lines) + "\n", encoding="utf-8")
 
 
 def main() -> None:
     """Run all, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and short streams; prints only")
+    parser.add_argument("--latency", action="store_true", help="the part about latency alone")
+    parser.add_argument("--seconds", type=float, default=1e9, help="of --latency: go on so long")
     parser.add_argument("--river", action="store_true", help="river's rows alone, as JSON")
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
     if options.river:
         print(json.dumps(rivers(size)))
+        return
+    if options.latency:
+        only_latency(size, options.seconds)
         return
     page = report(size)
     if options.quick:

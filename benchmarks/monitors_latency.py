@@ -7,28 +7,55 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from statistics import median
 
+from benchmarks.kept import Clock, Runs, go_on
+
 from fairlead.stats.monitors.peers import PeerWatch
 from fairlead.stats.monitors.slowness import SlownessWatch
 from fairlead.stats.monitors.timings import Timing, TimingReference
 from support.queues import AZURE, Arrival, Fault, azure_arrivals, served
 
+PART = "monitors-latency"
+_HOURS: dict[str, tuple[float, float]] = {
+    "honest hour": (1.0, 1.0),
+    **{f"all {factor:g}× as slow": (factor, 1.0) for factor in (1.2, 1.5, 2.0)},
+    "1.6× the traffic": (1.0, 1.6),
+}
+"""Factor of times, and of the traffic."""
+_EIGHT = {
+    "eight equal replicas": 1.0,
+    **{f"one of eight {factor:g}× as slow": factor for factor in (1.2, 1.5, 2.0)},
+}
 
-def latency_table(hours: int) -> Iterator[str]:
+
+def measure(hours: int, seconds: float) -> bool:
+    """Go on with so many runs of each row, for so long; whether all are there."""
+    if not AZURE.exists():
+        return True
+    return go_on(PART, dict.fromkeys((*_HOURS, *_EIGHT), hours), _run, Clock(seconds))
+
+
+def _run(name: str, seed: int) -> tuple[str, float | None]:
+    said, since = _hour(seed, *_HOURS[name]) if name in _HOURS else _peers(seed, _EIGHT[name])
+    return said, since if since < math.inf else None
+
+
+def measured(hours: int) -> Runs:
+    """So many runs of each row, not kept."""
+    if not AZURE.exists():
+        return {}
+    return {name: [_run(name, seed) for seed in range(hours)] for name in (*_HOURS, *_EIGHT)}
+
+
+def latency_table(runs: Runs) -> Iterator[str]:
     """An hour of real arrivals at simulated replicas; nothing where the trace is not there."""
     if not AZURE.exists():
         yield "Not run: the Azure trace is not there."
         return
     yield "| what happens | runs | said | median requests to the alarm |"
     yield "| --- | --: | --- | --: |"
-    for factor in (1.0, 1.2, 1.5, 2.0):
-        said = [_hour(seed, factor) for seed in range(hours)]
-        yield _latency_row("honest hour" if factor == 1.0 else f"all {factor:g}× as slow", said)
-    yield _latency_row("1.6× the traffic", [_hour(seed, 1.0, 1.6) for seed in range(hours)])
-    for factor in (1.0, 1.2, 1.5, 2.0):
-        said = [_peers(seed, factor) for seed in range(hours)]
-        yield _latency_row(
-            "eight equal replicas" if factor == 1.0 else f"one of eight {factor:g}× as slow", said
-        )
+    for name in (*_HOURS, *_EIGHT):
+        said = [(word, math.inf if since is None else since) for word, since in runs[name]]
+        yield _latency_row(name, said)
     yield ""
     yield (
         "The rows about eight replicas have noise that is drawn anew for each request, besides "
@@ -38,7 +65,9 @@ def latency_table(hours: int) -> Iterator[str]:
     yield (
         "Arrivals and lengths: Azure's conversations of 2023 (19,366 requests in an hour; four "
         "times as fast for eight replicas). Replicas are simulated: a token takes an eighth longer "
-        "for each request in flight, with noise that drifts and is heavy-tailed. The change comes "
+        "for each request in flight, with noise that drifts and is heavy-tailed. Load is what "
+        "monitors take for it: the requests that came to a replica in the ten seconds before. The "
+        "change comes "
         "after a sixth of the time; requests are those of all replicas since."
     )
 

@@ -21,12 +21,14 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from benchmarks.monitoring import kept, ours, peers, streams
+from benchmarks import kept
+from benchmarks.monitoring import ours, peers, streams
 from benchmarks.monitoring.report import report
 from benchmarks.monitoring.texts import DATA, load
 from benchmarks.monitoring.vectors import SETUPS
 
 RESULT = kept.RESULTS / "monitoring.md"
+FILES = "monitoring-"
 PARTS = ("cost", "changed", "honest", "peers")
 DEFAULT = next(iter(SETUPS))
 HONEST, CHANGED = 50, 30
@@ -49,8 +51,10 @@ class Run:
     def part(self, name: str) -> bool:
         """Go on with a part; whether there is nothing left of it."""
         if name == "peers":
-            return all([self._peer(peer) for peer in peers.PEERS])
-        return all([self._of(name, setup) for setup in self._setups])
+            done = [self._peer(peer) for peer in peers.PEERS]
+        else:
+            done = [self._of(name, setup) for setup in self._setups]
+        return all(done)
 
     def _of(self, part: str, setup: str) -> bool:
         is_default = setup == DEFAULT
@@ -78,7 +82,7 @@ class Run:
 
     def _go_on(self, part: str, wanted: dict[str, int], run: Callable[[str, int], Any]) -> bool:
         try:
-            return kept.go_on(part, wanted, run, self.clock)
+            return kept.go_on(FILES + part, wanted, run, self.clock)
         except OSError as error:
             print(f"left out: {error}", file=sys.stderr)
             return False
@@ -86,9 +90,9 @@ class Run:
 
 def forget(part: str, setups: Sequence[str]) -> None:
     """Drop what was measured of a part with these setups."""
-    runs = kept.read(part)
+    runs = kept.read(FILES + part)
     names = [name for name in runs if part == "peers" or name.partition("/")[0] in setups]
-    kept.write(part, {name: made for name, made in runs.items() if name not in names})
+    kept.write(FILES + part, {name: made for name, made in runs.items() if name not in names})
 
 
 def quick(run: Run) -> int:
@@ -132,7 +136,7 @@ def main() -> int:
             forget(part, setups)
         is_whole = options.report or run.part(part)
         print(f"{part}: {'whole' if is_whole else 'goes on with the next run'}", flush=True)
-    RESULT.write_text(report({part: kept.read(part) for part in PARTS}), encoding="utf-8")
+    RESULT.write_text(report({part: kept.read(FILES + part) for part in PARTS}), encoding="utf-8")
     return 0
 
 

@@ -43,10 +43,11 @@ class MiniLm:
         out = np.zeros((len(ids), self.token_vectors.shape[1]), np.float32)
         for start in range(0, len(order), BATCH):
             rows = order[start : start + BATCH]
-            out[rows] = self._forward([ids[row] for row in rows])
+            out[rows] = self.forward([ids[row] for row in rows])
         return out
 
-    def _forward(self, ids: list[list[int]]) -> Any:
+    def forward(self, ids: list[list[int]]) -> Any:
+        """One row of length 1 per list of token ids."""
         longest = max(map(len, ids))
         tokens = np.zeros((len(ids), longest), np.int64)
         mask = np.zeros((len(ids), longest), np.float32)

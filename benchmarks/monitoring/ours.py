@@ -139,7 +139,8 @@ def cost(setup: Setup, texts: Texts) -> dict[str, Any]:
     made = embedder(setup.vectors, texts)
     settings = TextSettings(drift_texts=setup.reference)
     asked = [made_text(text, "", str(n)) for n, text in enumerate(texts.train)]
-    learn, watch = asked[: setup.reference], asked[setup.reference :]
+    first = -(-setup.reference // BATCH) * BATCH  # the batch with which it has learnt
+    learn, watch = asked[:first], asked[first:]
     tracemalloc.start()
     monitor = TextDrift(About("drift", "bank", "r", "prompt"), settings, _fresh(setup, made))
     for text in asked[: setup.reference + 2_000]:

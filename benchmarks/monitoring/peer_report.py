@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterator
 
+from benchmarks.kept import Runs
 from benchmarks.monitoring import peers
-from benchmarks.monitoring.kept import Runs
 from benchmarks.monitoring.ours import HONEST_KINDS
 from benchmarks.monitoring.streams import BEFORE, CHANGES
 from benchmarks.monitoring.tables import count, median_delay, table
@@ -41,9 +41,7 @@ def lines(told: Runs, honest: Runs, changed: Runs) -> Iterator[str]:
     yield from _best(medians, told, changed)
 
 
-def _best(
-    medians: dict[str, dict[str, float | None]], told: Runs, changed: Runs
-) -> Iterator[str]:
+def _best(medians: dict[str, dict[str, float | None]], told: Runs, changed: Runs) -> Iterator[str]:
     quiet = [name for name in peers.PEERS if _alarms(told, name) == 0]
     yield "Beside the best peer that had no false alarm in these honest streams (the goal is five"
     yield "times sooner):\n"

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 WINDOW, PSI_LIMIT = 1_000, 0.2
-RUN_LENGTH = 10_000
-"""Expected requests to a false alarm for Alibi's online test: its set-up grows with it."""
+RUN_LENGTH = 1_000
+"""Requests to a false alarm for Alibi's online test: what its default set-up is good for."""
 
 Given = Mapping[str, Any]
 
@@ -70,7 +70,7 @@ def _evidently(name: str) -> Any:
 
         def watch() -> Iterator[int]:
             for end, window in _windows(given):
-                if compare(usual, pd.DataFrame(window))[1]:
+                if compare(current_emb=pd.DataFrame(window), reference_emb=usual)[1]:
                     yield end
 
         return watch

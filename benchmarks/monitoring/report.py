@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
 
+from benchmarks.kept import Runs
 from benchmarks.monitoring import peer_report
-from benchmarks.monitoring.kept import Runs
 from benchmarks.monitoring.ours import HONEST_KINDS
 from benchmarks.monitoring.streams import AFTER, BEFORE, CAUSES, CHANGES, HONEST
 from benchmarks.monitoring.tables import count, median_delay, table
@@ -23,9 +22,9 @@ def report(told: Mapping[str, Runs]) -> str:
     lines = [
         "# Drift detection, measured",
         "",
-        "Made by `make bench-monitoring` from the figures in `monitoring-*.json` beside it, one line "
-        "per stream. Banking77's training questions are dealt anew for each stream: some are the "
-        "reference, others come live. Streams "
+        "Made by `make bench-monitoring` from the figures in `monitoring-*.json` beside it, one "
+        "line per stream. Banking77's training questions are dealt anew for each stream: some "
+        "are the reference, others come live. Streams "
         f"change after {BEFORE:,} test questions and go on for {AFTER:,}; honest ones have "
         f"{HONEST:,} requests without a change: *iid* (other training questions), *brief* (the "
         "test questions: other people, and intents in other shares), *bursty* (in each 500 "
@@ -140,8 +139,8 @@ def _causes(runs: Runs) -> Iterator[str]:
 
 def _cost(cost: Runs, honest: Runs) -> Iterator[str]:
     yield "CPU of one text on one core, the best of three runs: of the whole monitor of a release's"
-    yield "prompts (texts taken in by 32, vectors, detection, what is kept), of that the vector, and"
-    yield "of the detector alone (median over honest streams). Memory: what the monitor and its"
+    yield "prompts (texts taken in by 32, vectors, detection, what is kept), of that the vector,"
+    yield "and of the detector alone (median over honest streams). Memory: what the monitor and its"
     yield "vectors hold once it watches; the table of words is shared by all monitors of a process."
     yield "The goal is 100 µs and 100 MB.\n"
     rows = []
@@ -150,13 +149,15 @@ def _cost(cost: Runs, honest: Runs) -> Iterator[str]:
         us = [each["us"] for kind in HONEST_KINDS for each in honest.get(f"{setup}/{kind}", [])]
         if not made and not us:
             continue
-        best = min(made, key=lambda each: each["us"]) if made else None
-        rows.append(
-            [known.title,
-             *(["–"] * 2 if best is None else [f"{best['us']:.0f} µs", f"{best['vector_us']:.0f} µs"]),
-             f"{statistics.median(us):.0f} µs" if us else "–",
-             *(["–"] * 3 if best is None else
-               [f"{best['learn_s']:.1f} s", f"{best['mb']:.0f} MB", f"{best['state_mb']:.1f} MB"])]
-        )  # fmt: skip
+        row = [known.title, *["–"] * 6]
+        if us:
+            row[3] = f"{statistics.median(us):.0f} µs"
+        if made:
+            best = min(made, key=lambda each: each["us"])
+            row[1:3] = (f"{best[key]:.0f} µs" for key in ("us", "vector_us"))
+            row[4:] = (
+                f"{best['learn_s']:.1f} s", f"{best['mb']:.0f} MB", f"{best['state_mb']:.1f} MB",
+            )  # fmt: skip
+        rows.append(row)
     heads = ("vectors", "whole", "vector", "detector", "to learn", "memory", "stored state")
     yield from table(heads, rows)

@@ -68,9 +68,7 @@ class Dealt(NamedTuple):
     live: Rows
 
 
-def dealt(
-    kind: str, table: Tables, draw: np.random.Generator, count: int | None = None
-) -> Dealt:
+def dealt(kind: str, table: Tables, draw: np.random.Generator, count: int | None = None) -> Dealt:
     """A fresh reference of so many questions, or of half of them; the other half comes live.
 
     Of a bursty one its two halves draw from different questions, as they repeat them.

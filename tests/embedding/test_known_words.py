@@ -42,8 +42,8 @@ def test_a_word_that_is_not_known_is_of_its_parts_and_of_its_letters() -> None:
     table = packaged()
     assert table.known("tokenizable") is None
     assert np.linalg.norm(table.of_parts("tokenizable")) > 0
-    assert alike("wheer is my crad", "where is my card") > 0.3
-    assert alike("wheer is my crad", "where is my card") < 0.95
+    misspelt = "my cardz were stolen"
+    assert 0.99 > alike(misspelt, "my cards were stolen") > alike(misspelt, TEXTS[2]) + 0.1
 
 
 def test_texts_in_a_script_that_it_does_not_know_are_told_apart() -> None:
@@ -57,10 +57,10 @@ def test_a_text_has_the_same_vector_in_any_company_and_for_ever() -> None:
     assert np.array_equal(alone[0], together[0])
     # references are kept for months: another table has another name, and they are learnt anew
     assert KnownWords().name == NAME
-    assert PACKAGED.stat().st_size < 4_000_000
+    assert PACKAGED.stat().st_size < 6_000_000
 
 
-NAME = "words-"
+NAME = "words-288-808771dfc433"
 
 
 def test_a_damaged_table_is_an_error(tmp_path: Path) -> None:

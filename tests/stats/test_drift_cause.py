@@ -14,12 +14,12 @@ from support.questions import TOPICS, Questions  # noqa: E402
 def test_the_bound_of_new_content_is_too_high_in_few_cases() -> None:
     """At a confidence of 95 % or better; and near the truth where there is much evidence."""
     draw = np.random.default_rng(1)
-    levels, honest, total = [10, 50], [0.01, 0.05], 1_000
+    levels, honest = [0.01, 0.05], [0.01, 0.05]
     bounds = []
     for _ in range(200):
-        ranks = draw.integers(total, size=(2, 600))
-        ranks[:, draw.random(600) < 0.2] = 0
-        bounds.append(new_share(ranks, levels, honest, starts=600))
+        p_values = draw.random((2, 600))
+        p_values[:, draw.random(600) < 0.2] = 0.0
+        bounds.append(new_share(p_values, levels, honest, starts=600))
     assert sum(bound > 0.2 for bound in bounds) <= 10
     assert np.median(bounds) >= 0.1
 
@@ -27,40 +27,40 @@ def test_the_bound_of_new_content_is_too_high_in_few_cases() -> None:
 def test_the_bound_holds_for_the_start_that_the_data_favour() -> None:
     """The highest bound of all starts; not corrected for their number, it is too high too often."""
     draw = np.random.default_rng(3)
-    levels, honest, total, runs = [10, 50], [0.01, 0.05], 1_000, 80
+    levels, honest, runs = [0.01, 0.05], [0.01, 0.05], 80
     starts = [600 - length for length in (10, 20, 30, 45, 70, 100, 150, 220, 330, 480, 600)]
     corrected, plain = 0, 0
     for _ in range(runs):
-        ranks = draw.integers(total, size=(2, 600))
-        ranks[:, draw.random(600) < 0.2] = 0
-        since = [ranks[:, start:] for start in starts]
+        p_values = draw.random((2, 600))
+        p_values[:, draw.random(600) < 0.2] = 0.0
+        since = [p_values[:, start:] for start in starts]
         corrected += max(new_share(each, levels, honest, len(starts)) for each in since) > 0.2
         plain += max(new_share(each, levels, honest, starts=1) for each in since) > 0.2
     assert corrected <= 0.05 * runs < plain
 
 
 def test_there_is_no_new_content_where_nothing_is_unusual() -> None:
-    ranks = np.random.default_rng(2).integers(1_000, size=(2, 500))
-    assert new_share(ranks, [10, 50], [0.01, 0.05], starts=500) == 0.0
-    assert new_share(ranks[:, :0], [10, 50], [0.01, 0.05], starts=1) == 0.0
+    p_values = np.random.default_rng(2).random((2, 500))
+    assert new_share(p_values, [0.01, 0.05], [0.01, 0.05], starts=500) == 0.0
+    assert new_share(p_values[:, :0], [0.01, 0.05], [0.01, 0.05], starts=1) == 0.0
 
 
 def test_the_cluster_that_grew_comes_first() -> None:
     cells = np.array([0] * 40 + [1] * 20 + [2] * 40)
-    found = grown(Recent(100, np.zeros((2, 100), np.int64), cells), np.array([0.5, 0.05, 0.45]))
+    found = grown(Recent(100, np.zeros((2, 100)), cells), np.array([0.5, 0.05, 0.45]))
     assert [each.cell for each in found] == [1]
     assert (found[0].reference_share, found[0].share) == (0.05, 0.2)
     assert found[0].requests == tuple(range(140, 160))
 
 
 def test_a_cluster_that_the_reference_hardly_has_can_grow() -> None:
-    found = grown(Recent(0, np.zeros((2, 10), np.int64), np.full(10, 1)), np.array([1.0, 0.0]))
+    found = grown(Recent(0, np.zeros((2, 10)), np.full(10, 1)), np.array([1.0, 0.0]))
     assert found[0].cell == 1
 
 
 def test_the_least_usual_requests_come_first() -> None:
-    ranks = np.array([[5, 900, 0, 30], [8, 900, 700, 3]])
-    assert novel(Recent(10, ranks, np.zeros(4, np.int64)), 20) == (12, 13, 10)
+    p_values = np.array([[0.005, 0.9, 0.0, 0.03], [0.008, 0.9, 0.7, 0.003]])
+    assert novel(Recent(10, p_values, np.zeros(4, np.int64)), 0.02) == (12, 13, 10)
 
 
 def test_new_topics_are_grouped_and_the_typical_ones_come_first() -> None:

@@ -18,7 +18,7 @@ def detector(threshold: float) -> EDetector:
 
 
 def row_of(*hits: bool) -> "np.ndarray[tuple[int, int], np.dtype[np.float64]]":
-    return np.stack([BETS[:, 0] if hit else BETS[:, 1] for hit in hits])
+    return np.array([BETS[:, 0] if hit else BETS[:, 1] for hit in hits]).reshape(-1, len(STAKES))
 
 
 def run_length(made: EDetector, rate: float, draw: "np.random.Generator", most: int) -> int:

@@ -12,6 +12,7 @@ from fairlead.stats.drift import reference as reference_module  # noqa: E402
 from fairlead.stats.drift.monitor import DriftMonitor, Sensitivity  # noqa: E402
 from fairlead.stats.drift.reference import Reference, fit, halves, unit_rows  # noqa: E402
 from fairlead.stats.drift.stored import from_bytes, to_bytes  # noqa: E402
+from fairlead.stats.drift.usual import BLOCK, SIZE_MAX, WAIT, Usual  # noqa: E402
 from support.questions import TOPICS, Questions  # noqa: E402
 
 
@@ -170,6 +171,39 @@ def test_new_requests_are_named(reference: Reference) -> None:
     assert set(alarm["cause"].novel[:3]) <= set(range(60, 80))
 
 
+def test_honest_requests_join_what_is_usual_late_and_up_to_a_bound(reference: Reference) -> None:
+    monitor, questions = DriftMonitor(reference), Questions(81)
+    monitor.update(questions.usual(WAIT + 50))
+    usual = Usual(reference)
+    assert usual.size == 1_500
+    usual.restore(monitor.state()["usual"])
+    assert usual.size == 1_500  # too few that have waited
+    for _ in range(100):
+        monitor.update(questions.usual(100))
+    assert monitor.open == {}
+    usual.restore(monitor.state()["usual"])
+    assert SIZE_MAX <= usual.size <= SIZE_MAX * (1 + 1 / BLOCK) + 100
+    assert usual.counts.sum() == usual.size
+    # and what it knows better now it tells sooner
+    late, early = DriftMonitor(reference), monitor
+    told = [first_alarm(each, Questions(82).with_new(800, 0.06)) for each in (early, late)]
+    assert None not in told
+    delays = [told[0]["at"] - (WAIT + 50 + 10_000), told[1]["at"]]
+    assert 0 < delays[0] < delays[1]
+
+
+def test_nothing_of_a_change_becomes_usual(reference: Reference) -> None:
+    monitor, questions = DriftMonitor(reference), Questions(83)
+    assert first_alarm(monitor, questions.with_new(400, 0.25)) is not None
+    for _ in range(30):
+        monitor.update(questions.with_new(100, 0.25))
+    usual = Usual(reference)
+    usual.restore(monitor.state()["usual"])
+    assert np.array_equal(usual.scores, reference.scores)
+    assert monitor.state()["usual"]["waiting_cells"] == []
+    assert "novelty" in monitor.open
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])
 def test_a_vector_that_is_none_is_an_error_and_nothing_is_taken_in(
     reference: Reference, bad: float
@@ -222,9 +256,16 @@ def test_a_damaged_state_is_an_error(reference: Reference) -> None:
     for bad in (
         {"cells": [9_999] * 20},
         {"cells": [0] * 5_000},
-        {"ranks": [[1.5] * 20]},
-        {"ranks": [[-1] * 20] * 2},
-        {"ranks": [[10**6] * 20] * 2},
+        {"p_values": [[0.5] * 20]},
+        {"p_values": [[0.0] * 20] * 2},
+        {"p_values": [[1.5] * 20] * 2},
+        {"usual": {**good["usual"], "scores": "AAAA"}},
+        {"usual": {**good["usual"], "scores": good["usual"]["waiting"]}},
+        {"usual": {**good["usual"], "scores": "é"}},
+        {"usual": {**good["usual"], "counts": good["usual"]["counts"][:-1]}},
+        {"usual": {**good["usual"], "counts": [0.5] * len(good["usual"]["counts"])}},
+        {"usual": {**good["usual"], "waiting_cells": [0] * 19}},
+        {"usual": {**good["usual"], "waiting_cells": [9_999] * 20}},
         {"witness": {**good["witness"], "seen": -1}},
         {"witness": {**good["witness"], "means": [0.0]}},
         {"witness": {**good["witness"], "sides": [5.0] * len(good["witness"]["sides"])}},
@@ -257,8 +298,8 @@ def test_one_by_one_is_nearly_the_same_as_in_batches(reference: Reference) -> No
     one, many = DriftMonitor(reference), DriftMonitor(reference)
     singly = [alarm for vector in vectors for alarm in one.update(vector[None])]
     together = many.update(vectors)
-    ranks = [np.array(each.state()["ranks"]) for each in (one, many)]
-    assert np.abs(ranks[0] - ranks[1]).max() <= 1
+    p_values = [np.array(each.state()["p_values"]) for each in (one, many)]
+    assert np.abs(p_values[0] - p_values[1]).max() <= 1.01 / (1 + reference.scores.shape[1])
     cells = [np.array(each.state()["cells"]) for each in (one, many)]
     assert (cells[0] != cells[1]).mean() <= 0.01
     assert len(singly) == len(together) > 0

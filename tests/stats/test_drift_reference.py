@@ -7,18 +7,24 @@ import pytest
 np = pytest.importorskip("numpy")
 
 from fairlead.stats.drift.dependence import BLOCKS, BLOCKS_MIN, dependence  # noqa: E402
-from fairlead.stats.drift.mix import WITNESS_TOLERANCE, Cells, Witness  # noqa: E402
-from fairlead.stats.drift.novelty import KINDS, LEVELS, Novelty  # noqa: E402
+from fairlead.stats.drift.mix import (  # noqa: E402
+    SHARE_TOLERANCE,
+    WITNESS_TOLERANCE,
+    Cells,
+    Witness,
+)
+from fairlead.stats.drift.novelty import LEVELS, Novelty  # noqa: E402
 from fairlead.stats.drift.reference import (  # noqa: E402
-    NOVELTY_LIMITS,
+    DOUBT,
     SPLIT,
     SURE,
     Reference,
     fit,
     halves,
-    upper_share,
+    upper_limits,
 )
 from fairlead.stats.drift.stored import from_bytes, to_bytes  # noqa: E402
+from fairlead.stats.special import beta_quantile  # noqa: E402
 from fairlead.stats.variance import chi_squared_quantile, upper_factor  # noqa: E402
 from support.questions import Questions  # noqa: E402
 
@@ -53,8 +59,8 @@ def test_p_values_of_honest_requests_are_at_most_as_often_small_as_said(
     reference: Reference,
 ) -> None:
     novelty = Novelty(reference, tolerance=1.0)
-    counts = novelty.counts(reference.novelty_scores(_unit(Questions(2).usual(20_000))))
-    shares = novelty.hits(counts).mean(1)
+    p_values = novelty.p_values(reference.novelty_scores(_unit(Questions(2).usual(20_000))))
+    shares = novelty.hits(p_values).mean(1)
     assert (shares <= np.array(novelty.honest) * 1.05 + 1e-4).all()
     # and not much less often: the bets would be weak
     assert (shares[:, -1] >= LEVELS[-1] / 1.5).all()
@@ -111,21 +117,36 @@ def test_few_different_prompts_are_fitted_all_the_same() -> None:
     assert np.isfinite(made.novelty_scores(np.eye(8, dtype=np.float32))).all()
 
 
-def test_an_unknown_share_is_taken_at_its_upper_limit() -> None:
-    assert upper_share(0, 1_000) == pytest.approx(1 - 1e-3 ** (1 / 1_000))
-    assert upper_share(50, 1_000) > 0.05
-    assert upper_share(50, 1_000, phi=4.0) > upper_share(50, 1_000)
-    assert upper_share(1_000, 1_000) == 1.0
+@pytest.mark.parametrize("phi", [1.0, 4.0])
+@pytest.mark.parametrize("count", [0, 3, 20, 300])
+def test_an_unknown_share_is_taken_at_its_upper_limit(count: int, phi: float) -> None:
+    exact = beta_quantile(1.0 - DOUBT, count / phi + 1.0, (1_000 - count) / phi)
+    (limit,) = upper_limits(np.array([float(count)]), 1_000, phi)
+    assert 0.97 * exact <= limit <= 1.1 * exact
+    assert upper_limits(np.array([1_000.0]), 1_000)[0] == 1.0
 
 
-def test_all_limits_of_the_reference_hold_together(reference: Reference) -> None:
-    """Each fails with its part of the total probability, and none is left out of the count."""
-    cells = Cells(reference)
-    assert KINDS * len(LEVELS) == NOVELTY_LIMITS
-    limits = NOVELTY_LIMITS + len(cells.honest) + 1
-    assert limits * reference.doubt == pytest.approx(SURE)
-    least = upper_share(0, int(reference.cell_counts.sum()), doubt=reference.doubt)
-    assert cells.honest.min() > least > upper_share(0, int(reference.cell_counts.sum()))
+def test_a_rank_is_taken_at_its_upper_limit_also_where_requests_depend() -> None:
+    for rank, phi in ((1, 1.0), (5, 1.0), (40, 4.0), (1, 50.0)):
+        exact = beta_quantile(1.0 - DOUBT, rank / phi, (1_001 - rank) / phi)
+        (limit,) = upper_limits(np.array([float(rank)]), 1_001, phi, least=0.0)
+        assert limit >= 0.97 * exact
+        assert limit <= 1.1 * exact or rank < phi
+
+
+def test_shares_and_tails_are_taken_at_their_upper_limits(reference: Reference) -> None:
+    cells, novelty = Cells(reference, tolerance=1.0), Novelty(reference, tolerance=1.0)
+    counts = reference.cell_counts
+    limits = upper_limits(counts.astype(float), int(counts.sum()))
+    assert cells.honest == pytest.approx(limits + SHARE_TOLERANCE)
+    assert (novelty.honest > novelty.levels).all()
+    # ten times as many that are the same say it more surely
+    before = cells.honest.copy()
+    cells.learn(counts * 10)
+    assert (cells.honest < before).all()
+    wide = novelty.honest.copy()
+    novelty.learn(np.sort(np.repeat(reference.scores, 10, axis=1), axis=1))
+    assert novelty.honest[-1] < wide[-1]
 
 
 def test_shares_and_centre_are_of_prompts_that_fitted_nothing(reference: Reference) -> None:
@@ -134,7 +155,7 @@ def test_shares_and_centre_are_of_prompts_that_fitted_nothing(reference: Referen
 
 def test_the_centres_error_may_point_to_where_the_difference_does(reference: Reference) -> None:
     size, total = reference.centre.size, int(reference.cell_counts.sum())
-    error = chi_squared_quantile(size, 1.0 - reference.doubt) / total
+    error = chi_squared_quantile(size, 1.0 - SURE) / total
     assert Witness(reference).slack == pytest.approx(WITNESS_TOLERANCE + error**0.5)
 
 

@@ -27,7 +27,7 @@ from fairlead.embedding.interface import Matrix
 from fairlead.embedding.word_sums import WordSums
 
 PACKAGED = Path(__file__).with_name("known_words.npz")
-HASHED = 128
+HASHED = 96
 """Numbers of a vector for the n-grams of words that are not known."""
 UNKNOWN_WEIGHT = 0.5
 """Length of an unknown word's n-grams; a rare known word has length 1."""

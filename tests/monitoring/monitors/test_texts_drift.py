@@ -73,6 +73,18 @@ def test_it_learns_first_and_says_how_far_it_is() -> None:
     assert monitor.standing().startswith("watching, ")
 
 
+def test_texts_wait_for_others_for_a_minute_at_most() -> None:
+    monitor = learnt()
+    first = later(1)[0]
+    monitor.see_text(first)
+    asked = first.request.started_at
+    monitor.conditions(asked + 59.0)
+    assert len(monitor.state()["pending"]) == 1
+    monitor.conditions(asked + 60.0)
+    assert monitor.state()["pending"] == []
+    assert monitor.standing() == "watching, 1 prompts"
+
+
 def test_honest_texts_are_no_alarm() -> None:
     assert see(learnt(), later(3_000)).conditions(NOW) == []
 

@@ -2,9 +2,10 @@
 
 The release's first texts are the reference: one half of them, in blocks of time, fits clusters, the
 other half calibrates (`fairlead.stats.drift.reference.halves`). An embedder that is given must not
-have been fitted to them. After that texts are taken in by 32. An alarm opens a condition with the
-label `channel`: `new_content`, or `mix` where the same things are asked in other shares. The watch
-begins anew at once, against the same reference. The condition ends when the texts since tell
+have been fitted to them. After that texts are taken in by 32, or those of a minute. While there is
+no alarm they join what calibrates (`fairlead.stats.drift.usual`). An alarm opens a condition with
+the label `channel`: `new_content`, or `mix` where the same things are asked in other shares. The
+watch begins anew at once, against the same reference. The condition ends when the texts since tell
 against the change as the alarm's own bet sees it (`fairlead.stats.ending`), or when a person
 accepts what is now: then it learns anew.
 
@@ -60,6 +61,8 @@ from fairlead.stats.drift.stored import from_bytes, to_bytes
 from fairlead.stats.monitors.evidence import made_with
 
 BATCH = 32
+PENDING_S = 60.0
+"""So long, at most, a text waits for others to be taken in with."""
 WORDS_MAX = 5_000
 WORD_TEXTS_MIN = 3
 """Words of fewer texts of the reference are not kept: nobody's own words stay in its state."""
@@ -145,7 +148,8 @@ class TextDrift(Deaf):
 
     def conditions(self, now: float) -> list[Condition]:
         """A condition for each channel with an alarm that is not over."""
-        self._take_pending()
+        if self._pending and now - self._pending[0].at >= PENDING_S:
+            self._take_pending()
         watching = self._watching
         if watching is None:
             return []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -51,31 +51,32 @@ class Cause:
 
 @dataclass(frozen=True)
 class Recent:
-    """Requests since the change: number of the first, p-value ranks by kind, and cell of each."""
+    """Requests since the change: number of the first, p-values by kind, and cell of each."""
 
     first: int
-    ranks: NDArray[np.int64]
+    p_values: NDArray[np.float64]
     cells: NDArray[np.int64]
 
 
 def new_share(
-    ranks: NDArray[np.int64], levels: Sequence[int], honest: Sequence[float], starts: int
+    p_values: NDArray[np.float64], levels: Iterable[float], honest: Iterable[float], starts: int
 ) -> float:
     """Lower bound of the share of requests that are of new content, at a confidence of 95 %.
 
-    `ranks`: kinds x requests, how many calibration prompts are at least as unlike. A share p of new
-    content raises the probability of a rank below a level from at most `honest` to at most
-    p + (1 - p) * honest, at each level. The Clopper-Pearson limits are corrected for the number of
-    levels, and for the number of `starts` among which the change was looked for.
+    `p_values`: kinds x requests. A share p of new content raises the probability of one at or below
+    a level from at most `honest` to at most p + (1 - p) * honest, at each level. The
+    Clopper-Pearson limits are corrected for the number of levels, and for the number of `starts`
+    among which the change was looked for.
     """
-    total = ranks.shape[1]
+    total = p_values.shape[1]
     if not total:
         return 0.0
-    doubt = DOUBT / (len(levels) * len(ranks) * max(starts, 1))
+    pairs = list(zip(levels, honest, strict=True))
+    doubt = DOUBT / (len(pairs) * len(p_values) * max(starts, 1))
     best = 0.0
-    for row in ranks:
-        for level, usual in zip(levels, honest, strict=True):
-            hits = int((row + 1 <= level).sum())
+    for row in p_values:
+        for level, usual in pairs:
+            hits = int((row <= level).sum())
             if hits / total > usual:
                 low = beta_quantile(doubt, hits, total - hits + 1)
                 best = max(best, (low - usual) / (1.0 - usual) if usual < 1 else 0.0)
@@ -106,8 +107,8 @@ def grown(recent: Recent, shares: NDArray[np.float64]) -> tuple[Grown, ...]:
     )
 
 
-def novel(recent: Recent, level: int) -> tuple[int, ...]:
-    """Those with a rank below `level`, the least like the reference first."""
-    ranks = recent.ranks.min(0)
-    order = np.argsort(ranks, kind="stable")[:NOVEL_MAX]
-    return tuple((recent.first + order[ranks[order] < level]).tolist())
+def novel(recent: Recent, level: float) -> tuple[int, ...]:
+    """Those with a p-value below `level`, the least like the reference first."""
+    least = recent.p_values.min(0)
+    order = np.argsort(least, kind="stable")[:NOVEL_MAX]
+    return tuple((recent.first + order[least[order] < level]).tolist())

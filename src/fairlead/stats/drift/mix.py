@@ -17,9 +17,10 @@ import math
 from typing import TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fairlead.stats.drift.detector import Floats, numbers, tail_bet
-from fairlead.stats.drift.reference import NORM_MAX, Reference, upper_share
+from fairlead.stats.drift.reference import NORM_MAX, SURE, Reference, upper_limits
 from fairlead.stats.variance import chi_squared_quantile
 
 STAKES = (0.03, 0.1, 0.3)
@@ -41,18 +42,21 @@ class Cells:
     def __init__(self, reference: Reference, tolerance: float = CELL_TOLERANCE) -> None:
         if not 1.0 <= tolerance <= 10.0:
             raise ValueError(f"mix tolerance {tolerance}: must be between 1 and 10")
-        counts = reference.cell_counts
+        self._tolerance, self._phi = tolerance, reference.mix.phi
+        size = len(reference.cells) * len(STAKES)
+        self.weights = np.full(size, 1.0 / size)
+        self.learn(reference.cell_counts)
+
+    def learn(self, counts: NDArray[np.int64]) -> None:
+        """Compare with these shares from now on: honest requests by cell."""
         total = int(counts.sum())
-        phi = reference.mix.phi
         self.shares = counts / total
-        limits = [upper_share(count, total, phi, reference.doubt) for count in counts.tolist()]
-        tolerated = np.maximum(tolerance * self.shares, limits) + SHARE_TOLERANCE
+        limits = upper_limits(counts.astype(np.float64), total, self._phi)
+        tolerated = np.maximum(self._tolerance * self.shares, limits) + SHARE_TOLERANCE
         self.honest = np.minimum(1.0, tolerated)
         made = np.array([[tail_bet(stake, q) for stake in STAKES] for q in self.honest])
-        made **= 1.0 / phi
+        made **= 1.0 / self._phi
         self._hit, self._miss = made[:, :, 0], made[:, :, 1]
-        size = len(counts) * len(STAKES)
-        self.weights = np.full(size, 1.0 / size)
 
     def e(self, cells: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Floats:
         """Tempered e of each bet, a row per request, given the cell of each."""
@@ -86,7 +90,7 @@ class Witness:
         size = self._centre.size
         # squared length of the mean's own error: chi-squared, as each direction has variance 1; at
         # worst it points to where the tolerated difference points
-        error = chi_squared_quantile(size, 1.0 - reference.doubt) * self._phi / total
+        error = chi_squared_quantile(size, 1.0 - SURE) * self._phi / total
         self.slack = WITNESS_TOLERANCE + math.sqrt(error)
         self._bound = NORM_MAX + float(np.linalg.norm(self._centre)) + self.slack
         self._stakes = np.array(WITNESS_STAKES) / self._bound

@@ -13,7 +13,6 @@ a request takes the next rank among the calibration prompts, or the other of two
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Iterable
 from copy import copy
 from dataclasses import dataclass
@@ -33,9 +32,10 @@ from fairlead.stats.drift.mix import (
     WitnessState,
 )
 from fairlead.stats.drift.mix import STAKES as CELL_STAKES
+from fairlead.stats.drift.novelty import KINDS, TOLERANCE, Novelty
 from fairlead.stats.drift.novelty import STAKES as NOVELTY_STAKES
-from fairlead.stats.drift.novelty import TOLERANCE, Novelty
 from fairlead.stats.drift.reference import Reference, Vectors, unit_rows
+from fairlead.stats.drift.usual import Usual, UsualState
 from fairlead.stats.ending import Ending
 
 THRESHOLD = 1e6
@@ -92,14 +92,15 @@ class _Open:
 class MonitorState(TypedDict):
     """What a `DriftMonitor` has to remember, in JSON's types.
 
-    `of`: which reference and sensitivity it was made with. `ranks` (by kind) and `cells` are of the
-    last requests, the newest last. `open`: alarms that are not over.
+    `of`: which reference and sensitivity it was made with. `p_values` (by kind) and `cells` are of
+    the last requests, the newest last. `open`: alarms that are not over.
     """
 
     of: str
+    usual: UsualState
     detector: DetectorState
     witness: WitnessState
-    ranks: list[list[int]]
+    p_values: list[list[float]]
     cells: list[int]
     open: list[OpenState]
 
@@ -125,7 +126,8 @@ class DriftMonitor:
             )
         )
         self._detector = EDetector(np.concatenate(weights), chosen.requests_per_false_alarm)
-        self._ranks = np.zeros((2, 0), np.int64)
+        self._usual = Usual(reference)
+        self._p_values = np.zeros((KINDS, 0))
         self._recent_cells = np.zeros(0, np.int64)
         self._open: dict[Channel, _Open] = {}
 
@@ -158,15 +160,16 @@ class DriftMonitor:
         rows = unit_rows(vectors, self._reference.dimension)
         if not len(rows):
             return []
-        counts = self._novelty.counts(self._reference.novelty_scores(rows))
+        scores = self._reference.novelty_scores(rows)
+        p_values = self._novelty.p_values(scores)
         cells, _ = nearest(rows, self._reference.cells)
         positions = self._reference.witness_positions(rows).astype(np.float64)
         e = np.hstack([
-            self._novelty.e(self._novelty.hits(counts)),
+            self._novelty.e(self._novelty.hits(p_values)),
             self._cells.e(cells),
             self._witness.e(positions),
         ])  # fmt: skip
-        ranks = np.hstack([self._ranks, counts])
+        p_values = np.hstack([self._p_values, p_values])
         recent = np.concatenate([self._recent_cells, cells])
         before, at = self._recent_cells.size, 0
         alarms = []
@@ -175,15 +178,23 @@ class DriftMonitor:
             upto = len(e) if found is None else at + found + 1
             self._end(e[at:upto])
             if found is not None:
-                self._keep(ranks[:, : before + upto], recent[: before + upto])
+                self._keep(p_values[:, : before + upto], recent[: before + upto])
                 alarms.append(self._alarm(self.seen - 1))
                 self._detector.reset()
             at = upto
-        self._keep(ranks, recent)
+        self._keep(p_values, recent)
+        if self._open or alarms:
+            self._usual.drop()
+        elif self._usual.see(scores, cells):
+            self._learn()
         return alarms
 
-    def _keep(self, ranks: NDArray[np.int64], cells: NDArray[np.int64]) -> None:
-        self._ranks, self._recent_cells = ranks[:, -RECENT_MAX:], cells[-RECENT_MAX:]
+    def _learn(self) -> None:
+        self._novelty.learn(self._usual.scores)
+        self._cells.learn(self._usual.counts)
+
+    def _keep(self, p_values: Floats, cells: NDArray[np.int64]) -> None:
+        self._p_values, self._recent_cells = p_values[:, -RECENT_MAX:], cells[-RECENT_MAX:]
 
     def _end(self, e: Floats) -> None:
         """Let go of alarms that are over."""
@@ -213,26 +224,29 @@ class DriftMonitor:
         kept = self._recent_cells.size
         oldest = self.seen - kept
         since = min(max(changed_at - oldest, 0), kept)
-        recent = Recent(oldest + since, self._ranks[:, since:], self._recent_cells[since:])
-        level = int(NOVEL_LEVEL * (self._reference.scores.shape[1] + 1))
+        recent = Recent(oldest + since, self._p_values[:, since:], self._recent_cells[since:])
         return Cause(
             channel=channel,
             changed_at=recent.first,
             requests=kept - since,
             new_share=new_share(
-                recent.ranks, self._novelty.ranks, self._novelty.honest, max(kept, 1)
+                recent.p_values,
+                self._novelty.levels.tolist(),
+                self._novelty.honest.tolist(),
+                max(kept, 1),
             ),
             grown=grown(recent, self._cells.shares),
-            novel=novel(recent, level),
+            novel=novel(recent, NOVEL_LEVEL),
         )
 
     def state(self) -> MonitorState:
         """Everything that `restore` needs to go on with identical results."""
         return MonitorState(
             of=self._of,
+            usual=self._usual.state(),
             detector=self._detector.state(),
             witness=self._witness.state(),
-            ranks=self._ranks.tolist(),
+            p_values=self._p_values.tolist(),
             cells=self._recent_cells.tolist(),
             open=[
                 OpenState(
@@ -257,20 +271,23 @@ class DriftMonitor:
                 "state of a monitor with another reference or sensitivity: begin anew with this one"
             )
         kept = len(state["cells"])
-        if kept > RECENT_MAX or len(state["ranks"]) != len(self._ranks):
+        if kept > RECENT_MAX or len(state["p_values"]) != KINDS:
             raise ValueError(f"state of a monitor: {kept} recent requests; at most {RECENT_MAX}")
         cells = numbers(state["cells"], kept, "cells")
-        ranks = np.stack([numbers(row, kept, "ranks") for row in state["ranks"]])
+        p_values = np.stack([numbers(row, kept, "p_values") for row in state["p_values"]])
         if kept and not (cells.min() >= 0 and cells.max() < len(self._reference.cells)):
             raise ValueError("state of a monitor: a recent request lies in no cluster")
-        if kept and (ranks.min() < 0 or ranks.max() > self._reference.scores.shape[1]):
-            raise ValueError("state of a monitor: a rank is beyond the calibration prompts")
+        if kept and not (p_values.min() > 0 and p_values.max() <= 1):
+            raise ValueError("state of a monitor: a p-value is not between 0 and 1")
         opened = self._opened(state["open"])
-        detector, witness = copy(self._detector), copy(self._witness)
+        detector, witness, usual = copy(self._detector), copy(self._witness), copy(self._usual)
         detector.restore(state["detector"])
         witness.restore(state["witness"])
+        usual.restore(state["usual"])
         self._detector, self._witness, self._open = detector, witness, opened
-        self._ranks, self._recent_cells = ranks.astype(np.int64), cells.astype(np.int64)
+        self._p_values, self._recent_cells = p_values, cells.astype(np.int64)
+        self._usual = usual
+        self._learn()
 
     def _opened(self, states: list[OpenState]) -> dict[Channel, _Open]:
         bets = {"novelty": self._novelty_bets, "mix": self._mix_bets}

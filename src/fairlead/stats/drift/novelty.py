@@ -14,9 +14,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fairlead.stats.drift.clustering import Matrix
 from fairlead.stats.drift.detector import Floats, tail_bet
-from fairlead.stats.drift.reference import Reference
-from fairlead.stats.special import beta_quantile
+from fairlead.stats.drift.reference import Reference, upper_limits
 
 LEVELS = (0.001, 0.002, 0.005, 0.02, 0.06, 0.2)
 STAKES = (0.03, 0.1, 0.25, 0.5)
@@ -32,44 +32,39 @@ class Novelty:
         """`tolerance`: so many times as many unlike requests are no change; 1 or more."""
         if not 1.0 <= tolerance <= 10.0:
             raise ValueError(f"novelty tolerance {tolerance}: must be between 1 and 10")
-        count = reference.scores.shape[1]
-        self._scores = reference.scores
+        self._tolerance = tolerance
         self.phi = max(1.0, reference.novelty.phi)
-        self.ranks = [max(1, int(level * (count + 1))) for level in LEVELS]
-        self.honest = [
-            max(tolerance * rank / (count + 1), _tail_limit(rank, count, self.phi, reference.doubt))
-            for rank in self.ranks
-        ]
+        size = KINDS * len(LEVELS) * len(STAKES)
+        self.weights = np.full(size, 1.0 / size)
+        self.learn(reference.scores)
+
+    def learn(self, scores: Matrix) -> None:
+        """Compare with these scores of honest requests from now on: by kind, in rising order."""
+        count = scores.shape[1]
+        self._scores = scores
+        ranks = np.maximum(1.0, np.floor(np.array(LEVELS) * (count + 1)))
+        self.levels = ranks / (count + 1)
+        limits = upper_limits(ranks, count + 1, self.phi, least=0.0)
+        self.honest = np.maximum(self._tolerance * self.levels, limits)
         made = np.array([[tail_bet(stake, q) for stake in STAKES] for q in self.honest])
         made **= 1.0 / self.phi
         self._hit, self._miss = made[:, :, 0], made[:, :, 1]
-        size = KINDS * len(LEVELS) * len(STAKES)
-        self.weights = np.full(size, 1.0 / size)
 
-    def counts(self, scores: NDArray[np.float32]) -> NDArray[np.int64]:
-        """How many calibration prompts score at least as much, for each kind and request.
-
-        The p-value is (1 + count) / (1 + calibration prompts).
-        """
+    def p_values(self, scores: Matrix) -> Floats:
+        """Of each request by each kind: (1 + those that score at least as much) / (1 + all)."""
         total = self._scores.shape[1]
-        return np.stack(
-            [
-                total - np.searchsorted(kept, row, side="left")
-                for kept, row in zip(self._scores, scores, strict=True)
-            ]
-        )
+        counts = [
+            total - np.searchsorted(kept, row, side="left")
+            for kept, row in zip(self._scores, scores, strict=True)
+        ]
+        return (np.stack(counts) + 1) / (total + 1)
 
-    def hits(self, counts: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def hits(self, p_values: Floats) -> NDArray[np.bool_]:
         """Which levels each p-value reaches: kinds x requests x levels."""
-        reached: NDArray[np.bool_] = counts[:, :, None] + 1 <= np.array(self.ranks)
+        reached: NDArray[np.bool_] = p_values[:, :, None] <= self.levels
         return reached
 
     def e(self, hits: NDArray[np.bool_]) -> Floats:
         """Tempered e of each bet, a row per request."""
         values = np.where(hits[:, :, :, None], self._hit, self._miss)
         return values.transpose(1, 0, 2, 3).reshape(hits.shape[1], -1)
-
-
-def _tail_limit(rank: int, count: int, phi: float, doubt: float) -> float:
-    """Upper confidence limit of the probability of a p-value at or below rank / (count + 1)."""
-    return beta_quantile(1.0 - doubt, rank / phi, max((count + 1 - rank) / phi, 1e-6))

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, fields, replace
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,9 +26,9 @@ from fairlead.stats.drift.clustering import (
     nearest,
 )
 from fairlead.stats.drift.dependence import Dependence, dependence, dependence_at
-from fairlead.stats.special import beta_quantile
 
 Vectors = NDArray[np.float32] | NDArray[np.float64]
+Floats = NDArray[np.float64]
 
 PROMPTS_MIN = 1_000
 """Fewer reference prompts than this say too little about what is usual."""
@@ -35,11 +36,14 @@ SPLIT = 8
 """Blocks of time that the halves are made of in turn. They are longer than the longest dependence
 that can be learnt from as many requests, a twelfth of them."""
 CENTROIDS, CELLS, DIRECTIONS, WITNESSES = 256, 64, 128, 32
-ROWS_PER_CENTRE = 12
+ROWS_PER_CENTRE, ROWS_PER_CELL = 3, 10
+DOUBT = 0.02
+"""The chance that the limit of one probability, of a level or of a cluster, does not hold."""
 SURE = 1e-3
-"""The chance that any of the reference's confidence limits does not hold."""
-NOVELTY_LIMITS = 12
-"""Limits of the novelty channel: kinds of score times levels."""
+"""The chance that the limit of the mean position does not hold, which is never learnt better."""
+_QUANTILE = NormalDist().inv_cdf(1.0 - DOUBT)
+_SHAPE_MIN = 0.3
+"""Below that the approximation of a limit fails; the limit is too high then."""
 _NUMBER_MAX = 1e30
 NORM_MAX = 8.0
 """Longest position in the main directions, in standard deviations; beyond is shortened to it."""
@@ -73,11 +77,6 @@ class Reference:
     def dimension(self) -> int:
         """Numbers per vector."""
         return int(self.centroids.shape[1])
-
-    @property
-    def doubt(self) -> float:
-        """The chance that one limit does not hold: of novelty, of each cell, and of the centre."""
-        return SURE / (NOVELTY_LIMITS + len(self.cells) + 1)
 
     @property
     def digest(self) -> str:
@@ -134,10 +133,9 @@ def fit(vectors: Vectors, seed: int = 0) -> Reference:
     draw = np.random.default_rng(seed)
     fitting, held = halves(len(rows))
     half = rows[fitting]
-    most = len(half) // ROWS_PER_CENTRE
     mean, directions, deviations, rest = _directions(half)
-    centroids = k_means(half, min(CENTROIDS, most), draw)
-    cells = k_means(half, min(CELLS, most // 2), draw)
+    centroids = k_means(half, min(CENTROIDS, len(half) // ROWS_PER_CENTRE), draw)
+    cells = k_means(half, min(CELLS, len(half) // ROWS_PER_CELL), draw)
     centroids, cells, mean, directions = map(_rounded, (centroids, cells, mean, directions))
     which, _ = nearest(rows, cells)
     made = Reference(
@@ -179,13 +177,18 @@ def unit_rows(vectors: Vectors, dimension: int | None = None) -> Matrix:
     return unit
 
 
-def upper_share(count: float, total: float, phi: float = 1.0, doubt: float = SURE) -> float:
-    """Upper confidence limit of a share seen `count` times in `total` (Clopper, Pearson 1934).
+def upper_limits(counts: Floats, total: float, phi: float = 1.0, least: float = 1.0) -> Floats:
+    """Upper confidence limits of shares seen `counts` times in `total`; each fails with `DOUBT`.
 
-    With a design effect above 1 both count for that much less. It fails with probability `doubt`.
+    Those of Poisson counts (Garwood 1936; above those of binomial ones), the quantile of the gamma
+    distribution by Wilson and Hilferty (1931): within some percent. With a design effect above 1
+    counts and total are worth that much less. `least` is added to the gamma distribution's shape: 0
+    where the count is a rank, so that it is in the interval for sure.
     """
-    count, total = count / phi, total / phi
-    return 1.0 if count >= total else beta_quantile(1.0 - doubt, count + 1.0, total - count)
+    shape = np.maximum(counts / phi + least, _SHAPE_MIN)
+    root = 1.0 - 1.0 / (9.0 * shape) + _QUANTILE / (3.0 * np.sqrt(shape))
+    made: Floats = np.minimum(1.0, shape * root**3 * phi / total)
+    return made
 
 
 def _rounded(rows: Matrix) -> Matrix:

@@ -8,14 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(__file__).parent / "results"
 Runs = dict[str, list[Any]]
 """By the name of what was run: what came of each run, by its number."""
 
 
 def read(part: str, folder: Path = RESULTS) -> Runs:
-    """What there is of a part; nothing at first."""
-    path = folder / f"monitoring-{part}.json"
+    """What there is of a part (the file's name); nothing at first."""
+    path = folder / f"{part}.json"
     if not path.is_file():
         return {}
     made: Runs = json.loads(path.read_text(encoding="utf-8"))
@@ -31,7 +31,7 @@ def write(part: str, runs: Runs, folder: Path = RESULTS) -> None:
         + "\n ]"
         for name, made in sorted(runs.items())
     ]
-    path = folder / f"monitoring-{part}.json"
+    path = folder / f"{part}.json"
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
@@ -48,13 +48,17 @@ class Clock:
 
 
 def go_on(
-    part: str, wanted: dict[str, int], run: Callable[[str, int], Any], clock: Clock
+    part: str,
+    wanted: dict[str, int],
+    run: Callable[[str, int], Any],
+    clock: Clock,
+    folder: Path = RESULTS,
 ) -> bool:
     """Run what is wanted (runs by name) and not there yet; whether all of it is there.
 
     Runs of all names take turns, so that a run that is cut short has some of each.
     """
-    kept = read(part)
+    kept = read(part, folder)
     for number in range(max(wanted.values(), default=0)):
         for name, count in wanted.items():
             if number < count and len(kept.get(name, [])) <= number:
@@ -62,5 +66,5 @@ def go_on(
                     return False
                 kept.setdefault(name, []).append(run(name, number))
                 print(f"{part}: {name}, {number + 1} of {count}: {kept[name][-1]}", flush=True)
-                write(part, kept)
+                write(part, kept, folder)
     return True

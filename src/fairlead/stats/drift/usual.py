@@ -1,0 +1,127 @@
+"""What is usual by now: the calibration prompts, and honest requests that came after them.
+
+The more of them there are, the better is known how often honest requests are unlike the reference,
+and how often they lie in each cluster: what is known from few has to be taken at a far upper limit,
+and that makes a monitor slow. So requests join the calibration prompts, `WAIT` requests late, and
+none from a change on: what waits at an alarm is dropped, and while one is open nothing is taken in.
+A change that is slower than what can be told in that time becomes usual, until there are
+`SIZE_MAX`; then nothing more is taken in, so that it cannot go on for ever.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fairlead.stats.drift.clustering import Matrix
+from fairlead.stats.drift.reference import Reference
+
+WAIT = 500
+"""Requests that a change has to be found in before it is taken for usual."""
+BLOCK = 16
+"""What is taken in at once is a part of what there is, one in so many: limits cost time."""
+SIZE_MAX = 10_000
+
+
+class UsualState(TypedDict):
+    """What a `Usual` has to remember, in JSON's types; scores are float32 in base64.
+
+    `scores`: by kind, in rising order. `counts`: by cluster. `waiting`: scores by kind, and
+    `waiting_cells`, of those too new to be taken in.
+    """
+
+    scores: str
+    counts: list[int]
+    waiting: str
+    waiting_cells: list[int]
+
+
+class Usual:
+    """Scores of honest requests in rising order, and how many lie in each cluster."""
+
+    def __init__(self, reference: Reference) -> None:
+        self.scores = reference.scores
+        self.counts = reference.cell_counts
+        self._waiting: Matrix = np.zeros((len(self.scores), 0), np.float32)
+        self._cells = np.zeros(0, np.int64)
+
+    @property
+    def size(self) -> int:
+        """Prompts and requests."""
+        return int(self.scores.shape[1])
+
+    def see(self, scores: Matrix, cells: NDArray[np.int64]) -> bool:
+        """Let requests without a change wait, and take in those that have; whether there were any.
+
+        `scores`: kinds x requests.
+        """
+        if self.size >= SIZE_MAX:
+            return False
+        self._waiting = np.hstack([self._waiting, scores])
+        self._cells = np.concatenate([self._cells, cells])
+        ready = len(self._cells) - WAIT
+        if ready < self.size // BLOCK:
+            return False
+        self.scores = np.sort(np.hstack([self.scores, self._waiting[:, :ready]]), axis=1)
+        self.counts = self.counts + np.bincount(self._cells[:ready], minlength=self.counts.size)
+        self._waiting, self._cells = self._waiting[:, ready:], self._cells[ready:]
+        return True
+
+    def drop(self) -> None:
+        """What waits is of a change."""
+        self._waiting, self._cells = self._waiting[:, :0], self._cells[:0]
+
+    def state(self) -> UsualState:
+        """Everything that `restore` needs."""
+        return UsualState(
+            scores=_packed(self.scores),
+            counts=self.counts.tolist(),
+            waiting=_packed(self._waiting),
+            waiting_cells=self._cells.tolist(),
+        )
+
+    def restore(self, state: UsualState) -> None:
+        """Go on from the state of one with the same reference. Raises ValueError if damaged."""
+        kinds, cells = len(self.scores), self.counts.size
+        scores, waiting = (_unpacked(state[key], kinds) for key in ("scores", "waiting"))
+        counts, lies = (_whole(state[key]) for key in ("counts", "waiting_cells"))
+        most = SIZE_MAX * (BLOCK + 1) // BLOCK + WAIT
+        if not 0 < scores.shape[1] <= most or (np.diff(scores) < 0).any():
+            raise ValueError("stored usual scores: too many, none, or out of order")
+        if counts.size != cells or counts.min() < 0 or counts.sum() != scores.shape[1]:
+            raise ValueError("stored usual shares: do not go with the scores")
+        if lies.size != waiting.shape[1] or lies.size > most:
+            raise ValueError("stored usual requests that wait: do not go together")
+        if lies.size and not 0 <= lies.min() <= lies.max() < cells:
+            raise ValueError("stored usual requests that wait: one lies in no cluster")
+        self.scores, self.counts = scores, counts
+        self._waiting, self._cells = waiting, lies
+
+
+def _packed(rows: Matrix) -> str:
+    return base64.b64encode(np.ascontiguousarray(rows, "<f4").tobytes()).decode()
+
+
+def _unpacked(text: Any, kinds: int) -> Matrix:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except (binascii.Error, TypeError, ValueError) as error:
+        raise ValueError(f"stored usual scores: {error}") from error
+    if len(data) % (4 * kinds):
+        raise ValueError("stored usual scores: cut")
+    rows = np.frombuffer(data, "<f4").reshape(kinds, -1).astype(np.float32)
+    if not np.isfinite(rows).all():
+        raise ValueError("stored usual scores: not finite")
+    return rows
+
+
+def _whole(values: Any) -> NDArray[np.int64]:
+    if not isinstance(values, list) or not all(type(each) is int for each in values):
+        raise ValueError("stored usual counts: must be whole numbers")
+    if any(abs(each) > 10**9 for each in values):
+        raise ValueError("stored usual counts: beyond any that can be")
+    return np.array(values, np.int64)

@@ -75,6 +75,7 @@ def test_it_learns_first_and_says_how_far_it_is() -> None:
 
 def test_texts_wait_for_others_for_a_minute_at_most() -> None:
     monitor = learnt()
+    assert monitor.conditions(NOW) == []
     first = later(1)[0]
     monitor.see_text(first)
     asked = first.request.started_at

@@ -67,7 +67,7 @@ WORDS_MAX = 5_000
 WORD_TEXTS_MIN = 3
 """Words of fewer texts of the reference are not kept: nobody's own words stay in its state."""
 _SELF_TEST = TextSettings(drift_texts=1_000)
-_SELF_TEST_DIMENSION = 64
+_SELF_TEST_DIMENSION, _SELF_TEST_AT = 64, 1e6
 
 
 class About(NamedTuple):
@@ -331,11 +331,12 @@ class TextDrift(Deaf):
             monitor = TextDrift(self._about, _SELF_TEST, HashedNgrams(_SELF_TEST_DIMENSION))
             for text in usual_texts(1_000 + 320, self._about.text):
                 monitor.see_text(text)
-            if found := monitor.conditions(0.0):
+            if found := monitor.conditions(_SELF_TEST_AT):
                 return f"an alarm about honest texts: {found[0].summary}"
             for text in changed_texts(320, self._about.text, channel):
                 monitor.see_text(text)
-            told = [dict(each.labels)["channel"] for each in monitor.conditions(0.0)]
+            found = monitor.conditions(_SELF_TEST_AT)
+            told = [dict(each.labels)["channel"] for each in found]
             if channel not in told:
                 return f"did not find {channel} in made texts"
         return self._embedder_problem()

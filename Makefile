@@ -23,7 +23,7 @@ help:
 	@echo "make bench-gateway   the gateway beside its peers (installs them; half an hour)"
 	@echo "make bench-live-rollouts   200 rollouts of equal releases and 30 of bad ones, live"
 	@echo "make bench-telemetry   the telemetry store: taking in, questions over 10 million records, size"
-	@echo "make bench-monitoring   drift detection beside its peers (installs them); ARGS=--quick"
+	@echo "make bench-monitoring   drift detection beside its peers (installs them); ARGS=\"--seconds 100\""
 	@echo "make bench-monitors  standing tests of quality, bias and latency beside river; ARGS=--quick"
 	@echo "make soak    an hour of load, kills and restarts; ARGS=\"--minutes 60\""
 	@echo "make soak-honest     an hour of honest traffic with all monitors on: no alert; ARGS=\"--minutes 60\""

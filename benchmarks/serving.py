@@ -23,7 +23,8 @@ from pathlib import Path
 from fairlead.app.state import StatePaths
 from fairlead.cli.api import ControlClient
 from fairlead.cli.shipping import prepare
-from fairlead.control.views import KeyRequest, NewKey, RolloutView, StatusView
+from fairlead.control.limits.key_views import KeyRequest, NewKey
+from fairlead.control.views import RolloutView, StatusView
 from fairlead.domain.errors import FairleadError
 from fairlead.manifest import load_manifest
 from fairlead.registry import Registry

@@ -26,23 +26,20 @@ from fairlead.control.bias.scoring_model import Differences, Scoring
 from fairlead.control.bias.telling import BiasView, GapView
 from fairlead.control.drill.drill_views import DrillView
 from fairlead.control.judging.live_views import LiveJudgingView
+from fairlead.control.limits.key_views import KeyView, NewKey, TenantView
 from fairlead.control.probing.probe_views import ProbesView
+from fairlead.control.sample_views import Deleted, SampleView
 from fairlead.control.views import (
-    Deleted,
     FiguresView,
     GateProgress,
     HistoryEntry,
-    KeyView,
-    NewKey,
     Noted,
     PlanStep,
     PlanView,
     RolloutView,
-    SampleView,
     ServiceView,
     SloView,
     StatusView,
-    TenantView,
 )
 from fairlead.control.watching.watch_views import (
     ActionView,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from fairlead.control.limits.key_views import KeyRequest, LimitsRequest
 from fairlead.control.limits.keys import Keys
-from fairlead.control.views import KeyRequest, LimitsRequest
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound
 from fairlead.domain.quota import Quota
 from fairlead.store import open_store

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from control.simulated_world import DIRECT, NOWHERE, World
+from fairlead.control.limits.key_views import KeyRequest
 from fairlead.control.shipping.spec import ServiceSpec, check_spec
-from fairlead.control.views import KeyRequest
 from fairlead.control.world.routing import KnownRelease, service_route
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.release import Engine, Release, RemoteModel, WeightsModel

@@ -6,7 +6,8 @@ import msgspec
 import pytest
 
 from control.simulated_world import DIRECT, PLAN, World
-from fairlead.control.views import KeyRequest, RollbackRequest
+from fairlead.control.limits.key_views import KeyRequest
+from fairlead.control.views import RollbackRequest
 from fairlead.domain.errors import Conflict
 from fairlead.gateway.replicas.routing import assign, pinned_arm
 from fairlead.rollout.freeze import Freeze

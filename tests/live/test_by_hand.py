@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import pytest
 
-from fairlead.control.views import Applied, KeyView, RollbackRequest, RolloutView
+from fairlead.control.limits.key_views import KeyView
+from fairlead.control.views import Applied, RollbackRequest, RolloutView
 from fairlead.domain.errors import Conflict
 from fairlead.manifest import Manifest
 from fairlead.manifest.rollout import Step

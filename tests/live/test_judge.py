@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import pytest
 
 from control.answering_replica import AnsweringReplica
-from fairlead.control.views import Deleted, SampleView, StatusView
+from fairlead.control.sample_views import Deleted, SampleView
+from fairlead.control.views import StatusView
 from fairlead.manifest import Manifest
 from fairlead.manifest.judging import Capture, Judge
 from support.installation import Installation

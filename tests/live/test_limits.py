@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from fairlead.control.views import KeyRequest, NewKey
+from fairlead.control.limits.key_views import KeyRequest, NewKey
 from fairlead.domain.quota import Quota
 from fairlead.manifest import Manifest
 from fairlead.store import open_store

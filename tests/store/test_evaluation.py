@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 from fairlead.domain.verdicts import GateOutcome
+from fairlead.store.evaluation import ANSWER_BYTES_MAX, CaseResultRow, GateResultRow
 from fairlead.store.interface import Store
-from fairlead.store.rows import ANSWER_BYTES_MAX, CaseResultRow, GateResultRow
 
 
 def result(case_id: str, score: float | None = 1.0, **changes: str | None) -> CaseResultRow:

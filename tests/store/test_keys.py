@@ -6,7 +6,7 @@ import pytest
 
 from fairlead.domain.errors import Conflict, NotFound
 from fairlead.store.interface import Store
-from fairlead.store.rows import KeyRow
+from fairlead.store.keys import KeyRow
 
 
 def test_a_name_is_free_again_once_its_key_is_revoked(store: Store) -> None:

@@ -24,7 +24,8 @@ from fairlead.domain.errors import (
     Unavailable,
 )
 from fairlead.store import database, open_store, opening
-from fairlead.store.rows import KeyRow, RequestRow, SpoolCursor
+from fairlead.store.keys import KeyRow
+from fairlead.store.rows import RequestRow, SpoolCursor
 from fairlead.store.schema import HEAD, metadata
 
 

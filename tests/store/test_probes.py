@@ -7,7 +7,8 @@ import pytest
 
 from fairlead.domain.errors import Conflict
 from fairlead.store.interface import Store
-from fairlead.store.rows import EventRow, ProbesRow
+from fairlead.store.probes import ProbesRow
+from fairlead.store.rows import EventRow
 
 ROW = ProbesRow("bank", "sha256:a", 5.0, 0, b'{"rounds":1}')
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from fairlead.domain.quota import UseRow
 from fairlead.store import open_store
 from fairlead.store.interface import Store
-from fairlead.store.rows import KeyRow, QuotaRow
+from fairlead.store.keys import KeyRow, QuotaRow
 
 
 def test_a_later_declaration_replaces_the_one_before(store: Store) -> None:

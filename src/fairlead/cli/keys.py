@@ -17,7 +17,7 @@ from fairlead.cli.options import (
     say,
     table,
 )
-from fairlead.control.views import KeyRequest, KeyView, LimitsRequest, NewKey, TenantView
+from fairlead.control.limits.key_views import KeyRequest, KeyView, LimitsRequest, NewKey, TenantView
 from fairlead.domain.quota import Quota
 
 app = typer.Typer(help="API keys of the gateway.", no_args_is_help=True)

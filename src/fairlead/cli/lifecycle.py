@@ -24,6 +24,56 @@ from fairlead.gateway.settings import TlsFiles
 READY_TIMEOUT_S = 60.0
 DOWN_TIMEOUT_S = 90.0
 
+PortOption = Annotated[int, typer.Option(help="Gateway port; 0 for any free one.")]
+ControlPortOption = Annotated[int, typer.Option(help="Control API port; 0 for any.")]
+HostOption = Annotated[str, typer.Option(help="Address of the gateway.")]
+ControlHostOption = Annotated[
+    str, typer.Option(help="Address of the control API: plain HTTP, for who has its token.")
+]
+WorkersOption = Annotated[int, typer.Option(min=1, max=64, help="Gateway processes.")]
+WorkerMemoryOption = Annotated[
+    int | None,
+    typer.Option(
+        min=128,
+        help="Memory that each gateway process may have; without it, a part of the machine's.",
+    ),
+]
+TelemetryDaysOption = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=36_500,
+        help="Days for which request records are kept in the telemetry store; 0 for no store.",
+    ),
+]
+OtlpOption = Annotated[
+    str, typer.Option(help="Trace requests, and send the spans to this OTLP endpoint (HTTP).")
+]
+TraceShareOption = Annotated[
+    float,
+    typer.Option(
+        min=0.0,
+        max=1.0,
+        help="Share of requests that are traced where their client says nothing of it.",
+    ),
+]
+MetricsOption = Annotated[
+    Access,
+    typer.Option(
+        help="Who may read the gateway's metrics: local (programs on this machine, and who has "
+        "run/metrics.token), token (only who has it), or open."
+    ),
+]
+TlsCertOption = Annotated[
+    Path | None,
+    typer.Option(help="Serve HTTPS: PEM file with the gateway's certificate and its chain."),
+]
+TlsKeyOption = Annotated[Path | None, typer.Option(help="PEM file with its private key.")]
+TlsClientCaOption = Annotated[
+    Path | None,
+    typer.Option(help="Let in only clients with a certificate of these authorities (PEM)."),
+]
+
 
 def register(app: typer.Typer) -> None:
     app.command()(up)
@@ -32,57 +82,19 @@ def register(app: typer.Typer) -> None:
 
 def up(
     state: StateOption = STATE_DEFAULT,
-    port: Annotated[int, typer.Option(help="Gateway port; 0 for any free one.")] = 7600,
-    control_port: Annotated[int, typer.Option(help="Control API port; 0 for any.")] = 7601,
-    host: Annotated[str, typer.Option(help="Address of the gateway.")] = "127.0.0.1",
-    control_host: Annotated[
-        str,
-        typer.Option(help="Address of the control API: plain HTTP, for who has its token."),
-    ] = "127.0.0.1",
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Gateway processes.")] = 2,
-    worker_memory_mb: Annotated[
-        int | None,
-        typer.Option(
-            min=128,
-            help="Memory that each gateway process may have; without it, a part of the machine's.",
-        ),
-    ] = None,
-    telemetry_days: Annotated[
-        int,
-        typer.Option(
-            min=0,
-            max=36_500,
-            help="Days for which request records are kept in the telemetry store; 0 for no store.",
-        ),
-    ] = TELEMETRY_DAYS,
-    otlp: Annotated[
-        str,
-        typer.Option(help="Trace requests, and send the spans to this OTLP endpoint (HTTP)."),
-    ] = "",
-    trace_share: Annotated[
-        float,
-        typer.Option(
-            min=0.0,
-            max=1.0,
-            help="Share of requests that are traced where their client says nothing of it.",
-        ),
-    ] = TRACE_SHARE,
-    metrics: Annotated[
-        Access,
-        typer.Option(
-            help="Who may read the gateway's metrics: local (programs on this machine, and who has "
-            "run/metrics.token), token (only who has it), or open."
-        ),
-    ] = "local",
-    tls_cert: Annotated[
-        Path | None,
-        typer.Option(help="Serve HTTPS: PEM file with the gateway's certificate and its chain."),
-    ] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM file with its private key.")] = None,
-    tls_client_ca: Annotated[
-        Path | None,
-        typer.Option(help="Let in only clients with a certificate of these authorities (PEM)."),
-    ] = None,
+    port: PortOption = 7600,
+    control_port: ControlPortOption = 7601,
+    host: HostOption = "127.0.0.1",
+    control_host: ControlHostOption = "127.0.0.1",
+    workers: WorkersOption = 2,
+    worker_memory_mb: WorkerMemoryOption = None,
+    telemetry_days: TelemetryDaysOption = TELEMETRY_DAYS,
+    otlp: OtlpOption = "",
+    trace_share: TraceShareOption = TRACE_SHARE,
+    metrics: MetricsOption = "local",
+    tls_cert: TlsCertOption = None,
+    tls_key: TlsKeyOption = None,
+    tls_client_ca: TlsClientCaOption = None,
 ) -> None:
     """Run gateway, control and observer in the foreground until Ctrl-C."""
     for given in (port, control_port):

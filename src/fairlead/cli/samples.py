@@ -18,7 +18,7 @@ from fairlead.cli.options import (
     say,
     table,
 )
-from fairlead.control.views import Deleted, SampleView
+from fairlead.control.sample_views import Deleted, SampleView
 
 app = typer.Typer(
     help="Samples of prompts and answers, as `capture` in the manifest has them kept.",

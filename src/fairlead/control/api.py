@@ -17,7 +17,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
 from fairlead import __version__
-from fairlead.control import views
+from fairlead.control import sample_views, views
 from fairlead.control.acting.routes import acting_router
 from fairlead.control.bias.routes import bias_router
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
@@ -27,6 +27,7 @@ from fairlead.control.http import answer as _answer
 from fairlead.control.http import body as _body
 from fairlead.control.http import gives as _gives
 from fairlead.control.http import takes as _takes
+from fairlead.control.limits import key_views
 from fairlead.control.limits.first_key import FirstKey
 from fairlead.control.outward.metrics_api import metrics_router
 from fairlead.control.plane import ControlPlane
@@ -246,14 +247,14 @@ def _acting(plane: ControlPlane) -> APIRouter:
 def _keys(plane: ControlPlane) -> APIRouter:
     router = APIRouter(tags=["keys"], prefix="/keys")
 
-    @router.get("", responses=_gives(list[views.KeyView]), summary="The keys in force")
+    @router.get("", responses=_gives(list[key_views.KeyView]), summary="The keys in force")
     async def list_keys() -> Response:
         return _answer(await plane.keys.list())
 
-    @router.post("", responses=_gives(views.NewKey), openapi_extra=_takes(views.KeyRequest),
+    @router.post("", responses=_gives(key_views.NewKey), openapi_extra=_takes(key_views.KeyRequest),
                  summary="Make a key; it is shown this once")  # fmt: skip
     async def create(request: Request) -> Response:
-        asked = await _body(request, views.KeyRequest)
+        asked = await _body(request, key_views.KeyRequest)
         made = await plane.keys.create(asked.name, asked)
         plane.wake()
         return _answer(made)
@@ -265,15 +266,15 @@ def _keys(plane: ControlPlane) -> APIRouter:
         plane.wake()
         return _answer(made)
 
-    @router.put("/{key}/limits", responses=_gives(views.KeyView),
-                openapi_extra=_takes(views.LimitsRequest),
+    @router.put("/{key}/limits", responses=_gives(key_views.KeyView),
+                openapi_extra=_takes(key_views.LimitsRequest),
                 summary="Change what may be used of a key")  # fmt: skip
     async def limit(key: str, request: Request) -> Response:
-        changed = await plane.keys.limit(key, await _body(request, views.LimitsRequest))
+        changed = await plane.keys.limit(key, await _body(request, key_views.LimitsRequest))
         plane.wake()
         return _answer(changed)
 
-    @router.delete("/{key}", responses=_gives(views.KeyView), summary="Revoke a key")
+    @router.delete("/{key}", responses=_gives(key_views.KeyView), summary="Revoke a key")
     async def revoke(key: str) -> Response:
         gone = await plane.keys.revoke(key)
         plane.wake()
@@ -285,12 +286,12 @@ def _keys(plane: ControlPlane) -> APIRouter:
 def _tenants(plane: ControlPlane) -> APIRouter:
     router = APIRouter(tags=["keys"], prefix="/tenants")
 
-    @router.get("/{tenant}", responses=_gives(views.TenantView),
+    @router.get("/{tenant}", responses=_gives(key_views.TenantView),
                 summary="A tenant's limits and keys")  # fmt: skip
     async def show(tenant: str) -> Response:
         return _answer(await plane.keys.tenant(tenant))
 
-    @router.put("/{tenant}", responses=_gives(views.TenantView), openapi_extra=_takes(Quota),
+    @router.put("/{tenant}", responses=_gives(key_views.TenantView), openapi_extra=_takes(Quota),
                 summary="Change what may be used by all keys of a tenant")  # fmt: skip
     async def limit(tenant: str, request: Request) -> Response:
         changed = await plane.keys.tenant(tenant, await _body(request, Quota))
@@ -303,7 +304,7 @@ def _tenants(plane: ControlPlane) -> APIRouter:
 def _samples(plane: ControlPlane) -> APIRouter:
     router = APIRouter(tags=["samples"])
 
-    @router.get("/samples", responses=_gives(list[views.SampleView]),
+    @router.get("/samples", responses=_gives(list[sample_views.SampleView]),
                 summary="Prompts and answers that are kept, the newest first")  # fmt: skip
     async def samples(
         request: str | None = None,
@@ -316,7 +317,7 @@ def _samples(plane: ControlPlane) -> APIRouter:
         wanted = SampleFilter(request, service, rollout, key, unit)
         return _answer(await plane.samples.read(wanted, limit))
 
-    @router.delete("/samples", responses=_gives(views.Deleted),
+    @router.delete("/samples", responses=_gives(sample_views.Deleted),
                    summary="Delete prompts and answers that are kept")  # fmt: skip
     async def delete(
         request: str | None = None,

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from fairlead.control.views import Deleted, SampleView
+from fairlead.control.sample_views import Deleted, SampleView
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import InvalidInput
 from fairlead.store.interface import Store

@@ -9,7 +9,6 @@ from fairlead.control.judging.live_views import LiveJudgingView
 from fairlead.control.probing.probe_views import ProbesView
 from fairlead.control.watching.watch_views import AlertView
 from fairlead.control.world.hub import WorkerStatus
-from fairlead.domain.quota import NO_QUOTA, Quota
 from fairlead.domain.replica import ReplicaStatus
 from fairlead.domain.verdicts import GateVerdict, RolloutVerdict
 from fairlead.rollout.standing import QueryLine
@@ -132,37 +131,10 @@ class JudgingView(msgspec.Struct, frozen=True):
     error: str
 
 
-class SampleView(msgspec.Struct, frozen=True):
-    """What was asked and answered in one request of a sample, redacted.
-
-    Attributes:
-        id: Of the request.
-        at, keep_until: When it came, and when it is deleted; Unix times.
-        prompt: The conversation, as (role, text).
-        is_cut: Whether something is left out for its length.
-    """
-
-    id: str
-    service: str
-    key: str
-    unit: str
-    at: float
-    keep_until: float
-    prompt: list[tuple[str, str]]
-    answer: str
-    is_cut: bool
-
-
 class Noted(msgspec.Struct, frozen=True):
     """It is kept, and will be shown so."""
 
     said: str
-
-
-class Deleted(msgspec.Struct, frozen=True):
-    """How many were deleted."""
-
-    count: int
 
 
 class RolloutView(msgspec.Struct, frozen=True):
@@ -366,59 +338,6 @@ class StatusView(msgspec.Struct, frozen=True):
     alerts: int = 0
     incidents: int = 0
     gravest: list[AlertView] = []
-
-
-class KeyView(msgspec.Struct, frozen=True):
-    """An API key, without the key itself."""
-
-    id: str
-    name: str
-    created_at: float
-    revoked_at: float | None
-    tenant: str | None = None
-    limits: Quota = NO_QUOTA
-    priority: int = 0
-
-
-class NewKey(msgspec.Struct, frozen=True):
-    """A key just made. It is shown this once and never stored."""
-
-    id: str
-    name: str
-    key: str
-    priority: int = 0
-
-
-class KeyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Asks for a new key of this name; with limits, and as one of a tenant's keys.
-
-    Attributes:
-        priority: Where requests have to wait, those of a higher one go first; -100 to 100.
-    """
-
-    name: str
-    tenant: str | None = None
-    limits: Quota = NO_QUOTA
-    priority: int = 0
-
-
-class LimitsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Changes the limits that it names; 0 takes one away.
-
-    Attributes:
-        tenant: Whose key it is from now on; empty for nobody's.
-    """
-
-    limits: Quota = NO_QUOTA
-    tenant: str | None = None
-
-
-class TenantView(msgspec.Struct, frozen=True):
-    """A tenant: what its keys may use together, and their names."""
-
-    name: str
-    limits: Quota
-    keys: tuple[str, ...]
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

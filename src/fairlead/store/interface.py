@@ -11,20 +11,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from fairlead.domain.quota import UseRow
+from fairlead.store.evaluation import EvaluationStore
+from fairlead.store.intake import Cursor, Feedback, Request, Sample, Warned
+from fairlead.store.keys import KeyStore
+from fairlead.store.probes import ProbeStore
 from fairlead.store.rows import (
     AssignedRequest,
-    CaseResultRow,
     EventRow,
     FeedbackRow,
-    GateResultRow,
     IngestCounts,
     JudgementRow,
     JudgeSpend,
-    KeyRow,
     PairRow,
-    ProbesRow,
-    QuotaRow,
     RecordFilter,
     ReleaseFigures,
     RequestRow,
@@ -36,129 +34,6 @@ from fairlead.store.rows import (
     SpoolCursor,
 )
 from fairlead.store.watching import WatchStore
-
-
-class Request(Protocol):
-    """A request to take in; its fields are those of `RequestRow`, in that order."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def service(self) -> str: ...
-    @property
-    def release(self) -> str: ...
-    @property
-    def arm(self) -> str: ...
-    @property
-    def replica(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def unit(self) -> str: ...
-    @property
-    def rho(self) -> float: ...
-    @property
-    def rollout(self) -> str: ...
-    @property
-    def phase(self) -> int: ...
-    @property
-    def endpoint(self) -> str: ...
-    @property
-    def stream(self) -> bool: ...
-    @property
-    def status(self) -> int: ...
-    @property
-    def error(self) -> str: ...
-    @property
-    def started_at(self) -> float: ...
-    @property
-    def ttft_ms(self) -> float: ...
-    @property
-    def itl_ms(self) -> float: ...
-    @property
-    def duration_ms(self) -> float: ...
-    @property
-    def prompt_tokens(self) -> int: ...
-    @property
-    def completion_tokens(self) -> int: ...
-    @property
-    def attempts(self) -> int: ...
-    @property
-    def cost_usd(self) -> float: ...
-    @property
-    def refused(self) -> int: ...
-    @property
-    def malformed(self) -> int: ...
-    @property
-    def guardrail_hits(self) -> int: ...
-    @property
-    def guardrails(self) -> str: ...
-    @property
-    def blocked_by(self) -> str: ...
-
-
-class Feedback(Protocol):
-    """Feedback to take in; its fields are those of `FeedbackRow`."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def request(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def value(self) -> float: ...
-    @property
-    def at(self) -> float: ...
-
-
-class Sample(Protocol):
-    """A sample to take in; its fields are those of `SampleRow`."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def service(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def unit(self) -> str: ...
-    @property
-    def at(self) -> float: ...
-    @property
-    def keep_until(self) -> float: ...
-    @property
-    def prompt(self) -> str: ...
-    @property
-    def answer(self) -> str: ...
-    @property
-    def is_cut(self) -> bool: ...
-
-
-class Cursor(Protocol):
-    """A cursor to keep; its fields are those of `SpoolCursor`."""
-
-    @property
-    def segment(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def complete_until(self) -> float: ...
-    @property
-    def closed(self) -> bool: ...
-    @property
-    def broken(self) -> int: ...
-
-
-class Warned(Protocol):
-    """Something a person should know of, kept as an event of kind `spool_damaged`."""
-
-    @property
-    def at(self) -> float: ...
-    @property
-    def message(self) -> str: ...
 
 
 class RolloutStore(Protocol):
@@ -226,92 +101,6 @@ class RolloutStore(Protocol):
         newest: bool = False,
     ) -> list[EventRow]:
         """Ascending by id: the first `limit` after `after_id`, or with `newest` the last."""
-        ...
-
-
-class KeyStore(Protocol):
-    """API keys, what is declared and used of limits, and settings of the installation."""
-
-    def create_key(self, key: KeyRow) -> None:
-        """Raises Conflict when its name is taken by a key not revoked, or the key exists."""
-        ...
-
-    def list_keys(self, *, revoked: bool = False) -> list[KeyRow]:
-        """Oldest first; with `revoked`, those revoked too."""
-        ...
-
-    def revoke_key(self, id_or_name: str, at: float) -> KeyRow:
-        """Raises NotFound when no key in force has this id or name."""
-        ...
-
-    def put_quota(self, quota: QuotaRow) -> None:
-        """Keep it in the place of what was declared of the same thing."""
-        ...
-
-    def quotas(self) -> list[QuotaRow]:
-        """By scope and subject."""
-        ...
-
-    def put_quota_use(self, rows: Sequence[UseRow], now: float) -> None:
-        """Keep these in the place of what was kept of the same seat, window and limit.
-
-        Windows that ended before `now` are let go of.
-        """
-        ...
-
-    def quota_use(self, now: float) -> list[UseRow]:
-        """Of the windows that have not ended."""
-        ...
-
-    def get_setting(self, key: str) -> str | None: ...
-
-    def set_setting(self, key: str, value: str) -> None: ...
-
-    def setdefault_setting(self, key: str, value: str) -> str:
-        """The value kept under the key; `value` is kept first when there is none."""
-        ...
-
-    def next_number(self, key: str) -> int:
-        """Count up; 1 the first time. No two callers get the same number."""
-        ...
-
-
-class EvaluationStore(Protocol):
-    """Results of cases and verdicts of gates."""
-
-    def put_case_results(self, results: Sequence[CaseResultRow]) -> None:
-        """Keep them; the newer one replaces an older one of the same release, case, scorer."""
-        ...
-
-    def case_results(
-        self, release: str, scorer: str, case_ids: Sequence[str] | None = None
-    ) -> list[CaseResultRow]:
-        """By case id; all of them when no cases are named."""
-        ...
-
-    def put_gate_results(self, results: Sequence[GateResultRow]) -> None: ...
-
-    def gate_results(
-        self, *, rollout: str | None = None, release: str | None = None, limit: int = 100
-    ) -> list[GateResultRow]:
-        """In the order in which they were given; the last `limit`."""
-        ...
-
-
-class ProbeStore(Protocol):
-    """What is known of releases by their probes."""
-
-    def commit_probes(
-        self, row: ProbesRow, *, expected_version: int, events: Sequence[EventRow] = ()
-    ) -> None:
-        """Keep it with version `expected_version + 1`, and the events; 0 makes a new one.
-
-        Raises Conflict when the stored version is another one.
-        """
-        ...
-
-    def probes(self) -> list[ProbesRow]:
-        """All, by service, those that were changed last at the end."""
         ...
 
 

@@ -10,10 +10,6 @@ from typing import Literal
 
 import msgspec
 
-from fairlead.domain.verdicts import GateOutcome
-
-ANSWER_BYTES_MAX = 4096
-
 
 class ServiceRow(msgspec.Struct, frozen=True):
     """A service: its spec, and the digests of the release that serves it and served it before."""
@@ -61,72 +57,6 @@ class EventRow(msgspec.Struct, frozen=True):
     rollout: str = ""
     data: bytes = b"{}"
     id: int = 0
-
-
-class KeyRow(msgspec.Struct, frozen=True):
-    """An API key: the hex SHA-256 of it, never the key."""
-
-    id: str
-    name: str
-    sha256: str
-    created_at: float
-    revoked_at: float | None = None
-    priority: int = 0
-
-
-class QuotaRow(msgspec.Struct, frozen=True):
-    """What is declared of a key (by id) or a tenant (by name).
-
-    Attributes:
-        scope: `key` or `tenant`.
-        tenant: The tenant that a key belongs to.
-        document: The limits, as JSON.
-    """
-
-    scope: str
-    subject: str
-    tenant: str | None
-    document: bytes
-
-
-class CaseResultRow(msgspec.Struct, frozen=True):
-    """How one release did on one case by one scorer.
-
-    Attributes:
-        score: None when there is an error instead.
-        answer: Cut to `ANSWER_BYTES_MAX` bytes of UTF-8 when it is stored.
-    """
-
-    release: str
-    case_id: str
-    scorer: str
-    score: float | None
-    error: str | None
-    answer: str
-    latency_ms: float
-    at: float
-
-
-class GateResultRow(msgspec.Struct, frozen=True):
-    """A gate's verdict. `id` is given by the store; 0 before that."""
-
-    rollout: str
-    release: str
-    gate: str
-    outcome: GateOutcome
-    document: bytes
-    at: float
-    id: int = 0
-
-
-class ProbesRow(msgspec.Struct, frozen=True):
-    """What is known of a release by its probes; `version` grows by one with each commit."""
-
-    service: str
-    release: str
-    updated_at: float
-    version: int
-    document: bytes
 
 
 class SpoolCursor(msgspec.Struct, frozen=True):

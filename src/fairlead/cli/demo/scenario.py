@@ -23,7 +23,8 @@ from fairlead.cli.demo.report import KillReport, ReleaseReport, Report, Requests
 from fairlead.cli.demo.traffic import Traffic
 from fairlead.cli.demo.view import DemoView
 from fairlead.cli.shipping import prepare
-from fairlead.control.views import KeyRequest, NewKey, RolloutView, StatusView
+from fairlead.control.limits.key_views import KeyRequest, NewKey
+from fairlead.control.views import RolloutView, StatusView
 from fairlead.domain.errors import FairleadError, Unavailable
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.registry import Registry

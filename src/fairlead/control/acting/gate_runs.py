@@ -25,8 +25,9 @@ from fairlead.domain.verdicts import GateOutcome, GateVerdict
 from fairlead.monitoring.alerts import Condition, Looked, labels_of
 from fairlead.monitoring.burning import Severity
 from fairlead.registry import Registry
-from fairlead.store.interface import EvaluationStore, Store
-from fairlead.store.rows import CaseResultRow, EventRow, GateResultRow
+from fairlead.store.evaluation import CaseResultRow, EvaluationStore, GateResultRow
+from fairlead.store.interface import Store
+from fairlead.store.rows import EventRow
 
 MONITOR = "gate"
 ENDED = "gates_rerun"

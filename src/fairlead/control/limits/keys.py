@@ -10,13 +10,12 @@ from collections.abc import Callable
 import msgspec
 
 from fairlead.control.limits.first_key import FirstKey
-from fairlead.control.views import KeyRequest, KeyView, LimitsRequest, NewKey, TenantView
+from fairlead.control.limits.key_views import KeyRequest, KeyView, LimitsRequest, NewKey, TenantView
 from fairlead.domain.api_keys import api_key_digest, new_api_key
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Damaged, InvalidInput, NotFound
 from fairlead.domain.quota import NO_QUOTA, Quota, changed, check_quota
-from fairlead.store.interface import KeyStore
-from fairlead.store.rows import KeyRow, QuotaRow
+from fairlead.store.keys import KeyRow, KeyStore, QuotaRow
 from fairlead.wire.snapshot import KeyEntry
 
 PRIORITY_MAX = 100

@@ -38,8 +38,8 @@ from fairlead.probing.course import (
 )
 from fairlead.probing.model import TEXT_MAX, Given, Probing
 from fairlead.registry import Registry
-from fairlead.store.interface import ProbeStore
-from fairlead.store.rows import EventRow, ProbesRow
+from fairlead.store.probes import ProbesRow, ProbeStore
+from fairlead.store.rows import EventRow
 
 AT_ONCE = 4
 COMMANDS = ("accept", "run")

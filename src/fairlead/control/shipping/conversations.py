@@ -16,7 +16,8 @@ import msgspec
 from fairlead.control.world.wants import ServiceWant
 from fairlead.domain.errors import FairleadError
 from fairlead.rollout.model import Finish
-from fairlead.store.interface import KeyStore, TelemetryStore
+from fairlead.store.interface import TelemetryStore
+from fairlead.store.keys import KeyStore
 
 UNITS_MAX = 20_000
 """Conversations of one service that stay; those that were silent for longest move at once."""

@@ -22,8 +22,7 @@ from fairlead.evaluation.gates import decide_gate
 from fairlead.evaluation.runner import CaseResult, run_cases
 from fairlead.evaluation.scorers import scorer_digest
 from fairlead.registry import Registry
-from fairlead.store.interface import EvaluationStore
-from fairlead.store.rows import CaseResultRow, GateResultRow
+from fairlead.store.evaluation import CaseResultRow, EvaluationStore, GateResultRow
 
 BATCH = 25
 _log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from fairlead.monitoring.monitors.interface import Monitor
 from fairlead.monitoring.monitors.requests import build
 from fairlead.monitoring.monitors.segments import SegmentMonitor
 from fairlead.monitoring.monitors.spending import CostMonitor
-from fairlead.store.rows import KeyRow
+from fairlead.store.keys import KeyRow
 
 
 class Keys(Protocol):

@@ -13,7 +13,7 @@ from fairlead.control.world.hub import SnapshotHub
 from fairlead.control.world.routing import service_route
 from fairlead.control.world.wants import ServiceWant, usable_replicas
 from fairlead.domain.replica import ReplicaStatus
-from fairlead.store.interface import KeyStore
+from fairlead.store.keys import KeyStore
 from fairlead.wire.snapshot import Pin, ServiceRoute, Snapshot
 
 SETTLE_S_MAX = 5.0

@@ -8,7 +8,7 @@ from sqlalchemy import insert, select
 
 from fairlead.domain.verdicts import GateOutcome
 from fairlead.store.database import Database, as_rows
-from fairlead.store.rows import ANSWER_BYTES_MAX, CaseResultRow, GateResultRow
+from fairlead.store.evaluation import ANSWER_BYTES_MAX, CaseResultRow, GateResultRow
 from fairlead.store.schema import case_results, gate_results
 
 _CASES_AT_ONCE = 500

@@ -6,7 +6,7 @@ from sqlalchemy import BigInteger, Text, cast, insert, or_, select, update
 
 from fairlead.domain.errors import Conflict, NotFound
 from fairlead.store.database import Database, as_rows
-from fairlead.store.rows import KeyRow
+from fairlead.store.keys import KeyRow
 from fairlead.store.schema import keys, settings
 
 

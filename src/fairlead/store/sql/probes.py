@@ -8,7 +8,8 @@ from sqlalchemy import insert, select, update
 
 from fairlead.domain.errors import Conflict
 from fairlead.store.database import Database, as_rows
-from fairlead.store.rows import EventRow, ProbesRow
+from fairlead.store.probes import ProbesRow
+from fairlead.store.rows import EventRow
 from fairlead.store.schema import events as events_table
 from fairlead.store.schema import probes
 

@@ -8,7 +8,7 @@ from sqlalchemy import delete, select
 
 from fairlead.domain.quota import UseRow
 from fairlead.store.database import Database, as_rows
-from fairlead.store.rows import QuotaRow
+from fairlead.store.keys import QuotaRow
 from fairlead.store.schema import quota_use, quotas
 
 

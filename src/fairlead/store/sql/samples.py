@@ -19,7 +19,7 @@ from sqlalchemy import (
 
 from fairlead.domain.outcomes import SHADOW
 from fairlead.store.database import Database, as_rows
-from fairlead.store.interface import Feedback
+from fairlead.store.intake import Feedback
 from fairlead.store.rows import (
     FeedbackRow,
     JudgementRow,

@@ -13,6 +13,7 @@ from control.watching_world import DECLARED, CountingMonitor, Platform, WatchedW
 from fairlead.control.watching.monitors import MonitorMaker
 from fairlead.control.watching.sampling import DUE_MIN, TEXTS, Due, unseen
 from fairlead.control.watching.served import Served
+from fairlead.control.watching.service_watch import Build
 from fairlead.control.watching.watching import Watching
 from fairlead.domain.capture import Capture, is_captured
 from fairlead.manifest.monitor_names import MONITORS
@@ -40,7 +41,7 @@ async def begin(
     given = msgspec.structs.replace(DECLARED, **declared)
     world.platform = Platform()
     world.platform.served = [Served("bank", "sha256:a", given, capture=capture)]
-    maker = MonitorMaker(world.store) if is_real else quiet
+    maker: Build = MonitorMaker(world.store) if is_real else quiet
     made = Watching(world.store, world.platform, maker, lambda: world.now, world.outbox)
     await made.load()
     world.serve(1, unit=NO_UNIT)

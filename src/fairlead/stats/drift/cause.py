@@ -80,7 +80,7 @@ def new_share(
             if hits / total > usual:
                 low = beta_quantile(doubt, hits, total - hits + 1)
                 best = max(best, (low - usual) / (1.0 - usual) if usual < 1 else 0.0)
-    return best
+    return float(best)
 
 
 def grown(recent: Recent, shares: NDArray[np.float64]) -> tuple[Grown, ...]:

@@ -17,7 +17,7 @@ from gateway_rig import completion
 FORMS = {
     "header": b"POST " + PATH + b" HTTP/1.1\r\nhost: x\r\n",
     "body": request(HOST, length(BODY), body=BODY[:-1]),
-    "read": b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n",
+    "read": b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n",
 }
 """What each attacker sends: a head without an end, a body that lacks a byte, and a request whose
 answer it does not read."""

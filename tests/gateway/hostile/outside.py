@@ -98,7 +98,9 @@ class Outside:
 
     async def metric(self, name: str) -> float:
         """The sum of a family's values."""
-        page = await self.ask(b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        page = await self.ask(
+            b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        )
         found = re.findall(rf"^{name}(?:{{[^}}]*}})? ([0-9.e+]+)$", page.decode(), re.MULTILINE)
         return sum(float(value) for value in found)
 

@@ -274,7 +274,7 @@ async def test_a_flood_in_three_forms_is_ended_and_honest_clients_are_served_mea
     forms = [
         b"POST " + PATH + b" HTTP/1.1\r\nhost: x\r\n",
         request(HOST, length(BODY), body=BODY[:-1]),
-        b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n",
     ]
     flood: list[Opened] = []
     for start in range(0, many_descriptors, 50):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.rollout.choosing import highest_share, with_steps
-from fairlead.rollout.forecast import forecast
-from fairlead.rollout.plan import Plan, Step
+from fairlead.rollout.forecast import Sampling, forecast
+from fairlead.rollout.plan import FeedbackRule, Plan, Step
 
 OPEN = Plan(chooses_steps=True, deadline_s=3_600.0)
 
@@ -64,3 +66,20 @@ def test_what_is_chosen_is_always_a_plan(
 def test_traffic_that_is_too_little_for_any_steps_is_refused_or_not_known(rate: float) -> None:
     problems = forecast(with_steps(OPEN, rate), rate).problems
     assert bool(problems) == (rate > 0)
+
+
+def test_where_a_judge_model_decides_the_units_are_those_that_it_is_asked_about() -> None:
+    """A sample of a twentieth takes twenty times the units, as far as the deadline has room."""
+    judged = msgspec.structs.replace(
+        OPEN, feedback=FeedbackRule("judge", 4.0, required=True, sampled=True)
+    )
+    twentieth = Sampling(0.05, 6_000.0)
+    assert with_steps(judged, None, twentieth).steps[0].units == 2_000
+    chosen = with_steps(judged, 100.0, twentieth).steps
+    assert [step.share for step in chosen] == [0.1, 0.5]
+    assert chosen[0].units == 2_000
+    assert with_steps(judged, 100.0).steps[0] == Step(0.01, 100, 30.0)
+    assert with_steps(OPEN, 100.0, twentieth) == with_steps(OPEN, 100.0)
+    bounded = with_steps(judged, 100.0, Sampling(1.0, 60.0)).steps
+    assert bounded[0].units == min(10_000, math.floor(0.1 * 100 * 3_600 / 8))
+    assert forecast(msgspec.structs.replace(judged, steps=chosen), 100.0, twentieth).problems == ()

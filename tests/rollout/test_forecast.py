@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairlead.rollout.declared import DeclaredMetric
 from fairlead.rollout.forecast import WORSE_BY, Sampling, forecast
 from fairlead.rollout.judge import Instruments
-from fairlead.rollout.plan import FeedbackRule, Plan, ShadowRule, Step
+from fairlead.rollout.plan import FeedbackRule, Plan, Ramp, ShadowRule, Step
 from fairlead.rollout.prometheus import Count, Prometheus
 
 PLAN = Plan(
@@ -117,3 +118,42 @@ def test_a_rollback_takes_the_judges_part_of_alpha() -> None:
     assert alone.units_to_roll_back is not None
     assert shared.units_to_roll_back is not None
     assert shared.units_to_roll_back > alone.units_to_roll_back
+
+
+def test_a_judged_metric_beside_errors_takes_as_much_of_the_sample() -> None:
+    """It has to promote by its own margin, of which only the units of the sample say anything."""
+    rule = FeedbackRule("judge", 4.0, sampled=True)
+    beside = DeclaredMetric("quality", "feedback", 0.05, feedback=rule)
+    plan = msgspec.structs.replace(PLAN, metrics=(beside,))
+    none = forecast(plan, 10.0)
+    tenth = forecast(plan, 10.0, Sampling(0.1, 6_000.0))
+    assert none.units_to_promote is not None
+    assert tenth.units_to_promote is not None
+    assert tenth.units_to_promote > 9 * none.units_to_promote
+    assert tenth.units_to_roll_back == none.units_to_roll_back
+    assert tenth.seconds is not None
+    assert none.seconds is not None
+    assert tenth.seconds > none.seconds
+    assert any("judged answers; 10% of the units are judged" in note for note in tenth.notes)
+    only_back = msgspec.structs.replace(
+        plan, metrics=(msgspec.structs.replace(beside, promotes=False),)
+    )
+    assert forecast(only_back, 10.0, Sampling(0.1, 6_000.0)).units_to_promote == (
+        none.units_to_promote
+    )
+
+
+def test_a_ramp_that_goes_by_a_sample_is_slower_and_less_sure() -> None:
+    judged = msgspec.structs.replace(
+        PLAN,
+        feedback=FeedbackRule("judge", 4.0, required=True, sampled=True),
+        steps=tuple(Step(share) for share in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)),
+        ramp=Ramp(requests=40.0),
+        deadline_s=86_400.0,
+    )
+    whole = forecast(judged, 10.0, Sampling(1.0, 6_000.0))
+    tenth = forecast(judged, 10.0, Sampling(0.1, 6_000.0))
+    took = [[step.seconds or 0.0 for step in said.steps] for said in (whole, tenth)]
+    assert sum(took[1][:-1]) > 2 * sum(took[0][:-1])
+    (more,) = (note for note in tenth.notes if "by chance alone" in note)
+    assert more not in whole.notes

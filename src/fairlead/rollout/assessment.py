@@ -182,14 +182,28 @@ def _expected_more(
         )
         for one in outcomes.values()
     ]
-    needed = [rates[k] for k in tests.tests.needed]
+    told = [_told(judge, name, k) for k, name in enumerate(outcomes)]
+    needed = tests.tests.needed
     guesses = [
-        tests.rollback.expected_more(rates, judge.rho, threshold_rollback),
-        tests.promote.expected_more(needed, judge.rho, threshold_promote),
+        tests.rollback.expected_more(rates, judge.rho, threshold_rollback, told),
+        tests.promote.expected_more(
+            [rates[k] for k in needed], judge.rho, threshold_promote, [told[k] for k in needed]
+        ),
     ]
     known = [guess for guess in guesses if guess is not None]
-    sampled = judge.canary.judged + judge.champion.judged
-    return math.ceil(min(known) * judge.units / max(1, sampled)) if known else None
+    return math.ceil(min(known)) if known else None
+
+
+def _told(judge: Judge, name: str, k: int) -> float:
+    """The share of the units that have an outcome: of what a judge model says, its sample."""
+    if name == OUTCOMES[0]:
+        return 1.0
+    if name == OUTCOMES[1]:
+        return (judge.canary.judged + judge.champion.judged) / judge.units
+    if k >= len(judge.figures):
+        return 1.0
+    arms = (judge.figures[k].canary, judge.figures[k].champion)
+    return min(1.0, sum(arm.units + arm.missing for arm in arms) / judge.units)
 
 
 def _guess(rate: float | None, units: int) -> float:

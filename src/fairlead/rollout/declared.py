@@ -84,6 +84,11 @@ class DeclaredMetric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return SOURCES.get(self.source)
 
     @property
+    def sampled(self) -> bool:
+        """Whether a judge model gives it, on a sample."""
+        return self.feedback is not None and self.feedback.sampled
+
+    @property
     def kind(self) -> MetricKind:
         """What its values are."""
         source = self.from_gateway

@@ -150,9 +150,14 @@ def measures(plan: Plan, fault: Fault, *, shadow: bool) -> bool:
         return True
     if shadow:
         return fault.kind == "slow"
+    hears = plan.feedback is not None or any(m.source == FEEDBACK for m in plan.metrics)
+    return shown_by_records(plan, fault) or (hears and fault.kind != "slow")
+
+
+def shown_by_records(plan: Plan, fault: Fault) -> bool:
+    """Whether the gateway's own records show it, without anybody's opinion."""
     sources = {metric.source for metric in plan.metrics}
-    hears = plan.feedback is not None or FEEDBACK in sources
-    return bool(sources & SEEN_BY[fault.kind]) or (hears and fault.kind != "slow")
+    return fault.kind == "error" or bool(sources & SEEN_BY[fault.kind])
 
 
 def spent(rollout: Rollout) -> str | None:

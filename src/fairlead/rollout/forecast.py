@@ -12,6 +12,7 @@ import math
 import msgspec
 
 from fairlead.rollout.judge import CONFIDENCE, Instruments
+from fairlead.rollout.metrics import MetricTests
 from fairlead.rollout.plan import Plan, Ramp, percent
 from fairlead.rollout.ramp import RAISE_AT, acting_s
 from fairlead.stats.intervals import GRID
@@ -50,6 +51,13 @@ class Sampling(msgspec.Struct, frozen=True):
         return min(self.share, most / requests_per_s) if requests_per_s else self.share
 
 
+def judged_share(plan: Plan, requests_per_s: float | None, sampling: Sampling | None) -> float:
+    """The share of the units that say something by every metric; 1 where no judge is asked."""
+    if sampling is None or not plan.awaits_judge:
+        return 1.0
+    return sampling.share_at(requests_per_s)
+
+
 class Forecast(msgspec.Struct, frozen=True):
     """What is to be expected; None where it is not known, or nothing is judged.
 
@@ -78,7 +86,7 @@ def forecast(
     """The forecast at this traffic; None or 0 if there is none to go by.
 
     Args:
-        sampling: Of the judge model, for a plan whose feedback it gives.
+        sampling: Of the judge model, for a plan that waits for one.
     """
     if not plan.steps:
         return Forecast(notes=("nothing is compared before all traffic moves",))
@@ -93,7 +101,7 @@ def forecast(
     share = plan.steps[-1].share
     promote = NotWorseInAll(tests.promote.parts[:own]).expected_more(equal, share, 1 / plan.beta)
     back = tests.rollback.expected_more(worse, plan.steps[0].share, 1 / plan.judge_alpha)
-    needed = [metric.name for metric in plan.metrics if metric.promotes]
+    needed = [metric.name for metric in plan.metrics if metric.promotes and not metric.sampled]
     notes: tuple[str, ...] = ()
     if needed:
         notes = (
@@ -101,12 +109,15 @@ def forecast(
             "follows from their spread, which is not known beforehand",
         )
     problems: tuple[str, ...] = ()
-    if plan.samples_feedback and sampling is not None and promote is not None:
-        problems, said = _judging(math.ceil(promote), sampling, requests_per_s)
+    judged = _judged_to_promote(plan, promote)
+    if sampling is not None and judged is not None and promote is not None:
+        problems, said = _judging(math.ceil(judged), sampling, requests_per_s)
         notes = (*notes, said)
-        # Both are in units that are judged.
+        # Of what is said of a sample, only the units of the sample are evidence.
         share = sampling.share_at(requests_per_s)
-        promote, back = promote / share, None if back is None else back / share
+        promote = max(promote, judged / share)
+        if plan.samples_feedback:
+            back = None if back is None else back / share
     found = Forecast(
         problems=problems,
         notes=notes,
@@ -118,7 +129,22 @@ def forecast(
         return msgspec.structs.replace(
             found, notes=(*notes, "no traffic in the last hour: how long it takes is not known")
         )
-    return _timed(found, plan, requests_per_s)
+    return _timed(found, plan, requests_per_s, judged_share(plan, requests_per_s, sampling))
+
+
+def _judged_to_promote(plan: Plan, own: float | None) -> float | None:
+    """Judged units until an equal release is promoted; None where no judge model decides that.
+
+    What a declared metric's rate will be is not known: the expected failure rate stands for it.
+    """
+    share, rate = plan.steps[-1].share, plan.expected_failure_rate
+    needed = [own] if plan.samples_feedback else []
+    for metric in plan.metrics:
+        if metric.promotes and metric.sampled:
+            tests = MetricTests(metric.tests(plan.tolerance, rate), plan.judge_alpha, plan.beta)
+            equal: list[Rates] = [(rate, rate)] * len(tests.promote.parts)
+            needed.append(tests.promote.expected_more(equal, share, 1 / plan.beta))
+    return max((units for units in needed if units is not None), default=None)
 
 
 def _judging(
@@ -139,12 +165,14 @@ def _judging(
     ), note
 
 
-def _timed(found: Forecast, plan: Plan, rate: float) -> Forecast:
+def _timed(found: Forecast, plan: Plan, rate: float, judged: float) -> Forecast:
     least = [
         max(step.seconds, step.units / (step.share * rate) + plan.settle_s) for step in plan.steps
     ]
     if plan.ramp is not None:
-        least = _ramp_seconds(plan, rate)
+        # Its harm is bounded by what fails, which a judge model may say of a sample alone.
+        judged = judged if plan.samples_feedback else 1.0
+        least = _ramp_seconds(plan, rate, judged)
     seconds = list(least)
     if found.units_to_promote is not None:
         seconds[-1] = max(seconds[-1], found.units_to_promote / rate + plan.settle_s)
@@ -164,7 +192,7 @@ def _timed(found: Forecast, plan: Plan, rate: float) -> Forecast:
             f"larger margin, or rollout.deadline_minutes of {math.ceil(whole / 60)}, would do"
         )
     if plan.ramp is not None and found.units_to_promote is not None:
-        added = _ramp_problems(plan, rate, found.units_to_promote)
+        added = _ramp_problems(plan, rate, found.units_to_promote, judged)
         problems, notes = problems + added[0], notes + added[1]
     return msgspec.structs.replace(
         found,
@@ -183,7 +211,7 @@ def harm_budget(ramp: Ramp, rate: float, deadline_s: float) -> float:
     return ramp.requests or ramp.share * rate * deadline_s
 
 
-def _ramp_seconds(plan: Plan, rate: float) -> list[float]:
+def _ramp_seconds(plan: Plan, rate: float, judged: float) -> list[float]:
     """About how long an equal release stays at each share: until the next one fits the budget.
 
     A share whose successor fits when it is reached is passed over.
@@ -203,13 +231,15 @@ def _ramp_seconds(plan: Plan, rate: float) -> list[float]:
                 margin=max(bound, GRID_MIN), prior_rate=expected, prior_units=20.0
             )
             units = test.expected_more(expected, expected, step.share, 2 / (1 - CONFIDENCE))
-            lacks_s = max(lacks_s, (units or 0.0) / rate - seen / weight)
+            lacks_s = max(lacks_s, (units or 0.0) / (rate * judged) - seen / weight)
         seconds.append(lacks_s + blind_s if seen and lacks_s else lacks_s)
         seen += lacks_s * weight
     return [*seconds, blind_s]
 
 
-def _ramp_problems(plan: Plan, rate: float, units: int) -> tuple[list[str], list[str]]:
+def _ramp_problems(
+    plan: Plan, rate: float, units: int, judged: float
+) -> tuple[list[str], list[str]]:
     """Why a ramp's budget cannot hold, and why it may well be too small."""
     assert plan.ramp is not None
     budget = harm_budget(plan.ramp, rate, plan.deadline_s)
@@ -223,7 +253,7 @@ def _ramp_problems(plan: Plan, rate: float, units: int) -> tuple[list[str], list
             f"to {percent(fitting)}, or raise rollout.ramp.harm_budget to {math.ceil(first)}"
         ], []
     share, p = plan.steps[-1].share, plan.expected_failure_rate
-    chance = math.sqrt(units * share * p * (1 - p) / (1 - share))
+    chance = math.sqrt(units * share * p * (1 - p) / ((1 - share) * judged))
     if budget >= 3 * chance:
         return [], []
     return [], [

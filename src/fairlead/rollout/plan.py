@@ -208,8 +208,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def awaits_judge(self) -> bool:
         """Whether a verdict has to wait for what a judge model says."""
-        rules = (metric.feedback for metric in self.metrics)
-        return self.samples_feedback or any(rule is not None and rule.sampled for rule in rules)
+        return self.samples_feedback or any(metric.sampled for metric in self.metrics)
 
     @property
     def alpha_parts(self) -> int:
@@ -232,7 +231,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """The same without all that a judge model says."""
         if not self.awaits_judge:
             return self
-        kept = [m for m in self.metrics if m.feedback is None or not m.feedback.sampled]
+        kept = [metric for metric in self.metrics if not metric.sampled]
         feedback = None if self.samples_feedback else self.feedback
         return msgspec.structs.replace(self, feedback=feedback, metrics=tuple(kept))
 

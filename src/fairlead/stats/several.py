@@ -122,15 +122,17 @@ class WorseInAny:
         if self._units % LOOK_EVERY == 0:
             self._log_e_max = self.log_e_max
 
-    def expected_more(self, rates: Sequence[Rates], rho: float, threshold: float) -> float | None:
+    def expected_more(
+        self, rates: Sequence[Rates], rho: float, threshold: float, told: Sequence[float] = ()
+    ) -> float | None:
         """Units until the average reaches `threshold` by one outcome alone; None if none grows.
 
-        `rates` are (canary, champion) of each outcome.
+        Args:
+            rates: (canary, champion) of each outcome.
+            told: Of each outcome, the share of all units that have it; without, that is all.
         """
-        guesses = [
-            part.expected_more(canary, champion, rho, threshold / share)
-            for part, share, (canary, champion) in zip(self.parts, self._shares, rates, strict=True)
-        ]
+        thresholds = [threshold / share for share in self._shares]
+        guesses = _expected_more(self.parts, rates, rho, thresholds, told)
         return min((guess for guess in guesses if guess is not None), default=None)
 
     def state(self) -> WorseState:
@@ -172,18 +174,19 @@ class NotWorseInAll:
         _update(self.parts, canary, rho, outcomes)
         self._units += 1
 
-    def expected_more(self, rates: Sequence[Rates], rho: float, threshold: float) -> float | None:
+    def expected_more(
+        self, rates: Sequence[Rates], rho: float, threshold: float, told: Sequence[float] = ()
+    ) -> float | None:
         """Units until the last outcome reaches `threshold`; None if one of them does not grow.
 
-        `rates` are (canary, champion) of each outcome.
+        Args:
+            rates: (canary, champion) of each outcome.
+            told: Of each outcome, the share of all units that have it; without, that is all.
         """
-        most = 0.0
-        for part, (canary, champion) in zip(self.parts, rates, strict=True):
-            guess = part.expected_more(canary, champion, rho, threshold)
-            if guess is None:
-                return None
-            most = max(most, guess)
-        return most
+        thresholds = [threshold] * len(self.parts)
+        guesses = _expected_more(self.parts, rates, rho, thresholds, told)
+        known = [guess for guess in guesses if guess is not None]
+        return max(known) if len(known) == len(guesses) else None
 
     def state(self) -> NotWorseState:
         """Everything that `restore` needs to go on with identical results."""
@@ -205,6 +208,22 @@ def _update(
     for part, y in zip(parts, outcomes, strict=True):
         if y is not None:
             part.update(canary, rho, y)
+
+
+def _expected_more(
+    parts: Sequence[EProcess],
+    rates: Sequence[Rates],
+    rho: float,
+    thresholds: Sequence[float],
+    told: Sequence[float],
+) -> list[float | None]:
+    """Units until each part by itself is at its threshold."""
+    found: list[float | None] = []
+    shares = told or (1.0,) * len(parts)
+    for part, pair, threshold, share in zip(parts, rates, thresholds, shares, strict=True):
+        guess = part.expected_more(pair[0], pair[1], rho, threshold)
+        found.append(None if guess is None or share <= 0.0 else guess / share)
+    return found
 
 
 def _kept(parts: Sequence[EProcess], family: Family) -> list[Any]:

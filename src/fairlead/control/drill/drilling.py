@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
+from fairlead.control.shipping.capacity import sampling_of
 from fairlead.control.shipping.documents import RolloutDocument
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.errors import InvalidInput
@@ -19,6 +20,7 @@ from fairlead.rollout.drill import (
     measures,
     result_of,
     seconds_to_end,
+    shown_by_records,
 )
 from fairlead.rollout.endings import ADVICE
 from fairlead.rollout.forecast import forecast
@@ -84,7 +86,10 @@ def drill_view(document: RolloutDocument, created_at: float, met: Met | None = N
     met = met if met is not None and met.requests > rollout.met.requests else rollout.met
     result = result_of(rollout)
     shadow = plan.shadow
-    expected = None if shadow is not None else forecast(plan, None).units_to_roll_back
+    # Where no record shows it, a judge model has to be asked: of a sample.
+    judged = not shown_by_records(plan, drill.fault)
+    sampling = sampling_of(document.spec) if judged else None
+    expected = None if shadow is not None else forecast(plan, None, sampling).units_to_roll_back
     share = plan.steps[0].share if shadow is None else shadow.share
     ends = result is Result.MISSED and rollout.ending is not None
     return DrillView(

@@ -70,7 +70,7 @@ class Planner:
         if not spec.plan.chooses_steps:
             return spec.plan
         rate, _ = await asyncio.to_thread(self._traffic, spec.service)
-        return with_steps(spec.plan, rate)
+        return with_steps(spec.plan, rate, sampling_of(spec))
 
     def _plan(self, spec: ServiceSpec) -> PlanView:
         entry = self._registry.get(spec.release)
@@ -79,10 +79,10 @@ class Planner:
         if service is not None and service.champion is not None:
             champion = self._registry.get(service.champion)
         rate, figures = self._traffic(spec.service)
-        plan = with_steps(spec.plan, rate)
+        plan = with_steps(spec.plan, rate, sampling_of(spec))
         if champion is None:
             plan = msgspec.structs.replace(plan, steps=(), ramp=None, shadow=None)
-        said = forecast(plan, rate, _sampling(spec))
+        said = forecast(plan, rate, sampling_of(spec))
         more = _more_replicas(spec, entry, champion)
         size, available = _bytes_more(entry, champion), self._memory()
         problems = list(said.problems)
@@ -153,7 +153,7 @@ def _bytes_more(entry: ReleaseEntry, champion: ReleaseEntry | None) -> int:
     return entry.size
 
 
-def _sampling(spec: ServiceSpec) -> Sampling | None:
+def sampling_of(spec: ServiceSpec) -> Sampling | None:
     """What its judge model sees, and may be asked; what a question costs is not known before."""
     if spec.judge is None or spec.capture is None:
         return None

@@ -40,6 +40,28 @@ def judge_at(server: AnsweringReplica, **changes: Any) -> JudgeModel:
     )
 
 
+def samples_of(
+    world: World, records: list[RequestRow], feedback: list[FeedbackRow]
+) -> list[SampleRow]:
+    """What is captured of these requests, in the place of what their users would have said."""
+    good = {given.request: bool(given.value) for given in feedback}
+    captures = {
+        service.name: service.capture
+        for worker in world.workers
+        if worker.snapshot is not None
+        for service in worker.snapshot.services.values()
+    }
+    return [
+        SampleRow(
+            r.id, r.service, r.key, r.unit, r.started_at, r.started_at + 1e6,
+            json.dumps([["user", f"question {r.id}"]]), "right" if good[r.id] else "wrong",
+            False,
+        )
+        for r in records
+        if (capture := captures.get(r.service)) and is_captured(capture, r.unit)
+    ]  # fmt: skip
+
+
 class JudgedWorld(World):
     """Users' opinions become captured answers; nobody posts feedback."""
 
@@ -47,6 +69,8 @@ class JudgedWorld(World):
     capture = CAPTURE
     broken: frozenset[str] = frozenset()
     """Names of releases that fail each request."""
+    judge_turns = 10**9
+    """Most turns of the judge's queue in a turn of the world."""
 
     def judged_spec(self, release: str, **changes: Any) -> ServiceSpec:
         given = {"plan": JUDGED_PLAN, "capture": self.capture, "judge": self.judge, **changes}
@@ -65,28 +89,14 @@ class JudgedWorld(World):
             else r
             for r in records
         ]
-        good = {given.request: bool(given.value) for given in feedback}
-        captures = {
-            service.name: service.capture
-            for worker in self.workers
-            if worker.snapshot is not None
-            for service in worker.snapshot.services.values()
-        }
-        samples = [
-            SampleRow(
-                r.id, r.service, r.key, r.unit, r.started_at, r.started_at + 1e6,
-                json.dumps([["user", f"question {r.id}"]]), "right" if good[r.id] else "wrong",
-                False,
-            )
-            for r in records
-            if (capture := captures.get(r.service)) and is_captured(capture, r.unit)
-        ]  # fmt: skip
+        samples = samples_of(self, records, feedback)
         self.store.ingest(SPOOL, records, [], cursor, (), samples)
 
     async def turn(self, *, seconds: float = 1.0) -> None:
         await super().turn(seconds=seconds)
-        while await self.plane.judging.turn():
-            pass
+        for _ in range(self.judge_turns):
+            if not await self.plane.judging.turn():
+                break
 
     def use(self, judge: JudgeModel, *, seed: int = 4) -> None:
         self.judge = judge

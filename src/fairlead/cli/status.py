@@ -159,6 +159,11 @@ def judging_line(view: JudgingView) -> str:
     parts.append(f"{view.asked:,} questions")
     if view.usd or view.usd_today:
         parts.append(f"{view.usd:.4f} USD, {view.usd_today:.4f} today")
+    if view.share < view.share_declared:
+        parts.append(
+            f"it cannot keep up: asked about {view.share:.2%} of the sample in place of "
+            f"{view.share_declared:.0%}"
+        )
     if view.said:
         parts.append(view.said)
     return ", ".join(parts)

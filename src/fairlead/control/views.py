@@ -116,6 +116,10 @@ class JudgingView(msgspec.Struct, frozen=True):
         usd, usd_today: What the rollout has cost, and the service today.
         said: What keeps it from going on; empty if nothing does.
         error: How often it is right, as measured on labelled answers.
+        share, share_declared: Of the units in the sample, those that it is asked about now, and
+            those that it is to be asked about: fewer while it cannot keep up.
+        share_changes: Each Unix time from which on another share was in force, and that share: the
+            probability with which a unit that was enrolled then is judged.
     """
 
     judge: str
@@ -129,6 +133,9 @@ class JudgingView(msgspec.Struct, frozen=True):
     usd_today: float
     said: str
     error: str
+    share: float = 1.0
+    share_declared: float = 1.0
+    share_changes: list[tuple[float, float]] = []
 
 
 class Noted(msgspec.Struct, frozen=True):

@@ -231,6 +231,7 @@ class SampleToJudge(msgspec.Struct, frozen=True):
     error: str
     started_at: float
     judgement: JudgementRow | None
+    phase: int = 0
 
 
 class JudgeSpend(msgspec.Struct, frozen=True):

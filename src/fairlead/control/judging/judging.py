@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from fairlead.control.judging.asking import Asker, Seat
-from fairlead.control.judging.queue import WINDOW, JudgeQueue
+from fairlead.control.judging.queue import WINDOW, JudgeQueue, kept_shares
 from fairlead.control.shipping.running import Running
 from fairlead.control.views import JudgingView
 from fairlead.domain.decoding import decode_json
@@ -76,6 +76,7 @@ class Judging:
                 rollout.service,
                 self._now,
                 decides=rollout.plan.awaits_judge,
+                settle_s=rollout.plan.settle_s,
             )
             self.begin(rollout.id, queue)
         return queue
@@ -136,6 +137,7 @@ class Judging:
         spent = self._store.judge_spend(rollout=rollout)
         today = queue.spend()[1] if queue is not None else None
         oldest = None if queue is None else queue.oldest
+        shares = kept_shares(self._store, rollout, judge.share)
         return JudgingView(
             judge=judge.provider.model if judge.provider else judge.service or "",
             pending=0 if queue is None else queue.pending,
@@ -148,6 +150,9 @@ class Judging:
             usd_today=0.0 if today is None else today.usd,
             said="" if queue is None else _said(queue),
             error=self.measured(judge, service),
+            share=shares.now,
+            share_declared=judge.share,
+            share_changes=[(change.at, change.share) for change in shares.changes],
         )
 
     def out(self) -> list[Outage]:

@@ -10,7 +10,7 @@ up at noon would leave nobody to look in the evening.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -117,6 +117,12 @@ class LiveQueue(JudgeQueue):
     def _is_chosen(self, row: SampleToJudge) -> bool:
         return not 0.0 < row.rho < 1.0 or not self._is_elsewhere()
 
+    def _share_of(self, row: SampleToJudge) -> float:
+        return self._judge.share
+
+    def _pace(self) -> None:
+        """Its share stays as it is declared: who is too slow for it is told so (`blindness`)."""
+
     def _budget(self) -> Callable[[float, int], Stop | None]:
         mine, today = self.spend()
         now = self._now()
@@ -136,8 +142,8 @@ class LiveQueue(JudgeQueue):
                 self._speechless += 1
                 self._why_speechless = reply.why
 
-    def _rest(self, replies: Sequence[Reply], *, is_out: bool) -> None:
-        super()._rest(replies, is_out=is_out)
+    def _rest(self, asked: Iterable[str], replies: Sequence[Reply], *, is_out: bool) -> None:
+        super()._rest(asked, replies, is_out=is_out)
         if not is_out:
             self._out_since = None
         elif self._out_since is None:

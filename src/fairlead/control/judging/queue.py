@@ -13,13 +13,21 @@ good. The rollout's judge waits for it: when a verdict came has no effect on wha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from fairlead.control.judging.asking import Asker, Reply
 from fairlead.control.judging.budget import DAY_S, Stop, day_of, stop_of
-from fairlead.domain.capture import is_in_share
+from fairlead.control.judging.pacing import (
+    AHEAD_S,
+    Enrolments,
+    Pacer,
+    Shares,
+    Standing,
+    is_judged,
+)
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.judging import JUDGED, UNJUDGED
 from fairlead.evaluation.judge_model import Exchange
@@ -52,6 +60,7 @@ class JudgeQueue:
     Args:
         now: Unix time in seconds.
         decides: Whether the rollout is judged by these verdicts, rather than accompanied by them.
+        settle_s: Seconds for which requests of a unit count after its first one.
     """
 
     def __init__(
@@ -63,6 +72,7 @@ class JudgeQueue:
         now: Callable[[], float],
         *,
         decides: bool,
+        settle_s: float = 0.0,
     ) -> None:
         self._store = store
         self._asker = asker
@@ -76,6 +86,10 @@ class JudgeQueue:
         self.trouble = ""
         self.pending = 0
         self.oldest: float | None = None
+        self._recorded_until = 0.0
+        self.shares = kept_shares(store, rollout, self._judge.share)
+        self._pacer = Pacer()
+        self._enrolled = Enrolments(settle_s)
         self._after: tuple[float, str] = (0.0, "")
         self._rests_until = 0.0
         self._rest_s = REST_S_FIRST
@@ -109,6 +123,7 @@ class JudgeQueue:
 
     async def _turn(self) -> bool:
         if self.rests:
+            self._pacer.interrupted()
             return False
         window = await asyncio.to_thread(self._look)
         now = self._now()
@@ -124,7 +139,24 @@ class JudgeQueue:
             await asyncio.to_thread(self._keep, [sample for sample, _ in asked], replies)
         if asked or unasked:
             await asyncio.to_thread(self._look)
+        await asyncio.to_thread(self._pace)
         return bool(asked or unasked)
+
+    def _pace(self) -> None:
+        """Ask about less while it cannot keep up: kept before it is in force."""
+        if self.stop is not None or self.is_out:
+            self._pacer.interrupted()
+            return
+        now = self._now()
+        seen = Standing(
+            now, self.judged_until or 0.0, self._recorded_until, self.pending,
+            self._judge.concurrency,
+        )  # fmt: skip
+        share = self._pacer.share(self.shares, seen)
+        if share is not None:
+            shares = self.shares.changed(now + AHEAD_S, share)
+            self._store.set_setting(_key(self.rollout), msgspec.json.encode(shares).decode())
+            self.shares = shares
 
     def _look(self) -> list[SampleToJudge]:
         """The samples without a verdict, the oldest first; moves on over those that have one."""
@@ -139,6 +171,7 @@ class JudgeQueue:
         until = watermark if len(rows) < WINDOW else self._after[0]
         until = until if first is None else first.started_at
         self.judged_until = max(self.judged_until or 0.0, until)
+        self._recorded_until = watermark
         self.pending = len(window)
         self.oldest = None if first is None else first.started_at
         return window
@@ -154,9 +187,13 @@ class JudgeQueue:
         """Whether it is this queue's: assigned at random."""
         return 0.0 < row.rho < 1.0
 
+    def _share_of(self, row: SampleToJudge) -> float:
+        """The share of units that are judged, as of the one whose request this is."""
+        return self.shares.at(self._enrolled.moment(row.phase, row.unit, row.started_at))
+
     def _is_open(self, row: SampleToJudge) -> bool:
         """Whether it is to have a verdict, and has none."""
-        if not self._is_chosen(row) or not is_in_share("judge", row.unit, self._judge.share):
+        if not self._is_chosen(row) or not is_judged(row.unit, self._share_of(row)):
             return False
         return row.judgement is None or row.judgement.outcome in ("asked", "retried")
 
@@ -290,3 +327,16 @@ class JudgeQueue:
 
 def _is_answered(sample: SampleToJudge) -> bool:
     return sample.status == _OK and not sample.error
+
+
+def kept_shares(store: Store, rollout: str, declared: float) -> Shares:
+    """The shares of a rollout as they were kept; reads the store."""
+    kept = store.get_setting(_key(rollout))
+    if kept is not None:
+        with contextlib.suppress(msgspec.DecodeError):
+            return decode_json(kept.encode(), Shares)
+    return Shares(declared)
+
+
+def _key(rollout: str) -> str:
+    return f"judge_shares:{rollout}"

@@ -180,7 +180,7 @@ def _to_judge(
     c, j = records.c, judgements.c
     query = (
         select(
-            c.id, c.unit, c.rho, c.status, c.error, position[0],
+            c.id, c.unit, c.rho, c.status, c.error, position[0], c.phase,
             *(j[name] for name in _JUDGEMENT),
         )
         .join_from(records, samples, samples.c.id == c.id)
@@ -196,8 +196,8 @@ def _to_judge(
     )  # fmt: skip
     found = []
     for row in connection.execute(query):
-        judgement = None if row[6] is None else JudgementRow(*row[6:])
-        found.append(SampleToJudge(row[0], row[1], row[2], row[3], row[4], row[5], judgement))
+        judgement = None if row[7] is None else JudgementRow(*row[7:])
+        found.append(SampleToJudge(*row[:6], judgement, row[6]))
     return found
 
 

@@ -181,7 +181,7 @@ async def test_an_accepted_change_serves_again_and_is_the_reference(place: Place
     assert (await place.rounds(20)).change is None
     with pytest.raises(InvalidInput, match="accept, run"):
         await place.probes.command("bank", "stop")
-    with pytest.raises(NotFound, match="is not probed"):
+    with pytest.raises(NotFound, match="no release of 'shop' is probed"):
         await place.probes.command("shop", "run")
 
 

@@ -52,7 +52,7 @@ def show(
         views = [view for view in views if view.service == service]
         if not views:
             raise NotFound(
-                f"the champion of {service!r} is not probed",
+                f"no release of {service!r} is probed",
                 hint="declare `probes` in its manifest, and `fairlead ship` or `apply` it",
             )
     if as_json:
@@ -112,6 +112,7 @@ def picture(view: ProbesView) -> RenderableType:
     lines: list[RenderableType] = [
         Text.assemble(
             (view.service, "bold"), f"  {view.name} {short(view.release)}   ",
+            ("candidate   " if view.role == "candidate" else "", "yellow"),
             (view.model, "cyan"), f" {view.fingerprint}".rstrip(),
         ),
         probes_line(view),

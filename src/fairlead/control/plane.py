@@ -34,6 +34,7 @@ from fairlead.control.outward.pulse import Pulse
 from fairlead.control.outward.replica_metrics import ReplicaMetrics
 from fairlead.control.probing.probe_views import ProbesView
 from fairlead.control.probing.probes import Probes
+from fairlead.control.probing.serving import candidates, with_fallbacks
 from fairlead.control.reports import Reports
 from fairlead.control.samples import Samples
 from fairlead.control.shipping.capacity import Planner
@@ -155,7 +156,7 @@ class ControlPlane:
         await self._fleet.adopt()
         await self._rollouts.load()
         await self.probes.load()
-        await self.probes.advance(self._rollouts.champions())
+        await self._advance_probes()
         await self.acting.load()
         await self.bias.load()
         await self.bias_scores.load()
@@ -248,7 +249,7 @@ class ControlPlane:
             await _attempt(self._rollouts.advance(), troubles)
             await _attempt(self._watches.advance(), troubles)
             await _attempt(self.drills.advance(), troubles)
-            await _attempt(self.probes.advance(self._rollouts.champions()), troubles)
+            await _attempt(self._advance_probes(), troubles)
             await _attempt(self.acting.advance(), troubles)
             await _attempt(self.bias.advance(self._rollouts.champions()), troubles)
             await _attempt(self.bias_scores.advance(), troubles)
@@ -260,6 +261,14 @@ class ControlPlane:
             await _attempt(self._leases.save(), troubles)
         if troubles:
             raise troubles[0]
+
+    async def _advance_probes(self) -> None:
+        """Probe whatever serves at a provider."""
+        champions = self._rollouts.champions()
+        await self.probes.advance(
+            with_fallbacks(champions, self._rollouts.is_remote),
+            candidates(self._rollouts.active(), champions),
+        )
 
     async def probe(self, service: str, command: str) -> ProbesView:
         """Accept an unrequested release, or run a round of probes now; see `Probes.command`."""

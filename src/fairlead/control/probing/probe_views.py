@@ -1,4 +1,4 @@
-"""What people see of a champion's probes."""
+"""What people see of a release's probes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fairlead.probing.course import evidence
 from fairlead.probing.model import Change, Note, ProbeRule, Probing
 
 ProbesState = Literal["changed", "failing", "held", "reference", "watching"]
+Role = Literal["champion", "candidate"]
 
 
 class ProbesView(msgspec.Struct, frozen=True):
@@ -28,6 +29,7 @@ class ProbesView(msgspec.Struct, frozen=True):
         notes: When it came to name itself otherwise.
         is_diverted: The service's fallbacks answer because of the change.
         trouble: What keeps the probes from being kept, or a webhook from being told.
+        role: champion, or the candidate of a rollout that serves a part of the requests.
     """
 
     service: str
@@ -59,10 +61,11 @@ class ProbesView(msgspec.Struct, frozen=True):
     notes: tuple[Note, ...] = ()
     change: Change | None = None
     accepted: tuple[Change, ...] = ()
+    role: Role = "champion"
 
 
 def probes_view(
-    name: str, probing: Probing, rule: ProbeRule, held: str, trouble: str
+    name: str, probing: Probing, rule: ProbeRule, held: str, trouble: str, role: Role
 ) -> ProbesView:
     """The view of what is stored.
 
@@ -91,7 +94,9 @@ def probes_view(
         usd_in_all=probing.usd_in_all,
         usd_per_day=rule.usd_per_day,
         on_change=rule.on_change,
-        is_diverted=probing.change is not None and rule.on_change == "fallback",
+        is_diverted=probing.change is not None
+        and rule.on_change == "fallback"
+        and role == "champion",
         model=probing.model,
         fingerprint=probing.fingerprint,
         failing_since=probing.failing_since,
@@ -101,6 +106,7 @@ def probes_view(
         notes=probing.notes,
         change=probing.change,
         accepted=probing.accepted,
+        role=role,
     )
 
 

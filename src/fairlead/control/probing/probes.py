@@ -1,4 +1,4 @@
-"""Asks the champions' providers their probes, round by round, and keeps what that shows.
+"""Asks the providers of releases that serve their probes, and keeps what that shows.
 
 What is stored is the truth: each answer is kept before the next batch, and the evidence of a round
 in the same write as the end of it. A control that dies asks at most the last batch again, and no
@@ -16,7 +16,7 @@ import msgspec
 
 from fairlead.control.outside.ask import Completion, ReplicaClient
 from fairlead.control.outside.webhooks import tell
-from fairlead.control.probing.probe_views import ProbesView, probes_view
+from fairlead.control.probing.probe_views import ProbesView, Role, probes_view
 from fairlead.control.shipping.spec import ProbeSpec, ServiceSpec
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, NotFound, Unavailable
@@ -55,6 +55,7 @@ class Watch:
     def __init__(
         self, spec: ServiceSpec, probes: ProbeSpec, probing: Probing, version: int
     ) -> None:
+        self.role: Role = "champion"
         self.spec = spec
         self.probes = probes
         self.probing = probing
@@ -66,7 +67,7 @@ class Watch:
 
 
 class Probes:
-    """All champions that are probed.
+    """All champions that are probed, and the candidates of their rollouts.
 
     Args:
         client_of: How a release is asked, with the seconds that one answer may take.
@@ -95,22 +96,28 @@ class Probes:
 
     async def close(self) -> None:
         """End all asking; what was answered stays kept."""
-        for service in list(self._watches):
-            await self._forget(service)
+        for name in list(self._watches):
+            await self._forget(name)
 
-    async def advance(self, specs: Sequence[ServiceSpec]) -> None:
-        """Begin what is due, and let go of services that are not probed any more.
+    async def advance(
+        self, specs: Sequence[ServiceSpec], candidates: Sequence[ServiceSpec] = ()
+    ) -> None:
+        """Begin what is due, and let go of releases that are not probed any more.
 
         Args:
             specs: Of the services whose champion is to be probed.
+            candidates: Of the releases that serve a part of a service's requests in a rollout.
         """
         wanted = {spec.service: spec for spec in specs if spec.probes is not None}
-        for service in [name for name in self._watches if name not in wanted]:
-            await self._forget(service)
+        serving = {_name_of(spec): spec for spec in candidates if spec.probes is not None}
+        for name in [name for name in self._watches if name not in wanted | serving]:
+            await self._forget(name)
         troubles: list[FairleadError] = []
-        for spec in wanted.values():
+        for name, spec in (wanted | serving).items():
             try:
-                self._go_on(await self._watch(spec))
+                watch = await self._watch(name, spec)
+                watch.role = "candidate" if name in serving else "champion"
+                self._go_on(watch)
             except FairleadError as error:
                 troubles.append(error)
         if troubles:
@@ -167,25 +174,35 @@ class Probes:
     def view(self, service: str) -> ProbesView | None:
         """What is known by the champion's probes; None if it is not probed."""
         watch = self._watches.get(service)
-        if watch is None:
-            return None
-        held = held_by(watch.probing, watch.probes.rule, self._now())
-        return probes_view(watch.spec.name, watch.probing, watch.probes.rule, held, watch.trouble)
+        return None if watch is None else self._view(watch)
 
     def views(self) -> list[ProbesView]:
-        """All of them, by service."""
-        return [view for name in sorted(self._watches) if (view := self.view(name)) is not None]
+        """All of them, by service, a candidate behind its champion."""
+        return [self._view(self._watches[name]) for name in sorted(self._watches)]
+
+    def _view(self, watch: Watch) -> ProbesView:
+        held = held_by(watch.probing, watch.probes.rule, self._now())
+        return probes_view(
+            watch.spec.name, watch.probing, watch.probes.rule, held, watch.trouble, watch.role
+        )
+
+    def _commanded(self, service: str, command: str) -> Watch:
+        """Whose probes are meant: the champion's, or the candidate's where that alone fits."""
+        mine = [watch for _, watch in sorted(self._watches.items()) if _is_of(watch, service)]
+        if not mine:
+            raise NotFound(
+                f"no release of {service!r} is probed",
+                hint="declare `probes` in its manifest, and `fairlead ship` or `apply` it",
+            )
+        has_changed = command == "accept"
+        fitting = [w for w in mine if (w.probing.change is not None) == has_changed]
+        return (fitting or mine)[0]
 
     async def command(self, service: str, command: str) -> ProbesView:
         """`accept` the unrequested release as the new reference, or `run` a round now."""
-        watch = self._watches.get(service)
-        if watch is None:
-            raise NotFound(
-                f"the champion of {service!r} is not probed",
-                hint="declare `probes` in its manifest, and `fairlead ship` or `apply` it",
-            )
         if command not in COMMANDS:
             raise InvalidInput(f"{command!r} is not one of {', '.join(COMMANDS)}")
+        watch = self._commanded(service, command)
         async with watch.lock:
             probing, now = watch.probing, self._now()
             if command == "accept" and probing.change is None:
@@ -202,24 +219,22 @@ class Probes:
                 await self._keep(watch, accepted(probing, now), [event])
             else:
                 await self._keep(watch, msgspec.structs.replace(probing, due_at=now))
-        view = self.view(service)
-        assert view is not None
-        return view
+        return self._view(watch)
 
-    async def _watch(self, spec: ServiceSpec) -> Watch:
+    async def _watch(self, name: str, spec: ServiceSpec) -> Watch:
         assert spec.probes is not None
-        found = self._watches.get(spec.service)
+        found = self._watches.get(name)
         if found is not None and found.spec.release == spec.release:
             is_same = found.probing.asked == _asked(spec.probes)
             if is_same:
                 found.spec, found.probes = spec, spec.probes
                 return found
         if found is not None:
-            await self._forget(spec.service)
+            await self._forget(name)
         made, why = self._read(spec, spec.probes)
         if why:
             await self._keep(made, made.probing, [_event(made, self._now(), "probes_begun", why)])
-        self._watches[spec.service] = made
+        self._watches[name] = made
         return made
 
     def _read(self, spec: ServiceSpec, probes: ProbeSpec) -> tuple[Watch, str]:
@@ -241,8 +256,8 @@ class Probes:
             return Watch(spec, probes, new, row.version), "begun anew: other probes are asked"
         return Watch(spec, probes, kept, row.version), ""
 
-    async def _forget(self, service: str) -> None:
-        watch = self._watches.pop(service)
+    async def _forget(self, name: str) -> None:
+        watch = self._watches.pop(name)
         if watch.task is not None:
             watch.task.cancel()
             await asyncio.gather(watch.task, return_exceptions=True)
@@ -295,6 +310,7 @@ class Probes:
                 "service": watch.spec.service,
                 "release": watch.spec.release,
                 "name": watch.spec.name,
+                "role": watch.role,
                 "on_change": watch.probes.rule.on_change,
                 "change": msgspec.to_builtins(change),
             }
@@ -327,6 +343,15 @@ class Probes:
         for event in told:
             if event.kind == "unrequested_release":
                 _log.error("%s: %s", event.service, event.message)
+
+
+def _name_of(candidate: ServiceSpec) -> str:
+    """By what a candidate's watch is known; a champion's is known by its service."""
+    return f"{candidate.service} {candidate.release}"
+
+
+def _is_of(watch: Watch, service: str) -> bool:
+    return watch.spec.service == service
 
 
 def given_of(completion: Completion, case: Case, probes: ProbeSpec, price: Price | None) -> Given:
@@ -374,7 +399,8 @@ def _events(watch: Watch, after: Probing, now: float) -> Iterator[EventRow]:
     """What is new since what was kept before."""
     before, rule = watch.probing, watch.probes.rule
     if after.change is not None and before.change is None:
-        then = "; its fallbacks answer" if rule.on_change == "fallback" else ""
+        diverts = rule.on_change == "fallback" and watch.role == "champion"
+        then = "; its fallbacks answer" if diverts else ""
         why = f"the provider of {watch.spec.name} answers otherwise: {after.change.why}{then}"
         yield _event(watch, now, "unrequested_release", why)
     if after.failing_since is not None and before.failing_since is None:

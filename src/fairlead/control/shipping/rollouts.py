@@ -39,7 +39,7 @@ from fairlead.domain.errors import (
     NotFound,
     Unavailable,
 )
-from fairlead.domain.release import short
+from fairlead.domain.release import RemoteModel, short
 from fairlead.rollout.machine import (
     Command,
     Facts,
@@ -138,6 +138,15 @@ class Rollouts:
         """By which specs the services run that have a champion."""
         rows = self._kept.services.values()
         return [self._kept.specs[row.name] for row in rows if row.champion is not None]
+
+    def active(self) -> list[Running]:
+        """All rollouts under way."""
+        return list(self._kept.running.values())
+
+    def is_remote(self, release: str) -> bool:
+        """Whether its model is a provider's; False while it is not known."""
+        known = self._catalogue.known.get(release)
+        return known is not None and isinstance(known.release.model, RemoteModel)
 
     def seat_of(self, service: str) -> Seat:
         """Where a service's champion is asked; raises Unavailable."""

@@ -1,4 +1,4 @@
-"""What is found in an answer's text, for services whose metrics need it: refusals, broken JSON.
+"""What is found in an answer's text, for services whose metrics need it: refusals, broken formats.
 
 Others pay for nothing of this: their assignments name no facts. What is kept of an answer is its
 text up to a bound, beyond which nobody looks: a longer answer counts as well-formed.
@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
-from fairlead.domain.decoding import decode_json, decode_with
+from fairlead.domain.decoding import decode_with
 from fairlead.domain.outcomes import ANSWERED_WELL, BLOCKED, CLIENT_ERRORS, GIVEN_UP
 from fairlead.domain.quota import PICO, Price
-from fairlead.gateway.requests.call import Call
+from fairlead.gateway.requests.call import Call as Request
+from fairlead.gateway.requests.formats import CALLS_MAX, Call, Format
 from fairlead.gateway.requests.metering import Usage
 from fairlead.gateway.requests.refusals import HEAD_CHARS, is_refusal
 from fairlead.gateway.streams import events
@@ -25,13 +26,25 @@ FORMAT_CHARS = 256 * 1024
 _REFUSED_BY = frozenset({"content_filter", "refusal"})
 """Reasons of an engine for ending an answer that say so themselves."""
 
-_JSON_TYPES = frozenset({"json_object", "json_schema"})
 UNSEEN = (-1, -1)
+
+
+class _Function(msgspec.Struct):
+    name: str | None = None
+    arguments: str | None = None
+
+
+class _ToolCall(msgspec.Struct):
+    """A call of a tool, or what is added to one."""
+
+    index: int | None = None
+    function: _Function | None = None
 
 
 class _Part(msgspec.Struct):
     """A message, or what is added to one; a list of content is of parts that are typed."""
 
+    tool_calls: list[_ToolCall] | None = None
     content: str | list[dict[str, Any]] | None = None
     refusal: str | None = None
     text: str | None = None
@@ -48,6 +61,9 @@ class _Choice(msgspec.Struct):
 
 class _Output(msgspec.Struct):
     content: list[dict[str, Any]] | None = None
+    type: str | None = None
+    name: str | None = None
+    arguments: str | None = None
 
 
 class _Piece(msgspec.Struct):
@@ -61,31 +77,24 @@ class _Piece(msgspec.Struct):
     output: list[_Output] | None = None
 
 
-class _Typed(msgspec.Struct):
-    type: str | None = None
-
-
-class _TextFormat(msgspec.Struct):
-    format: _Typed | None = None
-
-
-class _Asked(msgspec.Struct):
-    response_format: _Typed | None = None
-    text: _TextFormat | None = None
-
-
 _piece = msgspec.json.Decoder(_Piece)
-_asked = msgspec.json.Decoder(_Asked)
 
 
 class AnswerReading:
     """Reads one answer, as the client gets it."""
 
-    __slots__ = ("_chars", "_is_cut", "_json", "_looks", "_refused", "_room", "_texts")
+    __slots__ = (
+        "_calls", "_chars", "_format", "_is_cut", "_json", "_looks", "_refused", "_room", "_texts",
+    )  # fmt: skip
 
-    def __init__(self, facts: tuple[str, ...], call: Call) -> None:
+    def __init__(self, facts: tuple[str, ...], call: Request) -> None:
         self._looks = REFUSAL in facts
-        self._json = JSON in facts or (FORMAT in facts and asks_json(call.body))
+        self._format: Format | None = None
+        if JSON in facts or FORMAT in facts:
+            self._format = Format(call.body, always_json=JSON in facts)
+        # Whether an answer has a format to keep follows from the request alone.
+        self._json = self._format is not None and self._format.is_declared
+        self._calls: dict[int, Call] = {}
         self._room = FORMAT_CHARS if self._json else HEAD_CHARS
         self._texts: list[str] = []
         self._chars = 0
@@ -117,8 +126,10 @@ class AnswerReading:
             refused = 1
         if self._json and status == GIVEN_UP:
             malformed = 0
-        elif self._json:
-            malformed = int(not is_answer or not (self._is_cut or _is_json(text)))
+        elif self._json and self._format is not None:
+            calls = list(self._calls.values())
+            broken = not self._is_cut and self._format.is_broken_by(text, calls)
+            malformed = int(not is_answer or broken)
         return refused, malformed
 
     @property
@@ -142,6 +153,8 @@ class AnswerReading:
         self._parts(piece.content)
         for output in piece.output or ():
             self._parts(output.content)
+            if output.type == "function_call":
+                self._called(len(self._calls), output.name, output.arguments)
         self._ended_by(piece.stop_reason)
 
     def _choice(self, choice: _Choice) -> None:
@@ -159,12 +172,31 @@ class AnswerReading:
         self._add(message.text)
         self._ended_by(message.stop_reason)
         self._refused = self._refused or bool(message.refusal)
+        for place, called in enumerate(message.tool_calls or ()):
+            if called.function is not None:
+                index = place if called.index is None else called.index
+                self._called(index, called.function.name, called.function.arguments)
+
+    def _called(self, index: int, name: str | None, arguments: str | None) -> None:
+        """A call of a tool, or more of one."""
+        if not self._json or (index not in self._calls and len(self._calls) >= CALLS_MAX):
+            return
+        call = self._calls.setdefault(index, Call())
+        call.name = call.name or name or ""
+        room = self._room - self._chars
+        more = arguments or ""
+        self._is_cut = self._is_cut or len(more) > room
+        call.arguments += more[:room]
+        self._chars += min(len(more), room)
 
     def _parts(self, parts: list[dict[str, Any]] | None) -> None:
         for part in parts or ():
             text = part.get("text")
             self._add(text if isinstance(text, str) else None)
             self._refused = self._refused or part.get("type") == "refusal"
+            if part.get("type") == "tool_use" and isinstance(part.get("input"), dict):
+                given = msgspec.json.encode(part["input"]).decode()
+                self._called(len(self._calls), str(part.get("name")), given)
 
     def _ended_by(self, reason: str | None) -> None:
         self._refused = self._refused or reason in _REFUSED_BY
@@ -178,7 +210,7 @@ class AnswerReading:
         self._chars += min(len(text), room)
 
 
-def reading_of(facts: tuple[str, ...], call: Call) -> AnswerReading | None:
+def reading_of(facts: tuple[str, ...], call: Request) -> AnswerReading | None:
     """What reads the answer of this request; None if there is nothing to look for."""
     return AnswerReading(facts, call) if facts else None
 
@@ -188,25 +220,3 @@ def cost_usd(price: Price | None, usage: Usage) -> float:
     if price is None or usage.prompt_tokens < 0 or usage.completion_tokens < 0:
         return -1.0
     return price.cost(usage.prompt_tokens, usage.completion_tokens) / PICO
-
-
-def asks_json(body: bytes) -> bool:
-    """Whether a request asks for an answer in JSON."""
-    if b"json_" not in body:
-        return False
-    try:
-        asked = decode_with(_asked, body)
-    except msgspec.DecodeError:
-        return False
-    kind = asked.response_format
-    if kind is None and asked.text is not None:
-        kind = asked.text.format
-    return kind is not None and kind.type in _JSON_TYPES
-
-
-def _is_json(text: str) -> bool:
-    try:
-        decode_json(text.encode(errors="surrogatepass"), msgspec.Raw)
-    except msgspec.DecodeError:
-        return False
-    return True

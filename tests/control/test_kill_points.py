@@ -21,12 +21,19 @@ from typing import Any
 import msgspec
 import pytest
 
+from control.judged_world import CAPTURE, JUDGED_PLAN, samples_of
 from control.simulated_world import DIRECT, PLAN, World
 from fairlead.control import plane as plane_module
+from fairlead.control.judging import judging as judging_module
+from fairlead.control.judging.asking import Reply
+from fairlead.control.judging.judging import Judging
+from fairlead.control.judging.queue import JudgeQueue
 from fairlead.control.outside import looks as looks_module
 from fairlead.control.outside.looks import Looks
 from fairlead.control.outside.prometheus import Series
 from fairlead.control.shipping import facts as facts_module
+from fairlead.domain.release import RemoteModel
+from fairlead.evaluation.judge_model import Exchange, JudgeModel, Verdict
 from fairlead.registry import Registry
 from fairlead.rollout.declared import DeclaredMetric
 from fairlead.rollout.machine import Rollout
@@ -47,6 +54,7 @@ METRICS = (
     DeclaredMetric("refusal", "refusal", margin=0.2, budget=0.5),
 )
 SLOWER = "slower only"
+JUDGE = JudgeModel(provider=RemoteModel("http://judge", "grader"), concurrency=16)
 SCENARIOS: dict[str, tuple[str, Plan, str]] = {
     "better": ("b", PLAN, "promoted"),
     "worse": ("c", PLAN, "rolled_back"),
@@ -88,6 +96,8 @@ SCENARIOS: dict[str, tuple[str, Plan, str]] = {
         msgspec.structs.replace(PLAN, metrics=METRICS, warm_up_s=2.0),
         "promoted",
     ),
+    "a judge model promotes": ("b", JUDGED_PLAN, "promoted"),
+    "a judge model rolls back": ("c", JUDGED_PLAN, "rolled_back"),
     SLOWER: (
         "b",
         msgspec.structs.replace(PLAN, metrics=METRICS, warm_up_s=2.0),
@@ -143,6 +153,7 @@ class MortalWorld(World):
         self.mortal = self.control_s_store = MortalStore(store)  # type: ignore[assignment]
         self.worker_kills: set[int] = set()
         self.turns = 0
+        self.judged = False
         self.url = ""
         self.counters: dict[str, list[tuple[float, float]]] = {}
 
@@ -150,9 +161,12 @@ class MortalWorld(World):
         self, records: list[RequestRow], feedback: list[FeedbackRow], cursor: SpoolCursor
     ) -> None:
         """The observer reads its spool from where the store says, after a kill as before."""
+        captured = samples_of(self, records, feedback)
+        if captured:
+            feedback = []  # A model says it, and nobody else does.
         for _ in range(KILLS_PER_RUN):
             try:
-                self.mortal.ingest("the-workers", records, feedback, cursor)
+                self.mortal.ingest("the-workers", records, feedback, cursor, (), captured)
             except Killed:
                 continue
             return
@@ -177,11 +191,17 @@ class MortalWorld(World):
             await self.acknowledge()
             killed = self.mortal.killed
             await self.alive(self.plane.tick)
+            self.judged = True
+            await self.alive(self._judge)
             after = [(row.id, row.version) for row in self.rollouts()], len(self.published)
-            if after == before and self.mortal.killed == killed:
+            if after == before and self.mortal.killed == killed and not self.judged:
                 break
             before = after
         self.check()
+
+    async def _judge(self) -> None:
+        """A turn of the judge models, which control makes by itself otherwise."""
+        self.judged = await self.plane.judging.turn()
 
     async def alive(self, step: Callable[[], Any]) -> None:
         """Take a step of control; if control is killed in it, another one is started."""
@@ -213,8 +233,26 @@ class MortalWorld(World):
 
     async def ship_alive(self, release: str, plan: Plan, rollout: str) -> None:
         """Ship a release; who ships it asks again when control was killed."""
+        more = {"capture": CAPTURE, "judge": JUDGE} if plan.awaits_judge else {}
         while self.store.rollout(rollout) is None:
-            await self.alive(lambda: self.ship(release, plan=plan))
+            await self.alive(lambda: self.ship(release, plan=plan, **more))
+
+
+class SimulatedAsker:
+    """A judge model that grades by the rule, at once."""
+
+    def __init__(self, judge: JudgeModel, _seat: object) -> None:
+        self.judge = judge
+
+    def most_usd(self, _exchange: Exchange) -> float:
+        return 0.0
+
+    async def __call__(self, exchange: Exchange) -> Reply:
+        return Reply(Verdict(5.0 if exchange.answer == "right" else 1.0, "by the rule"))
+
+
+async def _not_by_itself(_judging: Judging, _queue: JudgeQueue) -> None:
+    """The world says when judge models are asked: a kill has to have the same place each time."""
 
 
 class SimulatedPrometheus:
@@ -264,6 +302,8 @@ async def run(
     names = iter(["ro-first"] + ["ro-second"] * 1_000)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(looks_module, "GRACE_S", 30.0)
+        patched.setattr(judging_module, "Asker", SimulatedAsker)
+        patched.setattr(Judging, "_run", _not_by_itself)
         patched.setattr(facts_module, "Looks", partial(Looks, reader=reader))
         current = next(names)
         patched.setattr(plane_module, "_new_id", lambda _prefix: current)
@@ -301,6 +341,9 @@ async def test_a_kill_at_any_moment_changes_neither_verdict_nor_evidence(
     world = make("alive")
     expected = await run(world, scenario, {}, set())
     assert expected.state.value == SCENARIOS[scenario][2]
+    if plan.awaits_judge:
+        assert expected.judge.canary.unsampled > 0
+        assert expected.judge.canary.feedback > 5, "the judge model has spoken"
     if plan.metrics:
         assert expected.verdict is not None
         assert ("latency" in expected.verdict.reason) == (scenario == SLOWER)

@@ -17,7 +17,6 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.honest_report import Honest, markdown
 
 
-
 def counted(shape: Shape, seconds: float, every_s: float) -> list[int]:
     """Arrivals in each stretch of time."""
     after, at, found = arrivals(shape, random.Random(1)), 0.0, Counter[int]()

@@ -6,6 +6,7 @@ Nothing is wrong in it, however uneven it is: whatever is told of it is a false 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
 import random
@@ -115,10 +116,8 @@ class Visitors:
             at = following(at)
             delay = begun + at - time.monotonic()
             if delay > 0:
-                try:
+                with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), delay)
-                except TimeoutError:
-                    pass
             if stop.is_set():
                 break
             if len(tasks) >= OPEN_MAX:

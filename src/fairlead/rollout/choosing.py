@@ -29,9 +29,7 @@ SECONDS = 30.0
 FAR_APART = 6.0
 
 
-def with_steps(
-    plan: Plan, requests_per_s: float | None, sampling: Sampling | None = None
-) -> Plan:
+def with_steps(plan: Plan, requests_per_s: float | None, sampling: Sampling | None = None) -> Plan:
     """The plan with the steps that fit; as it is where it names its steps itself.
 
     Args:

@@ -12,8 +12,8 @@ from typing import Literal, NamedTuple
 import msgspec
 import numpy as np
 
-from fairlead.embedding.word_sums import words
 from fairlead.embedding.interface import Embedder, Matrix
+from fairlead.embedding.word_sums import words
 from fairlead.monitoring.monitors.kept_texts import KeptText, RecentTexts
 from fairlead.stats.drift.cause import Cause, Channel
 from fairlead.stats.drift.topics import telling_words, topics

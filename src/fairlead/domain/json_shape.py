@@ -4,8 +4,8 @@ relayed.
 Looked at are types, enum and const, properties and which are required, items, lengths and limits,
 `allOf`, `anyOf`, `oneOf` and references within the schema: what structured outputs of the usual
 APIs know. Every other keyword is passed over, and so is what would take more than `STEPS_MAX`
-looks. So a value that is said to break its schema breaks it by any validator, and one that is not may still
-break it by what is passed over (patterns, formats, `not`, conditions).
+looks. So a value that is said to break its schema breaks it by any validator, and one that is not
+may still break it by what is passed over (patterns, formats, `not`, conditions).
 """
 
 from __future__ import annotations

@@ -182,7 +182,8 @@ def _has_wrong_type(types: Any, value: Any) -> bool:
 
 
 def _is_beyond(schema: Mapping[str, Any], what: str, count: int) -> bool:
-    least, most = schema.get(f"min{what}"), schema.get(f"max{what}")
+    least: Any = schema.get(f"min{what}")
+    most: Any = schema.get(f"max{what}")
     return (_is_number(least) and count < least) or (_is_number(most) and count > most)
 
 

@@ -35,8 +35,8 @@ from fairlead.evaluation.stereotypes import (
     scores_of,
 )
 from fairlead.registry import Registry
+from fairlead.store.evaluation import CaseResultRow
 from fairlead.store.interface import Store
-from fairlead.store.rows import CaseResultRow
 
 KEPT_MAX = 500
 CONCURRENCY = 4

@@ -204,6 +204,9 @@ class Express:
             refused,
             malformed,
             call.trace.record,
+            -1,  # guardrails: those services take the other way
+            "",
+            "",
             call.trace.tried(self._started, now, "") if call.trace.record else (),
         )
         headers = live.headers[assignment.release]

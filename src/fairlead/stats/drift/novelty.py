@@ -57,7 +57,8 @@ class Novelty:
             total - np.searchsorted(kept, row, side="left")
             for kept, row in zip(self._scores, scores, strict=True)
         ]
-        return (np.stack(counts) + 1) / (total + 1)
+        made: Floats = (np.stack(counts) + 1) / (total + 1)
+        return made
 
     def hits(self, p_values: Floats) -> NDArray[np.bool_]:
         """Which levels each p-value reaches: kinds x requests x levels."""

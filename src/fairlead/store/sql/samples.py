@@ -195,9 +195,9 @@ def _to_judge(
         .limit(limit)
     )  # fmt: skip
     found = []
-    for row in connection.execute(query):
-        judgement = None if row[7] is None else JudgementRow(*row[7:])
-        found.append(SampleToJudge(*row[:6], judgement, row[6]))
+    for request, unit, rho, status, error, at, phase, *judged in connection.execute(query):
+        judgement = None if judged[0] is None else JudgementRow(*judged)
+        found.append(SampleToJudge(request, unit, rho, status, error, at, judgement, phase))
     return found
 
 

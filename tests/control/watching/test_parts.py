@@ -165,7 +165,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 async def test_a_request_of_one_key_writes_what_is_known_of_that_one(store: Store) -> None:
-    place = Place(store, 8)
+    place = Place(store, 12)
     watching = await place.begin(learnt=True)
     place.ask(["key1"])
     await watching.look()

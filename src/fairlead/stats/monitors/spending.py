@@ -38,6 +38,8 @@ SLOTS_MAX = 24 * 7
 _OUTBURST_SPREADS = 6.0
 _OUTBURST_FACTOR = 3.0
 _SPREAD_MIN = math.log(1.1)
+_LIFT_SPREADS = 2.5
+"""A median of n values has a standard error of about 1.25 spreads, over the root of n."""
 _SLOT_MIN = 3
 _DIGITS = 4
 """Of logarithms: states of many keys are half as long, and amounts to within 0.01 %."""
@@ -164,14 +166,15 @@ class SpendWatch:
         """What is spent now is as it should be, such as what has alarmed up to now.
 
         A rise, or several outbursts one after another, lift the past by as much as they are above
-        it at the median. One outburst is what comes now and then: it is remembered in its slot.
+        it, at the median and a little more: an error of that would be told as a rise. One outburst
+        is what comes now and then: it is remembered in its slot.
         """
         past, above = list(self._past), self._above
-        excess = _excess_of(above, past)
+        excess = median(_excesses_of(above, past) or [0.0])
         if excess > 0.0 and (self._risen or len(above) > 1):
             since = self._began_before(excess)
             before, after = past[:since], past[since:]
-            lift = _excess_of([*after, *above], before)
+            lift = _lift_of(_excesses_of([*after, *above], before))
             lifted = [(slot, round(log + lift, _DIGITS)) for slot, log in before]
             self._past = _Past([*lifted, *after])
         self._keep(above)
@@ -263,12 +266,23 @@ class SpendWatch:
             raise ValueError(f"slot {slot}: must be from 0 to {self._slots - 1}")
 
 
-def _excess_of(intervals: Sequence[tuple[int, float]], past: Sequence[tuple[int, float]]) -> float:
-    """By how much intervals are above the past of their slots, at the median; 0 if none is."""
+def _excesses_of(
+    intervals: Sequence[tuple[int, float]], past: Sequence[tuple[int, float]]
+) -> list[float]:
+    """By how much each interval is above the median of its slot, where that has a past."""
     slots: dict[int, list[float]] = {}
     for slot, log in past:
         slots.setdefault(slot, []).append(log)
-    return median([log - median(slots[slot]) for slot, log in intervals if slot in slots] or [0.0])
+    return [log - median(slots[slot]) for slot, log in intervals if slot in slots]
+
+
+def _lift_of(excesses: Sequence[float]) -> float:
+    """Their median and about two of its standard errors; 0 of none."""
+    if not excesses:
+        return 0.0
+    middle = median(excesses)
+    spread = 1.4826 * median([abs(each - middle) for each in excesses])
+    return middle + _LIFT_SPREADS * max(spread, _SPREAD_MIN) / math.sqrt(len(excesses))
 
 
 def _is_outburst(excess: float, excesses: Sequence[float]) -> bool:

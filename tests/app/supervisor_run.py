@@ -141,7 +141,7 @@ def is_running(pid: int) -> bool:
 
 
 def gone(pids: list[int]) -> bool:
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while any(is_running(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
     return not any(is_running(pid) for pid in pids)

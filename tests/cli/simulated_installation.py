@@ -55,11 +55,11 @@ class Installation:
         self._stack.enter_context(self.paths.locked())
         write_private(self.paths.token, TOKEN.encode())
         self._thread.start()
-        assert self._ready.wait(20), "control does not come up"
+        assert self._ready.wait(60), "control does not come up"
 
     def close(self) -> None:
         self._stop.set()
-        self._thread.join(20)
+        self._thread.join(60)
         self.replica.close()
         self._stack.close()
 

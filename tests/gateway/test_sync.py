@@ -210,7 +210,7 @@ async def test_control_hears_at_once_when_a_replica_that_was_taken_out_is_draine
         assert (await client.post(PATH, json=CHAT)).content == completion("new")
         may_end.set()
         assert b'"d"' in (await asking).content
-        await until(lambda: control.questions[-1].open_replicas == (), within_s=0.1)
+        await until(lambda: control.questions[-1].open_replicas == (), within_s=0.2)
     assert not new.hung_up
 
 

@@ -181,7 +181,7 @@ def test_kept_and_read_again_at_any_moment_it_goes_on_to_the_same(
             part = msgspec.json.decode(msgspec.json.encode(part), type=Probing)
         for _ in range(1 + (number == cut)):  # after a crash it is asked again
             part = answered(part, CASES[case], said(str(answer)), 1_000.0 + number)
-            part = closed(part, RULE, CASES[:4], 1_000.0 + number)
+        part = closed(part, RULE, CASES[:4], 1_000.0 + number)
         whole = answered(whole, CASES[case], said(str(answer)), 1_000.0 + number)
         whole = closed(whole, RULE, CASES[:4], 1_000.0 + number)
     counted = msgspec.structs.replace(part, sent=0, sent_in_all=0)

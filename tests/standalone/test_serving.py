@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import socket
 import ssl
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from fairlead.app.standalone.scraping import metrics_access
 from fairlead.domain.errors import InvalidInput
 from fairlead.manifest.gateway_file.scraping import Metrics
 from standalone.running_gateway import KEY, KEYS, RunningGateway, StartEngine, running, write
+from support.real_server import free_port
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -34,11 +34,6 @@ def post(
     text = answer.read().decode()
     connection.close()
     return answer.status, {k.lower(): v for k, v in answer.getheaders()}, text
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        return int(gone.getsockname()[1])
 
 
 def test_another_service_answers_when_the_primary_is_dead(

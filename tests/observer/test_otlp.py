@@ -208,7 +208,10 @@ def test_an_endpoint_that_is_down_costs_spans_and_nothing_else(
     traced: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A bounded queue, a bounded number of tries, and each span counted once."""
+    batch, queue = BATCH_MAX // 10, QUEUE_MAX // 10
     monkeypatch.setattr(otlp, "BACK_OFF_S", 0.001)
+    monkeypatch.setattr(otlp, "BATCH_MAX", batch)
+    monkeypatch.setattr(otlp, "QUEUE_MAX", queue)
     tried: list[int] = []
     reached, goes_on = threading.Event(), threading.Event()
 
@@ -219,14 +222,14 @@ def test_an_endpoint_that_is_down_costs_spans_and_nothing_else(
         raise http.client.RemoteDisconnected("gone")
 
     sender = SpanSender(PLACE, post=post, chance=lambda: 0.0)
-    sender.offer([traced() for _ in range(BATCH_MAX)])
+    sender.offer([traced() for _ in range(batch)])
     sender.start()
     reached.wait(30.0)
-    sender.offer([traced() for _ in range(QUEUE_MAX + 7)])
+    sender.offer([traced() for _ in range(queue + 7)])
     assert sender.counts["dropped"] == 7
     goes_on.set()
-    wait(lambda: sender.counts["failed"] == BATCH_MAX + QUEUE_MAX)
-    assert tried == [BATCH_MAX] * (ATTEMPTS * (BATCH_MAX + QUEUE_MAX) // BATCH_MAX)
+    wait(lambda: sender.counts["failed"] == batch + queue)
+    assert tried == [batch] * (ATTEMPTS * (batch + queue) // batch)
     sender.finish(10.0)
 
 

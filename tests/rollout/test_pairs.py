@@ -191,7 +191,7 @@ def test_an_equal_release_is_ended_no_more_often_than_alpha_however_often_one_lo
     wrong = 0
     for seed in range(200):
         drawn = draws(random.Random(seed), 0.04, 0.04, drift=0.3)
-        found = observe_pairs(PairsSeen(), PLAN, [next(drawn) for _ in range(1_500)])
+        found = observe_pairs(PairsSeen(), PLAN, [next(drawn) for _ in range(800)])
         wrong += found.is_worse(PLAN)  # the highest evidence of all looks
     assert clopper_pearson(wrong, 200, 0.98)[0] <= PLAN.shadow_alpha
 

@@ -142,14 +142,15 @@ async def test_stalled_readers_cost_little_memory_and_are_dropped_after_the_stal
 async def _most_resident(worker: Outside, one: Engine, count: int) -> int:
     """The largest resident memory until all readers have stalled; at full size, were dropped."""
     most = 0
-    streams = 0
+    seen = streams = 0
     until_s = time.monotonic() + (20 * CLIENT_STALL_S if IS_FULL else 60)
     quiet_since = time.monotonic()
     while time.monotonic() < until_s:
         resident = worker.resident
         if resident > most:
             most, quiet_since = resident, time.monotonic()
-        streams = sum(asked.json.get("stream", False) for asked in one.asked[-count * 3 :])
+        streams += sum(asked.json.get("stream", False) for asked in one.asked[seen:])
+        seen = len(one.asked)
         if IS_FULL and one.hung_up >= count:
             break
         if not IS_FULL and streams >= count and time.monotonic() - quiet_since > 1.0:

@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 # Public data sets that some tests read; those tests are skipped where it is not there.
 DATA ?= $(or $(FAIRLEAD_DATA),../shared/data)
 
+# How many processes share the tests; with 0 there is one, as a debugger needs it.
+WORKERS ?= 0
+
 # uv trusts what the system trusts, as pip does where it is set up so.
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
@@ -15,7 +18,7 @@ export UV_NATIVE_TLS := 1
 
 help:
 	@echo "make demo    ship four releases of an example service under live traffic, and watch"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests; ARGS=\"-k registry\", WORKERS=2"
 	@echo "make vllm    set up vLLM for the CPU, which some tests then use (1.6 GB)"
 	@echo "make lint    ruff, mypy --strict, import contracts, generated pages"
 	@echo "make bench   run the benchmarks"
@@ -50,7 +53,7 @@ demo: $(VENV)/.demo
 	@$(BIN)/fairlead demo $(ARGS)
 
 test: $(VENV)/.dev
-	@FAIRLEAD_DATA="$(abspath $(DATA))" $(BIN)/pytest $(ARGS)
+	@FAIRLEAD_DATA="$(abspath $(DATA))" $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 vllm: $(VENV)/.dev
 	@PYTHONPATH=tests $(BIN)/python -m support.vllm.environment $(ARGS)

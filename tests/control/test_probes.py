@@ -16,8 +16,9 @@ from control.answering_replica import AnsweringReplica
 from control.hook_server import HookServer
 from control.simulated_world import DIRECT, World
 from fairlead.control.outside.ask import Completion, ReplicaClient
+from fairlead.control.probing.given import given_of
 from fairlead.control.probing.probe_views import ProbesView
-from fairlead.control.probing.probes import AT_ONCE, Probes, given_of
+from fairlead.control.probing.probes import AT_ONCE, Probes
 from fairlead.control.shipping.spec import ProbeSpec, ServiceSpec, check_spec
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound, StorageFailed, Unavailable
 from fairlead.domain.quota import Price
@@ -67,7 +68,7 @@ class Place:
     async def turn(self) -> ProbesView:
         """Begin what is due, and wait for its end."""
         await self.probes.advance([self.spec])
-        task = self.probes._watches["bank"].task
+        task = self.probes._watches["bank", RELEASE].task
         if task is not None:
             await asyncio.wait([task])
         view = self.probes.view("bank")
@@ -305,7 +306,7 @@ async def test_kills_at_any_write_lose_and_repeat_no_evidence(place: Place, seed
             ):
                 try:
                     await place.probes.advance([place.spec])
-                    task = place.probes._watches["bank"].task
+                    task = place.probes._watches["bank", RELEASE].task
                     if task is not None:
                         await asyncio.wait([task])
                         if isinstance(task.exception(), Killed):

@@ -81,3 +81,40 @@ def test_a_mistake_is_told_with_its_place(metrics: str, said: str, tmp_path: Pat
     with pytest.raises(ManifestError, match=said) as error:
         plan(f"{{metrics: {metrics}}}", tmp_path)
     assert "fairlead.yaml:3" in str(error.value)
+
+
+def suited(metric: str, folder: Path) -> Plan:
+    (folder / "m.gguf").touch()
+    (folder / "cases.jsonl").write_text('{"input": "1", "expected": "1"}')
+    text = (
+        "service: a\nrelease: {model: m.gguf}\n"
+        "gates: [{name: answers, suite: cases.jsonl, scorer: exact, minimum: 50%}]\n"
+        f"rollout: {{margin: 4%, metrics: [{metric}]}}\n"
+    )
+    return plan_of(parse_manifest(text, folder / "fairlead.yaml"))
+
+
+def test_a_suite_is_that_of_a_gate(tmp_path: Path) -> None:
+    plan = suited("{source: suite, suite: answers, every_minutes: 30, cases: 20}", tmp_path)
+    (suite,) = plan.suites
+    assert plan.metrics == ()
+    assert (suite.name, suite.gate, suite.cases, suite.every_s) == ("answers", "answers", 20, 1_800)
+    assert (suite.margin, suite.tolerance, suite.promotes) == (0.04, 0.0, True)
+    (suite,) = suited("{source: suite, suite: answers, name: again}", tmp_path).suites
+    assert (suite.name, suite.every_s, suite.unanswered_s) == ("again", 0.0, 600.0)
+
+
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("{source: suite}", "needs suite, the name of a gate"),
+        ("{source: cost, suite: answers}", "suite that source"),
+        ("{source: suite, suite: other}", r"must be the name of a gate \(answers\), not"),
+        ("{source: cost, every_minutes: 5}", "are for source: suite"),
+        ("{source: suite, suite: answers, weight: 2}", "are not for source: suite"),
+        ("{source: suite, suite: answers, every_minutes: 0}", "every_minutes"),
+    ],
+)
+def test_a_mistake_about_a_suite_is_told(metric: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match=said):
+        suited(metric, tmp_path)

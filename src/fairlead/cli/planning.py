@@ -11,6 +11,7 @@ from fairlead.rollout.drill import DrillRule
 from fairlead.rollout.freeze import DAYS, Freeze
 from fairlead.rollout.plan import Hook, Plan, Point, Ramp, ShadowRule, Step, Strategy
 from fairlead.rollout.ramp import grid
+from fairlead.rollout.suites import SuiteMetric
 
 if TYPE_CHECKING:
     from fairlead.manifest import Manifest
@@ -65,7 +66,8 @@ def plan_of(manifest: Manifest) -> Plan:
         chooses_steps=rollout.chooses_steps,
         finish_s=rollout.finish_minutes * 60 if rollout.conversations == "finish" else 0.0,
         ramp=Ramp(*rollout.ramp.harm_budget) if rollout.ramp else None,
-        metrics=tuple(_metric(metric, manifest) for metric in rollout.metrics),
+        metrics=tuple(_metric(m, manifest) for m in rollout.metrics if m.suite is None),
+        suites=tuple(_suite(m, rollout.margin) for m in rollout.metrics if m.suite is not None),
         warm_up_s=rollout.warm_up_seconds,
         prometheus=_prometheus(rollout.prometheus),
     )
@@ -144,6 +146,20 @@ def _metric(given: LiveMetric, manifest: Manifest) -> DeclaredMetric:
         worse=given.worse,
         promotes=given.needed_to_promote,
         feedback=feedback_rule(given, manifest.judge),
+    )
+
+
+def _suite(given: LiveMetric, rollout_margin: float) -> SuiteMetric:
+    margin, tolerance = given.margins(rollout_margin)
+    return SuiteMetric(
+        name=given.called,
+        gate=given.suite or "",
+        cases=given.cases,
+        every_s=60 * (given.every_minutes or 0.0),
+        margin=margin,
+        tolerance=tolerance,
+        promotes=given.needed_to_promote,
+        unanswered_s=60 * given.unanswered_minutes,
     )
 
 

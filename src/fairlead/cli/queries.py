@@ -1,4 +1,4 @@
-"""Queries of Prometheus as people see them: the last value beside the threshold."""
+"""Queries of Prometheus and suites as people see them: the last value beside the threshold."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fairlead.rollout.standing import QueryLine
 def query_line(query: QueryLine) -> Text:
     """One query: what it said last, what it may say, how it stands."""
     style = "yellow" if query.is_bad else "green"
-    what = "evidence " if query.kind == "count" else ""
+    what = "evidence " if query.kind in ("count", "suite") else ""
     return Text.assemble(
         (query.name, "bold"), "  ", (f"{what}{_value(query.value)}", style),
         (f" ({query.limit})", "dim"), f"  {query.state}",

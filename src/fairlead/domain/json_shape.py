@@ -1,5 +1,4 @@
-"""Whether a JSON value plainly breaks a JSON Schema, in bounded time: for every answer, while it is
-relayed.
+"""Whether a JSON value plainly breaks a JSON Schema, in bounded time: for each answer, in passing.
 
 Looked at are types, enum and const, properties and which are required, items, lengths and limits,
 `allOf`, `anyOf`, `oneOf` and references within the schema: what structured outputs of the usual

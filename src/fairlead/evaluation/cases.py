@@ -70,6 +70,14 @@ class Suite(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(case for case in self.cases if (_rank(case.id), case.id) in chosen)
 
 
+def order_of_runs(suite: Suite) -> tuple[Case, ...]:
+    """All cases in an order that follows from their hashes: those that `sample` takes come last.
+
+    So runs that go through them by and by begin with those that a sample has not asked.
+    """
+    return tuple(sorted(suite.cases, key=lambda case: (_rank(case.id), case.id), reverse=True))
+
+
 def make_case(
     input: str | list[dict[str, Any]],
     expected: Any = None,

@@ -13,10 +13,12 @@ SourceName = Literal[
     "errors", "ttft_ms", "itl_ms", "duration_ms", "prompt_tokens", "completion_tokens", "cost",
     "refusal", "format", "json", "guardrail_hits",
 ]  # fmt: skip
+SUITE = "suite"
 AMOUNTS = ("ttft_ms", "itl_ms", "duration_ms", "prompt_tokens", "completion_tokens", "cost")
 BOTH_WAYS = ("prompt_tokens", "completion_tokens")
 MORE_MAX = 10.0
 _RATE_MARGIN_MAX = 0.5
+SUITE_FIELDS = frozenset({"cases", "every_minutes", "unanswered_minutes"})
 
 
 def parse_more(value: object) -> float:
@@ -55,15 +57,44 @@ class LiveMetric(Strict):
         max_length=64,
         description="How verdicts call it; its source or its feedback if it is not given.",
     )
-    source: SourceName | None = Field(
+    source: SourceName | Literal["suite"] | None = Field(
         default=None,
         description=(
             "A figure of each request: errors; ttft_ms, itl_ms, duration_ms: milliseconds to the "
             "first token, between tokens, to the end; prompt_tokens, completion_tokens; cost: by "
             "`release.price`; refusal: the answer declines to help; format: the request asked for "
-            "JSON and got none; json: every answer is to be JSON; guardrail_hits: it hit a "
-            "guardrail."
+            "JSON, a schema or tools, and got something else; json: every answer is to be JSON; "
+            "guardrail_hits: it hit a guardrail. suite: the cases of a gate, asked again of both "
+            "releases while clients use them."
         ),
+    )
+    suite: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=64,
+        description="With `source: suite`: name of the gate whose cases and scorer it has.",
+    )
+    cases: int = Field(
+        default=50,
+        ge=1,
+        le=1_000,
+        description="Cases of the suite that each run asks of both releases; each case once in a "
+        "rollout.",
+    )
+    every_minutes: float | None = Field(
+        default=None,
+        ge=1,
+        le=10_080,
+        allow_inf_nan=False,
+        description="Time from one run of the suite to the next; if not given, one at each step, "
+        "and at the last step one after the other until there is a verdict.",
+    )
+    unanswered_minutes: float = Field(
+        default=10.0,
+        ge=1,
+        le=10_080,
+        allow_inf_nan=False,
+        description="The rollout ends when nobody has answered any case of the suite for so long.",
     )
     feedback: str | None = Field(
         default=None,
@@ -119,6 +150,12 @@ class LiveMetric(Strict):
             raise wrong("needs one of source and feedback, not both")
         if self.feedback is None and {"good_at_least", "required"} & self.model_fields_set:
             raise wrong("good_at_least and required are for a feedback")
+        if (self.source == SUITE) != (self.suite is not None):
+            raise wrong("source: suite needs suite, the name of a gate; and suite that source")
+        if self.suite is None and SUITE_FIELDS & self.model_fields_set:
+            raise wrong(f"{', '.join(sorted(SUITE_FIELDS))} are for source: suite")
+        if self.suite is not None and {"budget", "weight", "worse"} & self.model_fields_set:
+            raise wrong("budget, weight and worse are not for source: suite")
         if self.worse == "lower" and self.source not in BOTH_WAYS:
             raise wrong(f"lower is for {' and '.join(BOTH_WAYS)}", at=("worse",))
         if self.is_amount and self.budget is not None:
@@ -138,7 +175,7 @@ class LiveMetric(Strict):
     @property
     def called(self) -> str:
         """Its name."""
-        return self.name or self.source or self.feedback or ""
+        return self.name or self.suite or self.source or self.feedback or ""
 
     def margins(self, margin: float) -> tuple[float, float]:
         """Its margin and its tolerance; `margin` is the rollout's."""

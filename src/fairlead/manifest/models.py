@@ -283,6 +283,18 @@ class Manifest(Strict):
         return self
 
     @model_validator(mode="after")
+    def _suites_are_gates(self) -> Manifest:
+        names = [gate.name for gate in self.gates]
+        for index, metric in enumerate(self.rollout.metrics):
+            if metric.suite is not None and metric.suite not in names:
+                raise wrong(
+                    f"must be the name of a gate ({', '.join(names) or 'there is none'}), not "
+                    f"{shown(metric.suite)}",
+                    at=("rollout", "metrics", index, "suite"),
+                )
+        return self
+
+    @model_validator(mode="after")
     def _embeddings_are_not_gated(self) -> Manifest:
         if self.release.settings.get("embeddings") and self.gates:
             raise wrong("need a release that completes; this one serves embeddings", at=("gates",))

@@ -137,6 +137,7 @@ def drill_plan(plan: Plan, share: float, *, shadow: bool) -> Plan:
         finish_s=0.0,
         chooses_steps=False,
         prometheus=None,
+        suites=(),
     )
 
 

@@ -28,6 +28,7 @@ class Ending(enum.StrEnum):
     GUARD_CROSSED = "guard_crossed"
     GUARD_WITHOUT_DATA = "guard_without_data"
     PROMETHEUS_UNREACHABLE = "prometheus_unreachable"
+    SUITE_UNANSWERED = "suite_unanswered"
     HOOK_REFUSED = "hook_refused"
     HOOK_UNREACHABLE = "hook_unreachable"
     NOT_APPROVED = "not_approved"
@@ -79,6 +80,8 @@ ADVICE: dict[Ending, str] = {
     "in Prometheus (are the canary's replicas scraped?); or set no_data: hold",
     Ending.PROMETHEUS_UNREACHABLE: "no verdict on the release: make Prometheus answer the queries "
     "of rollout.prometheus (url, token, query), or raise unreachable_minutes, and ship it again",
+    Ending.SUITE_UNANSWERED: "no verdict on the release: see why its replicas, or the champion's, "
+    "answer no case of the suite (`fairlead status`), and ship it again",
     Ending.HOOK_REFUSED: "ask those who run the hook why it refused, and ship it again",
     Ending.HOOK_UNREACHABLE: "make the hook answer, or take it out of rollout.hooks",
     Ending.NOT_APPROVED: "nobody approved it in time: ship it again when somebody can",

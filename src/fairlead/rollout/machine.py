@@ -16,6 +16,7 @@ from fairlead.rollout.remaining import awaits_approval
 from fairlead.rollout.rules import RULES
 from fairlead.rollout.standing import asked_of
 from fairlead.rollout.states import State
+from fairlead.rollout.suites import take_in_suites
 
 __all__ = [
     "Command",
@@ -98,7 +99,11 @@ def _met(rollout: Rollout, facts: Facts) -> Rollout:
 
 
 def _read(rollout: Rollout, facts: Facts) -> Rollout:
-    """With what Prometheus said, where it is asked."""
+    """With what Prometheus said, where it is asked, and what suites have shown."""
+    if facts.suites:
+        suites = take_in_suites(rollout.suites, facts.suites, rollout.plan.suites)
+        if suites is not rollout.suites:
+            rollout = msgspec.structs.replace(rollout, suites=suites)
     asked = asked_of(rollout)
     if asked is None or facts.readings is None:
         return rollout

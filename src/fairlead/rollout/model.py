@@ -16,6 +16,7 @@ from fairlead.rollout.pairs import PairsSeen
 from fairlead.rollout.plan import Plan
 from fairlead.rollout.readings import Memory, Readings
 from fairlead.rollout.states import State
+from fairlead.rollout.suites import SuiteReading, SuiteState
 
 
 class Transition(msgspec.Struct, frozen=True):
@@ -90,6 +91,7 @@ class Rollout(msgspec.Struct, frozen=True):
             there is none, and until it has first looked.
         drill: It is a drill, and can only end with the champion; None for all others.
         met: Who has met the drill.
+        suites: What the suites that are run again have shown so far, by their names.
         verdict: The judge's; from the move to promotion on the one that decided it, or without
             steps what the units that are held back say.
     """
@@ -133,6 +135,7 @@ class Rollout(msgspec.Struct, frozen=True):
     early: Judge | None = None
     drill: Drill | None = None
     met: Met = Met()
+    suites: dict[str, SuiteState] = {}
 
     @property
     def paused(self) -> bool:
@@ -178,6 +181,7 @@ class Facts(msgspec.Struct, frozen=True):
             while some may.
         superseded: It is ended because another release takes its place.
         met: Who has met the drill; None when nothing is new.
+        suites: What runs of suites have found.
         observed_until: Everything that began before it is known to the judge; None for all.
     """
 
@@ -200,6 +204,7 @@ class Facts(msgspec.Struct, frozen=True):
     early: Judge | None = None
     awaited: str = ""
     met: Met | None = None
+    suites: tuple[SuiteReading, ...] = ()
 
 
 class Desired(msgspec.Struct, frozen=True):

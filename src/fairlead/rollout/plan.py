@@ -11,6 +11,7 @@ from fairlead.domain.errors import InvalidInput
 from fairlead.rollout.declared import DeclaredMetric, check_declared, check_feedback
 from fairlead.rollout.declared import FeedbackRule as FeedbackRule
 from fairlead.rollout.prometheus import Prometheus, check_prometheus
+from fairlead.rollout.suites import SuiteMetric, check_suites
 
 STEPS_MAX = 20
 UNITS_MAX = 1_000_000
@@ -162,6 +163,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         warm_up_s: Units that are enrolled so soon after the first one of a phase say nothing by
             their amounts, on both arms: fresh replicas have cold caches. Failures count at once.
         prometheus: Queries that it has to stand besides its own records; None for none.
+        suites: Suites that are run again while it gets its traffic.
     """
 
     steps: tuple[Step, ...] = (Step(0.1, 50), Step(0.5, 100))
@@ -194,6 +196,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     metrics: tuple[DeclaredMetric, ...] = ()
     warm_up_s: float = 0.0
     prometheus: Prometheus | None = None
+    suites: tuple[SuiteMetric, ...] = ()
 
     @property
     def requires_feedback(self) -> bool:
@@ -212,9 +215,10 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def alpha_parts(self) -> int:
-        """Into how many parts `alpha` is divided: of both judges, the shadow's, the counts'."""
+        """Into how many parts `alpha` is divided: judges, the shadow, counts, suites."""
         has_counts = bool(self.prometheus and self.prometheus.counts)
-        return 1 + self.awaits_judge + (self.shadow is not None) + has_counts
+        parts = (self.awaits_judge, self.shadow is not None, has_counts, bool(self.suites))
+        return 1 + sum(parts)
 
     @property
     def judge_alpha(self) -> float:
@@ -244,7 +248,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if not self.awaits_judge:
             return None
         return msgspec.structs.replace(
-            self.unsampled, alpha=self.judge_alpha, prometheus=None, shadow=None
+            self.unsampled, alpha=self.judge_alpha, prometheus=None, shadow=None, suites=()
         )
 
     def __post_init__(self) -> None:
@@ -295,6 +299,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _check("warm_up_s", self.warm_up_s, 0.0, WARM_UP_S_MAX)
         if self.prometheus is not None:
             check_prometheus(self.prometheus)
+        check_suites(self.suites, {*OUTCOMES, *(metric.name for metric in self.metrics)})
 
     def _check_hooks(self) -> None:
         if len(self.hooks) > HOOKS_MAX:

@@ -14,6 +14,7 @@ import msgspec
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.model import Rollout
 from fairlead.rollout.prometheus import Count, Guard, NoData, Prometheus
+from fairlead.rollout.query_lines import QueryLine as QueryLine
 from fairlead.rollout.readings import (
     EXPOSURE_MIN,
     CountState,
@@ -23,31 +24,18 @@ from fairlead.rollout.readings import (
     not_worse_of,
 )
 from fairlead.rollout.states import State
+from fairlead.rollout.suite_standing import (
+    lacking_of_suites,
+    lacking_of_suites_for_promotion,
+    stopped_by_suites,
+    suite_lines,
+)
 
 READ = (State.SHIFTING, State.JUDGING, State.PROMOTING, State.SWITCHING, State.WATCHING)
 COUNTED = (State.JUDGING, State.PROMOTING, State.WATCHING)
 """All gateway workers run on the split of the phase."""
 
 _BEFORE_THE_MOVE = (State.SHIFTING, State.JUDGING, State.PROMOTING)
-
-
-class QueryLine(msgspec.Struct, frozen=True):
-    """A query as people are shown it.
-
-    Attributes:
-        kind: `guard` or `count`.
-        value: What it said last; of a count, the evidence that the canary is worse.
-        limit: What it may be, in words.
-        state: How it stands, in words.
-        is_bad: Whether it is outside, or has no data.
-    """
-
-    name: str
-    kind: str
-    value: float | None
-    limit: str
-    state: str
-    is_bad: bool
 
 
 def asked_of(rollout: Rollout) -> Prometheus | None:
@@ -63,7 +51,11 @@ def count_threshold(rollout: Rollout) -> float:
 
 
 def stopped(rollout: Rollout, now: float) -> tuple[Ending, str] | None:
-    """Why the canary is to be taken back, as far as it is for these readings."""
+    """Why the canary is to be taken back, as far as it is for these readings, or for suites."""
+    return _stopped(rollout, now) or stopped_by_suites(rollout, now)
+
+
+def _stopped(rollout: Rollout, now: float) -> tuple[Ending, str] | None:
     asked = asked_of(rollout)
     if asked is None:
         return None
@@ -86,12 +78,16 @@ def stopped(rollout: Rollout, now: float) -> tuple[Ending, str] | None:
 
 def lacking(rollout: Rollout) -> str | None:
     """What it needs of its readings before a step or a promotion; nothing goes on without data."""
+    return _lacking(rollout) or lacking_of_suites(rollout)
+
+
+def _lacking(rollout: Rollout) -> str | None:
     asked = asked_of(rollout)
     if asked is None:
         return None
     if rollout.readings.failing_since is not None:
         return f"Prometheus at {asked.host}: {rollout.readings.problem}"
-    for line in lines(rollout):
+    for line in _query_lines(rollout):
         if line.is_bad:
             return f"{line.kind} {line.name}: {line.state}"
     return None
@@ -112,11 +108,15 @@ def lacking_for_promotion(rollout: Rollout) -> str | None:
                 f"{1 / rollout.plan.beta:g} that the canary has not {count.margin:.0%} more bad "
                 f"events ({_counted(state)})"
             )
-    return None
+    return lacking_of_suites_for_promotion(rollout)
 
 
 def lines(rollout: Rollout) -> list[QueryLine]:
-    """All queries of the rollout's plan, as they stand."""
+    """All queries and suites of the rollout's plan, as they stand."""
+    return _query_lines(rollout) + suite_lines(rollout)
+
+
+def _query_lines(rollout: Rollout) -> list[QueryLine]:
     asked = rollout.plan.prometheus
     if asked is None:
         return []

@@ -32,6 +32,8 @@ BEHIND_S = 30.0
 ABREAST_S = 10.0
 HEADROOM = 0.8
 """Of the traffic that it can judge, what it is given: the rest is for the backlog."""
+CATCH_UP_S = 300.0
+"""A backlog of so long halves that once more."""
 RAISE_BY = 1.25
 RAISE_AFTER_S = 120.0
 LEAST = 1 / 64
@@ -153,7 +155,8 @@ class Pacer:
             return None
         self._since = seen
         pace = (seen.judged_until - before.judged_until) / (seen.now - before.now)
-        wanted = shares.at(seen.judged_until) * max(pace, 0.0) * HEADROOM
+        rest = CATCH_UP_S / (CATCH_UP_S + seen.lag_s)
+        wanted = shares.at(seen.judged_until) * max(pace, 0.0) * HEADROOM * rest
         lowered = max(wanted, shares.declared * LEAST, shares.now / 4)
         # A little less is not worth another share.
         return lowered if lowered < 0.9 * shares.now else None

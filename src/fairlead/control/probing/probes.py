@@ -10,42 +10,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
-from fairlead.control.outside.ask import Completion, ReplicaClient
+from fairlead.control.outside.ask import ReplicaClient
 from fairlead.control.outside.webhooks import tell
+from fairlead.control.probing.given import given_of
+from fairlead.control.probing.probe_events import event_of, happened
 from fairlead.control.probing.probe_views import ProbesView, Role, probes_view
 from fairlead.control.shipping.spec import ProbeSpec, ServiceSpec
 from fairlead.domain.decoding import decode_json
-from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, NotFound, Unavailable
-from fairlead.domain.quota import Price
+from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, NotFound
 from fairlead.domain.release import sha256_digest, short
 from fairlead.evaluation.cases import Case, Suite
-from fairlead.evaluation.scorers import CannotScore, Scorer, score
 from fairlead.probing.course import (
     RETRY_S,
     accepted,
     answered,
     begin,
     closed,
-    digest_of_text,
     failed,
     held_by,
     is_readable,
     wants_round,
 )
-from fairlead.probing.model import TEXT_MAX, Given, Probing
+from fairlead.probing.model import Given, Probing
 from fairlead.registry import Registry
 from fairlead.store.probes import ProbesRow, ProbeStore
 from fairlead.store.rows import EventRow
 
 AT_ONCE = 4
 COMMANDS = ("accept", "run")
-NO_ANSWER = frozenset({401, 402, 403, 404, 407, 408, 409, 425, 429})
-"""Statuses below 500 that say something of the account or the moment, and nothing of the model."""
-PICODOLLARS = 1e12
+_Name = tuple[str, str]
+"""A service and a release: what is probed."""
 _log = logging.getLogger(__name__)
 
 
@@ -85,7 +83,7 @@ class Probes:
         self._registry = registry
         self._client_of = client_of
         self._now = now
-        self._watches: dict[str, Watch] = {}
+        self._watches: dict[_Name, Watch] = {}
         self._kept: dict[tuple[str, str], ProbesRow] = {}
         self._suites: dict[str, Suite] = {}
 
@@ -108,15 +106,19 @@ class Probes:
             specs: Of the services whose champion is to be probed.
             candidates: Of the releases that serve a part of a service's requests in a rollout.
         """
-        wanted = {spec.service: spec for spec in specs if spec.probes is not None}
-        serving = {_name_of(spec): spec for spec in candidates if spec.probes is not None}
-        for name in [name for name in self._watches if name not in wanted | serving]:
+        wanted: dict[_Name, tuple[Role, ServiceSpec]] = {}
+        for spec in candidates:
+            wanted[_name_of(spec)] = "candidate", spec
+        for spec in specs:
+            wanted[_name_of(spec)] = "champion", spec
+        wanted = {name: each for name, each in wanted.items() if each[1].probes is not None}
+        for name in [name for name in self._watches if name not in wanted]:
             await self._forget(name)
         troubles: list[FairleadError] = []
-        for name, spec in (wanted | serving).items():
+        for role, spec in wanted.values():
             try:
-                watch = await self._watch(name, spec)
-                watch.role = "candidate" if name in serving else "champion"
+                watch = await self._watch(spec)
+                watch.role = role
                 self._go_on(watch)
             except FairleadError as error:
                 troubles.append(error)
@@ -154,7 +156,7 @@ class Probes:
 
     def is_diverted(self, service: str, release: str | None) -> bool:
         """Whether the fallbacks are to answer for this champion, because its provider changed."""
-        watch = self._watches.get(service)
+        watch = self._champion(service)
         if watch is None or watch.spec.release != release or watch.probing.change is None:
             return False
         return watch.probes.rule.on_change == "fallback"
@@ -173,12 +175,19 @@ class Probes:
 
     def view(self, service: str) -> ProbesView | None:
         """What is known by the champion's probes; None if it is not probed."""
-        watch = self._watches.get(service)
+        watch = self._champion(service)
         return None if watch is None else self._view(watch)
 
     def views(self) -> list[ProbesView]:
         """All of them, by service, a candidate behind its champion."""
-        return [self._view(self._watches[name]) for name in sorted(self._watches)]
+        return [self._view(watch) for watch in self._of()]
+
+    def _of(self, service: str | None = None) -> list[Watch]:
+        found = [w for w in self._watches.values() if service in (None, w.spec.service)]
+        return sorted(found, key=lambda w: (w.spec.service, w.role != "champion"))
+
+    def _champion(self, service: str) -> Watch | None:
+        return next((w for w in self._of(service) if w.role == "champion"), None)
 
     def _view(self, watch: Watch) -> ProbesView:
         held = held_by(watch.probing, watch.probes.rule, self._now())
@@ -188,7 +197,7 @@ class Probes:
 
     def _commanded(self, service: str, command: str) -> Watch:
         """Whose probes are meant: the champion's, or the candidate's where that alone fits."""
-        mine = [watch for _, watch in sorted(self._watches.items()) if _is_of(watch, service)]
+        mine = self._of(service)
         if not mine:
             raise NotFound(
                 f"no release of {service!r} is probed",
@@ -215,25 +224,24 @@ class Probes:
             watch.not_before = 0.0
             if command == "accept":
                 why = "the unrequested release was accepted; its answers become the reference"
-                event = _event(watch, now, "probes_accepted", why)
+                event = event_of(watch.spec, now, "probes_accepted", why)
                 await self._keep(watch, accepted(probing, now), [event])
             else:
                 await self._keep(watch, msgspec.structs.replace(probing, due_at=now))
         return self._view(watch)
 
-    async def _watch(self, name: str, spec: ServiceSpec) -> Watch:
+    async def _watch(self, spec: ServiceSpec) -> Watch:
         assert spec.probes is not None
+        name = _name_of(spec)
         found = self._watches.get(name)
-        if found is not None and found.spec.release == spec.release:
-            is_same = found.probing.asked == _asked(spec.probes)
-            if is_same:
-                found.spec, found.probes = spec, spec.probes
-                return found
+        if found is not None and found.probing.asked == _asked(spec.probes):
+            found.spec, found.probes = spec, spec.probes
+            return found
         if found is not None:
             await self._forget(name)
         made, why = self._read(spec, spec.probes)
         if why:
-            await self._keep(made, made.probing, [_event(made, self._now(), "probes_begun", why)])
+            await self._keep(made, made.probing, [event_of(spec, self._now(), "probes_begun", why)])
         self._watches[name] = made
         return made
 
@@ -256,7 +264,7 @@ class Probes:
             return Watch(spec, probes, new, row.version), "begun anew: other probes are asked"
         return Watch(spec, probes, kept, row.version), ""
 
-    async def _forget(self, name: str) -> None:
+    async def _forget(self, name: _Name) -> None:
         watch = self._watches.pop(name)
         if watch.task is not None:
             watch.task.cancel()
@@ -330,7 +338,8 @@ class Probes:
         if after is watch.probing and not events:
             return
         now = self._now()
-        told = [*events, *_events(watch, after, now)]
+        rule, spec = watch.probes.rule, watch.spec
+        told = [*events, *happened(spec, rule, watch.role, (watch.probing, after), now)]
         row = ProbesRow(
             after.service, after.release, now, watch.version + 1, msgspec.json.encode(after)
         )
@@ -345,77 +354,11 @@ class Probes:
                 _log.error("%s: %s", event.service, event.message)
 
 
-def _name_of(candidate: ServiceSpec) -> str:
-    """By what a candidate's watch is known; a champion's is known by its service."""
-    return f"{candidate.service} {candidate.release}"
-
-
-def _is_of(watch: Watch, service: str) -> bool:
-    return watch.spec.service == service
-
-
-def given_of(completion: Completion, case: Case, probes: ProbeSpec, price: Price | None) -> Given:
-    """What an answer says for the comparison; raises Unavailable when it is none.
-
-    That a model refuses what it took before is a change, and so an answer.
-    """
-    status, text = completion.status, completion.text
-    if status in NO_ANSWER or not (status == 200 or 400 <= status < 500):
-        raise Unavailable(text)
-    if status != 200:
-        text = f"[refused with status {status}]"
-    points = None
-    if probes.scorer is not None and case.expected is not None:
-        points = 0.0 if status != 200 else _points(probes.scorer, case, text)
-    cost = 0.0
-    if price is not None:
-        cost = price.cost(completion.prompt_tokens, completion.completion_tokens) / PICODOLLARS
-    return Given(
-        said=digest_of_text(text),
-        text=text[:TEXT_MAX].encode(errors="replace").decode(),
-        chars=len(text),
-        score=points,
-        model=completion.model,
-        fingerprint=completion.fingerprint,
-        tokens=completion.prompt_tokens + completion.completion_tokens,
-        usd=cost,
-    )
-
-
-def _points(scorer: Scorer, case: Case, text: str) -> float:
-    try:
-        return score(scorer, text, case.expected).value
-    except CannotScore as error:
-        raise InvalidInput(f"probe {case.id} cannot be scored: {error}") from None
+def _name_of(spec: ServiceSpec) -> _Name:
+    return spec.service, spec.release
 
 
 def _asked(probes: ProbeSpec) -> str:
     rule = probes.rule
     asked = [rule.suite, rule.cases, rule.temperature, rule.seed, probes.scorer]
     return sha256_digest(msgspec.json.encode(asked, order="sorted"))
-
-
-def _events(watch: Watch, after: Probing, now: float) -> Iterator[EventRow]:
-    """What is new since what was kept before."""
-    before, rule = watch.probing, watch.probes.rule
-    if after.change is not None and before.change is None:
-        diverts = rule.on_change == "fallback" and watch.role == "champion"
-        then = "; its fallbacks answer" if diverts else ""
-        why = f"the provider of {watch.spec.name} answers otherwise: {after.change.why}{then}"
-        yield _event(watch, now, "unrequested_release", why)
-    if after.failing_since is not None and before.failing_since is None:
-        yield _event(watch, now, "probes_failing", f"the probes are not answered: {after.failure}")
-    if after.failing_since is None and before.failing_since is not None:
-        yield _event(watch, now, "probes_answered", "the probes are answered again")
-    if before.rounds < rule.reference_rounds <= after.rounds:
-        yield _event(watch, now, "probes_reference", f"{after.rounds} rounds are the reference")
-    for note in after.notes:
-        if note not in before.notes:
-            yield _event(watch, note.at, "provider_named_otherwise", note.what)
-
-
-def _event(watch: Watch, at: float, kind: str, message: str) -> EventRow:
-    release: Mapping[str, str] = {"release": watch.spec.release}
-    return EventRow(
-        at, kind, message, service=watch.spec.service, data=msgspec.json.encode(release)
-    )

@@ -19,6 +19,7 @@ from fairlead.rollout.desires import full_replicas
 from fairlead.rollout.forecast import Sampling, forecast, harm_budget
 from fairlead.rollout.plan import Plan, percent
 from fairlead.rollout.standing import promises
+from fairlead.rollout.suite_standing import suite_promises
 from fairlead.store.interface import Store
 from fairlead.store.rows import ReleaseFigures
 
@@ -120,7 +121,10 @@ class Planner:
             harm_budget=None
             if plan.ramp is None or not rate
             else harm_budget(plan.ramp, rate, plan.deadline_s),
-            queries=promises(plan.prometheus) if plan.prometheus is not None else [],
+            queries=[
+                *(promises(plan.prometheus) if plan.prometheus is not None else []),
+                *(suite_promises(plan.suites) if champion is not None else []),
+            ],
         )
 
     def _traffic(self, service: str) -> tuple[float, list[ReleaseFigures]]:

@@ -107,8 +107,7 @@ class Evaluations:
     ) -> tuple[GateVerdict, ...]:
         verdicts: list[GateVerdict] = []
         for gate in gates:
-            data = await asyncio.to_thread(self._registry.read_blob, gate.suite)
-            suite = Suite.from_bytes(data)
+            suite = await self.suite(gate.suite)
             cases = suite.sample(gate.cases) if gate.cases else suite.cases
             compared = champion if gate.rule.compares_with_champion else None
             run.progress[gate.rule.name] = GateProgress(
@@ -139,29 +138,51 @@ class Evaluations:
         *,
         counts: bool,
     ) -> list[CaseResult]:
+        tally = _Tally(run, gate.rule.name, counts=counts)
         scorer = scorer_digest(gate.scorer)
-        kept = await asyncio.to_thread(self._results.case_results, contender.release, scorer)
-        wanted = {case.id for case in cases}
+        return await self.answers(gate, cases, contender, kept_as=scorer, told=tally.add)
+
+    async def suite(self, digest: str) -> Suite:
+        """A suite of the registry; raises NotFound or Damaged."""
+        return Suite.from_bytes(await asyncio.to_thread(self._registry.read_blob, digest))
+
+    async def answers(
+        self,
+        gate: GateSpec,
+        cases: Sequence[Case],
+        contender: Contender,
+        *,
+        kept_as: str,
+        told: Callable[[CaseResult, bool], None] = lambda _result, _is_reused: None,
+    ) -> list[CaseResult]:
+        """Results of the cases, in their order; what is kept already is not asked again.
+
+        Args:
+            kept_as: The name under which the release's results are kept and looked for.
+            told: Is told of each result, and whether it was kept before.
+        """
+        kept = await asyncio.to_thread(
+            self._results.case_results, contender.release, kept_as, [case.id for case in cases]
+        )
         known = {
             row.case_id: CaseResult(
                 row.case_id, row.score, answer=row.answer, latency_ms=row.latency_ms
             )
             for row in kept
-            if row.case_id in wanted and row.error is None
+            if row.error is None
         }
-        tally = _Tally(run, gate.rule.name, reused=len(known), counts=counts)
         for result in known.values():
-            tally.add(result)
+            told(result, True)
         batch: list[CaseResult] = []
 
         async def keep(result: CaseResult) -> None:
-            tally.add(result)
+            told(result, False)
             batch.append(result)
             if len(batch) >= BATCH:
                 await flush()
 
         async def flush() -> None:
-            rows = [self._row(contender.release, scorer, result) for result in batch]
+            rows = [self._row(contender.release, kept_as, result) for result in batch]
             batch.clear()
             if rows:
                 await asyncio.to_thread(self._results.put_case_results, rows)
@@ -194,16 +215,14 @@ class Evaluations:
 class _Tally:
     """Counts results into a gate's progress; the mean is the candidate's."""
 
-    def __init__(self, run: _Run, gate: str, *, reused: int, counts: bool) -> None:
+    def __init__(self, run: _Run, gate: str, *, counts: bool) -> None:
         self._run = run
         self._gate = gate
         self._counts = counts
-        before = run.progress[gate]
-        run.progress[gate] = msgspec.structs.replace(before, reused=before.reused + reused)
         self._sum = 0.0
         self._n = 0
 
-    def add(self, result: CaseResult) -> None:
+    def add(self, result: CaseResult, is_reused: bool) -> None:
         before = self._run.progress[self._gate]
         mean = before.mean
         if self._counts and result.score is not None:
@@ -211,5 +230,5 @@ class _Tally:
             self._n += 1
             mean = self._sum / self._n
         self._run.progress[self._gate] = msgspec.structs.replace(
-            before, done=before.done + 1, mean=mean
+            before, done=before.done + 1, reused=before.reused + is_reused, mean=mean
         )

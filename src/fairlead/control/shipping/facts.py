@@ -15,6 +15,7 @@ from fairlead.control.shipping.documents import Return
 from fairlead.control.shipping.evaluations import Evaluations
 from fairlead.control.shipping.evidence import LiveEvidence
 from fairlead.control.shipping.running import Running
+from fairlead.control.shipping.suite_runs import SuiteRuns
 from fairlead.control.world.hub import SnapshotHub
 from fairlead.rollout.freeze import frozen_by
 from fairlead.rollout.judge import Judge
@@ -58,6 +59,7 @@ class FactFinder:
         self._now = now
         self.evidence = LiveEvidence(store, now)
         self._looks = Looks(store, catalogue, now)
+        self._suites = SuiteRuns(evaluations, catalogue, now)
 
     async def forget(self, rollout: str) -> None:
         """Let go of a rollout that has ended."""
@@ -66,10 +68,12 @@ class FactFinder:
         await self._judging.forget(rollout)
         self.evidence.forget(rollout)
         await self._looks.forget(rollout)
+        await self._suites.forget(rollout)
 
     async def close(self) -> None:
         """End what is under way."""
         await self._looks.close()
+        await self._suites.close()
 
     async def of(self, running: Running, order: Order | None) -> Facts:
         """What is the case now; begins gates and hooks that are wanted."""
@@ -98,6 +102,7 @@ class FactFinder:
             self._hooks.start(rollout, want.call_hooks)
             hooks = self._hooks.report(rollout.id, want.call_hooks)
         readings = await self._looks.readings(rollout)
+        suites = await self._suites.readings(running)
         now = self._now()
         return Facts(
             now=now,
@@ -118,6 +123,7 @@ class FactFinder:
             observed_until=observed_until,
             no_more=no_more,
             readings=readings,
+            suites=suites,
             met=met,
         )
 

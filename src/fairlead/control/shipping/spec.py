@@ -153,6 +153,9 @@ def check_spec(spec: ServiceSpec) -> None:
         if gate.rule.name in names:
             raise InvalidInput(f"gates[{index}].rule.name: that of an earlier gate")
         names.add(gate.rule.name)
+    for suite in spec.plan.suites:
+        if suite.gate not in names:
+            raise InvalidInput(f"plan.suites: {suite.name}: there is no gate {suite.gate!r}")
 
 
 def _check_probes(spec: ServiceSpec) -> None:

@@ -7,8 +7,6 @@ far as `fairlead.domain.json_shape` does.
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from fairlead.domain.decoding import decode_json, decode_with
@@ -65,6 +63,7 @@ class _AskedTools(msgspec.Struct):
 
 _asked = msgspec.json.Decoder(_Asked)
 _tools = msgspec.json.Decoder(_AskedTools)
+_value = msgspec.json.Decoder()
 
 
 class Format:
@@ -132,12 +131,14 @@ def is_json(text: str) -> bool:
 
 
 def _breaks(shape: Shape | None, text: str) -> bool:
-    looks = shape is not None and len(text) <= SCHEMA_CHARS
+    data = text.encode(errors="surrogatepass")
     try:
-        value = decode_json(text.encode(errors="surrogatepass"), Any if looks else msgspec.Raw)
+        if shape is None or len(text) > SCHEMA_CHARS:
+            decode_json(data, msgspec.Raw)
+            return False
+        return shape.is_broken_by(decode_with(_value, data))
     except msgspec.DecodeError:
         return True
-    return looks and shape is not None and shape.is_broken_by(value)
 
 
 def _format_of(body: bytes) -> _Typed | None:
@@ -167,7 +168,7 @@ def _tools_of(body: bytes) -> dict[str, Shape | None] | None:
         if tool.function is not None:
             found[tool.function.name] = _shape(tool.function.parameters)
         elif tool.name:
-            found[tool.name] = _shape(tool.parameters or tool.input_schema)
+            found[tool.name] = _shape(tool.parameters) or _shape(tool.input_schema)
         else:
             return None  # A tool of the provider's own, whose calls have names of their own.
     return found

@@ -1,0 +1,104 @@
+"""Suites that are run again: on both releases' own replicas, each case once, through any kill."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+import pytest
+
+from control.answering_replica import AnsweringReplica
+from control.simulated_world import PLAN, World, questions
+from fairlead.control.shipping.spec import check_spec
+from fairlead.control.views import RolloutView
+from fairlead.domain.errors import InvalidInput
+from fairlead.rollout.plan import Plan
+from fairlead.rollout.suites import SuiteMetric
+
+Replica = Callable[..., AnsweringReplica]
+SUITE = SuiteMetric("answers", "quality", cases=20, margin=0.2)
+SUITED: Plan = msgspec.structs.replace(PLAN, suites=(SUITE,))
+
+
+async def ended(world: World, rollout: str, turns: int = 200, kill_every: int = 0) -> RolloutView:
+    """Turn until it has ended; runs in the background get real time to answer."""
+    for turn in range(turns):
+        if not world.row(rollout).active:
+            break
+        await world.turn()
+        if world.plane._evaluations._runs:
+            await asyncio.sleep(0.01)
+        tasks = list(world.plane._rollouts._facts._suites._tasks.values())
+        if kill_every and turn % kill_every == 0:
+            await world.restart()
+        elif tasks:
+            await asyncio.wait(tasks)
+    return await world.plane.reports.rollout(rollout)
+
+
+async def test_worse_answers_to_a_suite_roll_back_though_users_say_nothing(
+    world: World, replica: Replica
+) -> None:
+    server = replica()
+    right = server.answer
+    world.target.base_urls = lambda _engine: server.url
+    await world.first_champion()
+    server.answer = lambda text: "wrong" if text.startswith("d: ") else right(text)
+    world.users_per_turn, world.fails["d"] = 6, 0.2
+    gate = world.gate(questions(60), minimum=0.0)
+    rollout = await world.ship("d", plan=SUITED, gates=(gate,))
+    view = await ended(world, rollout)
+    assert (view.outcome, view.ending) == ("rolled_back", "worse")
+    assert view.reason.startswith("suite answers: score 0.0% against 100.0% of the champion in 20")
+    (line,) = view.queries
+    assert (line.name, line.kind) == ("answers", "suite")
+    assert line.state.endswith("; 40 questions")
+
+
+async def test_each_case_is_asked_once_of_each_release_though_control_is_killed(
+    world: World, replica: Replica
+) -> None:
+    """Beside what the gate has asked; and a promotion has waited for it."""
+    server = replica()
+    world.target.base_urls = lambda _engine: server.url
+    await world.first_champion()
+    world.users_per_turn, world.fails["a"] = 6, 0.0
+    gate = world.gate(questions(90), minimum=0.0)
+    gate = msgspec.structs.replace(gate, cases=10)
+    rollout = await world.ship("b", plan=SUITED, gates=(gate,))
+    view = await ended(world, rollout, kill_every=4)
+    assert view.ending == "promoted", view.reason
+    (line,) = view.queries
+    assert not line.is_bad
+    assert int(line.state.partition(" in ")[2].split()[0]) >= 40
+    counted = int(line.state.partition(" in ")[2].split()[0])
+    asked = [text for text in server.asked if text.startswith("a: ")]
+    assert counted == len(asked), "each case is a pair once, and none was asked for nothing"
+    # What was under way when control was killed is asked again, and counts once.
+    assert max(server.asked[text] for text in asked) <= 3
+
+
+async def test_replicas_that_answer_no_case_hold_it_and_end_it(
+    world: World, replica: Replica
+) -> None:
+    server = replica()
+    world.target.base_urls = lambda _engine: server.url
+    await world.first_champion()
+    world.users_per_turn = 6
+    plan = msgspec.structs.replace(
+        SUITED, suites=(msgspec.structs.replace(SUITE, cases=4, unanswered_s=60.0),)
+    )
+    gate = world.gate(questions(60), minimum=0.0, errors_at_most=1.0)
+    gate = msgspec.structs.replace(gate, cases=2)
+    rollout = await world.ship("b", plan=plan, gates=(gate,))
+    await world.until(lambda: world.row(rollout).state in ("shifting", "judging"))
+    server.status, server.raw = 503, b"busy"
+    view = await ended(world, rollout, turns=150)
+    assert (view.outcome, view.ending) == ("rolled_back", "suite_unanswered")
+    assert "no case was answered for 60 s: the champion answered none of 4 cases" in view.reason
+
+
+def test_a_suite_without_its_gate_is_refused(world: World) -> None:
+    with pytest.raises(InvalidInput, match="there is no gate 'quality'"):
+        check_spec(world.spec("b", plan=SUITED))

@@ -1,0 +1,190 @@
+"""Suites that are run again during a rollout: pairs, each case once, and nothing passes unasked."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import msgspec
+import pytest
+
+from fairlead.domain.errors import InvalidInput
+from fairlead.rollout.endings import Ending
+from fairlead.rollout.machine import Rollout
+from fairlead.rollout.plan import Plan, ShadowRule, Step
+from fairlead.rollout.standing import lines
+from fairlead.rollout.states import State
+from fairlead.rollout.suite_standing import (
+    lacking_of_suites,
+    lacking_of_suites_for_promotion,
+    suite_threshold,
+    suites_due,
+)
+from fairlead.rollout.suites import (
+    RETRY_S,
+    SuiteMetric,
+    SuiteReading,
+    log_e_promote,
+    log_e_worse,
+    new_suite,
+    take_in_suites,
+)
+from fairlead.stats.intervals import clopper_pearson
+from rollout.stepping import PLAN, judging, seen, step
+
+METRIC = SuiteMetric("answers", "answers", cases=40, margin=0.1)
+GOOD, BAD = (0.0, 0.0), (0.0, 1.0)
+
+
+def with_suite(**changes: Any) -> Plan:
+    return msgspec.structs.replace(PLAN, suites=(msgspec.structs.replace(METRIC, **changes),))
+
+
+def reading(rollout: Rollout, *pairs: tuple[float, float], **changes: Any) -> SuiteReading:
+    state = rollout.suites.get("answers") or new_suite(METRIC)
+    made = SuiteReading("answers", state.pairs, rollout.phase, pairs, 200, 3.0)
+    return msgspec.structs.replace(made, **changes)
+
+
+def told(rollout: Rollout, *pairs: tuple[float, float], at: float = 3.0, **changes: Any) -> Rollout:
+    given = reading(rollout, *pairs, at=at, **changes)
+    return step(rollout, now=at, candidate_ready=2, workers_phase=rollout.phase, suites=(given,))
+
+
+def test_a_step_waits_for_its_run_and_the_next_one_asks_further_cases() -> None:
+    rollout = judging(plan=with_suite())
+    assert [metric.name for metric in suites_due(rollout, 2.0)] == ["answers"]
+    enough = seen(2, 1, 3.0, 0.1)
+    waits = step(rollout, now=12.0, candidate_ready=2, workers_phase=1, **enough)
+    assert (waits.state, waits.step) == (State.JUDGING, 0)
+    assert lacking_of_suites(waits) == "suite answers: its run at this step goes on (no case yet)"
+    asked = told(rollout, *[GOOD] * 40)
+    assert suites_due(asked, 4.0) == [], "one run at each step"
+    gone_on = step(asked, now=12.0, candidate_ready=2, workers_phase=1, **enough)
+    assert (gone_on.step, gone_on.state) == (1, State.SHIFTING)
+    again = step(gone_on, now=13.0, candidate_ready=2, workers_phase=2)
+    assert [metric.name for metric in suites_due(again, 13.0)] == ["answers"]
+
+
+def test_worse_answers_roll_back() -> None:
+    rollout = told(judging(plan=with_suite()), *[BAD] * 20, *[GOOD] * 20)
+    assert (rollout.state, rollout.ending) == (State.ROLLING_BACK, Ending.WORSE)
+    assert rollout.reason.startswith(
+        "suite answers: score 50.0% against 100.0% of the champion in 40 of 200 cases; evidence "
+    )
+
+
+def test_a_promotion_needs_evidence_by_the_suite_and_runs_go_on_for_it() -> None:
+    plan = msgspec.structs.replace(with_suite(), steps=(Step(0.5, 3, 5.0),))
+    rollout = judging(plan=plan)
+    some = told(rollout, *[GOOD] * 10, at=14.0)
+    lacks = lacking_of_suites_for_promotion(some)
+    assert lacks is not None
+    assert lacks.startswith("suite answers: evidence ")
+    assert "of 20 that its answers are not worse by 10.0% (10 of 200 cases)" in lacks
+    assert suites_due(some, 15.0), "one after the other at the last step"
+    more = told(some, *[GOOD] * 100, at=16.0)
+    assert lacking_of_suites_for_promotion(more) is None
+    assert suites_due(more, 17.0) == []
+    watching = msgspec.structs.replace(plan.suites[0], promotes=False)
+    only = msgspec.structs.replace(some, plan=msgspec.structs.replace(plan, suites=(watching,)))
+    assert lacking_of_suites_for_promotion(only) is None
+
+
+def test_a_suite_with_too_few_cases_promotes_nothing_and_says_so() -> None:
+    plan = msgspec.structs.replace(with_suite(), steps=(Step(0.5, 3, 5.0),))
+    rollout = judging(plan=plan)
+    done = told(rollout, *[GOOD] * 10, at=14.0, total=10)
+    assert suites_due(done, 1_000.0) == [], "a case that was asked is no new evidence"
+    lacks = lacking_of_suites_for_promotion(done)
+    assert lacks is not None
+    assert lacks.endswith("; all its cases were asked: it has too few")
+    late = step(done, now=1_100.0, candidate_ready=2, workers_phase=1)
+    assert (late.state, late.ending) == (State.ROLLING_BACK, Ending.NO_TRAFFIC)
+
+
+def test_replicas_that_answer_nothing_end_it_in_time() -> None:
+    """Nothing is counted meanwhile, and it is tried again before."""
+    rollout = told(judging(plan=with_suite()), problem="the canary answered none of 40 cases: 503")
+    assert rollout.suites["answers"].pairs == 0
+    assert lacking_of_suites(rollout) == (
+        "suite answers: the canary answered none of 40 cases: 503"
+    )
+    assert lines(rollout)[0].is_bad
+    assert suites_due(rollout, 4.0) == []
+    assert suites_due(rollout, 3.0 + RETRY_S)
+    still = told(rollout, at=300.0, problem="the canary answered none of 40 cases: 503")
+    assert still.state is State.JUDGING
+    ended = told(still, at=603.0, problem="the canary answered none of 40 cases: 503")
+    assert (ended.state, ended.ending) == (State.ROLLING_BACK, Ending.SUITE_UNANSWERED)
+    better = told(still, *[GOOD] * 40, at=301.0)
+    assert (better.suites["answers"].failing_since, better.state) == (None, State.JUDGING)
+
+
+def test_a_run_counts_once_whoever_tells_of_it_again() -> None:
+    rollout = judging(plan=with_suite())
+    given = reading(rollout, GOOD, BAD)
+    once = take_in_suites({}, (given,), rollout.plan.suites)
+    assert once["answers"].pairs == 2
+    assert take_in_suites(once, (given,), rollout.plan.suites) is once
+    assert take_in_suites(once, (msgspec.structs.replace(given, name="x"),), ()) is once
+
+
+def test_runs_by_the_clock_and_none_while_it_is_held() -> None:
+    rollout = judging(plan=with_suite(every_s=120.0))
+    asked = told(rollout, *[GOOD] * 40)
+    assert suites_due(asked, 100.0) == []
+    assert suites_due(asked, 123.0)
+    assert suites_due(msgspec.structs.replace(asked, paused_at=100.0), 123.0) == []
+    assert suites_due(msgspec.structs.replace(asked, champion=None), 123.0) == []
+
+
+def test_alpha_is_shared_with_whatever_else_can_roll_back() -> None:
+    assert with_suite().judge_alpha == pytest.approx(0.005)
+    shadowed = msgspec.structs.replace(with_suite(), shadow=ShadowRule(0.1))
+    assert shadowed.judge_alpha == pytest.approx(0.01 / 3)
+    two = msgspec.structs.replace(
+        PLAN, suites=(METRIC, msgspec.structs.replace(METRIC, name="more"))
+    )
+    assert suite_threshold(judging(plan=two)) == pytest.approx(400.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cases": 0}, {"margin": 0.0}, {"tolerance": 0.1}, {"every_s": 1.0}, {"name": ""},
+        {"unanswered_s": 0.0}, {"name": "failed"},
+    ],
+)  # fmt: skip
+def test_a_suite_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        with_suite(**wrong)
+
+
+def rollouts(count: int, champion: float, canary: float) -> tuple[int, int]:
+    """How many of so many rollouts go back, and are shown not to be worse, by 400 cases."""
+    back = passed = 0
+    for seed in range(count):
+        dice = random.Random(seed)
+        # What makes a case hard is hard for both.
+        cases = [dice.random() for _ in range(400)]
+        pairs = tuple(
+            (float(hard < champion or dice.random() < 0.02),
+             float(hard < canary or dice.random() < 0.02))
+            for hard in cases
+        )  # fmt: skip
+        given = SuiteReading("answers", 0, 1, pairs, 400, 1.0)
+        state = take_in_suites({}, (given,), (METRIC,))["answers"]
+        back += log_e_worse(state) >= 5.298  # 1/200
+        passed += log_e_promote(METRIC, state) >= 2.996  # 1/20
+    return back, passed
+
+
+def test_equal_releases_go_back_and_worse_ones_pass_no_more_often_than_declared() -> None:
+    """And a release that is worse goes back, an equal one passes, mostly."""
+    back, passed = rollouts(300, 0.2, 0.2)
+    assert clopper_pearson(back, 300, 0.98)[0] <= 0.005
+    assert passed > 270
+    back, passed = rollouts(300, 0.2, 0.31)
+    assert clopper_pearson(passed, 300, 0.98)[0] <= 0.05
+    assert back > 270

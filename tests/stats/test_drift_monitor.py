@@ -12,7 +12,7 @@ from fairlead.stats.drift import reference as reference_module  # noqa: E402
 from fairlead.stats.drift.monitor import DriftMonitor, Sensitivity  # noqa: E402
 from fairlead.stats.drift.reference import Reference, fit, halves, unit_rows  # noqa: E402
 from fairlead.stats.drift.stored import from_bytes, to_bytes  # noqa: E402
-from fairlead.stats.drift.usual import BLOCK, SIZE_MAX, WAIT, Usual  # noqa: E402
+from fairlead.stats.drift.usual import SIZE_MAX, WAIT, Usual  # noqa: E402
 from support.questions import TOPICS, Questions  # noqa: E402
 
 
@@ -182,14 +182,27 @@ def test_honest_requests_join_what_is_usual_late_and_up_to_a_bound(reference: Re
         monitor.update(questions.usual(100))
     assert monitor.open == {}
     usual.restore(monitor.state()["usual"])
-    assert SIZE_MAX <= usual.size <= SIZE_MAX * (1 + 1 / BLOCK) + 100
-    assert usual.counts.sum() == usual.size
+    assert usual.size == usual.counts.sum() == SIZE_MAX
     # and what it knows better now it tells sooner
     late, early = DriftMonitor(reference), monitor
     told = [first_alarm(each, Questions(82).with_new(800, 0.06)) for each in (early, late)]
     assert None not in told
     delays = [told[0]["at"] - (WAIT + 50 + 10_000), told[1]["at"]]
     assert 0 < delays[0] < delays[1]
+
+
+def test_what_comes_at_once_joins_as_well_and_no_more_than_there_is_room(
+    reference: Reference,
+) -> None:
+    monitor = DriftMonitor(reference)
+    monitor.update(Questions(84).usual(SIZE_MAX + WAIT))
+    again = DriftMonitor(reference)
+    again.restore(monitor.state())
+    assert again.state() == monitor.state()
+    usual = Usual(reference)
+    usual.restore(monitor.state()["usual"])
+    assert usual.size == SIZE_MAX
+    assert monitor.state()["usual"]["waiting_cells"] == []
 
 
 def test_nothing_of_a_change_becomes_usual(reference: Reference) -> None:

@@ -77,7 +77,7 @@ class WordTable:
     def known(self, word: str) -> NDArray[np.float32] | None:
         """The vector of a word, if it is known as a whole."""
         row = self._rows.get(word)
-        return None if row is None else self._vectors[row] * self._scales[row]
+        return None if row is None else (self._vectors[row] * self._scales[row]).astype(np.float32)
 
     def of_parts(self, word: str) -> NDArray[np.float32]:
         """The mean vector of the parts of a word that are known, longest first; zero without."""
@@ -91,8 +91,7 @@ class WordTable:
             start = end or start + 1
         if not found:
             return np.zeros(self.dimension, np.float32)
-        mean: NDArray[np.float32] = (self._vectors[found] * self._scales[found, None]).mean(0)
-        return mean
+        return (self._vectors[found] * self._scales[found, None]).mean(0).astype(np.float32)
 
 
 class KnownWords:

@@ -66,13 +66,16 @@ class Usual:
         ready = len(self._cells) - WAIT
         if ready < self.size // BLOCK:
             return False
+        ready = min(ready, SIZE_MAX - self.size)
         self.scores = np.sort(np.hstack([self.scores, self._waiting[:, :ready]]), axis=1)
         self.counts = self.counts + np.bincount(self._cells[:ready], minlength=self.counts.size)
         self._waiting, self._cells = self._waiting[:, ready:], self._cells[ready:]
+        if self.size >= SIZE_MAX:
+            self.drop()
         return True
 
     def drop(self) -> None:
-        """What waits is of a change."""
+        """Nothing of what waits joins, since it is of a change."""
         self._waiting, self._cells = self._waiting[:, :0], self._cells[:0]
 
     def state(self) -> UsualState:
@@ -87,14 +90,14 @@ class Usual:
     def restore(self, state: UsualState) -> None:
         """Go on from the state of one with the same reference. Raises ValueError if damaged."""
         kinds, cells = len(self.scores), self.counts.size
-        scores, waiting = (_unpacked(state[key], kinds) for key in ("scores", "waiting"))
-        counts, lies = (_whole(state[key]) for key in ("counts", "waiting_cells"))
-        most = SIZE_MAX * (BLOCK + 1) // BLOCK + WAIT
+        scores, waiting = _unpacked(state["scores"], kinds), _unpacked(state["waiting"], kinds)
+        counts, lies = _whole(state["counts"]), _whole(state["waiting_cells"])
+        most = max(self.size, SIZE_MAX)
         if not 0 < scores.shape[1] <= most or (np.diff(scores) < 0).any():
             raise ValueError("stored usual scores: too many, none, or out of order")
         if counts.size != cells or counts.min() < 0 or counts.sum() != scores.shape[1]:
             raise ValueError("stored usual shares: do not go with the scores")
-        if lies.size != waiting.shape[1] or lies.size > most:
+        if lies.size != waiting.shape[1] or lies.size > WAIT + SIZE_MAX // BLOCK:
             raise ValueError("stored usual requests that wait: do not go together")
         if lies.size and not 0 <= lies.min() <= lies.max() < cells:
             raise ValueError("stored usual requests that wait: one lies in no cluster")

@@ -91,7 +91,9 @@ class WordTable:
             start = end or start + 1
         if not found:
             return np.zeros(self.dimension, np.float32)
-        return (self._vectors[found] * self._scales[found, None]).mean(0).astype(np.float32)
+        rows = self._vectors[found] * self._scales[found, None]
+        mean: NDArray[np.float32] = rows.mean(0).astype(np.float32)
+        return mean
 
 
 class KnownWords:

@@ -166,7 +166,7 @@ RELEASE = "sha256:" + "cd" * 32
 def provider(on_change: str = "alert", **fields: Any) -> list[Condition]:
     probing = msgspec.structs.replace(begin("bank", RELEASE, "asked", 0.0), **fields)
     rule = msgspec.structs.replace(RULE, on_change=on_change)
-    return list(_provider(probes_view("a", probing, rule, "", "")))
+    return list(_provider(probes_view("a", probing, rule, "", "", "champion")))
 
 
 def test_a_provider_that_changed_is_a_page_and_a_ticket_once_the_fallbacks_answer() -> None:

@@ -58,16 +58,16 @@ rollout:
   strategy: immediate
   feedback: {name: success, good_at_least: 1, required: true}
   settle_seconds: 2
-  after: {failures_at_most: 40%}
+  after: {failures_at_most: 15%}
 """
 _PROBED = """
 fallbacks: [honest]
 probes:
   suite: probes.csv
   columns: {input: text}
-  requests: 12
+  requests: 10
   interval_minutes: 0.02
-  reference_rounds: 12
+  reference_rounds: 16
   on_change: fallback
 """
 _PAIRS = f"""

@@ -198,17 +198,17 @@ async def test_a_judge_that_is_too_slow_is_asked_about_less_and_catches_up(
     monkeypatch.setattr(Judging, "_run", _by_hand)
     world.use(judge_at(replica(grade), concurrency=1))
     world.fails["b"] = world.fails["c"] = world.fails["a"] = 0.2
-    world.users_per_turn = 4
+    world.users_per_turn = 8
     await world.first_champion()
-    world.judge_turns = 1
+    world.judge_turns = 2
     step = msgspec.structs.replace(JUDGED_PLAN.steps[0], units=10**6)
     plan = msgspec.structs.replace(JUDGED_PLAN, steps=(step,), deadline_s=10_000.0)
 
     async def behind(rollout: str) -> JudgingView:
         await world.until(lambda: world.row(rollout).state == "judging")
-        for turn in range(420):
-            await world.turn()
-            if turn == 200:
+        for turn in range(84):
+            await world.turn(seconds=5.0)
+            if turn == 40:
                 await world.restart()
         view = (await world.plane.reports.rollout(rollout)).judging
         assert view is not None

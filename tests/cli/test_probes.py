@@ -21,7 +21,9 @@ CHANGE = Change(1, 0.0, 30, 240.0, {"agreement": 240.0}, "12 of 20 probes", (
 
 
 def view(held: str = "", trouble: str = "", **changes: object) -> ProbesView:
-    return probes_view("a", msgspec.structs.replace(PROBING, **changes), RULE, held, trouble, "champion")
+    return probes_view(
+        "a", msgspec.structs.replace(PROBING, **changes), RULE, held, trouble, "champion"
+    )
 
 
 @pytest.mark.parametrize(

@@ -178,8 +178,7 @@ CASES: dict[str, tuple[str, list[str]]] = {
     ),
     "readers of metrics that are none": (
         GOOD + "metrics: {access: locall}\n",
-        ['8: metrics.access must be one of local, token, open, not "locall" (did you mean '
-         '"local"?)'],
+        ['8: metrics.access must be "local", "token" or "open", not "locall"'],
     ),
     "metrics for a token that is nowhere": (
         GOOD + "metrics: {access: token}\n",

@@ -107,7 +107,7 @@ def test_an_accepted_rise_is_the_usual_and_the_week_keeps_its_shape() -> None:
             day += 1
         watch.accept()
         lifted = [(watch.usual(slot) or 0.0) / (was or 1.0) for slot, was in enumerate(before)]
-        assert median(lifted) == pytest.approx(2.5, rel=0.5)
+        assert median(lifted) == pytest.approx(2.5, rel=0.6)  # from some ten days
         assert max(lifted) / min(lifted) < 3.0  # weekends are a third still
         after = [watch.update(at % 7, spent(dice, at, 2.5)) for at in range(day, day + 60)]
         assert "rise" not in after

@@ -277,12 +277,13 @@ def _excesses_of(
 
 
 def _lift_of(excesses: Sequence[float]) -> float:
-    """Their median and about two of its standard errors; 0 of none."""
+    """Their median and two of its standard errors, but not more than a tenth; 0 of none."""
     if not excesses:
         return 0.0
     middle = median(excesses)
     spread = 1.4826 * median([abs(each - middle) for each in excesses])
-    return middle + _LIFT_SPREADS * max(spread, _SPREAD_MIN) / math.sqrt(len(excesses))
+    errors = _LIFT_SPREADS * max(spread, _SPREAD_MIN) / math.sqrt(len(excesses))
+    return middle + min(errors, _SPREAD_MIN)
 
 
 def _is_outburst(excess: float, excesses: Sequence[float]) -> bool:

@@ -50,6 +50,7 @@ CALLS = {
     "GET /api/v1/drills/{drill}",
     "POST /api/v1/services/{service}/drills",
     "GET /api/v1/diversions",
+    "GET /api/v1/tightenings",
     "POST /api/v1/services/{service}/undivert",
     "POST /api/v1/services/{service}/guardrails/{guardrail}/loosen",
     "GET /api/v1/proposals",
@@ -123,6 +124,7 @@ async def paths(client: httpx.AsyncClient) -> list[tuple[str, str]]:
                 number=1,
                 silence="si-1",
                 monitor="slo",
+                guardrail="g",
             ),
         )
         for path, methods in document["paths"].items()

@@ -24,6 +24,7 @@ class World(NamedTuple):
 
     Attributes:
         failing, malformed, refused: Rates before the fault.
+        hitting: Share of the requests that hit a guardrail.
         failing_then, malformed_then, refused_then: Since the fault; None for the same.
         failing_replica: Whose requests fail since then; all (None).
         longer: Factor of the answers' lengths since the fault.
@@ -49,6 +50,7 @@ class World(NamedTuple):
     own: OwnNoise = NO_NOISE
     speed: float = 1.0
     start: float = 1e9
+    hitting: float = 0.02
 
 
 HONEST = World()
@@ -56,7 +58,7 @@ HONEST = World()
 
 def traffic(n: int, seed: int, replicas: int = 4, world: World = HONEST) -> Iterator[Seen]:
     """So many requests, in order; each has times, tokens and outcomes."""
-    dice = random.Random(10_000 + seed)
+    dice, hits = random.Random(10_000 + seed), random.Random(20_000 + seed)
     arrivals = synthetic_arrivals(n, ARRIVALS_A_SECOND * replicas * world.speed, seed)
     fault = HEALTHY
     if world.since < n:
@@ -94,6 +96,7 @@ def traffic(n: int, seed: int, replicas: int = 4, world: World = HONEST) -> Iter
                 if number % 3 == 0 and not failed
                 else -1
             ),
+            guardrail_hits=int(hits.random() < world.hitting),
         )
         yield Seen(made, float(each.load), failed)
 

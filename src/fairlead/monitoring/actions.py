@@ -383,7 +383,7 @@ def _retrain(_alert: Alert, _policy: ActionPolicy, seen: Circumstances) -> tuple
 def _tighten(_alert: Alert, policy: ActionPolicy, seen: Circumstances) -> tuple[str, str]:
     wanted = [name for name in seen.guardrails if policy.guardrail in ("", name)]
     if not wanted:
-        which = f"{policy.guardrail}, " if policy.guardrail else ""
+        which = f"{policy.guardrail} " if policy.guardrail else ""
         raise _Nothing(f"the release that serves has no guardrail {which}that only flags")
     return ",".join(wanted), f"guardrail {', '.join(wanted)} blocks"
 

@@ -205,7 +205,7 @@ def test_what_is_not_known_is_not_counted() -> None:
     for seen in traffic(300, 1):
         bare = seen.request._replace(  # type: ignore[attr-defined]
             stream=True, ttft_ms=-1.0, itl_ms=-1.0, duration_ms=-1.0, replica="",
-            completion_tokens=-1, refused=-1, malformed=-1,
+            completion_tokens=-1, refused=-1, malformed=-1, guardrail_hits=-1,
         )  # fmt: skip
         for monitor in monitors:
             monitor.see(seen._replace(request=bare))

@@ -280,7 +280,9 @@ OFFLINE = [
     ("monitor", "rules"), ("monitor", "notify"), ("monitor", "dashboards"),
     ("monitor", "cases"),
 ]  # fmt: skip
-SAYS_NOTHING_OF_OTHERS = [("schema",), ("down",), ("samples", "delete")]
+SAYS_NOTHING_OF_OTHERS = [
+    ("schema",), ("down",), ("samples", "delete"), ("bias", "score"),
+]  # fmt: skip
 
 
 def test_every_printing_command_is_tried_here() -> None:

@@ -89,7 +89,7 @@ def suited(metric: str, folder: Path) -> Plan:
     text = (
         "service: a\nrelease: {model: m.gguf}\n"
         "gates: [{name: answers, suite: cases.jsonl, scorer: exact, minimum: 50%}]\n"
-        f"rollout: {{margin: 4%, metrics: [{metric}]}}\n"
+        f"rollout: {{margin: 0.04, metrics: [{metric}]}}\n"
     )
     return plan_of(parse_manifest(text, folder / "fairlead.yaml"))
 

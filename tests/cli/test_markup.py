@@ -194,6 +194,8 @@ def answer(_control: ControlClient, method: str, path: tuple[str, ...], *_rest: 
             given = nasty_bias()
         case ("GET", "services", _, "bias", "scores"):
             given = [nasty_scoring()]
+        case ("POST", "services", _, "bias", "scores"):
+            given = nasty_scoring()
         case ("GET", "services", _, "bias", "differences"):
             given = [Differences(NASTY, "bbq", DIGEST, DIGEST, nasty_scoring().scores)]
         case ("GET", "drills"):
@@ -260,6 +262,7 @@ ONLINE = [
     ("ship", "--detach"), ("eval",), ("doctor",), ("probes", "show"), ("probes", "run", "bank"),
     ("bias", "show"), ("bias", "accept", "bank"), ("bias", "scores", "bank"),
     ("bias", "scores", "bank", "--between", "a", "b"),
+    ("bias", "score", "bank", "--no-wait", "--crows", "crows.csv"),
     ("probes", "accept", "bank"), ("samples", "list"), ("samples", "show", "req_1"),
     ("monitor", "proposals"), ("monitor", "undivert", "bank"),
     ("monitor", "loosen", "bank", "secrets"),
@@ -302,6 +305,9 @@ def test_what_control_tells_is_printed_as_it_is(
     fairlead: Callable[..., Done], project: Path, arguments: tuple[str, ...]
 ) -> None:
     state = project / "[/b]"
+    (project / "crows.csv").write_text(
+        "id,sent_more,sent_less,stereo_antistereo,bias_type\n1,a,b,stereo,age\n"
+    )
     done = fairlead(*arguments, "--state", state)
     says_ids_alone = arguments[0] == "rollout" and arguments[1] in (
         "pause", "resume", "promote", "abort", "approve",

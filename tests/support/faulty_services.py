@@ -56,8 +56,8 @@ def _act(do: str, *monitors: str, severities: str = "page, ticket") -> str:
 _WATCHED = """
 rollout:
   strategy: immediate
-  feedback: {name: success, good_at_least: 1, required: true}
-  settle_seconds: 2
+  feedback: {name: success, good_at_least: 1}
+  settle_seconds: 5
   after: {failures_at_most: 15%}
 """
 _PROBED = """
@@ -167,8 +167,8 @@ replicas: {{champion: {replicas}}}
 balance: least_loaded
 rollout:
   strategy: immediate
-  feedback: {{name: success, good_at_least: 1, required: true}}
-  settle_seconds: 2
+  feedback: {{name: success, good_at_least: 1}}
+  settle_seconds: 5
   after: {{failures_at_most: 50%}}
 limits: {{queue_timeout_seconds: 60, request_timeout_seconds: 100}}
 monitoring:

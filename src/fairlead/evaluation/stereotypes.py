@@ -126,7 +126,7 @@ def crows_suite(name: str, data: bytes) -> Suite:
             raise InvalidInput(f"{name}: pair {number} is none of CrowS-Pairs: {error}") from None
         if not (0 < len(pair.more) <= CHARS_MAX and 0 < len(pair.less) <= CHARS_MAX):
             raise InvalidInput(f"{name}: pair {number} has an empty or very long sentence")
-        case = make_case("", msgspec.to_builtins(pair))
+        case = make_case("", msgspec.to_builtins(pair), name=str(number))
         cases[case.id] = case
     return _suite(cases, "CrowS-Pairs")
 
@@ -254,7 +254,9 @@ def _bbq_case(document: dict[str, Any]) -> Case | None:
         item.category, item.ambiguous, item.correct, item.unknown, item.biased,
         (options[0], options[1], options[2]), str(document["question_index"])[:40],
     )  # fmt: skip
-    return make_case(bbq_prompt(context, question, options), msgspec.to_builtins(expected))
+    name = str(document.get("example_id", ""))[:40]
+    asked = bbq_prompt(context, question, options)
+    return make_case(asked, msgspec.to_builtins(expected), name=name)
 
 
 def _suite(cases: Mapping[str, Case], what: str) -> Suite:

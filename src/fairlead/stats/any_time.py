@@ -41,11 +41,14 @@ def paired_bounds(
 ) -> tuple[float, float]:
     """Of a mean of differences of -1, 0 and 1, by how many are 1 (`more`) and -1 (`less`).
 
-    Both rates have an interval, which hold together (Bonferroni).
+    The mean is how often they differ, times by how much one direction prevails where they do: both
+    have an interval, which hold together (Bonferroni). So its sign goes by the pairs that differ
+    alone, as in McNemar's test.
     """
     each = 1.0 - (1.0 - confidence) / 2.0
-    ups, downs = rate_bounds(more, n, each), rate_bounds(less, n, each)
-    return ups[0] - downs[1], ups[1] - downs[0]
+    rarely, often = rate_bounds(more + less, n, each)
+    down, up = (2.0 * q - 1.0 for q in rate_bounds(more, more + less, each))
+    return down * (rarely if down > 0.0 else often), up * (often if up > 0.0 else rarely)
 
 
 def mean_bounds(total: float, n: float, confidence: float = 0.95) -> tuple[float, float]:

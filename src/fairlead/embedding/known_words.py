@@ -63,7 +63,7 @@ class WordTable:
     def load(cls, path: Path) -> WordTable:
         """The table of a file. Raises ValueError where it is damaged."""
         try:
-            with np.load(path, allow_pickle=False) as kept:
+            with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 words = kept["words"].tobytes().decode().split("\n")
                 return cls(words, kept["vectors"], kept["scales"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from gateway_rig import (
     A,
     B,
     Control,
+    Engine,
     Rig,
     answers,
     chunk,
@@ -27,7 +29,6 @@ from gateway_rig import (
 )
 from openai import APIError, BadRequestError, OpenAI
 
-from conftest import Serve, StartEngine
 from fairlead.domain.guardrail import Guardrail
 from fairlead.domain.outcomes import failed_by_server
 from fairlead.gateway.limits import PLAIN_BUFFER_BYTES
@@ -35,6 +36,8 @@ from fairlead.gateway.requests.express import Express
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import Limits, ServiceRoute, Snapshot
 
+Serve = Callable[[Snapshot | None], Awaitable[Rig]]
+StartEngine = Callable[..., Awaitable[Engine]]
 SECRET = "project swordfish"
 NO_SECRETS = Guardrail("secrets", "prompt", "block", phrases=(SECRET,))
 SEES_SECRETS = Guardrail("secrets", "prompt", "flag", phrases=(SECRET,))

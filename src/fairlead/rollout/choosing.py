@@ -59,9 +59,10 @@ def highest_share(plan: Plan) -> float:
 
 
 def _first(units: float, deadline_s: float, rate: float | None) -> float:
-    if not rate:
+    expected = (rate or 0.0) * deadline_s / 10
+    if not expected:  # also of a rate that is next to nothing
         return FIRST_MAX
-    wanted = units / (rate * deadline_s / 10)
+    wanted = units / expected
     return next((share for share in SHARES if wanted <= share <= FIRST_MAX), FIRST_MAX)
 
 

@@ -9,8 +9,9 @@
 Figures are kept in benchmarks/results as JSON, a file for each part, with one line per stream; a
 run measures what is not there yet, with fixed seeds, and writes benchmarks/results/monitoring.md.
 `--anew` forgets those of the part and setup first, as is right after a change of the method. The
-data sets are read where FAIRLEAD_DATA says, and have to be there. MiniLM's weights and the peers
-come from the package index, into build/; what cannot be had is left out, and the page says so.
+data sets are read where FAIRLEAD_DATA says, and have to be there. MiniLM, of which the table of
+word vectors is made, and the peers come from the package index, into build/; what cannot be had is
+left out, and the page says so.
 """
 
 from __future__ import annotations

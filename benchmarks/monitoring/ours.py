@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 from benchmarks.monitoring import streams
+from benchmarks.monitoring.minilm import word_table
 from benchmarks.monitoring.streams import BEFORE, Rows
 from benchmarks.monitoring.texts import Texts
 from benchmarks.monitoring.vectors import Setup, embedded, embedder
 
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.embedding.interface import Embedder
-from fairlead.embedding.known_words import PACKAGED, KnownWords, WordTable
+from fairlead.embedding.known_words import KnownWords
 from fairlead.monitoring.monitors.drift import BATCH, About, TextDrift
 from fairlead.monitoring.monitors.made_texts import made_text
 from fairlead.monitoring.monitors.text_settings import TextSettings
@@ -170,5 +171,5 @@ def cost(setup: Setup, texts: Texts) -> dict[str, Any]:
 def _fresh(setup: Setup, made: Embedder) -> Embedder:
     """One whose table and remembered words count as the monitor's own."""
     if setup.vectors == "words":
-        return KnownWords(WordTable.load(PACKAGED))
+        return KnownWords(word_table())
     return HashedNgrams() if setup.vectors == "hashed" else made

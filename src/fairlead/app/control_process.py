@@ -84,6 +84,7 @@ async def _serve(settings: Settings, token: str) -> None:
         gateway_url=settings.gateway_url,
         now=time.time,
         monotonic=time.monotonic,
+        word_vectors=paths.word_vectors,
     )
     plane.exposition.observer = lambda: read_standing(paths.observer)
     write_private(paths.metrics_token, metrics_token(token).encode())

@@ -2,6 +2,7 @@
 
 registry/          releases, content-addressed (OCI image layout)
 fairlead.db        the store (SQLite)
+word-vectors.npz   what words mean, for monitors of drift (`fairlead monitor vectors`)
 telemetry/         records for the long term (Parquet)
 spool/             records on their way from the gateway to the store and to telemetry/
 replicas/          one folder per running replica
@@ -45,6 +46,7 @@ class StatePaths:
         self.root = root.absolute()
         self.registry = self.root / "registry"
         self.database = self.root / "fairlead.db"
+        self.word_vectors = self.root / "word-vectors.npz"
         self.telemetry = self.root / "telemetry"
         self.spool = self.root / "spool"
         self.replicas = self.root / "replicas"

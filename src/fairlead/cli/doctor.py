@@ -13,6 +13,7 @@ import typer
 from fairlead.app.state import StatePaths
 from fairlead.cli.api import ControlClient
 from fairlead.cli.options import STATE_DEFAULT, JsonOption, StateOption, print_json, say
+from fairlead.cli.vectors import vectors_said
 from fairlead.control.views import StatusView
 from fairlead.control.watching.watch_views import MonitorView
 from fairlead.domain.errors import FairleadError, NotFound
@@ -125,6 +126,22 @@ def _telemetry(paths: StatePaths) -> Iterator[Finding]:
     )  # fmt: skip
 
 
+def _vectors(paths: StatePaths) -> Iterator[Finding]:
+    if not paths.word_vectors.exists():
+        return
+    from fairlead.embedding.known_words import KnownWords, WordTable
+
+    try:
+        table = WordTable.load(paths.word_vectors)
+    except ValueError as error:
+        yield Finding(
+            "word vectors", False, f"{error}: drift goes by spelling, not by what words mean",
+            "`fairlead monitor vectors` makes them anew",
+        )  # fmt: skip
+        return
+    yield Finding("word vectors", True, f"of {len(table):,} words, {KnownWords(table).name}")
+
+
 def _running(paths: StatePaths) -> Iterator[Finding]:
     try:
         control = ControlClient.of(paths)
@@ -152,6 +169,8 @@ def _running(paths: StatePaths) -> Iterator[Finding]:
         + "".join(f"; {one.monitor} of {one.service}: {one.trouble}" for one in blind[:5]),
         "`fairlead monitor list`; one that cannot go on may learn anew: `fairlead monitor accept`",
     )  # fmt: skip
+    for line in vectors_said(monitors, paths):
+        yield Finding("drift", True, line)
     for service in view.services:
         if service.trouble:
             yield Finding(f"service {service.name}", False, service.trouble)
@@ -164,5 +183,5 @@ def _running(paths: StatePaths) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[StatePaths], Iterator[Finding]], ...] = (
-    _python, _engine, _disk, _state, _registry, _telemetry, _running,
+    _python, _engine, _disk, _state, _registry, _telemetry, _vectors, _running,
 )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fairlead.cli import acting, monitors
+from fairlead.cli import acting, monitors, vectors
 from fairlead.cli.options import MANIFEST_DEFAULT, say
 from fairlead.domain.errors import InvalidInput, NotFound, StorageFailed, Unavailable
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 )
 monitors.register(app)
 acting.register(app)
+vectors.register(app)
 FilesOption = Annotated[
     list[Path] | None,
     typer.Option(

@@ -9,6 +9,7 @@ import msgspec
 import typer
 from rich.text import Text
 
+from fairlead.app.state import StatePaths
 from fairlead.cli.listing import Listing
 from fairlead.cli.options import (
     STATE_DEFAULT,
@@ -22,6 +23,7 @@ from fairlead.cli.options import (
     say,
     table,
 )
+from fairlead.cli.vectors import vectors_said
 from fairlead.control.views import Noted
 from fairlead.control.watching.watch_views import ActionView, MonitorView
 from fairlead.domain.errors import StorageFailed
@@ -49,6 +51,8 @@ def list_monitors(
         say(("nothing is monitored yet: no service has a champion", "dim"))
     else:
         console.print(monitors_listing(found))
+        for line in vectors_said(found, StatePaths(state)):
+            say((line, "dim"))
 
 
 def accept(

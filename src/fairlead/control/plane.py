@@ -13,6 +13,7 @@ import contextlib
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import msgspec
 
@@ -67,6 +68,7 @@ class ControlPlane:
     Args:
         now: Unix time in seconds, for what is kept.
         monotonic: Seconds that never jump, for what is waited for.
+        word_vectors: The table of what words mean that drift goes by, if it is there.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class ControlPlane:
         gateway_url: str,
         now: Callable[[], float],
         monotonic: Callable[[], float],
+        word_vectors: Path | None = None,
     ) -> None:
         self.hub = hub
         self.now = now
@@ -124,7 +127,7 @@ class ControlPlane:
         watched = ControlPlatform(
             self._rollouts, self.platform, self.acting, self.bias, self.live_judging, self._lock
         )
-        self.watching = Watching(store, watched, MonitorMaker(store), now)
+        self.watching = Watching(store, watched, MonitorMaker(store, word_vectors), now)
         self._pulse = Pulse(monotonic)
         self.exposition = Exposition(
             store, self._rollouts, self._fleet, self.judging, hub, self._pulse, now

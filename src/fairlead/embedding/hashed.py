@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairlead.embedding.interface import Matrix
+from fairlead.embedding.kinds import HASHED
 from fairlead.embedding.word_sums import WordSums, words
 
 _COMMON = 1e-3
@@ -38,7 +39,7 @@ class HashedNgrams:
         self.shares: Mapping[str, float] = given
         self._sums = WordSums(dimension, self._made)
         told = hashlib.sha256(repr(list(given.items())).encode()).hexdigest()[:12]
-        self._name = f"hashed-{dimension}-{told}"
+        self._name = f"{HASHED}-{dimension}-{told}"
 
     @classmethod
     def fitted(cls, texts: Iterable[str], dimension: int = 384) -> HashedNgrams:

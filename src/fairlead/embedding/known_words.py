@@ -1,22 +1,22 @@
-"""Word vectors that come with the package: what words mean, without a model or a download.
+"""Word vectors: what words mean, without a model at hand.
 
-A table has a vector for each common English word and part of a word. It was distilled from a
-sentence transformer, all-MiniLM-L6-v2 (Apache-2.0), as model2vec does (Tulkens, van Dongen 2024):
-the model's own vector of the word by itself, in the main directions of all of them, weighted by how
-rare the word is (Arora, Liang, Ma 2017: a / (a + share), with Zipf's law for the share). A word
-that it does not know is the mean of the parts that it does, longest first (WordPiece, Wu et al.
-2016), and beside that, in places of their own, its hashed n-grams: so a text with words of another
-language, another script or with typing errors is unlike one without, and texts of such words are
-told apart. A text is the sum of its words, at length 1. Nothing is fitted to what a service is
-asked, so that calibration prompts are as new to it as live ones.
+A table has a vector for each common English word and part of a word. It is distilled from a
+sentence transformer, once, on the machine that uses it (`distilling`). A word that it does not know
+is the mean of the parts that it does, longest first (WordPiece, Wu et al. 2016), and beside that,
+in places of their own, its hashed n-grams: so a text with words of another language, another script
+or with typing errors is unlike one without, and texts of such words are told apart. A text is the
+sum of its words, at length 1. Nothing is fitted to what a service is asked, so that calibration
+prompts are as new to it as live ones.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
+import struct
 import zipfile
+import zlib
 from collections.abc import Sequence
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,11 @@ from numpy.typing import NDArray
 
 from fairlead.embedding.hashed import add_ngrams
 from fairlead.embedding.interface import Matrix
+from fairlead.embedding.kinds import WORDS
 from fairlead.embedding.word_sums import WordSums
 
-PACKAGED = Path(__file__).with_name("known_words.npz")
+BYTES_MAX = 64_000_000
+"""A file that would become more than this in memory is none of ours."""
 HASHED = 96
 """Numbers of a vector for the n-grams of words that are not known."""
 UNKNOWN_WEIGHT = 0.5
@@ -34,6 +36,10 @@ UNKNOWN_WEIGHT = 0.5
 PART = "##"
 """Begins a part of a word that is not its beginning."""
 _PART_MAX = 20
+_UNREADABLE = (
+    OSError, ValueError, LookupError, EOFError, MemoryError, RuntimeError,
+    zipfile.BadZipFile, zlib.error, struct.error,
+)  # fmt: skip
 
 
 class WordTable:
@@ -46,14 +52,16 @@ class WordTable:
 
         Raises ValueError where these do not go together.
         """
-        if vectors.ndim != 2 or not len(words) == len(vectors) == len(scales):
-            raise ValueError(
-                f"table of {len(words)} words: has vectors of shape {vectors.shape} and "
-                f"{len(scales)} scales"
-            )
-        if not np.isfinite(scales).all():
-            raise ValueError("table of words: has scales that are not finite")
+        if vectors.ndim != 2 or not vectors.size or vectors.dtype != np.int8:
+            raise ValueError(f"table of words: has vectors of {vectors.dtype}, {vectors.shape}")
         self._rows = {word: row for row, word in enumerate(words)}
+        if scales.shape != (len(vectors),) or len(self._rows) != len(vectors):
+            raise ValueError(
+                f"table of {len(self._rows)} words: has {len(vectors)} vectors and scales of shape "
+                f"{scales.shape}"
+            )
+        if scales.dtype != np.float32 or not (np.abs(scales) <= 1.0).all():
+            raise ValueError("table of words: has scales that are no 32-bit numbers from -1 to 1")
         self._vectors, self._scales = vectors, scales
         told = hashlib.sha256("\n".join(words).encode())
         told.update(vectors.tobytes() + scales.tobytes())
@@ -61,13 +69,29 @@ class WordTable:
 
     @classmethod
     def load(cls, path: Path) -> WordTable:
-        """The table of a file. Raises ValueError where it is damaged."""
+        """The table of a file. Raises ValueError where it is damaged, or cannot be read."""
         try:
+            with zipfile.ZipFile(path) as packed:
+                if sum(each.file_size for each in packed.infolist()) > BYTES_MAX:
+                    raise ValueError(f"holds more than {BYTES_MAX:,} bytes")
+                if (wrong := packed.testzip()) is not None:
+                    raise ValueError(f"{wrong} does not match its checksum")
             with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
                 words = kept["words"].tobytes().decode().split("\n")
                 return cls(words, kept["vectors"], kept["scales"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"table of words {path.name}: cannot be read: {error!r}") from error
+        except _UNREADABLE as error:
+            raise ValueError(f"table of words {path}: cannot be read: {error!r}") from error
+
+    def as_bytes(self) -> bytes:
+        """What `load` reads, as a file."""
+        file = io.BytesIO()
+        words = np.frombuffer("\n".join(self._rows).encode(), np.uint8)
+        np.savez_compressed(file, words=words, vectors=self._vectors, scales=self._scales)
+        return file.getvalue()
+
+    def __len__(self) -> int:
+        """How many words, parts of words and marks it knows."""
+        return len(self._rows)
 
     @property
     def dimension(self) -> int:
@@ -99,16 +123,16 @@ class WordTable:
 class KnownWords:
     """An embedder that sums vectors of words, known ones and others."""
 
-    def __init__(self, table: WordTable | None = None, hashed: int = HASHED) -> None:
-        """With the packaged table, if none is given; `hashed`: numbers for unknown words."""
-        self._table = table or packaged()
+    def __init__(self, table: WordTable, hashed: int = HASHED) -> None:
+        """`hashed`: numbers of a vector for unknown words."""
+        self._table = table
         self._hashed = hashed
         self._sums = WordSums(self._table.dimension + hashed, self._vector_of)
 
     @property
     def name(self) -> str:
         """Which embedder with which table."""
-        return f"words-{self.dimension}-{self._table.digest}"
+        return f"{WORDS}-{self.dimension}-{self._table.digest}"
 
     @property
     def dimension(self) -> int:
@@ -131,9 +155,3 @@ class KnownWords:
             add_ngrams(spelling, word)
             spelling *= UNKNOWN_WEIGHT / float(np.linalg.norm(spelling) or 1.0)
         return vector
-
-
-@lru_cache(maxsize=1)
-def packaged() -> WordTable:
-    """The table that comes with the package, read once."""
-    return WordTable.load(PACKAGED)

@@ -20,6 +20,7 @@ class MonitorStanding(msgspec.Struct, frozen=True):
         seen_until: Unix time up to which it has seen everything; 0 for nothing.
         self_tested_at: Unix time of its last self-test; 0 for none.
         trouble: Why it cannot look, or failed its self-test; empty when neither.
+        vectors: Name of the embedder that it goes by; empty where it needs none.
     """
 
     service: str
@@ -30,6 +31,7 @@ class MonitorStanding(msgspec.Struct, frozen=True):
     seen_until: float
     self_tested_at: float
     trouble: str = ""
+    vectors: str = ""
 
 
 class Watched(Protocol):

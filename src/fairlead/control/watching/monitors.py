@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from fairlead.control.watching.sampling import unseen
 from fairlead.control.watching.served import Served
@@ -15,6 +17,9 @@ from fairlead.monitoring.monitors.segments import SegmentMonitor
 from fairlead.monitoring.monitors.spending import CostMonitor
 from fairlead.store.keys import KeyRow
 
+if TYPE_CHECKING:
+    from fairlead.embedding.interface import Embedder
+
 
 class Keys(Protocol):
     """Where API keys are known."""
@@ -25,10 +30,15 @@ class Keys(Protocol):
 
 
 class MonitorMaker:
-    """Makes the monitors of a release, by what is declared of its service."""
+    """Makes the monitors of a release, by what is declared of its service.
 
-    def __init__(self, keys: Keys) -> None:
+    Args:
+        word_vectors: The table of what words mean; drift goes by spelling where it is not there.
+    """
+
+    def __init__(self, keys: Keys, word_vectors: Path | None = None) -> None:
         self._keys = keys
+        self._word_vectors = word_vectors
         self._names: dict[str, str] = {}
 
     def __call__(self, served: Served, release: str) -> Sequence[Monitor]:
@@ -47,9 +57,16 @@ class MonitorMaker:
             # numpy is loaded for them, where there are texts.
             from fairlead.monitoring.monitors.texts import build_texts
 
-            made += build_texts(service, release, declared.texts)
+            made += build_texts(service, release, declared.texts, self._embedder)
         not_made = {*declared.monitors.off, *unseen(served.capture, declared.monitors.off)}
         return [monitor for monitor in made if monitor.name not in not_made]
+
+    @cached_property
+    def _embedder(self) -> Embedder:
+        """One for all: the table, and the words that were met, are in memory once."""
+        from fairlead.embedding.choosing import chosen
+
+        return chosen(self._word_vectors)
 
     def _name_of(self, key: str) -> str:
         if key not in self._names:

@@ -18,6 +18,7 @@ from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.monitors.interface import (
+    GoesByVectors,
     Inherits,
     KeepsTexts,
     Monitor,
@@ -140,17 +141,18 @@ class ReleaseMonitors:
 
     def standings(self, known_until: float) -> Iterator[MonitorStanding]:
         """How far each is."""
-        for name in sorted(self._monitors):
+        for name, monitor in sorted(self._monitors.items()):
             tested_at, fault = self._tested.get(name, (0.0, ""))
             yield MonitorStanding(
                 service=self._service,
                 release=self._release,
                 monitor=name,
-                standing=self._monitors[name].standing(),
+                standing=monitor.standing(),
                 requests=self._requests,
                 seen_until=known_until,
                 self_tested_at=tested_at,
                 trouble=self._troubles.get(name) or fault,
+                vectors=monitor.vectors if isinstance(monitor, GoesByVectors) else "",
             )
 
     def self_test(self, now: float) -> bool:

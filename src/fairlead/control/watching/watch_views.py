@@ -147,6 +147,7 @@ class MonitorView(msgspec.Struct, frozen=True):
     self_tested_at: float
     trouble: str
     alerts: int
+    vectors: str = ""
 
 
 class SilenceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -25,7 +25,6 @@ import msgspec
 
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.embedding.interface import Embedder
-from fairlead.embedding.known_words import KnownWords
 from fairlead.embedding.word_sums import words
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.monitors.drift_words import condition_of
@@ -119,14 +118,14 @@ class TextDrift(Deaf):
         embedder: Embedder | None = None,
         watches: int = 1,
     ) -> None:
-        """With the packaged word vectors, if no `embedder` is given.
+        """With hashed n-grams, if no `embedder` is given.
 
         `watches`: among so many monitors the false alarms that the settings allow are shared.
         """
         self.name = about.name
         self._about = about
         self._settings = settings
-        self._embedder: Embedder = embedder or KnownWords()
+        self._embedder: Embedder = embedder or HashedNgrams()
         self._run_length = settings.texts_per_false_alarm * watches
         self._of = made_with(tuple(about), settings, self._embedder.name, watches)
         self._begin()
@@ -136,6 +135,11 @@ class TextDrift(Deaf):
         self._learning: list[KeptText] = []
         self._problem = ""
         self._watching: _Watching | None = None
+
+    @property
+    def vectors(self) -> str:
+        """Name of the embedder that it goes by."""
+        return self._embedder.name
 
     def see_text(self, text: SeenText) -> None:
         """Take it in, with 31 others: vectors of many cost less."""

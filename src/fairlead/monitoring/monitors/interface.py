@@ -200,6 +200,16 @@ class KeepsTexts(Protocol):
         ...
 
 
+@runtime_checkable
+class GoesByVectors(Protocol):
+    """A monitor that compares vectors of texts."""
+
+    @property
+    def vectors(self) -> str:
+        """Name of the embedder that it goes by (`fairlead.embedding.kinds`)."""
+        ...
+
+
 class Deaf:
     """For monitors that need not see everything: sees nothing."""
 

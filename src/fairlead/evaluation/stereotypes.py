@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from fairlead.domain.decoding import decode_json
+from fairlead.domain.decoding import convert, decode_json
 from fairlead.domain.errors import InvalidInput
 from fairlead.evaluation.cases import CASES_MAX, Case, Suite, make_case
 from fairlead.stats.clustered import Estimate, Part, difference, ratio
@@ -121,7 +121,7 @@ def crows_suite(name: str, data: bytes) -> Suite:
             "more": row.get("sent_more"), "less": row.get("sent_less"),
         }  # fmt: skip
         try:
-            pair = msgspec.convert(expected, CrowsExpected)
+            pair = convert(expected, CrowsExpected)
         except msgspec.ValidationError as error:
             raise InvalidInput(f"{name}: pair {number} is none of CrowS-Pairs: {error}") from None
         if not (0 < len(pair.more) <= CHARS_MAX and 0 < len(pair.less) <= CHARS_MAX):
@@ -160,12 +160,12 @@ def choice_of(answer: str, options: Sequence[str]) -> int | None:
 
 def expected_bbq(case: Case) -> BbqExpected:
     """What a case of `bbq_suite` holds."""
-    return msgspec.convert(case.expected, BbqExpected)
+    return convert(case.expected, BbqExpected)
 
 
 def expected_crows(case: Case) -> CrowsExpected:
     """What a case of `crows_suite` holds."""
-    return msgspec.convert(case.expected, CrowsExpected)
+    return convert(case.expected, CrowsExpected)
 
 
 def measured_bbq(case: Case, choice: int) -> Iterator[Measured]:

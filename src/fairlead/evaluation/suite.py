@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from fairlead.domain.decoding import decode_json
+from fairlead.domain.decoding import convert, decode_json
 from fairlead.domain.errors import InvalidInput
 from fairlead.evaluation.cases import CASES_MAX, Case, Suite, make_case
 from fairlead.evaluation.yaml_items import DEPTH_MAX, YamlMistake, yaml_items
@@ -70,7 +70,7 @@ def parse_suite(
     Raises InvalidInput with one line `name:line: message` for each mistake, up to a number of them.
     """
     if not isinstance(columns, Columns):
-        columns = msgspec.convert(dict(columns or {}), Columns)
+        columns = convert(dict(columns or {}), Columns)
     problems: list[_Problem] = []
     cases: list[Case] = []
     lines: dict[str, int] = {}

@@ -30,6 +30,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from fairlead.domain.decoding import convert
 from fairlead.rollout.declared import PRIOR_UNITS
 from fairlead.rollout.figures import MetricFigures
 from fairlead.rollout.gauges import gauges_of
@@ -265,8 +266,8 @@ class Gathering:
             promote=tests.promote.state(),
             guard=tests.guard.state(),
             interval=tests.interval.state(),
-            champion=msgspec.convert(settled.arms[0], ArmCounts),
-            canary=msgspec.convert(settled.arms[1], ArmCounts),
+            champion=convert(settled.arms[0], ArmCounts),
+            canary=convert(settled.arms[1], ArmCounts),
             phases=settled.phase_units(),
             cursor=cursor,
             rho=settled.rho,

@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 
 import msgspec
 
+from fairlead.domain.decoding import decode_json
 from fairlead.domain.outbound import Outbound
 from fairlead.rollout.prometheus import PLACEHOLDER, Prometheus
 from fairlead.targets.http import HttpFailed, request
@@ -79,9 +80,9 @@ class Reader:
         kind, result = await self._query(query, at)
         try:
             if kind in ("scalar", "string"):
-                return [float(msgspec.json.decode(result, type=tuple[float, str])[1])]
+                return [float(decode_json(result, tuple[float, str])[1])]
             if kind == "vector":
-                found = msgspec.json.decode(result, type=list[_Found])
+                found = decode_json(result, list[_Found])
                 return [float(one.value[1]) for one in found if one.value is not None]
         except (msgspec.DecodeError, ValueError):
             raise NoAnswer("its answer holds no numbers (a histogram?)") from None
@@ -95,7 +96,7 @@ class Reader:
         if kind != "matrix":
             raise NoAnswer("the query is no selector of counters")
         try:
-            found = msgspec.json.decode(result, type=list[_Found])
+            found = decode_json(result, list[_Found])
             return [Series(one.metric, tuple(_finite(one.values))) for one in found]
         except (msgspec.DecodeError, ValueError):
             raise NoAnswer("its answer holds no numbers (a histogram?)") from None
@@ -117,7 +118,7 @@ class Reader:
         except HttpFailed as error:
             raise NoAnswer(_line(str(error), token)) from None
         try:
-            said = msgspec.json.decode(answer.body, type=_Answer)
+            said = decode_json(answer.body, _Answer)
         except msgspec.DecodeError:
             raise NoAnswer(f"it answered {answer.status}, and not as Prometheus does") from None
         if said.status != "success" or said.data is None or answer.status != 200:

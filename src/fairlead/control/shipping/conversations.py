@@ -14,6 +14,7 @@ from typing import Protocol
 import msgspec
 
 from fairlead.control.world.wants import ServiceWant
+from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import FairleadError
 from fairlead.rollout.model import Finish
 from fairlead.store.interface import TelemetryStore
@@ -102,6 +103,6 @@ def _key(service: str) -> str:
 def _decoded(text: str | None) -> _Chosen | None:
     """None for nothing, and for what is damaged or of another build: then they are chosen anew."""
     try:
-        return msgspec.json.decode(text, type=_Chosen) if text else None
+        return decode_json(text.encode(), _Chosen) if text else None
     except msgspec.DecodeError:
         return None

@@ -13,7 +13,7 @@ import msgspec
 
 from fairlead.control.shipping.documents import RolloutDocument
 from fairlead.control.shipping.spec import ServiceSpec
-from fairlead.domain.decoding import decode_json
+from fairlead.domain.decoding import convert, decode_json
 from fairlead.domain.errors import Damaged, InvalidInput
 from fairlead.rollout.judge import new_judge
 from fairlead.rollout.model import Transition
@@ -61,10 +61,10 @@ def _with_a_new_judge(row: RolloutRow) -> RolloutDocument | None:
     """The document with a judge that has seen nothing, and a note of it; None if that is not it."""
     try:
         given = decode_json(row.document, dict[str, Any])
-        plan = msgspec.convert(given["rollout"]["plan"], Plan)
+        plan = convert(given["rollout"]["plan"], Plan)
         given["rollout"]["judge"] = msgspec.to_builtins(new_judge(plan))
         given["rollout"]["early"] = None
-        document = msgspec.convert(given, RolloutDocument)
+        document = convert(given, RolloutDocument)
     except (msgspec.DecodeError, InvalidInput, KeyError, TypeError):
         return None
     rollout = document.rollout

@@ -23,6 +23,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from fairlead.domain.decoding import convert
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.embedding.interface import Embedder
 from fairlead.embedding.word_sums import words
@@ -324,7 +325,7 @@ class TextDrift(Deaf):
             channel: float(kept["began"][channel]) for channel in monitor.open
         }
         try:
-            explained = msgspec.convert(kept["explained"], dict[Channel, _Explained])
+            explained = convert(kept["explained"], dict[Channel, _Explained])
         except msgspec.ValidationError as error:
             raise ValueError(f"stored explanation of an alarm: {error}") from error
         return _Watching(reference, kept["reference"], usual, monitor, texts, began, explained)

@@ -3,7 +3,7 @@
 Of what came before, as many characters are kept as a phrase may have, so that one that is split
 over parts is found. A part is looked through in slices: `slices` gives them to whoever must not
 spend long on one text. What nobody can look at (an answer that is to be JSON and has more than
-`JSON_CHARS_MAX` characters, a pattern of a foreign release that does not compile) is a hit: a guard
+`JSON_CHARS_MAX` characters or `JSON_ITEMS_MAX` items, a pattern of a foreign release that does not compile) is a hit: a guard
 that cannot see does not let pass.
 """
 
@@ -30,10 +30,16 @@ WIDE_SLICE_CHARS = 1_000
 """The same where not all of it is ASCII: in plain form it can be six times as long."""
 KEPT_CHARS = 512
 JSON_CHARS_MAX = 128 * 1024
+JSON_ITEMS_MAX = 5_000
+"""More items than that take a schema too long."""
 _MARKS_MAX = 8
 _LIGATURES = dict.fromkeys((0xFDFA, 0xFDFB), " ")
 """Whole phrases in one letter, which would become 18 and 8: a flood of them would take long."""
 _SPACES = re.compile(r"\s+")
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]"
+)
+"""What shows nothing, and is no format character."""
 
 Look = Callable[[str], bool]
 """Whether there is a hit in this piece of a text."""
@@ -67,7 +73,9 @@ class Watch:
             self.is_hit = self._chars > guardrail.max_characters
         elif self._look is None:
             self.is_hit = self._chars > JSON_CHARS_MAX
-            self._parts = [] if self.is_hit else [*self._parts, part]
+            self._parts.append(part)
+            if self.is_hit:
+                self._parts.clear()
         else:
             self.is_hit = any(map(self._finds, slices(part)))
         return self.is_hit
@@ -109,7 +117,8 @@ def plain(text: str) -> str:
     whole = text.encode(errors="replace").decode()
     letters = _without_runs_of_marks(whole).translate(_LIGATURES)
     folded = unicodedata.normalize("NFKC", letters)
-    return "".join(letter for letter in folded if unicodedata.category(letter) != "Cf")
+    seen = "".join(letter for letter in folded if unicodedata.category(letter) != "Cf")
+    return _UNSEEN.sub("", seen)
 
 
 def _without_runs_of_marks(text: str) -> str:
@@ -156,6 +165,8 @@ def _matches(pattern: str, text: str) -> bool:
 
 
 def _fits(schema: str, text: str) -> bool:
+    if sum(map(text.count, ",[{")) > JSON_ITEMS_MAX:
+        return False
     try:
         rules, answer = _schema(schema), decode_json(text.encode(errors="surrogatepass"), object)
         return fits(rules, answer)

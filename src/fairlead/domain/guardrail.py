@@ -33,7 +33,7 @@ Action = Literal["flag", "block"]
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,38}[a-z0-9])?")
 _COUNTED = re.compile(r"\{\s*(\d+)\s*(?:,\s*(\d*)\s*)?\}")
-_QUADRATIC = ("uniqueItems",)
+_QUADRATIC = ("uniqueItems", "unevaluatedItems", "unevaluatedProperties")
 
 
 class Guardrail(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):

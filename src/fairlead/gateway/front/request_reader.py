@@ -247,7 +247,8 @@ class RequestReader:
         self._begin_body(incoming, head)
 
     def _check_scraper(self, head: Head, incoming: Incoming) -> None:
-        scrapers, peer = self._host.scrapers, self._owner.peer
+        # HTTP/1.0 is what nginx passes on by itself, without a header that would tell of it.
+        scrapers, peer = self._host.scrapers, "" if head.is_http_1_0 else self._owner.peer
         refusal = scrapers.refusal(peer, head.authorization, incoming.headers)
         if refusal is not None:
             raise RequestRefused(refusal)

@@ -23,9 +23,7 @@ from fairlead.gateway.front.door import Door
 Access = Literal["local", "token", "open"]
 """Programs on this machine and who has the token; only the latter; everybody."""
 
-_FORWARDED = frozenset(
-    {b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-real-ip"}
-)
+_FORWARDED = frozenset({b"forwarded", b"via", b"x-real-ip"})
 _HERE = Door((), ())
 REFUSED = Refusal(
     401,
@@ -69,7 +67,8 @@ class MetricsAccess(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def is_local(peer: str, headers: Sequence[tuple[bytes, bytes]]) -> bool:
     """Whether a program on this machine asks, for itself."""
-    if any(name.lower() in _FORWARDED for name, _ in headers):
+    names = [name.lower() for name, _ in headers]
+    if any(name in _FORWARDED or name.startswith(b"x-forwarded-") for name in names):
         return False
     try:
         address = ipaddress.ip_address(peer.partition("%")[0])

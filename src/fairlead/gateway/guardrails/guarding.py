@@ -17,7 +17,7 @@ from fairlead.domain.guarding import Watch, slices
 from fairlead.domain.guardrail import Guardrail, On
 from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.guardrails.said import Said, answered, asked, streamed
+from fairlead.gateway.guardrails.said import UNREADABLE, Said, answered, asked, streamed
 from fairlead.gateway.guardrails.withheld import answer_ended, prompt_refused, withheld
 from fairlead.gateway.requests.call import Call
 from fairlead.gateway.requests.request_body import EMBEDDINGS
@@ -47,7 +47,7 @@ class Guarding:
         self._call = call
         self._owner = owner
         self._hits: dict[str, None] = {}
-        self._checked: set[str] = set()
+        self._checked: set[tuple[Guardrail, ...]] = set()
         self._next: asyncio.Handle | None = None
         self._answer: _Answer | None = None
         self.blocked_by = ""
@@ -126,19 +126,24 @@ class Guarding:
     def _look(self, route: ReleaseRoute | None) -> Iterator[Refusal | None]:
         """None between two slices; in the end a refusal, where the prompt must not pass."""
         guardrails = _on("prompt", route)
-        if route is None or not guardrails or route.digest in self._checked:
+        if not guardrails or guardrails in self._checked:
             return
-        self._checked.add(route.digest)
+        self._checked.add(guardrails)
         watches = [Watch(guardrail) for guardrail in guardrails]
         try:
-            text, has_tokens = asked(self._call.body)
+            said = asked(self._call.body)
         except msgspec.DecodeError:
-            return  # It is the engine that refuses such a body.
-        for number, piece in enumerate(slices(text) if not has_tokens else ("",)):
+            said = UNREADABLE  # Some engine may read more than can be read here.
+        once = [watch for watch in watches if not watch.guardrail.max_characters]
+        looks = [
+            *((watches, piece) for piece in slices(said.text)),
+            *((once, piece) for piece in slices(said.again)),
+        ]
+        for number, (looking, piece) in enumerate(looks or [(watches, "")]):
             if number:
                 yield None
             blocking = self._note(
-                watch.guardrail for watch in watches if has_tokens or watch.take(piece)
+                watch.guardrail for watch in looking if said.has_tokens or watch.take(piece)
             )
             if blocking is not None:
                 yield prompt_refused(blocking.name)
@@ -196,6 +201,10 @@ class _Answer:
 class _Choice:
     def __init__(self, guardrails: tuple[Guardrail, ...]) -> None:
         self._watches = [Watch(guardrail) for guardrail in guardrails]
+        # Words are looked at by themselves: what engines add to each part must not cut them up.
+        self._beside = [
+            Watch(each) for each in guardrails if not (each.schema or each.max_characters)
+        ]
         self._calls_tool = self._has_words = False
 
     def take(self, part: Said) -> list[Guardrail]:
@@ -203,10 +212,10 @@ class _Choice:
         self._has_words = self._has_words or bool(part.words)
         hits = []
         for watch in self._watches:
-            # What has to be JSON is the answer itself, and nothing that goes with it.
-            text = part.words if watch.guardrail.schema else part.words + part.beside
+            text = part.words + part.beside if watch.guardrail.max_characters else part.words
             if watch.take(text):
                 hits.append(watch.guardrail)
+        hits += [watch.guardrail for watch in self._beside if watch.take(part.beside)]
         return hits
 
     def end(self) -> list[Guardrail]:

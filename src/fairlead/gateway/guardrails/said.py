@@ -6,6 +6,7 @@ answer's own words are told from what goes with them (its reasoning, the calls o
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -14,9 +15,17 @@ import msgspec
 from fairlead.domain.decoding import decode_json, decode_with
 from fairlead.gateway.streams import events
 
-_PROMPT_FIELDS = (
-    "instructions", "system", "messages", "prompt", "input", "suffix", "tools", "functions",
+_NO_PROMPT = frozenset(
+    {
+        "model", "user", "stream", "stream_options", "stop", "metadata", "temperature", "top_p",
+        "top_k", "n", "seed", "max_tokens", "max_completion_tokens", "max_output_tokens",
+        "logit_bias", "logprobs", "top_logprobs", "presence_penalty", "frequency_penalty",
+        "tool_choice", "parallel_tool_calls", "service_tier", "store", "modalities", "audio",
+        "reasoning", "reasoning_effort", "encoding_format", "dimensions", "safety_identifier",
+        "prompt_cache_key", "previous_response_id", "truncation", "include", "thinking",
+    }
 )  # fmt: skip
+"""Fields of requests that no model is shown."""
 _BY_TOKENS = ("prompt", "input")
 _NO_TEXT = frozenset(
     {
@@ -26,6 +35,13 @@ _NO_TEXT = frozenset(
         "cache_control", "media_type", "output_index", "content_index", "created", "usage",
     }
 )  # fmt: skip
+_NAME = re.compile(r"[\w.:/-]{1,64}")
+_DIGITS = re.compile(r"\d{7}")
+_NO_WORDS = re.compile(r"\S*")
+_BINARY = frozenset(
+    {"image_url", "url", "file_data", "data", "encrypted_content", "signature", "file_id"}
+)
+_LONG_NUMBER = 1_000_000
 _TOOLS = ("tool_calls", "function_call")
 _TOOL_TYPES = frozenset({"tool_use", "function_call", "custom_tool_call"})
 _WORDS = frozenset({"response.output_text.delta", "text_delta"})
@@ -54,23 +70,33 @@ class Asked(NamedTuple):
     Attributes:
         text: Of all messages, each one's texts together, with a line's end between two.
         has_tokens: A part of the prompt is given by the numbers of its tokens: nobody can read it.
+        again: The messages of several parts once more, with nothing between the parts: engines
+            differ in how they join them.
     """
 
     text: str
     has_tokens: bool
+    again: str = ""
+
+
+UNREADABLE = Asked("", has_tokens=True)
 
 
 def asked(body: bytes) -> Asked:
     """What a request's body says; raises `msgspec.DecodeError` for what is no JSON object."""
     given = decode_json(body, dict[str, Any])
+    if any(_has_tokens(given.get(name)) for name in _BY_TOKENS):
+        return UNREADABLE
     turns: list[str] = []
-    for name in _PROMPT_FIELDS:
-        value = given.get(name)
+    again: list[str] = []
+    for name, value in given.items():
+        if name in _NO_PROMPT:
+            continue
         for turn in value if isinstance(value, list) else (value,):
-            text = "".join(_texts(turn))
-            if text:
-                turns.append(text)
-    return Asked("\n".join(turns), any(_has_tokens(given.get(name)) for name in _BY_TOKENS))
+            texts = list(_texts(turn)) if isinstance(turn, str | dict | list) else []
+            turns += ["\n".join(texts)] if texts else []
+            again += ["".join(texts)] if len(texts) > 1 else []
+    return Asked("\n".join(turns), has_tokens=False, again="\n".join(again))
 
 
 def _has_tokens(value: Any) -> bool:
@@ -100,7 +126,7 @@ def streamed(data: bytes) -> Iterator[Said]:
 
 def _of_event(given: dict[str, Any]) -> Iterator[Said]:
     kind, delta = given.get("type"), given.get("delta")
-    choice = _number(given.get("output_index"))
+    choice = 0  # What comes with an answer, its reasoning, is an output of its own.
     if not isinstance(kind, str) or "choices" in given:
         yield from _of(given)
     elif isinstance(delta, str):
@@ -130,7 +156,8 @@ def _of(given: dict[str, Any]) -> Iterator[Said]:
 
 def _choice(given: dict[str, Any]) -> Said:
     message = given.get("message") or given.get("delta")
-    rest = {name: value for name, value in given.items() if name not in ("message", "delta")}
+    aside = ("message", "delta", "logprobs")
+    rest = {name: value for name, value in given.items() if name not in aside}
     words, calls = "", False
     if isinstance(message, dict):
         words = "".join(_texts(message.get("content")))
@@ -151,18 +178,27 @@ def _item(item: Any, choice: int) -> Said:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    waiting = [value]
+    waiting: list[tuple[str, Any]] = [("", value)]
     while waiting:
-        one = waiting.pop()
+        name, one = waiting.pop()
         if isinstance(one, str):
-            yield one
+            if not _is_no_text(name, one):
+                yield one
         elif isinstance(one, list):
-            waiting.extend(reversed(one))
+            waiting.extend((name, part) for part in reversed(one))
         elif isinstance(one, dict):
-            is_binary = one.get("type") == "base64"
-            for name, part in reversed(one.items()):
-                if name not in _NO_TEXT and not (is_binary and name == "data"):
-                    waiting.append(part)
+            for key, part in reversed(one.items()):
+                waiting.append((key, part))
+            yield from (key for key in one if not _NAME.fullmatch(key) or _DIGITS.search(key))
+        elif isinstance(one, int) and abs(one) >= _LONG_NUMBER and name not in _NO_TEXT:
+            yield str(one)
+
+
+def _is_no_text(name: str, text: str) -> bool:
+    """Names and numbers of the API's own, and data of pictures and sounds."""
+    if name in _BINARY and _NO_WORDS.fullmatch(text):
+        return True
+    return name in _NO_TEXT and bool(_NAME.fullmatch(text)) and not _DIGITS.search(text)
 
 
 def _number(value: Any) -> int:

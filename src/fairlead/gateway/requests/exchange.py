@@ -186,6 +186,8 @@ class Exchange(Seeker):
         self._fell_back = fell_back or (self._fell_back and self.bound_to is not None)
         attempt = self._use(replica, route)
         with self:
+            if self._guarding is None and route.guardrails:  # declared while it waited
+                self._guarding = Guarding(self.call, self)
             if self._guarding is not None:
                 refusal = self._guarding.prompt_at_once(route)
                 if refusal is not None:
@@ -308,14 +310,19 @@ class Exchange(Seeker):
         self._finish(status, REJECTED if head.status >= 400 else "", deliver, usage)
 
     def last_part(self, data: bytes, usage: Usage) -> None:
-        if self._is_over or self._must_end(data, is_last=True):
-            return
         attempt = self.attempt
+        has_error = (
+            attempt is not None
+            and isinstance(attempt.relay, StreamRelay)
+            and attempt.relay.has_error
+        )
+        # An answer that the engine broke off is not complete: only what it said is looked at.
+        if self._is_over or self._must_end(data, is_last=not has_error):
+            return
         assert attempt is not None
         attempt.detach()
         if self._reading is not None:
             self._reading.sent(data, is_stream=self._is_stream)
-        has_error = isinstance(attempt.relay, StreamRelay) and attempt.relay.has_error
         error = UPSTREAM_ERROR.code if has_error else ""
         self._finish(self._reply.status, error, self._reply.end(data), usage)
 

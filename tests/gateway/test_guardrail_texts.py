@@ -34,7 +34,7 @@ def tool(properties: dict[str, Any]) -> dict[str, Any]:
         {"response_format": {"json_schema": {"schema": {"description": PHRASE}}}},
         {"prediction": {"type": "content", "content": PHRASE}},
         {"messages": [{"role": f"user\n{PHRASE}", "content": "x"}]},
-        {"messages": [{"role": "user", "content": [{"type": "tool_use", "input": {"id": PHRASE}}]}]},
+        {"messages": [{"content": [{"type": "tool_use", "input": {"id": PHRASE}}]}]},
         {"messages": [{"role": "user", "content": [{"type": "x", "input": {PHRASE: 1}}]}]},
         tool({"status": {"description": PHRASE}}),
         {"messages": [{"role": "user", "content": [
@@ -65,19 +65,12 @@ def test_what_no_model_is_shown_is_passed_over() -> None:
 def test_what_an_engine_adds_to_each_part_does_not_cut_words_up() -> None:
     watch = Watch(DENIES)
     filters = {"hate": {"filtered": False, "severity": "safe"}}
-    events = b"".join(
-        b"data: "
-        + json.dumps(
-            {
-                "choices": [
-                    {"index": 0, "delta": {"content": text}, "content_filter_results": filters}
-                ]
-            }
-        ).encode()
-        + b"\n\n"
+    parts = [
+        {"choices": [{"delta": {"content": text}, "content_filter_results": filters}]}
         for text in ("proj", "ect sword", "fish")
-    )
-    assert any([watch.take(said.words) for said in streamed(events)])
+    ]
+    events = b"".join(b"data: " + json.dumps(part).encode() + b"\n\n" for part in parts)
+    assert any(watch.take(said.words) for said in streamed(events))
 
 
 def test_an_items_place_is_no_other_answer() -> None:

@@ -3,8 +3,8 @@
 Of what came before, as many characters are kept as a phrase may have, so that one that is split
 over parts is found. A part is looked through in slices: `slices` gives them to whoever must not
 spend long on one text. What nobody can look at (an answer that is to be JSON and has more than
-`JSON_CHARS_MAX` characters or `JSON_ITEMS_MAX` items, a pattern of a foreign release that does not compile) is a hit: a guard
-that cannot see does not let pass.
+`JSON_CHARS_MAX` characters or `JSON_ITEMS_MAX` items, a pattern of a foreign release that does not
+compile) is a hit: a guard that cannot see does not let pass.
 """
 
 from __future__ import annotations

@@ -13,16 +13,13 @@ import math
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 _RECORDED = Path(__file__).parents[2] / "benchmarks" / "rollout" / "banking.json"
 PER_INTENT = 40
 """Questions of each intent in the test file, which is ordered by intent."""
-
-UNFAIR = 0.7
-"""Share of refusals where a model is unfair."""
 
 USUAL_S = 0.2
 SPREAD = 0.3
@@ -38,8 +35,6 @@ class Model:
         slower, longer: Its times and its tokens as multiples of the usual ones.
         broken, refusing, failing: Shares of its answers that are no JSON, that refuse, and that
             are an error.
-        confused_by: With these words in what it is told, it answers as release c did.
-        unfair_to: With one of these words in it, most requests are refused.
     """
 
     recorded: str = "b"
@@ -48,17 +43,6 @@ class Model:
     broken: float = 0.0
     refusing: float = 0.0
     failing: float = 0.0
-    confused_by: str = ""
-    unfair_to: tuple[str, ...] = ()
-
-    def told(self, words: str) -> Model:
-        """How it answers when it is told this."""
-        model = self
-        if self.confused_by and self.confused_by in words:
-            model = replace(model, recorded="c")
-        if any(name in words for name in self.unfair_to):
-            model = replace(model, refusing=UNFAIR)
-        return model
 
 
 @dataclass(frozen=True)
@@ -123,10 +107,8 @@ async def recorded_engine(models: dict[str, Model], seed: int = 1) -> AsyncItera
                 asked = json.loads(await reader.readexactly(_length(head)) or b"{}")
                 answer = None
                 if asked:
-                    words = [str(message["content"]) for message in asked["messages"]]
-                    place = int(words[-1].rpartition(" ")[2])
-                    model = models[asked["model"]].told("\n".join(words))
-                    answer = recorded.answer(model, place, dice)
+                    place = int(asked["messages"][-1]["content"].rpartition(" ")[2])
+                    answer = recorded.answer(models[asked["model"]], place, dice)
                     await asyncio.sleep(answer.seconds)
                 writer.write(_http(answer))
                 await writer.drain()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -15,6 +16,9 @@ from support.turns import ALONE, Turns, next_share, share_of
 # How long a test takes says how busy the machine is, and nothing of the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# A console that is made while this is set keeps that width for good.
+os.environ.pop("COLUMNS", None)
 
 _TURNS = pytest.StashKey[Turns]()
 _FOLDER = pytest.StashKey[tempfile.TemporaryDirectory[str]]()

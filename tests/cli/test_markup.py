@@ -285,6 +285,7 @@ OFFLINE = [
 ]  # fmt: skip
 SAYS_NOTHING_OF_OTHERS = [
     ("schema",), ("down",), ("samples", "delete"), ("bias", "score"),
+    ("monitor", "vectors"),
 ]  # fmt: skip
 
 

@@ -9,10 +9,11 @@ import pytest
 np = pytest.importorskip("numpy")
 
 from fairlead.stats.drift import reference as reference_module  # noqa: E402
+from fairlead.stats.drift.mix import Cells  # noqa: E402
 from fairlead.stats.drift.monitor import DriftMonitor, Sensitivity  # noqa: E402
 from fairlead.stats.drift.reference import Reference, fit, halves, unit_rows  # noqa: E402
 from fairlead.stats.drift.stored import from_bytes, to_bytes  # noqa: E402
-from fairlead.stats.drift.usual import SIZE_MAX, WAIT, Usual  # noqa: E402
+from fairlead.stats.drift.usual import SIZE_MAX, WAIT, Allowed, Usual  # noqa: E402
 from support.questions import TOPICS, Questions  # noqa: E402
 
 
@@ -215,6 +216,39 @@ def test_nothing_of_a_change_becomes_usual(reference: Reference) -> None:
     assert np.array_equal(usual.scores, reference.scores)
     assert monitor.state()["usual"]["waiting_cells"] == []
     assert "novelty" in monitor.open
+
+
+def test_what_comes_too_slowly_to_be_told_does_not_become_usual(reference: Reference) -> None:
+    usual = Usual(reference, [Allowed(0.02, 0.028)])
+    dice = np.random.default_rng(5)
+
+    def see(unlike: float) -> None:
+        at = dice.integers(0, 1_470, 200)
+        at[dice.random(200) < unlike] = 1_499
+        usual.see(reference.scores[:, at], np.zeros(200, np.int64))
+
+    for _ in range(30):
+        see(0.02)
+    honest = usual.size
+    assert honest > 4_000
+    for _ in range(60):
+        see(0.08)
+    told = usual.size
+    assert told < SIZE_MAX
+    assert (usual.scores[0] >= reference.scores[0, -30]).mean() < 0.033, "and not 0.08"
+    for _ in range(60):
+        see(0.0)
+    assert usual.size > told, "what is honest joins again"
+
+
+def test_limits_of_shares_become_narrower_only(reference: Reference) -> None:
+    cells = Cells(reference)
+    before = cells.honest
+    grown = reference.cell_counts.copy()
+    grown[0] += grown.sum()
+    cells.learn(grown)
+    assert (cells.honest <= before).all()
+    assert cells.honest[0] == before[0]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 0.0])

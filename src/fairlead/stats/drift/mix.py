@@ -43,17 +43,23 @@ class Cells:
         if not 1.0 <= tolerance <= 10.0:
             raise ValueError(f"mix tolerance {tolerance}: must be between 1 and 10")
         self._tolerance, self._phi = tolerance, reference.mix.phi
+        self._most = np.ones(len(reference.cells))
         size = len(reference.cells) * len(STAKES)
         self.weights = np.full(size, 1.0 / size)
         self.learn(reference.cell_counts)
+        self._most = self.honest
 
     def learn(self, counts: NDArray[np.int64]) -> None:
-        """Compare with these shares from now on: honest requests by cell."""
+        """Compare with these shares from now on: honest requests by cell.
+
+        Limits only become narrower than the reference's: what grows slowly, or is made to, does
+        not become usual by that.
+        """
         total = int(counts.sum())
         self.shares = counts / total
         limits = upper_limits(counts.astype(np.float64), total, self._phi)
         tolerated = np.maximum(self._tolerance * self.shares, limits) + SHARE_TOLERANCE
-        self.honest = np.minimum(1.0, tolerated)
+        self.honest = np.minimum(self._most, tolerated)
         made = np.array([[tail_bet(stake, q) for stake in STAKES] for q in self.honest])
         made **= 1.0 / self._phi
         self._hit, self._miss = made[:, :, 0], made[:, :, 1]

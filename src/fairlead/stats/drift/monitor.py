@@ -126,7 +126,7 @@ class DriftMonitor:
             )
         )
         self._detector = EDetector(np.concatenate(weights), chosen.requests_per_false_alarm)
-        self._usual = Usual(reference)
+        self._usual = Usual(reference, self._novelty.allowed)
         self._p_values = np.zeros((KINDS, 0))
         self._recent_cells = np.zeros(0, np.int64)
         self._open: dict[Channel, _Open] = {}

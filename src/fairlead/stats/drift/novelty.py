@@ -17,12 +17,17 @@ from numpy.typing import NDArray
 from fairlead.stats.drift.clustering import Matrix
 from fairlead.stats.drift.detector import Floats, tail_bet
 from fairlead.stats.drift.reference import Reference, upper_limits
+from fairlead.stats.drift.usual import Allowed
 
 LEVELS = (0.001, 0.002, 0.005, 0.02, 0.06, 0.2)
 STAKES = (0.03, 0.1, 0.25, 0.5)
 TOLERANCE = 1.4
 KINDS = 2
 """Kinds of score: distance to the nearest centroid, Mahalanobis' distance."""
+
+
+HELD = (0.02, 0.06)
+"""At these levels what joins the calibration is held against the reference."""
 
 
 class Novelty:
@@ -37,6 +42,9 @@ class Novelty:
         size = KINDS * len(LEVELS) * len(STAKES)
         self.weights = np.full(size, 1.0 / size)
         self.learn(reference.scores)
+        self.allowed = tuple(
+            Allowed(level, float(self.honest[LEVELS.index(level)])) for level in HELD
+        )
 
     def learn(self, scores: Matrix) -> None:
         """Compare with these scores of honest requests from now on: by kind, in rising order."""

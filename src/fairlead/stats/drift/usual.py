@@ -4,15 +4,18 @@ The more of them there are, the better is known how often honest requests are un
 and how often they lie in each cluster: what is known from few has to be taken at a far upper limit,
 and that makes a monitor slow. So requests join the calibration prompts, `WAIT` requests late, and
 none from a change on: what waits at an alarm is dropped, and while one is open nothing is taken in.
-A change that is slower than what can be told in that time becomes usual, until there are
-`SIZE_MAX`; then nothing more is taken in, so that it cannot go on for ever.
+Nor is anything taken in that would make unlike requests more frequent among those that joined
+than the reference allows: a change that is too small or too slow to be told within that time does
+not become usual, nor what somebody sends on purpose.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from typing import Any, TypedDict
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +28,8 @@ WAIT = 500
 BLOCK = 16
 """What is taken in at once is a part of what there is, one in so many: limits cost time."""
 SIZE_MAX = 10_000
+SPREADS = 2.0
+"""So many standard deviations above what is allowed may be chance."""
 
 
 class UsualState(TypedDict):
@@ -40,10 +45,24 @@ class UsualState(TypedDict):
     waiting_cells: list[int]
 
 
-class Usual:
-    """Scores of honest requests in rising order, and how many lie in each cluster."""
+class Allowed(NamedTuple):
+    """How often requests may score above the reference's `1 - level` quantile."""
 
-    def __init__(self, reference: Reference) -> None:
+    level: float
+    share: float
+
+
+class Usual:
+    """Scores of honest requests in rising order, and how many lie in each cluster.
+
+    Args:
+        allowed: Held against what joins; empty to let anything join.
+    """
+
+    def __init__(self, reference: Reference, allowed: Sequence[Allowed] = ()) -> None:
+        self._allowed = allowed
+        self._first = reference.scores
+        self._phi = max(1.0, reference.novelty.phi)
         self.scores = reference.scores
         self.counts = reference.cell_counts
         self._waiting: Matrix = np.zeros((len(self.scores), 0), np.float32)
@@ -67,12 +86,29 @@ class Usual:
         if ready < self.size // BLOCK:
             return False
         ready = min(ready, SIZE_MAX - self.size)
+        if self._is_unlike(self._waiting[:, :ready]):
+            self._waiting, self._cells = self._waiting[:, ready:], self._cells[ready:]
+            return False
         self.scores = np.sort(np.hstack([self.scores, self._waiting[:, :ready]]), axis=1)
         self.counts = self.counts + np.bincount(self._cells[:ready], minlength=self.counts.size)
         self._waiting, self._cells = self._waiting[:, ready:], self._cells[ready:]
         if self.size >= SIZE_MAX:
             self.drop()
         return True
+
+    def _is_unlike(self, block: Matrix) -> bool:
+        """Whether with these too many of those that joined would be unlike the reference."""
+        first = self._first.shape[1]
+        joined = self.size - first + block.shape[1]
+        for level, share in self._allowed:
+            rank = max(1, int(level * (first + 1)))
+            most = share * joined + SPREADS * math.sqrt(self._phi * share * joined)
+            for known, now, new in zip(self._first, self.scores, block, strict=True):
+                above = known[first - rank]
+                count = now.size - int(np.searchsorted(now, above)) - rank
+                if count + int((new >= above).sum()) > most:
+                    return True
+        return False
 
     def drop(self) -> None:
         """Nothing of what waits joins, since it is of a change."""

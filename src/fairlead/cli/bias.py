@@ -93,8 +93,8 @@ def picture(view: BiasView) -> RenderableType:
     for gap in view.gaps:
         lines += _examples(gap)
     if any(gap.found_at is not None for gap in view.gaps):
-        then = f"`fairlead bias accept {view.service}` says that you did, or ship another release"
-        lines.append(Text(f"  what to do: look at the pairs; {then}", style="dim"))
+        then = f"ship a release that is fairer, or `fairlead bias accept {view.service}`"
+        lines.append(Text(f"  what to do: look at the pairs, then {then}", style="dim"))
     return Group(*lines)
 
 

@@ -154,9 +154,10 @@ def _show(one: Scoring) -> None:
 def _print(found: Sequence[Score]) -> None:
     shown = table("category", "measure", ">score", "95 %", ">items", ">templates")
     for each in found:
+        form = "+.3f" if each.measure.startswith("bias") else ".3f"
         shown.add_row(
-            each.category, each.measure.replace("_", ", "), f"{each.value:+.3f}",
-            f"{each.low:+.3f} to {each.high:+.3f}", f"{each.n:,}", f"{each.clusters:,}",
+            each.category, each.measure.replace("_", ", "), f"{each.value:{form}}",
+            f"{each.low:{form}} to {each.high:{form}}", f"{each.n:,}", f"{each.clusters:,}",
         )  # fmt: skip
     console.print(shown)
 

@@ -161,8 +161,8 @@ def judging_line(view: JudgingView) -> str:
         parts.append(f"{view.usd:.4f} USD, {view.usd_today:.4f} today")
     if view.share < view.share_declared:
         parts.append(
-            f"it cannot keep up: asked about {view.share:.2%} of the sample in place of "
-            f"{view.share_declared:.0%}"
+            f"asked about {view.share:.2%} of the sample in place of {view.share_declared:.0%}, "
+            "since it could not keep up"
         )
     if view.said:
         parts.append(view.said)

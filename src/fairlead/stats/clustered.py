@@ -4,7 +4,7 @@ Items of one template are answered alike, so that a hundred of them are no hundr
 The estimate is the sum of what counts over the sum of what it counts among; its variance is that of
 the clusters' linearised contributions (Cochran 1977, *Sampling Techniques*, section 9A: the ratio
 estimator of cluster sampling), with Student's t for so many clusters. Where nothing varies the
-interval is an exact one for as many independent items, which is the least that it can be.
+interval is that of as many independent observations as there are clusters.
 """
 
 from __future__ import annotations
@@ -62,10 +62,10 @@ def ratio(
     half = _half([c - value * a for c, a in sums.values()], among, confidence)
     low, high = value - half, value + half
     if half == 0.0:
-        # As if it were a rate of as many independent items, on the scale from least to 1.
+        # As if it were a rate among the clusters, on the scale from least to 1.
         span = 1.0 - least
-        hits = round((value - least) / span * among)
-        exact = clopper_pearson(hits, round(among), confidence)
+        hits = round((value - least) / span * len(sums))
+        exact = clopper_pearson(hits, len(sums), confidence)
         low, high = least + span * exact[0], least + span * exact[1]
     return Estimate(value, max(least, low), min(1.0, high), round(among), len(sums))
 
@@ -102,8 +102,8 @@ def difference(
     value = values[1] - values[0]
     half = _half(shifts, 1.0, confidence)
     if half == 0.0:
-        # No item differs: were it so in 3 of n, one would have shown with 95 %.
-        half = (1.0 - least) * (1.0 - (1.0 - confidence) ** (1.0 / len(both)))
+        # No cluster differs: were it so in 3 of n, one would have shown with 95 %.
+        half = (1.0 - least) * (1.0 - (1.0 - confidence) ** (1.0 / len(sides[0])))
     most = 1.0 - least
     return Estimate(
         value, max(-most, value - half), min(most, value + half), len(both), len(sides[0])

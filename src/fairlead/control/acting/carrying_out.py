@@ -179,8 +179,14 @@ class Acting:
         await self.tightenings.begin(
             [Tightening(entry.service, row.champion, name, self._now(), by, why) for name in names]
         )
-        back = f"`fairlead monitor loosen {entry.service} {names[0]}`"
-        return f"guardrail {', '.join(names)} of release {spec.name} blocks, until {back}", ""
+        which = (
+            "guardrail {} of release {} blocks"
+            if len(names) == 1
+            else ("guardrails {} of release {} block")
+        )
+        said = which.format(", ".join(names), spec.name)
+        one = names[0] if len(names) == 1 else "GUARDRAIL"
+        return f"{said}, until `fairlead monitor loosen {entry.service} {one}`", ""
 
     async def _scale(self, entry: ActionEntry) -> tuple[str, str]:
         row, spec = self._service(entry.service)

@@ -107,14 +107,41 @@ async def test_several_at_once_and_one_that_is_gone(world: World) -> None:
     assert "does not declare it any more" in said
 
 
-async def test_the_promotion_of_another_release_ends_it(world: World) -> None:
-    """Also of one that declares a guardrail of the same name: it has not been alarmed by that."""
+async def test_a_canary_blocks_alike_and_takes_it_over_when_it_is_promoted(world: World) -> None:
+    """Users are not told of what blocks in one arm only; the mail guardrail is not the canary's."""
+    await guarded(world)
+    await carry_out(world, tighten("secrets", "mail"))
+    build(world, "h", SEES)
+    world.users_per_turn, world.fails["g"], world.fails["h"] = 6, 0.2, 0.0
+    rollout = await world.ship("h")
+    await world.until(lambda: world.route().canary is not None)
+    assert actions(world) == {**AS_DECLARED, "secrets": "block", "mail": "block"}
+    assert actions(world, "h") == {"secrets": "block"}
+    assert (await world.finish(rollout)).outcome == "promoted"
+    await world.turn()
+    assert actions(world, "h") == {"secrets": "block"}, "and in no snapshot it flagged"
+    for snapshot in world.published:
+        route = snapshot.services["bank"].releases.get(world.digests["h"])
+        assert route is None or route.guardrails[0].action == "block"
+    await world.restart()
+    await world.until(lambda: world.plane.hub.snapshot is not None)
+    assert actions(world, "h") == {"secrets": "block"}, "it is kept"
+    [kept] = acting(world).tightenings.all()
+    assert (kept.release, kept.guardrail) == (world.digests["h"], "secrets")
+    [ended] = told(world, ENDED)
+    assert "guardrail mail is as declared again" in ended
+
+
+@pytest.mark.parametrize("declared", [(), (msgspec.structs.replace(SEES, action="block"),)])
+async def test_the_promotion_of_a_release_that_does_not_flag_by_it_ends_it(
+    world: World, declared: tuple[Guardrail, ...]
+) -> None:
     await guarded(world)
     await carry_out(world, tighten("secrets"))
-    build(world, "h", SEES)
+    build(world, "h", *declared)
     await world.finish(await world.ship("h", plan=DIRECT))
     await world.turn()
-    assert actions(world, "h") == {"secrets": "flag"}
+    assert actions(world, "h") == {one.name: one.action for one in declared}
     assert acting(world).tightenings.all() == []
     assert "serves" in told(world, ENDED)[0]
 

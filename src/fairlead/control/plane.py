@@ -300,7 +300,7 @@ class ControlPlane:
         return msgspec.structs.replace(
             want,
             diverted=self.acting.is_diverted(service, champion),
-            tightened=self.acting.tightenings.names(service, champion),
+            tightened=self.acting.tightenings.names(service),
         )
 
     async def _run(self) -> None:

@@ -96,7 +96,7 @@ class Reports:
         self._now = now
         self._figures_kept: list[ReleaseFigures] = []
         self._figures_until = 0.0
-        self.tightened: Callable[[str, str | None], tuple[str, ...]] = lambda _service, _release: ()
+        self.tightened: Callable[[str], tuple[str, ...]] = lambda _service: ()
 
     async def status(self) -> StatusView:
         """The whole installation; figures are those of the last hour."""
@@ -173,7 +173,7 @@ class Reports:
             watch=self._watches.view(row.name),
             probes=self._probes.view(row.name),
             drills=self._drills.status(row.name),
-            tightened=self.tightened(row.name, row.champion),
+            tightened=self.tightened(row.name),
         )
 
     def _figures(self, line: ReleaseFigures) -> FiguresView:

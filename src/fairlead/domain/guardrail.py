@@ -106,6 +106,11 @@ def tightened(guardrails: Sequence[Guardrail], names: Collection[str]) -> tuple[
     )
 
 
+def flagging(guardrails: Sequence[Guardrail]) -> tuple[str, ...]:
+    """Names of those that only flag."""
+    return tuple(one.name for one in guardrails if one.action == "flag")
+
+
 def is_name(text: str) -> bool:
     """Whether it can name a guardrail."""
     return _NAME.fullmatch(text) is not None

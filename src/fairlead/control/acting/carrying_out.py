@@ -24,6 +24,7 @@ from fairlead.control.shipping.spec import ServiceSpec, check_spec
 from fairlead.control.views import RollbackRequest
 from fairlead.control.world.fleet import Fleet
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound
+from fairlead.domain.guardrail import flagging
 from fairlead.domain.release import short
 from fairlead.monitoring.actions import ActionEntry, ActionKind
 from fairlead.registry import Registry
@@ -92,8 +93,13 @@ class Acting:
         """Go on with gates that are run again, and end diversions that are over."""
         champions = self._rollouts.champions()
         await self.diversions.tidy(champions)
-        await self.tightenings.tidy(champions)
+        await self.tightenings.tidy(champions, self._flagging)
         await self.gate_runs.advance(champions)
+
+    def _flagging(self, release: str) -> tuple[str, ...] | None:
+        """Guardrails by which a release only flags; None while it is not known."""
+        known = self._rollouts.known(release)
+        return None if known is None else flagging(known.release.guardrails or ())
 
     def is_diverted(self, service: str, release: str | None) -> bool:
         """Whether the fallbacks of a service answer for this champion, whatever the reason."""

@@ -14,6 +14,7 @@ from fairlead.control.world.fleet import Fleet
 from fairlead.control.world.routing import ready_of
 from fairlead.control.world.wants import ServiceWant
 from fairlead.domain.errors import Damaged
+from fairlead.domain.guardrail import flagging
 from fairlead.monitoring.actions import Circumstances
 from fairlead.rollout.states import State
 from fairlead.store.interface import RolloutStore
@@ -25,7 +26,7 @@ class Surroundings:
 
     Args:
         is_diverted: Whether the fallbacks of a service answer for this champion.
-        tightened: Names of the guardrails of this champion that are tightened already.
+        tightened: Names of the guardrails of this service that are tightened already.
         memory: Bytes available to further replicas on this machine.
         cores: Of this machine.
     """
@@ -36,7 +37,7 @@ class Surroundings:
         rollouts: Rollouts,
         fleet: Fleet,
         is_diverted: Callable[[str, str | None], bool],
-        tightened: Callable[[str, str | None], Collection[str]] = lambda _service, _release: (),
+        tightened: Callable[[str], Collection[str]] = lambda _service: (),
         *,
         memory: Callable[[], int | None] = available_memory,
         cores: Callable[[], int | None] = os.cpu_count,
@@ -118,9 +119,8 @@ class Surroundings:
         known = None if champion is None else want.known.get(champion)
         if known is None:
             return ()
-        tight = self._tightened(want.spec.service, champion)
-        declared = known.release.guardrails or ()
-        return tuple(one.name for one in declared if one.action == "flag" and one.name not in tight)
+        tight = self._tightened(want.spec.service)
+        return tuple(n for n in flagging(known.release.guardrails or ()) if n not in tight)
 
     def _answers(self, want: ServiceWant | None) -> bool:
         """Whether a service's own champion is there to answer."""

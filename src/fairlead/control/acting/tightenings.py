@@ -1,14 +1,15 @@
 """Guardrails that block although their release only flags by them, because of an alert.
 
 What is kept is a document for each: of which release, since when, and why. The release stays what
-it is; the snapshot says how its guardrail holds now. It is for the champion alone, so it ends with
-the promotion of another release, and by a person's word. It is written before anything acts on it.
+it is; the snapshot says how its guardrail holds now, and a canary's of that name likewise. It goes
+over to the next champion that flags by a guardrail of that name; it ends with the promotion of one
+that does not, and by a person's word. It is written before anything acts on it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
@@ -65,13 +66,9 @@ class Tightenings:
         """Read what is stored."""
         self._kept = await asyncio.to_thread(read_all, self._store, TIGHTENED, Tightening)
 
-    def names(self, service: str, release: str | None) -> tuple[str, ...]:
-        """Those of a release that is the service's champion."""
-        return tuple(
-            kept.guardrail
-            for kept in self.all()
-            if (kept.service, kept.release) == (service, release)
-        )
+    def names(self, service: str) -> tuple[str, ...]:
+        """Those of a service, also while it moves from one champion to the next."""
+        return tuple(kept.guardrail for kept in self.all() if kept.service == service)
 
     def all(self) -> list[Tightening]:
         """By service and name."""
@@ -84,7 +81,7 @@ class Tightenings:
             await self._event(BEGUN, one, f"guardrail {one.guardrail} blocks: {one.why}")
 
     async def end(self, service: str, guardrail: str, why: str) -> Tightening:
-        """It flags again, as its release declares; raises NotFound if it does already."""
+        """It is as its release declares again; raises NotFound if it is already."""
         kept = self._kept.get(f"{service}/{guardrail}")
         if kept is None:
             there = [one.guardrail for one in self.all() if one.service == service]
@@ -94,16 +91,35 @@ class Tightenings:
                 "block is changed by shipping another release",
             )
         await self._commit({}, [kept.key])
-        await self._event(ENDED, kept, f"guardrail {guardrail} flags again: {why}")
+        await self._event(ENDED, kept, f"guardrail {guardrail} is as declared again: {why}")
         return kept
 
-    async def tidy(self, champions: Iterable[ServiceSpec]) -> None:
-        """End those whose release serves no more."""
+    async def tidy(
+        self,
+        champions: Iterable[ServiceSpec],
+        flagging: Callable[[str], Collection[str] | None],
+    ) -> None:
+        """Hand those whose release serves no more over to the one that does, or end them.
+
+        Args:
+            flagging: Guardrails by which a release only flags; None while it cannot be read.
+        """
         serve = {spec.service: spec.release for spec in champions}
         for kept in self.all():
             serves = serve.get(kept.service)
-            if serves != kept.release:
-                by = "no release serves" if serves is None else f"release {short(serves)} serves"
+            if serves == kept.release:
+                continue
+            if serves is None:
+                await self.end(kept.service, kept.guardrail, "no release serves")
+                continue
+            flags = flagging(serves)
+            if flags is None:
+                continue
+            if kept.guardrail in flags:
+                handed = msgspec.structs.replace(kept, release=serves)
+                await self._commit({kept.key: handed}, ())
+            else:
+                by = f"release {short(serves)} serves, which does not flag by it"
                 await self.end(kept.service, kept.guardrail, by)
 
     async def _commit(self, puts: dict[str, Tightening], deletes: Iterable[str]) -> None:

@@ -30,6 +30,7 @@ from fairlead.control.shipping.unreadable import Unreadable
 from fairlead.control.views import GateProgress, RollbackRequest
 from fairlead.control.world.fleet import PASSING, Fleet
 from fairlead.control.world.hub import SnapshotHub
+from fairlead.control.world.routing import KnownRelease
 from fairlead.control.world.wants import ServiceWant, readable, want_of
 from fairlead.domain.errors import (
     Conflict,
@@ -145,8 +146,12 @@ class Rollouts:
 
     def is_remote(self, release: str) -> bool:
         """Whether its model is a provider's; False while it is not known."""
-        known = self._catalogue.known.get(release)
+        known = self.known(release)
         return known is not None and isinstance(known.release.model, RemoteModel)
+
+    def known(self, release: str) -> KnownRelease | None:
+        """A release by its digest; None while it is not known."""
+        return self._catalogue.known.get(release)
 
     def seat_of(self, service: str) -> Seat:
         """Where a service's champion is asked; raises Unavailable."""

@@ -61,7 +61,8 @@ def service_route(
         finishing: The units of `desired.finish`.
         facts: What to look for in answers.
         harm: Requests that one worker may assign to a drill.
-        tightened: Guardrails of the champion that are to block.
+        tightened: Guardrails that are to block, whichever release answers: arms that do not
+            guard alike could not be compared.
     """
     stays = desired.finish if finishing else None
     wanted = (desired.champion, desired.canary, desired.shadow, stays.release if stays else None)
@@ -74,7 +75,7 @@ def service_route(
                 replicas,
                 price=(prices or {}).get(digest),
                 serves=digest == desired.champion,
-                tight=tightened if digest == desired.champion else (),
+                tight=tightened,
             )
             for digest in digests
         },

@@ -35,7 +35,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
         finishing: The units of the conversations that `desired.finish` speaks of.
         diverted: The champion's replicas are not to be used: the fallbacks are to answer.
         capture: What is kept of prompts and answers: as the rollout under way says, if it does.
-        tightened: Names of guardrails of the champion that block though it only flags by them.
+        tightened: Names of guardrails that block though releases only flag by them.
         harm: Requests that all workers together may assign to its drill; None without one.
     """
 

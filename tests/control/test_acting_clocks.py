@@ -57,6 +57,19 @@ def test_a_skew_is_one_event_when_it_begins_and_one_when_it_ends() -> None:
     assert event.kind == "clock"
 
 
+def test_a_skew_that_wavers_about_the_bound_is_one_event() -> None:
+    """It is right again once it has been clearly so for a while."""
+    watch = ClockWatch()
+    told: list[EventRow] = []
+    for second in range(600):
+        ahead_s = 2.1 if second % 20 < 15 else 1.9 if second % 40 < 20 else 0.1
+        told += watch.look([worker(0, ahead_s=ahead_s)], float(second))
+    assert [event.kind for event in told] == [OFF]
+    for second in range(600, 640):
+        told += watch.look([worker(0, ahead_s=0.9)], float(second))
+    assert [(event.kind, event.at) for event in told[1:]] == [(RIGHT, 595.0 + TOLD_AFTER_S)]
+
+
 def test_one_late_call_and_a_worker_that_ended_while_it_was_off_are_no_events() -> None:
     watch = ClockWatch()
     assert watch.look([worker(0, ahead_s=-9.0)], 0.0) == []

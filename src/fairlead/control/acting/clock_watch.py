@@ -8,7 +8,7 @@ A replica's clock is no matter of anybody: its times are taken by the gateway.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fairlead.control.world.hub import WorkerStatus
 from fairlead.monitoring.alerts import Condition, Figure, labels_of
@@ -20,9 +20,11 @@ OFF, RIGHT = "clock_off", "clock_right"
 """Kinds of events."""
 
 SKEW_S_MAX = 2.0
+SKEW_S_RIGHT = SKEW_S_MAX / 2
+"""A clock that was off is right again below this: one that wavers about the bound stays off."""
 SKEW_PENDING_S = 30.0
 TOLD_AFTER_S = 10.0
-"""One late call is no skew, and no event."""
+"""For so long it has to be off, and right again: one late call is no skew, and no event."""
 HEARD_S = 5.0
 """A worker that has not called for longer says nothing of now."""
 
@@ -32,21 +34,22 @@ class ClockWatch:
 
     def __init__(self) -> None:
         self._off_since: dict[str, float] = {}
+        self._right_since: dict[str, float] = {}
         self._told: set[str] = set()
 
     def look(self, workers: Sequence[WorkerStatus], now: float) -> list[EventRow]:
         """Take in what the workers say of their clocks; what has come to be so since the last."""
         known = {worker.boot: worker for worker in workers}
         off = {worker.boot: worker for worker in workers if _is_off(worker)}
-        self._off_since = {
-            boot: min(now, self._off_since.get(boot, now)) for boot in known if boot in off
-        }
-        begun = {boot for boot, at in self._off_since.items() if now - at >= TOLD_AFTER_S}
+        self._off_since = _since(self._off_since, off, now)
+        right = [b for b in self._told & known.keys() if _size(known[b]) < SKEW_S_RIGHT]
+        self._right_since = _since(self._right_since, right, now)
+        begun = _lasting(self._off_since, now)
         events = [
             EventRow(now, OFF, f"the clock of {_said(off[boot])}")
             for boot in sorted(begun - self._told)
         ]
-        over = {boot for boot in self._told if boot not in off}
+        over = _lasting(self._right_since, now) | (self._told - known.keys())
         events += [
             EventRow(now, RIGHT, f"the clock of gateway worker {known[boot].worker} is right again")
             for boot in sorted(over & known.keys())
@@ -69,6 +72,15 @@ class ClockWatch:
             evidence=(Figure("difference", _size(worst), "s", SKEW_S_MAX),),
             pending_s=SKEW_PENDING_S,
         )
+
+
+def _since(before: Mapping[str, float], those: Iterable[str], now: float) -> dict[str, float]:
+    """Since when each of those has been so, without a break."""
+    return {boot: min(now, before.get(boot, now)) for boot in those}
+
+
+def _lasting(since: Mapping[str, float], now: float) -> set[str]:
+    return {boot for boot, at in since.items() if now - at >= TOLD_AFTER_S}
 
 
 def _size(worker: WorkerStatus) -> float:

@@ -11,8 +11,11 @@ import pytest
 from control.answering_replica import AnsweringReplica
 from control.simulated_world import PLAN, World, questions
 from fairlead.control.shipping.spec import check_spec
+from fairlead.control.shipping.suite_runs import batch_of
 from fairlead.control.views import RolloutView
 from fairlead.domain.errors import InvalidInput
+from fairlead.evaluation.cases import Suite, make_case, order_of_runs
+from fairlead.evaluation.scorers import Exact, scorer_digest
 from fairlead.rollout.plan import Plan
 from fairlead.rollout.suites import SuiteMetric
 
@@ -77,6 +80,54 @@ async def test_each_case_is_asked_once_of_each_release_though_control_is_killed(
     assert counted == len(asked), "each case is a pair once, and none was asked for nothing"
     # What was under way when control was killed is asked again, and counts once.
     assert max(server.asked[text] for text in asked) <= 3
+    assert kept(world, rollout, "a") == kept(world, rollout, "b") == 0, "they were for this rollout"
+
+
+def kept(world: World, rollout: str, release: str, suite: str = "answers") -> int:
+    """Answers of a release that are kept for a suite of a rollout."""
+    name = f"suite {rollout} {suite} {scorer_digest(Exact())}"
+    return len(world.store.case_results(world.digests[release], name))
+
+
+async def test_each_suite_on_a_gate_asks_for_itself(world: World, replica: Replica) -> None:
+    """One that is asked later is asked of the replicas as they are then."""
+    server = replica()
+    world.target.base_urls = lambda _engine: server.url
+    await world.first_champion()
+    world.users_per_turn, world.fails["a"] = 6, 0.0
+    again = msgspec.structs.replace(SUITE, name="again", promotes=False)
+    gate = msgspec.structs.replace(world.gate(questions(60), minimum=0.0), cases=2)
+    plan = msgspec.structs.replace(SUITED, suites=(SUITE, again))
+    rollout = await world.ship("b", plan=plan, gates=(gate,))
+    await world.until(lambda: kept(world, rollout, "a", "again") > 0)
+    assert kept(world, rollout, "a") == kept(world, rollout, "a", "again") == 20
+    asked = [text for text in server.asked if text.startswith("a: ")]
+    assert [server.asked[text] for text in asked] == [2] * 20
+
+
+async def test_cases_that_cannot_be_scored_are_not_taken_for_no_answer(
+    world: World, replica: Replica
+) -> None:
+    """Both releases are as bad at them, however many come together."""
+    server = replica()
+    world.target.base_urls = lambda _engine: server.url
+    await world.first_champion()
+    world.users_per_turn, world.fails["a"] = 6, 0.0
+    pool = tuple(make_case(f"say {number}", None) for number in range(200))
+    first = order_of_runs(Suite(pool))[:4]
+    rest = [case for case in questions(90) if order_of_runs(Suite((case, first[3])))[0] != case]
+    gate = msgspec.structs.replace(world.gate([*first, *rest], minimum=0.0), cases=2)
+    plan = msgspec.structs.replace(SUITED, suites=(msgspec.structs.replace(SUITE, cases=4),))
+    view = await ended(world, await world.ship("b", plan=plan, gates=(gate,)))
+    assert view.ending == "promoted", view.reason
+
+
+def test_no_run_asks_fewer_cases_than_it_should_for_a_rest() -> None:
+    """One case that nobody can answer is not taken for replicas that answer nothing."""
+    cases = questions(41)
+    assert [len(batch_of(cases, asked, 20)) for asked in (0, 20, 41)] == [20, 21, 0]
+    assert [len(batch_of(cases[:40], asked, 20)) for asked in (0, 20)] == [20, 20]
+    assert batch_of(cases[:3], 0, 20) == cases[:3], "there are no more"
 
 
 async def test_replicas_that_answer_no_case_hold_it_and_end_it(

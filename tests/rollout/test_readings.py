@@ -13,7 +13,7 @@ from fairlead.rollout.endings import Ending
 from fairlead.rollout.machine import Rollout
 from fairlead.rollout.plan import Plan, Step
 from fairlead.rollout.prometheus import Count, Guard, NoData, Prometheus
-from fairlead.rollout.readings import CountReading, GuardReading, Readings
+from fairlead.rollout.readings import RETRY_S, CountReading, GuardReading, Readings
 from fairlead.rollout.remaining import missing
 from fairlead.rollout.standing import count_threshold, lines, promises
 from fairlead.rollout.states import State
@@ -130,10 +130,29 @@ def test_no_answer_holds_and_then_ends_in_a_name() -> None:
     assert missing(held, 14.0, 2) == "Prometheus at http://127.0.0.1:9090: load: not reached"
     answered = looked(held, 20.0, 0.5)
     assert answered.state is State.SHIFTING
-    rollout = step(held, now=69.9, **READY)
+    rollout = failing(held, 69.9)
     assert rollout.state is State.JUDGING
-    rollout = step(rollout, now=70.0, **READY)
+    rollout = failing(rollout, 70.0)
     assert (rollout.state, rollout.ending) == (State.ROLLING_BACK, Ending.PROMETHEUS_UNREACHABLE)
+
+
+def failing(rollout: Rollout, until: float) -> Rollout:
+    """Looked at again and again without an answer, each look with the time that it takes."""
+    while rollout.readings.at < until:
+        at = min(until, rollout.readings.at + RETRY_S + 10.0)
+        rollout = looked(rollout, at, None, problem="load: not reached")
+    return rollout
+
+
+def test_time_in_which_nobody_has_looked_is_none_without_an_answer() -> None:
+    """Control was down: Prometheus is asked again, for as long as ever, before the rollout ends."""
+    rollout = looked(judging(plan=asking(GUARD)), 10.0, None, problem="load: not reached")
+    later = step(rollout, now=900.0, **READY)
+    assert later.state is State.JUDGING
+    again = looked(later, 901.0, None, problem="load: not reached")
+    assert again.state is State.JUDGING
+    assert failing(again, 960.0).state is State.JUDGING
+    assert failing(again, 961.0).ending is Ending.PROMETHEUS_UNREACHABLE
 
 
 def test_events_that_fall_to_the_canary_roll_back_by_the_count_s_name() -> None:

@@ -42,12 +42,12 @@ def with_suite(**changes: Any) -> Plan:
 
 def reading(rollout: Rollout, *pairs: tuple[float, float], **changes: Any) -> SuiteReading:
     state = rollout.suites.get("answers") or new_suite(METRIC)
-    made = SuiteReading("answers", state.pairs, rollout.phase, pairs, 200, 3.0)
+    made = SuiteReading("answers", state.pairs, rollout.phase, pairs, 200, 3.0, 3.0)
     return msgspec.structs.replace(made, **changes)
 
 
 def told(rollout: Rollout, *pairs: tuple[float, float], at: float = 3.0, **changes: Any) -> Rollout:
-    given = reading(rollout, *pairs, at=at, **changes)
+    given = reading(rollout, *pairs, **{"began": at, "at": at, **changes})
     return step(rollout, now=at, candidate_ready=2, workers_phase=rollout.phase, suites=(given,))
 
 
@@ -113,12 +113,34 @@ def test_replicas_that_answer_nothing_end_it_in_time() -> None:
     assert lines(rollout)[0].is_bad
     assert suites_due(rollout, 4.0) == []
     assert suites_due(rollout, 3.0 + RETRY_S)
-    still = told(rollout, at=300.0, problem="the canary answered none of 40 cases: 503")
+    still = failing(rollout, 602.0)
     assert still.state is State.JUDGING
-    ended = told(still, at=603.0, problem="the canary answered none of 40 cases: 503")
+    ended = failing(still, 603.0)
     assert (ended.state, ended.ending) == (State.ROLLING_BACK, Ending.SUITE_UNANSWERED)
-    better = told(still, *[GOOD] * 40, at=301.0)
+    better = told(still, *[GOOD] * 40, at=603.0)
     assert (better.suites["answers"].failing_since, better.state) == (None, State.JUDGING)
+
+
+def failing(rollout: Rollout, until: float) -> Rollout:
+    """Tried again and again, each run with the time in which nobody answers it."""
+    at = rollout.suites["answers"].at
+    while at < until:
+        began, at = at + RETRY_S, min(until, at + RETRY_S + 150.0)
+        rollout = told(rollout, began=began, at=at, problem="the canary answered none of 40: 503")
+    return rollout
+
+
+def test_time_in_which_nobody_has_tried_is_none_without_an_answer() -> None:
+    """Control was down, or it was held: it is tried again, for as long as ever, before it ends."""
+    plan = msgspec.structs.replace(with_suite(), deadline_s=20_000.0)
+    rollout = failing(told(judging(plan=plan), problem="503"), 300.0)
+    later = step(rollout, now=9_000.0, candidate_ready=2, workers_phase=1)
+    assert later.state is State.JUDGING
+    assert suites_due(later, 9_000.0)
+    again = told(later, at=9_001.0, problem="503")
+    assert again.state is State.JUDGING
+    assert failing(again, 9_600.0).state is State.JUDGING
+    assert failing(again, 9_601.0).ending is Ending.SUITE_UNANSWERED
 
 
 def test_a_run_counts_once_whoever_tells_of_it_again() -> None:
@@ -173,7 +195,7 @@ def rollouts(count: int, champion: float, canary: float) -> tuple[int, int]:
              float(hard < canary or dice.random() < 0.02))
             for hard in cases
         )  # fmt: skip
-        given = SuiteReading("answers", 0, 1, pairs, 400, 1.0)
+        given = SuiteReading("answers", 0, 1, pairs, 400, 1.0, 1.0)
         state = take_in_suites({}, (given,), (METRIC,))["answers"]
         back += log_e_worse(state) >= 5.298  # 1/200
         passed += log_e_promote(METRIC, state) >= 2.996  # 1/20

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import msgspec
+
 from fairlead.domain.verdicts import GateOutcome
 from fairlead.store.evaluation import ANSWER_BYTES_MAX, CaseResultRow, GateResultRow
 from fairlead.store.interface import Store
@@ -35,6 +37,23 @@ def test_results_of_named_cases_only_however_many_are_named(store: Store) -> Non
     found = store.case_results("sha256:a", "exact", [*wanted, "c0100", "unknown"])
     assert [r.case_id for r in found] == wanted
     assert store.case_results("sha256:a", "exact", []) == []
+
+
+def test_results_of_scorers_whose_names_begin_alike_are_deleted(store: Store) -> None:
+    rows = [
+        msgspec.structs.replace(result("c1"), release=f"sha256:{release}", scorer=scorer)
+        for release in "abc"
+        for scorer in ("exact", "suite ro-1 x", "suite ro-1 y", "suite ro-10 x", "suite ro-% x")
+    ]
+    store.put_case_results(rows)
+    store.delete_case_results(("sha256:a", "sha256:b"), "suite ro-1 ")
+    store.delete_case_results(("sha256:a",), "suite ro-% ")
+    left = [row for row in rows if store.case_results(row.release, row.scorer)]
+    gone = {(row.release[-1], row.scorer) for row in rows if row not in left}
+    assert gone == {
+        ("a", "suite ro-1 x"), ("a", "suite ro-1 y"), ("a", "suite ro-% x"),
+        ("b", "suite ro-1 x"), ("b", "suite ro-1 y"),
+    }  # fmt: skip
 
 
 def test_a_long_answer_is_cut_between_characters_and_a_broken_one_is_kept_readable(

@@ -38,6 +38,7 @@ class CaseResult(msgspec.Struct, frozen=True):
         reason: Why the score is not 1.
         answer: The answer's text; empty when none came.
         tags: The case's tags.
+        is_answered: Whether an answer came, be it one that cannot be scored.
     """
 
     case: str
@@ -47,6 +48,7 @@ class CaseResult(msgspec.Struct, frozen=True):
     answer: str = ""
     latency_ms: float = 0.0
     tags: tuple[str, ...] = ()
+    is_answered: bool = True
 
 
 Ask = Callable[[Case], Awaitable[Answer]]
@@ -108,7 +110,8 @@ async def _result_of(case: Case, scorer: Scorer, ask: Ask, retry_delay_s: float)
             error = str(failure) or type(failure).__name__
         else:
             return judge(case, scorer, answer)
-    return CaseResult(case.id, None, error=f"no answer in {TRIES} tries: {error}", tags=case.tags)
+    why = f"no answer in {TRIES} tries: {error}"
+    return CaseResult(case.id, None, error=why, tags=case.tags, is_answered=False)
 
 
 def judge(case: Case, scorer: Scorer, answer: Answer) -> CaseResult:

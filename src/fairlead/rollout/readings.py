@@ -18,6 +18,9 @@ EXPOSURE_MIN = 20
 
 RETRY_S = 5.0
 """Seconds after which what failed is asked again."""
+GAP_S = 3 * RETRY_S
+"""Longer between two looks, besides the time that an answer may take, nobody has looked: control
+was down."""
 
 
 class GuardReading(msgspec.Struct, frozen=True):
@@ -159,7 +162,9 @@ def take_in(memory: Memory, readings: Readings, asked: Prometheus) -> Memory:
         rule = next(count for count in asked.counts if count.name == counted.name)
         before = memory.counts.get(rule.name) or new_count(rule)
         counts[rule.name] = _count_after(before, counted, readings.at, rule)
-    since = memory.failing_since if memory.failing_since is not None else readings.at
+    since = memory.failing_since
+    if since is None or readings.at - memory.at > GAP_S + 2 * asked.timeout_s:
+        since = readings.at
     return Memory(guards, counts, readings.at, since if readings.problem else None,
                   readings.problem)  # fmt: skip
 

@@ -21,7 +21,7 @@ UNJUDGED_FROM = 0.9
 def keep_safe(rollout: Rollout, facts: Facts) -> Rollout:
     """Back, if the canary is worse, a guard is crossed, the split is wrong or replicas fail."""
     kept = keep_replicas(rollout, facts)
-    verdict, end = rollout.verdict, stopped(rollout, facts.now)
+    verdict, end = rollout.verdict, stopped(rollout)
     if kept is rollout and end is not None:
         return go(rollout, State.ROLLING_BACK, facts.now, end[1], ending=end[0])
     if kept is not rollout or rollout.phase == 0 or verdict is None or rollout.champion is None:

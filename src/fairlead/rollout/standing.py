@@ -50,12 +50,12 @@ def count_threshold(rollout: Rollout) -> float:
     return len(rollout.plan.prometheus.counts) / rollout.plan.judge_alpha
 
 
-def stopped(rollout: Rollout, now: float) -> tuple[Ending, str] | None:
+def stopped(rollout: Rollout) -> tuple[Ending, str] | None:
     """Why the canary is to be taken back, as far as it is for these readings, or for suites."""
-    return _stopped(rollout, now) or stopped_by_suites(rollout, now)
+    return _stopped(rollout) or stopped_by_suites(rollout)
 
 
-def _stopped(rollout: Rollout, now: float) -> tuple[Ending, str] | None:
+def _stopped(rollout: Rollout) -> tuple[Ending, str] | None:
     asked = asked_of(rollout)
     if asked is None:
         return None
@@ -67,8 +67,10 @@ def _stopped(rollout: Rollout, now: float) -> tuple[Ending, str] | None:
         counted = rollout.readings.counts.get(count.name)
         if counted is not None and _log_e(counted) >= math.log(count_threshold(rollout)):
             return Ending.WORSE, _worse(count, counted, rollout)
-    since = rollout.readings.failing_since
-    if since is None or now - since < asked.unreachable_s or rollout.state not in _BEFORE_THE_MOVE:
+    memory = rollout.readings
+    # By the looks that failed: time in which nobody looked is none without an answer.
+    failed_s = 0.0 if memory.failing_since is None else memory.at - memory.failing_since
+    if failed_s < asked.unreachable_s or rollout.state not in _BEFORE_THE_MOVE:
         return None
     return Ending.PROMETHEUS_UNREACHABLE, (
         f"Prometheus at {asked.host} did not answer what it was asked for "

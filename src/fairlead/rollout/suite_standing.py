@@ -54,7 +54,7 @@ def suites_due(rollout: Rollout, now: float) -> list[SuiteMetric]:
     ]
 
 
-def stopped_by_suites(rollout: Rollout, now: float) -> tuple[Ending, str] | None:
+def stopped_by_suites(rollout: Rollout) -> tuple[Ending, str] | None:
     """Why the canary is to be taken back, as far as it is for its suites."""
     if rollout.state not in _DECIDED or rollout.champion is None:
         return None
@@ -68,7 +68,9 @@ def stopped_by_suites(rollout: Rollout, now: float) -> tuple[Ending, str] | None
                 f"a threshold of {threshold:g} that its answers are worse{more}"
             )
         since = state.failing_since
-        if since is not None and now - since >= metric.unanswered_s and not rollout.is_held:
+        # By the runs that failed: time in which nobody tried is none without an answer.
+        failed_s = 0.0 if since is None else state.at - since
+        if failed_s >= metric.unanswered_s and not rollout.is_held:
             return Ending.SUITE_UNANSWERED, (
                 f"suite {metric.name}: no case was answered for {metric.unanswered_s:g} s: "
                 f"{state.problem}"

@@ -27,6 +27,8 @@ EVERY_S = (60.0, 7 * 86_400.0)
 UNANSWERED_S = (60.0, 7 * 86_400.0)
 RETRY_S = 30.0
 """Seconds after a run that nobody answered until the next one."""
+GAP_S = 3 * RETRY_S
+"""Longer between two runs, nobody has tried: control was down, or the rollout was held."""
 
 
 class SuiteMetric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -81,7 +83,7 @@ class SuiteReading(msgspec.Struct, frozen=True):
         phase: The split under which it was asked.
         pairs: How bad the champion's and the candidate's answer to each further case was, 0 to 1.
         total: Cases of the suite.
-        at: When it ended, Unix time.
+        began, at: When the run of all suites that were due began and ended, Unix time.
         problem: Why nothing was answered; empty where something was.
     """
 
@@ -90,6 +92,7 @@ class SuiteReading(msgspec.Struct, frozen=True):
     phase: int
     pairs: tuple[tuple[float, float], ...]
     total: int
+    began: float
     at: float
     problem: str = ""
 
@@ -103,7 +106,8 @@ class SuiteState(msgspec.Struct, frozen=True):
         total: Cases of the suite; 0 before the first run.
         phase: The split under which it was asked last.
         at: When it was asked last, Unix time.
-        failing_since: Since when nobody has answered; None while somebody does.
+        failing_since: Since when nobody has answered, of the time in which it was tried; None
+            while somebody does.
         problem: Why not.
     """
 
@@ -158,7 +162,9 @@ def take_in_suites(
 
 def _after(before: SuiteState, reading: SuiteReading, metric: SuiteMetric) -> SuiteState:
     if reading.problem:
-        since = reading.at if before.failing_since is None else before.failing_since
+        since = before.failing_since
+        if since is None or reading.began - before.at > GAP_S:
+            since = reading.at
         return msgspec.structs.replace(
             before, at=reading.at, failing_since=since, problem=reading.problem,
             total=reading.total,

@@ -55,6 +55,10 @@ class EvaluationStore(Protocol):
         """By case id; all of them when no cases are named."""
         ...
 
+    def delete_case_results(self, releases: Sequence[str], scorer_prefix: str) -> None:
+        """Delete those of these releases by scorers whose names begin so."""
+        ...
+
     def put_gate_results(self, results: Sequence[GateResultRow]) -> None: ...
 
     def gate_results(

@@ -81,6 +81,10 @@ class FreshResults:
         begun = self.begun.get(release)
         return found if begun is None else [row for row in found if row.at >= begun]
 
+    def delete_case_results(self, releases: Sequence[str], scorer_prefix: str) -> None:
+        """See `EvaluationStore`."""
+        self._results.delete_case_results(releases, scorer_prefix)
+
     def put_gate_results(self, results: Sequence[GateResultRow]) -> None:
         """See `EvaluationStore`; under the release's own name."""
         self._results.put_gate_results(

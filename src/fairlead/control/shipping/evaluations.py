@@ -199,6 +199,10 @@ class Evaluations:
         finally:
             await asyncio.shield(flush())
 
+    async def forget_answers(self, releases: Sequence[str], kept_as: str) -> None:
+        """Delete the results of these releases that are kept under names that begin so."""
+        await asyncio.to_thread(self._results.delete_case_results, releases, kept_as)
+
     def _row(self, release: str, scorer: str, result: CaseResult) -> CaseResultRow:
         return CaseResultRow(
             release=release,

@@ -20,6 +20,7 @@ from fairlead.control.world.hub import SnapshotHub
 from fairlead.rollout.freeze import frozen_by
 from fairlead.rollout.judge import Judge
 from fairlead.rollout.machine import Command, Facts, desired
+from fairlead.rollout.model import Rollout
 from fairlead.store.interface import TelemetryStore
 
 
@@ -69,6 +70,10 @@ class FactFinder:
         self.evidence.forget(rollout)
         await self._looks.forget(rollout)
         await self._suites.forget(rollout)
+
+    async def drop(self, rollout: Rollout) -> None:
+        """Delete what was only for a rollout that ends, before its end is stored."""
+        await self._suites.drop(rollout)
 
     async def close(self) -> None:
         """End what is under way."""

@@ -386,6 +386,8 @@ class Rollouts:
             return
         events = events_of(running.rollout, after)
         following = await self._following(then) if then and is_terminal(after) else None
+        if is_terminal(after):
+            await self._facts.drop(after)
         await self._kept.commit(running, after, events, then, following)
         if is_terminal(after):
             await self._facts.forget(after.id)

@@ -1,13 +1,16 @@
 """Runs suites again while releases get their traffic, in the background, on both' replicas.
 
-Each answer is kept under the rollout's id, so that a control that dies asks only what is missing;
-what a run has found counts once it is stored with the rollout.
+Each answer is kept under the names of the rollout and of the suite until the rollout ends, so that
+a control that dies asks only what is missing; what a run has found counts once it is stored with
+the rollout.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+
+import msgspec
 
 from fairlead.control.shipping.catalogue import Catalogue
 from fairlead.control.shipping.evaluations import Evaluations
@@ -65,6 +68,16 @@ class SuiteRuns:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
+    async def drop(self, rollout: Rollout) -> None:
+        """Let go of a rollout that ends, and of what was answered.
+
+        Before its end is stored: a control that dies in between asks some cases again.
+        """
+        await self.forget(rollout.id)
+        if rollout.plan.suites:
+            releases = (rollout.champion or "", rollout.release)
+            await self._evaluations.forget_answers(releases, _kept(rollout.id))
+
     async def close(self) -> None:
         """End all runs."""
         for rollout in list(self._tasks):
@@ -73,20 +86,23 @@ class SuiteRuns:
     async def _run(
         self, rollout: Rollout, gates: Sequence[GateSpec], due: Sequence[SuiteMetric]
     ) -> tuple[SuiteReading, ...]:
-        return tuple([await self._reading(rollout, gates, metric) for metric in due])
+        began = self._now()
+        found = [await self._reading(rollout, gates, metric) for metric in due]
+        ended = self._now()
+        return tuple(msgspec.structs.replace(one, began=began, at=ended) for one in found)
 
     async def _reading(
         self, rollout: Rollout, gates: Sequence[GateSpec], metric: SuiteMetric
     ) -> SuiteReading:
         state = suite_state(rollout, metric)
-        total, problem = state.total, ""
+        total, problem, now = state.total, "", self._now()
         pairs: tuple[tuple[float, float], ...] = ()
         try:
             gate = _gate_of(gates, metric)
             cases = order_of_runs(await self._evaluations.suite(gate.suite))
             total = len(cases)
-            batch = cases[state.pairs : state.pairs + metric.cases]
-            champion, canary = await self._both(rollout, gate, batch)
+            batch = batch_of(cases, state.pairs, metric.cases)
+            champion, canary = await self._both(rollout, gate, metric, batch)
             problem = _problem(ARMS[0], champion) or _problem(ARMS[1], canary)
             if not problem:
                 pairs = tuple(
@@ -95,14 +111,14 @@ class SuiteRuns:
         except FairleadError as error:
             problem = error.one_line
         return SuiteReading(
-            metric.name, state.pairs, rollout.phase, pairs, total, self._now(), problem
+            metric.name, state.pairs, rollout.phase, pairs, total, now, now, problem
         )
 
     async def _both(
-        self, rollout: Rollout, gate: GateSpec, cases: Sequence[Case]
+        self, rollout: Rollout, gate: GateSpec, metric: SuiteMetric, cases: Sequence[Case]
     ) -> tuple[list[CaseResult], list[CaseResult]]:
         """The champion's results, and the candidate's."""
-        kept_as = f"{scorer_digest(gate.scorer)} {rollout.id}"
+        kept_as = f"{_kept(rollout.id)}{metric.name} {scorer_digest(gate.scorer)}"
         champion, canary = await asyncio.gather(
             *(
                 self._evaluations.answers(
@@ -114,11 +130,25 @@ class SuiteRuns:
         return champion, canary
 
 
+def batch_of(cases: Sequence[Case], asked: int, size: int) -> Sequence[Case]:
+    """The cases that a run asks: so many, and a rest that is shorter than that with the last ones.
+
+    A run of one case that neither release can answer would look like replicas that answer nothing.
+    """
+    end = asked + size
+    return cases[asked:] if len(cases) - end < size else cases[asked:end]
+
+
 def _gate_of(gates: Sequence[GateSpec], metric: SuiteMetric) -> GateSpec:
     for gate in gates:
         if gate.rule.name == metric.gate:
             return gate
     raise NotFound(f"suite {metric.name}: there is no gate {metric.gate!r}")
+
+
+def _kept(rollout: str) -> str:
+    """What the names begin with under which a rollout's answers are kept."""
+    return f"suite {rollout} "
 
 
 def _bad(result: CaseResult) -> float:
@@ -127,8 +157,7 @@ def _bad(result: CaseResult) -> float:
 
 
 def _problem(arm: str, results: Sequence[CaseResult]) -> str:
-    """That nothing was answered, if that is so."""
-    errors = [result.error for result in results if result.error is not None]
-    if not results or len(errors) < len(results):
+    """That nothing was answered, if that is so; what cannot be scored was answered."""
+    if not results or any(result.is_answered for result in results):
         return ""
-    return f"the {arm} answered none of {len(results)} cases: {errors[0]}"[:300]
+    return f"the {arm} answered none of {len(results)} cases: {results[0].error}"[:300]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import insert, select
+from sqlalchemy import delete, insert, select
 
 from fairlead.domain.verdicts import GateOutcome
 from fairlead.store.database import Database, as_rows
@@ -57,6 +57,14 @@ class SqlEvaluations:
                 for one in queries
                 for row in connection.execute(one.order_by(case_results.c.case_id))
             ]
+
+    def delete_case_results(self, releases: Sequence[str], scorer_prefix: str) -> None:
+        statement = delete(case_results).where(
+            case_results.c.release.in_(releases),
+            case_results.c.scorer.startswith(scorer_prefix, autoescape=True),
+        )
+        with self._db.writing("deleting case results") as connection:
+            connection.execute(statement)
 
     def put_gate_results(self, results: Sequence[GateResultRow]) -> None:
         if results:

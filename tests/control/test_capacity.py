@@ -11,6 +11,7 @@ from fairlead.control.shipping.capacity import Planner, available_memory
 from fairlead.domain.errors import NotFound
 from fairlead.domain.quota import Price
 from fairlead.rollout.plan import Step
+from fairlead.rollout.suites import SuiteMetric
 
 SLOW = msgspec.structs.replace(PLAN, steps=(Step(0.3, 1_000, 2.0),))
 
@@ -57,6 +58,18 @@ async def test_weights_that_do_not_fit_are_a_problem(world: World) -> None:
     assert view.problems[0].startswith("its weights need ")
     unknown = await planner(world, memory=None).plan(world.spec("b"))
     assert (unknown.problems, unknown.bytes_available) == ([], None)
+
+
+async def test_suites_are_promised_where_there_are_steps_at_which_they_are_run(
+    world: World,
+) -> None:
+    suited = msgspec.structs.replace(PLAN, suites=(SuiteMetric("answers", "quality"),))
+    assert (await planner(world).plan(world.spec("a", plan=suited))).queries == []
+    await world.first_champion()
+    (said,) = (await planner(world).plan(world.spec("b", plan=suited))).queries
+    assert said.startswith("suite answers: 50 further cases of gate quality")
+    at_once = msgspec.structs.replace(suited, steps=())
+    assert (await planner(world).plan(world.spec("b", plan=at_once))).queries == []
 
 
 async def test_a_release_that_is_not_there_has_no_plan(world: World) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.control.shipping.documents import RolloutDocument, previous_of, way_back
-from fairlead.control.shipping.spec import ServiceSpec
+from fairlead.control.shipping.spec import ServiceSpec, check_spec
 from fairlead.domain.errors import Conflict, NotFound
 from fairlead.rollout.machine import new_rollout
 from fairlead.rollout.plan import Plan
+from fairlead.rollout.suites import SuiteMetric
 
 
 def promoted(release: str, *, goes_back: bool = False, replicas: int = 1) -> RolloutDocument:
@@ -79,6 +81,14 @@ def test_a_release_named_comes_back_by_the_spec_of_its_last_promotion() -> None:
     documents = [promoted("a", replicas=2), promoted("b"), promoted("a", replicas=3), promoted("c")]
     spec = way_back("bank", digest("c"), documents, digest("a"))
     assert (spec.name, spec.plan.champion_replicas, spec.plan.steps, spec.gates) == ("a", 3, (), ())
+
+
+def test_what_was_gone_back_to_can_be_shipped_as_it_is() -> None:
+    """With more replicas, say: no suite of a gate that is gone, and of steps that are not there."""
+    (was,) = history("a")
+    plan = msgspec.structs.replace(was.spec.plan, suites=(SuiteMetric("answers", "quality"),))
+    suited = msgspec.structs.replace(was, spec=msgspec.structs.replace(was.spec, plan=plan))
+    check_spec(way_back("bank", digest("b"), [suited, promoted("b")], None))
 
 
 def test_what_cannot_be_gone_back_to_is_refused_with_what_can() -> None:

@@ -153,3 +153,14 @@ async def test_replicas_that_answer_no_case_hold_it_and_end_it(
 def test_a_suite_without_its_gate_is_refused(world: World) -> None:
     with pytest.raises(InvalidInput, match="there is no gate 'quality'"):
         check_spec(world.spec("b", plan=SUITED))
+
+
+def test_a_suite_that_is_never_run_is_no_condition_of_a_promotion(world: World) -> None:
+    gates = (world.gate(questions(3), minimum=0.5),)
+    check_spec(world.spec("b", plan=SUITED, gates=gates))
+    at_once = msgspec.structs.replace(SUITED, steps=())
+    with pytest.raises(InvalidInput, match="answers: is needed to promote, and there is no step"):
+        check_spec(world.spec("b", plan=at_once, gates=gates))
+    watching = msgspec.structs.replace(SUITE, promotes=False)
+    at_once = msgspec.structs.replace(at_once, suites=(watching,))
+    check_spec(world.spec("b", plan=at_once, gates=gates))

@@ -83,13 +83,13 @@ def test_a_mistake_is_told_with_its_place(metrics: str, said: str, tmp_path: Pat
     assert "fairlead.yaml:3" in str(error.value)
 
 
-def suited(metric: str, folder: Path) -> Plan:
+def suited(metric: str, folder: Path, more: str = "") -> Plan:
     (folder / "m.gguf").touch()
     (folder / "cases.jsonl").write_text('{"input": "1", "expected": "1"}')
     text = (
         "service: a\nrelease: {model: m.gguf}\n"
         "gates: [{name: answers, suite: cases.jsonl, scorer: exact, minimum: 50%}]\n"
-        f"rollout: {{margin: 0.04, metrics: [{metric}]}}\n"
+        f"rollout: {{margin: 0.04, metrics: [{metric}]{more}}}\n"
     )
     return plan_of(parse_manifest(text, folder / "fairlead.yaml"))
 
@@ -102,6 +102,26 @@ def test_a_suite_is_that_of_a_gate(tmp_path: Path) -> None:
     assert (suite.margin, suite.tolerance, suite.promotes) == (0.04, 0.0, True)
     (suite,) = suited("{source: suite, suite: answers, name: again}", tmp_path).suites
     assert (suite.name, suite.every_s, suite.unanswered_s) == ("again", 0.0, 600.0)
+
+
+@pytest.mark.parametrize("more", ["strategy: blue_green", "strategy: immediate", "steps: []"])
+def test_a_suite_that_is_never_run_cannot_be_needed(more: str, tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="a suite is run at the steps") as error:
+        suited("{source: suite, suite: answers}", tmp_path, f", {more}")
+    assert "fairlead.yaml:4" in str(error.value)
+    watching = "{source: suite, suite: answers, needed_to_promote: false}"
+    assert suited(watching, tmp_path, f", {more}").steps == ()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        "strategy: ab, hold: {share: 50%, requests: 100, hours: 1}",
+        "ramp: {harm_budget: 20}",
+    ],
+)
+def test_a_suite_can_be_needed_wherever_it_is_run(more: str, tmp_path: Path) -> None:
+    assert suited("{source: suite, suite: answers}", tmp_path, f", {more}").steps
 
 
 @pytest.mark.parametrize(

@@ -193,14 +193,24 @@ WATCHED = tuple(
 that it may be, goes back. A small weight, because it must not cost the failures their speed."""
 
 
-def check_metrics(metrics: tuple[LiveMetric, ...], margin: float) -> None:
-    """Raises what pydantic shows, at the place of the mistake."""
+def check_metrics(metrics: tuple[LiveMetric, ...], margin: float, *, has_steps: bool) -> None:
+    """Raises what pydantic shows, at the place of the mistake.
+
+    Args:
+        has_steps: Whether there are steps at which suites are run.
+    """
     names = {"failed", "unconfirmed"}
     for index, metric in enumerate(metrics):
         if metric.called in names or metric.called.endswith(" unconfirmed"):
             raise wrong(
                 f"the name {shown(metric.called)} is taken: give it a name of its own",
                 at=("metrics", index, "name"),
+            )
+        if metric.suite is not None and metric.needed_to_promote and not has_steps:
+            raise wrong(
+                "a suite is run at the steps of a rollout, and this one has none: name a strategy "
+                "with steps, or take it out",
+                at=("metrics", index, "suite"),
             )
         names.add(metric.called)
         own, tolerance = metric.margins(margin)

@@ -298,7 +298,9 @@ class Rollout(Strict):
                 )
         if self.margin <= self.tolerance:
             raise wrong(f"must be above the tolerance, {self.tolerance}", at=("margin",))
-        check_metrics(self.metrics, self.margin)
+        is_moved_at_once = self.strategy in ("blue_green", "immediate")
+        has_steps = bool(self.steps or self.ramp) and not is_moved_at_once
+        check_metrics(self.metrics, self.margin, has_steps=has_steps)
         least = sum(step.seconds for step in self.steps) + self.settle_seconds
         canary = self.strategy == "canary" and not self.chooses_steps and self.ramp is None
         if canary and self.steps and self.deadline_minutes * 60 <= least:

@@ -123,7 +123,7 @@ class Planner:
             else harm_budget(plan.ramp, rate, plan.deadline_s),
             queries=[
                 *(promises(plan.prometheus) if plan.prometheus is not None else []),
-                *(suite_promises(plan.suites) if champion is not None else []),
+                *(suite_promises(plan.suites) if plan.steps else []),
             ],
         )
 

@@ -80,7 +80,7 @@ def way_back(
     )
     plan = msgspec.structs.replace(
         plan, steps=(), shadow=None, hooks=told, approve_promotion=False, warm_s=0.0, holdback=0.0,
-        finish_s=0.0,
+        finish_s=0.0, suites=(),
         # Traffic that has become harder would else lead through all releases there ever were.
         revert=False,
     )  # fmt: skip

@@ -156,6 +156,11 @@ def check_spec(spec: ServiceSpec) -> None:
     for suite in spec.plan.suites:
         if suite.gate not in names:
             raise InvalidInput(f"plan.suites: {suite.name}: there is no gate {suite.gate!r}")
+        if suite.promotes and not spec.plan.steps:
+            raise InvalidInput(
+                f"plan.suites: {suite.name}: is needed to promote, and there is no step in which "
+                "it would be run"
+            )
 
 
 def _check_probes(spec: ServiceSpec) -> None:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import msgspec
 
 from fairlead.control.judging.asking import Asker, Seat
-from fairlead.control.judging.queue import WINDOW, JudgeQueue, kept_shares
+from fairlead.control.judging.queue import JudgeQueue, kept_shares
 from fairlead.control.shipping.running import Running
 from fairlead.control.views import JudgingView
 from fairlead.domain.decoding import decode_json
@@ -141,7 +141,7 @@ class Judging:
         return JudgingView(
             judge=judge.provider.model if judge.provider else judge.service or "",
             pending=0 if queue is None else queue.pending,
-            pending_is_more=queue is not None and queue.pending >= WINDOW,
+            pending_is_more=queue is not None and queue.is_full,
             oldest_s=None if oldest is None else max(0.0, self._now() - oldest),
             judged=spent.judged,
             unjudged=spent.unjudged,

@@ -224,7 +224,7 @@ class LiveJudging:
             release=queue.of.release,
             share=sample.share,
             pending=queue.pending,
-            pending_is_more=queue.pending >= WINDOW,
+            pending_is_more=queue.is_full,
             oldest_s=None if queue.oldest is None else max(0.0, self._now() - queue.oldest),
             judged_today=mine.judged,
             unjudged_today=mine.unjudged,

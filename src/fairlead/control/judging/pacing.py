@@ -112,6 +112,7 @@ class Standing(msgspec.Struct, frozen=True):
         recorded_until: Before this Unix time all samples are known.
         waiting: Samples without a verdict, as far as they were counted.
         at_once: Questions that are asked together.
+        is_full: Whether more wait than were counted.
     """
 
     now: float
@@ -119,6 +120,7 @@ class Standing(msgspec.Struct, frozen=True):
     recorded_until: float
     waiting: int
     at_once: int
+    is_full: bool = False
 
     @property
     def lag_s(self) -> float:
@@ -127,7 +129,8 @@ class Standing(msgspec.Struct, frozen=True):
     @property
     def is_behind(self) -> bool:
         """A single sample that is asked about again and again is no backlog."""
-        return self.lag_s > BEHIND_S and self.waiting > 4 * self.at_once
+        is_backlog = self.is_full or self.waiting > 4 * self.at_once
+        return self.lag_s > BEHIND_S and is_backlog
 
 
 class Pacer:

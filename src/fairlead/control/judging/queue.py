@@ -61,6 +61,10 @@ class JudgeQueue:
         now: Unix time in seconds.
         decides: Whether the rollout is judged by these verdicts, rather than accompanied by them.
         settle_s: Seconds for which requests of a unit count after its first one.
+
+    Attributes:
+        pending: Samples that wait, of the `WINDOW` that were looked at last.
+        is_full: Whether there are more behind those that were not looked at.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class JudgeQueue:
         self.stop: Stop | None = None
         self.trouble = ""
         self.pending = 0
+        self.is_full = False
         self.oldest: float | None = None
         self._recorded_until = 0.0
         self.shares = kept_shares(store, rollout, self._judge.share)
@@ -150,7 +155,7 @@ class JudgeQueue:
         now = self._now()
         seen = Standing(
             now, self.judged_until or 0.0, self._recorded_until, self.pending,
-            self._judge.concurrency,
+            self._judge.concurrency, self.is_full,
         )  # fmt: skip
         share = self._pacer.share(self.shares, seen)
         if share is not None:
@@ -173,6 +178,10 @@ class JudgeQueue:
         self.judged_until = max(self.judged_until or 0.0, until)
         self._recorded_until = watermark
         self.pending = len(window)
+        # Of a small share few wait in a window, however many wait behind it. What is asked about
+        # again and again holds the window, and is no backlog.
+        is_held = bool(window) and all(row.judgement for row in window)
+        self.is_full = len(rows) == WINDOW and not is_held
         self.oldest = None if first is None else first.started_at
         return window
 

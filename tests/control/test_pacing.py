@@ -157,6 +157,13 @@ def test_of_many_changes_the_oldest_become_one_at_the_lower_share() -> None:
     assert (shares.at(-1.0), shares.at(1.5), shares.at(2.0), shares.now) == (1.0, 0.25, 0.5, 0.5)
 
 
+def test_after_a_clock_was_set_back_the_changes_are_in_order_of_time() -> None:
+    """No share is another one afterwards for a unit that was enrolled before."""
+    shares = Shares(1.0).changed(100.0, 0.5).changed(400.0, 0.25).changed(200.0, 0.125)
+    assert [shares.at(moment) for moment in (50.0, 150.0, 300.0)] == [1.0, 0.5, 0.5]
+    assert (shares.at(500.0), shares.now) == (0.125, 0.125)
+
+
 def test_a_unit_goes_by_the_share_of_its_enrolment() -> None:
     """As long as its requests count; and in the next phase by that of its next one."""
     enrolled = Enrolments(10.0)

@@ -24,6 +24,7 @@ from fairlead.rollout.suites import (
     RETRY_S,
     SuiteMetric,
     SuiteReading,
+    is_due,
     log_e_promote,
     log_e_worse,
     new_suite,
@@ -150,6 +151,23 @@ def test_a_run_counts_once_whoever_tells_of_it_again() -> None:
     assert once["answers"].pairs == 2
     assert take_in_suites(once, (given,), rollout.plan.suites) is once
     assert take_in_suites(once, (msgspec.structs.replace(given, name="x"),), ()) is once
+
+
+def test_a_clock_that_is_set_back_stops_no_suite() -> None:
+    """Runs count in the order of what was counted when they began; none waits for the clock."""
+    metrics = with_suite(every_s=120.0).suites
+    given = SuiteReading("answers", 0, 1, (GOOD,) * 40, 200, 5_000.0)
+    state = take_in_suites({}, (given,), metrics)
+    back = msgspec.structs.replace(given, after=40, at=1_000.0)
+    after = take_in_suites(state, (back,), metrics)
+    assert after["answers"].pairs == 80
+    assert take_in_suites(after, (given, back), metrics) is after
+    assert is_due(metrics[0], state["answers"], 1, 1_000.0, more=False)
+    failed = msgspec.structs.replace(given, pairs=(), problem="503")
+    silent = take_in_suites({}, (failed,), metrics)
+    assert is_due(metrics[0], silent["answers"], 1, 1_000.0, more=False)
+    later = take_in_suites(silent, (msgspec.structs.replace(failed, at=1_000.0),), metrics)
+    assert later["answers"].failing_since == 1_000.0
 
 
 def test_runs_by_the_clock_and_none_while_it_is_held() -> None:

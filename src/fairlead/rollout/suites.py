@@ -148,14 +148,18 @@ def take_in_suites(
     readings: tuple[SuiteReading, ...],
     metrics: tuple[SuiteMetric, ...],
 ) -> dict[str, SuiteState]:
-    """What is remembered after these runs; the same object where they are known already."""
+    """What is remembered after these runs; the same object where they are known already.
+
+    They are in order by what had been counted when they began, and not by the clock, which may be
+    set back.
+    """
     after = dict(known)
     for reading in readings:
         metric = next((m for m in metrics if m.name == reading.name), None)
         if metric is None:
             continue
         before = after.get(metric.name) or new_suite(metric)
-        if reading.after == before.pairs and reading.at > before.at:
+        if reading.after == before.pairs:
             after[metric.name] = _after(before, reading, metric)
     return known if after == known else after
 
@@ -165,6 +169,7 @@ def _after(before: SuiteState, reading: SuiteReading, metric: SuiteMetric) -> Su
         since = before.failing_since
         if since is None or reading.began - before.at > GAP_S:
             since = reading.at
+        since = min(since, reading.at)
         return msgspec.structs.replace(
             before, at=reading.at, failing_since=since, problem=reading.problem,
             total=reading.total,
@@ -196,9 +201,9 @@ def is_due(metric: SuiteMetric, state: SuiteState, phase: int, now: float, *, mo
     if state.is_exhausted:
         return False
     if state.failing_since is not None:
-        return now >= state.at + RETRY_S
+        return not 0.0 <= now - state.at < RETRY_S
     if metric.every_s:
-        return now >= state.at + metric.every_s
+        return not 0.0 <= now - state.at < metric.every_s
     return more or state.phase < phase
 
 

@@ -72,8 +72,10 @@ class Shares(msgspec.Struct, frozen=True):
     def changed(self, at: float, share: float) -> Shares:
         """With a further change; of many, the two oldest become one, at the lower of both shares.
 
-        What was judged there stays judged, and nothing of long ago comes to be asked about.
+        What was judged there stays judged, and nothing of long ago comes to be asked about. After a
+        clock was set back it begins with the last one: what came before is decided.
         """
+        at = max(at, self.changes[-1].at) if self.changes else at
         changes = (*self.changes, Change(at, share))
         if len(changes) > CHANGES_MAX:
             first, second, *rest = changes

@@ -357,13 +357,18 @@ class MinuteRow(msgspec.Struct, frozen=True):
 
 
 class GivenRow(msgspec.Struct, frozen=True):
-    """One feedback (`id`), with the request that it is about."""
+    """One feedback (`id`), with the request that it is about.
+
+    Attributes:
+        rollout: Whose judge model gave it; empty for live traffic's, and for what clients said.
+    """
 
     id: str
     name: str
     value: float
     at: float
     request: RequestRow
+    rollout: str = ""
 
 
 class TextRow(msgspec.Struct, frozen=True):

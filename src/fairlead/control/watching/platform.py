@@ -54,6 +54,7 @@ class ControlPlatform:
                 request_timeout_s=spec.limits.request_timeout_s,
                 grading=self._live_judging.grading(row.name, spec.judge),
                 judge_blindness=self._live_judging.blindness(row.name),
+                rollout_judge=self._live_judging.rollout_judge(row.name),
             )
             for row, spec in self._rollouts.services()
         ]

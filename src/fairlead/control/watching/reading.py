@@ -82,7 +82,8 @@ def read(store: WatchStore, service: str, positions: Positions, until: float) ->
     return Portion(
         seen=seen,
         feedback=[
-            SeenFeedback(one.request, one.name, one.value, one.at) for one in (*given, *judged)
+            SeenFeedback(one.request, one.name, one.value, one.at, one.rollout)
+            for one in (*given, *judged)
         ],
         texts=[_text(row) for row in texts],
         after=after,

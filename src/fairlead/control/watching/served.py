@@ -18,6 +18,7 @@ class Served(NamedTuple):
         capture: Which sample of prompts and answers is kept; None for none.
         segments: Users who are compared with all others.
         grading: How scores of its judge model are read; None without one.
+        rollout_judge: Identity of the judge model of the rollout under way; empty without one.
         judge_blindness: Why no verdicts come that should; empty while they do.
         request_timeout_s: How long a request may take; what is open keeps the watermark back.
     """
@@ -30,3 +31,4 @@ class Served(NamedTuple):
     request_timeout_s: float = 120.0
     grading: Grading | None = None
     judge_blindness: str = ""
+    rollout_judge: str = ""

@@ -64,6 +64,7 @@ class ServiceWatch:
     ) -> None:
         self.service = service
         self._served: Served | None = None
+        self._rollout_judge = ""
         self._store = store
         self._build = build
         self._now = now
@@ -128,6 +129,8 @@ class ServiceWatch:
             # What came before was sampled in another way, or not at all.
             self._captured_since = self._now()
         self._served, self._ledgers = served, ledgers
+        # Its last verdicts may be read when it is over.
+        self._rollout_judge = served.rollout_judge or self._rollout_judge
         self._releases.update(made)
         self._hand_on(served.champion)
 
@@ -307,6 +310,8 @@ class ServiceWatch:
                 due = is_new and is_due(capture, seen.request)
                 self._release(seen.request.release).see(seen, is_due=due)
         for given in portion.feedback:
+            if self._is_anothers(given):
+                continue
             feedback = self._graded(given)
             if feedback.name == JUDGED:
                 self._count([judged(feedback.value, feedback.at)])
@@ -317,6 +322,16 @@ class ServiceWatch:
                 self._release(text.request.release).see_text(text)
         self._positions = portion.after
         self._seen += len(portion.seen)
+
+    def _is_anothers(self, feedback: SeenFeedback) -> bool:
+        """Whether a rollout's own judge gave it, which is not the service's.
+
+        A rollout's manifest may have another rubric or scale: its scores mean something else.
+        """
+        if self._served is None or not feedback.rollout or not self._rollout_judge:
+            return False
+        grading = self._served.grading
+        return grading is None or grading.identity != self._rollout_judge
 
     def _graded(self, feedback: SeenFeedback) -> SeenFeedback:
         """A judge's score as what it means: 1 for a good answer, 0 for a bad one."""

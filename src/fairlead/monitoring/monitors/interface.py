@@ -98,12 +98,17 @@ class SeenText(NamedTuple):
 
 
 class SeenFeedback(NamedTuple):
-    """What was said of an answer: by a client, or by a judge model."""
+    """What was said of an answer: by a client, or by a judge model.
+
+    Attributes:
+        rollout: Whose judge model gave it; empty for live traffic's, and for what clients said.
+    """
 
     request: Request
     name: str
     value: float
     at: float
+    rollout: str = ""
 
 
 class Monitor(Protocol):

@@ -116,14 +116,14 @@ class SqlWatching:
         with self._db.reading(f"reading judgements of {service}") as connection:
             oldest = connection.execute(asked).scalar()
             query = (
-                select(j.request, j.score, j.at, *_REQUEST)
+                select(j.request, j.score, j.at, j.rollout, *_REQUEST)
                 .join_from(judgements, records, records.c.id == j.request)
                 .where(j.service == service, j.outcome == "judged")
             )
             until = until if oldest is None else min(until, oldest)
             query = _beyond(query, (j.at, j.request), after, until).limit(limit)
             return [
-                GivenRow(row[0], JUDGED, row[1], row[2], RequestRow(*row[3:]))
+                GivenRow(row[0], JUDGED, row[1], row[2], RequestRow(*row[4:]), row[3])
                 for row in connection.execute(query)
             ]
 

@@ -6,20 +6,24 @@ No traffic, no rollout and no server: what a queue asks about, and what it says 
 from __future__ import annotations
 
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from fairlead.control.judging.asking import Asker, Reply
 from fairlead.control.judging.budget import DAY_S
-from fairlead.control.judging.live import FRESH_S, OUT_S, LiveQueue, Sampled
+from fairlead.control.judging.live import FRESH_S, NEWEST_S, OUT_S, LiveQueue, Sampled
 from fairlead.control.judging.pacing import BEHIND_S, LOOK_S
 from fairlead.control.judging.queue import FRUITLESS_MAX, WINDOW, JudgeQueue
+from fairlead.domain.quota import Price
 from fairlead.domain.release import RemoteModel
 from fairlead.evaluation.judge_model import Budget, Exchange, JudgeModel, Verdict
 from fairlead.monitoring.live_judging import JudgeSample
+from fairlead.stats.intervals import clopper_pearson
 from fairlead.store import open_store
 from fairlead.store.interface import Store
 from fairlead.store.rows import RequestRow, SampleRow, SpoolCursor
@@ -125,3 +129,120 @@ async def test_a_window_in_which_nearly_all_is_judged_is_no_backlog(small: Small
     await queue.turn()
     assert queue.pending == 1
     assert not queue.is_full
+
+
+async def spaced(small: Small, queue: JudgeQueue, seconds: float, *, every_s: float = 5.0) -> None:
+    """Two samples each so many seconds, and the queue's turns."""
+    for _ in range(int(seconds / every_s)):
+        small.serve(2, every_s)
+        while await queue.turn():
+            pass
+
+
+async def test_a_cap_that_is_spread_over_the_day_is_spent_on_what_is_new(small: Small) -> None:
+    """And it is no slow judge, also with one question at a time and after a midnight."""
+    small.now = 3 * DAY_S - 1_000.0
+    queue = small.live(JudgeSample(per_day=960), concurrency=1)  # each 90 s
+    await spaced(small, queue, 60.0)
+    small.ages.clear()
+    said: set[str] = set()
+    for _ in range(60):
+        await spaced(small, queue, 30.0, every_s=15.0)
+        said.add(queue.blindness)
+    assert said == {""}
+    assert len(small.ages) > 15
+    assert max(small.ages) < NEWEST_S + 20.0
+
+
+async def test_what_an_answer_costs_has_no_part_in_whether_it_is_judged(small: Small) -> None:
+    """Of two at a time one costs nine times as much; both are asked about as often."""
+    dear: list[bool] = []
+    small.usd = lambda exchange: 0.9 if is_dear(exchange) else 0.1
+
+    def is_dear(exchange: Exchange) -> bool:
+        return zlib.crc32(exchange.answer.encode()) % 2 == 1
+
+    def reply(exchange: Exchange) -> Reply:
+        usd = small.usd(exchange)
+        dear.append(is_dear(exchange))
+        return msgspec.structs.replace(GOOD, usd=usd)
+
+    small.reply = reply
+    small.now = 3 * DAY_S
+    price = Price(1.0, 1.0)
+    queue = small.live(JudgeSample(per_day=None, usd_per_day=1_000.0), concurrency=1, price=price)
+    await spaced(small, queue, 200.0)
+    dear.clear()
+    await spaced(small, queue, 4_500.0, every_s=22.5)
+    assert len(dear) > 80
+    assert clopper_pearson(sum(dear), len(dear), 0.999)[0] < 0.5
+    assert clopper_pearson(sum(dear), len(dear), 0.999)[1] > 0.5
+
+
+async def test_a_judge_that_is_too_slow_for_its_share_is_told_so(small: Small) -> None:
+    queue = small.live(JudgeSample(per_day=None), concurrency=1, budget=Budget(per_day=None))
+    for _ in range(40):
+        small.serve(40, FRESH_S / 20)
+        await queue.turn()
+    assert "too slow" in queue.blindness
+
+
+async def test_live_traffic_leaves_half_of_a_judges_day_to_rollouts(small: Small) -> None:
+    """Spread over the day, which is no blindness."""
+    small.now = 4 * DAY_S - 100.0
+    queue = small.live(JudgeSample(per_day=None), budget=Budget(per_day=20))
+    await spaced(small, queue, 60.0)
+    assert len(small.ages) == 10
+    assert queue.stop is not None
+    assert queue.stop.is_paced
+    assert "its 10 questions a day are spread" in queue.stop.why
+    assert queue.blindness == ""
+
+
+@pytest.mark.parametrize("reply", [AWAY, SILENT])
+async def test_without_anything_to_judge_nobody_is_blind(small: Small, reply: Reply) -> None:
+    """Traffic that ends during an outage: what was said of the judge ends a while later."""
+    small.reply = lambda _: reply
+    queue = small.live(JudgeSample(per_day=None), attempts=1)
+    await spaced(small, queue, 2 * OUT_S, every_s=10.0)
+    assert queue.is_blind
+    assert reply.why in queue.blindness
+    for _ in range(int(2 * FRESH_S / 50) + 4):
+        small.serve(0, 50.0)
+        await queue.turn()
+    assert queue.oldest is None
+    assert (queue.is_blind, queue.blindness, queue.trouble) == (False, "", "")
+
+
+async def test_a_budget_that_was_used_up_yesterday_makes_nobody_blind_without_traffic(
+    small: Small,
+) -> None:
+    small.now = 4 * DAY_S - 600.0
+    queue = small.live(JudgeSample(per_day=None, usd_per_day=None), budget=Budget(per_day=0))
+    await spaced(small, queue, 60.0)
+    assert "judge's budget used up" in queue.blindness
+    for _ in range(int(2 * FRESH_S / 50) + 4):
+        small.serve(0, 50.0)
+        await queue.turn()
+    assert (queue.stop, queue.blindness) == (None, "")
+
+
+async def test_a_few_answers_without_a_score_are_said_by_both_alerts_at_once(
+    small: Small,
+) -> None:
+    """`judge_down` and the blindness of `quality` go by the same, after the same minute."""
+    queue = small.live(JudgeSample(per_day=None), attempts=1)
+    small.reply = lambda _: SILENT
+    small.serve(FRUITLESS_MAX, 5.0)
+    small.serve(0, 2.0)
+    while await queue.turn():
+        pass
+    assert (queue.is_blind, queue.blindness) == (True, "")
+    small.now += OUT_S
+    assert queue.blindness == "the judge model gives no verdicts: no score"
+    small.reply = lambda _: GOOD
+    small.serve(1, 5.0)
+    small.serve(0, 2.0)
+    while await queue.turn():
+        pass
+    assert (queue.is_blind, queue.blindness) == (False, "")

@@ -24,7 +24,7 @@ from fairlead.monitoring.live_judging import JudgeSample
 from fairlead.monitoring.monitors.settings import MonitorSettings
 from fairlead.registry import Registry
 from fairlead.store import open_store
-from fairlead.store.rows import JudgeSpend, SampleFilter
+from fairlead.store.rows import JudgementRow, JudgeSpend, SampleFilter
 
 Replica = Callable[..., AnsweringReplica]
 ALL = JudgeSample(per_day=None)
@@ -197,7 +197,7 @@ async def test_a_model_that_gives_no_scores_is_no_judge(
 ) -> None:
     world.use(judge_at(replica(lambda text: "no idea"), attempts=1))
     await champion(world)
-    await turns(world, 12)
+    await turns(world, 16, seconds=5.0)
     assert "gives no verdicts: the judge's answer holds no score" in (
         world.plane.live_judging.blindness("bank")
     )
@@ -208,6 +208,8 @@ async def test_a_days_budget_that_rollouts_used_up_makes_quality_blind(
 ) -> None:
     world.use(judge_at(replica(grade), budget=Budget(per_day=5)))
     await champion(world)
+    spent = [JudgementRow("r", "bank", "ro", "asked", attempts=5, at=world.now)]
+    world.store.begin_judgements(spent)
     await turns(world, 10)
     assert "judge's budget used up: 5 of 5 questions" in world.plane.live_judging.blindness("bank")
 
@@ -216,7 +218,7 @@ async def test_answers_that_come_to_be_bad_are_an_alert_by_the_judges_word(
     world: JudgedWorld, replica: Replica
 ) -> None:
     """Scores from 1 to 5, by what the judge calls good; with what its errors leave open."""
-    world.use(judge_at(replica(grade)))
+    world.use(judge_at(replica(grade), budget=Budget(per_day=None)))
     world.fails["a"] = 0.05
     identity = world.judge.identity
     world.plane.judging.keep_agreement("bank", Agreement(identity, 400, 400, 8, 8, at=world.now))
@@ -256,14 +258,29 @@ def test_of_a_days_cap_so_much_is_open_as_has_passed_of_the_day_and_an_hour_more
     sample, none = JudgeSample(per_day=None, usd_per_day=24.0), JudgeSpend()
     noon = 5 * DAY_S + DAY_S / 2
     for usd, is_stopped in ((12.9, False), (13.1, True)):
-        stop = live_stop_of(Budget(), sample, (none, none), usd, 1, noon)
-        assert (stop is not None) == is_stopped
-    over = live_stop_of(Budget(), sample, (none, none), 24.1, 1, 6 * DAY_S - 1)
+        for dear in (0.1, 5.0):  # What one question costs has no part in it.
+            stop = live_stop_of(Budget(), sample, (JudgeSpend(usd=usd), none), dear, noon)
+            assert (stop is not None) == is_stopped
+    last = 6 * DAY_S - 1
+    assert live_stop_of(Budget(), sample, (JudgeSpend(usd=23.5), none), 0.4, last) is None
+    over = live_stop_of(Budget(), sample, (JudgeSpend(usd=23.5), none), 0.6, last)
     assert over is not None
     assert over.is_paced
-    used = live_stop_of(Budget(usd_per_day=1.0), sample, (none, JudgeSpend(usd=1.0)), 0.1, 1, noon)
+    used = live_stop_of(Budget(usd_per_day=1.0), sample, (none, JudgeSpend(usd=1.0)), 0.1, noon)
     assert used is not None
     assert not used.is_paced
+
+
+def test_of_a_judges_budget_of_the_day_live_traffic_takes_half_at_the_most() -> None:
+    sample, last = JudgeSample(per_day=None), 6 * DAY_S - 1
+    for budget, mine in (
+        (Budget(per_day=100), JudgeSpend(asked=50)),
+        (Budget(usd_per_day=8.0), JudgeSpend(usd=4.0)),
+    ):
+        stop = live_stop_of(budget, sample, (mine, mine), 0.1, last)
+        assert stop is not None
+        assert stop.is_paced
+        assert live_stop_of(budget, sample, (JudgeSpend(usd=3.8, asked=49), mine), 0.1, last) is None
 
 
 @pytest.mark.parametrize(

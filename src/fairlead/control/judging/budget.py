@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import msgspec
 
 from fairlead.evaluation.judge_model import Budget
@@ -11,6 +13,8 @@ from fairlead.store.rows import JudgeSpend
 DAY_S = 86_400.0
 HEADWAY = 1.0 / 24.0
 """Of a day's cap, what may be spent ahead."""
+LIVE_PART = 0.5
+"""Of a judge's budget of the day, what live traffic may use: the rest is left to rollouts."""
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -59,29 +63,42 @@ def live_stop_of(
     sample: JudgeSample,
     spent: tuple[JudgeSpend, JudgeSpend],
     usd: float,
-    questions: int,
     now: float,
 ) -> Stop | None:
     """The same for live traffic: within the judge's budget of the day, and evenly within its own.
 
-    Of its own caps the part is open that has passed of the day, and an hour's part more.
+    Its own caps are those that are declared of it, and at the most `LIVE_PART` of the judge's. Of
+    them the part is open that has passed of the day, and an hour's part more. What one question
+    costs has no part in when it is asked, but for the last of the day: a long answer would wait for
+    longer than a short one, and be too old more often.
 
     Args:
         spent: What was spent today on live traffic outside rollouts, and on the service in all.
+        usd: What the next question costs at the most.
         now: Unix time.
     """
     mine, today = spent
     of_day = msgspec.structs.replace(budget, per_rollout=None, usd_per_rollout=None)
-    stop = stop_of(of_day, today, JudgeSpend(), usd, questions)
+    stop = stop_of(of_day, today, JudgeSpend(), usd, 1)
     if stop is not None:
         return stop
     open_part = min(1.0, (now - day_of(now)) / DAY_S + HEADWAY)
-    bounds = (
-        (sample.per_day, mine.asked + questions, "questions"),
-        (sample.usd_per_day, mine.usd + usd, "USD"),
-    )
-    for limit, would_be, what in bounds:
-        if limit is not None and would_be > limit * open_part + 1e-12:
-            why = f"its {limit:,.10g} {what} a day are spread over the day"
-            return Stop(why, is_final=False, is_paced=True)
+    per_day = _least(sample.per_day, budget.per_day)
+    usd_per_day = _least(sample.usd_per_day, budget.usd_per_day)
+    if per_day is not None and mine.asked + 1 > per_day * open_part + 1e-12:
+        return _paced(f"{per_day:,.10g} questions")
+    if usd_per_day is not None:
+        is_open = mine.usd < usd_per_day * open_part and mine.usd + usd <= usd_per_day + 1e-12
+        return None if is_open else _paced(f"{usd_per_day:,.10g} USD")
     return None
+
+
+def _least(own: float | None, of_judge: float | None) -> float | None:
+    """The cap of live traffic, of what is declared of it and of its judge."""
+    if of_judge is None:
+        return own
+    return min(LIVE_PART * of_judge, math.inf if own is None else own)
+
+
+def _paced(what: str) -> Stop:
+    return Stop(f"its {what} a day are spread over the day", is_final=False, is_paced=True)

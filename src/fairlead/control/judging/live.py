@@ -4,7 +4,9 @@ The queue is that of rollouts, as blind and as careful with money; but for which
 those that the champion answered and no rollout's own queue judges, and of these only what is not
 older than `FRESH_S`. A monitor has no use for yesterday, so a judge that was away for hours does
 not come back to a mountain of questions. What is spent is spread over the day: a cap that is used
-up at noon would leave nobody to look in the evening.
+up at noon would leave nobody to look in the evening. While that is what holds it, the next question
+is about what is no older than `NEWEST_S`. Whether a sample is asked about depends on the clock and
+on what was spent before it, never on itself: long answers are not passed over.
 """
 
 from __future__ import annotations
@@ -19,10 +21,10 @@ from fairlead.control.judging.asking import Asker, Reply
 from fairlead.control.judging.budget import Stop, day_of, live_stop_of
 from fairlead.control.judging.judging import Judging
 from fairlead.control.judging.live_views import LiveJudgingView
-from fairlead.control.judging.queue import WINDOW, JudgeQueue
+from fairlead.control.judging.queue import REST_S_FIRST, WINDOW, JudgeQueue
 from fairlead.control.shipping.running import Running
 from fairlead.control.shipping.spec import ServiceSpec
-from fairlead.evaluation.judge_model import Agreement, JudgeModel
+from fairlead.evaluation.judge_model import Agreement, Exchange, JudgeModel
 from fairlead.monitoring.live_judging import JudgeSample
 from fairlead.monitoring.monitors.judged import Grading
 from fairlead.stats.monitors.rates import Counts, JudgeError
@@ -31,10 +33,10 @@ from fairlead.store.rows import JudgeSpend, SampleToJudge, ServiceRow
 
 FRESH_S = 900.0
 """Samples older than that, by what is recorded, are left out."""
+NEWEST_S = 60.0
+"""The same while a cap that is spread over the day leaves most of them out."""
 OUT_S = 60.0
-"""For so long a judge may be away before nobody sees."""
-SPEECHLESS = 20
-"""So many samples in a row without a verdict: whoever answers is no judge."""
+"""For so long a judge may give no verdicts before nobody sees."""
 LOOK_S = 2.0
 MEASURED_S = 30.0
 
@@ -70,29 +72,41 @@ class LiveQueue(JudgeQueue):
         self.of = of
         self._is_elsewhere = is_elsewhere
         self._floor = self._looks_at = 0.0
-        self._out_since: float | None = None
-        self._speechless = 0
-        self._why_speechless = ""
+        self._paced_at = -FRESH_S
+        self._waited_at = now()
+        self._blind_since: float | None = None
 
     async def turn(self) -> bool:
         """As of a rollout's queue; looks at most each `LOOK_S` while there is nothing to do."""
         if 0.0 < self._looks_at - self._now() <= LOOK_S:
             return False
         progress = await super().turn()
-        self._looks_at = 0.0 if progress else self._now() + LOOK_S
+        now = self._now()
+        self._looks_at = 0.0 if progress else now + LOOK_S
+        if self.oldest is not None:
+            self._waited_at = now
+        elif not 0.0 <= now - self._waited_at <= FRESH_S:
+            self._forget_troubles()
         return progress
+
+    def _forget_troubles(self) -> None:
+        """There has been nothing to judge: nobody knows whether the judge would."""
+        self.stop = self._blind_since = None
+        self.trouble = ""
+        self._fruitless.clear()
+        self._rest_s = REST_S_FIRST
 
     @property
     def blindness(self) -> str:
         """Why no verdicts come though there are samples; empty while they do."""
-        if self._out_since is not None and self._now() - self._out_since >= OUT_S:
-            return f"the judge model does not answer: {self.trouble}"
-        if self._speechless >= SPEECHLESS:
-            return f"the judge model gives no verdicts: {self._why_speechless}"
+        now = self._now()
+        if self._blind_since is not None and not 0.0 <= now - self._blind_since < OUT_S:
+            what = "does not answer" if self.is_out else "gives no verdicts"
+            return f"the judge model {what}: {self.trouble}"
         if self.stop is not None and not self.stop.is_paced:
             return self.stop.why
         is_late = self.oldest is not None and self.oldest < self._floor + 0.2 * FRESH_S
-        if is_late and self.stop is None:
+        if is_late and not self._is_paced:
             return (
                 f"the judge model is too slow: samples older than {FRESH_S / 60:.0f} min are left "
                 "out; lower monitoring.judge.share"
@@ -109,7 +123,12 @@ class LiveQueue(JudgeQueue):
 
     def _read(self, until: float) -> list[SampleToJudge]:
         self._floor = until - FRESH_S
-        self._after = max(self._after, (self._floor, ""))
+        now = self._now()
+        self._again_at = {each: at for each, at in self._again_at.items() if at > now - FRESH_S}
+        # What is to be asked again is not left out: only some answers are.
+        is_newest_only = self._is_paced and not self._again_at
+        begin = until - NEWEST_S if is_newest_only else self._floor
+        self._after = max(self._after, (begin, ""))
         return self._store.samples_to_judge(
             self.service, self.of.release, after=self._after, until=until, limit=WINDOW
         )
@@ -123,31 +142,41 @@ class LiveQueue(JudgeQueue):
     def _pace(self) -> None:
         """Its share stays as it is declared: who is too slow for it is told so (`blindness`)."""
 
-    def _budget(self) -> Callable[[float, int], Stop | None]:
+    @property
+    def _is_paced(self) -> bool:
+        """Whether a cap that is spread over the day has held it lately."""
+        return 0.0 <= self._now() - self._paced_at <= FRESH_S
+
+    def _within_budget(
+        self, samples: Sequence[SampleToJudge]
+    ) -> list[tuple[SampleToJudge, Exchange]]:
+        asked = super()._within_budget(samples)
+        if self.stop is not None and self.stop.is_paced:
+            self._paced_at = self._now()
+        return asked
+
+    def _budget(self) -> Callable[[float, float, int], Stop | None]:
         mine, today = self.spend()
         now = self._now()
 
-        def stop_at(usd: float, questions: int) -> Stop | None:
-            budget, sample = self.of.judge.budget, self.of.sample
-            return live_stop_of(budget, sample, (mine, today), usd, questions, now)
+        def stop_at(before_usd: float, usd: float, before: int) -> Stop | None:
+            spent = _with(mine, before_usd, before), _with(today, before_usd, before)
+            return live_stop_of(self.of.judge.budget, self.of.sample, spent, usd, now)
 
         return stop_at
 
-    def _keep(self, samples: Sequence[SampleToJudge], replies: Sequence[Reply]) -> None:
-        super()._keep(samples, replies)
-        for reply in replies:
-            if reply.verdict is not None:
-                self._speechless = 0
-            elif not reply.is_outage:
-                self._speechless += 1
-                self._why_speechless = reply.why
-
     def _rest(self, asked: Iterable[str], replies: Sequence[Reply], *, is_out: bool) -> None:
         super()._rest(asked, replies, is_out=is_out)
-        if not is_out:
-            self._out_since = None
-        elif self._out_since is None:
-            self._out_since = self._now()
+        self._waited_at = self._now()
+        if not self.is_blind:
+            self._blind_since = None
+        elif self._blind_since is None:
+            self._blind_since = self._now()
+
+
+def _with(spent: JudgeSpend, usd: float, asked: int) -> JudgeSpend:
+    """After so many questions more that cost so much."""
+    return msgspec.structs.replace(spent, usd=spent.usd + usd, asked=spent.asked + asked)
 
 
 class LiveJudging:
@@ -205,6 +234,12 @@ class LiveJudging:
                 misses=Counts(found.bad_missed, found.bad),
             )
         return Grading(judge.identity, judge.good_at_least, error)
+
+    def rollout_judge(self, service: str) -> str:
+        """Identity of the judge of the rollout under way, by its own manifest; empty without."""
+        running = self._running(service)
+        judge = None if running is None else running.spec.judge
+        return "" if judge is None else judge.identity
 
     def blindness(self, service: str) -> str:
         """Why no verdicts on its live traffic come; empty while they do, or none are wanted."""

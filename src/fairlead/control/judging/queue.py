@@ -222,19 +222,23 @@ class JudgeQueue:
             if exchange is None:
                 continue  # deleted since the look
             most = self._asker.most_usd(exchange)
-            usd += most
-            self.stop = stop_at(usd, len(rows) + 1)
+            self.stop = stop_at(usd, most, len(rows))
             if self.stop is not None:
                 break
+            usd += most
             rows.append(self._row(sample, "asked", attempts=1, usd=most))
             asked.append((sample, exchange))
         self._store.begin_judgements(rows)
         return asked
 
-    def _budget(self) -> Callable[[float, int], Stop | None]:
-        """Whether so many USD and questions more are too much, by what is spent until now."""
+    def _budget(self) -> Callable[[float, float, int], Stop | None]:
+        """Whether one more question is too much, by what is spent until now.
+
+        It is told what those before it cost in USD, what this one costs, and how many came before.
+        """
         spent, today = self.spend()
-        return lambda usd, questions: stop_of(self._judge.budget, today, spent, usd, questions)
+        budget = self._judge.budget
+        return lambda before, usd, asked: stop_of(budget, today, spent, before + usd, asked + 1)
 
     def _exchange(self, request: str) -> Exchange | None:
         """What was asked and answered; None if it is not kept any more."""

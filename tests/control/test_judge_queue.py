@@ -82,12 +82,11 @@ class Small:
         for place in range(count):
             self._count += 1
             name, at = f"r{self._count:07d}", self.now + seconds * place / count
-            rows.append(
-                RequestRow(
-                    name, "bank", "sha256:a", "champion", "a-1", "k", name, rho,
-                    "ro-1" if rho else "", 0, "chat", False, 200, "", at, 5.0, -1.0, 50.0, 1, 1, 1,
-                )  # fmt: skip
-            )
+            row = RequestRow(
+                name, "bank", "sha256:a", "champion", "a-1", "k", name, rho, "ro-1" if rho else "",
+                0, "chat", False, 200, "", at, 5.0, -1.0, 50.0, 1, 1, 1,
+            )  # fmt: skip
+            rows.append(row)
             texts.append(SampleRow(name, "bank", "k", name, at, at + 1e6, "[]", repr(at), False))
         self.now += seconds
         cursor = SpoolCursor(1, self._count, complete_until=self.now)

@@ -280,7 +280,9 @@ def test_of_a_judges_budget_of_the_day_live_traffic_takes_half_at_the_most() -> 
         stop = live_stop_of(budget, sample, (mine, mine), 0.1, last)
         assert stop is not None
         assert stop.is_paced
-        assert live_stop_of(budget, sample, (JudgeSpend(usd=3.8, asked=49), mine), 0.1, last) is None
+        assert (
+            live_stop_of(budget, sample, (JudgeSpend(usd=3.8, asked=49), mine), 0.1, last) is None
+        )
 
 
 @pytest.mark.parametrize(

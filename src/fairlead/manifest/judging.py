@@ -123,7 +123,7 @@ class LiveJudge(Strict):
         default=1_000,
         ge=1,
         le=10**9,
-        description="Questions in a day (UTC), spread over the day; at most half of `judge.budget`'s.",
+        description="Questions in a day (UTC), spread over it; at most half of `judge.budget`'s.",
     )
     usd_per_day: float | None = Field(
         default=None,

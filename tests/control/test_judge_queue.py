@@ -26,7 +26,7 @@ from fairlead.monitoring.live_judging import JudgeSample
 from fairlead.stats.intervals import clopper_pearson
 from fairlead.store import open_store
 from fairlead.store.interface import Store
-from fairlead.store.rows import RequestRow, SampleRow, SpoolCursor
+from fairlead.store.rows import JudgementRow, RequestRow, SampleRow, SpoolCursor
 
 GOOD = Reply(Verdict(5.0, "good"))
 AWAY = Reply(None, "nobody there", is_outage=True)
@@ -151,6 +151,29 @@ async def test_a_cap_that_is_spread_over_the_day_is_spent_on_what_is_new(small: 
     assert said == {""}
     assert len(small.ages) > 15
     assert max(small.ages) < NEWEST_S + 20.0
+
+
+async def test_an_old_sample_under_a_cap_of_the_day_is_no_slow_judge(small: Small) -> None:
+    """It was asked about once, and the second time waited for the cap; what else waits is new."""
+    spent = JudgementRow("r", "bank", "", "asked", attempts=519, at=small.now)
+    small.store.begin_judgements([spent])
+    queue = small.live(JudgeSample(per_day=960), concurrency=1, attempts=2)
+    small.reply = lambda _: SILENT
+    await spaced(small, queue, 10.0)
+    assert len(small.ages) == 1
+    said: list[str] = []
+
+    def reply(_: Exchange) -> Reply:
+        said.append(queue.blindness)
+        return GOOD
+
+    small.reply = reply
+    small.serve(400, FRESH_S - 100.0)
+    while await queue.turn():
+        pass
+    assert said == [""] * 9
+    assert max(small.ages[1:2]) > FRESH_S - 110.0
+    assert max(small.ages[2:]) < NEWEST_S + 5.0
 
 
 async def test_what_an_answer_costs_has_no_part_in_whether_it_is_judged(small: Small) -> None:

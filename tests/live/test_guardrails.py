@@ -37,7 +37,8 @@ def guarded(manifest: Manifest, *names: str) -> Manifest:
     wanted = [Guardrail.model_validate(one) for one in GUARDRAILS if one["name"] in names]
     release = manifest.release.model_copy(update={"guardrails": wanted})
     monitoring = Monitoring.model_validate(MONITORING)
-    changes = {"gates": (), "release": release, "monitoring": monitoring}
+    rollout = manifest.rollout.model_copy(update={"strategy": "immediate"})
+    changes = {"gates": (), "release": release, "monitoring": monitoring, "rollout": rollout}
     return manifest.model_copy(update=changes)
 
 

@@ -311,11 +311,8 @@ class Exchange(Seeker):
 
     def last_part(self, data: bytes, usage: Usage) -> None:
         attempt = self.attempt
-        has_error = (
-            attempt is not None
-            and isinstance(attempt.relay, StreamRelay)
-            and attempt.relay.has_error
-        )
+        relay = None if attempt is None else attempt.relay
+        has_error = isinstance(relay, StreamRelay) and relay.has_error
         # An answer that the engine broke off is not complete: only what it said is looked at.
         if self._is_over or self._must_end(data, is_last=not has_error):
             return

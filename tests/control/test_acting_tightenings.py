@@ -100,7 +100,7 @@ async def test_one_is_tightened_until_a_person_ends_it_also_after_a_restart(worl
 async def test_several_at_once_and_one_that_is_gone(world: World) -> None:
     await guarded(world)
     said = await carry_out(world, tighten("secrets", "mail", "gone"))
-    assert "guardrail secrets, mail of release g blocks" in said
+    assert "guardrails secrets, mail of release g block, until" in said
     await world.turn()
     assert set(actions(world).values()) == {"block"}
     said = await carry_out(world, tighten("gone", at=2_000.0))

@@ -156,9 +156,9 @@ def test_a_run_counts_once_whoever_tells_of_it_again() -> None:
 def test_a_clock_that_is_set_back_stops_no_suite() -> None:
     """Runs count in the order of what was counted when they began; none waits for the clock."""
     metrics = with_suite(every_s=120.0).suites
-    given = SuiteReading("answers", 0, 1, (GOOD,) * 40, 200, 5_000.0)
+    given = SuiteReading("answers", 0, 1, (GOOD,) * 40, 200, 5_000.0, 5_000.0)
     state = take_in_suites({}, (given,), metrics)
-    back = msgspec.structs.replace(given, after=40, at=1_000.0)
+    back = msgspec.structs.replace(given, after=40, began=1_000.0, at=1_000.0)
     after = take_in_suites(state, (back,), metrics)
     assert after["answers"].pairs == 80
     assert take_in_suites(after, (given, back), metrics) is after
@@ -166,7 +166,9 @@ def test_a_clock_that_is_set_back_stops_no_suite() -> None:
     failed = msgspec.structs.replace(given, pairs=(), problem="503")
     silent = take_in_suites({}, (failed,), metrics)
     assert is_due(metrics[0], silent["answers"], 1, 1_000.0, more=False)
-    later = take_in_suites(silent, (msgspec.structs.replace(failed, at=1_000.0),), metrics)
+    later = take_in_suites(
+        silent, (msgspec.structs.replace(failed, began=1_000.0, at=1_000.0),), metrics
+    )
     assert later["answers"].failing_since == 1_000.0
 
 

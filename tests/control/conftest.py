@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from control.answering_replica import AnsweringReplica
+from control.judged_world import JudgedWorld
 from control.simulated_world import World, build_releases
 from fairlead.control import plane
 from fairlead.registry import Registry
@@ -59,6 +60,23 @@ async def world(
     shutil.copy(empty_database, tmp_path / "fairlead.db")
     store = open_store(f"sqlite:///{tmp_path}/fairlead.db")
     made = World(store, own_registry, built[1])
+    await made.start()
+    yield made
+    await made.stop()
+    store.close()
+
+
+@pytest.fixture
+async def judged_world(
+    tmp_path: Path,
+    own_registry: Registry,
+    built: tuple[Path, dict[str, str]],
+    empty_database: Path,
+) -> AsyncIterator[JudgedWorld]:
+    """The same with a judge model, and users who say nothing."""
+    shutil.copy(empty_database, tmp_path / "fairlead.db")
+    store = open_store(f"sqlite:///{tmp_path}/fairlead.db")
+    made = JudgedWorld(store, own_registry, built[1])
     await made.start()
     yield made
     await made.stop()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -27,16 +27,8 @@ Replica = Callable[..., AnsweringReplica]
 
 
 @pytest.fixture
-async def world(
-    tmp_path: Path, own_registry: Registry, built: tuple[Path, dict[str, str]], empty_database: Path
-) -> AsyncIterator[JudgedWorld]:
-    shutil.copy(empty_database, tmp_path / "fairlead.db")
-    store = open_store(f"sqlite:///{tmp_path}/fairlead.db")
-    made = JudgedWorld(store, own_registry, built[1])
-    await made.start()
-    yield made
-    await made.stop()
-    store.close()
+def world(judged_world: JudgedWorld) -> JudgedWorld:
+    return judged_world
 
 
 def given(world: JudgedWorld, rollout: str) -> dict[str, list[tuple[str, float]]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -22,8 +20,6 @@ from fairlead.evaluation.judge_model import Agreement, Budget
 from fairlead.monitoring.declared import Declared, check_declared
 from fairlead.monitoring.live_judging import JudgeSample
 from fairlead.monitoring.monitors.settings import MonitorSettings
-from fairlead.registry import Registry
-from fairlead.store import open_store
 from fairlead.store.rows import JudgementRow, JudgeSpend, SampleFilter
 
 Replica = Callable[..., AnsweringReplica]
@@ -31,16 +27,8 @@ ALL = JudgeSample(per_day=None)
 
 
 @pytest.fixture
-async def world(
-    tmp_path: Path, own_registry: Registry, built: tuple[Path, dict[str, str]], empty_database: Path
-) -> AsyncIterator[JudgedWorld]:
-    shutil.copy(empty_database, tmp_path / "fairlead.db")
-    store = open_store(f"sqlite:///{tmp_path}/fairlead.db")
-    made = JudgedWorld(store, own_registry, built[1])
-    await made.start()
-    yield made
-    await made.stop()
-    store.close()
+def world(judged_world: JudgedWorld) -> JudgedWorld:
+    return judged_world
 
 
 async def champion(

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-import shutil
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -30,25 +28,15 @@ from fairlead.control.judging.pacing import (
 )
 from fairlead.control.judging.queue import JudgeQueue
 from fairlead.control.views import JudgingView
-from fairlead.registry import Registry
 from fairlead.stats.intervals import clopper_pearson
 from fairlead.stats.rae import BinaryRae
-from fairlead.store import open_store
 
 Replica = Callable[..., AnsweringReplica]
 
 
 @pytest.fixture
-async def world(
-    tmp_path: Path, own_registry: Registry, built: tuple[Path, dict[str, str]], empty_database: Path
-) -> AsyncIterator[JudgedWorld]:
-    shutil.copy(empty_database, tmp_path / "fairlead.db")
-    store = open_store(f"sqlite:///{tmp_path}/fairlead.db")
-    made = JudgedWorld(store, own_registry, built[1])
-    await made.start()
-    yield made
-    await made.stop()
-    store.close()
+def world(judged_world: JudgedWorld) -> JudgedWorld:
+    return judged_world
 
 
 class Paced:

@@ -18,11 +18,12 @@ from typing import Protocol
 import msgspec
 
 from fairlead.domain.errors import FairleadError, StorageFailed
+from fairlead.domain.recorded import Cursor
 from fairlead.observer.holding import Holding
 from fairlead.observer.sink import SpoolCursor
 from fairlead.observer.spool import Spool, spool_folders
 from fairlead.wire.record import FeedbackRecord, RequestRecord
-from fairlead.wire.spool import ALIVE_FILE, Cursor
+from fairlead.wire.spool import ALIVE_FILE
 
 PORTION = 20_000
 """Records that are taken in at once, about."""

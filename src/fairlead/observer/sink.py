@@ -7,8 +7,8 @@ from typing import Protocol
 
 import msgspec
 
+from fairlead.domain.recorded import Cursor
 from fairlead.wire.record import FeedbackRecord, RequestRecord, SampleRecord
-from fairlead.wire.spool import Cursor
 
 
 class SpoolCursor(msgspec.Struct, frozen=True):

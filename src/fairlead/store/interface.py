@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from fairlead.domain.recorded import Cursor
 from fairlead.store.evaluation import EvaluationStore
-from fairlead.store.intake import Cursor, Feedback, Request, Sample, Warned
+from fairlead.store.intake import Feedback, Request, Sample, Warned
 from fairlead.store.keys import KeyStore
 from fairlead.store.probes import ProbeStore
 from fairlead.store.rows import (

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fairlead.domain.errors import Damaged, FairleadError, InvalidInput, StorageFailed
+from fairlead.domain.recorded import Cursor
 from fairlead.telemetry.adoption import adopt, opened
 from fairlead.telemetry.catalogue import DAMAGED, Change, DataFile, SpoolPosition
 from fairlead.telemetry.engine import as_itself, literal, paths, single, telling, writing_engine
 from fairlead.telemetry.files import Folder, discard, measure, write
 from fairlead.telemetry.schema import FEEDBACK, HOUR_US, RECORDS, Table, microseconds
 from fairlead.wire.record import FeedbackRecord, RequestRecord
-from fairlead.wire.spool import Cursor
 
 if TYPE_CHECKING:
     import duckdb

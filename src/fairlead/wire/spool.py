@@ -16,7 +16,6 @@ import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
 MAGIC = b"FLSPOOL1"
 ALIVE_FILE = "alive"
@@ -24,22 +23,6 @@ SEGMENT_SUFFIX = ".seg"
 PAYLOAD_BYTES_MAX = 1 << 20
 
 _head = struct.Struct("<II")
-
-
-class Cursor(Protocol):
-    """How far a spool has been read, as a reader gives or keeps it; what the fields mean is said at
-    `fairlead.observer.sink.SpoolCursor`."""
-
-    @property
-    def segment(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def complete_until(self) -> float: ...
-    @property
-    def closed(self) -> bool: ...
-    @property
-    def broken(self) -> int: ...
 
 
 class BrokenFrame(Exception):

@@ -13,8 +13,8 @@ from collections.abc import Collection
 import msgspec
 
 from fairlead.domain.capture import Capture, is_captured
+from fairlead.domain.recorded import RecordedRequest
 from fairlead.gateway.requests.request_body import EMBEDDINGS
-from fairlead.monitoring.monitors.interface import Request
 
 DUE_MIN = 20
 WAIT_S = 120.0
@@ -50,7 +50,7 @@ class Due(msgspec.Struct):
         return self.count if self.count >= DUE_MIN and is_long else 0
 
 
-def is_due(capture: Capture | None, request: Request) -> bool:
+def is_due(capture: Capture | None, request: RecordedRequest) -> bool:
     """Whether texts of this request are to be kept."""
     return (
         capture is not None

@@ -14,59 +14,11 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import msgspec
 
+from fairlead.domain.recorded import RecordedRequest
 from fairlead.monitoring.alerts import Condition
 
 Document = dict[str, Any]
 """What a monitor remembers, in JSON's types."""
-
-
-class Request(Protocol):
-    """One request as it was recorded; times in milliseconds, -1 where something is not known."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def service(self) -> str: ...
-    @property
-    def release(self) -> str: ...
-    @property
-    def arm(self) -> str: ...
-    @property
-    def replica(self) -> str: ...
-    @property
-    def key(self) -> str: ...
-    @property
-    def unit(self) -> str: ...
-    @property
-    def endpoint(self) -> str: ...
-    @property
-    def stream(self) -> bool: ...
-    @property
-    def status(self) -> int: ...
-    @property
-    def error(self) -> str: ...
-    @property
-    def started_at(self) -> float: ...
-    @property
-    def ttft_ms(self) -> float: ...
-    @property
-    def itl_ms(self) -> float: ...
-    @property
-    def duration_ms(self) -> float: ...
-    @property
-    def prompt_tokens(self) -> int: ...
-    @property
-    def completion_tokens(self) -> int: ...
-    @property
-    def attempts(self) -> int: ...
-    @property
-    def cost_usd(self) -> float: ...
-    @property
-    def refused(self) -> int: ...
-    @property
-    def malformed(self) -> int: ...
-    @property
-    def guardrail_hits(self) -> int: ...
 
 
 class Seen(NamedTuple):
@@ -77,7 +29,7 @@ class Seen(NamedTuple):
         failed: Whether the server failed it (`fairlead.domain.outcomes`).
     """
 
-    request: Request
+    request: RecordedRequest
     load: float
     failed: bool
 
@@ -91,7 +43,7 @@ class SeenText(NamedTuple):
         is_cut: Whether one of them is longer than what was kept.
     """
 
-    request: Request
+    request: RecordedRequest
     prompt: str
     answer: str
     is_cut: bool
@@ -104,7 +56,7 @@ class SeenFeedback(NamedTuple):
         rollout: Whose judge model gave it; empty for live traffic's, and for what clients said.
     """
 
-    request: Request
+    request: RecordedRequest
     name: str
     value: float
     at: float

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import cast
 
-from fairlead.monitoring.monitors.interface import Request, SeenText
+from fairlead.domain.recorded import RecordedRequest
+from fairlead.monitoring.monitors.interface import SeenText
 
 _COMMON = ("the", "a", "my", "is", "to", "i", "can", "how", "what", "please", "for", "it")
 _TOPICS = tuple(
@@ -31,7 +32,7 @@ def made_text(
 ) -> SeenText:
     """A text of a request of which nothing else is known."""
     told = {"id": id, "started_at": at, "key": "key", "replica": "replica", "unit": "unit", **known}
-    return SeenText(cast(Request, SimpleNamespace(**told)), prompt, answer, False)
+    return SeenText(cast(RecordedRequest, SimpleNamespace(**told)), prompt, answer, False)
 
 
 def usual_texts(count: int, text: str = "prompt") -> Iterator[SeenText]:

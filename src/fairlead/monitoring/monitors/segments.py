@@ -20,10 +20,11 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from fairlead.domain.outcomes import SHADOW
+from fairlead.domain.recorded import RecordedRequest
 from fairlead.domain.text_signals import length_class
 from fairlead.monitoring.alerts import Condition, Figure, labels_of
 from fairlead.monitoring.burning import Severity
-from fairlead.monitoring.monitors.interface import Deaf, Document, Request, Seen, SeenFeedback
+from fairlead.monitoring.monitors.interface import Deaf, Document, Seen, SeenFeedback
 from fairlead.monitoring.monitors.self_tests import bias_self_test
 from fairlead.stats.monitors.evidence import made_with
 from fairlead.stats.monitors.segments import SegmentGap
@@ -160,7 +161,7 @@ class SegmentMonitor(Deaf):
         made = SegmentMonitor("self-test", "self-test", segments, key_unit=lambda key: key)
         return bias_self_test(made)
 
-    def _take(self, request: Request, outcome: str, bad: bool, at: float) -> None:
+    def _take(self, request: RecordedRequest, outcome: str, bad: bool, at: float) -> None:
         stratum = f"{request.endpoint} {length_class(max(0, request.prompt_tokens))}"
         is_session = request.unit not in ("", self._key_unit(request.key))
         session = request.unit if is_session else None

@@ -8,11 +8,12 @@ from abc import abstractmethod
 from typing import ClassVar
 
 from fairlead.domain.outcomes import CLIENT_ERRORS
+from fairlead.domain.recorded import RecordedRequest
 from fairlead.domain.text_signals import length_class
 from fairlead.monitoring.alerts import Condition, Figure
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.exercise import Made, see, tested
-from fairlead.monitoring.monitors.interface import Document, Request, Seen
+from fairlead.monitoring.monitors.interface import Document, Seen
 from fairlead.monitoring.monitors.lasting import GRAVEST, Lasting
 from fairlead.monitoring.monitors.learning_times import TimesLearnt
 from fairlead.monitoring.monitors.of_release import ReleaseMonitor, learning, minutes_since
@@ -33,7 +34,7 @@ class TimesMonitor(ReleaseMonitor):
     """Whose times they are: the subject of a sentence about several."""
 
     @abstractmethod
-    def _timed(self, request: Request) -> tuple[float, str] | None:
+    def _timed(self, request: RecordedRequest) -> tuple[float, str] | None:
         """Time and group of a request that was answered well; None where it has none."""
 
     def accept(self) -> None:
@@ -143,7 +144,7 @@ class LatencyMonitor(TimesMonitor):
     name = "latency"
     what = "answers"
 
-    def _timed(self, request: Request) -> tuple[float, str] | None:
+    def _timed(self, request: RecordedRequest) -> tuple[float, str] | None:
         group = _length(request.prompt_tokens)
         if request.stream:
             return (request.ttft_ms, f"first {group}") if request.ttft_ms > 0.0 else None
@@ -166,7 +167,7 @@ class ThroughputMonitor(TimesMonitor):
     name = "throughput"
     what = "tokens of streams"
 
-    def _timed(self, request: Request) -> tuple[float, str] | None:
+    def _timed(self, request: RecordedRequest) -> tuple[float, str] | None:
         return (request.itl_ms, "") if request.itl_ms > 0.0 else None
 
     def self_test(self) -> str:
@@ -182,19 +183,19 @@ class ThroughputMonitor(TimesMonitor):
         return tested(made, 2 * made.settings.learn, 1_000, feed)
 
 
-def pace_of(request: Request) -> tuple[float, str]:
+def pace_of(request: RecordedRequest) -> tuple[float, str]:
     """Time per token, and of which kind: between tokens of a stream, or of a whole answer."""
     if request.stream and request.itl_ms > 0.0:
         return request.itl_ms, "stream"
     return _pace(request), _kind(request)
 
 
-def _pace(request: Request) -> float:
+def _pace(request: RecordedRequest) -> float:
     """Of an answer that is no stream: milliseconds per token, or in all where it has none."""
     return request.duration_ms / max(request.completion_tokens, 1)
 
 
-def _kind(request: Request) -> str:
+def _kind(request: RecordedRequest) -> str:
     return "token" if request.completion_tokens > 0 else "whole"
 
 

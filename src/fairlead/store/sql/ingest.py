@@ -8,8 +8,9 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, func, insert, select, update
 
+from fairlead.domain.recorded import Cursor
 from fairlead.store.database import Database, as_rows
-from fairlead.store.intake import Cursor, Feedback, Request, Sample, Warned
+from fairlead.store.intake import Feedback, Request, Sample, Warned
 from fairlead.store.rows import FeedbackRow, IngestCounts, RequestRow, SampleRow, SpoolCursor
 from fairlead.store.schema import events, feedback, judgements, records, rollouts, spools
 from fairlead.store.schema import samples as samples_table

@@ -48,6 +48,7 @@ DAYS = 3
 FAULTY = "steady"
 KEYS = ("app", "batch", "partner")
 
+LEARN_MIN = 200
 WATCHED = """
 capture: {{share: 100%, retention_hours: 2, per_minute: 6000}}
 slos: {{availability: 99.5%, latency_p95_ms: 5000, ttft_p95_ms: 5000, itl_p95_ms: 1000}}
@@ -98,6 +99,8 @@ def main() -> int:
     parser.add_argument("--fault", choices=sorted(set(MODELS) - {"equal"}), help="see above")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the results")
     given = parser.parse_args()
+    if given.learn < LEARN_MIN:
+        parser.error(f"--learn: {given.learn}; monitors learn from {LEARN_MIN} requests at least")
     bystanders = Bystanders(range(os.cpu_count() or 1))
     with (
         tempfile.TemporaryDirectory(prefix="fairlead-honest-") as folder,

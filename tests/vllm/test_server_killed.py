@@ -1,6 +1,6 @@
-"""A vLLM server is killed in the middle of streams; another one goes on with them.
+"""A vLLM server is killed in the middle of answers; another one goes on with them or gives them.
 
-The last file of the folder, so that few of the killed servers have to be started again.
+One kill for all, in the last file of the folder: a killed server is not started again.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ ENDS = {
     "several choices": (CHAT, greedy(CHAT, TOKENS, n=2, temperature=1)),
 }
 ALL = {**GOES_ON, **ENDS}
+PLAIN = {k: v for k, v in greedy(CHAT, TOKENS).items() if not k.startswith("stream")}
 
 
 class Reading:
@@ -76,7 +77,7 @@ class Reading:
                 self.content += part
 
 
-async def test_streams_of_a_killed_server_go_on_or_end_with_an_error(
+async def test_answers_of_a_killed_server_go_on_are_given_by_another_or_end_with_an_error(
     servers: list[Server], gateway: Gateway, control: Control
 ) -> None:
     victim, other = servers
@@ -85,8 +86,11 @@ async def test_streams_of_a_killed_server_go_on_or_end_with_an_error(
         # Those that end are asked too: what vLLM prepares for them is ready when it counts.
         wholes = {n: Reading(client, *asked) for n, asked in ALL.items()}
         whole = {name: await reading.whole() for name, reading in wholes.items()}
+        plain = (await client.post(CHAT, json=PLAIN, timeout=300)).json()
         undisturbed = {name: summary(whole[name]) for name in GOES_ON}
         assert {one["completion_tokens"] for one in undisturbed.values()} == {TOKENS}
+        asking = asyncio.ensure_future(client.post(CHAT, json=PLAIN, timeout=300))
+        await until(lambda: victim.metric("vllm:num_requests_running") == 1, within_s=60)
         readings = {n: Reading(client, *asked) for n, asked in ALL.items()}
         await until(lambda: all(r.events or r.is_over for r in readings.values()), within_s=120)
         # Only now there is another server, so that all of them are on the one that is killed.
@@ -97,7 +101,9 @@ async def test_streams_of_a_killed_server_go_on_or_end_with_an_error(
         )
         over = {name: reading.content for name, reading in readings.items() if reading.is_over}
         assert not over
+        assert not asking.done()
         victim.kill()
+        answer = (await asking).json()
         read = {name: await reading.whole() for name, reading in readings.items()}
     for name in GOES_ON:
         assert summary(read[name]) == undisturbed[name], name
@@ -108,29 +114,13 @@ async def test_streams_of_a_killed_server_go_on_or_end_with_an_error(
         error = json.loads(last.removeprefix("data: "))["error"]
         assert error["code"] == "upstream_cut", name
         assert not any('"error"' in event for event in events)
-    records = rig.requests()[len(ALL) :]
-    assert sorted(r.error for r in records) == [""] * len(GOES_ON) + ["upstream_cut"] * len(ENDS)
+    assert answer["choices"] == plain["choices"]
+    assert answer["usage"] == plain["usage"]
+    records = rig.requests()[len(ALL) + 1 :]
+    errors = [""] * (len(GOES_ON) + 1) + ["upstream_cut"] * len(ENDS)
+    assert sorted(r.error for r in records) == errors
     for record in records:
         if not record.error:
             assert record.attempts == 2
             assert record.replica.endswith(other.url.rpartition(":")[2])
             assert record.completion_tokens == TOKENS
-
-
-async def test_a_plain_answer_of_a_killed_server_is_given_by_another(
-    servers: list[Server], gateway: Gateway, control: Control
-) -> None:
-    victim, other = servers
-    rig = await gateway(victim.url)
-    body = {k: v for k, v in greedy(CHAT, TOKENS).items() if not k.startswith("stream")}
-    async with rig.client() as client:
-        undisturbed = (await client.post(CHAT, json=body, timeout=300)).json()
-        asking = asyncio.ensure_future(client.post(CHAT, json=body, timeout=300))
-        control.publish(before(victim.url, other.url, version=2))
-        await until(lambda: control.questions[-1].version == 2)
-        await until(lambda: victim.metric("vllm:num_requests_running") == 1, within_s=60)
-        victim.kill()
-        answer = (await asking).json()
-    assert answer["choices"] == undisturbed["choices"]
-    assert answer["usage"] == undisturbed["usage"]
-    assert [r.attempts for r in rig.requests()] == [1, 2]

@@ -177,6 +177,19 @@ def test_what_an_alarm_is_about_is_forgotten_with_its_samples() -> None:
     assert not any(f'"{each}"' in json.dumps(monitor.state()) for each in told)
 
 
+def test_a_deleted_sample_that_an_alarm_does_not_show_leaves_its_explanation() -> None:
+    """Its texts are no more among the last ones: nothing could explain it again."""
+    secret = made_text("zebra unicorn", "", "deleted", 100_010.0)
+    monitor = see(learnt(), [*later(100), *changed(200, "new_content")])
+    assert monitor.candidates()
+    see(monitor, [*changed(2_300, "new_content")[200:], secret])
+    known = monitor.state()["watching"]["explained"]
+    assert known
+    monitor.forget({"deleted"})
+    assert monitor.state()["watching"]["explained"] == known
+    assert "unicorn" not in texts_in(monitor.state())
+
+
 def test_accepted_it_learns_anew_from_now() -> None:
     monitor = see(learnt(), changed(200, "new_content"))
     assert monitor.conditions(NOW)

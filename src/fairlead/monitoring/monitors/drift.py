@@ -90,6 +90,10 @@ class _Explained(NamedTuple):
     texts: int
     told: Explanation
 
+    def made_from(self) -> list[KeptText]:
+        """The texts that it is made from."""
+        return [text for each in (*self.told.new, *self.told.grown) for text in each.texts]
+
 
 @dataclass
 class _Watching:
@@ -189,10 +193,8 @@ class TextDrift(Deaf):
         """Ids of the requests whose texts it keeps."""
         kept = [*self._pending, *self._learning]
         if (watching := self._watching) is not None:
-            told = [each.told for each in watching.explained.values()]
-            clusters = [cluster for each in told for cluster in (*each.new, *each.grown)]
             kept += watching.recent.all()
-            kept += [text for cluster in clusters for text in cluster.texts]
+            kept += [text for each in watching.explained.values() for text in each.made_from()]
         return {each.id for each in kept if each.id}
 
     def standing(self) -> str:
@@ -211,13 +213,18 @@ class TextDrift(Deaf):
     def forget(self, ids: Collection[str]) -> None:
         """Drop the texts of these requests: their sample was deleted.
 
-        What was fitted to them stays: vectors of clusters, and words that three texts have.
+        Alarms whose explanation has one of them are explained anew, from what is kept. What was
+        fitted to them stays: vectors of clusters, and words that three texts have.
         """
         self._pending = without(self._pending, ids)
         self._learning = without(self._learning, ids)
-        if self._watching is not None:
-            self._watching.recent.forget(ids)
-            self._watching.explained.clear()
+        if (watching := self._watching) is not None:
+            watching.recent.forget(ids)
+            watching.explained = {
+                channel: each
+                for channel, each in watching.explained.items()
+                if not any(text.id in ids for text in each.made_from())
+            }
 
     def _take_pending(self) -> None:
         """Raises what the embedder raises; those texts are left out then."""

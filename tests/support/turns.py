@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ALONE = ("tests/live/test_soak.py", "tests/live/test_faults.py")
-"""What these find out they would find out wrongly while something else takes processor time."""
+ALONE = ("tests/live/test_soak.py", "tests/live/test_faults.py", "tests/live/test_chaos.py")
+"""What these find out they would find out wrongly while something else takes processor time: how
+much is answered meanwhile, what is slow, whether anything comes about between two kills."""
 TOGETHER = "tests/vllm/"
 """Its files share servers that take long to start: one process runs all of them."""
 LARGE = ("tests/live/", TOGETHER)

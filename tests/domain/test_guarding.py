@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairlead.domain import json_schemas
 from fairlead.domain.guarding import JSON_CHARS_MAX, KEPT_CHARS, SLICE_CHARS, Watch, plain
 from fairlead.domain.guardrail import Guardrail
 
@@ -194,3 +195,64 @@ def test_hostile_texts_take_no_longer_than_others(text: str) -> None:
 def test_plain_leaves_ordinary_text_alone() -> None:
     for text in ("Grüße aus Köln", "日本語", "emoji 👍🏽", "é"):
         assert plain(text) == text
+
+
+def doubling(depth: int) -> str:
+    """A schema that refers to itself in so many ways that 2**depth places are looked at."""
+    parts = {
+        f"a{n}": {"anyOf": [{"$ref": f"#/$defs/a{n + 1}"}, {"$ref": f"#/$defs/a{n + 1}"}]}
+        for n in range(depth)
+    }
+    return json.dumps({"$ref": "#/$defs/a0", "$defs": {**parts, f"a{depth}": {"type": "string"}}})
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        (doubling(20), "1"),
+        (json.dumps({"items": {"enum": list(range(3_000))}}), f"[{'2999,' * 4_000}2999]"),
+        (json.dumps({"items": {"anyOf": [*[{"type": "null"}] * 500, {}]}}), f"[{'1,' * 4_000}1]"),
+    ],
+)
+def test_a_schema_that_takes_too_long_is_a_hit_in_bounded_time(schema: str, text: str) -> None:
+    hit(Guardrail("g", "answer", schema='{"type": "string"}'), '"x"')  # imports
+    began = time.process_time()
+    assert hit(Guardrail("g", "answer", schema=schema), text)
+    assert time.process_time() - began < SECONDS_MAX
+
+
+def test_doubling_a_few_times_is_fine() -> None:
+    assert not hit(Guardrail("g", "answer", schema=doubling(8)), '"x"')
+    assert hit(Guardrail("g", "answer", schema=doubling(8)), "1")
+
+
+def test_validators_are_kept_by_the_size_of_their_schemas() -> None:
+    """Many small ones are made once; many large ones do not fill the memory."""
+    small = [json.dumps({"const": number}).encode() for number in range(100)]
+    kept = [json_schemas._validator(schema) for schema in small]
+    assert [json_schemas._validator(schema) for schema in small] == kept
+    for number in range(80):
+        answers = [f"{number} {each} {'x' * 500}" for each in range(30)]
+        json_schemas._validator(json.dumps({"enum": answers}).encode())
+    assert json_schemas._validator.bytes_kept <= json_schemas.KEPT_BYTES_MAX
+
+
+def test_a_part_of_a_schema_cannot_leave_the_bounds() -> None:
+    """By naming a draft of its own, it would be looked at without any."""
+    named = "https://json-schema.org/draft/2020-12/schema"
+    json_schemas.check_schema({"$schema": named, "properties": {"$schema": {"type": "string"}}})
+    with pytest.raises(json_schemas.BadSchema, match=r"\$schema belongs"):
+        json_schemas.check_schema({"properties": {"a": {"$schema": named, "type": "string"}}})
+
+
+def test_a_schema_that_leads_back_to_its_whole_cannot_leave_the_bounds() -> None:
+    """Though the whole names its draft."""
+    names = json.loads(doubling(20))["$defs"]
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$defs": names,
+        "properties": {"again": {"$ref": "#"}, "a": {"$ref": "#/$defs/a0"}},
+    }
+    began = time.process_time()
+    assert hit(Guardrail("g", "answer", schema=json.dumps(schema)), '{"again": {"a": 1}}')
+    assert time.process_time() - began < SECONDS_MAX

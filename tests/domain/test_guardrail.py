@@ -95,6 +95,11 @@ def test_each_kind_can_be_declared(good: Guardrail) -> None:
         (Guardrail("x", "answer", schema="{"), "schema"),
         (Guardrail("x", "answer", schema='{"type":"nothing"}'), "schema"),
         (Guardrail("x", "answer", schema='{"items":{"uniqueItems":true}}'), "uniqueItems"),
+        (Guardrail("x", "answer", schema=json.dumps({"pattern": "[ab]{300}"})), "repeats"),
+        (
+            Guardrail("x", "answer", schema=json.dumps({"anyOf": [{"pattern": "a"}] * 11})),
+            "11 patterns",
+        ),
         (Guardrail("x", "answer", schema=json.dumps({"title": "a" * SCHEMA_BYTES_MAX})), "at most"),
         (Guardrail("x", "prompt", pii=("address",)), "address"),  # type: ignore[arg-type]
     ],

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.domain.json_shape import SCHEMA_BYTES_MAX, Shape, shape_of
+from fairlead.domain.json_shape import KEPT_BYTES_MAX, SCHEMA_BYTES_MAX, Shape, shape_of
 
 ORDER: dict[str, Any] = {
     "type": "object",
@@ -123,3 +123,13 @@ def test_what_is_no_schema_is_looked_at_by_nobody() -> None:
     shape = shape_of(json.dumps(ORDER).encode())
     assert shape is not None
     assert shape is shape_of(json.dumps(ORDER).encode())
+
+
+def test_schemas_of_many_tools_are_kept_and_of_large_ones_only_some() -> None:
+    """Each is read once, as long as there is room for its bytes."""
+    small = [json.dumps({"const": number}).encode() for number in range(200)]
+    shapes = [shape_of(schema) for schema in small]
+    assert all(shape_of(schema) is shape for schema, shape in zip(small, shapes, strict=True))
+    for number in range(100):
+        shape_of(json.dumps({"enum": [number, "x" * (SCHEMA_BYTES_MAX - 100)]}).encode())
+    assert shape_of.bytes_kept <= KEPT_BYTES_MAX

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from fairlead.domain import json_shape
+from fairlead.gateway.requests import formats
 from fairlead.gateway.requests.answers import AnswerReading
 from fairlead.gateway.requests.formats import CALLS_MAX, SCHEMA_CHARS, TOOLS_MAX
 from gateway.test_answers import call, chat, read, streamed
@@ -109,3 +111,22 @@ def test_what_is_looked_at_of_tools_is_bounded() -> None:
     reading = AnswerReading(("format",), call(tools=[TOOL]))
     reading.whole(body)
     assert len(reading._calls) == CALLS_MAX
+
+
+def test_of_many_tools_only_the_schema_of_what_is_called_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read_schemas: list[bytes] = []
+
+    def shape_of(schema: bytes) -> json_shape.Shape | None:
+        read_schemas.append(schema)
+        return json_shape.shape_of(schema)
+
+    monkeypatch.setattr(formats, "shape_of", shape_of)
+    tools = [
+        {"type": "function", "name": f"t{n}", "parameters": {**SCHEMA, "title": str(n)}}
+        for n in range(TOOLS_MAX)
+    ]
+    assert read(("format",), calling("t7", '{"n": 1}'), tools=tools) == (-1, 0)
+    assert read(("format",), calling("t7", '{"n": "1"}'), tools=tools) == (-1, 1)
+    assert [json.loads(schema)["title"] for schema in read_schemas] == ["7", "7"]

@@ -13,7 +13,6 @@ import functools
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import msgspec
 
@@ -32,6 +31,8 @@ KEPT_CHARS = 512
 JSON_CHARS_MAX = 128 * 1024
 JSON_ITEMS_MAX = 5_000
 """More items than that take a schema too long."""
+JSON_STEPS_MAX = 100_000
+"""Looks that a schema may take at one answer: some tenths of a second."""
 _MARKS_MAX = 8
 _LIGATURES = dict.fromkeys((0xFDFA, 0xFDFB), " ")
 """Whole phrases in one letter, which would become 18 and 8: a flood of them would take long."""
@@ -168,12 +169,7 @@ def _fits(schema: str, text: str) -> bool:
     if sum(map(text.count, ",[{")) > JSON_ITEMS_MAX:
         return False
     try:
-        rules, answer = _schema(schema), decode_json(text.encode(errors="surrogatepass"), object)
-        return fits(rules, answer)
+        answer = decode_json(text.encode(errors="surrogatepass"), object)
+        return fits(schema.encode(errors="replace"), answer, JSON_STEPS_MAX)
     except (msgspec.DecodeError, BadSchema, ValueError):  # a number of too many digits, too
         return False
-
-
-@functools.lru_cache(maxsize=64)
-def _schema(text: str) -> dict[str, Any]:
-    return decode_json(text.encode(), dict[str, Any])

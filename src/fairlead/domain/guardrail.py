@@ -8,7 +8,7 @@ bounded, and take time linear in the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -171,17 +171,31 @@ def schema_problem(schema: dict[str, Any], size: int) -> str:
     """What is wrong with a JSON Schema of so many bytes, as `schema: why`; empty if nothing is."""
     if size > SCHEMA_BYTES_MAX:
         return f"schema: {size} bytes as JSON; at most {SCHEMA_BYTES_MAX}"
+    # Before anything compiles them: one can take megabytes.
+    patterns = [each for each in _values(schema, "pattern") if isinstance(each, str)]
+    if len(patterns) > PATTERNS_MAX:
+        return f"schema: {len(patterns)} patterns; at most {PATTERNS_MAX}"
+    for problem in map(pattern_problem, patterns):
+        if problem:
+            return f"schema: {problem}"
     try:
         check_schema(schema)
     except BadSchema as error:
         return f"schema: {error}"
     for word in _QUADRATIC:
-        if _has(schema, word):
+        if any(True for _ in _values(schema, word)):
             return f"schema: {word} takes too long on the gateway; take it out"
     return ""
 
 
-def _has(schema: Any, word: str) -> bool:
-    if isinstance(schema, dict):
-        return word in schema or any(_has(part, word) for part in schema.values())
-    return isinstance(schema, list) and any(_has(part, word) for part in schema)
+def _values(schema: Any, word: str) -> Iterator[Any]:
+    """What stands under this word, anywhere in it."""
+    waiting = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if word in part:
+                yield part[word]
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)

@@ -1,17 +1,29 @@
-"""JSON Schema checks of answers, bounded: nothing is fetched and no pattern can run away."""
+"""JSON Schema checks of answers, bounded: nothing is fetched, and neither a pattern nor a schema
+that refers to itself in many ways can run away."""
 
 from __future__ import annotations
 
 import functools
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
+from fairlead.domain.decoding import decode_json
 from fairlead.domain.patterns import BadPattern, check_pattern, found
+from fairlead.domain.sized_cache import kept_by_size
 
+STEPS_MAX = 1_000_000
+"""Keywords, and values that these list, that are looked at for one answer; see `_counted`."""
+KEPT_BYTES_MAX = 1024 * 1024
+"""Of schemas whose validators are kept."""
 _NAMED = ("properties", "$defs", "definitions", "dependentSchemas")
 _DATA = ("enum", "const", "examples", "default")
+_REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
+_REFERENCE_STEPS = 25
+"""Following a reference takes as long as so many other keywords."""
+_steps = threading.local()
 
 
 class BadSchema(ValueError):
@@ -23,6 +35,7 @@ def violation(schema: Mapping[str, Any], answer: Any) -> str | None:
     from jsonschema.exceptions import ValidationError, best_match
     from referencing.exceptions import Unresolvable
 
+    _steps.left = STEPS_MAX
     try:
         errors: Iterator[ValidationError] = _validator(msgspec.json.encode(schema)).iter_errors(
             answer
@@ -38,12 +51,22 @@ def violation(schema: Mapping[str, Any], answer: Any) -> str | None:
     return f"{place or 'the answer'}: {worst.message[:200]}"
 
 
-def fits(schema: Mapping[str, Any], answer: Any) -> bool:
-    """Whether the answer is valid: as `violation`, without saying why. Raises BadSchema."""
+def fits(schema: bytes, answer: Any, steps_max: int = STEPS_MAX) -> bool:
+    """Whether the answer is valid: as `violation`, without saying why.
+
+    Args:
+        schema: As JSON.
+        steps_max: As `STEPS_MAX`.
+
+    Raises:
+        BadSchema: Also for an answer that takes more steps.
+        msgspec.DecodeError: The schema is no JSON object.
+    """
     from referencing.exceptions import Unresolvable
 
+    _steps.left = steps_max
     try:
-        return bool(_validator(msgspec.json.encode(schema)).is_valid(answer))
+        return bool(_validator(schema).is_valid(answer))
     except Unresolvable as error:
         raise BadSchema(f"a reference leads nowhere: {error.ref}") from None
     except RecursionError:
@@ -54,37 +77,48 @@ def check_schema(schema: Mapping[str, Any]) -> None:
     """Raises BadSchema when this is not a JSON Schema that can be used."""
     try:
         _validator(msgspec.json.encode(schema))
-    except RecursionError:
+    except (RecursionError, msgspec.DecodeError):
         raise BadSchema("nested too deeply") from None
 
 
-@functools.lru_cache(maxsize=16)
-def _validator(encoded: bytes) -> Any:
+@functools.cache
+def _drafts() -> dict[str, tuple[Any, Any]]:
+    """The drafts by their names: as they are, and as answers are validated by them here."""
     import jsonschema
     from jsonschema import validators
-    from jsonschema.exceptions import SchemaError
-    from referencing import Registry
 
-    drafts: dict[str, Any] = {
-        draft.META_SCHEMA["$id"].rstrip("#"): draft
+    extend: Callable[..., Any] = validators.extend
+    return {
+        draft.META_SCHEMA["$id"].rstrip("#"): (
+            draft,
+            extend(draft, {k: _counted(k, c) for k, c in {**draft.VALIDATORS, **_OWN}.items()}),
+        )
         for draft in (
             jsonschema.Draft202012Validator,
             jsonschema.Draft201909Validator,
             jsonschema.Draft7Validator,
         )
     }
-    schema = msgspec.json.decode(encoded)
-    named = schema.get("$schema", jsonschema.Draft202012Validator.META_SCHEMA["$id"])
-    draft = drafts.get(str(named).rstrip("#"))
-    if draft is None:
+
+
+@kept_by_size(KEPT_BYTES_MAX)
+def _validator(encoded: bytes) -> Any:
+    from jsonschema.exceptions import SchemaError
+    from referencing import Registry
+
+    drafts = _drafts()
+    schema = decode_json(encoded, dict[str, Any])
+    named = schema.get("$schema", next(iter(drafts)))
+    draft, counting = drafts.get(str(named).rstrip("#"), (None, None))
+    if draft is None or counting is None:
         raise BadSchema(f"$schema must be one of {', '.join(drafts)}")
     try:
         draft.check_schema(schema)
     except SchemaError as error:
         raise BadSchema(error.message[:200]) from None
-    _check_patterns(schema)
-    extend: Callable[..., Any] = validators.extend
-    return extend(draft, {"pattern": _pattern})(schema, registry=Registry())
+    rules = {name: part for name, part in schema.items() if name != "$schema"}
+    _check_parts(rules)
+    return counting(rules, registry=Registry())
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
@@ -94,12 +128,30 @@ def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterat
         yield ValidationError(f"{instance[:60]!r} does not match {pattern!r}")
 
 
-def _check_patterns(schema: Any) -> None:
+_OWN: dict[str, Callable[..., Any]] = {"pattern": _pattern}
+
+
+def _counted(keyword: str, check: Callable[..., Any]) -> Callable[..., Any]:
+    """A keyword's check that counts: thirty references are enough to ask for 2**30 of them."""
+    steps = _REFERENCE_STEPS if keyword in _REFERENCES else 1
+
+    def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
+        _steps.left -= steps + (len(value) if isinstance(value, list) else 0)
+        if _steps.left < 0:
+            raise BadSchema("it takes too many steps to tell whether this answer fits")
+        return check(validator, value, instance, schema)
+
+    return counted
+
+
+def _check_parts(schema: Any) -> None:
     if isinstance(schema, list):
         for part in schema:
-            _check_patterns(part)
+            _check_parts(part)
     if not isinstance(schema, dict):
         return
+    if "$schema" in schema:  # A part would be looked at without any bound.
+        raise BadSchema("$schema belongs to the schema as a whole; take it out of its parts")
     if "patternProperties" in schema:
         raise BadSchema("patternProperties is not supported; use propertyNames or properties")
     if isinstance(schema.get("pattern"), str):
@@ -110,6 +162,6 @@ def _check_patterns(schema: Any) -> None:
     for key, part in schema.items():
         if key in _NAMED and isinstance(part, dict):
             for named in part.values():
-                _check_patterns(named)
+                _check_parts(named)
         elif key not in _DATA:
-            _check_patterns(part)
+            _check_parts(part)

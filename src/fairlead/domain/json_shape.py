@@ -9,7 +9,6 @@ may still break it by what is passed over (patterns, formats, `not`, conditions)
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,10 +16,13 @@ from typing import Any
 import msgspec
 
 from fairlead.domain.decoding import decode_json
+from fairlead.domain.sized_cache import kept_by_size
 
 STEPS_MAX = 4_000
 DEPTH_MAX = 64
 SCHEMA_BYTES_MAX = 32 * 1024
+KEPT_BYTES_MAX = 512 * 1024
+"""Of schemas that are kept ready: of some hundreds of tools, or of a few that are very large."""
 _REFERENCE = "#"
 
 
@@ -63,7 +65,7 @@ class Shape:
             return False
 
 
-@functools.lru_cache(maxsize=16)
+@kept_by_size(KEPT_BYTES_MAX)
 def shape_of(schema: bytes) -> Shape | None:
     """A schema as it was sent; None for one that is too large, or no object."""
     if len(schema) > SCHEMA_BYTES_MAX:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from fairlead.domain.decoding import decode_json, decode_with
-from fairlead.domain.json_shape import Shape, shape_of
+from fairlead.domain.json_shape import SCHEMA_BYTES_MAX, Shape, shape_of
 
 SCHEMA_CHARS = 64 * 1024
 """Characters of an answer, or of a tool's arguments, that are held against a schema."""
@@ -82,7 +82,7 @@ class Format:
         if given is not None:
             raw = given.json_schema.schema if given.json_schema is not None else given.schema
             self._schema = _shape(raw)
-        self._tools = _tools_of(body)
+        self._tools = _tools_of(body)  # Raw: of many tools few are called.
 
     @property
     def is_declared(self) -> bool:
@@ -106,7 +106,7 @@ class Format:
         assert self._tools is not None
         if call.name not in self._tools:
             return True
-        return _breaks(self._tools[call.name], call.arguments or "{}")
+        return _breaks(_shape(self._tools[call.name]), call.arguments or "{}")
 
 
 class Call:
@@ -153,8 +153,8 @@ def _format_of(body: bytes) -> _Typed | None:
     return asked.response_format
 
 
-def _tools_of(body: bytes) -> dict[str, Shape | None] | None:
-    """The tools by name; None where there are none, or more than are looked at."""
+def _tools_of(body: bytes) -> dict[str, msgspec.Raw] | None:
+    """The tools' schemas by name; None where there are none, or more than are looked at."""
     if b'"tools"' not in body:
         return None
     try:
@@ -163,12 +163,12 @@ def _tools_of(body: bytes) -> dict[str, Shape | None] | None:
         return None
     if not tools or len(tools) > TOOLS_MAX:
         return None
-    found: dict[str, Shape | None] = {}
+    found: dict[str, msgspec.Raw] = {}
     for tool in tools:
         if tool.function is not None:
-            found[tool.function.name] = _shape(tool.function.parameters)
+            found[tool.function.name] = tool.function.parameters
         elif tool.name:
-            found[tool.name] = _shape(tool.parameters) or _shape(tool.input_schema)
+            found[tool.name] = tool.parameters if bytes(tool.parameters) else tool.input_schema
         else:
             return None  # A tool of the provider's own, whose calls have names of their own.
     return found
@@ -176,4 +176,4 @@ def _tools_of(body: bytes) -> dict[str, Shape | None] | None:
 
 def _shape(raw: msgspec.Raw) -> Shape | None:
     data = bytes(raw)
-    return shape_of(data) if data else None
+    return shape_of(data) if 0 < len(data) <= SCHEMA_BYTES_MAX else None

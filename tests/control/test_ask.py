@@ -76,7 +76,11 @@ async def test_a_provider_s_path_and_key_are_used(
 
 @pytest.mark.parametrize(
     ("named", "told"),
-    [({"api_key_env": "NOT_SET_HERE"}, "NOT_SET_HERE"), ({"api_key_file": "/none/key"}, "/none")],
+    [
+        ({"api_key_env": "NOT_SET_HERE"}, "NOT_SET_HERE"),
+        ({"api_key_file": "/none/key"}, "/none"),
+        ({"api_key_env": "FAIRLEAD_API_KEY"}, "must not be one of FAIRLEAD_"),
+    ],
 )
 async def test_a_missing_key_is_named_and_nothing_is_sent(
     replica: Start, named: dict[str, str], told: str

@@ -202,6 +202,19 @@ async def test_the_token_comes_from_the_environment(
     assert server.heads[0]["authorization"] == "Bearer abc"
 
 
+async def test_no_secret_of_the_installation_is_its_token(
+    answering: Callable[..., Answering], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = answering(200, SUCCESS)
+    monkeypatch.setenv("ALERT_SLACK_URL", "abc")
+    asked = Prometheus(
+        f"http://127.0.0.1:{server.port}", token_env="ALERT_SLACK_URL", guards=(GUARD,)
+    )
+    with pytest.raises(NoAnswer, match="ALERT_SLACK_URL must not be one of"):
+        await Reader(asked).instant("1", 1.0)
+    assert server.heads == []
+
+
 async def test_only_the_declared_authority_is_trusted(
     answering: Callable[..., Answering], tmp_path: Path
 ) -> None:

@@ -254,16 +254,17 @@ async def test_a_replica_cannot_be_sent_what_only_fairlead_is_to_know(
 ) -> None:
     one = await engine(answers())
     sent: list[str | None] = []
-    for number, name in enumerate(("FAIRLEAD_CONTROL_TOKEN", "FAIRLEAD_OTHER", "PROVIDER_KEY")):
+    names = ("FAIRLEAD_CONTROL_TOKEN", "FAIRLEAD_OTHER", "ALERT_URL", "PROVIDER_KEY")
+    for number, name in enumerate(names):
         workers.keep(one, api_key_env=name)
-        process = workers.start(FAIRLEAD_OTHER="other", PROVIDER_KEY="sk-1")
+        process = workers.start(FAIRLEAD_OTHER="other", ALERT_URL="url", PROVIDER_KEY="sk-1")
         await workers.ready()
         async with workers.client() as client:
             assert (await client.post(PATH, json=CHAT)).status_code == 200
         sent.append(one.asked[number].headers.get("authorization"))
         process.send_signal(signal.SIGTERM)
         await until(lambda running=process: running.poll() is not None)  # type: ignore[misc]
-    assert sent == [None, None, "Bearer sk-1"]
+    assert sent == [None, None, None, "Bearer sk-1"]
 
 
 async def test_after_a_new_up_no_prompt_goes_to_a_port_of_the_one_before(

@@ -135,6 +135,12 @@ async def test_the_key_comes_from_the_environment_or_a_file_and_is_shown_nowhere
         ({"api_key_env": "K"}, {}, "environment variable K is not set or empty"),
         ({"api_key_env": "K"}, {"K": "a\r\nHost: b"}, "environment variable K holds no key"),
         ({"api_key_file": "/no/such/file"}, {}, "/no/such/file: No such file"),
+        (
+            {"api_key_env": "ALERT_K"},
+            {"ALERT_K": "k"},
+            "variable ALERT_K must not be one of ALERT_",
+        ),
+        ({"api_key_env": "FAIRLEAD_K"}, {"FAIRLEAD_K": "k"}, "must not be one of FAIRLEAD_"),
     ],
 )
 async def test_a_missing_or_broken_key_is_told_without_asking_the_provider(
@@ -269,6 +275,13 @@ async def test_a_provider_is_probed_by_its_own_authority_and_through_its_proxy(
         environ = {"PROXY_AUTH": "me:secret"}
         assert await probe(through, "https://provider.example", environ) == (Probe.GOOD, "")
         outcome, detail = await probe(through, "https://provider.example", {})
+        assert (outcome, detail) == (Probe.BAD, "probe: not reached: the proxy answered 407")
+        own = Launch(
+            base_url="https://provider.example",
+            outbound=Outbound(str(authority.file), proxy.url, "FAIRLEAD_AUTH"),
+        )
+        environ = {"FAIRLEAD_AUTH": "me:secret"}
+        outcome, detail = await probe(own, "https://provider.example", environ)
         assert (outcome, detail) == (Probe.BAD, "probe: not reached: the proxy answered 407")
         assert set(proxy.asked) == {"CONNECT provider.example:443 HTTP/1.1"}
     server.close()

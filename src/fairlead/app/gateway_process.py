@@ -10,10 +10,10 @@ from pathlib import Path
 import msgspec
 
 from fairlead.app.state import StatePaths
+from fairlead.domain.variables import given
 from fairlead.gateway.front.scrapers import Access, access_of, metrics_token
 from fairlead.gateway.server import TlsFiles, WorkerSettings, run_worker
 
-_OWN_PREFIX = "FAIRLEAD_"
 _TOKEN_VARIABLE = "FAIRLEAD_CONTROL_TOKEN"  # noqa: S105 - a name, not a secret
 
 
@@ -43,7 +43,7 @@ def main() -> None:
     paths = StatePaths(Path(settings.state))
     # Nothing that runs in this process later, and no replica's settings, can ask for the token.
     token = os.environ.pop(_TOKEN_VARIABLE)
-    environ = {n: value for n, value in os.environ.items() if not n.startswith(_OWN_PREFIX)}
+    environ = given(os.environ)
     run_worker(
         WorkerSettings(
             worker=settings.worker,

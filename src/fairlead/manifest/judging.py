@@ -17,7 +17,7 @@ from fairlead.domain.judging import RUBRIC, RUBRIC_CHARS_MAX
 from fairlead.domain.patterns import PATTERN_CHARS_MAX, BadPattern, check_pattern
 from fairlead.manifest.release import Price
 from fairlead.manifest.sources import RemoteSource, is_remote, parse_source
-from fairlead.manifest.values import ServiceName, Share, Size, Strict, shown, wrong
+from fairlead.manifest.values import EnvName, ServiceName, Share, Size, Strict, shown, wrong
 
 
 def _pattern(value: object) -> object:
@@ -152,9 +152,8 @@ class Judge(Strict):
             "(openai+http:// without TLS, on loopback only)."
         ),
     )
-    api_key_env: str | None = Field(
+    api_key_env: EnvName | None = Field(
         default=None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$",
         description="Environment variable that holds the provider's key.",
     )
     api_key_file: str | None = Field(

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fairlead.domain.outbound import check_host
 from fairlead.manifest.sources import is_loopback
-from fairlead.manifest.values import Strict, shown, wrong
+from fairlead.manifest.values import EnvName, Strict, shown, wrong
 
 _NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 _PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]*)\s*\}\}")
@@ -153,9 +153,8 @@ class Prometheus(Strict):
         max_length=1_000,
         description="Its address, http(s)://host[:port][/path]; nothing else is asked.",
     )
-    token_env: str | None = Field(
+    token_env: EnvName | None = Field(
         default=None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$",
         description="Environment variable of control that holds the bearer token.",
     )
     token_file: str | None = Field(

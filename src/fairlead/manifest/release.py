@@ -15,7 +15,7 @@ from fairlead.domain.release import SamplingValue
 from fairlead.manifest.engines import LlamaCppEngine, RemoteEngine, SettingValue
 from fairlead.manifest.guardrails import Guardrails
 from fairlead.manifest.sources import ModelSource, RemoteSource, is_remote, source_text
-from fairlead.manifest.values import Label, Strict, wrong
+from fairlead.manifest.values import EnvName, Label, Strict, wrong
 
 Engine = Annotated[LlamaCppEngine | RemoteEngine, Field(discriminator="kind")]
 
@@ -146,9 +146,8 @@ class Outbound(Strict):
             "https://host:port. Never taken from the environment."
         ),
     )
-    proxy_auth_env: str | None = Field(
+    proxy_auth_env: EnvName | None = Field(
         default=None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$",
         description="Environment variable that holds user:password for the proxy.",
     )
     link_local: bool = Field(
@@ -186,9 +185,8 @@ class Release(Strict):
             "(openai+http:// without TLS, on loopback only)."
         )
     )
-    api_key_env: str | None = Field(
+    api_key_env: EnvName | None = Field(
         default=None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$",
         description="Environment variable that holds the provider's key (openai:// only).",
     )
     api_key_file: str | None = Field(

@@ -10,8 +10,18 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationInfo, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+)
 from pydantic_core import PydanticCustomError
+
+from fairlead.domain.receivers import SECRETS
+from fairlead.domain.variables import NAME_PATTERN, OWN, variable_problem
 
 NEIGHBOURS_MAX = 1_000
 _SIZE = re.compile(r"(\d{1,12})\s*(B|KiB|MiB|GiB|kB|MB|GB)?")
@@ -122,6 +132,12 @@ def _near_file(path: Path, value: str) -> str:
     return f' (did you mean "{Path(value).parent / near}"?)' if near else ""
 
 
+def _variable(value: object) -> object:
+    if isinstance(value, str) and (problem := variable_problem(value)):
+        raise wrong(problem)
+    return value
+
+
 def nearest(name: str, names: list[str]) -> str | None:
     """The one of the names that is most like this one, if any is like it at all."""
     by_lower = {candidate.lower(): candidate for candidate in names}
@@ -181,3 +197,10 @@ Label = Annotated[
 ]
 FilePath = Annotated[Path, BeforeValidator(existing_file), WithJsonSchema({"type": "string"})]
 """A file that exists, written relative to the manifest's folder."""
+EnvName = Annotated[
+    str,
+    BeforeValidator(_variable),
+    Field(pattern=NAME_PATTERN),
+    WithJsonSchema({"type": "string", "pattern": f"^(?!{OWN}|{SECRETS}){NAME_PATTERN[1:]}"}),
+]
+"""An environment variable whose value is sent to others: none of fairlead's own secrets."""

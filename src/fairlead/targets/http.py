@@ -24,6 +24,7 @@ from fairlead.domain.outbound import (
     parse_proxy,
     tunnel_refusal,
 )
+from fairlead.domain.variables import value_of
 
 ANSWER_BYTES_MAX = 4 * 1024 * 1024
 READ_BYTES = 65536
@@ -135,7 +136,7 @@ async def _connect(
     proxy_tls = _tls(None) if proxy.is_tls else None
     reader, writer = await _open(proxy.host, proxy.port, proxy_tls, outbound)
     try:
-        credentials = environ.get(outbound.proxy_auth_env or "", "")
+        credentials = value_of(outbound.proxy_auth_env, environ)
         writer.write(connect_request(host, port, credentials))
         refusal = tunnel_refusal(await _proxy_answer(reader))
         if refusal is not None:

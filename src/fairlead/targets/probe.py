@@ -9,6 +9,7 @@ import msgspec
 
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.replica import Launch
+from fairlead.domain.variables import variable_problem
 from fairlead.targets.http import HttpFailed, request
 from fairlead.targets.lifecycle import Probe
 
@@ -83,6 +84,8 @@ def _has_result(body: bytes) -> bool:
 
 def _key(launch: Launch, environ: Mapping[str, str]) -> dict[str, str]:
     if launch.api_key_env:
+        if problem := variable_problem(launch.api_key_env):
+            raise KeyMissing(f"the provider's key: the variable {launch.api_key_env} {problem}")
         key = environ.get(launch.api_key_env, "").strip()
         where = f"environment variable {launch.api_key_env}"
         advice = "set it, then start `fairlead up` again"

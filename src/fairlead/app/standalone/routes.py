@@ -27,8 +27,6 @@ from fairlead.wire.snapshot import (
     Snapshot,
 )
 
-_OWN_PREFIX = "FAIRLEAD_"
-
 
 def snapshot_of(file: GatewayFile, *, version: int, request_id_key: str) -> Snapshot:
     """The whole routing state that a file declares."""
@@ -131,8 +129,6 @@ def _trouble_with_key(endpoint: DeclaredEndpoint, environ: Mapping[str, str]) ->
 
 
 def _trouble_with_variable(name: str, environ: Mapping[str, str]) -> str:
-    if name.startswith(_OWN_PREFIX):
-        return f"variables {_OWN_PREFIX}* are fairlead's own; name the one with the key otherwise"
     if not environ.get(name, "").strip():
         return f"the environment variable {name} is not set"
     return ""

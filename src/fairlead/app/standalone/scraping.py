@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.domain.variables import value_of
 from fairlead.gateway.front.scrapers import MetricsAccess, access_of
 from fairlead.manifest.gateway_file.scraping import Metrics
 
 TOKEN_CHARS_MIN = 16
 TOKEN_BYTES_MAX = 512
-_OWN_PREFIX = "FAIRLEAD_"
 
 
 def metrics_access(declared: Metrics, environ: Mapping[str, str]) -> MetricsAccess:
@@ -25,9 +25,7 @@ def metrics_access(declared: Metrics, environ: Mapping[str, str]) -> MetricsAcce
         at = "metrics.token_file"
     elif declared.token_env is not None:
         where, at = f"the environment variable {declared.token_env}", "metrics.token_env"
-        if declared.token_env.startswith(_OWN_PREFIX):
-            raise InvalidInput(f"{at}: variables {_OWN_PREFIX}* are fairlead's own; name another")
-        token = environ.get(declared.token_env, "")
+        token = value_of(declared.token_env, environ)
     else:
         return access_of(declared.access, "")
     token = token.strip()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from fairlead.app.standalone.folder import METRICS, SNAPSHOT
+from fairlead.domain.variables import given
 from fairlead.gateway.front.scrapers import MetricsAccess
 from fairlead.gateway.server import TlsFiles, WorkerSettings, run_worker
 
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from fairlead.observer.otlp import SpanSender
 
 TOKEN_VARIABLE = "FAIRLEAD_CONTROL_TOKEN"  # noqa: S105 - a name, not a secret
-_OWN_PREFIX = "FAIRLEAD_"
 SEND_S = 3.0
 """For so long a worker that ends sends what spans it has."""
 
@@ -56,7 +56,7 @@ def main() -> None:
     """Run until SIGTERM."""
     settings = msgspec.json.decode(sys.argv[1], type=Settings)
     token = os.environ.pop(TOKEN_VARIABLE)
-    environ = {n: value for n, value in os.environ.items() if not n.startswith(_OWN_PREFIX)}
+    environ = given(os.environ)
     ready = settings.ready_fd
     sender = _sender(settings.otlp) if settings.otlp else None
     run_worker(

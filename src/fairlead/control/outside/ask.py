@@ -18,6 +18,7 @@ from fairlead.domain.errors import Unavailable
 from fairlead.domain.outbound import DIRECT, Outbound
 from fairlead.domain.prompting import apply_release
 from fairlead.domain.release import Release, RemoteModel
+from fairlead.domain.variables import variable_problem
 from fairlead.evaluation.cases import Case
 from fairlead.evaluation.runner import Answer
 from fairlead.targets.http import Answer as HttpAnswer
@@ -189,6 +190,8 @@ def _said(data: bytes, key: str | None) -> str:
 def provider_key(remote: RemoteModel) -> str | None:
     """The provider's key from where the release says it is; raises Unavailable if it is not."""
     if remote.api_key_env is not None:
+        if problem := variable_problem(remote.api_key_env):
+            raise Unavailable(f"the environment variable {remote.api_key_env} {problem}")
         key = os.environ.get(remote.api_key_env)
         if not key:
             raise Unavailable(f"the environment variable {remote.api_key_env} is not set")

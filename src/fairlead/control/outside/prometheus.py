@@ -17,6 +17,7 @@ import msgspec
 
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.outbound import Outbound
+from fairlead.domain.variables import variable_problem
 from fairlead.rollout.prometheus import PLACEHOLDER, Prometheus
 from fairlead.targets.http import HttpFailed, request
 
@@ -128,6 +129,8 @@ class Reader:
     def _token(self) -> str | None:
         """Raises NoAnswer when it is not where it should be."""
         if self._asked.token_env is not None:
+            if problem := variable_problem(self._asked.token_env):
+                raise NoAnswer(f"the environment variable {self._asked.token_env} {problem}")
             token = os.environ.get(self._asked.token_env, "").strip()
             where = f"the environment variable {self._asked.token_env}"
         elif self._asked.token_file is not None:

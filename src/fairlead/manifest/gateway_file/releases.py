@@ -11,11 +11,10 @@ from fairlead.domain.release import SamplingValue
 from fairlead.manifest.gateway_file.addresses import ProviderUrl, ReplicaUrl, Upstream
 from fairlead.manifest.guardrails import Guardrails
 from fairlead.manifest.release import Outbound, Price, Prompt, Sampling
-from fairlead.manifest.values import Label, Strict, wrong
+from fairlead.manifest.values import EnvName, Label, Strict, wrong
 
 SLOTS = 256
 REPLICAS_MAX = 200
-_ENV = r"^[A-Za-z_][A-Za-z0-9_]{0,127}$"
 _FILE = r"^/[^\x00]{1,1023}$"
 
 Engine = Literal["llama.cpp", "vllm", "other"]
@@ -48,8 +47,8 @@ class Replica(Strict):
     slots: int | None = Field(
         default=None, ge=1, le=65_536, description="The release's `slots`, for this one alone."
     )
-    api_key_env: str | None = Field(
-        default=None, pattern=_ENV, description="The release's `api_key_env`, for this one alone."
+    api_key_env: EnvName | None = Field(
+        default=None, description="The release's `api_key_env`, for this one alone."
     )
     api_key_file: str | None = Field(
         default=None, pattern=_FILE, description="The release's `api_key_file`, for this one alone."
@@ -105,8 +104,8 @@ class Release(Strict):
             "queue."
         ),
     )
-    api_key_env: str | None = Field(
-        default=None, pattern=_ENV, description="Environment variable that holds their key."
+    api_key_env: EnvName | None = Field(
+        default=None, description="Environment variable that holds their key."
     )
     api_key_file: str | None = Field(
         default=None,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from fairlead.manifest.values import FilePath, Strict, wrong
+from fairlead.manifest.values import EnvName, FilePath, Strict, wrong
 
 
 class Metrics(Strict):
@@ -19,9 +19,8 @@ class Metrics(Strict):
             "through a proxy, and who has the token; `token`: only who has it; `open`: everybody."
         ),
     )
-    token_env: str | None = Field(
+    token_env: EnvName | None = Field(
         default=None,
-        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$",
         description="Environment variable with the token, which is sent as `Bearer`.",
     )
     token_file: FilePath | None = Field(

@@ -15,9 +15,9 @@ from fairlead.gateway.front.operations import find_operation
 from fairlead.gateway.front.request_id import RequestIds
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.replicas.addressing import build_request, parse_base_url
+from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.fleet import Replica
 from fairlead.gateway.replicas.routing import assign, choose, unit_of
-from fairlead.gateway.replicas.upstream import AnswerHead
 from fairlead.gateway.requests.metering import Usage, usage_of_answer
 from fairlead.gateway.requests.relay import StreamRelay
 from fairlead.gateway.requests.request_body import body_for, read_fields

@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from fairlead.domain.capture import REDACTIONS
-from fairlead.domain.guarding import JSON_CHARS_MAX, KEPT_CHARS, SLICE_CHARS
+from fairlead.domain.guarding import JSON_CHARS_MAX, JSON_STEPS_MAX, KEPT_CHARS, SLICE_CHARS
 from fairlead.domain.guardrail import (
     GUARDRAILS_MAX,
     PATTERNS_MAX,
@@ -16,6 +16,7 @@ from fairlead.domain.guardrail import (
     REPEATS_MAX,
     check_guardrails,
 )
+from fairlead.gateway.guardrails.turns import BUDGET_S
 from fairlead.gateway.limits import PLAIN_BUFFER_BYTES
 from fairlead.manifest import parse_manifest
 from fairlead.manifest.guardrails import KINDS
@@ -44,6 +45,8 @@ def test_its_figures_are_those_of_the_code() -> None:
         f"up to {PATTERNS_MAX} patterns",
         f"at most {REPEATS_MAX}",
         f"pieces of {SLICE_CHARS:,} characters",
+        f"at most {JSON_STEPS_MAX:,} steps",
+        f"{BUDGET_S * 1000:g} milliseconds",
         f"last {KEPT_CHARS} characters",
         f"{JSON_CHARS_MAX:,} characters",
         *(f"`{kind}`" for kind in (*KINDS[:2], *KINDS[3:], *REDACTIONS)),

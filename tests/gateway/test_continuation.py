@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.gateway.limits import CONTINUED_TEXT_BYTES_MAX
-from fairlead.gateway.replicas.upstream import AnswerHead
+from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.streams.continuation import NotContinuable, continued_body
 from fairlead.gateway.streams.recount import Reading, Recount, tokens_of
 from fairlead.gateway.streams.seam import Seam

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.gateway.clock import Clock
-from fairlead.gateway.replicas.upstream import AnswerHead, UpstreamConnection
+from fairlead.gateway.replicas.answer import AnswerHead
+from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.gateway.requests.metering import Usage
 from fairlead.gateway.requests.relay import StreamRelay
 from fairlead.gateway.streams.batching import Batches

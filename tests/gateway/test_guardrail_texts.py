@@ -10,6 +10,7 @@ import pytest
 from fairlead.domain.guarding import Watch, plain
 from fairlead.domain.guardrail import Guardrail
 from fairlead.gateway.guardrails.said import asked, streamed
+from fairlead.gateway.guardrails.watching import Answer
 
 PHRASE = "project swordfish"
 DENIES = Guardrail("secrets", "prompt", phrases=(PHRASE,))
@@ -88,3 +89,125 @@ def test_an_answer_of_too_many_items_does_not_fit() -> None:
     watch = Watch(Guardrail("form", "answer", schema='{"type": "array"}'))
     watch.take("[" + "1," * 6_000 + "1]")
     assert watch.end()
+
+
+def hits(guardrail: Guardrail, *events: Any, is_last: bool = True) -> bool:
+    """Whether an answer that comes in these events hits it."""
+    data = b"".join(
+        event if isinstance(event, bytes) else b"data: " + json.dumps(event).encode() + b"\n\n"
+        for event in events
+    )
+    looks = Answer((guardrail,)).looks(streamed(data), is_last=is_last)
+    found: list[Guardrail] = []
+    try:
+        while True:
+            found += next(looks)
+    except StopIteration as end:
+        found += end.value
+    return bool(found)
+
+
+def message(text: str, **more: Any) -> dict[str, Any]:
+    part = {"type": "output_text", "text": text, **more}
+    return {"type": "message", "id": "msg_1", "role": "assistant", "content": [part]}
+
+
+NO_LEAKS = Guardrail("leaks", "answer", phrases=(PHRASE,))
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "response.output_text.done", "item_id": "i", "text": PHRASE},
+        {"type": "response.content_part.done", "part": {"type": "output_text", "text": PHRASE}},
+        {"type": "response.output_item.done", "item": message(PHRASE)},
+        {"type": "response.completed", "response": {"output": [message(PHRASE)]}},
+        {"type": "response.incomplete", "response": {"output": [message(PHRASE)]}},
+        {"type": "response.function_call_arguments.done", "arguments": f'{{"a":"{PHRASE}"}}'},
+        {"type": "response.output_item.added", "item": {"type": "function_call", "name": PHRASE}},
+        {"type": "response.refusal.done", "refusal": PHRASE},
+        {"type": "response.reasoning_text.done", "text": PHRASE},
+        {"type": "message_start", "message": {"content": [{"type": "text", "text": PHRASE}]}},
+        {"type": "message", "content": [{"type": "text", "text": PHRASE}]},
+        {"type": "content_block_start", "content_block": {"type": "text", "text": PHRASE}},
+        {"type": "text", "text": PHRASE},
+        {"type": "completion", "completion": PHRASE},
+        {"type": "something.new", "field": {"of": [PHRASE]}},
+        {"type": "response.x", "delta": {"type": ["text_delta"], "text": PHRASE}},
+        {"choices": [{"index": 0, "message": {"role": "assistant", "content": PHRASE}}]},
+        {"choices": [{"message": {"role": "assistant"}, "delta": {"content": PHRASE}}]},
+        {"choices": [{"message": PHRASE}]},
+        {"choices": [{"delta": {"content": "x"}, "text": PHRASE}]},
+        {"choices": [{"delta": {"tool_calls": [{"function": {"arguments": PHRASE}}]}}]},
+        {"choices": [PHRASE]},
+        {"choices": {"text": PHRASE}},
+        {"content": PHRASE, "stop": False},
+        {"content": [{"type": ["x"], "text": PHRASE}]},
+        {"message": {"role": "assistant", "content": PHRASE}},
+        {"output_text": PHRASE},
+        {"anything": {"new": [PHRASE]}},
+        [PHRASE],
+        f"data: {PHRASE}\n\n".encode(),
+        f'data: {{"broken": "{PHRASE}\n\n'.encode(),
+    ],
+)  # fmt: skip
+def test_a_phrase_is_seen_in_whatever_event_says_it(event: Any) -> None:
+    """Also in those that say all of it at their end, and by themselves."""
+    assert hits(NO_LEAKS, event)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "response.created", "response": {
+            "instructions": PHRASE, "tools": [{"description": PHRASE}], "output": []}},
+        {"type": "response.output_text.delta", "delta": "x", "obfuscation": PHRASE},
+        {"choices": [], "error": {"message": PHRASE}},
+        {"choices": [{"delta": {"content": "x"}, "logprobs": {"content": [{"token": PHRASE}]}}]},
+        b"data: [DONE]\n\n",
+        f": {PHRASE}\n\n".encode(),
+    ],
+)  # fmt: skip
+def test_what_no_model_says_is_passed_over(event: Any) -> None:
+    """What was asked and is said again, what hides lengths, and errors of the engine."""
+    assert not hits(NO_LEAKS, event)
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_a_phrase_is_seen_over_events_whatever_ends_their_lines(line_end: str) -> None:
+    parts = [{"choices": [{"delta": {"content": text}}]} for text in ("project sword", "fish")]
+    texts = [f"data: {json.dumps(part)}{line_end}{line_end}".encode() for part in parts]
+    assert hits(NO_LEAKS, *texts)
+
+
+def responses(*texts: str) -> list[dict[str, Any]]:
+    """A stream of the Responses API, which says everything five times."""
+    text = "".join(texts)
+    done = message(text, annotations=[{"title": "a page"}], logprobs=[{"token": "x"}])
+    return [
+        {"type": "response.created", "response": {"output": []}},
+        *({"type": "response.output_text.delta", "delta": each} for each in texts),
+        {"type": "response.output_text.done", "text": text},
+        {"type": "response.content_part.done", "part": done["content"][0]},
+        {"type": "response.output_item.done", "item": done},
+        {"type": "response.completed", "response": {"output": [done]}},
+    ]
+
+
+@pytest.mark.parametrize("events", [responses("abc", "def"), responses("abc", "def")[-4:]])
+def test_what_is_said_several_times_counts_once(events: list[dict[str, Any]]) -> None:
+    """Also where no event has only a part of it."""
+    for count, is_hit in ((6, False), (5, True)):
+        short = Guardrail("short", "answer", max_characters=count)
+        # The page's title stands beside the words of the item, once.
+        texts = [event for event in events if "annotations" not in json.dumps(event)]
+        assert hits(short, *texts) == is_hit
+
+
+@pytest.mark.parametrize("events", [responses('{"a"', ": 1}"), responses('{"a"', ": 1}")[-3:]])
+def test_a_schema_is_about_the_words_said_once(events: list[dict[str, Any]]) -> None:
+    """And about nothing that stands beside them."""
+    form = Guardrail("form", "answer", schema='{"type": "object", "required": ["a"]}')
+    other = Guardrail("form", "answer", schema='{"type": "object", "required": ["b"]}')
+    assert not hits(form, *events)
+    assert hits(other, *events)

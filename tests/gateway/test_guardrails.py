@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -31,6 +32,7 @@ from openai import APIError, BadRequestError, OpenAI
 
 from fairlead.domain.guardrail import Guardrail
 from fairlead.domain.outcomes import failed_by_server
+from fairlead.gateway.guardrails.turns import Step, Turns
 from fairlead.gateway.limits import PLAIN_BUFFER_BYTES
 from fairlead.gateway.requests.express import Express
 from fairlead.wire.record import RequestRecord
@@ -241,8 +243,6 @@ async def test_a_blocked_plain_answer_keeps_its_form(engine: StartEngine, serve:
 
 async def test_the_openai_client_understands_all_of_it(engine: StartEngine, serve: Serve) -> None:
     """The error of a prompt, the answer that was withheld, and the stream that was ended."""
-    import asyncio
-
     upstream = await engine(answers(SECRET))
     rig = await serve(snapshot(route(A, upstream, guardrails=(NO_SECRETS, NO_LEAKS))))
     openai = OpenAI(base_url=f"{rig.url}/v1", api_key="fl-test-key-one", max_retries=0)
@@ -481,3 +481,94 @@ async def test_events_that_end_in_the_middle_of_a_part_are_found_all_the_same(
         answer = await client.post("/v1/chat/completions", json=STREAM)
     assert "fish" not in answer.text
     assert '"code":"guardrail"' in answer.text
+
+
+LONG = "so it is. " * 40_000
+WIDE = "日本語" * 20_000
+
+
+@pytest.mark.parametrize("text", [LONG, WIDE])
+async def test_a_long_answer_is_looked_at_to_its_end_and_passed_on_unchanged(
+    engine: StartEngine, serve: Serve, text: str
+) -> None:
+    """Plain and in a stream, in one event and in order with what comes behind it."""
+    upstream = await engine(answers(text))
+    rig = await serve(snapshot(route(A, upstream, guardrails=(NO_LEAKS,))))
+    async with rig.client() as client:
+        fine = await client.post("/v1/chat/completions", json=CHAT)
+        upstream.behave = streams("so ", text, " and so on")
+        stream = await client.post("/v1/chat/completions", json=STREAM)
+        upstream.behave = answers(text + SECRET)
+        withheld = await client.post("/v1/chat/completions", json=CHAT)
+        upstream.behave = streams("so ", text + SECRET, " and so on")
+        ended = await client.post("/v1/chat/completions", json=STREAM)
+    assert fine.json()["choices"][0]["message"]["content"] == text
+    said = [json.loads(line[6:]) for line in stream.text.splitlines() if line[6:].startswith("{")]
+    deltas = [one["choices"][0]["delta"]["content"] for one in said if one["choices"]]
+    assert deltas == ["so ", text, " and so on"]
+    assert "[DONE]" in stream.text
+    assert withheld.json()["choices"][0]["finish_reason"] == "content_filter"
+    assert SECRET not in ended.text
+    assert "and so on" not in ended.text
+    assert '"code":"guardrail"' in ended.text
+    assert [r.guardrail_hits for r in await recorded(rig, 4)] == [0, 0, 1, 1]
+
+
+async def test_a_client_that_leaves_while_its_answer_is_looked_at_is_recorded(
+    engine: StartEngine, serve: Serve
+) -> None:
+    """Its slot is free again for the next one."""
+    upstream = await engine(streams("so ", *[WIDE] * 8))
+    only = route(A, upstream, slots=1, guardrails=(SEES_LEAKS,))
+    rig = await serve(snapshot(only))
+    async with rig.client() as client:
+        async with client.stream("POST", "/v1/chat/completions", json=STREAM) as answer:
+            async for _ in answer.aiter_bytes():
+                break
+        upstream.behave = answers("hi")
+        fine = await client.post("/v1/chat/completions", json=CHAT)
+    assert fine.status_code == 200
+    first, _ = await recorded(rig, 2)
+    assert first.status in (200, 499)
+
+
+async def test_a_long_prompt_is_looked_at_by_a_fallback_as_well(
+    engine: StartEngine, serve: Serve
+) -> None:
+    """With its slot taken meanwhile, which is free again when the prompt is blocked."""
+    upstream = await engine(answers("hi"))
+    own = snapshot(route(A, "http://127.0.0.1:1"), limits=Limits(queue_timeout_s=0.2))
+    bank = msgspec.structs.replace(own.services["bank"], fallbacks=("spare",))
+    guarded = route(B, upstream, slots=1, guardrails=(NO_SECRETS,))
+    spare = ServiceRoute("spare", {B: guarded}, champion=B)
+    rig = await serve(msgspec.structs.replace(own, services={"bank": bank, "spare": spare}))
+    async with rig.client() as client:
+        answer = await client.post("/v1/chat/completions", json=asks(LONG + SECRET))
+        fine = await client.post("/v1/chat/completions", json=asks(LONG))
+    assert error_of(answer) == (400, "guardrail")
+    assert fine.status_code == 200
+    assert len(upstream.asked) == 1
+
+
+async def test_an_answer_that_is_looked_at_for_long_is_not_late(
+    engine: StartEngine, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has come in time: nobody else is asked."""
+
+    def add(_: Turns, key: str, step: Step) -> None:
+        def look() -> None:
+            while step():
+                pass
+
+        asyncio.get_running_loop().call_later(1.5, look)
+
+    monkeypatch.setattr(Turns, "add", add)
+    upstream = await engine(answers("hi"))
+    limits = Limits(attempt_timeout_s=1.0, attempts=3)
+    rig = await serve(snapshot(route(A, upstream, guardrails=(SEES_LEAKS,)), limits=limits))
+    async with rig.client() as client:
+        await client.post("/v1/chat/completions", json=CHAT)  # The head is known from now on.
+        upstream.behave = answers("so it is. " * 3_000)
+        answer = await client.post("/v1/chat/completions", json=CHAT)
+    assert answer.status_code == 200
+    assert [r.attempts for r in await recorded(rig, 2)] == [1, 1]

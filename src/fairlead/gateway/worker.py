@@ -15,14 +15,14 @@ from fairlead.gateway import errors, limits
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.copies.capture import Captures
 from fairlead.gateway.copies.shadow import Shadows
-from fairlead.gateway.front.accepting import Accepting, Tls, accept
+from fairlead.gateway.front.accepting import Accepting, accept
 from fairlead.gateway.front.balance import Balance
 from fairlead.gateway.front.client import ClientConnection
-from fairlead.gateway.front.connections import Connections
+from fairlead.gateway.front.connections import Connections, Rounds
 from fairlead.gateway.front.request_id import RequestIds
 from fairlead.gateway.front.scrapers import MetricsAccess
-from fairlead.gateway.front.tls import server_context
-from fairlead.gateway.quotas.quota import QuotaBook
+from fairlead.gateway.front.tls import serving_with
+from fairlead.gateway.guardrails.turns import Turns
 from fairlead.gateway.quotas.quota_file import QuotaFile
 from fairlead.gateway.quotas.quota_gauges import show_limits
 from fairlead.gateway.records.gen_ai import with_gen_ai
@@ -30,7 +30,7 @@ from fairlead.gateway.records.metric_families import render
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.records.metrics_share import MetricsShare
 from fairlead.gateway.records.recorder import OnTraced, Recorder
-from fairlead.gateway.records.spool import NullSpool, Spool, SpoolWriter
+from fairlead.gateway.records.spool import spool_of
 from fairlead.gateway.replicas.fleet import Fleet
 from fairlead.gateway.requests.call import Plant
 from fairlead.gateway.requests.tracing import tracing_of
@@ -49,9 +49,6 @@ from fairlead.wire.snapshot import Snapshot, SyncRequest
 _IDLE_GRACE_S = 0.5
 _ACCEPTED_S = 0.1
 _FLUSH_S = 1.0
-_CHECKED_AT_ONCE = 250
-_CHECK_EVERY_S = 0.005
-"""So often, so many connections are looked at in a sweep: all that there may be in 0.2 s."""
 
 
 class Worker:
@@ -76,7 +73,7 @@ class Worker:
         self._metrics = GatewayMetrics()
         self._queue = Admission(clock, self._metrics)
         self._fleet = Fleet(clock, on_room=self._queue.pump, on_drained=self._drained)
-        self._recorder = Recorder(_spool(settings), clock, self._metrics, on_traced=on_traced)
+        self._recorder = Recorder(spool_of(settings), clock, self._metrics, on_traced=on_traced)
         deadlines = Deadlines()
         self._shadows = Shadows(clock, deadlines, self._fleet, self._recorder, self._metrics)
         self._captures = Captures(self._recorder)
@@ -90,6 +87,7 @@ class Worker:
             shadows=self._shadows,
             captures=self._captures,
             batches=self._batches,
+            turns=Turns(clock.now, self._loop.call_soon),
             tracing=tracing_of(settings.trace_share),
         )
         self._share = MetricsShare(Path(settings.metrics_dir), settings.boot)
@@ -101,18 +99,14 @@ class Worker:
             Path(settings.quota_path or f"{settings.snapshot_path}.quota-{settings.worker}"),
             settings.boot,
         )
-        seat = self._quota_file.take_over()
         self._harms = HarmBudgets()
-        self._quotas = QuotaBook(
-            seat.seat, settings.worker, sequence=time.time_ns() // 1000, hurry=self._sync.hurry
-        )
-        self._quotas.kept = {use.limit: use for use in seat.uses}
+        self._quotas = self._quota_file.book(settings.worker, self._sync.hurry)
         self._syncing: asyncio.Task[None] | None = None
         self._server: Accepting | None = None
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._connections: Connections[ClientConnection] = Connections()
         self._balance = Balance(settings.balance_fd, settings.worker, clock.now)
-        self._unchecked: list[ClientConnection] = []
+        self._rounds = Rounds(self._connections, self._loop.call_later, clock.now)
         self._is_empty = asyncio.Event()
         self._is_empty.set()
         self._held_body_bytes = 0
@@ -218,18 +212,8 @@ class Worker:
             lambda: ClientConnection(self),
             self._balance,
             lambda: len(self._connections),
-            self._tls(),
+            serving_with(self._settings.tls),
         )
-
-    def _tls(self) -> Tls:
-        files = self._settings.tls
-        if files is None:
-            return {}
-        return {
-            "ssl": server_context(files.cert, files.key, files.client_ca),
-            "ssl_handshake_timeout": limits.TLS_HANDSHAKE_S,
-            "ssl_shutdown_timeout": limits.TLS_SHUTDOWN_S,
-        }
 
     async def _report(self) -> None:
         """Wait until control knows of this worker, and there is something to serve.
@@ -289,6 +273,7 @@ class Worker:
         await self._end_sync()
         for timer in self._timers.values():
             timer.cancel()
+        self._rounds.close()
         self._captures.close()
         self._recorder.close()
         for connection in self._connections:
@@ -376,20 +361,8 @@ class Worker:
         self._fleet.check(now)
         self._queue.check()
         self._show_clients()
-        if not self._unchecked:
-            self._unchecked = list(self._connections)
-            self._check_some()
+        self._rounds.begin()
         self._memory.check(now, self._connections)
-
-    def _check_some(self) -> None:
-        """Not all connections at once: events of streams wait meanwhile."""
-        if len(self._unchecked) > _CHECKED_AT_ONCE:
-            self._timers["check"] = self._loop.call_later(_CHECK_EVERY_S, self._check_some)
-        now = self._plant.clock.now()
-        checked = self._unchecked[-_CHECKED_AT_ONCE:]
-        del self._unchecked[-_CHECKED_AT_ONCE:]
-        for connection in checked:
-            connection.check(now)
 
     def _show_clients(self) -> None:
         """Another process may begin to serve under this number, or have begun."""
@@ -420,9 +393,3 @@ class Worker:
             self._metrics.queue_depth.set((service, self._label), depth)
         self._memory.show()
         show_limits(self._metrics, self._quotas, self._label, self._plant.clock.wall())
-
-
-def _spool(settings: WorkerSettings) -> Spool:
-    if settings.spool_dir is None:
-        return NullSpool()
-    return SpoolWriter(Path(settings.spool_dir) / settings.boot)

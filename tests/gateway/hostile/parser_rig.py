@@ -89,6 +89,7 @@ class Host:
             shadows=nothing,
             captures=nothing,
             batches=nothing,
+            turns=nothing,
             clock=clock,
             fleet=fleet,
             queue=nothing,

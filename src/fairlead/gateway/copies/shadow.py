@@ -33,9 +33,9 @@ from fairlead.gateway.errors import (
 )
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.records.recorder import Recorder
+from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.fleet import Fleet, Replica
 from fairlead.gateway.replicas.routing import is_canary_unit, least_loaded
-from fairlead.gateway.replicas.upstream import AnswerHead
 from fairlead.gateway.requests.answers import UNSEEN, reading_of
 from fairlead.gateway.requests.attempt import CREDENTIALS, Attempt, Attempting
 from fairlead.gateway.requests.call import Call

@@ -7,13 +7,18 @@ an honest client shows its key long before its turn comes.
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
-from collections.abc import Iterator
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterator
+from typing import Generic, Protocol, TypeVar
 
 from fairlead.gateway import limits
 
 C = TypeVar("C")
+K = TypeVar("K", bound="Checked")
+_CHECKED_AT_ONCE = 250
+_CHECK_EVERY_S = 0.005
+"""So often, so many connections are looked at in a sweep: all that there may be in 0.2 s."""
 _V6_SITE_BYTES = 8
 """An IPv6 client can choose its address freely within its /64, so that is what is counted."""
 
@@ -68,6 +73,49 @@ class Connections(Generic[C]):
         if not self._counts[site]:
             del self._counts[site]
             self._strangers_of.pop(site, None)
+
+
+class Checked(Protocol):
+    """A connection that is looked at from time to time."""
+
+    def check(self, now: float) -> None:
+        """Close it, if it is silent for too long."""
+
+
+class Rounds(Generic[K]):
+    """Looks at all connections, some at a time: events of streams wait meanwhile."""
+
+    def __init__(
+        self,
+        connections: Connections[K],
+        call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
+        now: Callable[[], float],
+    ) -> None:
+        self._connections = connections
+        self._call_later = call_later
+        self._now = now
+        self._unchecked: list[K] = []
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        """Look at all that there are now, unless the last round is not over."""
+        if not self._unchecked:
+            self._unchecked = list(self._connections)
+            self._check_some()
+
+    def close(self) -> None:
+        """Look at no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _check_some(self) -> None:
+        if len(self._unchecked) > _CHECKED_AT_ONCE:
+            self._timer = self._call_later(_CHECK_EVERY_S, self._check_some)
+        now = self._now()
+        checked = self._unchecked[-_CHECKED_AT_ONCE:]
+        del self._unchecked[-_CHECKED_AT_ONCE:]
+        for connection in checked:
+            connection.check(now)
 
 
 def site_of(address: str) -> str:

@@ -6,6 +6,9 @@ import ssl
 from pathlib import Path
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.gateway.front.accepting import Tls
+from fairlead.gateway.limits import TLS_HANDSHAKE_S, TLS_SHUTDOWN_S
+from fairlead.gateway.settings import TlsFiles
 
 
 def server_context(cert: str, key: str, client_ca: str | None = None) -> ssl.SSLContext:
@@ -67,3 +70,14 @@ class _Encrypted(Exception):
 
 def _no_password() -> str:
     raise _Encrypted
+
+
+def serving_with(files: TlsFiles | None) -> Tls:
+    """What the event loop is told of TLS; nothing without files. Raises as `server_context`."""
+    if files is None:
+        return {}
+    return {
+        "ssl": server_context(files.cert, files.key, files.client_ca),
+        "ssl_handshake_timeout": TLS_HANDSHAKE_S,
+        "ssl_shutdown_timeout": TLS_SHUTDOWN_S,
+    }

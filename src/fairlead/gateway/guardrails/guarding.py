@@ -1,55 +1,81 @@
-"""The guardrails of one request: its prompt before it is sent, its answer as it comes.
+"""The guardrails of one request: its prompt before it is sent, its answer before it is passed on.
 
-A prompt is checked in slices, one in each turn of the event loop, so that a long one holds up
-nobody. An answer's text is checked before it is passed on; of what came before, only a bounded end
-is kept. The guardrails are those of the release that answers: of another one than the request was
-assigned to, if that stands in for it.
+An answer that is looked at comes through here on its way from its relay to the request. What is
+short is looked at at once; a long text takes turns with those of others (`turns`), and so long what
+comes behind it is held, in order, and no more is read. The guardrails are those of the release that
+answers: of another one than the request was assigned to, if that stands in for it.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import Protocol
 
 import msgspec
 
-from fairlead.domain.guarding import Watch, slices
 from fairlead.domain.guardrail import Guardrail, On
-from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.guardrails.said import UNREADABLE, Said, answered, asked, streamed
+from fairlead.gateway.guardrails.turns import Turns
+from fairlead.gateway.guardrails.watching import Answer, Looks, prompt_looks
 from fairlead.gateway.guardrails.withheld import answer_ended, prompt_refused, withheld
+from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.requests.call import Call
+from fairlead.gateway.requests.metering import UNKNOWN, Usage
+from fairlead.gateway.requests.relay import RelayOwner
 from fairlead.gateway.requests.request_body import EMBEDDINGS
 from fairlead.wire.snapshot import ReleaseRoute
-
-CHOICES_MAX = 128
-"""Answers to one request that are told apart; further ones are looked at as one."""
 
 Unseen = tuple[int, str, str]
 UNGUARDED: Unseen = (-1, "", "")
 """What a record says where there was nothing to look for."""
+_Then = Callable[[Guardrail | None], None]
+"""Is told which guardrail blocks, if one does."""
+
+
+class Guarded(RelayOwner, AbstractContextManager[None], Protocol):
+    """The request. Its context ends it when something of ours breaks (`Bulkhead`)."""
+
+    @property
+    def has_error(self) -> bool:
+        """Whether the stream that comes in tells of an error: such a one is not complete."""
+
+    def refuse(self, refusal: Refusal) -> None:
+        """It must not go on."""
+
+    def flow(self) -> None:
+        """Read on from the replica, or no more while `is_looking`."""
+
+    def end_with(self, end: bytes) -> None:
+        """A stream that broke lacks nothing but this."""
 
 
 class Guarding:
     """See the head of this file.
 
-    Args:
-        owner: The request itself.
-
     Attributes:
+        is_looking: A long text is looked at.
         blocked_by: The guardrail that ended the request; empty for none.
     """
 
-    __slots__ = ("_answer", "_call", "_checked", "_hits", "_next", "_owner", "blocked_by")
+    __slots__ = (
+        "_answer", "_call", "_checked", "_held", "_hits", "_is_over", "_owner", "_turns",
+        "blocked_by", "is_looking",
+    )  # fmt: skip
 
-    def __init__(self, call: Call, owner: Bulkhead) -> None:
+    def __init__(self, call: Call, owner: Guarded, turns: Turns) -> None:
         self._call = call
         self._owner = owner
+        self._turns = turns
         self._hits: dict[str, None] = {}
         self._checked: set[tuple[Guardrail, ...]] = set()
-        self._next: asyncio.Handle | None = None
-        self._answer: _Answer | None = None
+        self._answer: Answer | None = None
+        self._held: deque[Callable[[], None]] = deque()
+        self._is_over = False
+        self.is_looking = False
         self.blocked_by = ""
 
     @property
@@ -57,61 +83,159 @@ class Guarding:
         """For the record: how many guardrails were hit, which, and which one blocked."""
         return len(self._hits), ",".join(self._hits), self.blocked_by
 
+    def close(self) -> None:
+        """The request is over: nothing more is looked at or passed on."""
+        self._is_over = True
+        self.is_looking = False
+        self._held.clear()
+
+    # The prompt
+
     def prompt(self, route: ReleaseRoute | None, then: Callable[[Refusal | None], None]) -> None:
-        """Check the prompt by a release's guardrails, at once if it is short.
+        """Look at the prompt by a release's guardrails, unless that was done.
 
         Args:
             then: Is told why it must not be sent, or None.
         """
-        self._step(self._look(route), then)
+        guardrails = _on("prompt", route)
+        if not guardrails or guardrails in self._checked:
+            then(None)
+            return
+        self._checked.add(guardrails)
+        try:
+            said = asked(self._call.body)
+        except msgspec.DecodeError:
+            said = UNREADABLE  # Some engine may read more than can be read here.
 
-    def prompt_at_once(self, route: ReleaseRoute) -> Refusal | None:
-        """The same without a pause, for a release that stands in for the one that was checked."""
-        return next((refusal for refusal in self._look(route) if refusal is not None), None)
+        def checked(blocking: Guardrail | None) -> None:
+            then(None if blocking is None else prompt_refused(blocking.name))
 
-    def close(self) -> None:
-        """Check no further."""
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
+        self._look(prompt_looks(guardrails, said), checked)
 
-    def begin_answer(self, route: ReleaseRoute | None) -> None:
+    # The answer
+
+    def expect(self, route: ReleaseRoute | None, status: int) -> None:
         """An answer of this release is about to come."""
-        guardrails = _on("answer", route) if self._call.kind != EMBEDDINGS else ()
-        if self._answer is None or self._answer.guardrails != guardrails:
-            self._answer = _Answer(guardrails)
+        is_looked_at = self._call.kind != EMBEDDINGS and status < 400
+        guardrails = _on("answer", route) if is_looked_at else ()
+        if not guardrails:
+            self._answer = None
+        elif self._answer is None or self._answer.guardrails != guardrails:
+            self._answer = Answer(guardrails)
 
-    def whole(self, body: bytes | None) -> bytes | None:
-        """A whole plain answer, or None for one that is too large to be held.
+    def holds(self, event: Callable[[], None]) -> bool:
+        """Whether something is held up by a look; this comes behind it, then."""
+        if self.is_looking:
+            self._held.append(event)
+        return self.is_looking
 
-        Returns what the client gets in its place; None for the answer itself.
-        """
+    # relay.RelayOwner
+
+    def begin_answer(self, head: AnswerHead, length: int | None) -> None:
         answer = self._answer
-        if answer is None or not answer.guardrails:
-            return None
-        if body is None:
-            answer.hit_all()
+        if answer is not None and not head.is_event_stream:  # It is too large to be held.
+            self._answer = None
+            blocking = self._note(answer.unread())
+            if blocking is not None:
+                self._owner.whole_answer(head, self._withheld(blocking, b""), UNKNOWN)
+                return
+        self._owner.begin_answer(head, length)
+
+    def pass_on(self, data: bytes, chunks: bytes = b"") -> None:
+        if self._answer is None:
+            self._owner.pass_on(data, chunks)
         else:
-            try:
-                answer.take(answered(body))
-                answer.end()
-            except msgspec.DecodeError:
-                answer.hit_all()
-        blocking = self._note(answer.hits())
-        if blocking is None:
-            return None
-        return withheld(self._call.kind, blocking.name, body or b"", self._call.request_id)
+            self._check(streamed(data), partial(self._owner.pass_on, data, chunks))
 
-    def sent(self, data: bytes, *, is_last: bool = False) -> Refusal | None:
-        """Whole events of a stream that are about to be passed on; why they must not be."""
+    def whole_answer(self, head: AnswerHead, body: bytes, usage: Usage) -> None:
         answer = self._answer
-        if answer is None or not answer.guardrails:
-            return None
-        answer.take(streamed(data))
-        if is_last:
-            answer.end()
-        blocking = self._note(answer.hits())
-        return None if blocking is None else answer_ended(blocking.name)
+        if answer is None:
+            self._owner.whole_answer(head, body, usage)
+            return
+
+        def checked(blocking: Guardrail | None) -> None:
+            given = body if blocking is None else self._withheld(blocking, body)
+            self._owner.whole_answer(head, given, usage)
+
+        try:
+            said = answered(body)
+        except msgspec.DecodeError:
+            checked(self._note(answer.unread()))
+        else:
+            self._look(answer.looks(said, is_last=True), checked)
+
+    def last_part(self, data: bytes, usage: Usage) -> None:
+        # An answer that the engine broke off is not complete: only what it said is looked at.
+        is_last = not self._owner.has_error
+        self._check(streamed(data), partial(self._owner.last_part, data, usage), is_last=is_last)
+
+    def end_with(self, end: bytes) -> None:
+        """See `Guarded.end_with`."""
+        self._check(streamed(end), partial(self._owner.end_with, end), is_last=True)
+
+    def answer_broke(self, reason: str) -> None:
+        self._owner.answer_broke(reason)
+
+    def engine_failed(self) -> bool:
+        return self._owner.engine_failed()
+
+    def _check(
+        self, said: Iterable[Said], pass_it: Callable[[], None], *, is_last: bool = False
+    ) -> None:
+        """Look at whole events of a stream that are about to be passed on."""
+        if self._is_over:
+            return
+        if self.is_looking:
+            self._held.append(partial(self._check, said, pass_it, is_last=is_last))
+            return
+        if self._answer is None:
+            pass_it()
+            return
+
+        def checked(blocking: Guardrail | None) -> None:
+            if blocking is None:
+                pass_it()
+            else:
+                self._owner.refuse(answer_ended(blocking.name))
+
+        self._look(self._answer.looks(said, is_last=is_last), checked)
+
+    def _withheld(self, blocking: Guardrail, body: bytes) -> bytes:
+        return withheld(self._call.kind, blocking.name, body, self._call.request_id)
+
+    # Looking
+
+    def _look(self, looks: Looks, then: _Then) -> None:
+        """At once, if that is one look; else in turns."""
+        if self._look_once(looks, then):
+            self.is_looking = True
+            self._owner.flow()
+            self._turns.add(self._call.key_id, partial(self._look_on, looks, then))
+
+    def _look_once(self, looks: Looks, then: _Then) -> bool:
+        """Whether there is more to look at."""
+        try:
+            hits, has_more = next(looks), True
+        except StopIteration as end:
+            hits, has_more = end.value, False
+        blocking = self._note(hits)
+        if blocking is None and has_more:
+            return True
+        self.is_looking = False
+        then(blocking)
+        return False
+
+    def _look_on(self, looks: Looks, then: _Then) -> bool:
+        """The same later; then comes what was held meanwhile."""
+        if self._is_over:
+            return False
+        with self._owner:
+            if self._look_once(looks, then):
+                return True
+            while self._held and not self.is_looking:
+                self._held.popleft()()
+            self._owner.flow()
+        return False
 
     def _note(self, hits: Iterable[Guardrail]) -> Guardrail | None:
         """Keep what was hit; the first of it that blocks."""
@@ -122,106 +246,6 @@ class Guarding:
                 blocking = guardrail
                 self.blocked_by = guardrail.name
         return blocking
-
-    def _look(self, route: ReleaseRoute | None) -> Iterator[Refusal | None]:
-        """None between two slices; in the end a refusal, where the prompt must not pass."""
-        guardrails = _on("prompt", route)
-        if not guardrails or guardrails in self._checked:
-            return
-        self._checked.add(guardrails)
-        watches = [Watch(guardrail) for guardrail in guardrails]
-        try:
-            said = asked(self._call.body)
-        except msgspec.DecodeError:
-            said = UNREADABLE  # Some engine may read more than can be read here.
-        once = [watch for watch in watches if not watch.guardrail.max_characters]
-        looks = [
-            *((watches, piece) for piece in slices(said.text)),
-            *((once, piece) for piece in slices(said.again)),
-        ]
-        for number, (looking, piece) in enumerate(looks or [(watches, "")]):
-            if number:
-                yield None
-            blocking = self._note(
-                watch.guardrail for watch in looking if said.has_tokens or watch.take(piece)
-            )
-            if blocking is not None:
-                yield prompt_refused(blocking.name)
-                return
-
-    def _step(self, look: Iterator[Refusal | None], then: Callable[[Refusal | None], None]) -> None:
-        self._next = None
-        with self._owner:
-            for refusal in look:
-                if refusal is None:
-                    self._next = asyncio.get_running_loop().call_soon(self._step, look, then)
-                else:
-                    then(refusal)
-                return
-            then(None)
-
-
-class _Answer:
-    """One answer, with all its choices."""
-
-    def __init__(self, guardrails: tuple[Guardrail, ...]) -> None:
-        self.guardrails = guardrails
-        self._choices: dict[int, _Choice] = {}
-        self._is_hit: set[str] = set()
-        self._fresh: list[Guardrail] = []
-
-    def take(self, said: Iterable[Said]) -> None:
-        for part in said:
-            number = part.choice if 0 <= part.choice < CHOICES_MAX else CHOICES_MAX
-            choice = self._choices.get(number)
-            if choice is None:
-                choice = self._choices[number] = _Choice(self.guardrails)
-            self._add(choice.take(part))
-
-    def end(self) -> None:
-        for choice in self._choices.values() or [_Choice(self.guardrails)]:
-            self._add(choice.end())
-
-    def hit_all(self) -> None:
-        """It could not be looked at."""
-        self._add(self.guardrails)
-
-    def hits(self) -> list[Guardrail]:
-        """What was hit since this was asked last, each guardrail once."""
-        fresh, self._fresh = self._fresh, []
-        return fresh
-
-    def _add(self, hits: Iterable[Guardrail]) -> None:
-        for guardrail in hits:
-            if guardrail.name not in self._is_hit:
-                self._is_hit.add(guardrail.name)
-                self._fresh.append(guardrail)
-
-
-class _Choice:
-    def __init__(self, guardrails: tuple[Guardrail, ...]) -> None:
-        self._watches = [Watch(guardrail) for guardrail in guardrails]
-        # Words are looked at by themselves: what engines add to each part must not cut them up.
-        self._beside = [
-            Watch(each) for each in guardrails if not (each.schema or each.max_characters)
-        ]
-        self._calls_tool = self._has_words = False
-
-    def take(self, part: Said) -> list[Guardrail]:
-        self._calls_tool = self._calls_tool or part.calls_tool
-        self._has_words = self._has_words or bool(part.words)
-        hits = []
-        for watch in self._watches:
-            text = part.words + part.beside if watch.guardrail.max_characters else part.words
-            if watch.take(text):
-                hits.append(watch.guardrail)
-        hits += [watch.guardrail for watch in self._beside if watch.take(part.beside)]
-        return hits
-
-    def end(self) -> list[Guardrail]:
-        if self._calls_tool and not self._has_words:
-            return []
-        return [watch.guardrail for watch in self._watches if watch.end()]
 
 
 def _on(on: On, route: ReleaseRoute | None) -> tuple[Guardrail, ...]:

@@ -6,8 +6,9 @@ answer's own words are told from what goes with them (its reasoning, the calls o
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -39,13 +40,48 @@ _NAME = re.compile(r"[\w.:/-]{1,64}")
 _DIGITS = re.compile(r"\d{7}")
 _NO_WORDS = re.compile(r"\S*")
 _BINARY = frozenset(
-    {"image_url", "url", "file_data", "data", "encrypted_content", "signature", "file_id"}
-)
+    {
+        "image_url", "url", "file_data", "data", "encrypted_content", "signature", "file_id",
+        "b64_json", "partial_image_b64",
+    }
+)  # fmt: skip
 _LONG_NUMBER = 1_000_000
 _TOOLS = ("tool_calls", "function_call")
-_TOOL_TYPES = frozenset({"tool_use", "function_call", "custom_tool_call"})
-_WORDS = frozenset({"response.output_text.delta", "text_delta"})
-_object = msgspec.json.Decoder(dict[str, Any])
+_TOOL_TYPES = ("tool_use", "function_call", "custom_tool_call")
+_SAID = ("message", "text", "output_text", None)
+_WORDS = ("response.output_text.delta", "text_delta")
+_META = frozenset(
+    {
+        "id", "object", "model", "created", "created_at", "completed_at", "system_fingerprint",
+        "service_tier", "usage", "logprobs", "prompt_logprobs", "token_ids", "prompt_token_ids",
+        "obfuscation", "sequence_number", "status", "role", "type", "index", "output_index",
+        "content_index", "summary_index", "item_id", "call_id", "response_id", "event_id",
+        "finish_reason", "stop_reason", "timings", "kv_transfer_params",
+    }
+)  # fmt: skip
+"""What engines say of an answer and its parts: no model has a word in it."""
+_NO_ANSWER = _META | {
+    "instructions", "prompt", "input_messages", "tools", "tool_choice", "metadata", "user", "stop",
+    "stop_sequence", "truncation", "include", "conversation", "previous_response_id",
+    "prompt_cache_key", "safety_identifier", "incomplete_details", "error",
+    "prompt_filter_results", "prompt_annotations", "provider", "x_groq", "generation_settings",
+    "__verbose",
+}  # fmt: skip
+"""The same of whole answers, where some say again what was asked."""
+_SETTINGS = frozenset({"text", "reasoning", "thinking"})
+"""Of an answer, but for a text: what was asked of it."""
+_ITEMS = frozenset({"output", "content", "part", "item", "content_block", "message"})
+_TEXTS = frozenset(
+    {"text", "content", "output", "output_text", "message", "completion", "response"}
+)
+_WHOLE = (".done", ".completed", ".incomplete", ".failed")
+_REASONING = "reasoning"
+_DONE = b"[DONE]"
+PART = ""
+"""The source of what is said part by part."""
+ASIDE = "aside"
+"""The source of what may be no part of the answer; it is looked at, and does not count."""
+_value = msgspec.json.Decoder()
 
 
 class Said(NamedTuple):
@@ -56,12 +92,15 @@ class Said(NamedTuple):
         words: Of the answer itself.
         beside: What goes with it: reasoning, a refusal, calls of tools.
         calls_tool: Whether it is, or has, a call of a tool.
+        source: `PART`, `ASIDE`, or what says the whole of it, once more or for the first time: what
+            several sources say counts once.
     """
 
     choice: int
     words: str
     beside: str = ""
     calls_tool: bool = False
+    source: str = PART
 
 
 class Asked(NamedTuple):
@@ -112,69 +151,107 @@ def answered(body: bytes) -> list[Said]:
 
 def streamed(data: bytes) -> Iterator[Said]:
     """What whole events of a stream say."""
-    for event in data.replace(b"\r\n", b"\n").split(b"\n\n"):
-        payload = events.payload(event).lstrip()
-        if not payload.startswith(b"{"):
+    for event in data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n\n"):
+        payload = events.payload(event).strip()
+        if not payload or payload == _DONE:
             continue
+        is_object = payload.startswith(b"{")
         try:
-            given = decode_with(_object, payload)
+            given = decode_with(_value, payload)
         except msgspec.DecodeError:
-            yield Said(0, payload.decode(errors="replace"))  # A client may read it all the same.
+            # A client may read it all the same.
+            yield Said(0, payload.decode(errors="replace"), source=PART if is_object else ASIDE)
             continue
-        yield from _of_event(given)
+        if is_object:
+            yield from _of_event(given)
+        else:
+            yield Said(0, "", "".join(_texts(given)), source=ASIDE)
+
+
+def joined(said: Iterable[Said]) -> Iterator[Said]:
+    """Neighbouring parts of the same as one: what is looked at together costs one look."""
+    for (choice, source), same in itertools.groupby(said, key=lambda one: (one.choice, one.source)):
+        parts = list(same)
+        if len(parts) == 1:
+            yield parts[0]
+        else:
+            words, beside = "".join(p.words for p in parts), "".join(p.beside for p in parts)
+            yield Said(choice, words, beside, any(p.calls_tool for p in parts), source)
 
 
 def _of_event(given: dict[str, Any]) -> Iterator[Said]:
     kind, delta = given.get("type"), given.get("delta")
-    choice = 0  # What comes with an answer, its reasoning, is an output of its own.
     if not isinstance(kind, str) or "choices" in given:
         yield from _of(given)
-    elif isinstance(delta, str):
-        is_words = kind in _WORDS
-        calls = "function_call" in kind or "tool" in kind
-        yield Said(choice, delta, calls_tool=calls) if is_words else Said(choice, "", delta, calls)
-    elif isinstance(delta, dict):
+        return
+    calls = "function_call" in kind or "tool" in kind
+    if isinstance(delta, str | dict):
         text = "".join(_texts(delta))
-        is_words = delta.get("type") in _WORDS
-        yield Said(choice, text) if is_words else Said(choice, "", text)
-    elif kind == "content_block_start":
-        yield _item(given.get("content_block"), choice)
+        is_words = kind in _WORDS or (isinstance(delta, dict) and delta.get("type") in _WORDS)
+        yield Said(0, text, "", calls) if is_words else Said(0, "", text, calls)
+    rest = {name: value for name, value in given.items() if name != "delta"}
+    source = kind if kind.endswith(_WHOLE) else PART
+    for said in _of(rest, source):
+        words, beside = said.words, said.beside
+        if _REASONING in kind:  # What comes with an answer is an output of its own.
+            words, beside = "", words + beside
+        yield Said(said.choice, words, beside, said.calls_tool or calls, said.source)
 
 
-def _of(given: dict[str, Any]) -> Iterator[Said]:
-    choices = given.get("choices")
-    if isinstance(choices, list):
-        for one in choices:
-            if isinstance(one, dict):
-                yield _choice(one)
-    for name in ("output", "content"):
-        items = given.get(name)
-        if isinstance(items, list):
-            for item in items:
-                yield _item(item, 0)
+def _of(given: dict[str, Any], source: str = PART) -> Iterator[Said]:
+    """An answer, or an event but for what it adds (`delta`)."""
+    for name, value in given.items():
+        if name in _NO_ANSWER:
+            continue
+        if name == "choices" and isinstance(value, list):
+            for one in value:
+                yield from _choice(one)
+        elif name in _ITEMS and isinstance(value, dict | list):
+            for one in value if isinstance(value, list) else (value,):
+                yield from _item(one, source)
+        elif name == "response" and source != name and isinstance(value, dict):
+            yield from _of(value, name)
+        elif name in _TEXTS and isinstance(value, str):
+            yield Said(0, value, source=source or name)
+        elif name not in _SETTINGS or isinstance(value, str):
+            yield Said(0, "", "".join(_texts(value)), source=source or ASIDE)
 
 
-def _choice(given: dict[str, Any]) -> Said:
-    message = given.get("message") or given.get("delta")
-    aside = ("message", "delta", "logprobs")
-    rest = {name: value for name, value in given.items() if name not in aside}
-    words, calls = "", False
-    if isinstance(message, dict):
-        words = "".join(_texts(message.get("content")))
-        calls = any(message.get(name) for name in _TOOLS)
-        rest["message"] = {name: v for name, v in message.items() if name != "content"}
-    elif isinstance(given.get("text"), str):
-        words = rest.pop("text")
-    return Said(_number(given.get("index")), words, "".join(_texts(rest)), calls)
+def _choice(given: Any) -> Iterator[Said]:
+    if not isinstance(given, dict):
+        yield Said(0, "", "".join(_texts(given)), source=ASIDE)
+        return
+    number = _number(given.get("index"))
+    rest = {name: value for name, value in given.items() if name not in _META}
+    for name, source in (("delta", PART), ("message", "message"), ("text", PART)):
+        part = rest.pop(name, None)
+        if isinstance(part, dict):
+            words = "".join(_texts(part.get("content")))
+            beside = {key: value for key, value in part.items() if key != "content"}
+            calls = any(part.get(tool) for tool in _TOOLS)
+            yield Said(number, words, "".join(_texts(beside)), calls, source)
+        elif part is not None:
+            yield Said(number, "".join(_texts(part)), source=source)
+    if rest:
+        yield Said(number, "", "".join(_texts(rest)), source=ASIDE)
 
 
-def _item(item: Any, choice: int) -> Said:
-    """An item of `output` of Responses, or a block of `content` of Messages."""
-    text = "".join(_texts(item))
-    kind = item.get("type") if isinstance(item, dict) else None
-    if kind in ("message", "text", "output_text"):
-        return Said(choice, text)
-    return Said(choice, "", text, kind in _TOOL_TYPES)
+def _item(item: Any, source: str) -> Iterator[Said]:
+    """An item of `output` of Responses, a block of `content` of Messages, or a part of these."""
+    if not isinstance(item, dict):
+        yield Said(0, "".join(_texts(item)), source=source)
+        return
+    kind, words = item.get("type"), ""
+    rest = {name: value for name, value in item.items() if name not in _META}
+    if kind in _SAID:
+        content = rest.pop("content", None)
+        if isinstance(content, list):
+            for part in content:
+                yield from _item(part, source)
+        else:
+            words = "".join(_texts(content))
+        words += "".join(_texts(rest.pop("text", None)))
+    yield Said(0, words, "".join(_texts(rest)), kind in _TOOL_TYPES, source)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from fairlead.domain.decoding import decode_json
+from fairlead.gateway.quotas.quota import QuotaBook
 from fairlead.wire.quota import WindowUse
 
 _log = logging.getLogger("fairlead.gateway")
@@ -47,6 +50,17 @@ class QuotaFile:
             _log.warning("what was used of limits cannot be read: %s", error)
             return fresh
         return fresh if kept.pid != os.getpid() and _runs(kept.pid) else kept
+
+    def book(self, worker: int, hurry: Callable[[], None]) -> QuotaBook:
+        """The book of this seat, which goes on with what `take_over` finds.
+
+        Args:
+            hurry: As of `QuotaBook`.
+        """
+        seat = self.take_over()
+        book = QuotaBook(seat.seat, worker, sequence=time.time_ns() // 1000, hurry=hurry)
+        book.kept = {use.limit: use for use in seat.uses}
+        return book
 
     def keep(self, seat: str, uses: list[WindowUse]) -> None:
         """Write it down, if it has changed."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from fairlead.gateway.limits import SEGMENT_BYTES_MAX
+from fairlead.gateway.settings import WorkerSettings
 from fairlead.wire.spool import ALIVE_FILE, MAGIC, segment_name
 
 
@@ -127,3 +128,10 @@ def _write_all(descriptor: int, data: bytes) -> None:
     written = os.write(descriptor, data)
     while written < len(data):
         written += os.write(descriptor, memoryview(data)[written:])
+
+
+def spool_of(settings: WorkerSettings) -> Spool:
+    """Where a worker's records go."""
+    if settings.spool_dir is None:
+        return NullSpool()
+    return SpoolWriter(Path(settings.spool_dir) / settings.boot)

@@ -21,8 +21,8 @@ import msgspec
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.fault import Fault
 from fairlead.gateway.limits import PLAIN_BUFFER_BYTES
+from fairlead.gateway.replicas.answer import AnswerHead, Taker
 from fairlead.gateway.replicas.routing import is_canary_unit
-from fairlead.gateway.replicas.upstream import AnswerHead, Taker
 from fairlead.gateway.requests.formats import asks_json
 from fairlead.gateway.streams import events
 from fairlead.gateway.streams.events import EventSplitter, EventTooLarge

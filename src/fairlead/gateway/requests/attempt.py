@@ -21,9 +21,10 @@ import msgspec
 from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.limits import CONNECT_S, DETACHED_S
 from fairlead.gateway.replicas.addressing import build_request
+from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.faults import FaultyAnswer, is_met
 from fairlead.gateway.replicas.fleet import Replica
-from fairlead.gateway.replicas.upstream import AnswerHead, UpstreamConnection
+from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.gateway.requests import dialects
 from fairlead.gateway.requests.call import Call
 from fairlead.gateway.requests.relay import Relay
@@ -148,14 +149,19 @@ class Attempt:
 
     # What its owner calls
 
+    def take_slot(self) -> None:
+        """Take a slot, which must be free."""
+        self.replica.take_slot()
+        self._has_slot = True
+
     def begin(self, now: float, late_s: float | None = None) -> None:
-        """Take a slot, which must be free, and reach the replica.
+        """Take a slot, unless it has one, and reach the replica.
 
         Args:
             late_s: Seconds within which the answer has to begin.
         """
-        self.replica.take_slot()
-        self._has_slot = True
+        if not self._has_slot:
+            self.take_slot()
         if late_s is not None:
             self._late = asyncio.get_running_loop().call_later(late_s, self._is_late)
         self.reach(now)
@@ -257,6 +263,7 @@ class Attempt:
     # upstream.Taker
 
     def on_answer(self, head: AnswerHead, body: bytes) -> None:
+        self._began_in_time()  # It may be looked at for longer than it may be late.
         self._connection = None
         with self._owner:
             self._verdicts.note_success(self.replica)

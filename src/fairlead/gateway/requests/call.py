@@ -8,6 +8,7 @@ import msgspec
 
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import Refusal
+from fairlead.gateway.guardrails.turns import Turns
 from fairlead.gateway.quotas.quota import Hold
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.records.recorder import Recorder
@@ -158,6 +159,7 @@ class Plant(msgspec.Struct, frozen=True):
     shadows: Shadows
     captures: Captures
     batches: Batches
+    turns: Turns
     tracing: Tracing | None = None
 
 

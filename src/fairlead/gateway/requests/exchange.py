@@ -3,19 +3,20 @@
     waiting -> trying -> answering -> over
        ^________|___________|
 
-Trying goes back to waiting as long as nothing was sent to the client; answering does when a stream
-breaks that another replica can go on with (`fairlead.gateway.streams.course`). Every way to `over`
-writes exactly one record. A replica that refuses a connection has seen nothing of the request, so
-only attempts that were sent count against `limits.attempts`; the others are bounded by the time
-that a request may wait. When its service cannot answer at all, a fallback service does: the request
-keeps its assignment, and its record says so.
+Trying goes back to waiting as long as nothing was sent to the client; answering (`answering`) does
+when a stream breaks that another replica can go on with (`fairlead.gateway.streams.course`). Every
+way to `over` writes exactly one record. A replica that refuses a connection has seen nothing of the
+request, so only attempts that were sent count against `limits.attempts`; the others are bounded by
+the time that a request may wait. When its service cannot answer at all, a fallback service does:
+the request keeps its assignment, and its record says so.
 """
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 
-from fairlead.domain.outcomes import FELL_BACK, REJECTED, STOOD_IN
+from fairlead.domain.outcomes import FELL_BACK, STOOD_IN
 from fairlead.gateway.errors import (
     INTERNAL_ERROR,
     QUEUE_TIMEOUT,
@@ -26,60 +27,44 @@ from fairlead.gateway.errors import (
     invalid_body,
 )
 from fairlead.gateway.guardrails.guarding import UNGUARDED, Guarding
+from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.fleet import Replica
-from fairlead.gateway.replicas.routing import CONTINUING
-from fairlead.gateway.replicas.upstream import AnswerHead, UpstreamConnection
-from fairlead.gateway.requests.answers import UNSEEN, reading_of
+from fairlead.gateway.replicas.upstream import UpstreamConnection
+from fairlead.gateway.requests.answering import Answering
+from fairlead.gateway.requests.answers import UNSEEN
 from fairlead.gateway.requests.attempt import LATE, REFUSED, Attempt, FirstAttempt
 from fairlead.gateway.requests.call import Call, Client, Plant
-from fairlead.gateway.requests.ending import Ending, meter_of, record_of, settle
+from fairlead.gateway.requests.ending import Ending, record_of, settle
 from fairlead.gateway.requests.hedging import Hedge
 from fairlead.gateway.requests.metering import UNKNOWN, StreamMeter, Usage, usage_of_answer
 from fairlead.gateway.requests.relay import PlainRelay, Relay, StreamRelay
-from fairlead.gateway.requests.reply import Deliver, Reply, in_place_of, nobody
+from fairlead.gateway.requests.reply import Deliver, in_place_of, nobody
 from fairlead.gateway.requests.request_body import EMBEDDINGS, UNREADABLE
-from fairlead.gateway.streams.course import Course
-from fairlead.gateway.streams.event_lane import EventLane
-from fairlead.gateway.streams.recount import Reading
-from fairlead.gateway.waiting.seeker import Seeker
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import Limits, ReleaseRoute
 
 _log = logging.getLogger("fairlead.gateway")
 
 
-class Exchange(Seeker):
-    """See the head of this file.
-
-    Attributes:
-        attempt: The present one.
-    """
+class Exchange(Answering):
+    """See the head of this file."""
 
     __slots__ = (
         "_attempts",
         "_awaits_hedge",
-        "_client",
-        "_course",
         "_fell_back",
-        "_guarding",
         "_hedge",
-        "_is_over",
-        "_is_paused",
-        "_reading",
         "_replica_id",
-        "_reply",
-        "_route",
         "_sent",
         "_started",
         "_started_at",
-        "attempt",
     )
 
     def __init__(
         self, plant: Plant, client: Client, call: Call, first: FirstAttempt | None = None
     ) -> None:
+        super().__init__(plant, client, call)
         # request
-        super().__init__(plant, call)
         if first is None:
             self._started = plant.clock.now()
             self._started_at = plant.recorder.opened(call.request_id, self._started)
@@ -90,34 +75,25 @@ class Exchange(Seeker):
         self._sent = 0
         self._hedge: Hedge | None = None
         self._awaits_hedge = False
-        self._is_over = False
-        self._guarding = Guarding(call, self) if call.service.is_guarded else None
         # attempt
-        self.attempt: Attempt | None = None
-        self._route: ReleaseRoute | None = None
         self._replica_id = ""
         self._fell_back = False
-        # answer
-        self._client = client
-        self._reply = Reply(client, call, plant.clock)
-        self._reading = reading_of(call.assignment.facts, call)
-        self._course: Course | None = None
-        self._is_paused = False
         if first is not None:
             self._use(first.replica, first.route, first.connection)
 
-    # What the client's connection calls
+    # What the client's connection calls; see `answering` for its pace
 
     def start(self) -> None:
         """Ask for a replica."""
         if self._guarding is None:
             self._plant.queue.enter(self)
-        else:
-            release = self.assignment.release
-            route = self.call.service.route.releases.get(release)
-            self._guarding.prompt(route, self._prompt_checked)
+            return
+        release = self.assignment.release
+        with self:
+            self._guarding.prompt(self.call.service.route.releases.get(release), self._checked)
 
-    def _prompt_checked(self, refusal: Refusal | None) -> None:
+    def _checked(self, refusal: Refusal | None) -> None:
+        """The guardrails of its release have looked at the prompt."""
         if refusal is None:
             self._plant.queue.enter(self)
         else:
@@ -139,18 +115,6 @@ class Exchange(Seeker):
         if not self._is_over:
             self._fail(refusal)
 
-    def pause(self) -> None:
-        """The client does not keep up: read no more from the replica."""
-        self._is_paused = True
-        if self.attempt is not None:
-            self.attempt.pause()
-
-    def resume(self) -> None:
-        """The client has caught up."""
-        self._is_paused = False
-        if self.attempt is not None:
-            self.attempt.resume()
-
     # What the queue asks and calls (see `seeker`)
 
     @property
@@ -160,11 +124,6 @@ class Exchange(Seeker):
     @property
     def release(self) -> str:
         return self._reply.release
-
-    @property
-    def bound_to(self) -> str | None:
-        course = self._course
-        return course.release if course is not None and course.is_broken else None
 
     def fall_back_to(self, service: str, limits: Limits) -> None:
         super().fall_back_to(service, limits)
@@ -180,22 +139,16 @@ class Exchange(Seeker):
 
     def start_on(self, replica: Replica, route: ReleaseRoute, *, fell_back: bool) -> None:
         self._end_waiting()
-        limits, plant = self.limits, self._plant
-        if limits.hedge_after_ms is not None and self.call.kind == EMBEDDINGS:
-            self._hedge = self._hedge or Hedge(plant, self, limits.hedge_after_ms / 1000.0)
         self._fell_back = fell_back or (self._fell_back and self.bound_to is not None)
         attempt = self._use(replica, route)
         with self:
             if self._guarding is None and route.guardrails:  # declared while it waited
-                self._guarding = Guarding(self.call, self)
-            if self._guarding is not None:
-                refusal = self._guarding.prompt_at_once(route)
-                if refusal is not None:
-                    self._fail(refusal)
-                    return
-            attempt.begin(plant.clock.now(), limits.attempt_timeout_s)
-            if self._attempts == 1 and plant.shadows.is_on and not self._is_over:
-                plant.shadows.mirror(self.call)
+                self._guarding = Guarding(self.call, self, self._plant.turns)
+            if self._guarding is None:
+                self._begin(attempt, None)
+            else:
+                attempt.take_slot()
+                self._guarding.prompt(route, partial(self._begin, attempt))
 
     def _use(
         self, replica: Replica, route: ReleaseRoute, connection: UpstreamConnection | None = None
@@ -209,6 +162,18 @@ class Exchange(Seeker):
             self.call.trace.begin(self._plant.clock.now(), replica.id, route.digest)
         self.attempt = Attempt(self, self._plant.fleet, replica, route, connection)
         return self.attempt
+
+    def _begin(self, attempt: Attempt, refusal: Refusal | None) -> None:
+        """Begin an attempt, if the guardrails of its release let it."""
+        if refusal is not None:
+            self._fail(refusal)
+            return
+        limits, plant = self.limits, self._plant
+        if limits.hedge_after_ms is not None and self.call.kind == EMBEDDINGS:
+            self._hedge = self._hedge or Hedge(plant, self, limits.hedge_after_ms / 1000.0)
+        attempt.begin(plant.clock.now(), limits.attempt_timeout_s)
+        if self._attempts == 1 and plant.shadows.is_on and not self._is_over:
+            plant.shadows.mirror(self.call)
 
     # attempt.Attempting
 
@@ -238,21 +203,20 @@ class Exchange(Seeker):
         if refusal is not None:
             self._fail(refusal)
             return None
-        guarding = self._guarding
-        if guarding is not None and head.status < 400:
-            guarding.begin_answer(self._route)
+        if self._guarding is not None:
+            self._guarding.expect(self._route, head.status)
         if head.is_event_stream:
             return self._relay_of_stream(head)
-        relay = PlainRelay(self, head)
+        relay = PlainRelay(self._taker, head)
         return None if self._is_over else relay
 
     def answer_came(self, head: AnswerHead, body: bytes) -> None:
         if self._reply.has_begun:
             self._fail(UPSTREAM_CUT)
-        else:
-            if self._guarding is not None:
-                self._guarding.begin_answer(self._route)
-            self.whole_answer(head, body, usage_of_answer(body))
+            return
+        if self._guarding is not None:
+            self._guarding.expect(self._route, head.status)
+        self._taker.whole_answer(head, body, usage_of_answer(body))
 
     def attempt_failed(self, reason: str, status: int | None = None) -> None:
         if not self._reply.has_begun:
@@ -281,124 +245,6 @@ class Exchange(Seeker):
             self._sent += attempt.was_sent
             attempt.leave()
 
-    # relay.RelayOwner
-
-    def begin_answer(self, head: AnswerHead, length: int | None) -> None:
-        if self._guarding is not None and not head.is_event_stream and head.status < 400:
-            withheld = self._guarding.whole(None)
-            if withheld is not None:
-                status, deliver = self._reply.whole(head, withheld)
-                self._finish(status, "", deliver)
-                return
-        self._reply.begin(head, length)
-
-    def pass_on(self, data: bytes, chunks: bytes = b"") -> None:
-        # For each event: who has no guardrails pays one look.
-        if self._is_over or (self._guarding is not None and self._must_end(data)):
-            return
-        if self._course is not None:
-            self._course.sent.add(data)
-        if self._reading is not None:
-            self._reading.sent(data, is_stream=self._is_stream)
-        self._client.part(data, chunks)
-
-    def whole_answer(self, head: AnswerHead, body: bytes, usage: Usage) -> None:
-        if self._guarding is not None and head.status < 400:
-            body = self._guarding.whole(body) or body
-        status, deliver = self._reply.whole(head, body)
-        if self._reading is not None and head.status < 400:
-            self._reading.whole(body)
-        self._finish(status, REJECTED if head.status >= 400 else "", deliver, usage)
-
-    def last_part(self, data: bytes, usage: Usage) -> None:
-        attempt = self.attempt
-        relay = None if attempt is None else attempt.relay
-        has_error = isinstance(relay, StreamRelay) and relay.has_error
-        # An answer that the engine broke off is not complete: only what it said is looked at.
-        if self._is_over or self._must_end(data, is_last=not has_error):
-            return
-        assert attempt is not None
-        attempt.detach()
-        if self._reading is not None:
-            self._reading.sent(data, is_stream=self._is_stream)
-        error = UPSTREAM_ERROR.code if has_error else ""
-        self._finish(self._reply.status, error, self._reply.end(data), usage)
-
-    def answer_broke(self, reason: str) -> None:
-        if self.attempt is not None:
-            self.attempt.failed()
-        if not self._reply.has_begun:
-            self.attempt_failed(reason)
-        elif self._course is not None and reason != "event_too_large":
-            self._go_on(reason, self._course)
-        else:
-            self._fail(UPSTREAM_CUT)
-
-    def engine_failed(self) -> bool:
-        if self._is_over:  # A guardrail has ended it before.
-            return True
-        goes_on = not self._reply.has_begun or self._course is not None
-        if goes_on:
-            self.answer_broke("engine_error")
-        return goes_on
-
-    # A stream, and the rest of one that broke (see `course`)
-
-    def _relay_of_stream(self, head: AnswerHead) -> StreamRelay:
-        assert self._route is not None
-        assert self.attempt is not None
-        call, plant = self.call, self._plant
-        wants_usage = call.fields.asks_usage
-        relay = StreamRelay(self, head, plant.clock, hides_usage=not wants_usage)
-        self.attempt.open_lane(EventLane(relay.pass_straight, plant.batches, self.on_defect))
-        if head.status == 200:
-            self._course = Course.of(self._route, call.kind, relay.meter, wants_usage=wants_usage)
-        return relay
-
-    def _relay_of_rest(self, head: AnswerHead, course: Course) -> StreamRelay | None:
-        if head.status != 200 or not head.is_event_stream or head.is_encoded:
-            self._fail(UPSTREAM_CUT)
-            return None
-        self._plant.metrics.streams_continued.inc((self.service,))
-        return course.relay_of_rest(self, head, self._plant.clock)
-
-    def _go_on(self, reason: str, course: Course) -> None:
-        """Go on with a broken stream on another replica, if that can be done."""
-        assert self.attempt is not None
-        try:
-            can_go_on = course.broke(self.attempt.body(self.call))
-        except UNREADABLE:
-            can_go_on = False
-        if not can_go_on:
-            self._fail(UPSTREAM_CUT)
-        elif not self._ends(course):
-            self.lane = CONTINUING + course.release
-            self.attempt_failed(reason)
-
-    def _must_end(self, data: bytes, *, is_last: bool = False) -> bool:
-        """End a stream with an error, if a guardrail does not let this part of it pass."""
-        if self._guarding is None or not (self._is_stream or self._course is not None):
-            return False
-        refusal = self._guarding.sent(data, is_last=is_last)
-        if refusal is not None:
-            self._fail(refusal)
-        return refusal is not None
-
-    def _ends(self, course: Course) -> bool:
-        """End the stream if nothing but its end is missing."""
-        end = course.end
-        if end is not None and not self._must_end(end, is_last=True):
-            self._finish(self._reply.status, "", self._reply.end(end))
-        return end is not None
-
-    def _counted(self, reading: Reading | None) -> None:
-        assert self._course is not None
-        assert self.attempt is not None
-        if not self._course.counted(reading):
-            self._fail(UPSTREAM_CUT)
-        elif not self._ends(self._course):
-            self.attempt.reach(self._plant.clock.now())
-
     # A second attempt (see `hedging`)
 
     def hedge_won(self, replica: Replica, head: AnswerHead, body: bytes, usage: Usage) -> None:
@@ -419,7 +265,6 @@ class Exchange(Seeker):
     # Ends
 
     def _fail(self, refusal: Refusal) -> None:
-        """End with an error, in the form that what was already sent allows."""
         relay = self.attempt.relay if self.attempt is not None else None
         is_stream = isinstance(relay, StreamRelay) or self._course is not None
         status, deliver = self._reply.error(refusal, is_stream=is_stream)
@@ -477,14 +322,3 @@ class Exchange(Seeker):
             UNGUARDED if self._guarding is None else self._guarding.found,
         )
         return record_of(self.call, ending)
-
-    @property
-    def _is_stream(self) -> bool:
-        return self.attempt is not None and isinstance(self.attempt.relay, StreamRelay)
-
-    def _meter(self) -> StreamMeter | None:
-        """The meter of the stream, over all its parts; None for a plain answer."""
-        meter = meter_of(self.attempt.relay) if self.attempt is not None else None
-        if meter is None and self._course is not None:
-            meter = self._course.meter
-        return meter

@@ -12,14 +12,16 @@ from __future__ import annotations
 import logging
 
 from fairlead.gateway.errors import Refusal, invalid_body
+from fairlead.gateway.quotas.quota import Hold
 from fairlead.gateway.quotas.quota_answers import cost_of
 from fairlead.gateway.quotas.quota_answers import headers as ratelimit_headers
 from fairlead.gateway.replicas.addressing import build_request
+from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.fleet import Replica
-from fairlead.gateway.replicas.upstream import AnswerHead, UpstreamConnection
+from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.gateway.requests.answers import UNSEEN, AnswerReading, cost_usd
 from fairlead.gateway.requests.attempt import Attempt, FirstAttempt
-from fairlead.gateway.requests.call import Call, Client, Plant, Running
+from fairlead.gateway.requests.call import Call, Client, Headers, Plant, Running
 from fairlead.gateway.requests.exchange import Exchange
 from fairlead.gateway.requests.metering import usage_of_answer
 from fairlead.gateway.requests.request_body import UNREADABLE, body_for
@@ -167,8 +169,7 @@ class Express:
     def _finish(self, head: AnswerHead, body: bytes) -> None:
         plant, call = self._plant, self._call
         assignment, live = call.assignment, call.service
-        clock = plant.clock
-        now = clock.now()
+        now = plant.clock.now()
         duration_ms = (now - self._started) * 1000.0
         usage = usage_of_answer(body)
         service, prices = live.route, live.prices
@@ -210,15 +211,8 @@ class Express:
             call.trace.tried(self._started, now, "") if call.trace.record else (),
         )
         headers = live.headers[assignment.release]
-        hold = call.hold
-        if hold is not None:
-            if not hold.is_settled:
-                route = service.releases[assignment.release]
-                cost, is_estimate = cost_of(hold, record, route, events=0)
-                hold.settle(cost)
-                if is_estimate:
-                    plant.metrics.usage_estimated.inc((service.name,))
-            headers += ratelimit_headers(hold.meters, clock.as_wall(now))
+        if call.hold is not None:
+            headers += self._settle(call.hold, record, now)
         self._is_over = True
         self._answer = head.content_type, body, headers
         plant.deadlines.end(self)
@@ -227,6 +221,16 @@ class Express:
             plant.metrics.count(record)
         finally:
             plant.fleet.free_slot(self._replica)
+
+    def _settle(self, hold: Hold, record: RequestRecord, now: float) -> Headers:
+        """Put right what was reserved of limits; what the answer says of them."""
+        if not hold.is_settled:
+            route = self._call.service.route.releases[record.release]
+            cost, is_estimate = cost_of(hold, record, route, events=0)
+            hold.settle(cost)
+            if is_estimate:
+                self._plant.metrics.usage_estimated.inc((record.service,))
+        return ratelimit_headers(hold.meters, self._plant.clock.as_wall(now))
 
     def _deliver(self) -> None:
         content_type, body, headers = self._answer

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
-from fairlead.gateway.replicas.upstream import AnswerHead
+from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.requests.attempt import Attempt, Attempting
 from fairlead.gateway.requests.call import Plant
 from fairlead.gateway.requests.metering import Usage, usage_of_answer

@@ -14,7 +14,7 @@ import msgspec
 from fairlead.domain.decoding import decode_json
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.limits import PLAIN_BUFFER_BYTES
-from fairlead.gateway.replicas.upstream import AnswerHead
+from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.requests.metering import StreamMeter, TailKeeper, Usage, usage_of_answer
 from fairlead.gateway.streams.engine_errors import is_engine_fault
 from fairlead.gateway.streams.events import (

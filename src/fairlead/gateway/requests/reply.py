@@ -13,7 +13,7 @@ from fairlead.gateway.errors import (
     not_served,
 )
 from fairlead.gateway.quotas.quota_answers import headers as ratelimit_headers
-from fairlead.gateway.replicas.upstream import AnswerHead
+from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.requests import dialects
 from fairlead.gateway.requests.attempt import CREDENTIALS
 from fairlead.gateway.requests.call import Call, Client, Headers, refusal_headers

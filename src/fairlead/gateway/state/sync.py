@@ -19,7 +19,8 @@ from fairlead.gateway.limits import (
     SYNC_BACKOFF_S_MIN,
 )
 from fairlead.gateway.replicas.addressing import build_request, parse_base_url
-from fairlead.gateway.replicas.upstream import AnswerHead, UpstreamConnection
+from fairlead.gateway.replicas.answer import AnswerHead
+from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.wire.quota import GRANTS_TYPE, Grant, decode_grants
 from fairlead.wire.snapshot import Snapshot, SyncRequest, decode_snapshot
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fairlead.gateway.clock import Clock
-from fairlead.gateway.replicas.upstream import AnswerHead
+from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.requests.metering import StreamMeter
 from fairlead.gateway.requests.relay import RelayOwner, StreamRelay
 from fairlead.gateway.streams.continuation import (

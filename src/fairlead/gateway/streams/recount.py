@@ -13,7 +13,7 @@ from collections.abc import Callable
 import msgspec
 
 from fairlead.gateway.limits import RECOUNT_BYTES_MAX
-from fairlead.gateway.replicas.upstream import AnswerHead
+from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.wire.snapshot import VLLM
 
 PATH = "/tokenize"

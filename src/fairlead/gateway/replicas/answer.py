@@ -1,0 +1,55 @@
+"""What comes back from a replica, and who takes it in."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+
+class AnswerHead(msgspec.Struct, frozen=True):
+    """The head of a final (not interim) answer; header names in lower case."""
+
+    status: int
+    headers: dict[bytes, bytes]
+
+    @property
+    def content_type(self) -> bytes:
+        """The media type as sent."""
+        return self.headers.get(b"content-type", b"application/json")
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the body is compressed, though nobody asked for that."""
+        return self.headers.get(b"content-encoding", b"identity").lower() not in (b"identity", b"")
+
+    @property
+    def content_length(self) -> int | None:
+        """The body's length, if it was declared."""
+        value = self.headers.get(b"content-length")
+        return int(value) if value is not None and value.isdigit() else None
+
+    @property
+    def is_event_stream(self) -> bool:
+        """Whether the body is a stream of server-sent events."""
+        return self.content_type[:17].lower() == b"text/event-stream"
+
+
+class Taker(Protocol):
+    """Who takes in the answer to a request."""
+
+    def on_answer(self, head: AnswerHead, body: bytes) -> None:
+        """The whole answer at once; never a stream of events."""
+
+    def on_head(self, head: AnswerHead) -> None:
+        """The answer's head is there."""
+
+    def on_body(self, data: bytes) -> None:
+        """A part of the body."""
+
+    def on_end(self, *, is_framed: bool) -> None:
+        """The answer is complete; not framed means that only the connection's end says so."""
+
+    def on_lost(self, reason: str, *, is_stale: bool) -> None:
+        """No (more) answer will come. Stale: the connection had been used before and was closed
+        without a byte of this answer, which says nothing about the replica."""

@@ -467,7 +467,10 @@ def risk(rollouts: int, scale: float, seed: int) -> Error:
                     (other, table.champion_bad),
                     (served[:, k] - canary - other, table.champion_good),
                 ):
-                    logs += count[:, None] * np.array(step)
+                    gains = count[:, None] * np.array(step)
+                    logs[:, : len(step)] += gains  # all strata together
+                    own = len(step) * (k + 1)
+                    logs[:, own : own + len(step)] += gains
             np.maximum(peak, np.logaddexp.reduce(logs, axis=1), out=peak)
         wrong += int((peak >= -math.log(ALPHA)).sum())
     return Error("risk strata, their mix drifts", "false rollback", wrong, rollouts, ALPHA)

@@ -87,3 +87,34 @@ def test_files_that_are_not_there(run: Run, metrics: Path, tmp_path: Path) -> No
         done = run("rollout", "replay", *arguments)
         assert done.code == 2
         assert "there is no such file" in done.err
+
+
+def test_suites_are_shown_and_a_line_that_is_wrong_is_named(run: Run, tmp_path: Path) -> None:
+    """Beside units, of which one has a stratum; the pairs come in any order."""
+    metrics = tmp_path / "metrics.yaml"
+    metrics.write_text(
+        "metrics: [{name: failed}]\nstrata: [easy, hard]\nsuites: [{name: answers, margin: 0.2}]\n"
+    )
+    lines = tmp_path / "found.jsonl"
+    pairs = [f'{{"suite":"answers","case":{n},"champion":0,"canary":1}}' for n in range(1, 15)]
+    unit = '{"unit":"suite","arm":"canary","rho":0.5,"metric":"failed","value":0,"enrolled_at":1%s}'
+    lines.write_text("\n".join([*reversed(pairs), unit % ',"stratum":"easy"']) + "\n")
+    done = run("rollout", "replay", lines, "--metrics", metrics)
+    assert done.code == 0, done.err
+    assert done.out.startswith("roll_back at unit 1: suite 'answers': score 0.0% against 100.0%")
+    assert "at pair" in done.out
+    for line, message in (
+        ('{"suite":"answrs","case":1,"champion":0,"canary":1}', "suite 'answrs' is not declared"),
+        ('{"suite":"answers","case":1,"champion":0,"canary":2}', "each is from 0 (good) to 1"),
+        ('{"suite":"answers","case":1,"champion":1,"canary":1}', "case 1 of suite 'answers' is"),
+        ('{"suite":"answers","case":1,"champion":0}', "missing required field `canary`"),
+        (unit % ',"stratum":"soft"', "stratum 'soft' is not declared"),
+    ):
+        lines.write_text("\n".join([*pairs, line]) + "\n")
+        done = run("rollout", "replay", lines, "--metrics", metrics)
+        assert done.code == 2
+        assert f"{lines.name}:15: " in done.err
+        assert message in done.err
+    lines.write_text("\n".join(pairs[1:]) + "\n")
+    done = run("rollout", "replay", lines, "--metrics", metrics)
+    assert "case 1 of suite 'answers' is missing" in done.err

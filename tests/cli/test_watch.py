@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cli.test_follow import NUMBERS, drawn, view
 from fairlead.cli import watch as watching
 from fairlead.cli.api import ControlClient
-from fairlead.cli.explain import explanation
+from fairlead.cli.explain import explanation, strata_table
 from fairlead.cli.options import STATE_DEFAULT
 from fairlead.cli.status import watch_words
 from fairlead.cli.watch import find, picture, watch
@@ -240,3 +240,27 @@ def test_each_query_has_its_last_value_beside_its_threshold() -> None:
         "[up]  – (at least 1)  no data",
     ]
     assert lines["count"] == ["bad  evidence 3.2 (evidence below 200)  canary 4 in 90 requests"]
+
+
+def test_strata_of_risk_are_listed_and_the_one_with_most_of_the_harm_is_named() -> None:
+    strata = [
+        {"name": "easy", "canary_units": 1_200, "canary_rate": 0.02, "champion_units": 4_000,
+         "champion_rate": 0.01},
+        {"name": "[hard]", "canary_units": 100, "canary_rate": 0.5, "champion_units": 300,
+         "champion_rate": 0.25},
+        {"name": "unknown", "canary_units": 0, "canary_rate": None, "champion_units": 3,
+         "champion_rate": 0.0},
+    ]  # fmt: skip
+    verdict = RolloutVerdict(RolloutOutcome.ROLL_BACK, "worse", {**MORE, "by_stratum": strata})
+    ended = judged(verdict=verdict, outcome="rolled_back", ending="worse", reason="worse")
+    told = " ".join(drawn(explanation(ended)).split())
+    assert (
+        "Most of the harm is in the stratum '[hard]': canary 50.0 % of 100 units, champion "
+        "25.0 % of 300." in told
+    )
+    shown = [line.split() for line in drawn(strata_table(strata)).splitlines()]
+    assert ["easy", "1,200", "2.0", "%", "4,000", "1.0", "%"] in shown
+    assert ["unknown", "0", "–", "3", "0.0", "%"] in shown
+    only = {**MORE, "by_stratum": strata[:1]}
+    alone = msgspec.structs.replace(ended, verdict=msgspec.structs.replace(verdict, numbers=only))
+    assert "stratum" not in drawn(explanation(alone)), "there is nothing to tell it from"

@@ -23,6 +23,7 @@ from fairlead.evaluation.cases import Case, Suite, make_case
 from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.scorers import Exact
 from fairlead.gateway.replicas.routing import assign
+from fairlead.gateway.replicas.strata import stratify
 from fairlead.gateway.state.harm import HarmBudgets
 from fairlead.registry import BuildInput, Registry
 from fairlead.rollout.invariants import validate
@@ -208,6 +209,8 @@ class World:
         self.fails = {"a": 0.2, "b": 0.0, "c": 0.75, "d": 1.0, "drill": 1.0}
         self.slower: dict[str, float] = {}
         """How many times as long a release takes, where it is not once."""
+        self.hard = 1.0
+        """How many times as often every second user's request fails, whichever release answers."""
         self.dice = random.Random(4)
         self.served: dict[str, int] = {}
         self.copied: dict[str, int] = {}
@@ -374,19 +377,28 @@ class World:
                 request = f"{service.name}-{self._requests:06}"
                 at = self.now - self.dice.random()
                 self.served[names[to.release]] = self.served.get(names[to.release], 0) + 1
-                good = self.dice.random() >= self.fails[names[to.release]]
+                is_hard = self._requests % 2 == 0
+                risk = self.hard if is_hard else 1.0
+                good = self.dice.random() >= risk * self.fails[names[to.release]]
                 records.append(
                     RequestRow(
                         request, service.name, to.release, to.arm, "", "key", unit, to.rho,
                         to.rollout, to.phase, "/v1/chat/completions", False, 200, "", at,
                         10.0, -1.0, self._took_ms(names[to.release], at), 5, 7, 1,
                         cost_usd=0.001 + at % 0.0005, refused=int(at % 1.0 < 0.1),
+                        stratum=self._stratum(service, is_hard),
                     )
                 )  # fmt: skip
                 feedback.append(FeedbackRow(f"f{request}", request, "key", "success", good, at))
                 records += self._copies(service, records[-1], names)
         cursor = SpoolCursor(offset=self._requests, complete_until=self.now)
         self.ingest(records, feedback, cursor)
+
+    def _stratum(self, service: ServiceRoute, is_hard: bool) -> int:
+        """As a gateway tells it; what is hard is long."""
+        if service.strata is None:
+            return -1
+        return stratify(service.strata, ())("", "", b"x" * (8_000 if is_hard else 80), None)
 
     def _took_ms(self, name: str, at: float) -> float:
         """It differs from request to request, and does not touch the dice of what they come to."""

@@ -174,7 +174,9 @@ def test_a_sound_frame_without_a_usable_record_is_skipped(
     assert math.isfinite(taken.complete_until)
 
 
-@pytest.mark.parametrize("changes", [{"prompt_tokens": 2**63}, {"ttft_ms": math.nan}])
+@pytest.mark.parametrize(
+    "changes", [{"prompt_tokens": 2**63}, {"ttft_ms": math.nan}, {"stratum": 2**63}]
+)
 def test_numbers_that_no_store_can_keep_do_not_stop_the_others(
     request_record: Make, changes: dict[str, float]
 ) -> None:

@@ -18,7 +18,8 @@ from fairlead.rollout.assessment import assess
 from fairlead.rollout.export import recorded
 from fairlead.rollout.judge import new_judge, observe
 from fairlead.rollout.observation import Observation
-from fairlead.rollout.replay import ReplayedObservation, ReplayResult, replay
+from fairlead.rollout.recording import ReplayedObservation
+from fairlead.rollout.replay import ReplayResult, replay
 from rollout.test_live_metrics import PLAN, Traffic, dearer, slower
 
 LIVE = msgspec.structs.replace(PLAN, warm_up_s=2.0)

@@ -12,7 +12,8 @@ from fairlead.domain.verdicts import RolloutOutcome
 from fairlead.rollout.judge import Instruments, Observation, new_judge, observe
 from fairlead.rollout.metrics import Metric, MetricKind, MetricTests, Reading
 from fairlead.rollout.plan import FeedbackRule, Plan, Step
-from fairlead.rollout.replay import Recording, ReplayedObservation, ReplayResult, replay
+from fairlead.rollout.recording import Recording, ReplayedObservation
+from fairlead.rollout.replay import ReplayResult, replay
 
 FAILED = Metric("failed", margin=0.1)
 TTFT = Metric("ttft", kind=MetricKind.LATENCY, margin=0.2)
@@ -247,7 +248,7 @@ def test_a_budget_rolls_back_what_the_comparison_cannot_see() -> None:
         ({"metric": "latency"}, "is not declared"),
         ({"value": 2.0}, "value 2.0 is none"),
         ({"enrolled_at": math.inf}, "must be finite"),
-        ({"unit": "u000000", "rho": 0.3}, "two arms, or was assigned"),
+        ({"unit": "u000000", "rho": 0.3}, "two arms or in two strata, or was assigned"),
     ],
 )
 def test_what_contradicts_itself_is_refused(change: dict[str, object], message: str) -> None:

@@ -12,6 +12,7 @@ import random
 import msgspec
 import pytest
 
+from fairlead.domain.strata import Strata
 from fairlead.domain.verdicts import GateOutcome, GateVerdict
 from fairlead.rollout import units as units_module
 from fairlead.rollout.invariants import validate
@@ -83,7 +84,10 @@ class World:
         said = ()
         if self.source.random() < 0.9:
             said = (("correct", float(good), at + self.source.random()),)
-        made = Observation(f"r{self._count:07}", unit, canary, rho, phase, False, at, said)
+        made = Observation(
+            f"r{self._count:07}", unit, canary, rho, phase, False, at, said,
+            stratum=self._count % 3,
+        )  # fmt: skip
         self.requests.append((at + LAG_S * self.source.random(), made))
 
     def known(self, after: tuple[float, str]) -> tuple[tuple[Observation, ...], float]:
@@ -179,6 +183,21 @@ def test_ends_in_the_right_verdict_however_often_control_crashes(
     settled = world.served_by_canary
     world.run_until(world.now + 20)
     assert world.served_by_canary == settled >= before
+
+
+@pytest.mark.parametrize(("canary_fails", "expected"), [(0.1, "promoted"), (0.45, "rolled_back")])
+def test_strata_of_risk_come_to_the_same_verdict_however_often_control_crashes(
+    canary_fails: float, expected: str
+) -> None:
+    """A unit's later requests, and its other stratum in another phase, change nothing of that."""
+    plan = msgspec.structs.replace(PLAN, strata=Strata("size"))
+    world = World(5, 0.1, canary_fails, rate=20.0)
+    run = Run(world, 0.6, plan, seed=6)
+    rollout = run.to_the_end()
+    assert outcome(rollout) == expected, rollout.reason
+    facts = [request for _, request in world.requests]
+    assert rollout.judge == observe(new_judge(plan), plan, facts, run.last_watermark)
+    assert len(rollout.judge.strata) == 3
 
 
 def test_a_full_phase_gives_way_to_a_new_one_and_the_judge_goes_on(

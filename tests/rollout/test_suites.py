@@ -24,6 +24,7 @@ from fairlead.rollout.suites import (
     RETRY_S,
     SuiteMetric,
     SuiteReading,
+    SuiteState,
     is_due,
     log_e_promote,
     log_e_worse,
@@ -230,3 +231,18 @@ def test_equal_releases_go_back_and_worse_ones_pass_no_more_often_than_declared(
     back, passed = rollouts(300, 0.2, 0.31)
     assert clopper_pearson(passed, 300, 0.98)[0] <= 0.05
     assert back > 270
+
+
+def test_what_each_pair_was_is_kept_as_it_was() -> None:
+    """Answers that are good or bad, and graded ones; through JSON, in the order in which they
+    counted."""
+    pairs = [(0.0, 1.0), (1.0, 0.0), (0.25, 1.0), (1.0, 1.0), (0.0, 0.0), (0.1, 1 / 3)]
+    rollout = judging(plan=with_suite())
+    first = told(rollout, *pairs[:3])
+    state = told(first, *pairs[3:], at=4.0).suites["answers"]
+    again = msgspec.json.decode(msgspec.json.encode(state), type=SuiteState)
+    assert again.outcomes == pairs
+    assert len(state.told) == 4 + 2 * 17, "a byte for most"
+    cut = msgspec.structs.replace(state, told=state.told[:-3])
+    assert cut.outcomes == pairs[:-1], "what is damaged is missing"
+    assert failing(first, 5.0).suites["answers"].outcomes == pairs[:3]

@@ -125,3 +125,107 @@ def test_risk_resumes_and_refuses() -> None:
         part.update(True, 0.3, 1.0, 3)
     with pytest.raises(ValueError, match="prior_rates"):
         RiskRae(alpha=0.01, prior_rates=())
+
+
+def test_no_bet_on_a_stratum_gains_while_the_canary_is_no_worse_by_the_tolerance() -> None:
+    """Mean factor at most 1 along the border of the null, in each stratum and at each share."""
+    test = RiskRae(alpha=0.01, prior_rates=STRATA, tol=0.03)
+    for rho in (0.05, 0.5):
+        for stratum in range(3):
+            for made in test.table(rho, stratum).bets:
+                for champion in (0.0, 0.01, 0.08, 0.3, 0.9):
+                    assert made.mean(rho, champion + 0.03, champion) <= 1.0 + 1e-12
+                    assert made.mean(rho, champion, champion) <= 1.0 + 1e-12
+
+
+def test_rates_that_nobody_knew_beforehand_are_learned() -> None:
+    """With one expected rate for all strata, the champion's units show each stratum's own."""
+    dice = random.Random(3)
+    test = RiskRae(alpha=0.01, prior_rates=[0.05] * 4, prior_units=100, stratum_units=20)
+    for _ in range(3_000):
+        canary, y, stratum = requests(dice)
+        test.update(canary, 0.3, y, stratum)
+    for rate, told in zip(STRATA, test.rates, strict=False):
+        assert told == pytest.approx(rate, rel=0.4)
+    mean = sum(p * share for p, share in zip(STRATA, MIX, strict=True))
+    assert test.rates[3] == pytest.approx(mean, rel=0.2), "of nobody's stratum: that of all"
+
+
+def test_a_canary_that_is_worse_in_one_stratum_alone_is_found_though_it_is_better_elsewhere() -> (
+    None
+):
+    """On the whole it fails no more often than the champion: without strata nothing is wrong."""
+    found = 0
+    for seed in range(5):
+        dice = random.Random(seed)
+        test = RiskRae(alpha=0.01, prior_rates=[0.05] * 8, stratum_units=20)
+        blind = BinaryRae(tol=0.0, alpha=0.01, prior_rate=0.05)
+        for _ in range(6_000):
+            stratum = dice.choices((0, 1, 2), MIX)[0]
+            canary = dice.random() < 0.3
+            y = float(dice.random() < ((0.05, 0.05, 0.3)[stratum] if canary else 0.08))
+            test.update(canary, 0.3, y, stratum)
+            blind.update(canary, 0.3, y)
+        found += test.log_e_max >= math.log(100) > blind.log_e_max
+    assert found >= 4
+    assert sum(test.weights) == pytest.approx(1.0)
+    assert len(test.state()["logs"]) == 9 * len(blind.weights)
+
+
+def mean_units(strata: list[float], tells: bool, rollouts: int = 16) -> tuple[float, float]:
+    """Mean units until a canary with twice the odds is found: blind, and told the strata."""
+    blind = sighted = 0
+    for seed in range(rollouts):
+        dice = random.Random(seed)
+        with_risk = RiskRae(alpha=0.01, prior_rates=[0.05] * 8, stratum_units=20)
+        without = BinaryRae(tol=0.0, alpha=0.01, prior_rate=0.05)
+        is_blind = is_sighted = True
+        while is_blind or is_sighted:
+            for _ in range(50):
+                stratum = dice.choices((0, 1, 2), MIX)[0]
+                canary, p = dice.random() < 0.3, strata[stratum]
+                p = 2 * p / (1 - p + 2 * p) if canary else p
+                y = float(dice.random() < p)
+                without.update(canary, 0.3, y)
+                with_risk.update(canary, 0.3, y, stratum if tells else dice.randrange(8))
+            blind += 50 * is_blind
+            sighted += 50 * is_sighted
+            is_blind = is_blind and without.log_e_max < math.log(100)
+            is_sighted = is_sighted and with_risk.log_e_max < math.log(100)
+    return blind / rollouts, sighted / rollouts
+
+
+def test_strata_gain_where_risk_varies_and_cost_little_where_it_does_not() -> None:
+    """Nothing is known of the strata beforehand in either case."""
+    blind, sighted = mean_units([0.01, 0.08, 0.3], tells=True)
+    assert sighted < 0.95 * blind
+    blind, sighted = mean_units([0.08, 0.08, 0.08], tells=False)
+    assert sighted < 1.15 * blind
+
+
+def test_a_block_of_each_stratum_is_bet_as_its_units_would_be() -> None:
+    """Counts of several strata between two looks give the same floats as unit by unit."""
+    one_by_one, at_once = risk(), risk()
+    for stratum, (canary_bad, canary, champion_bad, champion) in enumerate(
+        [(1, 3, 0, 12), (1, 4, 1, 11), (2, 6, 4, 14)]
+    ):
+        at_once.update_counts(0.3, canary, canary_bad, champion, champion_bad, stratum)
+        for number in range(canary):
+            one_by_one.update(True, 0.3, float(number < canary_bad), stratum)
+        for number in range(champion):
+            one_by_one.update(False, 0.3, float(number < champion_bad), stratum)
+    assert one_by_one.units == at_once.units == 50
+    assert one_by_one.state() == at_once.state()
+
+
+def test_shares_of_a_unit_are_bet_on_in_its_stratum() -> None:
+    """Half of a session failed: the evidence of a stratum with few failures grows more."""
+    easy, hard = risk(), risk()
+    easy.update(True, 0.3, 0.5, 0)
+    hard.update(True, 0.3, 0.5, 2)
+    assert easy.log_e > hard.log_e
+    again = risk()
+    again.restore(json.loads(json.dumps(easy.state())))
+    assert again.state() == easy.state()
+    with pytest.raises(ValueError, match="other strata"):
+        RiskRae(alpha=0.01, prior_rates=STRATA[:2]).restore(easy.state())

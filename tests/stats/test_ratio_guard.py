@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.stats.intervals import clopper_pearson
-from fairlead.stats.ratio_guard import RatioGuard
+from fairlead.stats.ratio_guard import RatioGuard, StrataGuard
 
 ALARM = math.log(1000)
 
@@ -73,3 +73,50 @@ def test_impossible_arguments_are_refused() -> None:
         RatioGuard().update(True, 1.0)
     with pytest.raises(ValueError, match="strength"):
         RatioGuard(strength=0)
+
+
+def test_without_strata_the_guard_is_the_one_over_all_units() -> None:
+    """To the last bit, so that nothing changes for who tells none apart."""
+    whole, guard, source = RatioGuard(), StrataGuard(), random.Random(1)
+    for _ in range(500):
+        canary = source.random() < 0.3
+        whole.update(canary, 0.2)
+        guard.update(canary, 0.2)
+    assert guard.log_e_max == whole.log_e_max
+    assert guard.state() == whole.state()
+    assert guard.suspect is None
+
+
+def test_a_stratum_that_depends_on_the_arm_is_found_though_the_split_is_right() -> None:
+    """Such as the length of an answer: the canary's are longer."""
+    guard, source = StrataGuard(3), random.Random(2)
+    for _ in range(4_000):
+        canary = source.random() < 0.5
+        guard.update(canary, 0.5, source.choices((0, 1, 2), (1, 3, 2) if canary else (2, 3, 1))[0])
+    assert guard.whole.log_e_max < ALARM
+    assert guard.log_e_max >= ALARM
+    assert guard.suspect in (0, 2)
+
+
+def test_strata_do_not_alarm_more_often() -> None:
+    """Five strata, the mix drifts on both arms alike: below .05 at that level."""
+    alarms = 0
+    for seed in range(100):
+        guard, source = StrataGuard(5), random.Random(seed)
+        for i in range(1_500):
+            stratum = source.choices(range(5), (5, 4, 3, 2, 1) if i < 700 else (1, 2, 3, 4, 5))[0]
+            guard.update(source.random() < 0.2, 0.2, stratum)
+        alarms += guard.log_e_max >= math.log(20)
+    assert clopper_pearson(alarms, 100, 0.98)[0] <= 0.05
+
+
+def test_the_guards_of_strata_resume_and_refuse_others() -> None:
+    first, again, source = StrataGuard(2), StrataGuard(2), random.Random(3)
+    for _ in range(100):
+        first.update(source.random() < 0.3, 0.3, source.randrange(2))
+    again.restore(json.loads(json.dumps(first.state())))
+    assert again.state() == first.state()
+    with pytest.raises(ValueError, match="other strata"):
+        StrataGuard(3).restore(first.state())
+    with pytest.raises(ValueError, match="other strata"):
+        StrataGuard().restore(first.state())

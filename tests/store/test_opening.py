@@ -68,7 +68,10 @@ def test_keys_of_the_first_version_are_kept_with_the_middle_priority(path: Path)
         connection.execute("DROP TABLE probes")
         connection.execute("DROP TABLE documents")
         connection.execute("DROP TABLE minutes")
-        added = ("cost_usd", "refused", "malformed", "guardrail_hits", "guardrails", "blocked_by")
+        added = (
+            "cost_usd", "refused", "malformed", "guardrail_hits", "guardrails", "blocked_by",
+            "stratum",
+        )  # fmt: skip
         for name in added:
             connection.execute(f"ALTER TABLE records DROP COLUMN {name}")
         connection.execute("UPDATE alembic_version SET version_num = '0001'")

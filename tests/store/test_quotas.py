@@ -52,6 +52,7 @@ def test_a_store_of_the_version_before_gets_the_tables_and_keeps_its_keys(tmp_pa
             "ALTER TABLE records DROP COLUMN guardrail_hits;"
             "ALTER TABLE records DROP COLUMN guardrails;"
             "ALTER TABLE records DROP COLUMN blocked_by;"
+            "ALTER TABLE records DROP COLUMN stratum;"
         )
     connection.close()
     again = open_store(f"sqlite:///{path}")

@@ -105,7 +105,9 @@ def test_the_judge_reads_requests_of_its_rollout_in_order_with_their_feedback(
     store: Store, request_row: Make, feedback_row: Give
 ) -> None:
     rows = [
-        request_row("b", 2.0, rollout="r1", phase=2, arm="canary", rho=0.5, status=503, error="x"),
+        request_row(
+            "b", 2.0, rollout="r1", phase=2, arm="canary", rho=0.5, status=503, error="x", stratum=4
+        ),  # fmt: skip
         request_row("c", 1.0, rollout="r1", phase=1),
         request_row("a", 2.0, rollout="r1", phase=2),
         request_row("d", 1.5, rollout="r2", phase=1),
@@ -118,6 +120,7 @@ def test_the_judge_reads_requests_of_its_rollout_in_order_with_their_feedback(
     assert [r.id for r in found] == ["c", "a", "b"]
     bad = found[2]
     assert (bad.arm, bad.rho, bad.phase, bad.status, bad.error) == ("canary", 0.5, 2, 503, "x")
+    assert (bad.stratum, found[0].stratum) == (4, -1)
     assert bad.feedback == [
         GivenFeedback("correct", 1.0, 8.0),
         GivenFeedback("correct", 0.0, 9.0),

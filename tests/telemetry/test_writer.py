@@ -33,7 +33,7 @@ def test_the_columns_are_the_fields_of_the_records_in_their_order() -> None:
 def test_a_record_comes_back_as_it_was_and_what_is_not_known_is_null(rig: Rig) -> None:
     store = rig.store()
     known = request("q1", NOON + 0.25, cost_usd=0.5, refused=1, malformed=0,
-                    guardrail_hits=2, guardrails="a,b", blocked_by="b")  # fmt: skip
+                    guardrail_hits=2, guardrails="a,b", blocked_by="b", stratum=3)  # fmt: skip
     unknown = request(
         "q2", NOON + 1, ttft_ms=-1.0, itl_ms=-1.0, prompt_tokens=-1, completion_tokens=-1
     )
@@ -49,7 +49,7 @@ def test_a_record_comes_back_as_it_was_and_what_is_not_known_is_null(rig: Rig) -
     missing = [name for name, value in second.items() if value is None]
     assert missing == [
         "ttft_ms", "itl_ms", "prompt_tokens", "completion_tokens", "cost_usd", "refused",
-        "malformed", "guardrail_hits",
+        "malformed", "guardrail_hits", "stratum",
     ]  # fmt: skip
     feedback = rig.reader().ask("SELECT * FROM feedback")
     assert feedback.rows == [("f1", "q1", "key_1", "success", 1.0, "2026-09-21 14:01:00")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -9,8 +10,10 @@ from rich.padding import Padding
 from rich.text import Text
 
 from fairlead.cli.follow import OUTCOME_STYLES
+from fairlead.cli.options import table
 from fairlead.control.views import RolloutView
 from fairlead.domain.release import short
+from fairlead.rollout.strata import told, worst_of
 from fairlead.rollout.telling import led_by
 
 _HEADLINES = {
@@ -37,6 +40,18 @@ def explanation(view: RolloutView) -> RenderableType:
     return Group(title, *(Padding(Text(line), (0, 0, 0, 2), expand=False) for line in lines))
 
 
+def strata_table(strata: Sequence[dict[str, Any]]) -> RenderableType:
+    """The units of each stratum of risk, and how many of them failed."""
+    shown = table("=stratum", "canary units", "canary failed", "champion units", "champion failed")
+    for one in strata:
+        cells = [one["name"]]
+        for arm in ("canary", "champion"):
+            rate = one[f"{arm}_rate"]
+            cells += [f"{one[f'{arm}_units']:,}", "–" if rate is None else _percent(rate)]
+        shown.add_row(*cells)
+    return shown
+
+
 def _by_evidence(view: RolloutView, release: str, champion: str) -> list[str]:
     """Of an end that the judge decided; empty for any other."""
     verdict = view.verdict
@@ -54,6 +69,9 @@ def _by_evidence(view: RolloutView, release: str, champion: str) -> list[str]:
     leading = led_by(numbers) if is_worse and numbers.get("by_outcome") else ""
     if leading:
         lines.insert(0, f"Most of the evidence is by {leading.removesuffix('; ')}.")
+    worst = worst_of(numbers.get("by_stratum", [])) if is_worse else None
+    if worst is not None:
+        lines.append(f"Most of the harm is in the stratum {told(worst)}.")
     if numbers.get("ci_low") is not None and numbers.get("ci_high") is not None:
         confidence = numbers.get("ci_confidence", 0.95)
         lines.append(

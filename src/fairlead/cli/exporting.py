@@ -28,15 +28,22 @@ def export(rollout: IdArgument, out: OutOption = None, state: StateOption = STAT
     if "/" in rollout:
         raise InvalidInput(f"{rollout!r} is no id of a rollout", hint="see `fairlead rollout list`")
     found = client(state).get(Recorded, "rollouts", rollout, "observations")
-    folder = out or Path()
+    lines, metrics = write_export(rollout, found, out or Path())
+    cases = f" and {len(found.pairs):,} cases of suites" if found.pairs else ""
+    say(f"{lines}: {found.judged_at:,} units{cases}; judge them again with")
+    say(f"  fairlead rollout replay {lines} --metrics {metrics}")
+
+
+def write_export(rollout: str, found: Recorded, folder: Path) -> tuple[Path, Path]:
+    """Write the observations and the metrics; their files. Raises StorageFailed."""
     lines, metrics = folder / f"{rollout}.jsonl", folder / f"{rollout}.metrics.yaml"
+    told = (*found.observations, *found.pairs)
     try:
-        lines.write_bytes(b"".join(msgspec.json.encode(o) + b"\n" for o in found.observations))
+        lines.write_bytes(b"".join(msgspec.json.encode(one) + b"\n" for one in told))
         metrics.write_bytes(metrics_file(found))
     except OSError as error:
         raise StorageFailed(f"{folder}: cannot be written: {error.strerror}") from None
-    say(f"{lines}: {found.judged_at:,} units; judge them again with")
-    say(f"  fairlead rollout replay {lines} --metrics {metrics}")
+    return lines, metrics
 
 
 def metrics_file(found: Recorded) -> bytes:
@@ -44,11 +51,14 @@ def metrics_file(found: Recorded) -> bytes:
     document = {
         "alpha": found.alpha,
         "beta": found.beta,
-        "judged_at": found.judged_at,
+        # Where suites alone have decided, there may be no unit.
+        "judged_at": found.judged_at or None,
+        "strata": list(found.strata) or None,
+        "suites": msgspec.to_builtins(found.suites) or None,
         "metrics": [_entry(msgspec.to_builtins(metric)) for metric in found.metrics],
     }
-    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
+    return msgspec.json.format(msgspec.json.encode(_entry(document)), indent=2) + b"\n"
 
 
-def _entry(metric: dict[str, object]) -> dict[str, object]:
-    return {name: value for name, value in metric.items() if value is not None}
+def _entry(given: dict[str, object]) -> dict[str, object]:
+    return {name: value for name, value in given.items() if value is not None}

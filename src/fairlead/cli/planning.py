@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fairlead.cli.judging import feedback_of, feedback_rule
+from fairlead.domain.strata import Strata
 from fairlead.rollout import prometheus as asked
 from fairlead.rollout.declared import FEEDBACK, DeclaredMetric
 from fairlead.rollout.drill import DrillRule
@@ -70,6 +71,7 @@ def plan_of(manifest: Manifest) -> Plan:
         suites=tuple(_suite(m, rollout.margin) for m in rollout.metrics if m.suite is not None),
         warm_up_s=rollout.warm_up_seconds,
         prometheus=_prometheus(rollout.prometheus),
+        strata=None if rollout.risk is None else Strata(rollout.risk.by, rollout.risk.values),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -14,7 +14,14 @@ from fairlead.cli.options import JsonOption, console, number, print_json, say, t
 from fairlead.domain.errors import InvalidInput, StorageFailed
 from fairlead.manifest.metrics import MetricsFile, load_metrics
 from fairlead.rollout.metrics import Metric, MetricKind, Missing
-from fairlead.rollout.replay import Recording, ReplayedObservation, ReplayResult, replay
+from fairlead.rollout.recording import Recording, ReplayedObservation
+from fairlead.rollout.replay import ReplayResult, replay
+from fairlead.rollout.replayed_suites import (
+    ReplayedPair,
+    ReplayedSuite,
+    SuiteNumbers,
+    SuiteRecording,
+)
 
 LINE_BYTES_MAX = 100_000
 _SHOWN_POINTS = 20
@@ -45,22 +52,40 @@ def replay_file(
     as_json: JsonOption = False,
 ) -> None:
     """Judge recorded observations with the code that judges live traffic."""
-    declared = load_metrics(metrics)
-    recording = recording_of(declared, math.inf if settle is None else settle)
-    for line, text in _lines(file):
-        try:
-            recording.add(msgspec.json.decode(text, type=ReplayedObservation))
-        except msgspec.MsgspecError as error:
-            raise InvalidInput(f"{file}:{line}: {error}") from None
-        except InvalidInput as error:
-            raise InvalidInput(f"{file}:{line}: {error.message}", hint=error.hint) from None
+    declared, recording, suites = read_recording(
+        file, metrics, math.inf if settle is None else settle
+    )
     result = replay(
-        recording, alpha=declared.alpha, beta=declared.beta, judged_at=declared.judged_at
+        recording,
+        alpha=declared.alpha,
+        beta=declared.beta,
+        judged_at=declared.judged_at,
+        suites=suites,
     )
     if as_json:
         print_json(result)
         return
     _show(result)
+
+
+def read_recording(
+    file: Path, metrics: Path, settle_s: float = math.inf
+) -> tuple[MetricsFile, Recording, SuiteRecording]:
+    """The metrics, and what was observed of units and of suites; raises InvalidInput."""
+    declared = load_metrics(metrics)
+    recording, suites = recording_of(declared, settle_s), suites_of(declared)
+    for line, text in _lines(file):
+        try:
+            told = _told(text)
+            if isinstance(told, ReplayedPair):
+                suites.add(told)
+            else:
+                recording.add(told)
+        except msgspec.MsgspecError as error:
+            raise InvalidInput(f"{file}:{line}: {error}") from None
+        except InvalidInput as error:
+            raise InvalidInput(f"{file}:{line}: {error.message}", hint=error.hint) from None
+    return declared, recording, suites
 
 
 def recording_of(declared: MetricsFile, settle_s: float = math.inf) -> Recording:
@@ -84,7 +109,27 @@ def recording_of(declared: MetricsFile, settle_s: float = math.inf) -> Recording
             for entry in declared.metrics
         ],
         settle_s,
+        declared.strata,
     )
+
+
+def suites_of(declared: MetricsFile) -> SuiteRecording:
+    """An empty recording of the suites of a file."""
+    given = declared.suites
+    return SuiteRecording(
+        [ReplayedSuite(one.name, one.margin, one.tolerance, one.promotes) for one in given]
+    )
+
+
+def _told(text: bytes) -> ReplayedObservation | ReplayedPair:
+    """A line: of a case of a suite if it names a suite, else of a unit."""
+    try:
+        return msgspec.json.decode(text, type=ReplayedObservation)
+    except msgspec.ValidationError:
+        found = msgspec.json.decode(text)
+        if isinstance(found, dict) and "suite" in found:
+            return msgspec.convert(found, ReplayedPair)
+        raise
 
 
 def _lines(file: Path) -> Iterator[tuple[int, bytes]]:
@@ -119,6 +164,8 @@ def _show(result: ReplayResult) -> None:
             "–" if metric.e_promote is None else f"{metric.e_promote:.3g}",
         )  # fmt: skip
     console.print(shown)
+    if result.suites:
+        _show_suites(result.suites)
     path = table("units", "canary", "E worse", "E not worse", "E share")
     every = max(1, math.ceil(len(result.path) / _SHOWN_POINTS))
     for point in [*result.path[every - 1 : -1 : every], *result.path[-1:]]:
@@ -127,3 +174,16 @@ def _show(result: ReplayResult) -> None:
             f"{point.e_promote:.3g}", f"{point.e_sample_ratio:.3g}",
         )  # fmt: skip
     console.print(path)
+
+
+def _show_suites(suites: Sequence[SuiteNumbers]) -> None:
+    shown = table(
+        "=suite", "pairs", "canary", "champion", "E worse", "of", "at pair", "E not worse"
+    )
+    for suite in suites:
+        shown.add_row(
+            suite.name, f"{suite.pairs:,}", number(suite.canary_score, 4),
+            number(suite.champion_score, 4), f"{suite.e_rollback:.3g}", f"{suite.threshold:g}",
+            "–" if suite.at is None else f"{suite.at:,}", f"{suite.e_promote:.3g}",
+        )  # fmt: skip
+    console.print(shown)

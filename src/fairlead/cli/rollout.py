@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from fairlead.cli import exporting, replay
-from fairlead.cli.explain import explanation
+from fairlead.cli.explain import explanation, strata_table
 from fairlead.cli.follow import exit_code_of, follow, verdict_text
 from fairlead.cli.options import (
     MANIFEST_DEFAULT,
@@ -82,6 +82,9 @@ def show(
         console.print(Text.assemble(f"{query.kind} ", query_line(query)))
     if view.verdict is not None:
         console.print(verdict_text(view.verdict))
+        strata = view.verdict.numbers.get("by_stratum")
+        if strata:
+            console.print(strata_table(strata))
     if view.watch is not None:
         say(*watch_words(view.watch))
     history = table("=when", "=state", "why")

@@ -58,6 +58,27 @@ class MetricEntry(Strict):
     )
 
 
+class SuiteEntry(Strict):
+    """One suite that was run again while releases got their traffic."""
+
+    name: str = Field(min_length=1, max_length=64, description="As pairs name it.")
+    margin: float = Field(
+        default=0.05,
+        gt=0,
+        le=0.5,
+        description="How much worse the mean score must be shown not to be, to be promoted.",
+    )
+    tolerance: float = Field(
+        default=0.0,
+        ge=0,
+        lt=0.5,
+        description="How much worse it may be before the canary is rolled back.",
+    )
+    promotes: bool = Field(
+        default=True, description="Promotion needs evidence by it; else it can only roll back."
+    )
+
+
 class MetricsFile(Strict):
     """All metrics of a rollout, and its error rates."""
 
@@ -79,6 +100,18 @@ class MetricsFile(Strict):
         ge=1,
         description="Units after which the verdict is taken, and not before, as in the live "
         "rollout that was exported.",
+    )
+    strata: tuple[str, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=40,
+        description="Names of the strata of risk, as observations give them in `stratum`.",
+    )
+    suites: tuple[SuiteEntry, ...] = Field(
+        default=(),
+        strict=False,
+        max_length=10,
+        description="Suites that were run again, of which there are pairs.",
     )
 
 

@@ -19,6 +19,7 @@ from fairlead.manifest.conduct import (
 )
 from fairlead.manifest.live_metrics import WATCHED, LiveMetric, check_metrics
 from fairlead.manifest.prometheus import Prometheus
+from fairlead.manifest.risk import Risk
 from fairlead.manifest.values import Share, Strict, shown, wrong
 
 
@@ -235,6 +236,13 @@ class Rollout(Strict):
         description=(
             "Times, tokens and cost of units that come so soon after the first one of a step do "
             "not count, on both releases: new replicas have cold caches. Failures count at once."
+        ),
+    )
+    risk: Risk | None = Field(
+        default=None,
+        description=(
+            "Strata of risk, where requests differ much in how often they fail: a worse release is "
+            "found with fewer of them. One that is worse for some of them alone may go back, too."
         ),
     )
     prometheus: Prometheus | None = Field(

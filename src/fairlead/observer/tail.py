@@ -151,6 +151,7 @@ def _decode(payload: bytes) -> Record | None:
             record.refused,
             record.malformed,
             record.guardrail_hits,
+            record.stratum,
         )
         fits = min(counted) >= -_INTEGER_MAX and max(counted) <= _INTEGER_MAX
     elif isinstance(record, FeedbackRecord):

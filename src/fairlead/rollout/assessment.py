@@ -10,6 +10,7 @@ from fairlead.rollout.figures import ArmFigures
 from fairlead.rollout.judge import CONFIDENCE, OUTCOMES, ArmCounts, Instruments, Judge, metrics_of
 from fairlead.rollout.metrics import Metric, MetricKind
 from fairlead.rollout.plan import FeedbackRule, Plan
+from fairlead.rollout.strata import by_stratum, told, worst_of
 from fairlead.rollout.telling import lacking, led_by
 from fairlead.stats.rae import Rates
 
@@ -38,7 +39,7 @@ def assess(judge: Judge, plan: Plan) -> RolloutVerdict:
             RolloutOutcome.INVALID,
             f"the split is not the one that was logged: {judge.canary.units:,} canary and "
             f"{judge.champion.units:,} champion units (evidence {_e(ratio)} against a threshold of "
-            f"{1 / RATIO_ALPHA:g}); a comparison would not be fair",
+            f"{1 / RATIO_ALPHA:g}){_in_stratum(judge, plan)}; a comparison would not be fair",
             numbers,
         )
     rates = _rates(judge, plan)
@@ -48,8 +49,8 @@ def assess(judge: Judge, plan: Plan) -> RolloutVerdict:
             f"{led_by(numbers)}{rates}; evidence {_e(numbers['e_rollback'])}"
             f"{_led_by(numbers, plan)} against a "
             f"threshold of {numbers['threshold_rollback']:g}; a release no worse than the champion"
-            f"{_by(plan.tolerance)} would show this in fewer than {_one_in(plan.judge_alpha)} "
-            f"rollouts",
+            f"{_by(plan.tolerance)}{_anywhere(plan)} would show this in fewer than "
+            f"{_one_in(plan.judge_alpha)} rollouts{_worst(numbers)}",
             numbers,
         )
     missing = _missing(judge, plan)
@@ -90,8 +91,30 @@ def numbers_of(judge: Judge, plan: Plan) -> dict[str, Any]:
         "expected_more_units": more,
         "expected_more_seconds": None if more is None or pace is None else round(more * pace, 1),
         "by_outcome": outcomes,
+        "by_stratum": by_stratum(plan.strata, judge.strata),
         "requests_seen": judge.requests,
     }
+
+
+def _anywhere(plan: Plan) -> str:
+    return "" if plan.strata is None else " in any stratum"
+
+
+def _worst(numbers: dict[str, Any]) -> str:
+    """Where most of the canary's failures beyond the champion's rate are, of strata of risk."""
+    worst = worst_of(numbers["by_stratum"])
+    return "" if worst is None else f"; most of the harm is in {told(worst)}"
+
+
+def _in_stratum(judge: Judge, plan: Plan) -> str:
+    """Which stratum has units that are not on the arms as was logged, if it is one by itself."""
+    tests = Instruments(plan)
+    tests.restore(judge)
+    suspect = tests.guard.suspect
+    if plan.strata is None or suspect is None:
+        return ""
+    name = plan.strata.name(suspect)
+    return f" in the stratum {name!r}: what tells strata apart must not depend on the release"
 
 
 def crowding_of(judge: Judge) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -12,7 +12,9 @@ from fairlead.rollout.judge import Gathering, metrics_of, new_judge, readings_of
 from fairlead.rollout.metrics import Metric
 from fairlead.rollout.observation import Observation
 from fairlead.rollout.plan import Plan
-from fairlead.rollout.replay import ReplayedObservation
+from fairlead.rollout.recording import ReplayedObservation
+from fairlead.rollout.replayed_suites import ReplayedPair, ReplayedSuite
+from fairlead.rollout.suites import SuiteMetric, SuiteState
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -20,6 +22,8 @@ class Recorded(msgspec.Struct, frozen=True):
 
     Attributes:
         judged_at: Units after which its verdict was taken.
+        strata: Its strata of risk, in words; empty where none were told apart.
+        suites, pairs: The suites that were run again, and what they have shown.
     """
 
     metrics: list[Metric]
@@ -27,6 +31,9 @@ class Recorded(msgspec.Struct, frozen=True):
     beta: float
     judged_at: int
     observations: list[ReplayedObservation]
+    strata: tuple[str, ...] = ()
+    suites: list[ReplayedSuite] = []
+    pairs: list[ReplayedPair] = []
 
 
 def recorded(plan: Plan, pages: Iterable[Sequence[Observation]], judged_at: int) -> Recorded:
@@ -44,6 +51,7 @@ def recorded(plan: Plan, pages: Iterable[Sequence[Observation]], judged_at: int)
             hint="records are kept for a time only: see --retention-days of `fairlead up`",
         )
     metrics = metrics_of(plan)
+    strata = () if plan.strata is None else plan.strata.names
     observations = []
     for number, unit in enumerate(units[:judged_at]):
         for metric, reading in zip(metrics, readings_of(unit, plan, metrics, settled), strict=True):
@@ -60,6 +68,32 @@ def recorded(plan: Plan, pages: Iterable[Sequence[Observation]], judged_at: int)
                     enrolled_at=unit.enrolled_at,
                     worst=None if reading.worst == reading.value else reading.worst,
                     lacks=reading.lacks,
+                    stratum=strata[unit.stratum] if 0 <= unit.stratum < len(strata) else None,
                 )
             )
-    return Recorded(metrics, plan.judge_alpha, plan.beta, judged_at, observations)
+    return Recorded(metrics, plan.judge_alpha, plan.beta, judged_at, observations, strata)
+
+
+def with_suites(
+    found: Recorded, metrics: Sequence[SuiteMetric], states: Mapping[str, SuiteState]
+) -> Recorded:
+    """The same with what its suites have shown, pair by pair in the order in which they counted.
+
+    Raises Conflict for what a build has judged that did not keep the pairs.
+    """
+    pairs = []
+    for metric in metrics:
+        state = states.get(metric.name)
+        outcomes = [] if state is None else state.outcomes
+        if state is not None and len(outcomes) < state.pairs:
+            raise Conflict(
+                f"suite {metric.name}: {state.pairs:,} cases were judged, of which "
+                f"{len(outcomes):,} are kept",
+                hint="an older build of fairlead, which kept none, has judged the others",
+            )
+        pairs += [
+            ReplayedPair(metric.name, number, champion, canary)
+            for number, (champion, canary) in enumerate(outcomes, start=1)
+        ]
+    suites = [ReplayedSuite(m.name, m.margin, m.tolerance, m.promotes) for m in metrics]
+    return msgspec.structs.replace(found, suites=suites, pairs=pairs)

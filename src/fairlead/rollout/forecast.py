@@ -108,6 +108,12 @@ def forecast(
             f"a promotion also needs evidence by {', '.join(needed)}; how much traffic that takes "
             "follows from their spread, which is not known beforehand",
         )
+    if plan.strata is not None:
+        notes = (
+            *notes,
+            f"requests are told apart by their {plan.strata.by}: a release that is worse in one of "
+            f"{len(plan.strata.names)} strata alone may go back, too",
+        )
     problems: tuple[str, ...] = ()
     judged = _judged_to_promote(plan, promote)
     if sampling is not None and judged is not None and promote is not None:

@@ -14,6 +14,8 @@ on them that comes within the same time, make its outcomes:
 The canary must be worse in none. If the plan requires feedback, the failure rate that is shown
 is the second (docs/decisions/0007-silence-is-an-outcome.md says why it is those two).
 
+Where the plan tells strata of risk apart, a unit is of that of its first request.
+
 Later requests do not count, and a unit is judged once per phase, so that a user who comes back
 again and again is one observation and not many.
 
@@ -37,6 +39,7 @@ from fairlead.rollout.gauges import gauges_of
 from fairlead.rollout.metrics import Metric, MetricKind, MetricTests, Missing, Reading
 from fairlead.rollout.observation import Observation
 from fairlead.rollout.plan import OUTCOMES, Plan
+from fairlead.rollout.strata import StratumCounts
 from fairlead.rollout.units import (
     ArmCounts,
     PhaseUnits,
@@ -46,7 +49,7 @@ from fairlead.rollout.units import (
     unpack,
 )
 from fairlead.stats.intervals import DifferenceSequence, DifferenceState
-from fairlead.stats.ratio_guard import RatioGuardState
+from fairlead.stats.ratio_guard import StrataGuardState
 from fairlead.stats.several import NotWorseState, WorseState
 
 CONFIDENCE = 0.95
@@ -68,11 +71,12 @@ class Judge(msgspec.Struct, frozen=True):
             that were judged before.
         first_at, last_at: When the first and the last settled unit were enrolled, Unix times.
         figures: What is shown of each test, in their order; empty of what an older build kept.
+        strata: What settled in each stratum of risk, where the plan tells them apart.
     """
 
     rollback: WorseState
     promote: NotWorseState
-    guard: RatioGuardState
+    guard: StrataGuardState
     interval: DifferenceState
     champion: ArmCounts = ArmCounts()
     canary: ArmCounts = ArmCounts()
@@ -83,6 +87,7 @@ class Judge(msgspec.Struct, frozen=True):
     first_at: float = 0.0
     last_at: float = 0.0
     figures: tuple[MetricFigures, ...] = ()
+    strata: tuple[StratumCounts, ...] = ()
 
     @property
     def seconds_per_unit(self) -> float | None:
@@ -130,6 +135,11 @@ def metrics_of(plan: Plan) -> list[Metric]:
     return own + declared
 
 
+def place_of(unit: Unit, plan: Plan) -> int:
+    """The stratum of a unit among those that the plan tells apart."""
+    return 0 if plan.strata is None else plan.strata.place(unit.stratum)
+
+
 def readings_of(
     unit: Unit, plan: Plan, metrics: Sequence[Metric], settled: Settled
 ) -> list[Reading | None]:
@@ -147,7 +157,8 @@ class Instruments:
     """The running tests of one rollout, made from its plan, for the time of one call."""
 
     def __init__(self, plan: Plan) -> None:
-        self.tests = MetricTests(metrics_of(plan), plan.judge_alpha, plan.beta)
+        strata = 0 if plan.strata is None else plan.strata.count
+        self.tests = MetricTests(metrics_of(plan), plan.judge_alpha, plan.beta, strata)
         self.rollback = self.tests.rollback
         self.promote = self.tests.promote
         self.guard = self.tests.guard
@@ -166,10 +177,13 @@ class Instruments:
         """Take in a settled unit, and add it to what has settled."""
         metrics = self.tests.metrics
         readings = readings_of(unit, plan, metrics, settled)
-        self.tests.update(unit.canary, unit.rho, readings)
+        stratum = place_of(unit, plan)
+        self.tests.update(unit.canary, unit.rho, readings, stratum)
         y = unit.outcome(plan)
         if y is not None:
             self.interval.update(unit.canary, unit.rho, y)
+            if plan.strata is not None:
+                settled.strata.add(stratum, unit.canary, y)
         settled.figures.add(unit.canary, metrics, readings)
         settled.add(unit, y)
 
@@ -200,7 +214,9 @@ def observe(
 
 
 def _settled(judge: Judge) -> Settled:
-    return Settled(judge.champion, judge.canary, judge.phases, judge.rho, judge.figures)
+    return Settled(
+        judge.champion, judge.canary, judge.phases, judge.rho, judge.figures, judge.strata
+    )
 
 
 class Gathering:
@@ -275,6 +291,7 @@ class Gathering:
             first_at=judge.first_at if judge.units else admitted[0].enrolled_at,
             last_at=admitted[-1].enrolled_at,
             figures=settled.figures.kept(),
+            strata=settled.strata.kept(),
         )
 
     def _take_in(self, request: Observation) -> None:

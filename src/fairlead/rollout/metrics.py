@@ -7,6 +7,10 @@
 Roll back when the weighted average of the metrics' evidence reaches 1/alpha; promote when that of
 each metric that `promotes` reaches 1/beta; neither when the numbers of units do not fit the logged
 shares.
+
+With strata of risk, a rate is bet on in each stratum by itself, and a rollback asks whether the
+canary is worse in any (`fairlead.stats.risk`). Amounts, rates with a budget and promotion are as
+without.
 """
 
 from __future__ import annotations
@@ -21,7 +25,8 @@ import msgspec
 from fairlead.domain.errors import InvalidInput
 from fairlead.stats.rae import BinaryRae, NonInferiorityRae
 from fairlead.stats.rare import BudgetRae, RareRae
-from fairlead.stats.ratio_guard import RatioGuard
+from fairlead.stats.ratio_guard import StrataGuard
+from fairlead.stats.risk import RiskRae
 from fairlead.stats.several import EProcess, NotWorseInAll, WorseInAny
 from fairlead.stats.slower import NotSlowerRae, SlowerRae
 
@@ -29,6 +34,9 @@ METRICS_MAX = 50
 _MARGIN_MIN = 0.0005
 WORST = 1e15
 """An amount that stands for "never": larger than all that is measured, and JSON can hold it."""
+
+STRATUM_UNITS = 20.0
+"""What a stratum's rate is worth as long as only that of all strata together is known."""
 
 _LEAST = 1e-9
 _BEST = 0.0
@@ -152,29 +160,35 @@ class Metric(msgspec.Struct, frozen=True):
 class MetricTests:
     """The running tests on the metrics of one rollout."""
 
-    def __init__(self, metrics: Sequence[Metric], alpha: float, beta: float) -> None:
+    def __init__(
+        self, metrics: Sequence[Metric], alpha: float, beta: float, strata: int = 0
+    ) -> None:
+        """`strata`: of risk, in how many units come; 0 to tell none apart."""
         if not 0 < len(metrics) <= METRICS_MAX:
             raise InvalidInput(f"{len(metrics)} metrics; at least 1 and at most {METRICS_MAX}")
         self.rollback = WorseInAny(
-            [_worse(metric, alpha) for metric in metrics], [metric.weight for metric in metrics]
+            [_worse(metric, alpha, strata) for metric in metrics],
+            [metric.weight for metric in metrics],
         )
         self.metrics = tuple(metrics)
         needed = [k for k, metric in enumerate(metrics) if metric.promotes]
         if not needed:
             raise InvalidInput("no metric promotes: there could be no promotion by evidence")
         self.promote = NotWorseInAll([_not_worse(metrics[k]) for k in needed])
-        self.guard = RatioGuard()
+        self.guard = StrataGuard(strata)
         self._needed = dict(zip(needed, self.promote.parts, strict=True))
 
-    def update(self, canary: bool, rho: float, readings: Sequence[Reading | None]) -> None:
+    def update(
+        self, canary: bool, rho: float, readings: Sequence[Reading | None], stratum: int = 0
+    ) -> None:
         """Take in a settled unit by each metric, in their order; None where one does not apply."""
         bets = [
             metric.bets(reading, canary)
             for metric, reading in zip(self.metrics, readings, strict=True)
         ]
-        self.rollback.update(canary, rho, [worse for worse, _ in bets])
+        self.rollback.update(canary, rho, [worse for worse, _ in bets], stratum)
         self.promote.update(canary, rho, [bets[k][1] for k in self._needed])
-        self.guard.update(canary, rho)
+        self.guard.update(canary, rho, stratum)
 
     def log_e_promote(self, k: int) -> float | None:
         """One metric's evidence that it is not worse; None if promotion does not need it."""
@@ -187,9 +201,17 @@ class MetricTests:
         return tuple(self._needed)
 
 
-def _worse(metric: Metric, alpha: float) -> EProcess:
+def _worse(metric: Metric, alpha: float, strata: int) -> EProcess:
     if metric.kind is not MetricKind.BINARY:
         return SlowerRae(tol=metric.tolerance)
+    if strata and metric.budget is None:
+        return RiskRae(
+            tol=metric.tolerance,
+            alpha=alpha,
+            prior_rates=[metric.expected] * strata,
+            prior_units=metric.expected_units,
+            stratum_units=STRATUM_UNITS,
+        )
     comparison = BinaryRae(
         tol=metric.tolerance,
         alpha=alpha,

@@ -20,8 +20,8 @@ class Observation(msgspec.Struct, frozen=True, array_like=True):
         started_at: Unix time in seconds.
         feedback: (name, value, time) of each feedback on it.
         status, stream, ttft_ms, itl_ms, duration_ms, prompt_tokens, completion_tokens, cost_usd,
-        refused, malformed, guardrail_hits: As `fairlead.wire.record.RequestRecord` has them; -1 for
-            not known.
+        refused, malformed, guardrail_hits, stratum: As `fairlead.wire.record.RequestRecord` has
+            them; -1 for not known.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Observation(msgspec.Struct, frozen=True, array_like=True):
     refused: int = -1
     malformed: int = -1
     guardrail_hits: int = -1
+    stratum: int = -1
 
     @property
     def left(self) -> bool:

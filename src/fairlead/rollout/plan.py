@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.domain.strata import Strata
 from fairlead.rollout.declared import DeclaredMetric, check_declared, check_feedback
 from fairlead.rollout.declared import FeedbackRule as FeedbackRule
 from fairlead.rollout.prometheus import Prometheus, check_prometheus
@@ -164,6 +165,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             their amounts, on both arms: fresh replicas have cold caches. Failures count at once.
         prometheus: Queries that it has to stand besides its own records; None for none.
         suites: Suites that are run again while it gets its traffic.
+        strata: How requests are told apart by their risk; None to judge them as one.
     """
 
     steps: tuple[Step, ...] = (Step(0.1, 50), Step(0.5, 100))
@@ -197,6 +199,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     warm_up_s: float = 0.0
     prometheus: Prometheus | None = None
     suites: tuple[SuiteMetric, ...] = ()
+    strata: Strata | None = None
 
     @property
     def requires_feedback(self) -> bool:

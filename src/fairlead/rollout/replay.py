@@ -1,14 +1,14 @@
 """Recorded observations, judged as live traffic is: a verdict that anybody can check afterwards.
 
-Units are taken in the order of their enrolment, each once, with one outcome per metric: the first
-that settled in time. An outcome that is missing or late is the worst there is, on both arms alike.
-The tests are those of `fairlead.rollout.metrics`; they are looked at after every unit.
+The units come from a `Recording`. The tests are those of `fairlead.rollout.metrics`; they are
+looked at after every unit. Beside them there may be the pairs of suites that were run again
+(`replayed_suites`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -16,37 +16,14 @@ from fairlead.domain.errors import InvalidInput
 from fairlead.domain.verdicts import RolloutOutcome
 from fairlead.rollout.figures import MISSING_MAX
 from fairlead.rollout.metrics import Metric, MetricTests, Missing, Reading
+from fairlead.rollout.recording import Recording
+from fairlead.rollout.replayed_suites import SuiteNumbers, SuiteRecording, with_suites
 
-UNITS_MAX = 5_000_000
 PATH_EVERY = 50
 """Units between two points of the path."""
 
 RATIO_ALPHA = 0.001
 _LOG_MAX = 690.0
-
-
-class ReplayedObservation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One outcome of one unit by one metric.
-
-    Attributes:
-        unit: What was assigned at random: a request, a session, a user.
-        arm: `canary` or `champion`.
-        rho: Probability of the canary arm, as logged when the unit was assigned.
-        value: None where none was recorded.
-        worst: The value with what failed counted as the worst; `value` itself where not given.
-        lacks: Most of what it is made of is missing.
-        enrolled_at, settled_at: Seconds, on one clock: of the assignment, of the value.
-    """
-
-    unit: str
-    arm: str
-    rho: float
-    metric: str
-    value: float | bool | None
-    enrolled_at: float
-    settled_at: float | None = None
-    worst: float | None = None
-    lacks: bool = False
 
 
 class PathPoint(msgspec.Struct, frozen=True):
@@ -78,6 +55,7 @@ class ReplayResult(msgspec.Struct, frozen=True):
         at: Units, of both arms, when the verdict fell; all of them where none did.
         missing: What an inconclusive one lacks; empty for others.
         duplicates, late: Observations that did not count.
+        suites: What each suite says that was run again; one that says "worse" rolls back.
     """
 
     verdict: RolloutOutcome
@@ -92,87 +70,7 @@ class ReplayResult(msgspec.Struct, frozen=True):
     late: int
     metrics: list[MetricNumbers]
     path: list[PathPoint]
-
-
-class _Unit:
-    __slots__ = ("canary", "enrolled_at", "rho", "values")
-
-    def __init__(self, first: ReplayedObservation, metrics: int) -> None:
-        self.canary = first.arm == "canary"
-        self.rho = first.rho
-        self.enrolled_at = first.enrolled_at
-        self.values: list[tuple[float, Reading] | None] = [None] * metrics
-
-
-class Recording:
-    """Observations gathered by unit; raises InvalidInput for what contradicts itself."""
-
-    def __init__(self, metrics: Sequence[Metric], settle_s: float = math.inf) -> None:
-        self.metrics = tuple(metrics)
-        self.settle_s = settle_s
-        self.duplicates = 0
-        self.late = 0
-        self._index = {metric.name: k for k, metric in enumerate(metrics)}
-        if len(self._index) < len(self.metrics):
-            raise InvalidInput("two metrics have the same name")
-        self._units: dict[str, _Unit] = {}
-
-    def add(self, seen: ReplayedObservation) -> None:
-        """Take in an observation, in any order."""
-        place = self._index.get(seen.metric)
-        if place is None:
-            raise InvalidInput(
-                f"metric {seen.metric!r} is not declared",
-                hint=f"declared are: {', '.join(self._index)}",
-            )
-        self._check(seen, self.metrics[place])
-        unit = self._units.get(seen.unit)
-        if unit is None:
-            if len(self._units) >= UNITS_MAX:
-                raise InvalidInput(f"more than {UNITS_MAX:,} units")
-            unit = self._units[seen.unit] = _Unit(seen, len(self.metrics))
-        elif (unit.canary, unit.rho) != (seen.arm == "canary", seen.rho):
-            raise InvalidInput(
-                f"unit {seen.unit!r} is on two arms, or was assigned with two probabilities",
-                hint="a unit is judged once; give it another name where it is assigned anew",
-            )
-        unit.enrolled_at = min(unit.enrolled_at, seen.enrolled_at)
-        reading = _reading(seen)
-        if reading.worst is None and self.metrics[place].missing is Missing.WORST:
-            return
-        settled = seen.enrolled_at if seen.settled_at is None else seen.settled_at
-        known = unit.values[place]
-        self.duplicates += known is not None
-        if known is None or settled < known[0]:
-            unit.values[place] = settled, reading
-
-    def units(self) -> Iterable[tuple[bool, float, list[Reading | None]]]:
-        """(canary, rho, readings) of each unit, in the order of enrolment."""
-        for _, unit in sorted(self._units.items(), key=lambda item: (item[1].enrolled_at, item[0])):
-            readings: list[Reading | None] = []
-            for metric, kept in zip(self.metrics, unit.values, strict=True):
-                in_time = kept is not None and kept[0] <= unit.enrolled_at + self.settle_s
-                self.late += kept is not None and not in_time
-                nothing = Reading(None, None) if metric.missing is Missing.WORST else None
-                readings.append(kept[1] if kept is not None and in_time else nothing)
-            yield unit.canary, unit.rho, readings
-
-    def _check(self, seen: ReplayedObservation, metric: Metric) -> None:
-        if seen.arm not in ("canary", "champion"):
-            raise InvalidInput(f"arm {seen.arm!r} is neither canary nor champion")
-        if not 0.0 < seen.rho < 1.0:
-            raise InvalidInput(f"rho {seen.rho:g} is not above 0 and below 1")
-        for value in (seen.value, seen.worst):
-            if value is not None and not metric.accepts(float(value)):
-                raise InvalidInput(f"value {value} is none of the {metric.kind} {metric.name!r}")
-        times = (seen.enrolled_at, seen.settled_at or 0.0)
-        if not all(math.isfinite(time) for time in times):
-            raise InvalidInput("enrolled_at and settled_at must be finite")
-
-
-def _reading(seen: ReplayedObservation) -> Reading:
-    value = None if seen.value is None else float(seen.value)
-    return Reading(value, value if seen.worst is None else seen.worst, seen.lacks)
+    suites: list[SuiteNumbers] = []
 
 
 class _Sums:
@@ -217,26 +115,32 @@ class _Sums:
 
 
 def replay(
-    recording: Recording, *, alpha: float = 0.01, beta: float = 0.05, judged_at: int | None = None
+    recording: Recording,
+    *,
+    alpha: float = 0.01,
+    beta: float = 0.05,
+    judged_at: int | None = None,
+    suites: SuiteRecording | None = None,
 ) -> ReplayResult:
     """Judge a recording; it ends where a verdict falls. Raises InvalidInput.
 
     Args:
         judged_at: Units after which the verdict is taken, and not before: when a live rollout,
             which also waits for its steps and looks from time to time, came to its own.
+        suites: The suites that were run again beside it; all together have `alpha` as well.
     """
     for name, rate in (("alpha", alpha), ("beta", beta)):
         if not 1e-9 <= rate <= 0.5:
             raise InvalidInput(f"{name} {rate:g} is not in [1e-9, 0.5]")
     metrics = recording.metrics
-    tests, sums = MetricTests(metrics, alpha, beta), _Sums(metrics)
+    tests, sums = MetricTests(metrics, alpha, beta, recording.strata), _Sums(metrics)
     path: list[PathPoint] = []
     verdict: RolloutOutcome | None = None
     at = 0
-    for canary, rho, values in recording.units():
+    for canary, rho, values, stratum in recording.units():
         at += 1
         sums.add(canary, values)
-        tests.update(canary, rho, values)
+        tests.update(canary, rho, values, stratum)
         if judged_at is None or at >= judged_at:
             verdict = _verdict(tests, sums, alpha, beta)
         if verdict is not None or at % PATH_EVERY == 0:
@@ -249,7 +153,7 @@ def replay(
     if verdict is None:
         unrecorded = sums.unrecorded() is not None
         verdict = RolloutOutcome.INVALID if unrecorded else RolloutOutcome.INCONCLUSIVE
-    return ReplayResult(
+    result = ReplayResult(
         verdict=verdict,
         at=at,
         reason=_reason(verdict, tests, sums, metrics, missing, alpha, beta),
@@ -263,6 +167,7 @@ def replay(
         metrics=[_numbers(tests, sums, metrics, k) for k in range(len(metrics))],
         path=path,
     )
+    return result if suites is None else with_suites(result, suites.judged(alpha, beta))
 
 
 def _verdict(tests: MetricTests, sums: _Sums, alpha: float, beta: float) -> RolloutOutcome | None:

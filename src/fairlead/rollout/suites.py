@@ -16,6 +16,9 @@ release is rolled back, and kept from promotion, by the bets of `fairlead.stats.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
+
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
@@ -29,6 +32,9 @@ RETRY_S = 30.0
 """Seconds after a run that nobody answered until the next one."""
 GAP_S = 3 * RETRY_S
 """Longer between two runs, nobody has tried: control was down, or the rollout was held."""
+
+_PAIR = struct.Struct("<2d")
+_GRADED = 4
 
 
 class SuiteMetric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -109,6 +115,8 @@ class SuiteState(msgspec.Struct, frozen=True):
         failing_since: Since when nobody has answered, of the time in which it was tried; None
             while somebody does.
         problem: Why not.
+        told: How bad both answers of each pair were (`_packed`), so that the verdict can be checked
+            afterwards; without those of an older build.
     """
 
     worse: PairedState
@@ -120,11 +128,30 @@ class SuiteState(msgspec.Struct, frozen=True):
     at: float = 0.0
     failing_since: float | None = None
     problem: str = ""
+    told: bytes = b""
 
     @property
     def pairs(self) -> int:
         """Cases that have been counted."""
         return self.worse["pairs"]
+
+    @property
+    def outcomes(self) -> list[tuple[float, float]]:
+        """The champion's and the candidate's of each pair, in the order in which they counted."""
+        found: list[tuple[float, float]] = []
+        at = 0
+        while at < len(self.told):
+            code = self.told[at]
+            if code < _GRADED:
+                found.append((float(code >> 1), float(code & 1)))
+            elif at + _PAIR.size < len(self.told):
+                champion, canary = _PAIR.unpack_from(self.told, at + 1)
+                found.append((champion, canary))
+                at += _PAIR.size
+            else:
+                break  # cut off: what is missing is said by whoever counts
+            at += 1
+        return found
 
     @property
     def is_exhausted(self) -> bool:
@@ -174,7 +201,7 @@ def _after(before: SuiteState, reading: SuiteReading, metric: SuiteMetric) -> Su
             before, at=reading.at, failing_since=since, problem=reading.problem,
             total=reading.total,
         )  # fmt: skip
-    worse, not_worse = _worse(metric), _not_worse(metric)
+    worse, not_worse = tests_of(metric)
     worse.restore(before.worse)
     not_worse.restore(before.not_worse)
     for champion, canary in reading.pairs:
@@ -188,6 +215,7 @@ def _after(before: SuiteState, reading: SuiteReading, metric: SuiteMetric) -> Su
         total=reading.total,
         phase=reading.phase,
         at=reading.at,
+        told=before.told + _packed(reading.pairs),
     )
 
 
@@ -227,6 +255,21 @@ def check_suites(suites: tuple[SuiteMetric, ...], taken: set[str]) -> None:
         if suite.name in taken:
             raise InvalidInput(f"suites: the name {suite.name!r} is there twice, or is a metric's")
         taken.add(suite.name)
+
+
+def tests_of(metric: SuiteMetric) -> tuple[PairedRae, PairedRae]:
+    """The bets on its pairs: that the answers are worse, and that they are not."""
+    return _worse(metric), _not_worse(metric)
+
+
+def _packed(pairs: Sequence[tuple[float, float]]) -> bytes:
+    """A byte for each pair of answers that are good or bad, 17 for others."""
+    return b"".join(
+        bytes([int(2 * champion + canary)])
+        if {champion, canary} <= {0.0, 1.0}
+        else bytes([_GRADED]) + _PAIR.pack(champion, canary)
+        for champion, canary in pairs
+    )
 
 
 def _worse(metric: SuiteMetric) -> PairedRae:

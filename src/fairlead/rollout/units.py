@@ -13,6 +13,7 @@ from fairlead.rollout.gauges import Gauge
 from fairlead.rollout.metrics import Reading
 from fairlead.rollout.observation import Observation
 from fairlead.rollout.plan import FeedbackRule, Plan
+from fairlead.rollout.strata import StratumCounts, Tally
 
 UNITS_PER_PHASE_MAX = 100_000
 """Units remembered as judged in one phase; further ones are not judged."""
@@ -81,12 +82,13 @@ class PhaseUnits(msgspec.Struct, frozen=True):
 class Unit:
     """A unit while its requests are gathered.
 
-    `before` is the request before its first, and `taken_before` the number of those before it.
+    `before` is the request before its first, and `taken_before` the number of those before it. Its
+    stratum is that of its first request: later ones may depend on what it was answered.
     """
 
     __slots__ = ("before", "canary", "digest", "enrolled_at", "errors", "failed", "feedback",
-                 "gauges", "phase", "requests", "rho", "sampled", "silent", "taken_before",
-                 "unconfirmed")  # fmt: skip
+                 "gauges", "phase", "requests", "rho", "sampled", "silent", "stratum",
+                 "taken_before", "unconfirmed")  # fmt: skip
 
     def __init__(
         self,
@@ -104,6 +106,7 @@ class Unit:
         self.digest = digest
         self.canary = first.canary
         self.rho = first.rho
+        self.stratum = first.stratum
         self.requests = self.failed = self.errors = self.feedback = self.silent = 0
         self.unconfirmed = 0
         self.sampled: int | None = None
@@ -162,8 +165,10 @@ class Settled:
         phases: Sequence[PhaseUnits],
         rho: float,
         figures: Sequence[MetricFigures] = (),
+        strata: Sequence[StratumCounts] = (),
     ) -> None:
         self.figures = Figures(figures)
+        self.strata = Tally(strata)
         self.arms = [msgspec.structs.asdict(champion), msgspec.structs.asdict(canary)]
         self.phases = {units.phase: [units.champion, units.canary] for units in phases}
         self.seen = {units.phase: unpack(units.seen) for units in phases}

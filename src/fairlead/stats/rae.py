@@ -20,9 +20,10 @@ Grünwald, de Heide, Koolen, *Safe Testing*, 2024.
 from __future__ import annotations
 
 import math
-from typing import Literal, TypedDict
+from typing import Literal
 
 from fairlead.stats.bets import BetTable, bet
+from fairlead.stats.rae_state import RaeState as RaeState
 from fairlead.stats.special import smallest_effect, sum_of_logs
 
 RATE_MIN = 1e-4
@@ -74,25 +75,6 @@ def check_unit(rho: float, y: float) -> None:
         raise ValueError(f"unit with rho={rho} and outcome y={y}: needs 0 < rho < 1, 0 <= y <= 1")
 
 
-class RaeState(TypedDict):
-    """What an e-process has to remember, in JSON's types.
-
-    `logs` holds the logarithm of each alternative's weighted product over all starts of the process
-    up to the last look; `block` what came since: failures and successes of the canary, then of the
-    champion. `rate` is the champion rate that the bets use now.
-    """
-
-    units: int
-    champion_units: int
-    champion_bad: float
-    rate: float
-    starts: int
-    logs: list[float]
-    block: list[int]
-    rho: float
-    log_e_max: float
-
-
 class _EProcess:
     """What the two e-processes share: plug-in rate, tables of bets, mixture, restarts.
 
@@ -105,6 +87,8 @@ class _EProcess:
     family: Literal["parts"] = "parts"
     worse: bool
     restart_weight: float
+    _at = 0
+    """Where in the block a unit is counted."""
 
     def __init__(self, gap: float, prior_rate: float, prior_units: float) -> None:
         if not (0.0 <= gap < 1.0 and 0.0 <= prior_rate <= 1.0 and prior_units > 0.0):
@@ -163,10 +147,9 @@ class _EProcess:
         if rho != self._rho:
             self._settle(rho)
         if y == 1.0 or y == 0.0:
-            self._block[(0 if canary else 2) + (y == 0.0)] += 1
+            self._block[self._at + (0 if canary else 2) + (y == 0.0)] += 1
         else:
-            steps = self._table(rho).logs(canary, y)
-            self._logs = [log + step for log, step in zip(self._logs, steps, strict=True)]
+            self._logs = self._grown(self._logs, self._bets(rho).logs(canary, y))
         self._units += 1
         if not canary:
             self._champion_units += 1
@@ -188,11 +171,11 @@ class _EProcess:
             )
         if rho != self._rho:
             self._settle(rho)
-        block = self._block
-        block[0] += canary_bad
-        block[1] += canary - canary_bad
-        block[2] += champion_bad
-        block[3] += champion - champion_bad
+        block, at = self._block, self._at
+        block[at] += canary_bad
+        block[at + 1] += canary - canary_bad
+        block[at + 2] += champion_bad
+        block[at + 3] += champion - champion_bad
         before = self._units
         self._units = before + canary + champion
         self._champion_units += champion
@@ -270,10 +253,14 @@ class _EProcess:
             )
         ]
 
+    def _grown(self, logs: list[float], gains: list[float]) -> list[float]:
+        """The products with one more bet of each alternative."""
+        return [log + gain for log, gain in zip(logs, gains, strict=True)]
+
     def _settle(self, rho: float) -> None:
         """Put the block into the products; the next one is at this share."""
         self._logs = self._with_block()
-        self._block = [0, 0, 0, 0]
+        self._block = [0] * len(self._block)
         self._rho = rho
 
     def _look(self, before: int | None = None) -> None:
@@ -291,8 +278,12 @@ class _EProcess:
             rate = (self._champion_bad + self._prior_units * self._prior_rate) / (
                 self._champion_units + self._prior_units
             )
-            if abs(rate - self._rate) > REFRESH_FROM * self._rate:
-                self._set_rate(rate)
+            self._refresh(rate)
+
+    def _refresh(self, rate: float) -> None:
+        """Bet by this champion rate from now on, if it differs enough to matter."""
+        if abs(rate - self._rate) > REFRESH_FROM * self._rate:
+            self._set_rate(rate)
 
     def _combine(self, logs: list[float]) -> float:
         """The logarithm of the evidence: all products, and the capital of starts to come."""
@@ -310,6 +301,10 @@ class _EProcess:
         self._rate = rate
         self._pairs = self._alternatives(rate)
         self._tables: dict[float, BetTable] = {}
+
+    def _bets(self, rho: float) -> BetTable:
+        """The bets on the unit that is taken in."""
+        return self._table(rho)
 
     def _table(self, rho: float) -> BetTable:
         known = self._tables.get(rho)

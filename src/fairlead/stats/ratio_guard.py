@@ -11,7 +11,7 @@ beta-binomial mixture with a Beta(strength * rho, strength * (1 - rho)) prior (L
 from __future__ import annotations
 
 import math
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 _SHARE_MIN = 0.01
 
@@ -23,6 +23,12 @@ class RatioGuardState(TypedDict):
     excess: float
     log_e: float
     log_e_max: float
+
+
+class StrataGuardState(RatioGuardState):
+    """The same, and of each stratum of risk where there are any."""
+
+    strata: NotRequired[list[RatioGuardState]]
 
 
 class RatioGuard:
@@ -79,3 +85,64 @@ class RatioGuard:
         self._excess = state["excess"]
         self._log_e = state["log_e"]
         self._log_e_max = state["log_e_max"]
+
+
+class StrataGuard:
+    """The guard over all units, and over those of each stratum of risk.
+
+    What tells strata apart must be known before a unit is assigned. Something that depends on the
+    arm (the length of an answer, tokens as one arm's tokenizer counts them) sends more of an arm's
+    units into some strata, where the split is then not the one that was logged. With strata, half
+    of alpha is the first guard's and the other half is shared by the strata, so that false alarms
+    stay at or below alpha together.
+    """
+
+    def __init__(self, strata: int = 0) -> None:
+        """`strata`: how many there are; 0 to look at all units alone."""
+        self.whole = RatioGuard()
+        self.strata = [RatioGuard() for _ in range(strata)]
+
+    @property
+    def log_e_max(self) -> float:
+        """Highest evidence so far as a logarithm, to be held against 1/alpha as `RatioGuard`'s."""
+        if not self.strata:
+            return self.whole.log_e_max
+        most = max(guard.log_e_max for guard in self.strata)
+        return max(self.whole.log_e_max, most - math.log(len(self.strata))) - math.log(2.0)
+
+    @property
+    def suspect(self) -> int | None:
+        """The stratum that has the most evidence; None where all units together have more."""
+        if not self.strata:
+            return None
+        logs = [guard.log_e_max - math.log(len(self.strata)) for guard in self.strata]
+        most = max(logs)
+        return logs.index(most) if most > self.whole.log_e_max else None
+
+    def update(self, canary: bool, rho: float, stratum: int = 0) -> None:
+        """Take in a unit: its arm, its logged probability of the canary arm, its stratum."""
+        self.whole.update(canary, rho)
+        if self.strata:
+            self.strata[stratum].update(canary, rho)
+
+    def state(self) -> StrataGuardState:
+        """Everything that `restore` needs to go on with identical results."""
+        whole = self.whole.state()
+        state = StrataGuardState(
+            units=whole["units"],
+            excess=whole["excess"],
+            log_e=whole["log_e"],
+            log_e_max=whole["log_e_max"],
+        )
+        if self.strata:
+            state["strata"] = [guard.state() for guard in self.strata]
+        return state
+
+    def restore(self, state: StrataGuardState) -> None:
+        """Go on from a state of as many strata; raises ValueError for another one."""
+        kept = state.get("strata", [])
+        if len(kept) != len(self.strata):
+            raise ValueError("state of a guard over other strata")
+        self.whole.restore(state)
+        for guard, one in zip(self.strata, kept, strict=True):
+            guard.restore(one)

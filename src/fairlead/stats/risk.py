@@ -6,131 +6,203 @@ champion's rate of its own, a failure among the easy tells more than one among t
 alternatives are odds ratios, the same for all strata. The more the strata differ, the fewer
 requests are needed.
 
+A tenth of the capital is bet on each stratum by itself, in equal parts. It costs ln(1/0.9), a
+fiftieth of what the evidence has to reach, and finds a canary that is worse in one stratum alone,
+whatever it is in the others.
+
 The null is stronger than without: "in *no* stratum does the canary fail more often than the
-champion". A canary that is worse on one kind of request and better on another is found.
+champion, by more than the tolerance". A canary that is worse on one kind of request and better on
+another is found.
+
+The rates steer the bets, and a wrong one costs speed alone. A stratum's rate is estimated from its
+own champion units, and as long as these are few, from all: its expected rate, times how much more
+the champion failed in all strata than was expected (indirect standardisation).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TypedDict
 
 from fairlead.stats.bets import BetTable, bet
-from fairlead.stats.rae import LOOK_EVERY, BinaryRae, check_unit, refresh_due
-from fairlead.stats.rae import RATE_MIN as _RATE_MIN
+from fairlead.stats.rae import RATE_MIN, BinaryRae, check_unit
+from fairlead.stats.rae_state import RaeState, StratumState
+
+_RATE_MAX = 0.98
+_TABLES_MAX = 1024
+_OWN_WEIGHT = 0.1
+"""Of the capital, what is bet on single strata."""
 
 
-class RiskState(TypedDict):
-    """What a `RiskRae` has to remember, in JSON's types."""
+class RiskRae(BinaryRae):
+    """Evidence against "in no stratum the canary fails over `tol` more often than the champion".
 
-    units: int
-    champion_units: list[int]
-    champion_bad: list[float]
-    rates: list[float]
-    logs: list[float]
-    log_e_max: float
-
-
-class RiskRae:
-    """Evidence against "the canary fails more often than the champion in no stratum"."""
+    Otherwise like `BinaryRae`: alternatives around the rate of all strata together, restarts, looks
+    every 50 units. `weights` and the state's `logs` have the alternatives for all strata together,
+    and then those for each stratum by itself.
+    """
 
     def __init__(
-        self, *, alpha: float, prior_rates: Sequence[float], prior_units: float = 100.0
+        self,
+        *,
+        alpha: float,
+        prior_rates: Sequence[float],
+        prior_units: float = 100.0,
+        stratum_units: float | None = None,
+        tol: float = 0.0,
     ) -> None:
-        """`prior_rates`: the champion's expected failure rate in each stratum, least risk first,
-        each worth `prior_units` observations."""
+        """A test on as many strata as there are rates.
+
+        Args:
+            prior_rates: The champion's expected failure rate in each stratum.
+            prior_units: How many observations these are worth, all strata together.
+            stratum_units: How many the standardised rate is worth in each stratum; if not given, an
+                equal part of `prior_units`.
+        """
         if not prior_rates or not all(0.0 <= rate <= 1.0 for rate in prior_rates):
             raise ValueError(f"prior_rates={prior_rates} must be rates, at least one")
-        self._prior_rates = list(prior_rates)
-        self._prior_units = prior_units
-        middle = min(max(sum(prior_rates) / len(prior_rates), _RATE_MIN), 0.98)
-        grid = BinaryRae(tol=0.0, alpha=alpha, prior_rate=middle, prior_units=prior_units)
-        odds = middle / (1 - middle)
-        self._odds_ratios = [c / (1 - c) / odds for c, _ in grid.alternatives]
-        self.weights = grid.weights
-        """The capital that each alternative begins with, of 1."""
-        self._logs = [math.log(weight) for weight in self.weights]
-        self._units = 0
-        self._champion_units = [0] * len(self._prior_rates)
-        self._champion_bad = [0.0] * len(self._prior_rates)
-        self._log_e_max = 0.0
-        self._set_rates(self._prior_rates)
+        strata = len(prior_rates)
+        self._prior_rates = [min(max(rate, RATE_MIN), _RATE_MAX) for rate in prior_rates]
+        self._stratum_units = prior_units / strata if stratum_units is None else stratum_units
+        self._strata_units = [0] * strata
+        self._strata_bad = [0.0] * strata
+        self._rates = list(self._prior_rates)
+        super().__init__(
+            tol=tol,
+            alpha=alpha,
+            prior_rate=sum(self._prior_rates) / strata,
+            prior_units=prior_units,
+        )
+        self._block = [0, 0, 0, 0] * strata
 
     @property
-    def units(self) -> int:
-        """Units seen so far, of both arms."""
-        return self._units
+    def rates(self) -> list[float]:
+        """The champion's rate in each stratum, as it is bet on now."""
+        return list(self._rates)
 
-    @property
-    def log_e(self) -> float:
-        """Natural logarithm of the evidence now."""
-        peak = max(self._logs)
-        return peak + math.log(sum([math.exp(log - peak) for log in self._logs]))
-
-    @property
-    def log_e_max(self) -> float:
-        """The highest of all looks (every 50 units) and of now."""
-        return max(self._log_e_max, self.log_e)
-
-    def update(self, canary: bool, rho: float, y: float, stratum: int) -> None:
+    def update(self, canary: bool, rho: float, y: float, stratum: int = 0) -> None:
         """Take in a unit: arm, probability of the canary arm, outcome in [0, 1], its stratum."""
         check_unit(rho, y)
-        steps = self.table(rho, stratum).logs(canary, y)
-        self._logs = [log + step for log, step in zip(self._logs, steps, strict=True)]
-        self._units += 1
+        self._turn_to(stratum)
         if not canary:
-            self._champion_units[stratum] += 1
-            self._champion_bad[stratum] += y
-        if self._units % LOOK_EVERY == 0:
-            self._log_e_max = self.log_e_max
-        if refresh_due(self._units):
-            self._set_rates(
-                [
-                    (bad + self._prior_units * prior) / (units + self._prior_units)
-                    for bad, units, prior in zip(
-                        self._champion_bad, self._champion_units, self._prior_rates, strict=True
-                    )
-                ]
-            )
+            self._strata_units[stratum] += 1
+            self._strata_bad[stratum] += y
+        super().update(canary, rho, y)
 
-    def state(self) -> RiskState:
+    def update_counts(
+        self,
+        rho: float,
+        canary: int,
+        canary_bad: int,
+        champion: int,
+        champion_bad: int,
+        stratum: int = 0,
+    ) -> None:
+        """Take in units of one share and one stratum at once, as `BinaryRae.update_counts`."""
+        self._turn_to(stratum)
+        if 0 <= champion_bad <= champion:
+            self._strata_units[stratum] += champion
+            self._strata_bad[stratum] += champion_bad
+        super().update_counts(rho, canary, canary_bad, champion, champion_bad)
+
+    def state(self) -> RaeState:
         """Everything that `restore` needs to go on with identical results."""
-        return RiskState(
-            units=self._units,
-            champion_units=list(self._champion_units),
-            champion_bad=list(self._champion_bad),
-            rates=list(self._rates),
-            logs=list(self._logs),
-            log_e_max=self._log_e_max,
-        )
+        state = super().state()
+        state["strata"] = [
+            StratumState(champion_units=units, champion_bad=bad, rate=rate)
+            for units, bad, rate in zip(
+                self._strata_units, self._strata_bad, self._rates, strict=True
+            )
+        ]
+        return state
 
-    def restore(self, state: RiskState) -> None:
+    def restore(self, state: RaeState) -> None:
         """Go on from a state of a process that was made with the same arguments."""
-        if len(state["rates"]) != len(self._prior_rates):
+        strata = state.get("strata", [])
+        if len(strata) != len(self._prior_rates):
             raise ValueError("state of a process with other strata")
-        self._units = state["units"]
-        self._champion_units = list(state["champion_units"])
-        self._champion_bad = list(state["champion_bad"])
-        self._logs = list(state["logs"])
-        self._log_e_max = state["log_e_max"]
-        self._set_rates(list(state["rates"]))
-
-    def _set_rates(self, rates: list[float]) -> None:
-        self._rates = rates
-        self._tables: dict[tuple[float, int], BetTable] = {}
+        super().restore(state)
+        self._strata_units = [kept["champion_units"] for kept in strata]
+        self._strata_bad = [kept["champion_bad"] for kept in strata]
+        self._rates = [kept["rate"] for kept in strata]
 
     def table(self, rho: float, stratum: int) -> BetTable:
         """The bets on a unit of this stratum, as long as the rates are not taken anew."""
-        known = self._tables.get((rho, stratum))
+        known = self._strata_tables.get((rho, stratum))
         if known is not None:
             return known
-        if not 0 <= stratum < len(self._rates):
-            raise ValueError(f"stratum {stratum}: there are {len(self._rates)}, from 0")
-        b = min(max(self._rates[stratum], _RATE_MIN), 0.98)
+        b = min(max(self._rates[stratum], RATE_MIN), _RATE_MAX - self._gap)
+        base = b + self._gap
         bets = [
-            bet(ratio * b / (1 - b + ratio * b), b, rho, 0.0, worse=True)
+            bet(ratio * base / (1 - base + ratio * base), b, rho, self._gap, worse=True)
             for ratio in self._odds_ratios
         ]
-        made = self._tables[rho, stratum] = BetTable(bets)
+        if len(self._strata_tables) >= _TABLES_MAX:
+            self._strata_tables.clear()
+        made = self._strata_tables[rho, stratum] = BetTable(bets)
         return made
+
+    def _turn_to(self, stratum: int) -> None:
+        if not 0 <= stratum < len(self._rates):
+            raise ValueError(f"stratum {stratum}: there are {len(self._rates)}, from 0")
+        self._at = 4 * stratum
+
+    def _bets(self, rho: float) -> BetTable:
+        return self.table(rho, self._at // 4)
+
+    def _weights(self) -> list[float]:
+        whole, strata = super()._weights(), len(self._prior_rates)
+        own = [_OWN_WEIGHT / strata * weight for weight in whole]
+        return [(1 - _OWN_WEIGHT) * weight for weight in whole] + own * strata
+
+    def _grown(self, logs: list[float], gains: list[float]) -> list[float]:
+        return _grown_in(self._at // 4, logs, gains)
+
+    def _with_block(self) -> list[float]:
+        """The products with the bets of the block, stratum by stratum."""
+        logs, block = self._logs, self._block
+        if not any(block):
+            return logs
+        for stratum in range(len(self._rates)):
+            a, b, c, d = block[4 * stratum : 4 * stratum + 4]
+            if a or b or c or d:
+                rows = self.table(self._rho, stratum).rows
+                gains = [
+                    a * bad + b * good + c * their_bad + d * their_good
+                    for bad, good, their_bad, their_good in rows
+                ]
+                logs = _grown_in(stratum, logs, gains)
+        return logs
+
+    def _refresh(self, rate: float) -> None:
+        """Take the rates of all strata anew; `rate` is that of all units together."""
+        told, worth = self._prior_units * self._prior_rate, self._stratum_units
+        expected = told + sum(
+            units * prior
+            for units, prior in zip(self._strata_units, self._prior_rates, strict=True)
+        )
+        ratio = (told + self._champion_bad) / expected
+        self._rates = [
+            (bad + worth * min(prior * ratio, 1.0)) / (units + worth)
+            for bad, units, prior in zip(
+                self._strata_bad, self._strata_units, self._prior_rates, strict=True
+            )
+        ]
+        self._set_rate(rate)
+
+    def _set_rate(self, rate: float) -> None:
+        super()._set_rate(rate)
+        self._odds_ratios = [_odds(c) / _odds(b + self._gap) for c, b in self._pairs]
+        self._strata_tables: dict[tuple[float, int], BetTable] = {}
+
+
+def _grown_in(stratum: int, logs: list[float], gains: list[float]) -> list[float]:
+    """The products of all strata and of this one by itself, with one more bet of each alternative."""
+    grown, own = list(logs), len(gains) * (stratum + 1)
+    for place, gain in enumerate(gains):
+        grown[place] += gain
+        grown[own + place] += gain
+    return grown
+
+
+def _odds(rate: float) -> float:
+    return rate / (1 - rate)

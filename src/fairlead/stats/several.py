@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 from fairlead.stats.rae import LOOK_EVERY, RaeState, Rates
+from fairlead.stats.risk import RiskRae
 from fairlead.stats.slower import ValueState
 
 Family = Literal["parts", "values", "rare"]
@@ -115,9 +116,15 @@ class WorseInAny:
         """The highest average of all looks and of now. The error guarantee is about this one."""
         return max(self._log_e_max, self.log_e)
 
-    def update(self, canary: bool, rho: float, outcomes: Sequence[float | None]) -> None:
-        """Take in a unit: its arm, its probability of the canary arm, and its outcomes."""
-        _update(self.parts, canary, rho, outcomes)
+    def update(
+        self, canary: bool, rho: float, outcomes: Sequence[float | None], stratum: int = 0
+    ) -> None:
+        """Take in a unit: its arm, its probability of the canary arm, its outcomes.
+
+        Args:
+            stratum: Of risk, for the tests that tell strata apart.
+        """
+        _update(self.parts, canary, rho, outcomes, stratum)
         self._units += 1
         if self._units % LOOK_EVERY == 0:
             self._log_e_max = self.log_e_max
@@ -203,10 +210,18 @@ class NotWorseInAll:
 
 
 def _update(
-    parts: Sequence[EProcess], canary: bool, rho: float, outcomes: Sequence[float | None]
+    parts: Sequence[EProcess],
+    canary: bool,
+    rho: float,
+    outcomes: Sequence[float | None],
+    stratum: int = 0,
 ) -> None:
     for part, y in zip(parts, outcomes, strict=True):
-        if y is not None:
+        if y is None:
+            continue
+        if isinstance(part, RiskRae):
+            part.update(canary, rho, y, stratum)
+        else:
             part.update(canary, rho, y)
 
 

@@ -91,7 +91,7 @@ class RequestRow(msgspec.Struct, frozen=True):
         rollout: Empty outside a rollout.
         ttft_ms, itl_ms: -1 where there was none.
         prompt_tokens, completion_tokens: -1 where the engine did not say.
-        cost_usd, refused, malformed, guardrail_hits, guardrails, blocked_by: As
+        cost_usd, refused, malformed, guardrail_hits, guardrails, blocked_by, stratum: As
             `fairlead.wire.record.RequestRecord` has them; -1 where it is not known.
     """
 
@@ -122,6 +122,7 @@ class RequestRow(msgspec.Struct, frozen=True):
     guardrail_hits: int = -1
     guardrails: str = ""
     blocked_by: str = ""
+    stratum: int = -1
 
 
 class PairRow(msgspec.Struct, frozen=True):
@@ -296,6 +297,7 @@ class AssignedRequest(msgspec.Struct, frozen=True):
     refused: int
     malformed: int
     guardrail_hits: int
+    stratum: int
     feedback: list[GivenFeedback]
 
 

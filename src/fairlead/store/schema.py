@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeDecorator
 
-HEAD = "0008"
+HEAD = "0009"
 """The revision that this code works on; the newest of `migrations/versions`."""
 
 metadata = MetaData(
@@ -226,6 +226,7 @@ records = Table(
     Column("guardrail_hits", BigInteger, nullable=False, server_default="-1"),
     Column("guardrails", Text, nullable=False, server_default=""),
     Column("blocked_by", Text, nullable=False, server_default=""),
+    Column("stratum", BigInteger, nullable=False, server_default="-1"),
     Index("ix_records_service_started_at", "service", "started_at", "id"),
     Index("ix_records_release_started_at", "release", "started_at", "id"),
     Index("ix_records_started_at", "started_at", "id"),

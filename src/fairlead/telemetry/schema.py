@@ -114,6 +114,7 @@ RECORDS = Table(
         *(_flag(name) for name in ("refused", "malformed")),
         _counted("guardrail_hits"),
         *(_text(name) for name in ("guardrails", "blocked_by")),
+        _counted("stratum"),
     ),
 )
 

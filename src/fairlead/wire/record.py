@@ -57,6 +57,8 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request")
         guardrails: Names of those, in the order in which they were hit, joined by commas.
         blocked_by: Name of the one that ended it; empty for none.
         tried: Its attempts, where it is traced.
+        stratum: Number of its stratum of risk (`fairlead.domain.strata`), as known when it was
+            assigned; -1 where its service tells none apart.
     """
 
     id: str
@@ -89,6 +91,7 @@ class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request")
     guardrails: str = ""
     blocked_by: str = ""
     tried: tuple[Tried, ...] = ()
+    stratum: int = -1
 
 
 class FeedbackRecord(msgspec.Struct, frozen=True, array_like=True, tag="feedback"):

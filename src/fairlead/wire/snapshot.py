@@ -17,6 +17,7 @@ from fairlead.domain.guardrail import Guardrail
 from fairlead.domain.outbound import DIRECT, Outbound
 from fairlead.domain.quota import NO_QUOTA, Limit, Price, Quota, limits_of
 from fairlead.domain.release import Prompt, SamplingValue
+from fairlead.domain.strata import Strata
 from fairlead.wire.quota import QuotaReport
 
 Balance = Literal["prefix", "least_loaded"]
@@ -183,6 +184,7 @@ class ServiceRoute(msgspec.Struct, frozen=True):
             name that it does not know is nothing to it.
         harm: Requests that one worker may assign to the canary at most, over all snapshots of this
             rollout, because it is a drill; None for any number.
+        strata: How its requests are told apart by their risk, in records; None for not at all.
     """
 
     name: str
@@ -203,6 +205,7 @@ class ServiceRoute(msgspec.Struct, frozen=True):
     capture: Capture | None = None
     facts: tuple[str, ...] = ()
     harm: int | None = None
+    strata: Strata | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True):

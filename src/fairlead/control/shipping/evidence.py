@@ -174,4 +174,5 @@ def observation(row: AssignedRequest) -> Observation:
         refused=row.refused,
         malformed=row.malformed,
         guardrail_hits=row.guardrail_hits,
+        stratum=row.stratum,
     )

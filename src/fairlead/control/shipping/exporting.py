@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fairlead.control.shipping.evidence import PAGE, observation
 from fairlead.control.shipping.stored import read_rollout
 from fairlead.domain.errors import Conflict, NotFound
-from fairlead.rollout.export import Recorded, recorded
+from fairlead.rollout.export import Recorded, recorded, with_suites
 from fairlead.rollout.observation import Observation
 from fairlead.store.interface import Store
 
@@ -17,19 +17,23 @@ UNITS_MAX = 200_000
 
 
 def exported(store: Store, rollout_id: str) -> Recorded:
-    """The units that its verdict came from. Raises NotFound, Damaged, or Conflict without any."""
+    """What its verdict came from: units, and cases of suites.
+
+    Raises NotFound, Damaged, or Conflict where there is nothing, or not all of it any more.
+    """
     row = store.rollout(rollout_id)
     if row is None:
         raise NotFound(f"there is no rollout {rollout_id!r}", hint="see `fairlead rollout list`")
     rollout = read_rollout(row).document.rollout
     numbers = {} if rollout.verdict is None else rollout.verdict.numbers
     units = sum(numbers[arm]["units"] for arm in ("canary", "champion") if arm in numbers)
-    if not units:
+    if not units and not any(suite.pairs for suite in rollout.suites.values()):
         raise Conflict(f"rollout {rollout_id} has judged no unit yet")
     if units > UNITS_MAX:
         raise Conflict(f"{units:,} units are more than one export holds, {UNITS_MAX:,}")
     early = rollout.plan.early if numbers.get("decided_early") else None
-    return recorded(early or rollout.plan, _pages(store, rollout_id), units)
+    found = recorded(early or rollout.plan, _pages(store, rollout_id), units)
+    return with_suites(found, rollout.plan.suites, rollout.suites)
 
 
 def _pages(store: Store, rollout: str) -> Iterator[list[Observation]]:

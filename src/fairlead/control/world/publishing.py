@@ -72,6 +72,7 @@ class Publisher:
                 want.facts,
                 None if want.harm is None else want.harm // self._hub.worker_count,
                 want.tightened,
+                want.strata,
             )
             for want in wants
         }

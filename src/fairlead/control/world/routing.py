@@ -14,6 +14,7 @@ from fairlead.domain.outbound import DIRECT
 from fairlead.domain.quota import Price
 from fairlead.domain.release import Release, RemoteModel
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
+from fairlead.domain.strata import Strata
 from fairlead.rollout.machine import Desired
 from fairlead.wire.snapshot import (
     CONTINUING,
@@ -52,6 +53,7 @@ def service_route(
     facts: tuple[str, ...] = (),
     harm: int | None = None,
     tightened: tuple[str, ...] = (),
+    strata: Strata | None = None,
 ) -> ServiceRoute:
     """The route of one service: its champion, and its canary or shadow if it has one.
 
@@ -63,6 +65,7 @@ def service_route(
         harm: Requests that one worker may assign to a drill.
         tightened: Guardrails that are to block, whichever release answers: arms that do not
             guard alike could not be compared.
+        strata: How requests are told apart by their risk.
     """
     stays = desired.finish if finishing else None
     wanted = (desired.champion, desired.canary, desired.shadow, stays.release if stays else None)
@@ -87,16 +90,21 @@ def service_route(
         salt=desired.salt,
         limits=spec.limits,
         fallbacks=tuple(name for name in spec.fallbacks if name in services),
-        shadow=None
-        if desired.shadow is None
-        else Shadow(desired.shadow, desired.shadow_share, timeout_s=desired.shadow_timeout_s),
+        shadow=_shadow(desired),
         balance=spec.balance,
         pins=pins,
         finishing=None if stays is None else Finishing(stays.release, finishing),
         capture=capture,
         facts=facts,
         harm=harm,
+        strata=strata,
     )
+
+
+def _shadow(desired: Desired) -> Shadow | None:
+    if desired.shadow is None:
+        return None
+    return Shadow(desired.shadow, desired.shadow_share, timeout_s=desired.shadow_timeout_s)
 
 
 def unknown_fallbacks(spec: ServiceSpec, services: Collection[str]) -> str:

@@ -12,6 +12,7 @@ from fairlead.control.world.routing import KnownRelease
 from fairlead.domain.capture import Capture
 from fairlead.domain.quota import Price
 from fairlead.domain.replica import ReplicaStatus
+from fairlead.domain.strata import Strata
 from fairlead.rollout.declared import facts_of
 from fairlead.rollout.machine import Desired, desired
 from fairlead.store.rows import ServiceRow
@@ -37,6 +38,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
         capture: What is kept of prompts and answers: as the rollout under way says, if it does.
         tightened: Names of guardrails that block though releases only flag by them.
         harm: Requests that all workers together may assign to its drill; None without one.
+        strata: How its rollout has requests told apart by their risk.
     """
 
     spec: ServiceSpec
@@ -52,6 +54,7 @@ class ServiceWant(msgspec.Struct, frozen=True):
     facts: tuple[str, ...] = ()
     harm: int | None = None
     tightened: tuple[str, ...] = ()
+    strata: Strata | None = None
 
 
 def engine_counts(wants: Sequence[ServiceWant]) -> dict[str, tuple[str, int]]:
@@ -108,6 +111,7 @@ def want_of(
         capture=running.spec.capture or spec.capture,
         facts=tuple(sorted({*facts_of(running.rollout.plan.metrics), *watched_facts(spec)})),
         harm=None if drill is None else drill.harm,
+        strata=running.rollout.plan.strata,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from fairlead.domain.strata import HEADER
 from fairlead.gateway.errors import (
     BAD_EXPECT,
     BAD_VERSION,
@@ -27,6 +28,7 @@ _LINE = re.compile(rb"([A-Z]{3,8}) (/[!\"$-~]*) HTTP/1\.([01])\r\n")
 _OTHER_VERSION = re.compile(rb"[A-Z]{1,16} [!-~]+ HTTP/(?!1\.[01]\r)\d{1,3}(?:\.\d{1,3})?\r\n")
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _LENGTH = re.compile(rb"0|[1-9][0-9]{0,14}")
+RISK = HEADER.encode()
 _ONCE = frozenset(
     {
         b"authorization",
@@ -38,6 +40,7 @@ _ONCE = frozenset(
         b"host",
         b"transfer-encoding",
         b"x-api-key",
+        RISK,
         b"x-session-id",
     }
 )
@@ -57,6 +60,7 @@ class Head(msgspec.Struct, frozen=True):
     Attributes:
         content_length: -1 for a chunked body.
         expects_continue: The client waits for `100 Continue` before it sends the body.
+        risk: What the client says of the request's kind (`fairlead.domain.strata`).
     """
 
     method: str
@@ -68,6 +72,7 @@ class Head(msgspec.Struct, frozen=True):
     trace: bytes | None
     content_length: int
     expects_continue: bool
+    risk: bytes | None = None
 
     @property
     def is_plain(self) -> bool:
@@ -129,6 +134,7 @@ def check_head(line: FirstLine, headers: Sequence[tuple[bytes, bytes]]) -> Head 
         trace=seen.get(b"traceparent"),
         content_length=length,
         expects_continue=b"expect" in seen and length != 0,
+        risk=seen.get(RISK),
     )
 
 

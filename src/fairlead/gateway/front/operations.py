@@ -32,6 +32,7 @@ class Request(msgspec.Struct, frozen=True):
 
     Attributes:
         trace: The client's `traceparent`.
+        risk: What it says in `x-fairlead-risk`.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Request(msgspec.Struct, frozen=True):
     body: bytes
     priority: int = 0
     trace: bytes | None = None
+    risk: bytes | None = None
 
 
 class Host(Protocol):

@@ -35,6 +35,7 @@ class _Known(msgspec.Struct, frozen=True):
     operation: Operation
     key_digest: str | None
     door: Door | None
+    risk: bytes | None
 
 
 class ReaderOwner(Protocol):
@@ -120,7 +121,9 @@ class RequestReader:
             return None
         self.held_bytes = size
         request_id = loaded.ids.new(key.id)
-        request = Request(request_id, known.path, session, key.id, body, key.priority)
+        request = Request(
+            request_id, known.path, session, key.id, body, key.priority, None, known.risk
+        )
         return known.operation, request, loaded
 
     def feed(self, data: bytes) -> Arrived | None:
@@ -167,7 +170,8 @@ class RequestReader:
             return  # It differs each time, and has to be read.
         self._known_head.learn(data, head.content_length, head.session)
         door = incoming.loaded.door if incoming.loaded is not None else None
-        self._known = _Known(head.path, operation, digest_of(head.authorization), door)
+        key_digest = digest_of(head.authorization)
+        self._known = _Known(head.path, operation, key_digest, door, head.risk)
 
     def _arrived(self, incoming: Incoming) -> Arrived:
         assert incoming.head is not None
@@ -182,6 +186,7 @@ class RequestReader:
             body=body,
             priority=incoming.key.priority if incoming.key else 0,
             trace=incoming.head.trace,
+            risk=incoming.head.risk,
         )
         return incoming.operation, request, incoming.loaded
 

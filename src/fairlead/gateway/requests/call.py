@@ -40,6 +40,7 @@ class Call(msgspec.Struct):
         hold: What it has taken of limits; None where none applies. It is taken before it begins.
         prefix: The prompt's beginnings, where the service is balanced by them; likewise.
         trace: Its place in a trace, where requests are traced.
+        stratum: Of risk, as its record has it.
     """
 
     request_id: str
@@ -53,6 +54,7 @@ class Call(msgspec.Struct):
     hold: Hold | None = None
     prefix: Prefix | None = None
     trace: Trace = UNTRACED
+    stratum: int = -1
 
 
 class Client(Protocol):

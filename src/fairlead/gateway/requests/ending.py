@@ -95,6 +95,7 @@ def record_of(call: Call, ending: Ending) -> RequestRecord:
         guardrails,
         blocked_by,
         _tried(call, ending),
+        call.stratum,
     )
 
 

@@ -209,6 +209,7 @@ class Express:
             "",
             "",
             call.trace.tried(self._started, now, "") if call.trace.record else (),
+            call.stratum,
         )
         headers = live.headers[assignment.release]
         if call.hold is not None:

@@ -57,6 +57,8 @@ def generate(kind: str) -> Handler:
         call = Call(
             request.id, request.key_id, kind, body, fields, service, assignment, request.priority
         )
+        if service.stratify is not None:
+            call.stratum = service.stratify(kind, request.key_id, body, request.risk)
         if plant.tracing is not None:
             call.trace = plant.tracing.begin(request.trace)
         book = loaded.quotas

@@ -20,6 +20,7 @@ from fairlead.gateway.replicas.routing import (
     pinned_arm,
     unit_of,
 )
+from fairlead.gateway.replicas.strata import Stratify, stratify
 from fairlead.gateway.state.harm import HarmBudget, HarmBudgets
 from fairlead.wire.snapshot import Limits, ServiceRoute, Snapshot
 
@@ -41,6 +42,7 @@ class LiveService:
         is_usual: Its requests are tried one replica at a time, for as long as they may take, and it
             has no drill and no guardrails.
         is_guarded: A release of it, or of a fallback, has guardrails.
+        stratify: Tells its requests apart by their risk; None where nothing asks for it.
     """
 
     __slots__ = (
@@ -57,6 +59,7 @@ class LiveService:
         "pools",
         "prices",
         "route",
+        "stratify",
     )
 
     def __init__(
@@ -66,8 +69,10 @@ class LiveService:
         harm: HarmBudget | None = None,
         *,
         is_guarded: bool = False,
+        stratify: Stratify | None = None,
     ) -> None:
         self.route = route
+        self.stratify = stratify
         self.is_guarded = is_guarded
         self.pools = pools
         self.headers = {digest: release_header(digest) for digest in route.releases}
@@ -184,7 +189,9 @@ class Loaded:
         if route.harm is not None:
             harm = self._harms.of(route.rollout or "", route.harm)
         pools = {r: self.pool(route.name, r) for r in route.releases}
-        return LiveService(route, pools, harm, is_guarded=self._is_guarded(route))
+        told = None if route.strata is None else stratify(route.strata, self.snapshot.keys)
+        guarded = self._is_guarded(route)
+        return LiveService(route, pools, harm, is_guarded=guarded, stratify=told)
 
     def _is_guarded(self, route: ServiceRoute) -> bool:
         """Whether a release that may answer its requests has guardrails."""

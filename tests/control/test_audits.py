@@ -1,0 +1,168 @@
+"""What a live rollout was decided by can be judged again by anybody, from its export."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from control.answering_replica import AnsweringReplica
+from control.simulated_world import PLAN, World, questions
+from fairlead.cli.exporting import write_export
+from fairlead.cli.replay import read_recording
+from fairlead.control.views import RolloutView
+from fairlead.domain.errors import Conflict
+from fairlead.domain.strata import Strata
+from fairlead.domain.verdicts import RolloutOutcome
+from fairlead.rollout.model import Rollout
+from fairlead.rollout.replay import ReplayResult, replay
+from fairlead.rollout.suites import SuiteMetric
+
+Replica = Callable[..., AnsweringReplica]
+SUITE = SuiteMetric("answers", "quality", cases=20, margin=0.2)
+SUITED = msgspec.structs.replace(PLAN, suites=(SUITE,))
+TOLD = msgspec.structs.replace(PLAN, strata=Strata("size"), expected_failure_rate=0.1)
+
+
+async def audited(world: World, rollout: str, folder: Path) -> ReplayResult:
+    """The export of a rollout, written and read again, and judged as anybody would judge it."""
+    found = await world.plane.reports.observations(rollout)
+    lines, metrics = write_export(rollout, found, folder)
+    declared, recording, suites = read_recording(lines, metrics)
+    return replay(
+        recording,
+        alpha=declared.alpha,
+        beta=declared.beta,
+        judged_at=declared.judged_at,
+        suites=suites,
+    )
+
+
+def kept(world: World, rollout: str) -> Rollout:
+    return world.plane._rollouts.document(world.row(rollout)).rollout
+
+
+async def ended(world: World, rollout: str, kill_every: int = 0) -> RolloutView:
+    """Turn until it has ended; runs in the background get real time to answer."""
+    for turn in range(250):
+        if not world.row(rollout).active:
+            break
+        await world.turn()
+        if world.plane._evaluations._runs:
+            await asyncio.sleep(0.01)
+        tasks = list(world.plane._rollouts._facts._suites._tasks.values())
+        if kill_every and turn % kill_every == 0:
+            await world.restart()
+        elif tasks:
+            await asyncio.wait(tasks)
+    return await world.plane.reports.rollout(rollout)
+
+
+@pytest.mark.parametrize(
+    ("release", "fails", "ending"), [("c", 0.5, "worse"), ("b", 0.05, "promoted")]
+)
+async def test_a_rollout_with_strata_of_risk_is_judged_by_them_and_again_from_its_export(
+    world: World, tmp_path: Path, release: str, fails: float, ending: str
+) -> None:
+    """Control is killed every few turns; long requests fail four times as often."""
+    await world.first_champion()
+    assert world.route().strata is None, "nothing is told apart without a rollout"
+    world.users_per_turn, world.hard = 12, 4.0
+    world.fails.update({"a": 0.05, release: fails})
+    rollout = await world.ship(release, plan=TOLD)
+    await world.until(lambda: world.route().canary is not None)
+    assert world.route().strata == Strata("size")
+    view = await ended(world, rollout, kill_every=7)
+    assert view.ending == ending, view.reason
+    assert world.route().strata is None
+    assert view.verdict is not None
+    numbers = view.verdict.numbers
+    assert [one["name"] for one in numbers["by_stratum"]] == ["below 256 B", "4 to 16 KiB"]
+    again = await audited(world, rollout, tmp_path)
+    assert again.verdict is view.verdict.outcome
+    assert again.at == numbers["canary"]["units"] + numbers["champion"]["units"]
+    last = again.path[-1]
+    assert (last.e_promote, last.e_sample_ratio) == (
+        numbers["e_promote"], numbers["e_sample_ratio"],
+    )  # fmt: skip
+    assert last.e_rollback <= numbers["e_rollback"]
+
+
+async def test_a_bad_release_that_a_suite_has_found_is_found_again_from_the_export(
+    world: World, replica: Replica, tmp_path: Path
+) -> None:
+    """The verdict of the suite, at the same pair, with the same evidence; users said nothing."""
+    server = replica()
+    right = server.answer
+    world.target.base_urls = lambda _engine: server.url
+    await world.first_champion()
+    server.answer = lambda text: "wrong" if text.startswith("d: ") else right(text)
+    world.users_per_turn, world.fails["d"] = 6, 0.2
+    gate = world.gate(questions(60), minimum=0.0)
+    rollout = await world.ship("d", plan=SUITED, gates=(gate,))
+    view = await ended(world, rollout, kill_every=5)
+    assert (view.outcome, view.ending) == ("rolled_back", "worse")
+    assert view.reason.startswith("suite answers: ")
+    again = await audited(world, rollout, tmp_path)
+    assert again.verdict is RolloutOutcome.ROLL_BACK
+    assert "suite 'answers': score 0.0% against 100.0%" in again.reason
+    (suite,) = again.suites
+    state = kept(world, rollout).suites["answers"]
+    assert suite.pairs == state.pairs
+    worse = suite.path[-1]
+    assert suite.e_rollback >= suite.threshold > 0
+    assert suite.at is not None
+    assert 0 < suite.at <= 20, "in the first run"
+    assert suite.threshold == 1 / kept(world, rollout).plan.judge_alpha
+    (line,) = view.queries
+    assert suite.e_rollback == line.value
+    assert [point.pairs for point in suite.path] == sorted({suite.at, 10, 20} & set(range(1, 21)))
+    assert worse.e_rollback == suite.e_rollback
+
+
+async def test_a_promotion_that_waited_for_a_suite_is_found_again_from_the_export(
+    world: World, replica: Replica, tmp_path: Path
+) -> None:
+    """And without what the suite has shown, there is none."""
+    server = replica()
+    world.target.base_urls = lambda _engine: server.url
+    await world.first_champion()
+    world.users_per_turn, world.fails["a"] = 6, 0.0
+    gate = msgspec.structs.replace(world.gate(questions(90), minimum=0.0), cases=10)
+    rollout = await world.ship("b", plan=SUITED, gates=(gate,))
+    view = await ended(world, rollout)
+    assert view.ending == "promoted", view.reason
+    again = await audited(world, rollout, tmp_path)
+    assert again.verdict is RolloutOutcome.PROMOTE
+    assert not again.suites[0].lacks
+    lines = tmp_path / f"{rollout}.jsonl"
+    text = lines.read_text().splitlines()
+    lines.write_text("\n".join(line for line in text if '"suite"' not in line) + "\n")
+    declared, recording, suites = read_recording(lines, tmp_path / f"{rollout}.metrics.yaml")
+    untold = replay(recording, judged_at=declared.judged_at, suites=suites)
+    assert untold.verdict is RolloutOutcome.INCONCLUSIVE
+    assert "suite 'answers': no pair; evidence 1 of 20" in untold.missing
+
+
+async def test_pairs_that_an_older_build_did_not_keep_are_said_to_be_missing(
+    world: World, replica: Replica, tmp_path: Path
+) -> None:
+    server = replica()
+    world.target.base_urls = lambda _engine: server.url
+    await world.first_champion()
+    world.users_per_turn = 6
+    gate = world.gate(questions(60), minimum=0.0)
+    rollout = await world.ship("b", plan=SUITED, gates=(gate,))
+    view = await ended(world, rollout)
+    assert view.ending is not None
+    row = world.row(rollout)
+    document: dict[str, Any] = msgspec.json.decode(row.document)
+    del document["rollout"]["suites"]["answers"]["told"]
+    row = msgspec.structs.replace(row, document=msgspec.json.encode(document))
+    world.store.commit_rollout(row, expected_version=row.version)
+    with pytest.raises(Conflict, match="cases were judged, of which 0 are kept"):
+        await world.plane.reports.observations(rollout)

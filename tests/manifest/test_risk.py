@@ -37,11 +37,15 @@ def test_requests_are_told_apart_where_it_is_declared_and_else_not(tmp_path: Pat
     ("risk", "message"),
     [
         ({"by": "length"}, "rollout.risk.by"),
-        ({"by": "header"}, "rollout.risk.values are needed with by: header"),
+        ({"by": "header"}, "rollout.risk needs values with by: header"),
         ({"by": "size", "values": ["a"]}, "rollout.risk.values are for by: key and by: header"),
         ({"by": "key", "values": ["a", "b", "a"]}, r"rollout.risk.values\[2\] is there twice"),
         ({"by": "key", "values": ["others"]}, r"values\[0\] is the name of another stratum"),
-        ({"by": "header", "values": ["\u00e9"]}, r"rollout.risk.values\[0\] must have 1 to 64 printable"),
+        (
+            {"by": "header", "values": ["\u00e9"]},
+            r"values\[0\] must be printable ASCII",
+        ),
+        ({"by": "key", "values": ["x" * 65]}, r"values\[0\] must have 1 to 64 characters"),
         ({"by": "header", "vales": ["a"]}, 'did you mean "values"'),
     ],
 )

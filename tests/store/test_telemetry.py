@@ -107,7 +107,7 @@ def test_the_judge_reads_requests_of_its_rollout_in_order_with_their_feedback(
     rows = [
         request_row(
             "b", 2.0, rollout="r1", phase=2, arm="canary", rho=0.5, status=503, error="x", stratum=4
-        ),  # fmt: skip
+        ),
         request_row("c", 1.0, rollout="r1", phase=1),
         request_row("a", 2.0, rollout="r1", phase=2),
         request_row("d", 1.5, rollout="r2", phase=1),

@@ -10,8 +10,9 @@ from pydantic import Field, model_validator
 from fairlead.manifest.values import Strict, wrong
 
 VALUES_MAX = 30
+VALUE_CHARS_MAX = 64
 _OURS = ("others", "unknown")
-_VALUE = re.compile(r"[!-~](?:[ -~]{0,62}[!-~])?")
+_SENT = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 
 
 class Risk(Strict):
@@ -41,10 +42,12 @@ class Risk(Strict):
                 raise wrong(f"are for by: key and by: header, not {self.by}", at=("values",))
             return self
         if not self.values:
-            raise wrong(f"are needed with by: {self.by}", at=("values",))
+            raise wrong(f"needs values with by: {self.by}")
         for place, value in enumerate(self.values):
-            if _VALUE.fullmatch(value) is None:
-                raise wrong("must have 1 to 64 printable ASCII characters", at=("values", place))
+            if not 0 < len(value) <= VALUE_CHARS_MAX:
+                raise wrong(f"must have 1 to {VALUE_CHARS_MAX} characters", at=("values", place))
+            if self.by == "header" and _SENT.fullmatch(value) is None:
+                raise wrong("must be printable ASCII: it is sent in a header", at=("values", place))
             if value in self.values[:place]:
                 raise wrong("is there twice", at=("values", place))
             if value in _OURS:

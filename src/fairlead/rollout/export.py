@@ -81,7 +81,7 @@ def with_suites(
 
     Raises Conflict for what a build has judged that did not keep the pairs.
     """
-    pairs = []
+    pairs: list[ReplayedPair] = []
     for metric in metrics:
         state = states.get(metric.name)
         outcomes = [] if state is None else state.outcomes

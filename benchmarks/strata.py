@@ -1,6 +1,6 @@
 """Strata of risk as a live rollout uses them: how often they are wrong, what requests they spare.
 
-    python -m benchmarks.strata             # two minutes; writes benchmarks/results/strata.md
+    python -m benchmarks.strata             # some minutes; writes benchmarks/results/strata.md
     python -m benchmarks.strata --quick     # seconds; prints it
 
 The tests are those of `fairlead.rollout.metrics` for one rate: with eight strata of which nothing
@@ -149,7 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="fewer rollouts, printed only")
     quick = parser.parse_args().quick
-    text = report(100, 10) if quick else report(1_000, 100)
+    text = report(100, 10) if quick else report(400, 40)
     print(text)
     if not quick:
         RESULT.write_text(text)

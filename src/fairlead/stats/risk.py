@@ -196,7 +196,7 @@ class RiskRae(BinaryRae):
 
 
 def _grown_in(stratum: int, logs: list[float], gains: list[float]) -> list[float]:
-    """The products of all strata and of this one by itself, with one more bet of each alternative."""
+    """The products of all strata, and of this one by itself, with one bet more of each."""
     grown, own = list(logs), len(gains) * (stratum + 1)
     for place, gain in enumerate(gains):
         grown[place] += gain

@@ -103,8 +103,8 @@ def _alibi(given: Given) -> Callable[[], Iterator[int]]:
     made = CVMDriftOnline(usual, ert=RUN_LENGTH, window_sizes=[50, 200], verbose=False)
 
     def watch() -> Iterator[int]:
-        for at, value in enumerate(given["stream_scores"], 1):
-            if made.predict(np.float32(value))["data"]["is_drift"]:
+        for at, value in enumerate(given["stream_scores"].tolist(), 1):
+            if made.predict(value)["data"]["is_drift"]:
                 yield at
                 made.reset_state()
 

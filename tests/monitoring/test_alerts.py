@@ -124,6 +124,24 @@ def test_the_nearest_change_in_place_and_time_is_the_first_candidate() -> None:
     assert alert.causes[0].words == "r1 restarted, 20 min before (same replica)"
 
 
+def test_a_cause_that_is_found_out_a_little_later_is_added_and_one_that_follows_is_not() -> None:
+    of = labels_of(service="bank", release="b")
+    known = [Change(9_000.0, "release", "b promoted", of)]
+    seen = {("format", "bank")}
+    found = condition("format", release="b")
+    alerts = observe({}, [found], seen, 10_000.0, known)
+    provider = Change(10_020.0, "provider", "the provider answers otherwise", of)
+    back = Change(10_020.0, "rollout", "b rolling back", of)
+    alerts = observe(alerts, [found], seen, 10_022.0, [*known, provider, back])
+    said = [cause.change.what for cause in only(alerts).causes]
+    assert said == ["the provider answers otherwise", "b promoted"]
+    alerts = observe(alerts, [found], seen, 10_024.0)
+    assert [cause.change.what for cause in only(alerts).causes] == said
+    late = Change(10_059.0, "provider", "it is another one again", of)
+    alerts = observe(alerts, [found], seen, 10_061.0, [*known, provider, late])
+    assert [cause.change.what for cause in only(alerts).causes] == said
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -12,7 +12,7 @@ import msgspec
 from fairlead.domain.errors import FairleadError, InvalidInput
 from fairlead.monitoring.alert_states import TRANSITIONS, AlertState
 from fairlead.monitoring.burning import Severity
-from fairlead.monitoring.causes import Cause, Change, causes_of
+from fairlead.monitoring.causes import AFTER_S, NOTED_LATE, Cause, Change, causes_of
 from fairlead.monitoring.course import Course, grown
 
 FLAP_S = 3_600.0
@@ -180,7 +180,8 @@ def observe(
     Args:
         conditions: All that hold now. Of two about the same thing the last one counts.
         looked: Monitors that have looked, and at which service; alerts of others stay as they are.
-        changes: What has changed lately, for the causes of what begins now.
+        changes: What has changed lately, for the causes of what begins now; of what began within the
+            last minute, too, where it is found out by looking.
 
     Of more than `ALERTS_MAX` alerts those that fire are kept first, and then the latest. Raises
     InvalidInput for a condition that makes no sense.
@@ -191,11 +192,14 @@ def observe(
         found[condition.fingerprint] = condition
     known, after = frozenset(looked), dict[str, Alert]()
     changes = tuple(changes)
+    late = tuple(change for change in changes if change.kind in NOTED_LATE)
     for key in sorted({*alerts, *found}):
         alert = _next(alerts.get(key), found.get(key), known, now)
         if alert is not None:
             is_new = key not in alerts or alert.first_seen != alerts[key].first_seen
-            after[key] = _with_causes(alert, changes) if is_new else alert
+            if is_new or now - alert.first_seen <= AFTER_S:
+                alert = _with_causes(alert, changes if is_new else late)
+            after[key] = alert
     if len(after) > ALERTS_MAX:
         order = sorted(after.values(), key=lambda one: (not one.is_firing, -one.last_seen))
         kept = {alert.fingerprint for alert in order[:ALERTS_MAX]}
@@ -358,4 +362,6 @@ def _go(alert: Alert, to: AlertState, now: float, why: str) -> Alert:
 
 
 def _with_causes(alert: Alert, changes: tuple[Change, ...]) -> Alert:
-    return msgspec.structs.replace(alert, causes=causes_of(alert.labels, alert.first_seen, changes))
+    """With what is known by now; what was known before is not forgotten."""
+    known = dict.fromkeys((*(cause.change for cause in alert.causes), *changes))
+    return msgspec.structs.replace(alert, causes=causes_of(alert.labels, alert.first_seen, known))

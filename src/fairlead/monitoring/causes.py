@@ -19,6 +19,9 @@ WITHIN_S = 6 * 3_600.0
 AFTER_S = 60.0
 """A change that is noted so shortly after the alert may have been there before it."""
 
+NOTED_LATE = frozenset({"provider", "clock", "traffic"})
+"""Kinds of changes that are found by looking, some time after they came."""
+
 CAUSES_MAX = 5
 _STEP = 4.0
 _PLACES = ("replica", "release", "service")

@@ -171,6 +171,28 @@ def test_a_slow_replica_that_is_busier_for_it_is_found_in_a_queue() -> None:
     assert dict(found.labels)["replica"] == "r1"
 
 
+def test_a_slow_replica_to_which_the_balancer_gives_less_is_found() -> None:
+    """It is at a load that nobody has learnt, and the others at the usual one."""
+    monitor = SlowReplicaMonitor("bank", "sha256:ab", SETTINGS)
+    dice, now = random.Random(1), 1_000.0
+
+    def feed(n: int, turns: str, slow: float, load: float) -> None:
+        nonlocal now
+        for k in range(n):
+            now, name = now + 1.0, turns[k % len(turns)]
+            pace = math.exp(dice.gauss(0.0, 0.2)) * (slow if name == "b" else 1.0)
+            made = Made(replica=name, started_at=now, itl_ms=20.0 * pace)
+            see(monitor, made, load=load if name == "b" else 20.0)
+
+    feed(2_000, "abcd", 1.0, 20.0)
+    feed(2_000, "acdacdab", 1.0, 3.0)
+    assert monitor.conditions(now) == []
+    feed(6_000, "acdacdab", 3.0, 3.0)
+    (found,) = monitor.conditions(now)
+    assert dict(found.labels)["replica"] == "b"
+    assert found.evidence[0].value == pytest.approx(3.0, rel=0.2)
+
+
 def test_replicas_as_slow_as_each_other_are_nobodys_fault() -> None:
     monitor = SlowReplicaMonitor("bank", "sha256:ab", SETTINGS)
     served = Served(monitor)

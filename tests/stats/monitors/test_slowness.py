@@ -198,6 +198,21 @@ def test_load_beyond_the_reference_says_nothing_and_is_counted(reference: Timing
     assert watch.relative(Timing(60.0, load=10_000)) is None
 
 
+def test_among_peers_less_load_than_is_known_is_held_against_the_next_that_is() -> None:
+    dice = random.Random(1)
+    known = TimingReference.of(
+        Timing(load * math.exp(dice.gauss(0.0, 0.1)), load, "a")
+        for _ in range(400)
+        for load in (10.0, 40.0)
+    )
+    watch = SlownessWatch(known)
+    assert watch.relative(Timing(20.0, 10.0, "a")) == pytest.approx(2.0, rel=0.05)
+    assert watch.relative(Timing(20.0, 0.0, "a")) == watch.relative(Timing(20.0, 10.0, "a"))
+    assert watch.relative(Timing(20.0, 20.0, "a")) == watch.relative(Timing(20.0, 40.0, "a"))
+    assert watch.relative(Timing(20.0, 60.0, "a")) is None
+    assert watch.relative(Timing(20.0, 10.0, "b")) is None
+
+
 def test_the_design_effect_shows_what_comes_together() -> None:
     dice = random.Random(1)
     alone = [dice.random() for _ in range(4_000)]

@@ -29,6 +29,7 @@ from fairlead.stats.monitors.timings import (
     Timing,
     TimingReference,
     classes_of,
+    load_class,
     place_of,
 )
 
@@ -133,9 +134,15 @@ class SlownessWatch:
         return SlowDown(ago, math.exp(2.0 * LOG_SPAN * (place - 0.5)))
 
     def relative(self, timing: Timing) -> float | None:
-        """A value over the usual one of its class, to compare with peers; None if uncharted."""
-        table = self._reference.classes.get(classes_of(timing)[0])
-        return None if table is None else timing.value / math.exp(table.middle)
+        """A value over the usual one at its load, to compare with peers; None if that is unknown.
+
+        At a load that the reference does not know, the next higher one that it knows stands for it:
+        less to do makes nothing slower, and a balancer gives less to a replica that has become slow.
+        """
+        classes_of(timing)  # raises for a value that is none
+        middles = self._reference.middles.get(timing.group, [])
+        place = bisect_left(middles, (load_class(timing.load), -math.inf))
+        return None if place == len(middles) else timing.value / math.exp(middles[place][1])
 
     def update(self, timing: Timing) -> Verdict:
         """Take in a request."""

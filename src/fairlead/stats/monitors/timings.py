@@ -38,6 +38,8 @@ SHAPES = SlowerRae().shapes
 """The bets; each has its weight."""
 _LOAD_STEP = math.log(1.2)
 _LIMIT = 0.9
+_ANY_LOAD = "-"
+"""In the place of a class of load, in the names of classes of all loads."""
 
 
 class Timing(NamedTuple):
@@ -147,6 +149,16 @@ class TimingReference:
         }
 
     @cached_property
+    def middles(self) -> dict[str, list[tuple[int, float]]]:
+        """By group, the classes of load that are known, in order, each with its middle."""
+        found: dict[str, list[tuple[int, float]]] = {}
+        for name, table in self.classes.items():
+            load, _, group = name.partition(" ")
+            if load != _ANY_LOAD:
+                found.setdefault(group, []).append((int(load), table.middle))
+        return {group: sorted(each) for group, each in found.items()}
+
+    @cached_property
     def digest(self) -> str:
         """Tells it from other references."""
         return made_with(self.state())
@@ -218,7 +230,7 @@ def classes_of(timing: Timing) -> tuple[str, str]:
     """The names of a request's class at its load, and of that of all loads."""
     if not 0.0 < timing.value < math.inf:
         raise ValueError(f"time {timing.value}: must be a number above 0")
-    return f"{load_class(timing.load)} {timing.group}", f"- {timing.group}"
+    return f"{load_class(timing.load)} {timing.group}", f"{_ANY_LOAD} {timing.group}"
 
 
 def place_of(value: float, middle: float) -> float:

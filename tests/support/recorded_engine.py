@@ -13,13 +13,16 @@ import math
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 _RECORDED = Path(__file__).parents[2] / "benchmarks" / "rollout" / "banking.json"
 PER_INTENT = 40
 """Questions of each intent in the test file, which is ordered by intent."""
+
+UNFAIR = 0.7
+"""Share of refusals where a model is unfair."""
 
 USUAL_S = 0.2
 SPREAD = 0.3
@@ -35,6 +38,8 @@ class Model:
         slower, longer: Its times and its tokens as multiples of the usual ones.
         broken, refusing, failing: Shares of its answers that are no JSON, that refuse, and that
             are an error.
+        instructed: Words of an instruction, and how it answers where it is given that.
+        unfair_to: Of requests with one of these words in them it refuses most.
     """
 
     recorded: str = "b"
@@ -43,6 +48,15 @@ class Model:
     broken: float = 0.0
     refusing: float = 0.0
     failing: float = 0.0
+    instructed: tuple[str, Model] | None = None
+    unfair_to: tuple[str, ...] = ()
+
+    def told(self, instruction: str, question: str) -> Model:
+        """How it answers to this."""
+        if self.instructed is not None and self.instructed[0] in instruction:
+            return self.instructed[1].told("", question)
+        is_unfair = any(word in question for word in self.unfair_to)
+        return replace(self, refusing=UNFAIR) if is_unfair else self
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,11 @@ class Recorded:
     def questions(self) -> int:
         return len(self._wrong["b"])
 
+    def differing(self, count: int) -> list[int]:
+        """So many questions that release b has answered rightly, and c wrongly."""
+        both = zip(self._wrong["b"], self._wrong["c"], strict=True)
+        return [place for place, (b, c) in enumerate(both) if c and not b][:count]
+
     def answer(self, model: Model, question: int, dice: random.Random) -> Answer:
         """What `model` answers to the question at this place."""
         seconds = USUAL_S * model.slower * math.exp(SPREAD * dice.gauss(0.0, 1.0))
@@ -79,7 +98,10 @@ class Recorded:
         if fate < model.failing + model.refusing:
             return Answer(REFUSAL, False, seconds, *tokens, is_broken=True, is_refusal=True)
         is_right = not self._wrong[model.recorded][question]
-        text = json.dumps({"intent": right_intent(question + (0 if is_right else PER_INTENT))})
+        said = {"intent": right_intent(question + (0 if is_right else PER_INTENT))}
+        if model.longer > 1.0:
+            said["because"] = "The question says so. " * round(4.0 * model.longer)
+        text = json.dumps(said)
         if fate < model.failing + model.refusing + model.broken:
             return Answer(f"Intent: {text[:-1]}", False, seconds, *tokens, is_broken=True)
         return Answer(text, is_right, seconds, *tokens)
@@ -107,8 +129,9 @@ async def recorded_engine(models: dict[str, Model], seed: int = 1) -> AsyncItera
                 asked = json.loads(await reader.readexactly(_length(head)) or b"{}")
                 answer = None
                 if asked:
-                    place = int(asked["messages"][-1]["content"].rpartition(" ")[2])
-                    answer = recorded.answer(models[asked["model"]], place, dice)
+                    *before, last = (str(each["content"]) for each in asked["messages"])
+                    model = models[asked["model"]].told("\n".join(before), last)
+                    answer = recorded.answer(model, int(last.rpartition(" ")[2]), dice)
                     await asyncio.sleep(answer.seconds)
                 writer.write(_http(answer))
                 await writer.drain()

@@ -180,8 +180,8 @@ def observe(
     Args:
         conditions: All that hold now. Of two about the same thing the last one counts.
         looked: Monitors that have looked, and at which service; alerts of others stay as they are.
-        changes: What has changed lately, for the causes of what begins now; of what began within the
-            last minute, too, where it is found out by looking.
+        changes: What has changed lately, for the causes of what begins now; and of what began
+            within the last minute, where it is found out by looking.
 
     Of more than `ALERTS_MAX` alerts those that fire are kept first, and then the latest. Raises
     InvalidInput for a condition that makes no sense.

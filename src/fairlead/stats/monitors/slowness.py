@@ -136,8 +136,8 @@ class SlownessWatch:
     def relative(self, timing: Timing) -> float | None:
         """A value over the usual one at its load, to compare with peers; None if that is unknown.
 
-        At a load that the reference does not know, the next higher one that it knows stands for it:
-        less to do makes nothing slower, and a balancer gives less to a replica that has become slow.
+        At a load that the reference does not know, the next higher one that it does stands for it:
+        less to do makes nothing slower, and a balancer gives less to a replica that became slow.
         """
         classes_of(timing)  # raises for a value that is none
         middles = self._reference.middles.get(timing.group, [])

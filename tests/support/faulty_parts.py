@@ -1,0 +1,119 @@
+"""Faults of processes and disks, made by what the system offers: signals, limits, environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import signal
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from fairlead.domain.replica import ReplicaState, ReplicaStatus
+from fairlead.registry import Registry
+from support.installation import Installation
+
+STOPPED_S, RUNNING_S = 0.15, 0.05
+
+
+def wrong_clock(worker: int, ahead_s: float) -> Mapping[str, str]:
+    """The environment of an installation in which the clock of this gateway worker is ahead."""
+    folder = Path(__file__).parent / "wrong_clock"
+    return {"PYTHONPATH": str(folder), "WRONG_CLOCK": f"{worker} {ahead_s}"}
+
+
+@contextlib.contextmanager
+def throttled(pid: int) -> Iterator[None]:
+    """A process that runs for a quarter of the time, as on a machine that others use, too."""
+    is_over = threading.Event()
+
+    def throttle() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            while not is_over.is_set():
+                os.kill(pid, signal.SIGSTOP)
+                is_over.wait(STOPPED_S)
+                os.kill(pid, signal.SIGCONT)
+                is_over.wait(RUNNING_S)
+
+    thread = threading.Thread(target=throttle)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def full_disk(pid: int) -> Iterator[None]:
+    """The system refuses each write of a process to a file."""
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@contextlib.contextmanager
+def hanging_observer(installation: Installation) -> Iterator[None]:
+    """The observer does nothing."""
+    (observer,) = installation.pids("observer_process")
+    installation.wait(lambda: _hangs(installation, observer), "the store to be let go of", 60)
+    try:
+        yield
+    finally:
+        os.kill(observer, signal.SIGCONT)
+
+
+def _hangs(installation: Installation, observer: int) -> bool:
+    """Stop the observer, unless it holds the store's lock just now: nobody could write then."""
+    os.kill(observer, signal.SIGSTOP)
+    path = installation.paths.store_url.removeprefix("sqlite:///")
+    with contextlib.closing(sqlite3.connect(path, timeout=1.0, isolation_level=None)) as store:
+        try:
+            store.execute("BEGIN IMMEDIATE")
+            store.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            os.kill(observer, signal.SIGCONT)
+            return False
+    return True
+
+
+def worker_pid(installation: Installation, number: int) -> int:
+    """The process of a gateway worker."""
+    return next(w.pid for w in installation.status().workers if w.worker == number)
+
+
+def kill_replica(installation: Installation, release: str, times: int = 1) -> ReplicaStatus:
+    """Kill one replica of a release so often, each time once it is ready; it is ready again then.
+
+    Args:
+        release: Its digest.
+    """
+    engine = Registry(installation.paths.registry).get(release).release.engine_digest
+    found = {r.id: r for r in installation.status().replicas if r.engine_digest == engine}
+    replica = found[min(found)]
+    for _ in range(times):
+        replica = _ready(installation, replica.id)
+        os.kill(replica.pid, signal.SIGKILL)
+        replica = _ready(installation, replica.id, before=replica.pid)
+    return replica
+
+
+def _ready(installation: Installation, name: str, before: int = 0) -> ReplicaStatus:
+    """A replica, once it is ready and its process is another one than before."""
+    found: list[ReplicaStatus] = []
+
+    def look() -> bool:
+        found[:] = [
+            r
+            for r in installation.status().replicas
+            if r.id == name and r.state is ReplicaState.READY and r.pid not in (0, before)
+        ]
+        return bool(found)
+
+    installation.wait(look, f"replica {name} to be ready", 60)
+    return found[0]

@@ -58,8 +58,9 @@ pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(600)]
 
 AHEAD_S = 5.0
 RATE = 5.0
-"""Sessions a second of each service that has to learn what is usual."""
-RATES = {"drifted": 18.0, "provider": 1.0, "unfair": 0.5, "judged": 3.0}
+"""Sessions a second of each service that has to learn what is usual; more where that is times,
+which are learnt by load."""
+RATES = {HONEST: 8.0, "slow": 8.0, "drifted": 18.0, "provider": 1.0, "unfair": 0.5, "judged": 3.0}
 TELLING = (HONEST, "prompt")
 """Services whose users say which answers were right."""
 CROWDED_RATE, MORE_AT_FIRST = 25.0, 12.0

@@ -13,6 +13,7 @@ from fairlead.control.acting.changes import EventLog, change_of, event_of
 from fairlead.control.acting.traffic import BEFORE, Traffic, jumps
 from fairlead.domain.quota import Price
 from fairlead.monitoring.actions import ActionKind
+from fairlead.monitoring.alerts import labels_of
 from fairlead.monitoring.causes import Change, causes_of
 from fairlead.rollout.plan import Plan
 from fairlead.store.rows import EventRow
@@ -51,6 +52,24 @@ async def test_its_promotion_is_the_nearest_cause_of_what_its_release_does(world
     assert {causes[0].place, causes[1].place} == {"release"}
     assert causes[0].change.kind == "price"
     assert "release b promoted" in " ".join(cause.what for cause in (c.change for c in causes[1:3]))
+
+
+def test_a_replica_that_starts_is_a_cause_of_what_it_does_and_not_its_release() -> None:
+    """That it is there is noted a little after the promotion for which it was started."""
+    promoted = b'{"release": "sha256:bb", "name": "b"}'
+    started = b'{"release": "sha256:bb", "replica": "r1", "times": 1}'
+    rows = [
+        EventRow(100.0, "rollout_promoted", "all", service="bank", rollout="ro-1", data=promoted),
+        EventRow(130.0, "replica_started", "replica r1 starts", service="bank", data=started),
+    ]
+    changes = [change for row in rows if (change := change_of(row)) is not None]
+
+    def first(**of: str) -> str:
+        labels = labels_of(service="bank", release="sha256:bb", **of)
+        return causes_of(labels, 140.0, changes)[0].change.kind
+
+    assert first() == "release"
+    assert first(replica="r1") == "replica"
 
 
 async def test_actions_are_the_desks_own_and_a_diversion_is_a_change(world: World) -> None:

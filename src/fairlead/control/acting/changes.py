@@ -14,6 +14,7 @@ from collections.abc import Callable
 from fairlead.control.acting.clock_watch import OFF as CLOCK_OFF
 from fairlead.control.acting.clock_watch import RIGHT as CLOCK_RIGHT
 from fairlead.control.acting.files_watch import DAMAGED
+from fairlead.control.acting.replica_watch import READY, STARTED
 from fairlead.domain.release import short
 from fairlead.monitoring.alerts import labels_of
 from fairlead.monitoring.causes import WITHIN_S, Change
@@ -134,7 +135,9 @@ def _words(row: EventRow) -> str:
 
 def _labels(row: EventRow) -> tuple[tuple[str, str], ...]:
     data = _data(row)
-    named = {name: data.get(name) for name in ("release", "replica")}
+    # That one more replica is there is noted a little late, and no change of its release.
+    names = ("replica",) if row.kind in (STARTED, READY) else ("release", "replica")
+    named = {name: data.get(name) for name in names}
     of = {name: text[:256] for name, text in named.items() if isinstance(text, str)}
     return labels_of(service=row.service, **of)
 

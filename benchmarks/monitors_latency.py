@@ -96,8 +96,10 @@ def _peers(seed: int, factor: float) -> tuple[str, float]:
     fault = Fault(factor, 150.0, replica=3)
     for each in served(_arrivals(4.0), 200 + seed, 8, fault):
         since += each.at >= fault.since
-        value = usual.relative(Timing(each.itl, each.load))
-        if value is not None and watch.update(str(each.replica), value):
+        known = usual.relative(Timing(each.itl, each.load))
+        if known is None:
+            continue
+        if watch.update(str(each.replica), known.value, is_least=known.is_least):
             return ("the right one" if watch.slow == "3" else "a wrong one"), since
     return "none", math.inf
 

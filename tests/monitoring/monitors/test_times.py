@@ -193,6 +193,25 @@ def test_a_slow_replica_to_which_the_balancer_gives_less_is_found() -> None:
     assert found.evidence[0].value == pytest.approx(3.0, rel=0.2)
 
 
+@pytest.mark.parametrize("loads", [{"a": 4.0, "b": 20.0, "c": 20.0}, {"a": 4.0, "b": 14.0}])
+def test_a_replica_with_less_to_do_makes_none_of_the_others_slow(loads: dict[str, float]) -> None:
+    """Its times are compared with those at more load, and less than they would be at that."""
+    monitor = SlowReplicaMonitor("bank", "sha256:ab", SETTINGS)
+    dice, now = random.Random(1), 1_000.0
+
+    def feed(n: int, loads: dict[str, float]) -> None:
+        nonlocal now
+        for k in range(n):
+            now, name = now + 1.0, sorted(loads)[k % len(loads)]
+            time = 20.0 * (1.0 + loads[name] / 40.0) * math.exp(dice.gauss(0.0, 0.1))
+            see(monitor, Made(replica=name, started_at=now, itl_ms=time), load=loads[name])
+
+    for _ in range(20):
+        feed(100, {name: dice.choice([18.0, 20.0, 22.0]) for name in loads})
+    feed(20_000, loads)
+    assert monitor.conditions(now) == []
+
+
 def test_replicas_as_slow_as_each_other_are_nobodys_fault() -> None:
     monitor = SlowReplicaMonitor("bank", "sha256:ab", SETTINGS)
     served = Served(monitor)

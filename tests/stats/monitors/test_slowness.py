@@ -206,9 +206,10 @@ def test_among_peers_less_load_than_is_known_is_held_against_the_next_that_is() 
         for load in (10.0, 40.0)
     )
     watch = SlownessWatch(known)
-    assert watch.relative(Timing(20.0, 10.0, "a")) == pytest.approx(2.0, rel=0.05)
-    assert watch.relative(Timing(20.0, 0.0, "a")) == watch.relative(Timing(20.0, 10.0, "a"))
-    assert watch.relative(Timing(20.0, 20.0, "a")) == watch.relative(Timing(20.0, 40.0, "a"))
+    assert watch.relative(Timing(20.0, 10.0, "a")) == (pytest.approx(2.0, rel=0.05), False)
+    assert watch.relative(Timing(20.0, 0.0, "a")) == (pytest.approx(2.0, rel=0.05), True)
+    assert watch.relative(Timing(20.0, 20.0, "a")) == (pytest.approx(0.5, rel=0.05), True)
+    assert watch.relative(Timing(20.0, 40.0, "a")) == (pytest.approx(0.5, rel=0.05), False)
     assert watch.relative(Timing(20.0, 60.0, "a")) is None
     assert watch.relative(Timing(20.0, 10.0, "b")) is None
 

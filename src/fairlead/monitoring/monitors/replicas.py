@@ -18,7 +18,7 @@ from fairlead.monitoring.monitors.of_release import ReleaseMonitor, learning, mi
 from fairlead.monitoring.monitors.times import GROSS, pace_of
 from fairlead.stats.monitors.evidence import alarm_level
 from fairlead.stats.monitors.peers import PEERS_MAX, PeerWatch, rounds_alike
-from fairlead.stats.monitors.slowness import SlownessWatch
+from fairlead.stats.monitors.slowness import Relative, SlownessWatch
 from fairlead.stats.monitors.timings import Timing, TimingReference
 
 ROUNDS_ALIKE = 5.0
@@ -118,7 +118,7 @@ class SlowReplicaMonitor(ReleaseMonitor):
         for name, each in zip(self._first, self._learnt.timings, strict=True):
             relative = usual.relative(each)
             if relative is not None:
-                times.append((name, relative))
+                times.append((name, relative.value))
         try:
             self._design_effect = rounds_alike(times)
         except ValueError:  # too few rounds to tell
@@ -144,11 +144,11 @@ class SlowReplicaMonitor(ReleaseMonitor):
             design_effect=self._design_effect,
         )
 
-    def _compare(self, replica: str, relative: float, at: float) -> None:
+    def _compare(self, replica: str, relative: Relative, at: float) -> None:
         pace = self._paces.get(replica)
         if pace is None and len(self._paces) >= PEERS_MAX:
             return
-        log = math.log(relative)
+        log = math.log(relative.value)
         self._paces[replica] = log if pace is None else pace + _MEMORY * (log - pace)
         if replica in self._slow:
             self._slow[replica] = self._slow[replica]._replace(last_at=at)
@@ -156,7 +156,7 @@ class SlowReplicaMonitor(ReleaseMonitor):
             self._look_again(self._again, replica, relative)
         peers = self._peers
         before = peers.rounds
-        shown = peers.update(replica, relative)
+        shown = peers.update(replica, relative.value, is_least=relative.is_least)
         if peers.rounds != before:
             self._round_is_over(at)
         if shown is not None:
@@ -191,9 +191,9 @@ class SlowReplicaMonitor(ReleaseMonitor):
         else:
             self._again.forget(replica)
 
-    def _look_again(self, again: PeerWatch, replica: str, relative: float) -> None:
+    def _look_again(self, again: PeerWatch, replica: str, relative: Relative) -> None:
         before = again.rounds
-        shown = again.update(replica, relative)
+        shown = again.update(replica, relative.value, is_least=relative.is_least)
         if shown is not None:
             again.forget(shown)
             if shown in self._slow:

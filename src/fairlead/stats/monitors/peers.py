@@ -18,7 +18,10 @@ most so many rounds the run length then holds, for other dependence it is an app
 and goes as often in that time.
 
 Where the balancer does not give each replica the same load, times are to be taken relative to what
-is usual at that load (`SlownessWatch.relative`), or a busy replica is taken for a slow one.
+is usual at that load (`SlownessWatch.relative`), or a busy replica is taken for a slow one. What is
+known to be at least so slow counts where a replica has little else, and may show it to be slow;
+beside it none is: in others' ranks it is slower than they are. Both only make a rank better than it
+is, and a bet lose.
 """
 
 from __future__ import annotations
@@ -44,12 +47,15 @@ ABSENT_MAX = 20
 PEERS_MAX = 1_000
 HONEST_ROUNDS_MIN = 120
 """Fewer rounds say too little about how long a replica's own ups and downs last."""
+_TIMES = 5
 _BETS = ((1, 0.3), (1, 0.5), (1, 0.75), (1, 0.95), (2, 0.6), (2, 0.9))
 
 
 class PeerState(TypedDict):
     """What a `PeerWatch` has to remember, in JSON's types; by replica.
 
+    `times`: how many came; how many count and the sum of their logarithms; the same of those that
+    are "at least".
     `absent`: rounds in a row without enough times, of those that there is evidence about.
     """
 
@@ -117,24 +123,28 @@ class PeerWatch:
         """log(1 + R) of each replica."""
         return {name: evidence.log for name, evidence in self._evidence.items()}
 
-    def update(self, replica: str, value: float) -> str | None:
+    def update(self, replica: str, value: float, *, is_least: bool = False) -> str | None:
         """Take in a time of a replica, in any unit; the replica that is slow, or None.
+
+        Args:
+            is_least: It may be more than `value`.
 
         Raises:
             ValueError: The value is none, or there are more than `PEERS_MAX` replicas.
         """
         if not 0.0 < value < math.inf:
             raise ValueError(f"time {value} of replica {replica!r}: must be a number above 0")
-        times = self._times.setdefault(replica, [0.0, 0.0, 0.0])
+        times = self._times.setdefault(replica, [0.0] * _TIMES)
         if len(self._times) > PEERS_MAX:
             del self._times[replica]
             raise ValueError(f"replica {replica!r}: there are {PEERS_MAX} already")
         times[0] += 1.0
         self._taken += 1.0
-        if times[1] < self._per_round:
-            times[1] += 1.0
-            times[2] += math.log(value)
-        if times[1] >= self._per_round and self._is_round_over():
+        counted = 3 if is_least else 1
+        if times[counted] < self._per_round:
+            times[counted] += 1.0
+            times[counted + 1] += math.log(value)
+        if self._is_enough(times) and self._is_round_over():
             self._settle()
         return self._slow
 
@@ -168,7 +178,7 @@ class PeerWatch:
             and isinstance(state["slow"], str | None)
             and all(isinstance(n, int) and 0 <= n < ABSENT_MAX for n in absent.values())
             and all(
-                len(each) == 3
+                len(each) in (3, _TIMES)  # without "at least", as before
                 and 0 <= each[1] <= min(each[0], self._per_round)
                 and all(math.isfinite(number) for number in each)
                 for each in times.values()
@@ -180,25 +190,30 @@ class PeerWatch:
         for name, sums in kept.items():
             evidence[name].restore(sums)
         self._evidence, self._absent = evidence, dict(absent)
-        self._times = {name: list(map(float, each)) for name, each in times.items()}
+        self._times = {name: [*map(float, each), 0.0, 0.0][:_TIMES] for name, each in times.items()}
         self._taken = math.fsum(each[0] for each in self._times.values())
         self._rounds, self._silent, self._slow = state["rounds"], state["silent"], state["slow"]
 
     def _is_round_over(self) -> bool:
         counts = self._times.values()
-        if all(times[1] >= self._per_round for times in counts) and len(self._times) > 1:
+        if len(self._times) > 1 and all(map(self._is_enough, counts)):
             return True
         return self._taken >= PATIENCE * self._per_round * max(len(self._times), 2)
 
+    def _is_enough(self, times: list[float]) -> bool:
+        return times[1] >= self._per_round or times[3] >= self._per_round
+
     def _settle(self) -> None:
         """Rank the replicas with enough times, and bet."""
-        means = {
-            name: times[2] / times[1]
-            for name, times in self._times.items()
-            if times[1] >= self._per_round
-        }
+        means, at_least = dict[str, float](), set[str]()
+        for name, (_, count, total, least, least_total) in self._times.items():
+            if count >= self._per_round:
+                means[name] = total / count
+            elif count + least >= self._per_round:
+                means[name] = (total + least_total) / (count + least)
+                at_least.add(name)
         self._silent = sorted(set(self._times) - set(means))
-        self._times = {name: [0.0, 0.0, 0.0] for name in means}
+        self._times = {name: [0.0] * _TIMES for name in means}
         self._taken = 0.0
         self._rounds += 1
         self._means = means
@@ -206,7 +221,9 @@ class PeerWatch:
             return
         for name, mean in means.items():
             slower = sum(
-                other >= mean - self._allowed for peer, other in means.items() if peer != name
+                peer in at_least or other >= mean - self._allowed
+                for peer, other in means.items()
+                if peer != name
             )
             evidence = self._evidence.setdefault(name, Evidence([1.0] * len(_BETS)))
             evidence.update([math.exp(self._power * step) for step in _steps(slower, len(means))])

@@ -66,6 +66,13 @@ class SlowDown(NamedTuple):
     factor: float
 
 
+class Relative(NamedTuple):
+    """A time over the usual one at its load; `is_least`: or more, as that load is not known."""
+
+    value: float
+    is_least: bool
+
+
 class SlownessWatch:
     """Evidence that requests take longer than the reference's, at the same load."""
 
@@ -133,16 +140,21 @@ class SlownessWatch:
         ago, place = change
         return SlowDown(ago, math.exp(2.0 * LOG_SPAN * (place - 0.5)))
 
-    def relative(self, timing: Timing) -> float | None:
+    def relative(self, timing: Timing) -> Relative | None:
         """A value over the usual one at its load, to compare with peers; None if that is unknown.
 
         At a load that the reference does not know, the next higher one that it does stands for it:
         less to do makes nothing slower, and a balancer gives less to a replica that became slow.
+        What that says against the replica holds; that it is as fast as this, it does not say.
         """
         classes_of(timing)  # raises for a value that is none
         middles = self._reference.middles.get(timing.group, [])
-        place = bisect_left(middles, (load_class(timing.load), -math.inf))
-        return None if place == len(middles) else timing.value / math.exp(middles[place][1])
+        load = load_class(timing.load)
+        place = bisect_left(middles, (load, -math.inf))
+        if place == len(middles):
+            return None
+        known, middle = middles[place]
+        return Relative(timing.value / math.exp(middle), known != load)
 
     def update(self, timing: Timing) -> Verdict:
         """Take in a request."""

@@ -199,6 +199,27 @@ def test_the_page_of_an_incident_reads_like_a_post_mortem() -> None:
     assert "By itself, 2026-01-01 00:31:00 UTC: no alert for 15 minutes, after: rolled" in page
 
 
+def test_a_cause_that_is_found_out_a_little_later_is_told_and_one_of_a_later_time_is_not() -> None:
+    of, seen = labels_of(service="bank", release="b"), {("format", "bank")}
+    found = condition("format", release="b")
+    shipped = Change(T0 - 900.0, "release", "b promoted", of)
+    alerts = observe({}, [found], seen, T0, [shipped])
+    (incident,) = follow((), alerts.values(), [], T0)
+    provider = Change(T0 + 20.0, "provider", "the provider answers otherwise", of)
+    alerts = observe(alerts, [found], seen, T0 + 22.0, [shipped, provider])
+    (incident,) = follow((incident,), alerts.values(), [], T0 + 22.0)
+    assert "Nearest change before it: the provider answers otherwise" in postmortem(
+        incident, T0 + 30.0
+    )
+    (again,) = (alert for alert in alerts.values())
+    later = msgspec.structs.replace(again, first_seen=T0 + 500.0, causes=())
+    moved = Change(T0 + 490.0, "traffic", "twice as many requests", of)
+    back = observe({}, [found], seen, T0 + 500.0, [moved])
+    for alert in (later, *back.values()):
+        (incident,) = follow((incident,), [alert], [], T0 + 500.0)
+        assert "the provider answers otherwise" in str(incident.members[0].causes[0])
+
+
 def test_the_page_of_one_that_goes_on_says_so() -> None:
     page = postmortem(outage()[0], T0 + 600.0)
     assert "It has lasted 10 min so far." in page

@@ -312,6 +312,9 @@ def _member(alert: Alert, known: Member | None) -> Member:
     severity = alert.severity
     if known is not None and RANK[known.severity] < RANK[severity]:
         severity = known.severity
+    causes = alert.causes
+    if known is not None and known.causes and (not causes or alert.first_seen > known.first_seen):
+        causes = known.causes  # What it began with tells more than what it came back with.
     return Member(
         fingerprint=alert.fingerprint,
         severity=severity,
@@ -320,7 +323,7 @@ def _member(alert: Alert, known: Member | None) -> Member:
         last_seen=alert.last_seen,
         is_firing=alert.is_firing,
         evidence=tuple(figure.words for figure in alert.evidence),
-        causes=alert.causes if known is None or not known.causes else known.causes,
+        causes=causes,
     )
 
 

@@ -48,24 +48,26 @@ def throttled(pid: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def full_disk(pid: int) -> Iterator[None]:
-    """The system refuses each write of a process to a file."""
+    """The system refuses each write of a process to a file (EFBIG)."""
     soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
     resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
     try:
         yield
     finally:
-        resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @contextlib.contextmanager
 def hanging_observer(installation: Installation) -> Iterator[None]:
     """The observer does nothing."""
     (observer,) = installation.pids("observer_process")
-    installation.wait(lambda: _hangs(installation, observer), "the store to be let go of", 60)
     try:
+        installation.wait(lambda: _hangs(installation, observer), "the store to be let go of", 60)
         yield
     finally:
-        os.kill(observer, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(observer, signal.SIGCONT)
 
 
 def _hangs(installation: Installation, observer: int) -> bool:

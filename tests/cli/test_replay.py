@@ -118,3 +118,23 @@ def test_suites_are_shown_and_a_line_that_is_wrong_is_named(run: Run, tmp_path: 
     lines.write_text("\n".join(pairs[1:]) + "\n")
     done = run("rollout", "replay", lines, "--metrics", metrics)
     assert "case 1 of suite 'answers' is missing" in done.err
+
+
+def test_a_suite_whose_pairs_were_not_kept_is_said_beside_any_verdict(
+    run: Run, metrics: Path, observations: Path
+) -> None:
+    """What the units say stands; the other suite is held to the alpha that it had live."""
+    told = METRICS + "suites: [{name: answers, incomplete: true}, {name: others}]\n"
+    metrics.write_text(told)
+    done = run("rollout", "replay", observations, "--metrics", metrics, "--json")
+    result = json.loads(done.out)
+    assert result["verdict"] == "roll_back"
+    assert result["reason"].endswith("; suite 'answers': the suite's evidence is not in this file")
+    assert [suite["threshold"] for suite in result["suites"]] == [200.0, 200.0]
+    done = run("rollout", "replay", observations, "--metrics", metrics)
+    assert "suite's evidence is not in this file" in " ".join(done.out.split())
+    more = '{"suite":"answers","case":1,"champion":0,"canary":1}\n'
+    observations.write_text(observations.read_text() + more)
+    done = run("rollout", "replay", observations, "--metrics", metrics)
+    assert done.code == 2
+    assert "suite 'answers' is declared incomplete, and has a pair" in done.err

@@ -151,6 +151,7 @@ async def test_a_promotion_that_waited_for_a_suite_is_found_again_from_the_expor
 async def test_pairs_that_an_older_build_did_not_keep_are_said_to_be_missing(
     world: World, replica: Replica, tmp_path: Path
 ) -> None:
+    """The units are exported nevertheless, and are judged: but the suite's part is not known."""
     server = replica()
     world.target.base_urls = lambda _engine: server.url
     await world.first_champion()
@@ -164,5 +165,18 @@ async def test_pairs_that_an_older_build_did_not_keep_are_said_to_be_missing(
     del document["rollout"]["suites"]["answers"]["told"]
     row = msgspec.structs.replace(row, document=msgspec.json.encode(document))
     world.store.commit_rollout(row, expected_version=row.version)
-    with pytest.raises(Conflict, match="cases were judged, of which 0 are kept"):
+    found = await world.plane.reports.observations(rollout)
+    assert found.incomplete_suites == ("answers",)
+    assert len(found.observations) >= found.judged_at > 0
+    assert not found.pairs
+    again = await audited(world, rollout, tmp_path)
+    assert view.verdict is not None
+    assert again.path[-1].e_promote == view.verdict.numbers["e_promote"]
+    assert again.verdict is RolloutOutcome.INCONCLUSIVE, "by its units alone it would be promoted"
+    assert "suite 'answers': the suite's evidence is not in this file" in again.missing
+    assert again.missing in again.reason
+    del document["rollout"]["verdict"]
+    row = msgspec.structs.replace(world.row(rollout), document=msgspec.json.encode(document))
+    world.store.commit_rollout(row, expected_version=row.version)
+    with pytest.raises(Conflict, match="no unit, and the cases of answers are not all kept"):
         await world.plane.reports.observations(rollout)

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.rollout import suites
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.machine import Rollout
 from fairlead.rollout.plan import Plan, ShadowRule, Step
@@ -246,3 +247,21 @@ def test_what_each_pair_was_is_kept_as_it_was() -> None:
     cut = msgspec.structs.replace(state, told=state.told[:-3])
     assert cut.outcomes == pairs[:-1], "what is damaged is missing"
     assert failing(first, 5.0).suites["answers"].outcomes == pairs[:3]
+
+
+def test_pairs_of_a_suite_with_very_many_cases_are_not_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They would be written anew at each commit. The evidence is what it is with all of them."""
+    monkeypatch.setattr(suites, "KEPT_MAX", 6)
+    rollout = told(judging(plan=with_suite()), *[BAD] * 6)
+    assert rollout.suites["answers"].outcomes == [BAD] * 6
+    for at in (4.0, 5.0):
+        rollout = told(rollout, BAD, at=at)
+        state = rollout.suites["answers"]
+        assert state.told == b""
+    assert state.pairs == 8
+    monkeypatch.undo()
+    whole = told(judging(plan=with_suite()), *[BAD] * 8, at=5.0).suites["answers"]
+    assert state.worse == whole.worse
+    assert len(whole.outcomes) == 8

@@ -10,7 +10,7 @@ import typer
 
 from fairlead.cli.options import STATE_DEFAULT, StateOption, client, say
 from fairlead.domain.errors import InvalidInput, StorageFailed
-from fairlead.rollout.export import Recorded
+from fairlead.rollout.export import NOT_KEPT, Recorded
 
 IdArgument = Annotated[str, typer.Argument(help="Id of the rollout.")]
 OutOption = Annotated[
@@ -30,6 +30,9 @@ def export(rollout: IdArgument, out: OutOption = None, state: StateOption = STAT
     found = client(state).get(Recorded, "rollouts", rollout, "observations")
     lines, metrics = write_export(rollout, found, out or Path())
     cases = f" and {len(found.pairs):,} cases of suites" if found.pairs else ""
+    if found.incomplete_suites:
+        names = ", ".join(found.incomplete_suites)
+        say(f"not in it: what the suites {names} have shown ({NOT_KEPT})")
     say(f"{lines}: {found.judged_at:,} units{cases}; judge them again with")
     say(f"  fairlead rollout replay {lines} --metrics {metrics}")
 

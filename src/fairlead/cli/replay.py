@@ -115,9 +115,11 @@ def recording_of(declared: MetricsFile, settle_s: float = math.inf) -> Recording
 
 def suites_of(declared: MetricsFile) -> SuiteRecording:
     """An empty recording of the suites of a file."""
-    given = declared.suites
     return SuiteRecording(
-        [ReplayedSuite(one.name, one.margin, one.tolerance, one.promotes) for one in given]
+        [
+            ReplayedSuite(one.name, one.margin, one.tolerance, one.promotes, one.incomplete)
+            for one in declared.suites
+        ]
     )
 
 
@@ -181,6 +183,9 @@ def _show_suites(suites: Sequence[SuiteNumbers]) -> None:
         "=suite", "pairs", "canary", "champion", "E worse", "of", "at pair", "E not worse"
     )
     for suite in suites:
+        if suite.incomplete:
+            shown.add_row(suite.name, *["–"] * 4, f"{suite.threshold:g}", "–", "–")
+            continue
         shown.add_row(
             suite.name, f"{suite.pairs:,}", number(suite.canary_score, 4),
             number(suite.champion_score, 4), f"{suite.e_rollback:.3g}", f"{suite.threshold:g}",

@@ -77,6 +77,10 @@ class SuiteEntry(Strict):
     promotes: bool = Field(
         default=True, description="Promotion needs evidence by it; else it can only roll back."
     )
+    incomplete: bool = Field(
+        default=False,
+        description="Not all its pairs were kept, and none is given: there is no promotion then.",
+    )
 
 
 class MetricsFile(Strict):

@@ -14,7 +14,12 @@ from fairlead.rollout.observation import Observation
 from fairlead.rollout.plan import Plan
 from fairlead.rollout.recording import ReplayedObservation
 from fairlead.rollout.replayed_suites import ReplayedPair, ReplayedSuite
-from fairlead.rollout.suites import SuiteMetric, SuiteState
+from fairlead.rollout.suites import KEPT_MAX, SuiteMetric, SuiteState
+
+NOT_KEPT = (
+    f"the cases of a suite are kept up to {KEPT_MAX:,}, and not by a build of fairlead that was "
+    "older than exports of suites"
+)
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -23,7 +28,8 @@ class Recorded(msgspec.Struct, frozen=True):
     Attributes:
         judged_at: Units after which its verdict was taken.
         strata: Its strata of risk, in words; empty where none were told apart.
-        suites, pairs: The suites that were run again, and what they have shown.
+        suites, pairs: The suites that were run again, and what those have shown whose evidence is
+            kept whole.
     """
 
     metrics: list[Metric]
@@ -34,6 +40,11 @@ class Recorded(msgspec.Struct, frozen=True):
     strata: tuple[str, ...] = ()
     suites: list[ReplayedSuite] = []
     pairs: list[ReplayedPair] = []
+
+    @property
+    def incomplete_suites(self) -> tuple[str, ...]:
+        """Suites whose evidence is not in it."""
+        return tuple(suite.name for suite in self.suites if suite.incomplete)
 
 
 def recorded(plan: Plan, pages: Iterable[Sequence[Observation]], judged_at: int) -> Recorded:
@@ -79,21 +90,29 @@ def with_suites(
 ) -> Recorded:
     """The same with what its suites have shown, pair by pair in the order in which they counted.
 
-    Raises Conflict for what a build has judged that did not keep the pairs.
+    A suite of which not all pairs are kept is named, and has none. Raises Conflict where that
+    leaves nothing: no unit was judged, and of no suite all pairs are kept.
     """
+    suites: list[ReplayedSuite] = []
     pairs: list[ReplayedPair] = []
     for metric in metrics:
         state = states.get(metric.name)
         outcomes = [] if state is None else state.outcomes
-        if state is not None and len(outcomes) < state.pairs:
-            raise Conflict(
-                f"suite {metric.name}: {state.pairs:,} cases were judged, of which "
-                f"{len(outcomes):,} are kept",
-                hint="an older build of fairlead, which kept none, has judged the others",
-            )
+        incomplete = state is not None and len(outcomes) < state.pairs
+        suites.append(
+            ReplayedSuite(metric.name, metric.margin, metric.tolerance, metric.promotes, incomplete)
+        )
+        if incomplete:
+            continue
         pairs += [
             ReplayedPair(metric.name, number, champion, canary)
             for number, (champion, canary) in enumerate(outcomes, start=1)
         ]
-    suites = [ReplayedSuite(m.name, m.margin, m.tolerance, m.promotes) for m in metrics]
-    return msgspec.structs.replace(found, suites=suites, pairs=pairs)
+    told = msgspec.structs.replace(found, suites=suites, pairs=pairs)
+    if told.incomplete_suites and not told.observations and not pairs:
+        raise Conflict(
+            f"it has judged no unit, and the cases of {', '.join(told.incomplete_suites)} are not "
+            "all kept",
+            hint=NOT_KEPT,
+        )
+    return told

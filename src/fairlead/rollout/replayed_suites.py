@@ -23,12 +23,17 @@ _LOG_MAX = 690.0
 
 
 class ReplayedSuite(msgspec.Struct, frozen=True):
-    """A suite that was run again; fields as in `fairlead.rollout.suites.SuiteMetric`."""
+    """A suite that was run again; fields as in `fairlead.rollout.suites.SuiteMetric`.
+
+    Attributes:
+        incomplete: Its pairs are not known, or not all: nothing can be said of it.
+    """
 
     name: str
     margin: float = 0.05
     tolerance: float = 0.0
     promotes: bool = True
+    incomplete: bool = False
 
     @property
     def metric(self) -> SuiteMetric:
@@ -70,6 +75,7 @@ class SuiteNumbers(msgspec.Struct, frozen=True):
         threshold: From which on it rolls back.
         lacks: A promotion still needs evidence by it.
         at: The pair at which it got to the threshold; None if it did not.
+        incomplete: Its pairs are not there: of all this only its threshold is known.
     """
 
     name: str
@@ -82,10 +88,13 @@ class SuiteNumbers(msgspec.Struct, frozen=True):
     lacks: bool
     at: int | None
     path: list[SuitePoint]
+    incomplete: bool = False
 
     @property
     def words(self) -> str:
         """Its scores, for a reason."""
+        if self.incomplete:
+            return f"suite {self.name!r}: the suite's evidence is not in this file"
         if self.champion_score is None or self.canary_score is None:
             return f"suite {self.name!r}: no pair"
         return (
@@ -103,6 +112,7 @@ class SuiteRecording:
         self.metrics = {suite.name: suite.metric for suite in suites}
         if len(self.metrics) < len(suites):
             raise InvalidInput("two suites have the same name")
+        self._incomplete = {suite.name for suite in suites if suite.incomplete}
         self._pairs: dict[str, dict[int, tuple[float, float]]] = {name: {} for name in self.metrics}
 
     def add(self, pair: ReplayedPair) -> None:
@@ -112,6 +122,11 @@ class SuiteRecording:
             declared = ", ".join(self.metrics) or "none"
             raise InvalidInput(
                 f"suite {pair.suite!r} is not declared", hint=f"declared are: {declared}"
+            )
+        if pair.suite in self._incomplete:
+            raise InvalidInput(
+                f"suite {pair.suite!r} is declared incomplete, and has a pair",
+                hint="take `incomplete` away if all its pairs are there",
             )
         if not 1 <= pair.case <= PAIRS_MAX:
             raise InvalidInput(f"case {pair.case} is not between 1 and {PAIRS_MAX:,}")
@@ -124,7 +139,11 @@ class SuiteRecording:
     def judged(self, alpha: float, beta: float) -> list[SuiteNumbers]:
         """What each suite says; all together have `alpha`. Raises InvalidInput where one lacks."""
         found = []
+        threshold = len(self._pairs) / alpha
         for name, pairs in self._pairs.items():
+            if name in self._incomplete:
+                found.append(_unknown(self.metrics[name], threshold))
+                continue
             if len(pairs) < max(pairs, default=0):
                 missing = next(case for case in range(1, len(pairs) + 1) if case not in pairs)
                 raise InvalidInput(
@@ -132,7 +151,7 @@ class SuiteRecording:
                     hint="each counts in its order: without one, the evidence would be another",
                 )
             ordered = [pairs[case] for case in sorted(pairs)]
-            found.append(_judged(self.metrics[name], ordered, len(self._pairs) / alpha, 1 / beta))
+            found.append(_judged(self.metrics[name], ordered, threshold, 1 / beta))
         return found
 
 
@@ -140,8 +159,10 @@ def with_suites(result: ReplayResult, suites: Sequence[SuiteNumbers]) -> ReplayR
     """The verdict of both.
 
     As live, a suite's evidence rolls back before all else, and a promotion waits for each suite
-    that promotes.
+    that promotes. Without the evidence of a suite there is no promotion: live it may have rolled
+    back.
     """
+    unknown = [suite.words for suite in suites if suite.incomplete]
     worse = next((suite for suite in suites if suite.at is not None), None)
     lacking = next((suite for suite in suites if suite.lacks), None)
     verdict, missing, reason = result.verdict, result.missing, result.reason
@@ -151,6 +172,12 @@ def with_suites(result: ReplayResult, suites: Sequence[SuiteNumbers]) -> ReplayR
             f"{worse.words}; evidence {worse.e_rollback:.3g} against a threshold of "
             f"{worse.threshold:g} that its answers are worse, reached at pair {worse.at:,}"
         )
+    elif verdict is RolloutOutcome.PROMOTE and unknown:
+        verdict, missing = RolloutOutcome.INCONCLUSIVE, "; ".join(unknown)
+        reason = f"{reason}; missing: {missing}"
+    elif unknown:
+        missing = "; ".join([missing, *unknown]) if missing else ""
+        reason = "; ".join([reason, *unknown])
     elif verdict is RolloutOutcome.PROMOTE and lacking is not None:
         verdict = RolloutOutcome.INCONCLUSIVE
         missing = (
@@ -160,6 +187,13 @@ def with_suites(result: ReplayResult, suites: Sequence[SuiteNumbers]) -> ReplayR
         reason = f"{reason}; missing: {missing}"
     return msgspec.structs.replace(
         result, verdict=verdict, missing=missing, reason=reason, suites=list(suites)
+    )
+
+
+def _unknown(metric: SuiteMetric, threshold: float) -> SuiteNumbers:
+    """Of a suite whose pairs are not there."""
+    return SuiteNumbers(
+        metric.name, 0, None, None, 1.0, 1.0, threshold, metric.promotes, None, [], incomplete=True
     )
 
 

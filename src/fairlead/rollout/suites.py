@@ -26,6 +26,10 @@ from fairlead.stats.pairs import PairedRae, PairedState
 
 SUITES_MAX = 10
 CASES_MAX = 1_000
+KEPT_MAX = 20_000
+"""Of a suite with more pairs none is kept: they are in the rollout's document, which is written
+anew at each commit."""
+
 EVERY_S = (60.0, 7 * 86_400.0)
 UNANSWERED_S = (60.0, 7 * 86_400.0)
 RETRY_S = 30.0
@@ -116,7 +120,7 @@ class SuiteState(msgspec.Struct, frozen=True):
             while somebody does.
         problem: Why not.
         told: How bad both answers of each pair were (`_packed`), so that the verdict can be checked
-            afterwards; without those of an older build.
+            afterwards; without those of an older build, and none of more than `KEPT_MAX`.
     """
 
     worse: PairedState
@@ -215,7 +219,7 @@ def _after(before: SuiteState, reading: SuiteReading, metric: SuiteMetric) -> Su
         total=reading.total,
         phase=reading.phase,
         at=reading.at,
-        told=before.told + _packed(reading.pairs),
+        told=before.told + _packed(reading.pairs) if worse.pairs <= KEPT_MAX else b"",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fairlead.control.views import RolloutView
 from fairlead.domain.errors import Conflict
 from fairlead.domain.strata import Strata
 from fairlead.domain.verdicts import RolloutOutcome
+from fairlead.rollout.judge import Instruments
 from fairlead.rollout.model import Rollout
 from fairlead.rollout.replay import ReplayResult, replay
 from fairlead.rollout.suites import SuiteMetric
@@ -89,7 +91,10 @@ async def test_a_rollout_with_strata_of_risk_is_judged_by_them_and_again_from_it
     assert (last.e_promote, last.e_sample_ratio) == (
         numbers["e_promote"], numbers["e_sample_ratio"],
     )  # fmt: skip
-    assert last.e_rollback <= numbers["e_rollback"]
+    document = kept(world, rollout)
+    tests = Instruments(document.plan)
+    tests.restore(document.judge)
+    assert last.e_rollback == math.exp(tests.rollback.log_e)
 
 
 async def test_a_bad_release_that_a_suite_has_found_is_found_again_from_the_export(

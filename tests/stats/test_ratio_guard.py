@@ -98,16 +98,30 @@ def test_a_stratum_that_depends_on_the_arm_is_found_though_the_split_is_right() 
     assert guard.suspect in (0, 2)
 
 
-def test_strata_do_not_alarm_more_often() -> None:
-    """Five strata, the mix drifts on both arms alike: below .05 at that level."""
-    alarms = 0
-    for seed in range(100):
-        guard, source = StrataGuard(5), random.Random(seed)
-        for i in range(1_500):
-            stratum = source.choices(range(5), (5, 4, 3, 2, 1) if i < 700 else (1, 2, 3, 4, 5))[0]
-            guard.update(source.random() < 0.2, 0.2, stratum)
-        alarms += guard.log_e_max >= math.log(20)
-    assert clopper_pearson(alarms, 100, 0.98)[0] <= 0.05
+@given(st.lists(st.tuples(st.booleans(), st.floats(0.01, 0.99), st.integers(0, 4)), max_size=60))
+def test_half_of_alpha_is_for_all_units_and_a_tenth_for_each_of_five_strata(
+    taken: list[tuple[bool, float, int]],
+) -> None:
+    """By the union bound they alarm wrongly no more often than alpha together."""
+    guard, whole, strata = StrataGuard(5), RatioGuard(), [RatioGuard() for _ in range(5)]
+    for canary, rho, stratum in taken:
+        guard.update(canary, rho, stratum)
+        whole.update(canary, rho)
+        strata[stratum].update(canary, rho)
+    most = max(one.log_e_max for one in strata)
+    assert guard.log_e_max == max(whole.log_e_max, most - math.log(5)) - math.log(2)
+
+
+@pytest.mark.parametrize(("beyond", "alarms"), [(1e-9, True), (-1e-9, False)])
+def test_a_stratum_alarms_by_itself_from_twice_their_number_over_alpha_on(
+    beyond: float, alarms: bool
+) -> None:
+    guard = StrataGuard(4)
+    state = guard.strata[2].state()
+    state["log_e_max"] = math.log(2 * 4 / 0.001) + beyond
+    guard.strata[2].restore(state)
+    assert (guard.log_e_max >= ALARM) is alarms
+    assert guard.suspect == 2
 
 
 def test_the_guards_of_strata_resume_and_refuse_others() -> None:

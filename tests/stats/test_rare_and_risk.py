@@ -229,3 +229,63 @@ def test_shares_of_a_unit_are_bet_on_in_its_stratum() -> None:
     assert again.state() == easy.state()
     with pytest.raises(ValueError, match="other strata"):
         RiskRae(alpha=0.01, prior_rates=STRATA[:2]).restore(easy.state())
+
+
+def test_bets_are_made_anew_only_where_a_rate_has_moved() -> None:
+    """A stratum whose champion's rate has moved gets its bets anew, and the others keep theirs."""
+    test = RiskRae(alpha=0.01, prior_rates=[0.1, 0.1], prior_units=100, stratum_units=100.0)
+    kept = [test.table(0.5, stratum) for stratum in (0, 1)]
+    test.update_counts(0.5, 1_000, 100, 900, 90, 0)
+    test.update_counts(0.5, 95, 0, 5, 0, 1)
+    assert [test.table(0.5, stratum) is kept[stratum] for stratum in (0, 1)] == [True, False]
+    assert test.rates[0] == 0.1 != test.rates[1]
+    test.update_counts(0.5, 100, 10, 1_000, 900, 0)
+    assert test.alternatives[0][1] > 0.3, "the rate of all has moved, and with it the odds ratios"
+    assert test.table(0.5, 0) is not kept[0]
+    again = RiskRae(alpha=0.01, prior_rates=[0.1, 0.1], prior_units=100, stratum_units=100.0)
+    again.restore(json.loads(json.dumps(test.state())))
+    for one in (test, again):
+        one.update_counts(0.5, 10, 3, 10, 1, 1)
+    assert again.state() == test.state()
+    assert again.log_e == test.log_e
+
+
+def test_how_many_units_are_expected_follows_from_the_mix_and_the_rates_of_strata() -> None:
+    """About as many as it takes, where the rates of all together say twice as many."""
+    strata, mix = (0.002, 0.02, 0.6), (0.5, 0.3, 0.2)
+    odds = [2.5 * p / (1 - p + 2.5 * p) for p in strata]
+    champion, canary = (
+        sum(p * share for p, share in zip(rates, mix, strict=True)) for rates in (strata, odds)
+    )
+    needed, guesses, blind = 0, 0.0, 0.0
+    for seed in range(10):
+        dice, test = random.Random(seed), RiskRae(alpha=0.01, prior_rates=strata, prior_units=2_000)
+        units = 0
+        while test.log_e < math.log(1e4):
+            for _ in range(10):
+                stratum, arm = dice.choices((0, 1, 2), mix)[0], dice.random() < 0.3
+                y = float(dice.random() < (odds if arm else strata)[stratum])
+                test.update(arm, 0.3, y, stratum)
+            units += 10
+            if units == 400:
+                guesses += test.expected_more(canary, champion, 0.3, 1e4) or 0.0
+                blind += BinaryRae.expected_more(test, canary, champion, 0.3, 1e4) or 0.0
+        needed += units - 400
+    assert guesses == pytest.approx(needed, rel=0.25)
+    assert blind > 1.6 * needed
+    assert risk().expected_more(0.05, 0.05, 0.3, 100.0) is None, "equal releases: no bet grows"
+
+
+def test_a_stratum_that_is_all_of_the_traffic_is_expected_to_show_by_itself() -> None:
+    """Its own product may get there before that of all strata together."""
+    test = risk()
+    state = test.state()
+    state["logs"] = [-50.0] * 12 + [4.0] * 12 + [-50.0] * 24
+    test.restore(state)
+    alone = test.expected_more(0.2, 0.1, 0.5, 100.0)
+    state["logs"] = [-50.0] * 48
+    test.restore(state)
+    without = test.expected_more(0.2, 0.1, 0.5, 100.0)
+    assert alone is not None
+    assert without is not None
+    assert alone < without / 3

@@ -82,6 +82,14 @@ class BetTable:
             return self.canary_bad if canary else self.champion_bad
         return [math.log(made.factor(canary, y)) for made in self.bets]
 
+    def growths(self, rho: float, p_c: float, p_b: float) -> list[float]:
+        """Mean logarithm of each bet's factor when outcomes are 0 or 1, at these rates."""
+        return [
+            rho * (p_c * bad + (1 - p_c) * good)
+            + (1 - rho) * (p_b * their_bad + (1 - p_b) * their_good)
+            for bad, good, their_bad, their_good in self.rows
+        ]
+
 
 def bet(c: float, b: float, rho: float, gap: float, *, worse: bool) -> Bet:
     """The bet on rates (c, b) against the null p_c <= p_b + gap (`worse`), or p_c >= p_b + gap.

@@ -190,15 +190,9 @@ class _EProcess:
 
         By the growth of each alternative's product; None if none grows.
         """
-        table = self._table(rho)
         logs = self._with_block()
         best: float | None = None
-        for k in range(len(table.bets)):
-            growth = rho * (
-                canary_rate * table.canary_bad[k] + (1 - canary_rate) * table.canary_good[k]
-            ) + (1 - rho) * (
-                champion_rate * table.champion_bad[k] + (1 - champion_rate) * table.champion_good[k]
-            )
+        for k, growth in enumerate(self._table(rho).growths(rho, canary_rate, champion_rate)):
             if growth <= 0:
                 continue
             more = max(0.0, (math.log(threshold) - logs[k]) / growth)

@@ -21,12 +21,15 @@ the champion failed in all strata than was expected (indirect standardisation).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from fairlead.stats.bets import BetTable, bet
-from fairlead.stats.rae import RATE_MIN, BinaryRae, check_unit
+from fairlead.stats.rae import RATE_MIN, REFRESH_FROM, BinaryRae, check_unit
 from fairlead.stats.rae_state import RaeState, StratumState
 
+_LOG_MAX = 690.0
+_LOG_ODDS_MAX, _HALVINGS = 16.0, 50
 _RATE_MAX = 0.98
 _TABLES_MAX = 1024
 _OWN_WEIGHT = 0.1
@@ -79,6 +82,17 @@ class RiskRae(BinaryRae):
         """The champion's rate in each stratum, as it is bet on now."""
         return list(self._rates)
 
+    @property
+    def foremost(self) -> int | None:
+        """The stratum whose own bets have gained most; None while none has gained anything."""
+        logs, each = self._with_block(), len(self._pairs)
+        own = [
+            sum(math.exp(min(log, _LOG_MAX)) for log in logs[each * place : each * (place + 1)])
+            for place in range(1, len(self._rates) + 1)
+        ]
+        most = max(own)
+        return own.index(most) if most > _OWN_WEIGHT / len(own) else None
+
     def update(self, canary: bool, rho: float, y: float, stratum: int = 0) -> None:
         """Take in a unit: arm, probability of the canary arm, outcome in [0, 1], its stratum."""
         check_unit(rho, y)
@@ -103,6 +117,35 @@ class RiskRae(BinaryRae):
             self._strata_units[stratum] += champion
             self._strata_bad[stratum] += champion_bad
         super().update_counts(rho, canary, canary_bad, champion, champion_bad)
+
+    def expected_more(
+        self, canary_rate: float, champion_rate: float, rho: float, threshold: float
+    ) -> float | None:
+        """Units (of both arms) until E reaches `threshold`, if these failure rates go on.
+
+        The mix of strata and the champion's rate in each are those of its units so far. How often
+        the canary fails in each is not known of so few units: the odds ratio is taken to be the
+        same in all, as the alternatives have it, and to be the one that makes the difference of
+        these rates. None if no product grows.
+        """
+        logs, strata = self._with_block(), len(self._rates)
+        units = sum(self._strata_units)
+        mix = [own / units if units else 1 / strata for own in self._strata_units]
+        champion = [_inside(rate) for rate in self._rates]
+        canary = _with_excess(champion, mix, canary_rate - champion_rate)
+        whole = [0.0] * len(self._pairs)
+        growths = [whole]
+        for stratum, (share, c, b) in enumerate(zip(mix, canary, champion, strict=True)):
+            own = [share * each for each in self.table(rho, stratum).growths(rho, c, b)]
+            growths.append(own)
+            for place, each in enumerate(own):
+                whole[place] += each
+        growing = zip(logs, [each for own in growths for each in own], strict=True)
+        needed = math.log(threshold)
+        return min(
+            (max(0.0, (needed - log) / growth) for log, growth in growing if growth > 0.0),
+            default=None,
+        )
 
     def state(self) -> RaeState:
         """Everything that `restore` needs to go on with identical results."""
@@ -155,13 +198,15 @@ class RiskRae(BinaryRae):
         return [(1 - _OWN_WEIGHT) * weight for weight in whole] + own * strata
 
     def _grown(self, logs: list[float], gains: list[float]) -> list[float]:
-        return _grown_in(self._at // 4, logs, gains)
+        _grow(self._at // 4, logs, gains)
+        return logs
 
     def _with_block(self) -> list[float]:
         """The products with the bets of the block, stratum by stratum."""
-        logs, block = self._logs, self._block
+        block = self._block
         if not any(block):
-            return logs
+            return self._logs
+        logs = list(self._logs)
         for stratum in range(len(self._rates)):
             a, b, c, d = block[4 * stratum : 4 * stratum + 4]
             if a or b or c or d:
@@ -170,24 +215,39 @@ class RiskRae(BinaryRae):
                     a * bad + b * good + c * their_bad + d * their_good
                     for bad, good, their_bad, their_good in rows
                 ]
-                logs = _grown_in(stratum, logs, gains)
+                _grow(stratum, logs, gains)
         return logs
 
     def _refresh(self, rate: float) -> None:
-        """Take the rates of all strata anew; `rate` is that of all units together."""
+        """Bet by these rates from now on where they differ enough to matter.
+
+        `rate` is that of all units together: the odds ratios come from it.
+        """
         told, worth = self._prior_units * self._prior_rate, self._stratum_units
         expected = told + sum(
             units * prior
             for units, prior in zip(self._strata_units, self._prior_rates, strict=True)
         )
         ratio = (told + self._champion_bad) / expected
-        self._rates = [
-            (bad + worth * min(prior * ratio, 1.0)) / (units + worth)
-            for bad, units, prior in zip(
-                self._strata_bad, self._strata_units, self._prior_rates, strict=True
+        moved = {
+            stratum
+            for stratum, (bad, units, prior) in enumerate(
+                zip(self._strata_bad, self._strata_units, self._prior_rates, strict=True)
             )
-        ]
-        self._set_rate(rate)
+            if self._moves(stratum, (bad + worth * min(prior * ratio, 1.0)) / (units + worth))
+        }
+        before = self._rate
+        super()._refresh(rate)
+        if self._rate == before:
+            for stale in [at for at in self._strata_tables if at[1] in moved]:
+                del self._strata_tables[stale]
+
+    def _moves(self, stratum: int, rate: float) -> bool:
+        """Take a stratum's rate anew if it differs enough; whether it does."""
+        if abs(rate - self._rates[stratum]) <= REFRESH_FROM * self._rates[stratum]:
+            return False
+        self._rates[stratum] = rate
+        return True
 
     def _set_rate(self, rate: float) -> None:
         super()._set_rate(rate)
@@ -195,13 +255,34 @@ class RiskRae(BinaryRae):
         self._strata_tables: dict[tuple[float, int], BetTable] = {}
 
 
-def _grown_in(stratum: int, logs: list[float], gains: list[float]) -> list[float]:
-    """The products of all strata, and of this one by itself, with one bet more of each."""
-    grown, own = list(logs), len(gains) * (stratum + 1)
+def _grow(stratum: int, logs: list[float], gains: list[float]) -> None:
+    """Add one bet more of each to the products of all strata, and to this one's by itself."""
+    own = len(gains) * (stratum + 1)
     for place, gain in enumerate(gains):
-        grown[place] += gain
-        grown[own + place] += gain
-    return grown
+        logs[place] += gain
+        logs[own + place] += gain
+
+
+def _with_excess(champion: list[float], mix: list[float], excess: float) -> list[float]:
+    """The canary's rates, by one odds ratio in all strata, that are higher by this on the whole.
+
+    The odds ratio of pooled rates is another one: it is nearer to 1 (it does not collapse).
+    """
+    low, high = -_LOG_ODDS_MAX, _LOG_ODDS_MAX
+    found = champion
+    for _ in range(_HALVINGS):
+        ratio = math.exp((low + high) / 2)
+        found = [ratio * b / (1 - b + ratio * b) for b in champion]
+        more = sum(share * (c - b) for share, c, b in zip(mix, found, champion, strict=True))
+        if more < excess:
+            low = (low + high) / 2
+        else:
+            high = (low + high) / 2
+    return found
+
+
+def _inside(rate: float) -> float:
+    return min(max(rate, RATE_MIN), _RATE_MAX)
 
 
 def _odds(rate: float) -> float:

@@ -242,7 +242,7 @@ def test_each_query_has_its_last_value_beside_its_threshold() -> None:
     assert lines["count"] == ["bad  evidence 3.2 (evidence below 200)  canary 4 in 90 requests"]
 
 
-def test_strata_of_risk_are_listed_and_the_one_with_most_of_the_harm_is_named() -> None:
+def test_strata_of_risk_are_listed_and_the_one_where_it_shows_most_is_named() -> None:
     strata = [
         {"name": "easy", "canary_units": 1_200, "canary_rate": 0.02, "champion_units": 4_000,
          "champion_rate": 0.01},
@@ -251,16 +251,24 @@ def test_strata_of_risk_are_listed_and_the_one_with_most_of_the_harm_is_named() 
         {"name": "unknown", "canary_units": 0, "canary_rate": None, "champion_units": 3,
          "champion_rate": 0.0},
     ]  # fmt: skip
-    verdict = RolloutVerdict(RolloutOutcome.ROLL_BACK, "worse", {**MORE, "by_stratum": strata})
+    outcomes = {"failed": {"e_rollback": 200.0, "e_promote": 0.1, "stratum": "[hard]"}}
+    numbers = {**MORE, "by_outcome": outcomes, "by_stratum": strata}
+    verdict = RolloutVerdict(RolloutOutcome.ROLL_BACK, "worse", numbers)
     ended = judged(verdict=verdict, outcome="rolled_back", ending="worse", reason="worse")
     told = " ".join(drawn(explanation(ended)).split())
     assert (
-        "Most of the harm is in the stratum '[hard]': canary 50.0 % of 100 units, champion "
+        "It shows most in the stratum '[hard]': canary 50.0 % of 100 units, champion "
         "25.0 % of 300." in told
     )
     shown = [line.split() for line in drawn(strata_table(strata)).splitlines()]
     assert ["easy", "1,200", "2.0", "%", "4,000", "1.0", "%"] in shown
     assert ["unknown", "0", "–", "3", "0.0", "%"] in shown
-    only = {**MORE, "by_stratum": strata[:1]}
-    alone = msgspec.structs.replace(ended, verdict=msgspec.structs.replace(verdict, numbers=only))
-    assert "stratum" not in drawn(explanation(alone)), "there is nothing to tell it from"
+    slow = {"e_rollback": 900.0, "e_promote": None, "kind": "latency", "inverse": False,
+            "canary_median": 9.0, "champion_median": 3.0}  # fmt: skip
+    for changed in (
+        {"by_stratum": strata[1:2]},  # there is nothing to tell it from
+        {"by_outcome": {**outcomes, "ttft": slow}},  # failures have not led to it
+        {"by_outcome": {"failed": {"e_rollback": 200.0, "e_promote": 0.1}}},  # of an older build
+    ):
+        told_of = msgspec.structs.replace(verdict, numbers={**numbers, **changed})
+        assert "stratum" not in drawn(explanation(msgspec.structs.replace(ended, verdict=told_of)))

@@ -85,6 +85,8 @@ def test_a_replay_of_an_export_is_the_live_verdict(
         assert again.verdict is RolloutOutcome.INVALID
         assert live.outcome is RolloutOutcome.WAIT
     assert again.at == judge.units
+    line = msgspec.json.encode(recorded(LIVE, [world], judge.units).observations[0])
+    assert b"null" not in line, "what is not there takes no room"
     assert again.path[-1].e_promote == live.numbers["e_promote"]
     for metric in again.metrics:
         own = live.numbers["by_outcome"][metric.name]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,13 +18,14 @@ from fairlead.domain.strata import Strata
 from fairlead.domain.verdicts import RolloutOutcome
 from fairlead.manifest.metrics import load_metrics
 from fairlead.rollout.assessment import assess, numbers_of
-from fairlead.rollout.export import recorded
+from fairlead.rollout.declared import DeclaredMetric
+from fairlead.rollout.export import Recorded, recorded
 from fairlead.rollout.judge import Instruments, Judge, new_judge, observe
 from fairlead.rollout.metrics import Metric, MetricTests, Reading
 from fairlead.rollout.observation import Observation
 from fairlead.rollout.plan import FeedbackRule, Plan, Step
 from fairlead.rollout.recording import Recording, ReplayedObservation
-from fairlead.rollout.replay import replay
+from fairlead.rollout.replay import ReplayResult, replay
 from fairlead.stats.intervals import clopper_pearson
 
 SIZES = Strata("size")
@@ -66,13 +68,45 @@ def test_a_canary_that_is_worse_for_easy_requests_goes_back_and_it_is_said_for_w
     judge = judged(PLAN, world)
     verdict = assess(judge, PLAN)
     assert verdict.outcome is RolloutOutcome.ROLL_BACK
-    assert "most of the harm is in 'below 256 B': canary 1" in verdict.reason
+    assert "it shows most in 'below 256 B': canary 1" in verdict.reason
     assert "no worse than the champion in any stratum would" in verdict.reason
     shown = {one["name"]: one for one in verdict.numbers["by_stratum"]}
     assert list(shown) == ["below 256 B", "256 B to 1 KiB", "1 to 4 KiB"]
     assert shown["below 256 B"]["canary_rate"] > 0.05 > shown["below 256 B"]["champion_rate"]
     assert sum(one["canary_units"] for one in shown.values()) == judge.canary.units
     assert numbers_of(judged(BLIND, world), BLIND)["by_stratum"] == []
+
+
+def test_a_canary_that_goes_back_for_its_latency_has_no_stratum_blamed_for_it() -> None:
+    """Its failures are the champion's, and by chance more of them are in some stratum."""
+    plan = msgspec.structs.replace(PLAN, metrics=(DeclaredMetric("slow", "duration_ms", 0.1),))
+    world = [
+        msgspec.structs.replace(r, duration_ms=(300.0 if r.canary else 100.0) * (1 + n % 20 / 20))
+        for n, r in enumerate(traffic(3_000, RATES, 2))
+    ]
+    verdict = assess(judged(plan, world), plan)
+    assert verdict.outcome is RolloutOutcome.ROLL_BACK
+    assert verdict.reason.startswith("slow: canary slower")
+    assert len(verdict.numbers["by_stratum"]) == 3
+    assert "strat" not in verdict.reason
+    assert "stratum" not in verdict.numbers["by_outcome"]["slow"]
+
+
+def test_another_rate_names_the_stratum_of_its_own_evidence_and_no_failures_of_it() -> None:
+    """Refusals, worse for the hardest requests alone: by failures another stratum would seem so."""
+    plan = msgspec.structs.replace(PLAN, metrics=(DeclaredMetric("refused", "refusal", 0.1),))
+    dice = random.Random(3)
+    world = [
+        msgspec.structs.replace(
+            r, refused=int(dice.random() < (0.6 if r.canary and r.stratum == 2 else 0.05))
+        )
+        for r in traffic(3_000, RATES, 2)
+    ]
+    verdict = assess(judged(plan, world), plan)
+    assert verdict.outcome is RolloutOutcome.ROLL_BACK
+    assert verdict.reason.startswith("refused: canary ")
+    assert verdict.reason.endswith("; it shows most in '1 to 4 KiB'")
+    assert " in any stratum would" in verdict.reason
 
 
 def test_fewer_canary_requests_are_needed_where_risk_varies_much() -> None:
@@ -169,7 +203,7 @@ def test_a_judge_without_strata_is_what_it_was() -> None:
     assert judged(BLIND, world).strata == ()
 
 
-def test_strata_that_depend_on_the_release_are_no_basis_for_a_verdict() -> None:
+def test_strata_that_depend_on_the_release_are_no_basis_for_a_verdict(tmp_path: Path) -> None:
     """Such as tokens, of which a release's prompt makes more: the gateway cannot record that, but
     somebody else may."""
     dice = random.Random(8)
@@ -181,6 +215,22 @@ def test_strata_that_depend_on_the_release_are_no_basis_for_a_verdict() -> None:
     assert verdict.outcome is RolloutOutcome.INVALID
     assert "in the stratum" in verdict.reason
     assert "must not depend on the release" in verdict.reason
+    again = replayed(recorded(PLAN, [world], 2_500), tmp_path)
+    assert again.verdict is RolloutOutcome.INVALID
+    (named,) = re.findall("in the stratum '[^']+': what tells", verdict.reason)
+    assert named in again.reason
+
+
+def replayed(found: Recorded, folder: Path) -> ReplayResult:
+    """The verdict of an export that was written and read again."""
+    file = folder / "metrics.yaml"
+    file.write_bytes(metrics_file(found))
+    declared = load_metrics(file)
+    assert declared.strata == SIZES.names
+    recording = recording_of(declared)
+    for line in found.observations:
+        recording.add(msgspec.json.decode(msgspec.json.encode(line), type=ReplayedObservation))
+    return replay(recording, alpha=declared.alpha, beta=declared.beta, judged_at=found.judged_at)
 
 
 @pytest.mark.parametrize("times", [1.0, 4.0])
@@ -194,14 +244,7 @@ def test_a_replay_of_an_export_is_the_live_verdict(times: float, tmp_path: Path)
     judge = judged(PLAN, world)
     live = assess(judge, PLAN)
     found = recorded(PLAN, [world], judge.units)
-    file = tmp_path / "metrics.yaml"
-    file.write_bytes(metrics_file(found))
-    declared = load_metrics(file)
-    assert declared.strata == SIZES.names
-    recording = recording_of(declared)
-    for line in found.observations:
-        recording.add(msgspec.json.decode(msgspec.json.encode(line), type=ReplayedObservation))
-    again = replay(recording, alpha=declared.alpha, beta=declared.beta, judged_at=judge.units)
+    again = replayed(found, tmp_path)
     expected = RolloutOutcome.PROMOTE if times == 1.0 else RolloutOutcome.ROLL_BACK
     assert again.verdict is live.outcome is expected
     assert again.path[-1].e_promote == live.numbers["e_promote"]

@@ -13,8 +13,7 @@ from fairlead.cli.follow import OUTCOME_STYLES
 from fairlead.cli.options import table
 from fairlead.control.views import RolloutView
 from fairlead.domain.release import short
-from fairlead.rollout.strata import told, worst_of
-from fairlead.rollout.telling import led_by
+from fairlead.rollout.telling import led_by, shows_most
 
 _HEADLINES = {
     "promoted": "PROMOTED: {release} serves all traffic",
@@ -69,9 +68,9 @@ def _by_evidence(view: RolloutView, release: str, champion: str) -> list[str]:
     leading = led_by(numbers) if is_worse and numbers.get("by_outcome") else ""
     if leading:
         lines.insert(0, f"Most of the evidence is by {leading.removesuffix('; ')}.")
-    worst = worst_of(numbers.get("by_stratum", [])) if is_worse else None
-    if worst is not None:
-        lines.append(f"Most of the harm is in the stratum {told(worst)}.")
+    most = shows_most(numbers) if is_worse and numbers.get("by_outcome") else ""
+    if most:
+        lines.append(f"It shows most in the stratum {most}.")
     if numbers.get("ci_low") is not None and numbers.get("ci_high") is not None:
         confidence = numbers.get("ci_confidence", 0.95)
         lines.append(

@@ -10,9 +10,10 @@ from fairlead.rollout.figures import ArmFigures
 from fairlead.rollout.judge import CONFIDENCE, OUTCOMES, ArmCounts, Instruments, Judge, metrics_of
 from fairlead.rollout.metrics import Metric, MetricKind
 from fairlead.rollout.plan import FeedbackRule, Plan
-from fairlead.rollout.strata import by_stratum, told, worst_of
-from fairlead.rollout.telling import lacking, led_by
+from fairlead.rollout.strata import by_stratum, suspected
+from fairlead.rollout.telling import is_stratified, lacking, led_by, shows_most
 from fairlead.stats.rae import Rates
+from fairlead.stats.risk import RiskRae
 
 RATIO_ALPHA = 0.001
 SILENCE_MAX = 0.5
@@ -49,7 +50,7 @@ def assess(judge: Judge, plan: Plan) -> RolloutVerdict:
             f"{led_by(numbers)}{rates}; evidence {_e(numbers['e_rollback'])}"
             f"{_led_by(numbers, plan)} against a "
             f"threshold of {numbers['threshold_rollback']:g}; a release no worse than the champion"
-            f"{_by(plan.tolerance)}{_anywhere(plan)} would show this in fewer than "
+            f"{_by(plan.tolerance)}{_anywhere(numbers)} would show this in fewer than "
             f"{_one_in(plan.judge_alpha)} rollouts{_worst(numbers)}",
             numbers,
         )
@@ -96,14 +97,14 @@ def numbers_of(judge: Judge, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _anywhere(plan: Plan) -> str:
-    return "" if plan.strata is None else " in any stratum"
+def _anywhere(numbers: dict[str, Any]) -> str:
+    return " in any stratum" if is_stratified(numbers) else ""
 
 
 def _worst(numbers: dict[str, Any]) -> str:
-    """Where most of the canary's failures beyond the champion's rate are, of strata of risk."""
-    worst = worst_of(numbers["by_stratum"])
-    return "" if worst is None else f"; most of the harm is in {told(worst)}"
+    """In which stratum of risk it shows most, where what leads is bet on by strata."""
+    most = shows_most(numbers)
+    return f"; it shows most in {most}" if most else ""
 
 
 def _in_stratum(judge: Judge, plan: Plan) -> str:
@@ -113,8 +114,7 @@ def _in_stratum(judge: Judge, plan: Plan) -> str:
     suspect = tests.guard.suspect
     if plan.strata is None or suspect is None:
         return ""
-    name = plan.strata.name(suspect)
-    return f" in the stratum {name!r}: what tells strata apart must not depend on the release"
+    return suspected(plan.strata.name(suspect))
 
 
 def crowding_of(judge: Judge) -> str | None:
@@ -244,6 +244,10 @@ def _outcomes(tests: Instruments, judge: Judge, plan: Plan) -> dict[str, Any]:
             "e_rollback": _exp(tests.rollback.parts[k].log_e_max),
             "e_promote": None if e_promote is None else _exp(e_promote),
         }
+        part = tests.rollback.parts[k]
+        if plan.strata is not None and isinstance(part, RiskRae):
+            most = part.foremost
+            found[metric.name]["stratum"] = None if most is None else plan.strata.name(most)
     for declared in plan.metrics:
         source = declared.from_gateway
         if source is not None and source.unit:

@@ -12,12 +12,15 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.domain.strata import UNKNOWN_NAME
 from fairlead.rollout.metrics import Metric, Missing, Reading
 
 UNITS_MAX = 5_000_000
 
 
-class ReplayedObservation(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ReplayedObservation(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """One outcome of one unit by one metric.
 
     Attributes:
@@ -107,6 +110,11 @@ class Recording:
         self.duplicates += known is not None
         if known is None or settled < known[0]:
             unit.values[place] = settled, reading
+
+    def stratum_name(self, place: int) -> str:
+        """A stratum in words."""
+        names = [*self._strata, UNKNOWN_NAME]
+        return names[place]
 
     @property
     def strata(self) -> int:

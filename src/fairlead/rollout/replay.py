@@ -18,6 +18,7 @@ from fairlead.rollout.figures import MISSING_MAX
 from fairlead.rollout.metrics import Metric, MetricTests, Missing, Reading
 from fairlead.rollout.recording import Recording
 from fairlead.rollout.replayed_suites import SuiteNumbers, SuiteRecording, with_suites
+from fairlead.rollout.strata import suspected
 
 PATH_EVERY = 50
 """Units between two points of the path."""
@@ -156,7 +157,8 @@ def replay(
     result = ReplayResult(
         verdict=verdict,
         at=at,
-        reason=_reason(verdict, tests, sums, metrics, missing, alpha, beta),
+        reason=_reason(verdict, tests, sums, missing, alpha, beta)
+        + _suspected(verdict, tests, recording),
         missing=missing,
         canary_units=sums.units[1],
         champion_units=sums.units[0],
@@ -212,11 +214,11 @@ def _reason(
     verdict: RolloutOutcome,
     tests: MetricTests,
     sums: _Sums,
-    metrics: Sequence[Metric],
     missing: str,
     alpha: float,
     beta: float,
 ) -> str:
+    metrics = tests.metrics
     counts = f"{sums.units[1]:,} canary and {sums.units[0]:,} champion units"
     if verdict is RolloutOutcome.ROLL_BACK:
         leading = max(range(len(metrics)), key=lambda k: tests.rollback.parts[k].log_e)
@@ -235,6 +237,15 @@ def _reason(
         f"{counts} do not fit the logged probabilities (evidence {_e(tests.guard.log_e_max)} "
         f"against a threshold of {1 / RATIO_ALPHA:g}); a comparison would not be fair"
     )
+
+
+def _suspected(verdict: RolloutOutcome, tests: MetricTests, recording: Recording) -> str:
+    """The stratum whose units are not as logged, of a replay that is invalid for it."""
+    suspect = tests.guard.suspect
+    wrong = tests.guard.log_e_max >= -math.log(RATIO_ALPHA)
+    if verdict is not RolloutOutcome.INVALID or not wrong or suspect is None:
+        return ""
+    return f";{suspected(recording.stratum_name(suspect))}"
 
 
 def _numbers(tests: MetricTests, sums: _Sums, metrics: Sequence[Metric], k: int) -> MetricNumbers:

@@ -59,31 +59,9 @@ def by_stratum(strata: Strata | None, counts: Sequence[StratumCounts]) -> list[d
     ]
 
 
-def worst_of(shown: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Of `by_stratum`, where the canary has most failures beyond the champion's rate; else None.
-
-    For the eye: which stratum the evidence comes from is not tested by itself.
-    """
-    if len(shown) < 2:
-        return None
-    compared = [one for one in shown if one["canary_units"] and one["champion_units"]]
-    most = max(compared, key=_excess, default=None)
-    return most if most is not None and _excess(most) > 0.0 else None
-
-
-def told(one: dict[str, Any]) -> str:
-    """A stratum in words."""
-    canary, champion = (
-        f"{100 * one[f'{arm}_rate']:.1f} % of {one[f'{arm}_units']:,}"
-        if one[f"{arm}_units"]
-        else "no"
-        for arm in ("canary", "champion")
-    )
-    return f"{one['name']!r}: canary {canary} units, champion {champion}"
-
-
-def _excess(one: dict[str, Any]) -> float:
-    return float(one["canary_units"] * (one["canary_rate"] - one["champion_rate"]))
+def suspected(name: str) -> str:
+    """A stratum whose units are not on the arms as was logged, in words."""
+    return f" in the stratum {name!r}: what tells strata apart must not depend on the release"
 
 
 def _rate(failures: float, units: int) -> float | None:

@@ -1,4 +1,4 @@
-"""What is said of declared metrics: which one decided, and which one is missing."""
+"""What is said of metrics: which one decided, in which stratum of risk, which one is missing."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 _WORSE = {"latency": "slower", "tokens": "longer", "cost": "dearer"}
 
 
+def leading_of(numbers: dict[str, Any]) -> str:
+    """Which of `by_outcome` most of the evidence to roll back comes from."""
+    outcomes: dict[str, dict[str, Any]] = numbers["by_outcome"]
+    return max(outcomes, key=lambda name: float(outcomes[name]["e_rollback"]))
+
+
 def led_by(numbers: dict[str, Any]) -> str:
     """The declared metric that most of the evidence comes from, with its figures; else empty."""
-    outcomes = numbers["by_outcome"]
-    leading = max(outcomes, key=lambda name: float(outcomes[name]["e_rollback"]))
+    outcomes, leading = numbers["by_outcome"], leading_of(numbers)
     if leading in OUTCOMES:
         return ""
     return f"{leading}: {told(outcomes[leading])}, E = {_e(outcomes[leading]['e_rollback'])}; "
@@ -36,6 +41,25 @@ def told(one: dict[str, Any]) -> str:
     return f"canary {how}median {_amount(canary, unit)} against {_amount(champion, unit)}"
 
 
+def is_stratified(numbers: dict[str, Any]) -> bool:
+    """Whether the outcome that most of the evidence comes from is bet on in each stratum."""
+    return "stratum" in numbers["by_outcome"][leading_of(numbers)]
+
+
+def shows_most(numbers: dict[str, Any]) -> str:
+    """In which stratum the evidence of what leads is the highest, in words; empty for none.
+
+    For the eye: which stratum the evidence comes from is not tested by itself.
+    """
+    leading, shown = leading_of(numbers), numbers.get("by_stratum", [])
+    name = numbers["by_outcome"][leading].get("stratum")
+    one = next((one for one in shown if one["name"] == name), None)
+    if one is None or len(shown) < 2:
+        return ""
+    # The counts of strata are of failures, and no other metric's.
+    return _of_stratum(one) if leading in OUTCOMES else f"{name!r}"
+
+
 def lacking(judge: Judge, plan: Plan) -> str | None:
     """The first metric that a promotion needs and most units of an arm lack, in words."""
     for k, metric in enumerate(metrics_of(plan)):
@@ -51,6 +75,16 @@ def lacking(judge: Judge, plan: Plan) -> str | None:
 def _lacks(metric: Metric, name: str, arm: ArmFigures) -> str:
     known = f"{arm.units:,} have it, {arm.missing:,} lack it" if arm.missing else "none has it"
     return f"metric {metric.name!r} is missing: of the {name}'s units {known}"
+
+
+def _of_stratum(one: dict[str, Any]) -> str:
+    canary, champion = (
+        f"{100 * one[f'{arm}_rate']:.1f} % of {one[f'{arm}_units']:,}"
+        if one[f"{arm}_units"]
+        else "no"
+        for arm in ("canary", "champion")
+    )
+    return f"{one['name']!r}: canary {canary} units, champion {champion}"
 
 
 def _amount(value: float | None, unit: str) -> str:

@@ -38,7 +38,7 @@ def test_requests_are_told_apart_where_it_is_declared_and_else_not(tmp_path: Pat
     [
         ({"by": "length"}, "rollout.risk.by"),
         ({"by": "header"}, "rollout.risk needs values with by: header"),
-        ({"by": "size", "values": ["a"]}, "rollout.risk.values are for by: key and by: header"),
+        ({"by": "size", "values": ["a"]}, "rollout.risk has values with by: size"),
         ({"by": "key", "values": ["a", "b", "a"]}, r"rollout.risk.values\[2\] is there twice"),
         ({"by": "key", "values": ["others"]}, r"values\[0\] is the name of another stratum"),
         (

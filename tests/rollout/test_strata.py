@@ -278,10 +278,14 @@ def test_a_recording_says_of_each_unit_one_stratum_that_is_declared() -> None:
 @pytest.mark.parametrize(
     ("by", "values", "message"),
     [
-        ("size", ("a",), "by size has no values"),
-        ("key", (), "needs 1 to 30 values"),
+        ("size", ("a",), "risk has values with by: size"),
+        ("key", (), "needs values with by: key, 1 to 30 of them, not 0"),
+        ("key", tuple(map(str, range(31))), "1 to 30 of them, not 31"),
+        ("header", ("a", "h\u00e9"), r"risk.values\[1\] must be printable ASCII"),
+        ("header", (" a",), "without space around it, as it is sent: ' a'"),
+        ("header", ("a\n",), "printable ASCII"),
         ("header", ("a", "a"), "is there twice"),
-        ("header", ("others",), "neither"),
+        ("header", ("others",), "is the name of another stratum"),
         ("header", ("x" * 65,), "1 to 64 characters"),
     ],
 )

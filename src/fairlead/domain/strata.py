@@ -8,6 +8,8 @@ a release's tokenizer, behind a release's prompt, and an answer is a release's.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
@@ -32,6 +34,7 @@ UNKNOWN = -1
 
 UNKNOWN_NAME = "unknown"
 OTHERS_NAME = "others"
+_SENT = re.compile(r"[!-~](?:[ -~]*[!-~])?")
 _SIZE_NAMES = (
     "below 256 B", "256 B to 1 KiB", "1 to 4 KiB", "4 to 16 KiB", "16 to 64 KiB",
     "64 to 256 KiB", "256 KiB and more",
@@ -52,22 +55,13 @@ class Strata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     values: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.by not in NAMED:
-            if self.values:
-                raise InvalidInput(f"risk: by {self.by} has no values of its own")
+        found = mistake(self.by, self.values)
+        if found is None:
             return
-        if not 0 < len(self.values) <= VALUES_MAX:
-            raise InvalidInput(
-                f"risk: by {self.by} needs 1 to {VALUES_MAX} values, not {len(self.values)}"
-            )
-        if len(set(self.values)) < len(self.values):
-            raise InvalidInput("risk: a value is there twice")
-        for value in self.values:
-            if not 0 < len(value) <= VALUE_CHARS_MAX or value in (UNKNOWN_NAME, OTHERS_NAME):
-                raise InvalidInput(
-                    f"risk: value {ascii(value)[:80]} must have 1 to {VALUE_CHARS_MAX} characters, "
-                    f"and be neither {UNKNOWN_NAME!r} nor {OTHERS_NAME!r}"
-                )
+        place, words = found
+        if place is None:
+            raise InvalidInput(f"risk {words}")
+        raise InvalidInput(f"risk.values[{place}] {words}: {ascii(self.values[place])[:80]}")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -91,3 +85,25 @@ class Strata(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def name(self, place: int) -> str:
         """The stratum at this place in words."""
         return self.names[place] if place < len(self.names) else UNKNOWN_NAME
+
+
+def mistake(by: By, values: Sequence[str]) -> tuple[int | None, str] | None:
+    """What does not make sense: at which of the values, None for all, and what; None for nothing.
+
+    The gateway compares what a client has sent without the space around it, and a header is ASCII:
+    another value would never be met.
+    """
+    if by not in NAMED:
+        return (None, f"has values with by: {by}, which has its own") if values else None
+    if not 0 < len(values) <= VALUES_MAX:
+        return None, f"needs values with by: {by}, 1 to {VALUES_MAX} of them, not {len(values)}"
+    for place, value in enumerate(values):
+        if not 0 < len(value) <= VALUE_CHARS_MAX:
+            return place, f"must have 1 to {VALUE_CHARS_MAX} characters"
+        if by == "header" and _SENT.fullmatch(value) is None:
+            return place, "must be printable ASCII without space around it, as it is sent"
+        if value in values[:place]:
+            return place, "is there twice"
+        if value in (UNKNOWN_NAME, OTHERS_NAME):
+            return place, "is the name of another stratum"
+    return None

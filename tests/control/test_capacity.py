@@ -10,8 +10,10 @@ from fairlead.control.shipping import capacity
 from fairlead.control.shipping.capacity import Planner, available_memory
 from fairlead.domain.errors import NotFound
 from fairlead.domain.quota import Price
+from fairlead.domain.strata import Strata
 from fairlead.rollout.plan import Step
 from fairlead.rollout.suites import SuiteMetric
+from fairlead.store.keys import KeyRow
 
 SLOW = msgspec.structs.replace(PLAN, steps=(Step(0.3, 1_000, 2.0),))
 
@@ -103,3 +105,18 @@ async def test_steps_that_nobody_named_are_chosen_and_kept_with_the_rollout(worl
     assert document.spec.plan == open_plan
     named = await planner(world).plan(world.spec("b"))
     assert not named.chosen
+
+
+async def test_strata_by_keys_that_there_are_not_are_told(world: World) -> None:
+    """A key that was revoked is none; where nothing is compared, nothing is said."""
+    world.store.create_key(KeyRow("k1", "web", "1", 1.0))
+    world.store.create_key(KeyRow("k2", "old", "2", 1.0))
+    world.store.revoke_key("k2", 2.0)
+    plan = msgspec.structs.replace(PLAN, strata=Strata("key", ("web", "batch", "old")))
+    first = await planner(world).plan(world.spec("a", plan=plan))
+    assert not any("no key" in note for note in first.notes)
+    await world.first_champion()
+    notes = (await planner(world).plan(world.spec("b", plan=plan))).notes
+    assert [note.partition(" (")[0] for note in notes if "no key" in note] == [
+        "no key is named 'batch'", "no key is named 'old'",
+    ]  # fmt: skip

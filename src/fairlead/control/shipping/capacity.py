@@ -91,7 +91,7 @@ class Planner:
             problems.append(
                 f"its weights need {_gib(size)} of memory, and {_gib(available)} are available"
             )
-        notes = list(said.notes)
+        notes = [*said.notes, *self._unnamed(plan)]
         if plan.steps and spec.plan.chooses_steps and highest_share(plan) < 0.5:
             enough = math.ceil(spec.plan.champion_replicas / 2)
             notes.append(
@@ -126,6 +126,17 @@ class Planner:
                 *(suite_promises(plan.suites) if plan.steps else []),
             ],
         )
+
+    def _unnamed(self, plan: Plan) -> list[str]:
+        """Of strata by keys that there are not."""
+        if not plan.steps or plan.strata is None or plan.strata.by != "key":
+            return []
+        named = {key.name for key in self._store.list_keys()}
+        return [
+            f"no key is named {name!r} (rollout.risk.values): its stratum stays empty"
+            for name in plan.strata.values
+            if name not in named
+        ]
 
     def _traffic(self, service: str) -> tuple[float, list[ReleaseFigures]]:
         """Requests per second, and the figures of the longest span."""

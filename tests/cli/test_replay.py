@@ -4,15 +4,22 @@ import json
 import random
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from cli.simulated_installation import Run
+from fairlead.cli import exporting
+from fairlead.rollout.export import Recorded, with_suites
+from fairlead.rollout.metrics import Metric
+from fairlead.rollout.recording import ReplayedObservation
+from fairlead.rollout.suites import SuiteMetric, SuiteReading, take_in_suites
 
 METRICS = """\
 metrics:
 - {name: failed, kind: binary, bad: true, margin: 0.1, weight: 2}
 - {name: ttft, kind: latency, margin: 0.2}
 """
+SUITES = (SuiteMetric("answers", "quality"),)
 
 
 @pytest.fixture
@@ -138,3 +145,37 @@ def test_a_suite_whose_pairs_were_not_kept_is_said_beside_any_verdict(
     done = run("rollout", "replay", observations, "--metrics", metrics)
     assert done.code == 2
     assert "suite 'answers' is declared incomplete, and has a pair" in done.err
+
+
+def test_an_export_says_which_suite_is_not_in_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """And so does its metrics file, by which the replay knows."""
+    unit = ReplayedObservation("u1", "canary", 0.5, "failed", 1.0, 1.0)
+    found = Recorded([Metric("failed")], 0.01, 0.05, 1, [unit])
+    judged = take_in_suites(
+        {}, (SuiteReading("answers", 0, 1, ((0.0, 1.0),), 9, 1.0, 2.0),), SUITES
+    )
+    old = {"answers": msgspec.structs.replace(judged["answers"], told=b"")}
+    answers = [with_suites(found, SUITES, judged), with_suites(found, SUITES, old)]
+    monkeypatch.setattr(exporting, "client", lambda _state: FakeClient(answers))
+    done = run("rollout", "export", "r1", "--out", tmp_path)
+    assert "1 units and 1 cases of suites" in done.out
+    assert "not in it" not in done.out
+    done = run("rollout", "export", "r1", "--out", tmp_path)
+    assert done.code == 0, done.err
+    assert "not in it: what the suites answers have shown" in " ".join(done.out.split())
+    done = run(
+        "rollout", "replay", tmp_path / "r1.jsonl", "--metrics", tmp_path / "r1.metrics.yaml"
+    )
+    assert "the suite's evidence is not in this file" in " ".join(done.out.split())
+
+
+class FakeClient:
+    """Control's answers, one after the other."""
+
+    def __init__(self, answers: list[Recorded]) -> None:
+        self._answers = answers
+
+    def get(self, _kind: type[Recorded], *_path: str) -> Recorded:
+        return self._answers.pop(0)

@@ -188,11 +188,11 @@ async def test_nothing_is_told_or_written_where_nothing_is_traced(
 
 
 def test_a_record_that_was_spooled_before_there_were_traces_is_read() -> None:
-    """As it was written then: without the last field."""
+    """As it was written then: without the last fields."""
     record = RequestRecord(
         "r", "s", "d", "champion", "a", "k", "u", 0.0, "", 0, "chat/completions", False, 200, "",
         1.0, 1.0, 1.0, 1.0, 1, 1, 1,
     )  # fmt: skip
-    *fields, trace, tried = msgspec.msgpack.decode(encode_record(record))
-    assert (trace, tried) == ("", [])
+    *fields, trace, tried, stratum = msgspec.msgpack.decode(encode_record(record))
+    assert (trace, tried, stratum) == ("", [], -1)
     assert decode_record(msgspec.msgpack.encode(fields)) == record

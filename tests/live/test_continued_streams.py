@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(400)]
 
 REPLICAS = 3
 TOKENS = 800
-ROUNDS = 3
+KILLS, ROUNDS_MAX = 4, 15
 MANIFEST = """
 service: speller
 release:
@@ -121,10 +121,12 @@ def test_streams_whose_replicas_are_killed_read_as_if_undisturbed(
 ) -> None:
     dice = random.Random(7)
     stream = getattr(Client(spelling), kind)
-    kills = 0
-    for number in range(ROUNDS):
+    kills = number = 0
+    # Where the client is slow, all is said by the time that it has read so far: another round then.
+    while kills < KILLS and number < ROUNDS_MAX:
         spelling.wait(lambda: len(ready(spelling)) == REPLICAS, "all replicas", 60)
         question = f"how do i top up my card {'please ' * number}"
+        number += 1
         undisturbed = summary(list(stream(question)))
         assert undisturbed["finish"] == ["length"]
         assert undisturbed["tokens"][1] == TOKENS
@@ -139,4 +141,4 @@ def test_streams_whose_replicas_are_killed_read_as_if_undisturbed(
                     os.kill(pid, signal.SIGKILL)
                     kills += 1
         assert summary(events) == undisturbed, moments
-    assert kills >= ROUNDS
+    assert kills >= KILLS

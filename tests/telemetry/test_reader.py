@@ -114,7 +114,7 @@ def test_what_people_ask(filled: Rig) -> None:
             ("query(", 13)
         ],
         "SELECT name FROM (SHOW TABLES)": [("feedback",), ("records",)],
-        "SELECT count(*) FROM (DESCRIBE records)": [(28,)],
+        "SELECT count(*) FROM (DESCRIBE records)": [(29,)],
         "SELECT r.id, f.value FROM records r JOIN feedback f ON f.request = r.id ORDER BY 1": [
             ("q1", 1.0),
             ("q2", 0.0),

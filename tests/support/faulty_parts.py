@@ -7,7 +7,6 @@ import os
 import resource
 import signal
 import sqlite3
-import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -15,35 +14,11 @@ from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.registry import Registry
 from support.installation import Installation
 
-STOPPED_S, RUNNING_S = 0.15, 0.05
-
 
 def wrong_clock(worker: int, ahead_s: float) -> Mapping[str, str]:
     """The environment of an installation in which the clock of this gateway worker is ahead."""
     folder = Path(__file__).parent / "wrong_clock"
     return {"PYTHONPATH": str(folder), "WRONG_CLOCK": f"{worker} {ahead_s}"}
-
-
-@contextlib.contextmanager
-def throttled(pid: int) -> Iterator[None]:
-    """A process that runs for a quarter of the time, as on a machine that others use, too."""
-    is_over = threading.Event()
-
-    def throttle() -> None:
-        with contextlib.suppress(ProcessLookupError):
-            while not is_over.is_set():
-                os.kill(pid, signal.SIGSTOP)
-                is_over.wait(STOPPED_S)
-                os.kill(pid, signal.SIGCONT)
-                is_over.wait(RUNNING_S)
-
-    thread = threading.Thread(target=throttle)
-    thread.start()
-    try:
-        yield
-    finally:
-        is_over.set()
-        thread.join()
 
 
 @contextlib.contextmanager

@@ -434,3 +434,19 @@ class World:
 def questions(count: int) -> list[Case]:
     """Cases whose right answer is in the question."""
     return [make_case(f"say {number}", f"{number}") for number in range(count)]
+
+
+async def ended(world: World, rollout: str, turns: int = 250, kill_every: int = 0) -> RolloutView:
+    """Turn until it has ended; runs in the background get real time to answer."""
+    for turn in range(turns):
+        if not world.row(rollout).active:
+            break
+        await world.turn()
+        if world.plane._evaluations._runs:
+            await asyncio.sleep(0.01)
+        tasks = list(world.plane._rollouts._facts._suites._tasks.values())
+        if kill_every and turn % kill_every == 0:
+            await world.restart()
+        elif tasks:
+            await asyncio.wait(tasks)
+    return await world.plane.reports.rollout(rollout)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +11,9 @@ import msgspec
 import pytest
 
 from control.answering_replica import AnsweringReplica
-from control.simulated_world import PLAN, World, questions
+from control.simulated_world import PLAN, World, ended, questions
 from fairlead.cli.exporting import write_export
 from fairlead.cli.replay import read_recording
-from fairlead.control.views import RolloutView
 from fairlead.domain.errors import Conflict
 from fairlead.domain.strata import Strata
 from fairlead.domain.verdicts import RolloutOutcome
@@ -46,22 +44,6 @@ async def audited(world: World, rollout: str, folder: Path) -> ReplayResult:
 
 def kept(world: World, rollout: str) -> Rollout:
     return world.plane._rollouts.document(world.row(rollout)).rollout
-
-
-async def ended(world: World, rollout: str, kill_every: int = 0) -> RolloutView:
-    """Turn until it has ended; runs in the background get real time to answer."""
-    for turn in range(250):
-        if not world.row(rollout).active:
-            break
-        await world.turn()
-        if world.plane._evaluations._runs:
-            await asyncio.sleep(0.01)
-        tasks = list(world.plane._rollouts._facts._suites._tasks.values())
-        if kill_every and turn % kill_every == 0:
-            await world.restart()
-        elif tasks:
-            await asyncio.wait(tasks)
-    return await world.plane.reports.rollout(rollout)
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import msgspec
 import pytest
 
 from control.answering_replica import AnsweringReplica
-from control.simulated_world import PLAN, World, questions
+from control.simulated_world import PLAN, World, ended, questions
 from fairlead.control.shipping.spec import check_spec
 from fairlead.control.shipping.suite_runs import batch_of
-from fairlead.control.views import RolloutView
 from fairlead.domain.errors import InvalidInput
 from fairlead.evaluation.cases import Suite, make_case, order_of_runs
 from fairlead.evaluation.scorers import Exact, scorer_digest
@@ -22,22 +20,6 @@ from fairlead.rollout.suites import SuiteMetric
 Replica = Callable[..., AnsweringReplica]
 SUITE = SuiteMetric("answers", "quality", cases=20, margin=0.2)
 SUITED: Plan = msgspec.structs.replace(PLAN, suites=(SUITE,))
-
-
-async def ended(world: World, rollout: str, turns: int = 200, kill_every: int = 0) -> RolloutView:
-    """Turn until it has ended; runs in the background get real time to answer."""
-    for turn in range(turns):
-        if not world.row(rollout).active:
-            break
-        await world.turn()
-        if world.plane._evaluations._runs:
-            await asyncio.sleep(0.01)
-        tasks = list(world.plane._rollouts._facts._suites._tasks.values())
-        if kill_every and turn % kill_every == 0:
-            await world.restart()
-        elif tasks:
-            await asyncio.wait(tasks)
-    return await world.plane.reports.rollout(rollout)
 
 
 async def test_worse_answers_to_a_suite_roll_back_though_users_say_nothing(

@@ -120,7 +120,7 @@ def report(rollouts: int, each: int) -> str:
     lower = clopper_pearson(wrong, rollouts, 0.98)[0]
     lines = [
         "# Strata of risk in a rollout", "",
-        "`python -m benchmarks.strata` measures this: one failure rate, judged with strata as a "
+        "`make bench-strata` measures this: one failure rate, judged with strata as a "
         "live rollout has them (nothing is known of them beforehand) and without, on the same "
         "requests.",
         "",

@@ -6,7 +6,9 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -21,6 +23,7 @@ KEPT_BYTES_MAX = 1024 * 1024
 _NAMED = ("properties", "$defs", "definitions", "dependentSchemas")
 _DATA = ("enum", "const", "examples", "default")
 _REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
+_UNEVALUATED = frozenset({"unevaluatedProperties", "unevaluatedItems"})
 _REFERENCE_STEPS = 25
 """Following a reference takes as long as so many other keywords."""
 _steps = threading.local()
@@ -118,6 +121,7 @@ def _validator(encoded: bytes) -> Any:
         raise BadSchema(error.message[:200]) from None
     rules = {name: part for name, part in schema.items() if name != "$schema"}
     _check_parts(rules)
+    _check_references(rules)
     return counting(rules, registry=Registry())
 
 
@@ -142,6 +146,25 @@ def _counted(keyword: str, check: Callable[..., Any]) -> Callable[..., Any]:
         return check(validator, value, instance, schema)
 
     return counted
+
+
+def _check_references(schema: dict[str, Any]) -> None:
+    """What a reference leads to has to be checked, and followed where steps are counted."""
+    told: set[str] = set()
+    parts: list[Any] = [schema]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, list):
+            parts += part
+        elif isinstance(part, dict):
+            told |= part.keys()
+            parts += part.values()
+            for key in _REFERENCES & part.keys():
+                places = unquote(str(part[key])).split("/")
+                if any(at in _DATA and before not in _NAMED for before, at in pairwise(places)):
+                    raise BadSchema(f"{key} leads into a value, which is no schema")
+    if told & _REFERENCES and told & _UNEVALUATED:
+        raise BadSchema("unevaluatedProperties and unevaluatedItems do not go with references")
 
 
 def _check_parts(schema: Any) -> None:

@@ -119,7 +119,9 @@ class Exchange(Answering):
 
     @property
     def is_trying(self) -> bool:
-        return self.attempt is not None
+        # While its prompt is looked at, nobody else may be asked it either.
+        is_looking = self._guarding is not None and self._guarding.is_looking
+        return self.attempt is not None and not is_looking
 
     @property
     def release(self) -> str:

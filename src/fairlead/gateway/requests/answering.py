@@ -125,7 +125,13 @@ class Answering(Seeker):
         self._finish(self._reply.status, error, self._reply.end(data), usage)
 
     def answer_broke(self, reason: str) -> None:
-        if self._guarding is not None and self._guarding.holds(lambda: self.answer_broke(reason)):
+        broken = self.attempt
+
+        def later() -> None:  # It may be told twice meanwhile, and be over with the first time.
+            if self.attempt is broken:
+                self.answer_broke(reason)
+
+        if self._guarding is not None and self._guarding.holds(later):
             return
         if self.attempt is not None:
             self.attempt.failed()

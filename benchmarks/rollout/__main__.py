@@ -1,6 +1,6 @@
 """How often the judge is wrong, how soon it decides, and how others fare on the same dice.
 
-    python -m benchmarks.rollout                  # all of it: an hour or two on one core
+    python -m benchmarks.rollout                  # all of it: hours on one core
     python -m benchmarks.rollout --quick          # under three minutes; fails if a limit breaks
     python -m benchmarks.rollout --part errors    # one part; the others stay as they were
     python -m benchmarks.rollout --report         # tables and picture from what was measured
@@ -14,10 +14,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, replace
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -27,55 +30,80 @@ RESULTS = Path(__file__).parents[1] / "results"
 SEED = 1_000
 PARTS = ("cost", "pairs", "latencies", "delays", "slow", "whole", "errors")
 Keep = Callable[[list[dict[str, Any]]], None]
+Job = Callable[[range, int], worlds.Error | list[worlds.Error]]
+"""Which rollouts, and the seed of their dice."""
+
+_WORLDS: list[tuple[Job, bool]] = []
+"""Of a process that runs parts of them."""
 
 
-def errors(
-    rollouts: int,
-    scale: float,
-    keep: Keep,
-    done_before: Sequence[dict[str, Any]] = (),
-    begin: int = 0,
-) -> list[dict[str, Any]]:
-    """All worlds, or those from `begin` on; `keep` is told of what there is after each."""
-    jobs: list[Callable[[int], worlds.Error | list[worlds.Error]]] = []
-    for world in worlds.BINARY:
-        jobs.append(lambda seed, w=world: worlds.falsely_rolled_back(w, rollouts, scale, seed))
-        jobs.append(
-            lambda seed, w=world: worlds.false_promotion(
-                w, rollouts, scale * min(1.0, worlds.SHORTER / w.horizon), seed
-            )
-        )
-    jobs += [
-        lambda seed: worlds.at_the_tolerance(rollouts, scale, seed),
-        lambda seed: worlds.sticky(rollouts, scale, seed),
-        lambda seed: worlds.sticky(min(rollouts, 1_000), scale / 10, seed, per_request=True),
-        lambda seed: worlds.delayed(rollouts, scale, seed),
-        lambda seed: worlds.delayed(min(rollouts, 1_000), scale, seed, by_arrival=True),
-        lambda seed: worlds.safety(rollouts, scale, seed),
-        lambda seed: worlds.wrong_share(rollouts, scale, seed),
-        lambda seed: worlds.pairs(rollouts, scale, seed),
-        lambda seed: worlds.risk(rollouts, scale, seed),
-        lambda seed: worlds.twelve_metrics(
-            rollouts // 5 * 5 if scale < 1 else rollouts, scale / 10, seed
-        ),
-        *worlds.latency_jobs(rollouts, scale / 4),
+def errors(rollouts: int, scale: float, keep: Keep, processes: int = 1) -> list[dict[str, Any]]:
+    """All worlds; `keep` is told of what there is after each. Processes change no figure."""
+    jobs = _jobs(scale)
+    of_traps = min(rollouts, 1_000)
+    parts = [
+        (number, range(begin, min(begin + worlds.CHUNK, most)))
+        for number, (job, is_trap) in enumerate(jobs)
+        for most in [of_traps if is_trap else rollouts]
+        for begin in range(0, most, worlds.CHUNK)
     ]
-    out: list[dict[str, Any]] = list(done_before)
-    for number, job in enumerate(jobs):
-        if number < begin:
-            continue
-        began = time.perf_counter()
-        done = job(SEED + number)
-        for error in done if isinstance(done, list) else [done]:
-            out.append(
-                {**asdict(error), "lower": error.lower, "kept": error.is_kept, "scale": scale}
-            )
-            _say(
-                f"{error.kind:16} {error.world}: {error.wrong} of {error.rollouts}",
-                began,
-            )
-        keep(out)
+    done: dict[tuple[int, str, str], list[worlds.Error]] = {}
+    out: list[dict[str, Any]] = []
+    began = time.perf_counter()
+    with ProcessPoolExecutor(processes, get_context("fork"), _begin, (scale,)) as pool:
+        for (number, _), found in zip(parts, pool.map(_run, parts), strict=True):
+            for error in found:
+                done.setdefault((number, error.world, error.kind), []).append(error)
+            out = [_row(same, scale) for same in done.values()]
+            keep(out)
+            last = out[-1]
+            _say(f"{last['kind']:16} {last['world']}: {last['wrong']} of {last['rollouts']}", began)
     return out
+
+
+def _row(same: Sequence[worlds.Error], scale: float) -> dict[str, Any]:
+    """Parts of one world, together."""
+    error = replace(
+        same[0],
+        wrong=sum(each.wrong for each in same),
+        rollouts=sum(each.rollouts for each in same),
+    )
+    return {**asdict(error), "lower": error.lower, "kept": error.is_kept, "scale": scale}
+
+
+def _begin(scale: float) -> None:
+    _WORLDS[:] = _jobs(scale)
+
+
+def _run(part: tuple[int, range]) -> list[worlds.Error]:
+    number, rollouts = part
+    found = _WORLDS[number][0](rollouts, SEED + number)
+    return found if isinstance(found, list) else [found]
+
+
+def _jobs(scale: float) -> list[tuple[Job, bool]]:
+    """What is done in each world, and whether it only shows a trap."""
+    jobs: list[tuple[Job, bool]] = []
+    for world in worlds.BINARY:
+        shorter = scale * min(1.0, worlds.SHORTER / world.horizon)
+        jobs += [
+            (lambda r, seed, w=world: worlds.falsely_rolled_back(w, r, scale, seed), False),
+            (lambda r, seed, w=world, s=shorter: worlds.false_promotion(w, r, s, seed), False),
+        ]
+    return [
+        *jobs,
+        (lambda r, seed: worlds.at_the_tolerance(r, scale, seed), False),
+        (lambda r, seed: worlds.sticky(r, scale, seed), False),
+        (lambda r, seed: worlds.sticky(r, scale / 10, seed, per_request=True), True),
+        (lambda r, seed: worlds.delayed(r, scale, seed), False),
+        (lambda r, seed: worlds.delayed(r, scale, seed, by_arrival=True), True),
+        (lambda r, seed: worlds.safety(r, scale, seed), False),
+        (lambda r, seed: worlds.wrong_share(r, scale, seed), False),
+        (lambda r, seed: worlds.pairs(r, scale, seed), False),
+        (lambda r, seed: worlds.risk(r, scale, seed), False),
+        (lambda r, seed: worlds.twelve_metrics(r, scale / 10, seed), False),
+        *((job, False) for job in worlds.latency_jobs(scale / 4)),
+    ]
 
 
 def binary_delays(rollouts: int, keep: Keep) -> list[dict[str, Any]]:
@@ -141,6 +169,7 @@ def main() -> int:
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--part", choices=PARTS)
     parser.add_argument("--rollouts", type=int, default=5_000)
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     options = parser.parse_args()
     if options.quick:
         return quick()
@@ -151,7 +180,9 @@ def main() -> int:
         "delays": lambda: binary_delays(1_200, lambda rows: _keep("delays", rows)),
         "slow": lambda: latency_delays(400, lambda rows: _keep("slow", rows)),
         "whole": lambda: wholes(1_000, 0.3),
-        "errors": lambda: errors(options.rollouts, 1.0, lambda done: _keep("errors", done)),
+        "errors": lambda: errors(
+            options.rollouts, 1.0, lambda done: _keep("errors", done), options.processes
+        ),
     }
     for name, measure in parts.items():
         if not options.report and options.part in (None, name):
@@ -165,7 +196,7 @@ def main() -> int:
 def quick() -> int:
     """Fewer and shorter rollouts; exit code 1 where an error rate is above its nominal one."""
     began = time.perf_counter()
-    measured = errors(500, 0.06, lambda done: None)
+    measured = errors(500, 0.06, lambda done: None, os.cpu_count() or 1)
     wrong = [error for error in measured if error["holds"] and not error["kept"]]
     shown = [error for error in measured if not error["holds"] and error["kept"]]
     late = [

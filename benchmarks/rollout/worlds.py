@@ -145,27 +145,34 @@ BINARY = (
 )
 
 
-def _chunks(rollouts: int) -> list[int]:
-    return [min(CHUNK, rollouts - done) for done in range(0, rollouts, CHUNK)]
+def _chunks(rollouts: range, size: int = CHUNK) -> list[tuple[int, int]]:
+    """The rollouts that share their dice: their number, and how many they are.
+
+    A range that begins at a multiple of `CHUNK` has the dice that it has within a longer one.
+    """
+    return [
+        (begin // size, min(size, rollouts.stop - begin))
+        for begin in range(rollouts.start, rollouts.stop, size)
+    ]
 
 
-def falsely_rolled_back(world: World, rollouts: int, scale: float, seed: int) -> Error:
+def falsely_rolled_back(world: World, rollouts: range, scale: float, seed: int) -> Error:
     """An equal canary that is rolled back."""
     wrong = 0
-    for number, n in enumerate(_chunks(rollouts)):
+    for number, n in _chunks(rollouts):
         dice = np.random.default_rng([seed, number])
         priors = _priors(world, dice, n)
         test = Blocks(rollback(), priors, HISTORY)
         for rho, counts in world.blocks(dice, n, 0.0, scale):
             test.update(rho, counts)
         wrong += int((test.log_e_max >= -math.log(ALPHA)).sum())
-    return Error(world.name, "false rollback", wrong, rollouts, ALPHA)
+    return Error(world.name, "false rollback", wrong, len(rollouts), ALPHA)
 
 
-def false_promotion(world: World, rollouts: int, scale: float, seed: int) -> Error:
+def false_promotion(world: World, rollouts: range, scale: float, seed: int) -> Error:
     """A canary that fails more often by exactly the margin, and is promoted."""
     wrong = 0
-    for number, n in enumerate(_chunks(rollouts)):
+    for number, n in _chunks(rollouts):
         dice = np.random.default_rng([seed, number])
         test = Blocks(
             NonInferiorityRae(margin=MARGIN, prior_rate=0.1), _priors(world, dice, n), HISTORY
@@ -173,7 +180,7 @@ def false_promotion(world: World, rollouts: int, scale: float, seed: int) -> Err
         for rho, counts in world.blocks(dice, n, MARGIN, scale):
             test.update(rho, counts)
         wrong += int((test.log_e_max >= -math.log(BETA)).sum())
-    return Error(world.name, "false promotion", wrong, rollouts, BETA)
+    return Error(world.name, "false promotion", wrong, len(rollouts), BETA)
 
 
 def _priors(world: World, dice: Dice, n: int) -> Floats:
@@ -186,22 +193,22 @@ def rollback(tol: float = 0.0) -> BinaryRae:
     return BinaryRae(tol=tol, alpha=ALPHA, prior_rate=0.1)
 
 
-def at_the_tolerance(rollouts: int, scale: float, seed: int) -> Error:
+def at_the_tolerance(rollouts: range, scale: float, seed: int) -> Error:
     """Worse by exactly what is tolerated, while the base rate moves."""
     wrong = 0
     world = World(
         "worse by exactly the tolerance, drifting", by_steps(0.08, 0.2, 0.05), TEN, horizon=SHORTER
     )
-    for number, n in enumerate(_chunks(rollouts)):
+    for number, n in _chunks(rollouts):
         dice = np.random.default_rng([seed, number])
         test = Blocks(rollback(0.02), _priors(world, dice, n), HISTORY)
         for rho, counts in world.blocks(dice, n, 0.02, scale):
             test.update(rho, counts)
         wrong += int((test.log_e_max >= -math.log(ALPHA)).sum())
-    return Error(world.name, "false rollback", wrong, rollouts, ALPHA)
+    return Error(world.name, "false rollback", wrong, len(rollouts), ALPHA)
 
 
-def sticky(rollouts: int, scale: float, seed: int, *, per_request: bool = False) -> Error:
+def sticky(rollouts: range, scale: float, seed: int, *, per_request: bool = False) -> Error:
     """Users of 1 to 20 requests whose failures go together (correlation .3), one bet for each.
 
     `per_request` bets on each request instead, which is the trap.
@@ -209,7 +216,7 @@ def sticky(rollouts: int, scale: float, seed: int, *, per_request: bool = False)
     users = int(3_000 * scale)
     spread = 0.7 / 0.3
     wrong = 0
-    for number, n in enumerate(_chunks(rollouts)):
+    for number, n in _chunks(rollouts):
         dice = np.random.default_rng([seed, number])
         test = Blocks(rollback(), history(dice, n, 0.1), HISTORY)
         for user in range(users):
@@ -223,10 +230,10 @@ def sticky(rollouts: int, scale: float, seed: int, *, per_request: bool = False)
                 test.update_units(0.2, canary, failed / requests, user % BLOCK == BLOCK - 1)
         wrong += int((test.log_e_max >= -math.log(ALPHA)).sum())
     name = "sticky users, a bet per request (trap)" if per_request else "sticky users"
-    return Error(name, "false rollback", wrong, rollouts, ALPHA, holds=not per_request)
+    return Error(name, "false rollback", wrong, len(rollouts), ALPHA, holds=not per_request)
 
 
-def delayed(rollouts: int, scale: float, seed: int, *, by_arrival: bool = False) -> Error:
+def delayed(rollouts: range, scale: float, seed: int, *, by_arrival: bool = False) -> Error:
     """The canary's failures are known at once, all else 300 requests later.
 
     By enrolment the order is that of the requests, whatever arrives when; `by_arrival` takes the
@@ -234,7 +241,7 @@ def delayed(rollouts: int, scale: float, seed: int, *, by_arrival: bool = False)
     """
     lag = 6 if by_arrival else 0
     wrong = 0
-    for number, n in enumerate(_chunks(rollouts)):
+    for number, n in _chunks(rollouts):
         dice = np.random.default_rng([seed, number])
         test = Blocks(rollback(), history(dice, n, 0.08), HISTORY)
         waiting: list[list[Counts]] = []
@@ -254,14 +261,14 @@ def delayed(rollouts: int, scale: float, seed: int, *, by_arrival: bool = False)
         if by_arrival
         else ("failures arrive early, in order of enrolment")
     )
-    return Error(name, "false rollback", wrong, rollouts, ALPHA, holds=not by_arrival)
+    return Error(name, "false rollback", wrong, len(rollouts), ALPHA, holds=not by_arrival)
 
 
-def twelve_metrics(rollouts: int, scale: float, seed: int) -> list[Error]:
+def twelve_metrics(rollouts: range, scale: float, seed: int) -> list[Error]:
     """Twelve metrics of the same requests, half of them going together; z-tests beside."""
     rates = np.array([0.005, 0.01, 0.02, 0.03, 0.05, 0.08, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5])
     wrong = by_z = 0
-    for number, n in enumerate([min(200, rollouts - done) for done in range(0, rollouts, 200)]):
+    for number, n in _chunks(rollouts, 200):
         dice = np.random.default_rng([seed, number])
         tests = [Blocks(rollback(), history(dice, n, rate), HISTORY) for rate in rates]
         peak, z_peak = np.zeros(n), np.zeros(n)
@@ -282,12 +289,14 @@ def twelve_metrics(rollouts: int, scale: float, seed: int) -> list[Error]:
         wrong += int((peak >= -math.log(ALPHA)).sum())
         by_z += int((z_peak >= Z_ALPHA).sum())
     return [
-        Error("twelve metrics, their weighted average", "false rollback", wrong, rollouts, ALPHA),
+        Error(
+            "twelve metrics, their weighted average", "false rollback", wrong, len(rollouts), ALPHA
+        ),
         Error(
             "twelve metrics, repeated z-tests (trap)",
             "false rollback",
             by_z,
-            rollouts,
+            len(rollouts),
             ALPHA,
             holds=False,
         ),
@@ -307,10 +316,10 @@ def z_scores(sums: Floats) -> Floats:
     return np.nan_to_num(z, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def safety(rollouts: int, scale: float, seed: int) -> Error:
+def safety(rollouts: range, scale: float, seed: int) -> Error:
     """Events in one request of 10,000 on both arms: comparison and budget, averaged."""
     wrong = 0
-    for number, n in enumerate(_chunks(rollouts)):
+    for number, n in _chunks(rollouts):
         dice = np.random.default_rng([seed, number])
         both = safety_tests(history(dice, n, 1e-4))
         peak = np.zeros(n)
@@ -320,7 +329,7 @@ def safety(rollouts: int, scale: float, seed: int) -> Error:
                 test.update(0.1, counts)
             np.maximum(peak, average(both), out=peak)
         wrong += int((peak >= -math.log(ALPHA)).sum())
-    return Error("safety, 1 in 10,000 on both", "false rollback", wrong, rollouts, ALPHA)
+    return Error("safety, 1 in 10,000 on both", "false rollback", wrong, len(rollouts), ALPHA)
 
 
 def safety_tests(priors: Floats, limit: float = 2e-4) -> list[Blocks]:
@@ -337,7 +346,7 @@ def average(tests: Sequence[Blocks]) -> Floats:
 
 def values(
     name: str,
-    rollouts: int,
+    rollouts: range,
     scale: float,
     seed: int,
     *,
@@ -350,7 +359,7 @@ def values(
     """Latencies (lognormal) of an equal canary; to promote, of one slower by exactly 10 %."""
     wrong = 0
     looks = int(HORIZON * scale) // BLOCK
-    for number, n in enumerate([min(500, rollouts - done) for done in range(0, rollouts, 500)]):
+    for number, n in _chunks(rollouts, 500):
         dice = np.random.default_rng([seed, number])
         pasts = np.exp(believed_level + spread(0.0) * dice.standard_normal((n // SHARING, HISTORY)))
         like = NotSlowerRae(margin=0.1) if promote else SlowerRae()
@@ -369,7 +378,7 @@ def values(
             )
         wrong += int((test.log_e_max >= -math.log(BETA if promote else ALPHA)).sum())
     kind, nominal = ("false promotion", BETA) if promote else ("false rollback", ALPHA)
-    return Error(name, kind, wrong, rollouts, nominal)
+    return Error(name, kind, wrong, len(rollouts), nominal)
 
 
 _erf = np.vectorize(math.erf, otypes=[float])
@@ -382,11 +391,11 @@ def _normal_cdf(z: Floats) -> Floats:
     return np.interp(z, _GRID, _CDF)
 
 
-def wrong_share(rollouts: int, scale: float, seed: int) -> list[Error]:
+def wrong_share(rollouts: range, scale: float, seed: int) -> list[Error]:
     """10 % are logged and 12 % happen: how often the guard comes before any verdict."""
     strength = RatioGuard().strength
     caught = misled = 0
-    for number, n in enumerate(_chunks(rollouts)):
+    for number, n in _chunks(rollouts):
         dice = np.random.default_rng([seed, number])
         test = Blocks(rollback(), history(dice, n, 0.08), HISTORY)
         promote = Blocks(
@@ -414,14 +423,14 @@ def wrong_share(rollouts: int, scale: float, seed: int) -> list[Error]:
             "share logged as 10 % where it is 12 %, worse by the margin",
             "false promotion",
             misled,
-            rollouts,
+            len(rollouts),
             BETA,
         ),
-        Error("the same, found by the ratio guard", "invalid", caught, rollouts, 1.0),
+        Error("the same, found by the ratio guard", "invalid", caught, len(rollouts), 1.0),
     ]
 
 
-def pairs(rollouts: int, scale: float, seed: int) -> list[Error]:
+def pairs(rollouts: range, scale: float, seed: int) -> list[Error]:
     """Shadow pairs whose outcomes go together: equal, and worse by exactly the margin."""
     looks = int(20_000 * scale)
     out = []
@@ -429,7 +438,7 @@ def pairs(rollouts: int, scale: float, seed: int) -> list[Error]:
         like = PairedRae(gap=0.0 if worse else MARGIN, worse=worse)
         wrong = 0
         level = ALPHA if worse else BETA
-        for number, n in enumerate(_chunks(rollouts)):
+        for number, n in _chunks(rollouts):
             dice = np.random.default_rng([seed, number, worse])
             logs = np.tile([-math.log(len(like.stakes))] * len(like.stakes), (n, 1))
             peak = np.zeros(n)
@@ -441,16 +450,16 @@ def pairs(rollouts: int, scale: float, seed: int) -> list[Error]:
                 np.maximum(peak, np.logaddexp.reduce(logs, axis=1), out=peak)
             wrong += int((peak >= -math.log(level)).sum())
         kind = "false rollback" if worse else "false promotion"
-        out.append(Error("shadow pairs", kind, wrong, rollouts, level))
+        out.append(Error("shadow pairs", kind, wrong, len(rollouts), level))
     return out
 
 
-def risk(rollouts: int, scale: float, seed: int) -> Error:
+def risk(rollouts: range, scale: float, seed: int) -> Error:
     """Three strata of risk whose mix drifts; the canary is the champion's equal in each."""
     like = RiskRae(alpha=ALPHA, prior_rates=STRATA, prior_units=HISTORY)
     wrong = 0
     looks = int(SHORTER * scale) // BLOCK
-    for number, n in enumerate(_chunks(rollouts)):
+    for number, n in _chunks(rollouts):
         dice = np.random.default_rng([seed, number])
         logs, peak = np.tile(np.log(like.weights), (n, 1)), np.zeros(n)
         for look in range(looks):
@@ -473,29 +482,29 @@ def risk(rollouts: int, scale: float, seed: int) -> Error:
                     logs[:, own : own + len(step)] += gains
             np.maximum(peak, np.logaddexp.reduce(logs, axis=1), out=peak)
         wrong += int((peak >= -math.log(ALPHA)).sum())
-    return Error("risk strata, their mix drifts", "false rollback", wrong, rollouts, ALPHA)
+    return Error("risk strata, their mix drifts", "false rollback", wrong, len(rollouts), ALPHA)
 
 
 STRATA = (0.01, 0.08, 0.3)
 """Failure rates of easy, usual and hard requests."""
 
 
-def latency_jobs(rollouts: int, scale: float) -> list[Callable[[int], Error]]:
+def latency_jobs(scale: float) -> list[Callable[[range, int], Error]]:
     """The worlds of latencies; the lognormal's level is the logarithm of the median."""
     jumps = by_steps(0.0, 0.7, -0.3, 0.4)
     return [
-        lambda seed: values("latency, equal", rollouts, scale, seed),
-        lambda seed: values(
+        lambda rollouts, seed: values("latency, equal", rollouts, scale, seed),
+        lambda rollouts, seed: values(
             "latency jumps on both arms, ramp", rollouts, scale, seed, level=jumps, share=RAMP
         ),
-        lambda seed: values(
+        lambda rollouts, seed: values(
             "latency spreads on both arms", rollouts, scale, seed, spread=by_steps(0.8, 1.2, 0.5)
         ),
-        lambda seed: values(
+        lambda rollouts, seed: values(
             "latency, history half as slow", rollouts, scale, seed, believed_level=-0.7
         ),
-        lambda seed: values("latency +10 %", rollouts, scale, seed, promote=True),
-        lambda seed: values(
+        lambda rollouts, seed: values("latency +10 %", rollouts, scale, seed, promote=True),
+        lambda rollouts, seed: values(
             "latency +10 %, jumps on both arms, ramp",
             rollouts, scale, seed, level=jumps, share=RAMP, promote=True,
         ),

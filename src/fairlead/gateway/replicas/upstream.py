@@ -7,6 +7,7 @@ and nothing came after it: bytes that belong to nobody must never become part of
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import cast
 
@@ -15,6 +16,7 @@ import httptools
 from fairlead.gateway.front.heads import ANSWER_LINES, KnownHead
 from fairlead.gateway.limits import (
     INTERIM_ANSWERS_MAX,
+    READ_BYTES,
     UPSTREAM_HEADER_BYTES_MAX,
     UPSTREAM_HEADERS_MAX,
     UPSTREAM_OVERHEAD_BYTES_MAX,
@@ -29,8 +31,22 @@ class _Refused(Exception):
     """Ends the parsing of an answer that breaks a limit."""
 
 
-class UpstreamConnection(asyncio.Protocol):
+_received = threading.local()
+
+
+def _read_into() -> memoryview:
+    """What all connections of a thread's loop read into, one after the other."""
+    if not hasattr(_received, "view"):
+        _received.view = memoryview(bytearray(READ_BYTES))
+    view: memoryview = _received.view
+    return view
+
+
+class UpstreamConnection(asyncio.BufferedProtocol):
     """See the head of this file.
+
+    It says itself how much is read at once: an engine that is far ahead of a client that does not
+    read could otherwise leave hundreds of kilobytes in the client's buffer with the first read.
 
     Args:
         on_free: Called when the answer is complete and the connection can be used again.
@@ -47,6 +63,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._on_closed = on_closed
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
+        self._read_into = _read_into()
         self._known_head = KnownHead(ANSWER_LINES)
         self._known: AnswerHead | None = None
         self._uses = 0
@@ -148,13 +165,20 @@ class UpstreamConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
-    # asyncio.Protocol
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports have the methods, but are not of the class.
         self._transport = cast(asyncio.Transport, transport)
 
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._read_into
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(self._read_into[:nbytes].tobytes())
+
     def data_received(self, data: bytes) -> None:
+        """Some bytes of an answer came."""
         if not self._is_busy:
             self.abort()
             return

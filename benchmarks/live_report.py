@@ -25,11 +25,15 @@ HOW = {
     "dear": "2.5 times the tokens",
 }
 CONFIDENCE = 0.95
+NEAR = 2.0
+"""The median of live canary requests is at most so many times the simulated one, or the reverse."""
 
 
-def problems(result: Result, plan: Plan) -> list[str]:
+def problems(result: Result, plan: Plan, simulated: Mapping[str, Sequence[Simulated]]) -> list[str]:
     """What was not as it has to be."""
     found = list(result.broken)
+    if result.unbegun:
+        found.append(f"incomplete: {result.unbegun} rollouts had not begun when the time was over")
     equal = [ended for ended in result.rollouts if ended.model == EQUAL]
     back = sum(ended.view.outcome == "rolled_back" for ended in equal)
     # Twice the error on either side is the one-sided limit.
@@ -42,7 +46,25 @@ def problems(result: Result, plan: Plan) -> list[str]:
     ]
     if result.users.lost:
         found.append(f"{len(result.users.lost)} requests were lost")
+    for model in MODELS:
+        live, alike = _requests(result, model), _simulated(simulated, model)
+        if not live or not alike:
+            continue
+        ratio = statistics.median(live) / statistics.median(alike)
+        if not 1 / NEAR <= ratio <= NEAR:
+            found.append(f"{model}: {ratio:.2f} times the simulation's canary requests")
     return found
+
+
+def _requests(result: Result, model: str) -> list[int]:
+    """Canary requests of each rollout that ended as it should."""
+    ended = [one for one in result.rollouts if one.model == model and one.is_right]
+    return [one.of_canary("requests") for one in ended]
+
+
+def _simulated(simulated: Mapping[str, Sequence[Simulated]], model: str) -> list[int]:
+    right = RolloutOutcome.PROMOTE if model == EQUAL else RolloutOutcome.ROLL_BACK
+    return [one.requests for one in simulated[model] if one.outcome is right]
 
 
 def markdown(
@@ -59,7 +81,7 @@ def markdown(
         bystanders: Share of the cores that other programs took meanwhile.
     """
     lines = [
-        *_head(result, plan, command, bystanders),
+        *_head(problems(result, plan, simulated), command, bystanders),
         *_verdicts(result, plan),
         *_beside(result, simulated),
         *_conditions(result, plan, world, simulated),
@@ -67,11 +89,10 @@ def markdown(
     return "\n".join(lines) + "\n"
 
 
-def _head(result: Result, plan: Plan, command: str, bystanders: float) -> Iterator[str]:
+def _head(found: Sequence[str], command: str, bystanders: float) -> Iterator[str]:
     yield "# Rollouts on live traffic\n"
     yield f"`{command}`, on {os.cpu_count()} cores, which the load and the model server share."
     yield f"Other programs took {bystanders:.0%} of them meanwhile.\n"
-    found = problems(result, plan)
     yield "**Passed.**\n" if not found else "**Not passed:**\n"
     yield from (f"- {problem}" for problem in found)
     if found:
@@ -97,8 +118,6 @@ def _verdicts(result: Result, plan: Plan) -> Iterator[str]:
         f"\nThe limits are those of Clopper and Pearson. The plan allows a false rollback in "
         f"{plan.alpha:.0%} of the rollouts of an equal release."
     )
-    if result.unbegun:
-        yield f"\n{result.unbegun} rollouts had not begun when the time was over (`--minutes`)."
     unusual = [ended for ended in result.rollouts if not ended.is_right]
     if unusual:
         yield "\nThose that did not end as they should:\n"
@@ -119,9 +138,7 @@ def _beside(result: Result, simulated: Mapping[str, Sequence[Simulated]]) -> Ite
         of = [ended for ended in result.rollouts if ended.model == model and ended.is_right]
         if not of:
             continue
-        live = [ended.of_canary("requests") for ended in of]
-        right = RolloutOutcome.PROMOTE if model == EQUAL else RolloutOutcome.ROLL_BACK
-        alike = [one.requests for one in simulated[model] if one.outcome is right]
+        live, alike = _requests(result, model), _simulated(simulated, model)
         ratio = statistics.median(live) / statistics.median(alike) if alike else float("nan")
         served = "" if model == EQUAL else _spread([ended.view.served or 0 for ended in of])
         took = _spread([ended.seconds for ended in of])

@@ -70,7 +70,7 @@ def main() -> int:
     sys.stdout.write(text)
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / "live-rollouts.md").write_text(text, encoding="utf-8")
-    return 1 if live_report.problems(result, plan) else 0
+    return 1 if live_report.problems(result, plan, simulated) else 0
 
 
 def _arguments() -> argparse.Namespace:

@@ -69,6 +69,12 @@ class Delay:
 KNOWING = "one who knows the alternative"
 """The same bets with all capital on what is the case: what remains is chance and the last step."""
 
+UNKNOWN = "fairlead, nothing known before"
+"""As a live rollout starts: no latency of the champion, and a guess in place of its rate."""
+
+EXPECTED, EXPECTED_UNITS = 0.05, 100.0
+"""The guess of a plan that says nothing, and how many requests it is worth."""
+
 
 class _Known(BinaryRae):
     """All capital on one alternative, none on restarts."""
@@ -101,6 +107,14 @@ def binary(
             test = Blocks(_Known(p_b, p_c), np.full(n, p_b), 1e9)
         served_at += _run(dice, n, p_b, p_c, [test], int(12 * limit / RHO))
     return _delay(name, KNOWING if knowing else "fairlead", limit, served_at)
+
+
+def binary_unknown(name: str, p_b: float, p_c: float, rollouts: int, seed: int) -> Delay:
+    """The judge's who has not seen the champion before the rollout."""
+    limit = bound(p_c, p_b, RHO, ALPHA)
+    test = Blocks(rollback(), np.full(rollouts, EXPECTED), EXPECTED_UNITS)
+    served_at = _run(np.random.default_rng(seed), rollouts, p_b, p_c, [test], int(12 * limit / RHO))
+    return _delay(name, UNKNOWN, limit, served_at)
 
 
 def safety_at_half(rollouts: int, seed: int) -> list[Delay]:
@@ -280,3 +294,25 @@ def late(onset: int, rollouts: int, seed: int) -> Delay:
     return _delay(
         f"92 → 87 % after {onset:,} requests", "fairlead", bound(0.13, 0.08, RHO, ALPHA), served
     )
+
+
+def latency_unknown(change: Slow, rollouts: int, seed: int) -> Delay:
+    """The judge's who has not seen the champion before: one rollout after the other, no arrays."""
+    limit = latency_bound(change)
+    requests = int(_PATIENCE * limit / RHO) // BLOCK * BLOCK
+    served_at, found = [], 0
+    for number in range(rollouts):
+        dice = np.random.default_rng([seed, number])
+        test, served = SlowerRae(), 0
+        for _ in range(requests // BLOCK):
+            canary = dice.random(BLOCK) < RHO
+            x = SIGMA * dice.standard_normal(BLOCK)
+            x = np.exp(np.where(canary, change.apply(x, dice), x))
+            for arm, value in zip(canary.tolist(), x.tolist(), strict=True):
+                test.update(arm, RHO, value)
+            served += int(canary.sum())
+            if test.log_e >= -math.log(ALPHA):
+                found += 1
+                break
+        served_at.append(float(served))
+    return replace(_delay(change.name, UNKNOWN, limit, served_at), found=found / rollouts)

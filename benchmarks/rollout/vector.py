@@ -1,7 +1,7 @@
 """The judge's e-processes for many rollouts at once, with numpy.
 
 Each class does for an array of rollouts what its namesake in `fairlead.stats` does for one, look by
-look, on counts. `tests/benchmarks/test_vector.py` holds them to each other. Alternatives, weights
+look, on counts. `tests/stats/test_vectorised.py` holds them to each other. Alternatives, weights
 and bins are taken from there.
 """
 

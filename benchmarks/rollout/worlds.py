@@ -208,29 +208,35 @@ def at_the_tolerance(rollouts: range, scale: float, seed: int) -> Error:
     return Error(world.name, "false rollback", wrong, len(rollouts), ALPHA)
 
 
-def sticky(rollouts: range, scale: float, seed: int, *, per_request: bool = False) -> Error:
+def sticky(
+    rollouts: range, scale: float, seed: int, *, per_request: bool = False, worse: float = 0.0
+) -> Error:
     """Users of 1 to 20 requests whose failures go together (correlation .3), one bet for each.
 
-    `per_request` bets on each request instead, which is the trap.
+    `per_request` bets on each request instead, which is the trap. With `worse` the canary fails so
+    much more often, which is the margin, and is to be promoted.
     """
     users = int(3_000 * scale)
     spread = 0.7 / 0.3
     wrong = 0
+    like = NonInferiorityRae(margin=worse, prior_rate=0.1) if worse else rollback()
+    kind, nominal = ("false promotion", BETA) if worse else ("false rollback", ALPHA)
     for number, n in _chunks(rollouts):
         dice = np.random.default_rng([seed, number])
-        test = Blocks(rollback(), history(dice, n, 0.1), HISTORY)
+        test = Blocks(like, history(dice, n, 0.1), HISTORY)
         for user in range(users):
             canary = dice.random(n) < 0.2
             requests = 1 + dice.integers(20)
-            failed = dice.binomial(requests, dice.beta(0.1 * spread, 0.9 * spread, n))
+            rate = 0.1 + worse * canary
+            failed = dice.binomial(requests, dice.beta(rate * spread, (1 - rate) * spread))
             if per_request:
                 fine = requests - failed
                 test.update(0.2, [failed * canary, fine * canary, failed * ~canary, fine * ~canary])
             else:
                 test.update_units(0.2, canary, failed / requests, user % BLOCK == BLOCK - 1)
-        wrong += int((test.log_e_max >= -math.log(ALPHA)).sum())
+        wrong += int((test.log_e_max >= -math.log(nominal)).sum())
     name = "sticky users, a bet per request (trap)" if per_request else "sticky users"
-    return Error(name, "false rollback", wrong, len(rollouts), ALPHA, holds=not per_request)
+    return Error(name, kind, wrong, len(rollouts), nominal, holds=not per_request)
 
 
 def delayed(rollouts: range, scale: float, seed: int, *, by_arrival: bool = False) -> Error:
@@ -332,6 +338,40 @@ def safety(rollouts: range, scale: float, seed: int) -> Error:
     return Error("safety, 1 in 10,000 on both", "false rollback", wrong, len(rollouts), ALPHA)
 
 
+def safety_promoted(rollouts: range, scale: float, seed: int) -> Error:
+    """Events in one request of 1,000, and on the canary in three: worse by exactly the margin."""
+    wrong, margin, base = 0, 0.002, 0.001
+    for number, n in _chunks(rollouts):
+        dice = np.random.default_rng([seed, number])
+        like = NonInferiorityRae(margin=margin, prior_rate=base)
+        test = Blocks(like, history(dice, n, base), HISTORY)
+        for _ in range(int(SHORTER * scale) // BLOCK):
+            test.update(0.1, draw(dice, n, BLOCK, 0.1, base, base + margin))
+        wrong += int((test.log_e_max >= -math.log(BETA)).sum())
+    name = "safety, 1 in 1,000, margin 0.2 points"
+    return Error(name, "false promotion", wrong, len(rollouts), BETA)
+
+
+def one_of_twelve(rollouts: range, scale: float, seed: int) -> Error:
+    """Twelve metrics, each needed: one of them is worse by exactly the margin."""
+    rates, wrong = np.linspace(0.02, 0.3, 12), 0
+    for number, n in _chunks(rollouts):
+        dice = np.random.default_rng([seed, number])
+        like = NonInferiorityRae(margin=MARGIN, prior_rate=0.1)
+        tests = [Blocks(like, history(dice, n, rate), HISTORY) for rate in rates]
+        going, promoted = np.ones(n, dtype=bool), np.zeros(n, dtype=bool)
+        for _ in range(int(HORIZON * scale) // BLOCK):
+            for k, (test, rate) in enumerate(zip(tests, rates, strict=True)):
+                worse = MARGIN if k == 5 else 0.0
+                test.update(0.5, draw(dice, n, BLOCK, 0.5, rate, rate + worse))
+            least = np.min([test.log_e for test in tests], axis=0)
+            promoted |= going & (least >= -math.log(BETA))
+            going &= ~promoted
+        wrong += int(promoted.sum())
+    name = "one of twelve metrics worse by the margin"
+    return Error(name, "false promotion", wrong, len(rollouts), BETA)
+
+
 def safety_tests(priors: Floats, limit: float = 2e-4) -> list[Blocks]:
     """The comparison with the champion, and the absolute budget."""
     return [
@@ -428,6 +468,19 @@ def wrong_share(rollouts: range, scale: float, seed: int) -> list[Error]:
         ),
         Error("the same, found by the ratio guard", "invalid", caught, len(rollouts), 1.0),
     ]
+
+
+def wrong_share_equal(rollouts: range, scale: float, seed: int) -> Error:
+    """10 % are logged and 12 % happen, of an equal canary."""
+    wrong = 0
+    for number, n in _chunks(rollouts):
+        dice = np.random.default_rng([seed, number])
+        test = Blocks(rollback(), history(dice, n, 0.08), HISTORY)
+        for _ in range(int(SHORTER * scale) // BLOCK):
+            test.update(0.1, draw(dice, n, BLOCK, 0.12, 0.08, 0.08))
+        wrong += int((test.log_e_max >= -math.log(ALPHA)).sum())
+    name = "share logged as 10 % where it is 12 %, equal"
+    return Error(name, "false rollback", wrong, len(rollouts), ALPHA)
 
 
 def pairs(rollouts: range, scale: float, seed: int) -> list[Error]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -32,6 +30,7 @@ from fairlead.gateway.replicas.addressing import parse_base_url
 from fairlead.gateway.replicas.dialing import Dialer
 from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.wire.snapshot import Endpoint, Limits, ReleaseRoute, Snapshot
+from support.corpora import each_url, needs_corpora, urls
 from support.tls import Authority, connect_proxy
 
 Serve = Callable[[Snapshot | None], Awaitable[Rig]]
@@ -201,22 +200,8 @@ async def test_a_name_that_leads_to_metadata_is_not_connected_to(
 # The corpus of URLs that a server must not be led by
 
 
-def corpus() -> list[str]:
-    given = os.environ.get("FAIRLEAD_CORPORA")
-    folder = Path(given) if given else Path(__file__).parents[3] / "shared" / "corpora"
-    file = folder / "ssrf_urls.json"
-    return json.loads(file.read_text()) if file.is_file() else []
-
-
-URLS = corpus()
-without_corpus = pytest.mark.skipif(
-    not URLS, reason="no ssrf_urls.json in FAIRLEAD_CORPORA or ../shared/corpora"
-)
-NUMBERED = [pytest.param(url, id=f"url-{number}") for number, url in enumerate(URLS or [""])]
-
-
-@without_corpus
-@pytest.mark.parametrize("url", NUMBERED)
+@needs_corpora
+@each_url
 def test_a_base_url_is_refused_or_leads_to_the_host_that_it_shows(url: str) -> None:
     try:
         address = parse_base_url(url)
@@ -230,32 +215,32 @@ def test_a_base_url_is_refused_or_leads_to_the_host_that_it_shows(url: str) -> N
     assert Dialer(address).address.host in shown
 
 
-@without_corpus
+@needs_corpora
 async def test_redirects_to_any_of_them_are_not_followed(serve: Serve) -> None:
     engine = await Engine().start()
-    urls = [url for url in URLS if url.isascii() and url.isprintable()]
+    shown = [url for url in urls() if url.isascii() and url.isprintable()]
 
     async def redirect(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        url = urls[len(engine.asked) % len(urls)]
+        url = shown[len(engine.asked) % len(shown)]
         writer.write(head(307, content_length=0, location=url))
         await writer.drain()
 
     engine.behave = redirect
     rig = await serve(provider_at(engine.url))
     async with rig.client() as client:
-        for _ in urls:
+        for _ in shown:
             answer = await client.post(PATH, json=CHAT)
             assert error_of(answer) == (502, "upstream_error")
             assert "location" not in answer.headers
-    assert len(engine.asked) == len(urls)
+    assert len(engine.asked) == len(shown)
     await engine.stop()
 
 
-@without_corpus
+@needs_corpora
 async def test_a_client_cannot_name_any_of_them_as_its_model(serve: Serve) -> None:
     rig = await serve(provider_at("http://127.0.0.1:9"))
     async with rig.client() as client:
-        for url in URLS:
+        for url in urls():
             answer = await client.post(PATH, json={**CHAT, "model": url})
             assert error_of(answer) == (404, "model_not_found")
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import httptools
 import msgspec
@@ -18,10 +17,10 @@ from hypothesis import strategies as st
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.front.framing import FirstLine, Head, check_head, read_first_line
 from fairlead.gateway.front.heads import ANSWER_LINES, REQUEST_LINES, KnownHead
+from support.corpora import smuggling
 
 StartEngine = Callable[..., Awaitable[Engine]]
 Serve = Callable[[object], Awaitable[Rig]]
-CORPUS = Path(__file__).parents[3] / "shared" / "corpora" / "http1_smuggling_cases.json"
 
 KEY_LINE = b"Authorization: Bearer fl-test-key-one\r\n"
 FIRST = b"POST /v1/chat/completions HTTP/1.1\r\nHost: a\r\n"
@@ -209,9 +208,8 @@ async def test_a_key_that_is_taken_away_is_refused_on_a_connection_that_is_known
     writer.close()
 
 
-@pytest.mark.skipif(not CORPUS.exists(), reason="the corpus is not here")
 async def test_an_odd_message_after_known_ones_is_read_as_on_a_new_connection(small: Rig) -> None:
-    cases: dict[str, str] = json.loads(CORPUS.read_text())
+    cases = smuggling()
     codes = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
     async def check(name: str, text: str) -> None:

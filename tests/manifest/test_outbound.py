@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,11 +10,7 @@ import pytest
 
 from fairlead.domain.errors import ManifestError
 from fairlead.manifest import RemoteSource, parse_manifest
-
-CORPORA = os.environ.get("FAIRLEAD_CORPORA")
-FOLDER = Path(CORPORA) if CORPORA else Path(__file__).parents[3] / "shared" / "corpora"
-FILE = FOLDER / "ssrf_urls.json"
-URLS: list[str] = json.loads(FILE.read_text()) if FILE.is_file() else []
+from support.corpora import each_url, needs_corpora
 
 
 def manifest(model: str, outbound: str = "{}") -> str:
@@ -69,10 +64,8 @@ def test_only_a_provider_has_a_way_to_it(tmp_path: Path) -> None:
         parse_manifest(manifest("m.gguf", "{link_local: true}"), tmp_path / "fairlead.yaml")
 
 
-@pytest.mark.skipif(not URLS, reason="no ssrf_urls.json in FAIRLEAD_CORPORA or ../shared/corpora")
-@pytest.mark.parametrize(
-    "url", [pytest.param(url, id=f"url-{number}") for number, url in enumerate(URLS or [""])]
-)
+@needs_corpora
+@each_url
 def test_a_url_of_the_corpus_is_refused_or_is_the_host_that_it_shows(
     url: str, tmp_path: Path
 ) -> None:

@@ -10,7 +10,6 @@ import re
 import time
 from pathlib import Path
 
-import pytest
 from gateway_rig import CHAT, KEY, Rig, completion, until
 
 PATH = b"/v1/chat/completions"
@@ -20,15 +19,6 @@ KEY_LINE = b"authorization: Bearer " + KEY.encode()
 STALL_S_MAX = 5.0
 """A bystander's answer takes longer than this only when something holds up the worker. (A busy
 machine is in it, too; what these tests are about takes tens of seconds when it fails.)"""
-
-
-def corpora() -> Path:
-    """The corpora's folder; skips the test where there is none."""
-    beside = Path(__file__).parents[4] / "shared" / "corpora"
-    folder = Path(os.environ.get("FAIRLEAD_CORPORA", beside))
-    if not folder.is_dir():
-        pytest.skip("no corpora here: set FAIRLEAD_CORPORA, or put them in ../shared/corpora")
-    return folder
 
 
 def request(*lines: bytes, body: bytes = b"", path: bytes = PATH, method: bytes = b"POST") -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import json
 
 import pytest
-from attack import Bystander, corpora, given_back, post, request, statuses
+from attack import Bystander, given_back, post, request, statuses
 from attack import descriptors as open_descriptors
 from gateway_rig import Rig
 from hypothesis import given
@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fairlead.gateway import limits
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.requests.request_body import Fields, read_fields
+from support.corpora import corpora
 
 _ACCEPTED_CHOICES = {
     "i_number_double_huge_neg_exp",

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 from collections.abc import Awaitable, Callable
 
-from attack import corpora, is_closed, statuses
+from attack import is_closed, statuses
 from differential.views import compare_with_h11
 from gateway_rig import KEY, A, Engine, Rig, answers, route, snapshot
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mutations import messages, mutated
+
+from support.corpora import smuggling
 
 StartEngine = Callable[..., Awaitable[Engine]]
 Serve = Callable[[object], Awaitable[Rig]]
@@ -45,7 +46,7 @@ EXAMPLES = int(os.environ.get("FAIRLEAD_SMUGGLING_EXAMPLES", "6000"))
 async def test_of_the_corpus_only_well_framed_messages_are_requests_and_never_two(
     engine: StartEngine, serve: Serve
 ) -> None:
-    cases: dict[str, str] = json.loads((corpora() / "http1_smuggling_cases.json").read_text())
+    cases = smuggling()
     assert len(cases) == 128
     assert cases.keys() >= ONE_REQUEST
     one = await engine(answers("ok"))
@@ -72,7 +73,7 @@ async def test_of_the_corpus_nothing_but_the_one_request_reaches_the_replica(
     engine: StartEngine, serve: Serve
 ) -> None:
     """The same framings around a body that is good: at most that one request is sent on."""
-    cases: dict[str, str] = json.loads((corpora() / "http1_smuggling_cases.json").read_text())
+    cases = smuggling()
     one = await engine(answers("ok"))
     rig = await serve(snapshot(route(A, one, slots=64)))
     body = '{"model":"bank","messages":[]}'

@@ -84,4 +84,4 @@ async def test_a_limit_that_cannot_be_one_makes_no_key(keys: Keys) -> None:
 
 async def test_limits_of_an_unknown_key_say_so(keys: Keys) -> None:
     with pytest.raises(NotFound):
-        await keys.limit("nobody", LimitsRequest(Quota(1)))
+        await keys.limit("nobody", LimitsRequest(Quota(requests_per_minute=1)))

@@ -71,8 +71,16 @@ def test_money_is_exact_in_picodollars() -> None:
     assert (limit.amount, limit.measure) == (PICO // 10, Measure.USD)
 
 
+def test_each_measure_has_a_limit_for_each_period() -> None:
+    quota = Quota(**dict.fromkeys(Quota.__struct_fields__, 5))
+    kinds = [(limit.measure, limit.period) for limit in limits_of(quota, "key", "k")]
+    assert kinds == [(measure, period) for measure in Measure for period in Period]
+    assert Quota(usd_per_minute=1.0).has_budget
+    assert not Quota(requests_per_month=1, tokens_per_month=1).has_budget
+
+
 def test_limits_are_named_by_whose_they_are() -> None:
-    quota = Quota(1, 2, 3, 4.0, 5.0)
+    quota = Quota(**dict.fromkeys(Quota.__struct_fields__, 5))
     assert [limit.id for limit in limits_of(quota, "tenant", "acme")] == [
         f"tenant:acme:{name}" for name in Quota.__struct_fields__
     ]
@@ -81,12 +89,20 @@ def test_limits_are_named_by_whose_they_are() -> None:
 
 def test_a_change_leaves_what_it_does_not_name_and_0_takes_a_limit_away() -> None:
     before = Quota(requests_per_minute=5, usd_per_day=1.0)
-    assert changed(before, Quota(tokens_per_day=7)) == Quota(5, None, 7, 1.0)
+    assert changed(before, Quota(tokens_per_day=7)) == Quota(
+        requests_per_minute=5, tokens_per_day=7, usd_per_day=1.0
+    )
     assert changed(before, Quota(requests_per_minute=0)) == Quota(usd_per_day=1.0)
 
 
 @pytest.mark.parametrize(
-    "quota", [Quota(requests_per_minute=-1), Quota(0), Quota(usd_per_day=1e7), Quota(10**16)]
+    "quota",
+    [
+        Quota(requests_per_minute=-1),
+        Quota(requests_per_minute=0),
+        Quota(usd_per_day=1e7),
+        Quota(requests_per_month=10**16),
+    ],
 )
 def test_what_cannot_be_a_limit_is_refused_with_its_place(quota: Quota) -> None:
     with pytest.raises(InvalidInput, match=r"limits\.\w+_per_"):

@@ -110,7 +110,9 @@ async def test_requests_beyond_the_limit_are_told_which_one_and_when_it_resets(
 
 
 async def test_the_openai_client_sees_a_rate_limit_error(engine: StartEngine, serve: Serve) -> None:
-    given = limited(snapshot(route(A, await engine())), NO_QUOTA, service=Quota(1))
+    given = limited(
+        snapshot(route(A, await engine())), NO_QUOTA, service=Quota(requests_per_minute=1)
+    )
     rig = await serve(given)
     async with rig.client() as plain:
         client = openai.AsyncOpenAI(

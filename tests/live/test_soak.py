@@ -14,7 +14,7 @@ async def test_under_load_kills_and_restarts_fail_no_request_and_leave_memory_fl
     installation: Installation, questions: list[tuple[str, str]]
 ) -> None:
     plan = Plan(
-        seconds=100.0,
+        seconds=120.0,
         kill_every_s=10.0,
         restart_every_s=30.0,
         rate_step=2.0,

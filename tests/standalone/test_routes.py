@@ -180,7 +180,7 @@ def test_all_that_a_service_says_of_serving_is_carried_over() -> None:
         more="  fallbacks: [spare]\n  balance: least_loaded\n"
         "  shadow: {release: t, share: 10%, concurrent: 3}\n"
         "  limits: {attempt_timeout_seconds: 4, hedge_after_ms: 50, requests_per_minute: 6,\n"
-        "    tokens_per_minute: 7, tokens_per_day: 8, usd_per_day: 9.5, usd_per_month: 10}\n"
+        "    tokens_per_minute: 7, tokens_per_day: 8, tokens_per_month: 9, usd_per_day: 9.5}\n"
         "- {name: spare, releases: [{name: s, engine: llama.cpp, replicas: [http://s:1]}]}\n"
         "workers: 3\nallow_hosts: [LLM.internal]\nallow_origins: ['https://Chat.example']\n",
     )
@@ -191,7 +191,10 @@ def test_all_that_a_service_says_of_serving_is_carried_over() -> None:
     route = made.services["bank"]
     assert (route.fallbacks, route.balance) == (("spare",), "least_loaded")
     assert (route.limits.attempt_timeout_s, route.limits.hedge_after_ms) == (4.0, 50.0)
-    assert route.limits.quota == Quota(6, 7, 8, 9.5, 10.0)
+    assert route.limits.quota == Quota(
+        requests_per_minute=6, tokens_per_minute=7, tokens_per_day=8, tokens_per_month=9,
+        usd_per_day=9.5,
+    )  # fmt: skip
     assert route.champion is not None
     main = route.releases[route.champion]
     assert (main.continues, main.price) == ("vllm", Price(1.0, 2.0))

@@ -30,6 +30,12 @@ RequestsPerMinute = Annotated[
     int | None,
     typer.Option("--requests-per-minute", help="Requests in a minute; 0 for no such limit."),
 ]
+RequestsPerDay = Annotated[
+    int | None, typer.Option("--requests-per-day", help="The same in a UTC day.")
+]
+RequestsPerMonth = Annotated[
+    int | None, typer.Option("--requests-per-month", help="The same in a UTC month.")
+]
 TokensPerMinute = Annotated[
     int | None,
     typer.Option("--tokens-per-minute", help="Tokens of prompts and answers in a minute."),
@@ -37,9 +43,14 @@ TokensPerMinute = Annotated[
 TokensPerDay = Annotated[
     int | None, typer.Option("--tokens-per-day", help="The same in a UTC day.")
 ]
-UsdPerDay = Annotated[
-    float | None, typer.Option("--usd-per-day", help="Cost in a UTC day, by the releases' prices.")
+TokensPerMonth = Annotated[
+    int | None, typer.Option("--tokens-per-month", help="The same in a UTC month.")
 ]
+UsdPerMinute = Annotated[
+    float | None,
+    typer.Option("--usd-per-minute", help="Cost in a minute, by the releases' prices."),
+]
+UsdPerDay = Annotated[float | None, typer.Option("--usd-per-day", help="Cost in a UTC day.")]
 UsdPerMonth = Annotated[float | None, typer.Option("--usd-per-month", help="Cost in a UTC month.")]
 
 
@@ -54,8 +65,12 @@ def create(
     ] = 0,
     tenant: Tenant = None,
     requests_per_minute: RequestsPerMinute = None,
+    requests_per_day: RequestsPerDay = None,
+    requests_per_month: RequestsPerMonth = None,
     tokens_per_minute: TokensPerMinute = None,
     tokens_per_day: TokensPerDay = None,
+    tokens_per_month: TokensPerMonth = None,
+    usd_per_minute: UsdPerMinute = None,
     usd_per_day: UsdPerDay = None,
     usd_per_month: UsdPerMonth = None,
     state: StateOption = STATE_DEFAULT,
@@ -63,7 +78,15 @@ def create(
 ) -> None:
     """Make a key. It is shown this once; only its digest is kept."""
     limits = Quota(
-        requests_per_minute, tokens_per_minute, tokens_per_day, usd_per_day, usd_per_month
+        requests_per_minute=requests_per_minute,
+        requests_per_day=requests_per_day,
+        requests_per_month=requests_per_month,
+        tokens_per_minute=tokens_per_minute,
+        tokens_per_day=tokens_per_day,
+        tokens_per_month=tokens_per_month,
+        usd_per_minute=usd_per_minute,
+        usd_per_day=usd_per_day,
+        usd_per_month=usd_per_month,
     )
     made = client(state).post(NewKey, "keys", body=KeyRequest(name, tenant, limits, priority))
     if as_json:
@@ -78,8 +101,12 @@ def limit(
     key: Annotated[str, typer.Argument(help="Id or name of the key.")],
     tenant: Tenant = None,
     requests_per_minute: RequestsPerMinute = None,
+    requests_per_day: RequestsPerDay = None,
+    requests_per_month: RequestsPerMonth = None,
     tokens_per_minute: TokensPerMinute = None,
     tokens_per_day: TokensPerDay = None,
+    tokens_per_month: TokensPerMonth = None,
+    usd_per_minute: UsdPerMinute = None,
     usd_per_day: UsdPerDay = None,
     usd_per_month: UsdPerMonth = None,
     state: StateOption = STATE_DEFAULT,
@@ -87,7 +114,15 @@ def limit(
 ) -> None:
     """Change what may be used of a key; limits that are not named stay, 0 takes one away."""
     limits = Quota(
-        requests_per_minute, tokens_per_minute, tokens_per_day, usd_per_day, usd_per_month
+        requests_per_minute=requests_per_minute,
+        requests_per_day=requests_per_day,
+        requests_per_month=requests_per_month,
+        tokens_per_minute=tokens_per_minute,
+        tokens_per_day=tokens_per_day,
+        tokens_per_month=tokens_per_month,
+        usd_per_minute=usd_per_minute,
+        usd_per_day=usd_per_day,
+        usd_per_month=usd_per_month,
     )
     now = client(state).put(KeyView, "keys", key, "limits", body=LimitsRequest(limits, tenant))
     if as_json:
@@ -101,8 +136,12 @@ def limit(
 def tenant(
     name: Annotated[str, typer.Argument(help="Name of the tenant.")],
     requests_per_minute: RequestsPerMinute = None,
+    requests_per_day: RequestsPerDay = None,
+    requests_per_month: RequestsPerMonth = None,
     tokens_per_minute: TokensPerMinute = None,
     tokens_per_day: TokensPerDay = None,
+    tokens_per_month: TokensPerMonth = None,
+    usd_per_minute: UsdPerMinute = None,
     usd_per_day: UsdPerDay = None,
     usd_per_month: UsdPerMonth = None,
     state: StateOption = STATE_DEFAULT,
@@ -110,7 +149,15 @@ def tenant(
 ) -> None:
     """Change what all keys of a tenant may use together, or show it; 0 takes a limit away."""
     limits = Quota(
-        requests_per_minute, tokens_per_minute, tokens_per_day, usd_per_day, usd_per_month
+        requests_per_minute=requests_per_minute,
+        requests_per_day=requests_per_day,
+        requests_per_month=requests_per_month,
+        tokens_per_minute=tokens_per_minute,
+        tokens_per_day=tokens_per_day,
+        tokens_per_month=tokens_per_month,
+        usd_per_minute=usd_per_minute,
+        usd_per_day=usd_per_day,
+        usd_per_month=usd_per_month,
     )
     now = client(state).put(TenantView, "tenants", name, body=limits)
     if as_json:

@@ -43,14 +43,29 @@ Cost = tuple[int, int, int]
 """Requests, tokens and picodollars."""
 
 
-class Quota(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Quota(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, kw_only=True
+):
     """What may be used of a key, a tenant or a service; None where nothing is declared."""
 
     requests_per_minute: int | None = None
+    requests_per_day: int | None = None
+    requests_per_month: int | None = None
     tokens_per_minute: int | None = None
     tokens_per_day: int | None = None
+    tokens_per_month: int | None = None
+    usd_per_minute: float | None = None
     usd_per_day: float | None = None
     usd_per_month: float | None = None
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether it limits money, for which prices have to be known."""
+        return any(
+            getattr(self, name) is not None
+            for name, (measure, _) in _KINDS.items()
+            if measure is Measure.USD
+        )
 
 
 NO_QUOTA = Quota()
@@ -107,11 +122,9 @@ class UseRow(msgspec.Struct, frozen=True):
 
 
 _KINDS = {
-    "requests_per_minute": (Measure.REQUESTS, Period.MINUTE),
-    "tokens_per_minute": (Measure.TOKENS, Period.MINUTE),
-    "tokens_per_day": (Measure.TOKENS, Period.DAY),
-    "usd_per_day": (Measure.USD, Period.DAY),
-    "usd_per_month": (Measure.USD, Period.MONTH),
+    f"{measure.name.lower()}_per_{period}": (measure, period)
+    for measure in Measure
+    for period in Period
 }
 
 

@@ -86,8 +86,8 @@ limits:
   request_timeout_seconds: 120
   body_bytes: 8MiB
   attempts: 3                    # replicas tried for one request
-  # In all workers together: requests_per_minute, tokens_per_minute, tokens_per_day, and with
-  # `release.price: {{input_per_million: 0.15, output_per_million: 0.6}}` usd_per_day, usd_per_month
+  # In all workers together: requests_per_minute, tokens_per_day and so on (minute, day, month), and
+  # with `release.price: {{input_per_million: 0.15, output_per_million: 0.6}}` usd_per_month
 """
 
 

@@ -116,7 +116,7 @@ def unpriced(file: GatewayFile) -> list[str]:
 
 
 def _counts_usd(limits: Quotas) -> bool:
-    return limits.usd_per_day is not None or limits.usd_per_month is not None
+    return limits.quota.has_budget
 
 
 def _trouble_with_key(endpoint: DeclaredEndpoint, environ: Mapping[str, str]) -> str:

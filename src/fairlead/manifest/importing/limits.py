@@ -10,14 +10,14 @@ from fairlead.manifest.importing.section import Losses, is_amount
 from fairlead.manifest.lines import Path
 
 Limits = dict[str, int | float]
-"""By name: `requests_per_minute`, `tokens_per_minute`, `tokens_per_day`, `usd_per_day` and
-`usd_per_month`."""
+"""By name, such as `requests_per_minute` or `usd_per_month`."""
 
 COUNT_MAX = 10**15
 USD_MAX = 1e6
-WINDOWS = "limits are for requests in a minute, tokens in a minute or day, USD in a day or month"
+WINDOWS = "limits are for requests, tokens or USD in a minute, a day or a month"
 _DURATION = re.compile(r"(\d{1,6})(s|m|h|d|w|mo)")
-_DAY, _MONTH = {"24h", "1d", "86400s", "1440m"}, {"1mo", "28d", "29d", "30d", "31d", "720h"}
+_MINUTE, _DAY = {"60s", "1m"}, {"24h", "1d", "86400s", "1440m"}
+_MONTH = {"1mo", "28d", "29d", "30d", "31d", "720h"}
 
 
 def put(limits: Limits, name: str, value: object, path: Path, losses: Losses) -> bool:
@@ -37,6 +37,8 @@ def put(limits: Limits, name: str, value: object, path: Path, losses: Losses) ->
 def put_budget(limits: Limits, usd: object, duration: object, path: Path, losses: Losses) -> bool:
     """Note a budget in USD for a duration such as `30d`."""
     text = duration if isinstance(duration, str) else ""
+    if text in _MINUTE:
+        return put(limits, "usd_per_minute", usd, path, losses)
     if text in _DAY:
         return put(limits, "usd_per_day", usd, path, losses)
     if text in _MONTH:

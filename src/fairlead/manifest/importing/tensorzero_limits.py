@@ -17,11 +17,9 @@ from fairlead.manifest.lines import Path
 
 _RESOURCE = re.compile(r"(model_inferences|tokens|cost)_per_(second|minute|hour|day|week|month)")
 _NAMES = {
-    "model_inferences_per_minute": "requests_per_minute",
-    "tokens_per_minute": "tokens_per_minute",
-    "tokens_per_day": "tokens_per_day",
-    "cost_per_day": "usd_per_day",
-    "cost_per_month": "usd_per_month",
+    f"{theirs}_per_{period}": f"{ours}_per_{period}"
+    for theirs, ours in (("model_inferences", "requests"), ("tokens", "tokens"), ("cost", "usd"))
+    for period in ("minute", "day", "month")
 }
 _POINTERS = {
     "/usage/prompt_tokens": "input_per_million",

@@ -49,6 +49,10 @@ class Dialer(msgspec.Struct, frozen=True):
     proxy_tls: ssl.SSLContext | None = None
     credentials: str = ""
 
+    def __repr__(self) -> str:
+        """Without the credentials."""
+        return f"Dialer({self.address.host}:{self.address.port})"
+
     async def connect(self, make: MakeConnection) -> UpstreamConnection:
         """Open a connection; raises OSError."""
         if self.proxy is not None:

@@ -131,7 +131,7 @@ def binary_delays(rollouts: int, keep: Keep) -> list[dict[str, Any]]:
 
 
 def latency_delays(rollouts: int, keep: Keep) -> list[dict[str, Any]]:
-    """The same for latencies, without rivals."""
+    """The same for latencies."""
     out: list[dict[str, Any]] = []
     for number, change in enumerate(delays.LATENCIES):
         began = time.perf_counter()
@@ -141,6 +141,8 @@ def latency_delays(rollouts: int, keep: Keep) -> list[dict[str, Any]]:
             delays.latency(change, rollouts, seed, knowing=True),
             delays.latency_unknown(change, rollouts // 2, SEED + 450 + number),
         ]
+        if change.name in delays.BESIDE:
+            made += delays.of_latency_rivals(change, rollouts * 3 // 4, SEED + 480 + number)
         out += _rows(made)
         keep(out)
         _say(f"{change.name}: {made[0].ratio:.2f} times the bound", began)
@@ -154,12 +156,12 @@ def _rows(made: Sequence[delays.Delay]) -> list[dict[str, Any]]:
 def wholes(rollouts: int, scale: float) -> list[dict[str, Any]]:
     """Whole rollouts."""
     out = []
-    for number, (name, worse) in enumerate(whole.WORSE):
+    for number, case in enumerate(whole.CASES):
         seed = SEED + 600 + number
         out += [
-            whole.by_judge(name, worse, rollouts, scale, seed),
-            whole.by_checks(name, worse, rollouts, seed, flagger=False),
-            whole.by_checks(name, worse, rollouts, seed, flagger=True),
+            whole.by_judge(case, rollouts, scale, seed),
+            whole.by_checks(case, rollouts, seed, flagger=False),
+            whole.by_checks(case, rollouts, seed, flagger=True),
         ]
     return [asdict(one) for one in out]
 

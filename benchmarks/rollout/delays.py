@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
+from benchmarks.rollout import latency_rivals
 from benchmarks.rollout import rivals as others
 from benchmarks.rollout.vector import Blocks, Floats, ValueBlocks, bound
 from benchmarks.rollout.worlds import (
@@ -231,6 +232,19 @@ LATENCIES = (
     _stretched("p99 x3, upper tenth stretched", 1.2816 * SIGMA),
     _some("one in twenty x3", 0.05, 3.0),
 )
+
+
+BESIDE = ("latency +10 %", "p99 x3, upper half stretched")
+"""Of the latencies, those on which others are tried, too."""
+
+
+def of_latency_rivals(change: Slow, rollouts: int, seed: int) -> list[Delay]:
+    """Each rival's, with its false alarms over `HORIZON` requests of an equal canary."""
+    limit = latency_bound(change)
+    return [
+        _delay(change.name, found.name, limit, found.served, found.alarms)
+        for found in latency_rivals.measured(change.apply, int(150 * limit), rollouts, seed)
+    ]
 
 
 def latency_bound(change: Slow) -> float:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from benchmarks.rollout.delays import FURTHER, KNOWING, LATENCIES, SCENARIOS, UNKNOWN
+from benchmarks.rollout.delays import BESIDE, FURTHER, KNOWING, LATENCIES, SCENARIOS, UNKNOWN
 
 from fairlead.stats.special import kl
 
@@ -149,17 +149,18 @@ def _delays(delays: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield "\n### Beside others\n"
     yield "Medians of canary requests, and in brackets the false alarms in the scenario's own equal"
     yield "canary over 100,000 requests. Tuned rules had their limit set for this very scenario,"
-    yield "with the champion known exactly, and are the best of 24 (checks) and 4 (Mann-Whitney): a"
+    yield "with the champion known exactly, and are the best of 16 to 24 (checks) and 4 (ranks): a"
     yield "favour. fairlead's false alarms are in the first table.\n"
+    beside = [*(name for name, *_ in SCENARIOS), *BESIDE]
     rules = list(dict.fromkeys(d["rule"] for d in delays if d["alarms"] is not None))
     rows = []
     for rule in (OURS, *rules):
         row = [rule]
-        for name, *_ in SCENARIOS:
+        for name in beside:
             found = _by(delays, name, rule)
-            row.append("" if found is None else _cell(found))
+            row.append("–" if found is None else _cell(found))
         rows.append(row)
-    yield from _table(("rule", *(name for name, *_ in SCENARIOS)), rows)
+    yield from _table(("rule", *beside), rows)
     others = [d for d in delays if d["scenario"].startswith(("safety, at", "92 → 87 % after"))]
     if others:
         yield "\n### Further\n"
@@ -175,8 +176,8 @@ def _cell(delay: dict[str, Any]) -> str:
 
 
 def _wholes(wholes: Sequence[dict[str, Any]]) -> Iterator[str]:
-    yield "Champion with 0.5 % errors, margin 1 point. What is neither promoted nor rolled back is"
-    yield "inconclusive: it goes back to the champion.\n"
+    yield "Champion with 0.5 % errors, margin 1 point, if not said otherwise. What is neither promoted"
+    yield "nor rolled back is inconclusive: it goes back to the champion.\n"
     rows = [
         [
             one["canary"], one["rule"], f"{one['promoted'] / one['rollouts']:.1%}",

@@ -40,13 +40,19 @@ def _asymptotic_sequence(blocks: Floats) -> Floats:
     with np.errstate(divide="ignore", invalid="ignore"):
         p, q = bad / n, other / m
         variance = p * (1 - p) / n + q * (1 - q) / m
-        total = n + m
-        alpha = 2 * ALPHA
-        rho2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / 5_000
-        half = np.sqrt(variance * total) * np.sqrt(
+        return np.nan_to_num(p - q - half_width(variance, n + m), nan=-1.0)
+
+
+def half_width(variance: Floats, total: Floats) -> Floats:
+    """Of GrowthBook's sequence, from a difference's variance and the units of both arms."""
+    alpha = 2 * ALPHA
+    rho2 = (-2 * math.log(alpha) + math.log(-2 * math.log(alpha) + 1)) / 5_000
+    return np.asarray(
+        np.sqrt(variance * total)
+        * np.sqrt(
             2 * (total * rho2 + 1) / (total**2 * rho2) * np.log(np.sqrt(total * rho2 + 1) / alpha)
         )
-        return np.nan_to_num(p - q - half, nan=-1.0)
+    )
 
 
 def _likelihood_threshold(blocks: Floats) -> Floats:
@@ -93,19 +99,24 @@ def _ranks(window: int, every: int) -> Statistic:
         sums = blocks[: whole * size].reshape(whole, size, 4, -1).sum(1)
         canary = sums[:, 0] / np.maximum(sums[:, 0] + sums[:, 1], 1)
         champion = sums[:, 2] / np.maximum(sums[:, 2] + sums[:, 3], 1)
-        wins = np.zeros(canary.shape[1])
-        out = np.full((looks, canary.shape[1]), -9.0)
-        for k in range(whole):
-            mine, theirs = canary[k], champion[k]
-            wins += (mine > champion[: k + 1]).sum(0) + (mine == champion[: k + 1]).sum(0) / 2
-            wins += (canary[:k] > theirs).sum(0) + (canary[:k] == theirs).sum(0) / 2
-            m = k + 1
-            if m >= every and m % every == 0:
-                spread = math.sqrt(m * m * (2 * m + 1) / 12)
-                out[(k + 1) * size - 1 :] = (wins - m * m / 2) / spread
-        return out
+        return ranked(canary, champion, every, size, looks)
 
     return statistic
+
+
+def ranked(canary: Floats, champion: Floats, every: int, size: int, looks: int) -> Floats:
+    """Mann-Whitney's z of both arms' windows so far, by look; anew after every so many windows."""
+    wins = np.zeros(canary.shape[1])
+    out = np.full((looks, canary.shape[1]), -9.0)
+    for k in range(len(canary)):
+        mine, theirs = canary[k], champion[k]
+        wins += (mine > champion[: k + 1]).sum(0) + (mine == champion[: k + 1]).sum(0) / 2
+        wins += (canary[:k] > theirs).sum(0) + (canary[:k] == theirs).sum(0) / 2
+        m = k + 1
+        if m >= every and m % every == 0:
+            spread = math.sqrt(m * m * (2 * m + 1) / 12)
+            out[(k + 1) * size - 1 :] = (wins - m * m / 2) / spread
+    return out
 
 
 def rivals() -> list[Rival]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from benchmarks.rollout.vector import Blocks, Floats
@@ -15,10 +16,24 @@ from benchmarks.rollout.worlds import ALPHA, BETA, BLOCK, HISTORY, draw, history
 
 from fairlead.stats.rae import NonInferiorityRae
 
-MARGIN = 0.01
-BASE = 0.005
 SHARES = ((0.1, 5_000), (0.5, 195_000))
-WORSE = (("equal", 0.0), ("worse by the margin", MARGIN), ("worse by three margins", 3 * MARGIN))
+
+
+class Case(NamedTuple):
+    """How often the champion fails, how much more is allowed, and how much more the canary does."""
+
+    name: str
+    base: float
+    margin: float
+    worse: float
+
+
+CASES = (
+    Case("equal", 0.005, 0.01, 0.0),
+    Case("worse by the margin", 0.005, 0.01, 0.01),
+    Case("worse by three margins", 0.005, 0.01, 0.03),
+    Case("safety 0.01 %, worse by its margin of 0.2 points", 1e-4, 0.002, 0.002),
+)
 
 
 @dataclass(frozen=True)
@@ -34,16 +49,16 @@ class Whole:
     """Canary requests, mean."""
 
 
-def by_judge(name: str, worse: float, rollouts: int, scale: float, seed: int) -> Whole:
+def by_judge(case: Case, rollouts: int, scale: float, seed: int) -> Whole:
     """The judge's."""
     dice = np.random.default_rng(seed)
-    priors = history(dice, rollouts, BASE)
+    priors = history(dice, rollouts, case.base)
     bad = Blocks(rollback(), priors, HISTORY)
-    good = Blocks(NonInferiorityRae(margin=MARGIN, prior_rate=BASE), priors, HISTORY)
+    good = Blocks(NonInferiorityRae(margin=case.margin, prior_rate=case.base), priors, HISTORY)
     state, served = np.zeros(rollouts, dtype=int), np.zeros(rollouts)
     for share, requests in SHARES:
         for _ in range(int(requests * scale) // BLOCK):
-            counts = draw(dice, rollouts, BLOCK, share, BASE, BASE + worse)
+            counts = draw(dice, rollouts, BLOCK, share, case.base, case.base + case.worse)
             going = state == 0
             served += np.where(going, counts[0] + counts[1], 0)
             bad.update(share, counts)
@@ -53,10 +68,10 @@ def by_judge(name: str, worse: float, rollouts: int, scale: float, seed: int) ->
             state = np.where(passes & (share == SHARES[-1][0]), 1, state)
             if state.all():
                 break
-    return _whole(name, "fairlead", state, served)
+    return _whole(case, "fairlead", state, served)
 
 
-def by_checks(name: str, worse: float, rollouts: int, seed: int, *, flagger: bool) -> Whole:
+def by_checks(case: Case, rollouts: int, seed: int, *, flagger: bool) -> Whole:
     """As the docs of Argo (95 % in 5 checks at each of 20, 40, 60, 80 %, at most 3 bad) and Flagger
     (99 % in a check at each of 5, 10 ... 50 %, at most 4 bad) show it; 500 requests a check."""
     dice = np.random.default_rng(seed)
@@ -65,19 +80,19 @@ def by_checks(name: str, worse: float, rollouts: int, seed: int, *, flagger: boo
     failed, state, served = np.zeros(rollouts), np.zeros(rollouts, dtype=int), np.zeros(rollouts)
     for share in steps:
         for _ in range(checks):
-            counts = draw(dice, rollouts, 500, share, BASE, BASE + worse)
+            counts = draw(dice, rollouts, 500, share, case.base, case.base + case.worse)
             canary = counts[0] + counts[1]
             served += np.where(state == 0, canary, 0)
             failed += counts[1] / np.maximum(canary, 1) < least
             state = np.where((state == 0) & (failed > most_bad), 2, state)
     return _whole(
-        name, "Flagger (docs)" if flagger else "Argo (docs)", np.where(state == 0, 1, state), served
+        case, "Flagger (docs)" if flagger else "Argo (docs)", np.where(state == 0, 1, state), served
     )
 
 
-def _whole(name: str, rule: str, state: np.ndarray, served: Floats) -> Whole:
+def _whole(case: Case, rule: str, state: np.ndarray, served: Floats) -> Whole:
     return Whole(
-        name,
+        case.name,
         rule,
         len(state),
         int((state == 1).sum()),

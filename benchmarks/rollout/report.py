@@ -176,8 +176,8 @@ def _cell(delay: dict[str, Any]) -> str:
 
 
 def _wholes(wholes: Sequence[dict[str, Any]]) -> Iterator[str]:
-    yield "Champion with 0.5 % errors, margin 1 point, if not said otherwise. What is neither promoted"
-    yield "nor rolled back is inconclusive: it goes back to the champion.\n"
+    yield "Champion with 0.5 % errors, margin 1 point, if not said otherwise. What is neither"
+    yield "promoted nor rolled back is inconclusive: it goes back to the champion.\n"
     rows = [
         [
             one["canary"], one["rule"], f"{one['promoted'] / one['rollouts']:.1%}",

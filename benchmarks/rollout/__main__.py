@@ -24,7 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.rollout import cost, delays, latencies, paired, report, whole, worlds
+from benchmarks.rollout import cost, delays, intervals, latencies, paired, report, whole, worlds
 
 RESULTS = Path(__file__).parents[1] / "results"
 SEED = 1_000
@@ -107,6 +107,8 @@ def _jobs(scale: float) -> list[tuple[Job, bool]]:
         (lambda r, seed: worlds.safety_promoted(r, scale, seed), False),
         (lambda r, seed: worlds.one_of_twelve(r, scale / 10, seed), False),
         (lambda r, seed: worlds.wrong_share_equal(r, scale, seed), False),
+        (lambda r, seed: intervals.misses(r, scale, seed, sticky=False), False),
+        (lambda r, seed: intervals.misses(r, scale, seed, sticky=True), False),
     ]
 
 

@@ -61,6 +61,8 @@ def _errors(errors: Sequence[dict[str, Any]]) -> Iterator[str]:
     yield (
         "*False rollback*: although the canary is no worse, at most 1 %. *False promotion*: "
         "although it is worse by exactly the margin (3 points; 10 % of a latency), at most 5 %. "
+        "*Misses the difference*: the confidence sequence that is shown, at any moment, at most "
+        "5 %. "
         "The "
         "lower limit is the one-sided 99 % Clopper-Pearson limit; it must not be above the nominal "
         "rate. The first two worlds have 100,000 requests (promotions 30,000), one a million, "

@@ -43,6 +43,9 @@ def lines(told: Runs, honest: Runs, changed: Runs) -> Iterator[str]:
 
 def _best(medians: dict[str, dict[str, float | None]], told: Runs, changed: Runs) -> Iterator[str]:
     quiet = [name for name in peers.PEERS if _alarms(told, name) == 0]
+    if not quiet and any(_alarms(told, name) is not None for name in peers.PEERS):
+        yield "None of these peers was without a false alarm in these honest streams."
+        return
     yield "Beside the best peer that had no false alarm in these honest streams (the goal is five"
     yield "times sooner):\n"
     rows = []

@@ -13,7 +13,7 @@ WORKERS ?= 0
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
 
-.PHONY: demo test vllm lint bench bench-rollout bench-strata bench-gateway bench-prefix bench-live-rollouts bench-telemetry soak soak-honest docs format clean bench-monitoring bench-monitors
+.PHONY: demo test vllm lint bench bench-rollout bench-strata bench-changes bench-gateway bench-prefix bench-live-rollouts bench-telemetry soak soak-honest docs format clean bench-monitoring bench-monitors
 .DEFAULT_GOAL := help
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make bench   run the benchmarks"
 	@echo "make bench-rollout   the judge in every world, beside other rules; ARGS=--quick"
 	@echo "make bench-strata    what telling requests apart by their risk spares; ARGS=--quick"
+	@echo "make bench-changes   how soon a provider's change is found; counted events in clusters"
 	@echo "make bench-gateway   the gateway beside its peers (installs them; half an hour)"
 	@echo "make bench-live-rollouts   200 rollouts of equal releases and 30 of bad ones, live"
 	@echo "make bench-telemetry   the telemetry store: taking in, questions over 10 million records, size"
@@ -79,6 +80,9 @@ bench-rollout: $(VENV)/.dev
 
 bench-strata: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.strata $(ARGS)
+
+bench-changes: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.changes $(ARGS)
 
 bench-gateway: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.gateway $(ARGS)

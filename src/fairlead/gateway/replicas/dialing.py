@@ -28,7 +28,7 @@ from fairlead.domain.outbound import (
 from fairlead.gateway.replicas.addressing import Address
 from fairlead.gateway.replicas.upstream import UpstreamConnection
 
-P = TypeVar("P", bound=asyncio.Protocol)
+P = TypeVar("P", bound=asyncio.BaseProtocol)
 MakeConnection = Callable[[], UpstreamConnection]
 
 

@@ -49,6 +49,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         error: Why it could not look; empty when it could.
         self_tested_at: Unix time of its last self-test; None for none so far.
         self_test_error: Why that did not pass; empty when it did.
+        lacks: What did not come of what it takes in, in words; empty where that is anything.
     """
 
     monitor: str
@@ -60,6 +61,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     error: str = ""
     self_tested_at: float | None = None
     self_test_error: str = ""
+    lacks: str = ""
 
     @property
     def has_looked(self) -> bool:
@@ -95,7 +97,8 @@ def _faults(
         yield _condition(watch, "failed", f"could not look: {report.error[:300]}")
     elif report.requests > 0 and report.looked_at == 0:
         count = Figure("requests that it did not see", float(report.requests))
-        yield _condition(watch, "no_data", "saw nothing of the traffic", figure=count)
+        what = f": no {report.lacks[:300]}" if report.lacks else ""
+        yield _condition(watch, "no_data", f"saw nothing of the traffic{what}", figure=count)
     elif report.requests > 0 and report.data_until is not None:
         lag_s = report.at - report.data_until
         if lag_s > watch.lag_s_max:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
+from fairlead.control.watching.intakes import Intakes
 from fairlead.control.watching.interface import MonitorStanding
 from fairlead.control.watching.parts import divided, joined
 from fairlead.control.watching.sampling import TEXTS, Due
@@ -17,6 +18,7 @@ from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
 from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.monitors.intake import Intake
 from fairlead.monitoring.monitors.interface import (
     GoesByVectors,
     Inherits,
@@ -52,6 +54,7 @@ class ReleaseMonitors:
         self._monitors = {monitor.name: monitor for monitor in make()}
         self._requests = 0
         self._due = Due()
+        self._intakes = Intakes()
         self._asked_since = 0.0
         self._troubles: dict[str, str] = {}
         self._tested: dict[str, tuple[float, str]] = {}
@@ -62,6 +65,7 @@ class ReleaseMonitors:
         self._requests += 1
         if is_due:
             self._due.add(seen.request.started_at)
+        self._intakes.see(seen)
         self._each(lambda monitor: monitor.see(seen))
 
     def see_text(self, text: SeenText) -> None:
@@ -93,6 +97,7 @@ class ReleaseMonitors:
             del self._troubles[name]
         else:
             monitor.accept()
+        self._intakes.forget(name, self._monitors[name])
 
     def inherit(self, before: ReleaseMonitors) -> None:
         """Go on with what the release that served before has shown of the service's users."""
@@ -127,33 +132,46 @@ class ReleaseMonitors:
     def reports(self, now: float) -> Iterator[Report]:
         """What each says of itself; time and data are the caller's to say.
 
-        Where texts do not come that should have, monitors of texts say that they see none.
+        Where texts do not come that should have, monitors of texts say that they see none; and so
+        does any other one that takes in nothing of what it could have.
         """
         self._asked_since = self._asked_since or now
-        for name in self._monitors:
+        self._intakes.count(self._monitors, self.last_seen)
+        for name, monitor in self._monitors.items():
+            lack = self._intakes.lack(name, monitor, self.last_seen)
             # Nobody tests a monitor before it is asked for: from then on it is due.
             tested_at, fault = self._tested.get(name, (self._asked_since, ""))
             yield Report(
                 name, self._service, 0.0, error=self._troubles.get(name, ""),
-                requests=self._due.missing if name in TEXTS else 0,
+                requests=self._due.missing if name in TEXTS else lack.requests, lacks=lack.what,
                 self_tested_at=tested_at, self_test_error=fault,
             )  # fmt: skip
 
     def standings(self, known_until: float) -> Iterator[MonitorStanding]:
         """How far each is."""
         for name, monitor in sorted(self._monitors.items()):
+            standing, vectors = self._said(name, monitor)
             tested_at, fault = self._tested.get(name, (0.0, ""))
             yield MonitorStanding(
                 service=self._service,
                 release=self._release,
                 monitor=name,
-                standing=monitor.standing(),
+                standing=standing,
                 requests=self._requests,
                 seen_until=known_until,
                 self_tested_at=tested_at,
                 trouble=self._troubles.get(name) or fault,
-                vectors=monitor.vectors if isinstance(monitor, GoesByVectors) else "",
+                vectors=vectors,
             )
+
+    def _said(self, name: str, monitor: Monitor) -> tuple[str, str]:
+        """How far it is, and by which vectors it goes; one that cannot say is blind."""
+        try:
+            vectors = monitor.vectors if isinstance(monitor, GoesByVectors) else ""
+            return monitor.standing(), vectors
+        except Exception as error:  # noqa: BLE001 - logged, and told
+            self._broke(name, error)
+            return "cannot say how far it is", ""
 
     def self_test(self, now: float) -> bool:
         """Let the one whose test was longest ago test itself, if it is due."""
@@ -173,12 +191,17 @@ class ReleaseMonitors:
         """What is to be kept: a document of each monitor, and the parts of it (`parts`)."""
         found = {}
         for name, monitor in self._monitors.items():
-            if name not in self._troubles:
-                key = self._key(name)
+            if name in self._troubles:
+                continue
+            try:
                 document, parts = divided(monitor.state())
-                kept = _Kept(self._requests, self.last_seen, msgspec.Raw(document), self._due)
-                found[MONITOR, key] = msgspec.json.encode(kept)
-                found.update({(PART, f"{key}/{part}"): data for part, data in parts.items()})
+            except Exception as error:  # noqa: BLE001 - logged, and told
+                self._broke(name, error)
+                continue
+            key, intake = self._key(name), self._intakes.kept(name)
+            kept = _Kept(self._requests, self.last_seen, msgspec.Raw(document), self._due, intake)
+            found[MONITOR, key] = msgspec.json.encode(kept)
+            found.update({(PART, f"{key}/{part}"): data for part, data in parts.items()})
         return found
 
     def restore(self, documents: Mapping[str, bytes], parts: Mapping[str, bytes]) -> None:
@@ -201,6 +224,7 @@ class ReleaseMonitors:
                     name, self._service, error,
                 )  # fmt: skip
             else:
+                self._intakes.restore(name, kept.intake)
                 self._due = kept.due if kept.requests >= self._requests else self._due
                 self._requests = max(self._requests, kept.requests)
                 self.last_seen = max(self.last_seen, kept.last_seen)
@@ -221,8 +245,13 @@ class ReleaseMonitors:
                 what(monitor)
             except Exception as error:  # noqa: BLE001 - logged, and told
                 # It would go on from a state that may be wrong: it is blind until it is made anew.
-                _log.exception("monitor %s of %s: a defect", name, self._service)
-                self._troubles[name] = f"a defect: {error!r}"[:200]
+                self._broke(name, error)
+
+    def _broke(self, name: str, error: Exception) -> None:
+        """It is blind from now on; of two defects the first one is told."""
+        if name not in self._troubles:
+            _log.error("monitor %s of %s: a defect", name, self._service, exc_info=error)
+            self._troubles[name] = f"a defect: {error!r}"[:200]
 
 
 class _Kept(msgspec.Struct):
@@ -232,6 +261,7 @@ class _Kept(msgspec.Struct):
     last_seen: float
     state: msgspec.Raw
     due: Due = msgspec.field(default_factory=Due)
+    intake: dict[str, Intake] = {}
 
 
 def last_seen(document: bytes) -> float:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping
 from typing import ClassVar
 
 from fairlead.domain.outcomes import CLIENT_ERRORS
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.exercise import Made, see, tested
+from fairlead.monitoring.monitors.intake import TOKENS, Expected
 from fairlead.monitoring.monitors.interface import Document, Seen
 from fairlead.monitoring.monitors.of_release import learning
 from fairlead.monitoring.monitors.outcomes import Harmless, RateMonitor, Side
@@ -77,6 +79,7 @@ class LengthMonitor(RateMonitor):
     """
 
     name = "length"
+    expects: ClassVar[Expected] = TOKENS
     harmless: ClassVar[Harmless] = Harmless(3.0, 0.15)
     sides: ClassVar[Mapping[str, Side]] = {
         "longer": Side("of answers are long", gross=1.0, labels=(("direction", "longer"),)),
@@ -86,6 +89,7 @@ class LengthMonitor(RateMonitor):
     def accept(self) -> None:
         """Learn anew."""
         super().accept()
+        self.taken: Counter[str] = Counter()
         self._lengths: list[int] = []
         self._bounds: tuple[int, int] | None = None
 
@@ -95,6 +99,7 @@ class LengthMonitor(RateMonitor):
         tokens, at = request.completion_tokens, request.started_at
         if tokens < 0 or seen.failed or request.status >= CLIENT_ERRORS:
             return
+        self.taken[""] += 1
         if self._bounds is not None:
             self._compare(tokens, at)
             return

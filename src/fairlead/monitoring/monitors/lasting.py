@@ -151,6 +151,12 @@ class Lasting(Generic[W, X]):
         """How grave what holds now is; 0 for nothing."""
         return 0 if self._again is None else self._grave(self._watch)
 
+    @property
+    def counted(self) -> int:
+        """Another number after each observation that could show a fault."""
+        again = 0 if self._again is None else self._counted(self._again)
+        return self._counted(self._watch) + again
+
     def began_at(self, ago: int) -> float | None:
         """About when the observation came that was so long ago when the watch took in its last."""
         return self._marks.at(self._counted(self._watch) - ago)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping
 from typing import ClassVar
 
 from fairlead.domain.judging import JUDGED, UNJUDGED
 from fairlead.monitoring.alerts import Figure
 from fairlead.monitoring.monitors.exercise import Made, tested
+from fairlead.monitoring.monitors.intake import FEEDBACK, Expected
 from fairlead.monitoring.monitors.interface import Document, SeenFeedback
 from fairlead.monitoring.monitors.judged import (
     Grading,
@@ -31,6 +33,7 @@ class QualityMonitor(RateMonitor):
     """Values from 0 (bad) to 1 (good), by the feedback's name; others are not looked at."""
 
     name = "quality"
+    expects: ClassVar[Expected] = FEEDBACK
     sides: ClassVar[Mapping[str, Side]] = {}
     sides_max: ClassVar[int] = FEEDBACK_NAMES_MAX
 
@@ -49,6 +52,11 @@ class QualityMonitor(RateMonitor):
         self._grading = grading
         super().__init__(service, release, settings)
 
+    def accept(self) -> None:
+        """Learn anew."""
+        super().accept()
+        self.taken: Counter[str] = Counter()
+
     def see_feedback(self, feedback: SeenFeedback) -> None:
         """Feedback counts when it comes."""
         name, value = feedback.name[:100], feedback.value
@@ -59,6 +67,8 @@ class QualityMonitor(RateMonitor):
             if len(self._tracks) >= FEEDBACK_NAMES_MAX:
                 return
             track = self._tracks[name] = self._track(self._side(name))
+        if name != JUDGED:  # Who waits for a judge is told why by others.
+            self.taken[name] += 1
         if isinstance(track, JudgedTrack):
             track.take_verdict(1.0 - value, feedback.at, feedback.request.arm)
         else:

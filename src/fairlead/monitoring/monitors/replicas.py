@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from statistics import median
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from fairlead.domain.outcomes import CLIENT_ERRORS
 from fairlead.monitoring.alerts import Condition, Figure
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.exercise import Made, see, tested
+from fairlead.monitoring.monitors.intake import TIMES, Expected
 from fairlead.monitoring.monitors.interface import Document, Seen
 from fairlead.monitoring.monitors.lasting import patience_of
 from fairlead.monitoring.monitors.learning_times import TimesLearnt
@@ -54,9 +56,11 @@ class SlowReplicaMonitor(ReleaseMonitor):
     """Times of each replica, relative to the usual at its load, against those of its peers."""
 
     name = "slow_replica"
+    expects: ClassVar[Expected] = TIMES
 
     def accept(self) -> None:
         """Learn anew."""
+        self.taken: Counter[str] = Counter()
         self._learnt = TimesLearnt(self.settings.learn)
         self._first: list[str] = []
         self._reference: TimingReference | None = None
@@ -73,9 +77,11 @@ class SlowReplicaMonitor(ReleaseMonitor):
             return
         timing, replica = Timing(value, load, group), request.replica[:256]
         if self._usual is None:
+            self.taken[""] += 1
             self._learn(replica, timing)
             return
         relative = self._usual.relative(timing)
+        self.taken[""] += relative is not None
         if relative is not None:
             self._compare(replica, relative, request.started_at)
 

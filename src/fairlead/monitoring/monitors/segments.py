@@ -16,14 +16,16 @@ from __future__ import annotations
 
 import functools
 import math
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from fairlead.domain.outcomes import SHADOW
 from fairlead.domain.recorded import RecordedRequest
 from fairlead.domain.text_signals import length_class
 from fairlead.monitoring.alerts import Condition, Figure, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.monitors.intake import SEGMENT, Expected
 from fairlead.monitoring.monitors.interface import Deaf, Document, Seen, SeenFeedback
 from fairlead.monitoring.monitors.self_tests import bias_self_test
 from fairlead.stats.monitors.evidence import made_with
@@ -63,6 +65,7 @@ class SegmentMonitor(Deaf):
     """
 
     name = MONITOR
+    expects: ClassVar[Expected] = SEGMENT
 
     def __init__(
         self,
@@ -93,6 +96,7 @@ class SegmentMonitor(Deaf):
         self._tests = self._new_tests()
         self._accepted = dict.fromkeys(self._tests, 0)
         self._requests = 0
+        self.taken: Counter[str] = Counter(dict.fromkeys(self._segments, 0))
         declared = {name: sorted(keys) for name, keys in self._segments.items()}
         self._of = made_with(service, release, declared, self._feedback, alpha)
 
@@ -102,6 +106,8 @@ class SegmentMonitor(Deaf):
         if request.arm == SHADOW:
             return
         self._requests += 1
+        key = self._name_of(request.key)
+        self.taken.update(name for name, keys in self._segments.items() if key in keys)
         self._take(request, FAILURES, seen.failed, request.started_at)
         if request.refused in (0, 1):
             self._take(request, REFUSALS, request.refused == 1, request.started_at)

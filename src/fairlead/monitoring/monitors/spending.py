@@ -16,12 +16,14 @@ now the usual, and keeps all that was learnt of everything else.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from fairlead.domain.outcomes import SHADOW
 from fairlead.monitoring.alerts import Condition, Figure, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.monitors.intake import SPENT, Expected
 from fairlead.monitoring.monitors.interface import Deaf, Document, Seen
 from fairlead.monitoring.monitors.meters import HOUR_S, UNITS, Finding, Subject
 from fairlead.monitoring.monitors.self_tests import cost_self_test
@@ -55,6 +57,7 @@ class CostMonitor(Deaf):
     """
 
     name = MONITOR
+    expects: ClassVar[Expected] = SPENT
 
     def __init__(
         self,
@@ -75,12 +78,14 @@ class CostMonitor(Deaf):
         self._behind: list[str] = []
         self._subjects: dict[str, Subject] = {_SERVICE: Subject(watches=1, surges=False)}
         self._per_request = self._new_watches()
+        self.taken: Counter[str] = Counter()
 
     def see(self, seen: Seen) -> None:
         """A request, each once, in the order (started_at, id)."""
         request = seen.request
         self._at = at = max(self._at, request.started_at)
         spent = spent_by(seen)
+        self.taken[""] += any(value is not None for value in spent)
         key = "" if request.arm == SHADOW else request.key
         for name in dict.fromkeys((_SERVICE, key)):
             self._subject(name).add(at, spent.usd or 0.0, spent.tokens or 0.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from abc import abstractmethod
+from collections import Counter
 from typing import ClassVar
 
 from fairlead.domain.outcomes import CLIENT_ERRORS
@@ -13,6 +14,7 @@ from fairlead.domain.text_signals import length_class
 from fairlead.monitoring.alerts import Condition, Figure
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.exercise import Made, see, tested
+from fairlead.monitoring.monitors.intake import STREAM_TIMES, TIMES, Expected
 from fairlead.monitoring.monitors.interface import Document, Seen
 from fairlead.monitoring.monitors.lasting import GRAVEST, Lasting
 from fairlead.monitoring.monitors.learning_times import TimesLearnt
@@ -32,6 +34,7 @@ class TimesMonitor(ReleaseMonitor):
 
     what: ClassVar[str]
     """Whose times they are: the subject of a sentence about several."""
+    expects: ClassVar[Expected] = TIMES
 
     @abstractmethod
     def _timed(self, request: RecordedRequest) -> tuple[float, str] | None:
@@ -39,6 +42,7 @@ class TimesMonitor(ReleaseMonitor):
 
     def accept(self) -> None:
         """Learn anew."""
+        self.taken: Counter[str] = Counter()
         self._learnt = TimesLearnt(self.settings.learn)
         self._lasting: Lasting[SlownessWatch, Timing] | None = None
         self._reference: TimingReference | None = None
@@ -55,8 +59,11 @@ class TimesMonitor(ReleaseMonitor):
         timing = Timing(timed[0], seen.load, timed[1])
         if self._lasting is not None:
             self._load += _LOAD_MEMORY * (seen.load - self._load)
+            before = self._lasting.counted
             self._lasting.take(timing, request.started_at)
+            self.taken[""] += self._lasting.counted != before
             return
+        self.taken[""] += 1
         reference = self._learnt.add(timing)
         if reference is not None:
             loads = [each.load for each in self._learnt.timings]
@@ -166,6 +173,7 @@ class ThroughputMonitor(TimesMonitor):
 
     name = "throughput"
     what = "tokens of streams"
+    expects = STREAM_TIMES
 
     def _timed(self, request: RecordedRequest) -> tuple[float, str] | None:
         return (request.itl_ms, "") if request.itl_ms > 0.0 else None

@@ -6,6 +6,8 @@ import getpass
 import json
 import math
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -13,7 +15,10 @@ import pytest
 from cli.test_follow import drawn
 from cli.watched import NOW, Watching, watching
 from control.kept_desk import PAGE, SHOP, T0
+from fairlead.app.state import StatePaths
+from fairlead.cli import doctor
 from fairlead.cli.alerts import alert_line, bar, listing, picture
+from fairlead.cli.api import ControlClient
 from fairlead.cli.status import watched_lines
 from fairlead.control.views import StatusView
 from fairlead.control.watching.watch_views import AlertView, alert_views
@@ -221,6 +226,36 @@ def test_the_status_says_what_is_wrong_in_two_lines_and_nothing_where_all_is_wel
     assert "page bank: slo is wrong  for 2 min, silenced  (fairlead alerts show " in second.plain
     (only,) = watched_lines(status(incidents=2), NOW)
     assert only.plain.startswith("watched  2 incidents  ")
+
+
+def test_the_status_says_that_nobody_watches() -> None:
+    hangs = status(watching_age_s=1_300.0)
+    (only,) = watched_lines(hangs, NOW)
+    assert only.plain == "not watched  no look at the services for 1,300 s  (fairlead doctor)"
+    fails = status(watching_age_s=9.0, watching_trouble="a defect: [b]", incidents=1)
+    first, second = watched_lines(fails, NOW)
+    assert first.plain.startswith("not watched  no look at the services for 9 s: a defect: [b]")
+    assert second.plain.startswith("watched  1 incident")
+
+
+def test_the_doctor_finds_that_nobody_watches(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = status()
+
+    def get(kind: object, _path: str) -> object:
+        return shown if kind is StatusView else []
+
+    monkeypatch.setattr(ControlClient, "of", lambda _paths: SimpleNamespace(get=get))
+    for shown, is_ok in (
+        (status(watching_age_s=3.0), True),
+        (status(watching_age_s=130.0), False),
+        (status(watching_age_s=3.0, watching_trouble="the disk is full"), False),
+    ):
+        (found,) = [f for f in doctor._running(StatePaths(tmp_path)) if f.what == "watching"]
+        assert found.ok is is_ok
+        assert found.detail.startswith("looked at everything ")
+        assert shown.watching_trouble in found.detail
 
 
 def test_what_the_desk_keeps_is_never_infinite_in_json() -> None:

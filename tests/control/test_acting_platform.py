@@ -15,7 +15,7 @@ from control.acting_world import acting, carry_out, platform, small
 from control.answering_replica import AnsweringReplica
 from control.judged_world import JudgedWorld, grade, judge_at
 from control.simulated_world import DIRECT, World
-from fairlead.control.acting.platform import OF_SERVICES, _over_limit, _provider
+from fairlead.control.acting.platform import OF_ALL, OF_SERVICES, _over_limit, _provider
 from fairlead.control.acting.records_watch import PAGE_S, STUCK_S, RecordsWatch
 from fairlead.control.drill.drills import Schedule
 from fairlead.control.probing.probe_views import probes_view
@@ -43,7 +43,7 @@ async def found(world: World, monitor: str) -> list[Condition]:
 
 
 def test_actions_can_name_each_of_these_monitors() -> None:
-    assert {*OF_SERVICES, "records", "clock_skew"} <= set(MONITORS)
+    assert {*OF_SERVICES, *OF_ALL} <= set(MONITORS)
 
 
 async def test_before_the_first_look_nothing_is_said(world: World) -> None:
@@ -130,6 +130,18 @@ def test_a_spool_that_cannot_be_written_and_records_that_are_lost_are_pages() ->
     assert watch.conditions([worker(1, lost=5)], 3_700.0) == []
 
 
+def test_what_was_lost_before_this_control_is_not_told_again() -> None:
+    """It was told by the one before; what is lost from now on is new, also of one that hung."""
+    watch = RecordsWatch()
+    for now in range(3):
+        watch.look([worker(1, lost=5)], {"b1": SpoolCursor(1, now)}, float(now))
+        assert watch.conditions([worker(1, lost=5)], float(now)) == []
+    watch.look([], {}, 90.0)
+    watch.look([worker(1, lost=7)], {"b1": SpoolCursor(1, 9)}, 100.0)
+    (lost,) = watch.conditions([worker(1, lost=7)], 100.0)
+    assert (dict(lost.labels)["fault"], lost.evidence[0].value) == ("lost", 2.0)
+
+
 async def test_the_hub_says_what_workers_say_of_their_clock_and_spool() -> None:
     hub = SnapshotHub(clock=lambda: 5.0, is_alive=lambda pid: True, wall=lambda: 1_000.0)
     asked = SyncRequest(0, "b0", 7, 1, wait_s=0.0, at=1_003.0, unwritten=4, lost=2)
@@ -147,13 +159,66 @@ async def test_where_the_store_cannot_be_read_nothing_has_been_looked_at(
     await platform(world).look()
     assert ("records", "") in platform(world).looked()
 
-    def broken() -> Any:
+    def broken(*_arguments: Any, **_named: Any) -> Any:
         raise StorageFailed("the disk fails")
 
-    monkeypatch.setattr(world.store, "open_spools", broken)
-    with pytest.raises(StorageFailed):
-        await platform(world).look()
+    with monkeypatch.context() as patched:
+        patched.setattr(world.store, "rollouts", broken)
+        with pytest.raises(StorageFailed):
+            await platform(world).look()
     assert platform(world).looked() == [], "so no alert ends"
+    said = {(one.monitor, one.service, one.error) for one in platform(world).reports(world.now)}
+    assert ("service_down", "bank", "the platform was not seen") in said
+
+
+async def test_a_monitor_that_cannot_look_is_blind_and_stops_no_other_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.first_champion()
+    await platform(world).look()
+
+    def broken(*_arguments: Any, **_named: Any) -> Any:
+        raise StorageFailed("the disk fails")
+
+    def defect(*_arguments: Any, **_named: Any) -> Any:
+        raise RuntimeError("no more")
+
+    for one in world.replicas_of("a"):
+        world.target.set_state(one.id, ReplicaState.FAILED, "no memory")
+    monkeypatch.setattr(world.store, "open_spools", broken)
+    monkeypatch.setattr(platform(world)._clocks, "look", defect)
+    monkeypatch.setattr(world.plane.drills, "status", defect)
+    await platform(world).look()
+    said = platform(world).conditions(world.now)
+    blind = {dict(c.labels)["watched"]: c for c in said if c.monitor == "monitor_blind"}
+    assert blind.keys() == {"records", "clock_skew", "drill_failed"}
+    assert "the disk fails" in blind["records"].summary
+    assert "RuntimeError('no more')" in blind["clock_skew"].summary
+    assert "service_down" in {c.monitor for c in said}
+    looked = {name for name, _ in platform(world).looked()}
+    assert looked == {*OF_SERVICES, *OF_ALL} - blind.keys()
+    assert {one.monitor for one in platform(world).reports(world.now)} == blind.keys()
+    monkeypatch.undo()
+    await platform(world).look()
+    said = platform(world).conditions(world.now)
+    assert not any(c.monitor == "monitor_blind" for c in said)
+    assert {name for name, _ in platform(world).looked()} == {*OF_SERVICES, *OF_ALL}
+
+
+async def test_pairs_that_cannot_be_asked_blind_bias_and_nothing_else(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.first_champion()
+    around = world.plane.watching._platform
+    with monkeypatch.context() as patched:
+        patched.setattr(world.plane.bias, "_watches", None)
+        await around.refresh({})
+        (blind,) = around.conditions(world.now)
+        looked, reports = around.looked(), around.reports(world.now)
+        assert around.watches() == []
+    assert dict(blind.labels)["watched"] == "bias"
+    assert ("service_down", "bank") in looked
+    assert {(one.monitor, one.service) for one in reports} == {("bias", "bank")}
 
 
 # Providers

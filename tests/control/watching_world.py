@@ -9,6 +9,7 @@ import msgspec
 
 from fairlead.control.notify.sending import NotSent, Sender
 from fairlead.control.watching.served import Served
+from fairlead.control.watching.service_watch import Build
 from fairlead.control.watching.watching import Watching
 from fairlead.domain.errors import StorageFailed
 from fairlead.domain.receivers import Receiver, Webhook
@@ -110,6 +111,23 @@ class Outbox(Sender):
         return 0
 
 
+class Refusing:
+    """A store of which some calls fail."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.refused: set[str] = set()
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self.refused:
+
+            def refuse(*_arguments: Any, **_named: Any) -> Any:
+                raise StorageFailed("the disk is full")
+
+            return refuse
+        return getattr(self._store, name)
+
+
 class WatchedWorld:
     """A store, a clock, and a watching that can be thrown away."""
 
@@ -123,17 +141,20 @@ class WatchedWorld:
         self._count = 0
         store.open_spool("boot")
 
-    async def begin(self) -> Watching:
-        def build(_served: Any, _release: str) -> Sequence[Monitor]:
+    async def begin(self, build: Build | None = None) -> Watching:
+        """With these monitors, or with one that counts."""
+
+        def counting(_served: Any, _release: str) -> Sequence[Monitor]:
             self.monitors.append(CountingMonitor(self.most))
             return [self.monitors[-1]]
 
         made = Watching(
             self.store,
             self.platform,
-            build,
+            build or counting,
             lambda: self.now,
             self.outbox,  # type: ignore[arg-type]
+            monotonic=lambda: self.now,
         )
         await made.load()
         return made
@@ -150,5 +171,9 @@ class WatchedWorld:
             )  # fmt: skip
             rows.append(msgspec.structs.replace(row, **changes))
         self.now += 12.0
+        self.record(rows)
+
+    def record(self, rows: Sequence[RequestRow] = ()) -> None:
+        """All that there is until now is recorded."""
         cursor = SpoolCursor(offset=self._count, complete_until=self.now)
         self.store.ingest("boot", rows, [], cursor)

@@ -13,6 +13,8 @@ import pytest
 import yaml
 
 from fairlead.control.notify.rendering import alert_name
+from fairlead.control.watching.heartbeat import Heartbeat
+from fairlead.control.watching.interface import OLD_S
 from fairlead.domain.errors import InvalidInput
 from fairlead.gateway.records.metrics import DURATION_BUCKETS_S, TOKEN_BUCKETS_S, GatewayMetrics
 from fairlead.monitoring import prometheus_rules as rules
@@ -63,6 +65,40 @@ def test_the_rules_ask_for_nothing_that_the_gateway_does_not_export() -> None:
     exported = {state.name for state in GatewayMetrics().states()}
     asked = {rules.REQUESTS, rules.FAILED, rules.COST, rules.SNAPSHOT, rules.LOST}
     assert (asked | set(rules.HISTOGRAMS.values())) <= exported
+
+
+def test_that_nobody_watches_is_asked_of_what_control_exports() -> None:
+    assert rules.WATCHING in {state.name for state in Heartbeat(lambda: 0.0).states()}
+    assert rules.WATCHING_S == OLD_S
+
+
+@needs_promtool
+def test_a_control_that_watches_no_more_is_a_page_and_one_that_is_not_scraped_never(
+    tmp_path: Path,
+) -> None:
+    """One that is gone was there before; where only the gateway is scraped nothing is missed."""
+    path, test_file = tmp_path / "rules.yml", tmp_path / "test.yml"
+    path.write_text(rules_yaml([Promises("bank", (UP,))], BOUNDS))
+    name = "FairleadWatchingStopped"
+    series = {"hangs": "2x5 60+60x20", "is gone": "2x5 _x60", "runs": "2x60", "none": ""}
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [{"series": rules.WATCHING, "values": values}] if values else [],
+            "promql_expr_test": [
+                {
+                    "expr": f'count(ALERTS{{alertname="{name}",alertstate="firing"}})',
+                    "eval_time": "15m",
+                    "exp_samples": [{"labels": "{}", "value": 1}] if fires else [],
+                }
+            ],
+        }
+        for what, values in series.items()
+        for fires in (what in ("hangs", "is gone"),)
+    ]
+    document = {"rule_files": [str(path)], "evaluation_interval": "1m", "tests": tests}
+    test_file.write_text(yaml.safe_dump(document))
+    promtool("test", "rules", str(test_file))
 
 
 def test_both_kinds_of_alerts_have_the_same_labels() -> None:

@@ -15,6 +15,7 @@ from fairlead.cli.api import ControlClient
 from fairlead.cli.options import STATE_DEFAULT, JsonOption, StateOption, print_json, say
 from fairlead.cli.vectors import vectors_said
 from fairlead.control.views import StatusView
+from fairlead.control.watching.interface import OLD_S
 from fairlead.control.watching.watch_views import MonitorView
 from fairlead.domain.errors import FairleadError, NotFound
 
@@ -161,6 +162,12 @@ def _running(paths: StatePaths) -> Iterator[Finding]:
     yield Finding(
         "observer", view.observer_lag_s < OBSERVER_LAG_S_MAX,
         f"{view.observer_lag_s:.1f} s behind the gateway", f"see {paths.logs}/observer.log",
+    )  # fmt: skip
+    yield Finding(
+        "watching", view.watching_age_s < OLD_S and not view.watching_trouble,
+        f"looked at everything {view.watching_age_s:.1f} s ago"
+        + (f"; the last look failed: {view.watching_trouble}" if view.watching_trouble else ""),
+        f"see {paths.logs}/control.log; meanwhile nothing is watched, and one page says so",
     )  # fmt: skip
     blind = [one for one in monitors if one.trouble]
     yield Finding(

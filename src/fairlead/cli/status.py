@@ -30,6 +30,7 @@ from fairlead.control.views import (
     StatusView,
     WatchView,
 )
+from fairlead.control.watching.interface import OLD_S
 from fairlead.domain.release import short
 from fairlead.rollout.plan import percent
 
@@ -78,19 +79,25 @@ def status(state: StateOption = STATE_DEFAULT, as_json: JsonOption = False) -> N
 
 def watched_lines(view: StatusView, now: float) -> list[Text]:
     """What fires and goes on: how many, and the gravest; nothing where all is well."""
+    lines = []
+    if view.watching_age_s >= OLD_S or view.watching_trouble:
+        why = f": {view.watching_trouble}" if view.watching_trouble else ""
+        said = f"  no look at the services for {view.watching_age_s:,.0f} s{why}"
+        hint = ("  (fairlead doctor)", "dim")
+        lines.append(Text.assemble(("not watched", "bold red"), said, hint))
     if not view.alerts and not view.incidents:
-        return []
+        return lines
     counts = [
         f"{count} {name}{'' if count == 1 else 's'}"
         for count, name in ((view.alerts, "alert"), (view.incidents, "incident"))
         if count
     ]
-    lines = [
+    lines.append(
         Text.assemble(
             ("watched", "bold"), "  ", (" and ".join(counts), "red" if view.alerts else "yellow"),
             ("  (fairlead alerts, fairlead incidents)", "dim"),
         )
-    ]  # fmt: skip
+    )  # fmt: skip
     return lines + [Text.assemble("  ", alert_line(one, now)) for one in view.gravest[:1]]
 
 

@@ -127,7 +127,8 @@ class ControlPlane:
         watched = ControlPlatform(
             self._rollouts, self.platform, self.acting, self.bias, self.live_judging, self._lock
         )
-        self.watching = Watching(store, watched, MonitorMaker(store, word_vectors), now)
+        maker = MonitorMaker(store, word_vectors)
+        self.watching = Watching(store, watched, maker, now, monotonic=monotonic)
         self._pulse = Pulse(monotonic)
         self.exposition = Exposition(
             store, self._rollouts, self._fleet, self.judging, hub, self._pulse, now

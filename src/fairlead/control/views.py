@@ -333,6 +333,8 @@ class StatusView(msgspec.Struct, frozen=True):
         alerts: Pages and tickets that fire.
         incidents: Incidents that go on.
         gravest: The gravest of these alerts.
+        watching_age_s: Seconds since the monitors have last looked at everything.
+        watching_trouble: Why the last look failed; empty when none has since.
     """
 
     version: str
@@ -345,6 +347,8 @@ class StatusView(msgspec.Struct, frozen=True):
     alerts: int = 0
     incidents: int = 0
     gravest: list[AlertView] = []
+    watching_age_s: float = 0.0
+    watching_trouble: str = ""
 
 
 class RollbackRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -36,6 +36,7 @@ MONITORS = (
     "judge_down",
     "records",
     "clock_skew",
+    "gateway_down",
     "drill_failed",
     "champion_over_limit",
     "rollout_rolled_back",

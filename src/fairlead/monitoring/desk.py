@@ -8,7 +8,7 @@ so the desk can be written after each step and read again after a crash. What wa
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -145,6 +145,15 @@ def step(desk: Desk, duties: Duties, look: Look) -> Outcome:
     )
     due = messages(duties.routes, heard, after.told, now, duties.inhibitions)
     return Outcome(after, due, to_do(audit, now))
+
+
+def step_alone(desk: Desk, routes: Sequence[Route], condition: Condition, now: float) -> Outcome:
+    """A look that nobody could make, and what says so: all else stays as it is, and is told on."""
+    desk = _until(desk, now)
+    alerts = observe(desk.alerts, (condition,), (), now)
+    heard = audible(alerts.values(), desk.silences, now)
+    due = messages(routes, heard, desk.told, now)
+    return Outcome(msgspec.structs.replace(desk, alerts=alerts), due, [])
 
 
 def note_told(desk: Desk, arrived: Mapping[str, Told]) -> Desk:

@@ -1,7 +1,8 @@
 """Inhibition: alerts that say no more than another one that fires.
 
 An alert that a monitor is blind inhibits nothing, whatever the rules say: that nobody sees is no
-reason to believe less of what is seen. Nor does an alert inhibit itself, or one by which it is
+reason to believe less of what is seen. It is inhibited only by a rule that names it: where no
+gateway runs, there is nothing to see. Nor does an alert inhibit itself, or one by which it is
 inhibited in turn: of two that match both sides of a rule, both are told. Nor does an alert inhibit
 a graver one: a ticket that explains a page wakes nobody.
 """
@@ -56,6 +57,12 @@ DEFAULTS = (
         _one("monitor", Op.LIKE, "answer_drift|quality|format|refusals"),
         ("service",),
     ),
+    # Nothing is recorded where no gateway runs: who watches records is behind.
+    Inhibition(
+        (Matcher("monitor", Op.IS, "gateway_down"), Matcher("severity", Op.IS, "page")),
+        (Matcher("monitor", Op.IS, BLIND), Matcher("fault", Op.IS, "lag")),
+        (),
+    ),
     # The page says all that the ticket does.
     Inhibition(
         _one("severity", Op.IS, "page"),
@@ -101,11 +108,9 @@ def _sources(among: Iterable[Alert], rules: Sequence[Inhibition]) -> _Sources:
 
 def _source_of(alert: Alert, sources: _Sources, rules: Sequence[Inhibition]) -> Alert | None:
     target = _labels(alert)
-    if target.get("monitor") == BLIND:
-        return None
     for index, rule in enumerate(rules):
         values = _values(rule, target)
-        if values is None or not all_match(rule.target, target):
+        if values is None or not all_match(rule.target, target) or not _may(rule, target):
             continue
         both = all_match(rule.source, target)
         for is_target in (False,) if both else (False, True):
@@ -113,6 +118,12 @@ def _source_of(alert: Alert, sources: _Sources, rules: Sequence[Inhibition]) -> 
             if found is not None and RANK[found.severity] <= RANK[alert.severity]:
                 return found
     return None
+
+
+def _may(rule: Inhibition, target: dict[str, str]) -> bool:
+    """Whether it names who is blind, if that is what the target is about."""
+    names = any((one.name, one.op, one.value) == ("monitor", Op.IS, BLIND) for one in rule.target)
+    return target.get("monitor") != BLIND or names
 
 
 def _values(rule: Inhibition, labels: dict[str, str]) -> tuple[str, ...] | None:

@@ -24,6 +24,7 @@ FAILED = "fairlead_gateway_requests_failed_total"
 COST = "fairlead_gateway_cost_usd_total"
 SNAPSHOT = "fairlead_gateway_snapshot_version"
 LOST = "fairlead_spool_lost_records_total"
+WATCHING = "fairlead_control_watching_age_seconds"
 HISTOGRAMS = {
     ObjectiveKind.TTFT: "fairlead_gateway_time_to_first_token_seconds",
     ObjectiveKind.ITL: "fairlead_gateway_inter_token_latency_seconds",
@@ -33,6 +34,7 @@ RECORDED = "service:fairlead_slo_{}:{}"
 KEEP_FIRING_FOR = "5m"
 BUDGET_EVERY = "5m"
 BLIND_FOR = "5m"
+WATCHING_S = 120
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60))
 
 
@@ -245,6 +247,19 @@ def _watchers() -> list[dict[str, Any]]:
                 "summary": "the gateway could not write records to its spool",
                 "description": "{{ $value | humanize }} records were given up; figures of these "
                 "requests are missing.",
+            },
+        },
+        {
+            "alert": "FairleadWatchingStopped",
+            # Control is there and no look comes to its end; or it was scraped, and is not any more.
+            "expr": f"{WATCHING} > {WATCHING_S} or "
+            f"(count(last_over_time({WATCHING}[1d])) unless "
+            f"count(last_over_time({WATCHING}[{BLIND_FOR}])))",
+            "labels": {"severity": Severity.PAGE.value, "monitor": "monitor_blind"},
+            "annotations": {
+                "summary": "fairlead's monitors do not look at anything",
+                "description": "No look has come to its end for minutes, or control is not "
+                "scraped any more: nobody watches, and no alert is told.",
             },
         },
     ]

@@ -106,7 +106,7 @@ async def test_texts_that_should_come_and_do_not_are_blindness(store: Store) -> 
 
 def watching_looked(watching: Watching) -> list[tuple[str, str]]:
     """Which monitors could look, at one more look."""
-    return watching._watched(watching._now() - 5.0).looked
+    return watching._watched().looked
 
 
 @pytest.mark.parametrize(

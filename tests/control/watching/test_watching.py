@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from control.watching_world import DECLARED, CountingMonitor, WatchedWorld
+from control.watching_world import DECLARED, CountingMonitor, Refusing, WatchedWorld
 from fairlead.control.watching.served import Served
 from fairlead.control.watching.watching import Watching
 from fairlead.domain.errors import StorageFailed
@@ -224,23 +224,6 @@ async def test_other_settings_make_monitors_anew_from_what_is_kept(world: Watche
     assert len(world.monitors) == 2
     assert world.monitors[-1].ids == [f"r{n:06d}" for n in range(1, 6)]
     await watching.close()
-
-
-class Refusing:
-    """A store of which some calls fail."""
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-        self.refused: set[str] = set()
-
-    def __getattr__(self, name: str) -> Any:
-        if name in self.refused:
-
-            def refuse(*_arguments: Any, **_named: Any) -> Any:
-                raise StorageFailed("the disk is full")
-
-            return refuse
-        return getattr(self._store, name)
 
 
 async def test_alerts_are_told_though_the_disk_is_full_and_that_it_is_full(

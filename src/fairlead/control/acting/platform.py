@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from fairlead.control.acting.carrying_out import Acting
@@ -16,6 +16,7 @@ from fairlead.control.acting.changes import EventLog
 from fairlead.control.acting.clock_watch import CLOCK, ClockWatch
 from fairlead.control.acting.files_watch import DAMAGED, FilesWatch
 from fairlead.control.acting.gate_runs import MONITOR as GATE
+from fairlead.control.acting.gateway_watch import GATEWAY, GatewayWatch
 from fairlead.control.acting.records_watch import RECORDS, RecordsWatch
 from fairlead.control.acting.replica_watch import (
     FLAPPING,
@@ -24,6 +25,7 @@ from fairlead.control.acting.replica_watch import (
     SERVICE_DOWN,
     ReplicaWatch,
 )
+from fairlead.control.acting.sources import Sources
 from fairlead.control.acting.traffic import Minutes, Traffic
 from fairlead.control.drill.drills import Drills
 from fairlead.control.judging.judging import Judging
@@ -40,7 +42,9 @@ from fairlead.monitoring.alerts import Condition, Figure, Looked, labels_of
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change
 from fairlead.monitoring.incidents import Event
+from fairlead.monitoring.watchers import Report
 from fairlead.store.interface import Store
+from fairlead.store.rows import EventRow
 
 PROVIDER, PROBES, JUDGE = "provider_changed", "probes_failing", "judge_down"
 DRILL, LIMIT, BACK = "drill_failed", "champion_over_limit", "rollout_rolled_back"
@@ -48,11 +52,14 @@ OF_SERVICES = (
     SERVICE_DOWN, REPLICA_DOWN, FLAPPING, DAMAGED, PROVIDER, PROBES, JUDGE, DRILL, LIMIT, BACK,
     GATE,
 )  # fmt: skip
-OF_ALL = (RECORDS, CLOCK)
+OF_ALL = (RECORDS, CLOCK, GATEWAY)
+REPLICAS = (SERVICE_DOWN, REPLICA_DOWN, FLAPPING)
 BACK_S = 3_600.0
 """For so long it is said that a rollout has gone back."""
 JUDGE_PENDING_S = 60.0
 SAID_MAX = 500
+
+Source = Callable[[], Iterable[Condition]]
 
 
 class Parts(NamedTuple):
@@ -86,6 +93,8 @@ class Platform:
         self._files = FilesWatch(parts.fleet.damage_of)
         self._records = RecordsWatch()
         self._clocks = ClockWatch()
+        self._gateway = GatewayWatch(parts.hub.expected_workers)
+        self._sources = Sources()
         self._traffic = Traffic()
         self._log = EventLog(parts.store, now)
         self._workers: list[WorkerStatus] = []
@@ -99,25 +108,19 @@ class Platform:
             counts: Requests of the last minutes, by service.
 
         Raises FairleadError when the store does: what is known is then that of the look before, and
-        nothing has been looked at.
+        nothing has been looked at. A monitor that fails by itself is blind, and stops no other one.
         """
         self._sees = False
+        self._sources.begin()
         parts, now = self._parts, self._now()
         fresh = await self._log.read()
         if not self._has_looked:
             self._replicas.recall(row for row in fresh if now - row.at < FLAPS_WITHIN_S)
         self.circumstances = await self._acting.surroundings.look()
         self._workers = parts.hub.workers()
-        spools = await asyncio.to_thread(parts.store.open_spools)
-        self._records.look(self._workers, spools, now)
+        await asyncio.to_thread(self._sources.let, (RECORDS,), lambda: self._look_at_spools(now))
         self._traffic.see(counts or {}, now)
-        wants = parts.rollouts.wants()
-        champions = ((want.spec.service, want.desired.champion) for want in wants)
-        told = [
-            *self._replicas.look(wants, parts.fleet.replicas(), now),
-            *self._files.look(((name, one) for name, one in champions if one), now),
-            *self._clocks.look(self._workers, now),
-        ]
+        told = self._look_at_parts(now)
         self._has_looked = True
         if told:
             await asyncio.to_thread(parts.store.add_events, told)
@@ -125,10 +128,48 @@ class Platform:
             await self._log.read()
         self._sees = True
 
+    def _look_at_spools(self, now: float) -> None:
+        self._records.look(self._workers, self._parts.store.open_spools(), now)
+
+    def _look_at_parts(self, now: float) -> list[EventRow]:
+        """What has happened to replicas, files and clocks since the last look."""
+        parts, ask = self._parts, self._sources.ask
+        wants = parts.rollouts.wants()
+        champions = [(want.spec.service, want.desired.champion) for want in wants]
+        served = [(name, one) for name, one in champions if one]
+        self._sources.let((GATEWAY,), lambda: self._gateway.look(self._workers, now))
+        return [
+            *ask(REPLICAS, lambda: self._replicas.look(wants, parts.fleet.replicas(), now)),
+            *ask((DAMAGED,), lambda: self._files.look(served, now)),
+            *ask((CLOCK,), lambda: self._clocks.look(self._workers, now)),
+        ]
+
     def conditions(self, now: float) -> list[Condition]:
-        """What is wrong with the platform, as of the last look."""
+        """What is wrong with the platform, as of the last look, and who could not say it."""
         if not self._has_looked:
             return []
+        found = [
+            condition
+            for monitors, source in self._asked(now)
+            for condition in self._sources.ask(monitors, source)
+        ]
+        return [*found, *self._sources.conditions()]
+
+    def _asked(self, now: float) -> Iterator[tuple[tuple[str, ...], Source]]:
+        """All that is asked, with the monitors whose conditions it says."""
+        yield REPLICAS, lambda: self._of_replicas(now)
+        yield (DAMAGED,), self._files.conditions
+        yield (RECORDS,), lambda: self._records.conditions(self._workers, now)
+        yield (CLOCK,), lambda: self._clocks.conditions(self._workers)
+        yield (GATEWAY,), self._gateway.conditions
+        yield (PROVIDER, PROBES), self._providers
+        yield (JUDGE,), lambda: self._judges(now)
+        yield (DRILL,), self._drills
+        yield (LIMIT,), self._limits
+        yield (BACK,), lambda: self._gone_back(now)
+        yield (GATE,), self._acting.gate_runs.conditions
+
+    def _of_replicas(self, now: float) -> list[Condition]:
         parts = self._parts
         wants = parts.rollouts.wants()
         said = {
@@ -136,25 +177,37 @@ class Platform:
             for want in wants
             if (champion := want.desired.champion) is not None
         }
-        found = self._replicas.conditions(wants, now, parts.fleet.start_s(), said)
-        found += self._files.conditions()
-        found += self._records.conditions(self._workers, now)
-        found += self._clocks.conditions(self._workers)
-        for view in parts.probes.views():
-            found += _provider(view)
-        found += self._judges(now)
-        for row, _ in parts.rollouts.services():
-            found += self._drills(row.name)
-            found += _over_limit(row.name, parts.watches.view(row.name), row.champion)
-        return [*found, *self._gone_back(now), *self._acting.gate_runs.conditions()]
+        return self._replicas.conditions(wants, now, parts.fleet.start_s(), said)
+
+    def _providers(self) -> Iterator[Condition]:
+        for view in self._parts.probes.views():
+            yield from _provider(view)
+
+    def _limits(self) -> Iterator[Condition]:
+        for row, _ in self._parts.rollouts.services():
+            yield from _over_limit(row.name, self._parts.watches.view(row.name), row.champion)
+
+    def _services(self) -> list[str]:
+        return [row.name for row, _ in self._parts.rollouts.services()]
 
     def looked(self) -> list[Looked]:
-        """Which of these monitors have looked at which services."""
+        """Which of these monitors have looked at which services, and could say what they saw."""
         if not self._sees:
             return []
-        services = [row.name for row, _ in self._parts.rollouts.services()]
-        of_all = ((name, "") for name in OF_ALL)
-        return [*((name, service) for service in services for name in OF_SERVICES), *of_all]
+        return [one for one in self._all() if one[0] not in self._sources.failed]
+
+    def reports(self, now: float) -> list[Report]:
+        """Of those that could not: their alerts are not of monitors that are gone."""
+        failed, unseen = self._sources.failed, "" if self._sees else "the platform was not seen"
+        return [
+            Report(name, service, now, error=why)
+            for name, service in self._all()
+            if (why := failed.get(name, unseen))
+        ]
+
+    def _all(self) -> list[Looked]:
+        of_services = [(name, one) for one in self._services() for name in OF_SERVICES]
+        return [*of_services, *((name, "") for name in OF_ALL)]
 
     def changes(self, since: float) -> list[Change]:
         """What was changed since then (Unix time), or changed by itself: causes of alerts."""
@@ -177,14 +230,15 @@ class Platform:
                 pending_s=JUDGE_PENDING_S,
             )
 
-    def _drills(self, service: str) -> Iterator[Condition]:
-        view = self._parts.drills.status(service)
-        for fault, why in sorted(({} if view is None else view.missed).items()):
-            yield Condition(
-                labels=labels_of(monitor=DRILL, service=service, drill=fault),
-                severity=Severity.TICKET,
-                summary=f"{service}: {why}"[:SAID_MAX],
-            )
+    def _drills(self) -> Iterator[Condition]:
+        for service in self._services():
+            view = self._parts.drills.status(service)
+            for fault, why in sorted(({} if view is None else view.missed).items()):
+                yield Condition(
+                    labels=labels_of(monitor=DRILL, service=service, drill=fault),
+                    severity=Severity.TICKET,
+                    summary=f"{service}: {why}"[:SAID_MAX],
+                )
 
     def _gone_back(self, now: float) -> Iterator[Condition]:
         """The last rollout of each service that went back by itself, or was ended so."""

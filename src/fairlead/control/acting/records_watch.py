@@ -28,7 +28,7 @@ class RecordsWatch:
 
     def __init__(self) -> None:
         self._moved: dict[str, tuple[tuple[int, int], float]] = {}
-        self._lost: dict[str, int] = {}
+        self._lost: dict[str, tuple[int, float]] = {}
         self._lost_at = float("-inf")
         self._lost_now = 0
 
@@ -43,18 +43,19 @@ class RecordsWatch:
             before = self._moved.get(worker.boot)
             if before is None or before[0] != at:
                 self._moved[worker.boot] = (at, now)
-            lost = worker.lost - self._lost.get(worker.boot, 0)
-            self._lost[worker.boot] = worker.lost
+            # What one has lost that is seen for the first time was told by who saw it before.
+            lost = worker.lost - self._lost.get(worker.boot, (worker.lost, now))[0]
+            self._lost[worker.boot] = (worker.lost, now)
             if lost > 0:
                 self._lost_now = lost + (self._lost_now if now - self._lost_at < LOST_S else 0)
                 self._lost_at = now
-        boots = {worker.boot for worker in workers}
         self._moved = {
             boot: kept
             for boot, kept in self._moved.items()
             if boot in {worker.boot for worker in alive}
         }
-        self._lost = {boot: count for boot, count in self._lost.items() if boot in boots}
+        # One that hangs for a while has lost since then what it has lost.
+        self._lost = {boot: kept for boot, kept in self._lost.items() if now - kept[1] < LOST_S}
 
     def conditions(self, workers: Sequence[WorkerStatus], now: float) -> list[Condition]:
         """What is wrong."""

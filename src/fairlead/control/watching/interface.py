@@ -10,6 +10,9 @@ import msgspec
 from fairlead.monitoring.desk import Desk
 from fairlead.monitoring.monitors.interface import SuggestedCase
 
+OLD_S = 120.0
+"""Where no look has come to its end for so long, nothing is watched."""
+
 
 class MonitorStanding(msgspec.Struct, frozen=True):
     """One monitor of one release.
@@ -40,6 +43,16 @@ class Watched(Protocol):
     @property
     def desk(self) -> Desk:
         """Alerts, incidents, silences and the audit, as they are kept."""
+        ...
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since a look at everything has last come to its end."""
+        ...
+
+    @property
+    def trouble(self) -> str:
+        """Why the last look failed; empty when none has since one came to its end."""
         ...
 
     async def edit(self, change: Callable[[Desk], Desk]) -> Desk:

@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from fairlead.control.acting.carrying_out import Acting
 from fairlead.control.acting.platform import Platform
+from fairlead.control.acting.sources import Sources
 from fairlead.control.acting.traffic import Minutes
 from fairlead.control.bias.bias_probes import BiasProbes
+from fairlead.control.bias.telling import MONITOR as BIAS
 from fairlead.control.judging.live import LiveJudging
 from fairlead.control.shipping.rollouts import Rollouts
 from fairlead.control.watching.served import Served
@@ -20,7 +22,7 @@ from fairlead.monitoring.watchers import Report, Watch
 
 
 class ControlPlatform:
-    """Implements `fairlead.control.watching.watching.Platform`.
+    """Implements `fairlead.control.watching.around.Platform`.
 
     Args:
         lock: Held by who changes what control has decided.
@@ -40,6 +42,7 @@ class ControlPlatform:
         self._bias = bias
         self._platform = platform
         self._acting = acting
+        self._sources = Sources()
         self._lock = lock
 
     def services(self) -> Sequence[Served]:
@@ -61,23 +64,32 @@ class ControlPlatform:
 
     async def refresh(self, counts: Mapping[str, Minutes]) -> None:
         """Look at the platform."""
+        self._sources.begin()
         await self._platform.look(counts)
 
     def conditions(self, now: float) -> Sequence[Condition]:
         """What is wrong with it, and what pairs of requests have shown."""
-        return [*self._platform.conditions(now), *self._bias.conditions(now)]
+        shown = self._sources.ask((BIAS,), lambda: self._bias.conditions(now))
+        return [*self._platform.conditions(now), *shown, *self._sources.conditions()]
 
     def looked(self) -> Sequence[Looked]:
         """Which of these monitors have looked."""
-        return [*self._platform.looked(), *self._bias.looked()]
+        looked = self._sources.ask((BIAS,), self._bias.looked)
+        return [*self._platform.looked(), *(() if self._sources.failed else looked)]
 
     def reports(self, now: float) -> Sequence[Report]:
-        """What became of pairs; a platform that cannot be looked at ends the whole look."""
-        return self._bias.reports(now)
+        """What became of pairs; and of all monitors, which could not look."""
+        reports = self._sources.ask((BIAS,), lambda: self._bias.reports(now))
+        blind = [
+            Report(monitor, row.name, now, error=why)
+            for monitor, why in self._sources.failed.items()
+            for row, _ in self._rollouts.services()
+        ]
+        return [*self._platform.reports(now), *reports, *blind]
 
     def watches(self) -> Sequence[Watch]:
         """What is expected of pairs."""
-        return self._bias.expected()
+        return self._sources.ask((BIAS,), self._bias.expected)
 
     def changes(self, since: float) -> Sequence[Change]:
         """What was changed."""

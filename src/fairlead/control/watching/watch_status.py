@@ -25,4 +25,6 @@ def watched_status(status: StatusView, watched: Watched, now: float) -> StatusVi
         alerts=len(firing),
         incidents=sum(incident.is_open for incident in desk.incidents),
         gravest=alert_views(firing[:GRAVEST_MAX], desk, now),
+        watching_age_s=round(watched.age_s, 3),
+        watching_trouble=watched.trouble,
     )

@@ -10,84 +10,43 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import NamedTuple, Protocol
+import time
+from collections.abc import Callable, Iterator, Sequence
 
 from fairlead.control.acting.traffic import Minutes
-from fairlead.control.notify.courier import MONITOR as COURIER
 from fairlead.control.notify.courier import Courier
 from fairlead.control.notify.sending import Sender
+from fairlead.control.watching.around import Around, Platform
 from fairlead.control.watching.desk_documents import DeskDocuments
+from fairlead.control.watching.heartbeat import Heartbeat, Overlay
 from fairlead.control.watching.interface import MonitorStanding
+from fairlead.control.watching.looking import (
+    Seen,
+    blind,
+    duties_of,
+    look_of,
+    receivers_of,
+    routes_of,
+)
 from fairlead.control.watching.served import Served
 from fairlead.control.watching.service_watch import Build, ServiceWatch
-from fairlead.domain.errors import FairleadError, NotFound
-from fairlead.domain.receivers import Receiver
+from fairlead.domain.errors import FairleadError, NotFound, StorageFailed
 from fairlead.gateway.records.metric_families import FamilyState
-from fairlead.monitoring.actions import ActionEntry, Circumstances
-from fairlead.monitoring.alerts import Condition, Looked, labels_of
-from fairlead.monitoring.burning import Severity
-from fairlead.monitoring.causes import Change
-from fairlead.monitoring.desk import Desk, Duties, Look, note_done, note_told, step
-from fairlead.monitoring.incidents import Event
-from fairlead.monitoring.inhibition import BLIND
+from fairlead.monitoring.actions import ActionEntry
+from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.desk import Desk, note_done, step, step_alone
 from fairlead.monitoring.monitors.interface import SuggestedCase
 from fairlead.monitoring.promising import MONITOR as SLO
-from fairlead.monitoring.watchers import Report, Watch
+from fairlead.monitoring.telling import Route
+from fairlead.monitoring.watchers import Report
 from fairlead.store.interface import Store
 from fairlead.store.rows import EventRow
 
 LOOK_S = 2.0
-LATELY_S = 6 * 3_600.0
-WATCH_EVERY_S = 60.0
 PRUNE_EVERY_S = 300.0
 COUNTS_S = 100 * 86_400.0
 WATERMARK_SLACK_S = 1.0
-LAG_S = 120.0
 _log = logging.getLogger(__name__)
-
-
-class _Seen(NamedTuple):
-    """What all monitors of all services have said."""
-
-    conditions: list[Condition]
-    looked: list[Looked]
-    reports: list[Report]
-    is_whole: bool
-
-
-class Platform(Protocol):
-    """What watching needs of the rest: what else is the case, and who carries out."""
-
-    def services(self) -> Sequence[Served]:
-        """All services, with what is declared of them."""
-        ...
-
-    async def refresh(self, counts: Mapping[str, Minutes]) -> None:
-        """Look at the platform; what is asked after that is of this moment.
-
-        Args:
-            counts: Requests of the last minutes, by service.
-        """
-        ...
-
-    def conditions(self, now: float) -> Sequence[Condition]: ...
-
-    def looked(self) -> Sequence[Looked]: ...
-
-    def reports(self, now: float) -> Sequence[Report]: ...
-
-    def watches(self) -> Sequence[Watch]: ...
-
-    def changes(self, since: float) -> Sequence[Change]: ...
-
-    def events(self, since: float) -> Sequence[Event]: ...
-
-    def circumstances(self) -> dict[str, Circumstances]: ...
-
-    async def carry_out(self, entry: ActionEntry) -> str:
-        """Do it, and say in words what came of it; raises FairleadError to be tried again."""
-        ...
 
 
 class Watching:
@@ -96,6 +55,7 @@ class Watching:
     Args:
         build: Makes the monitors of a release.
         now: Unix time in seconds.
+        monotonic: Seconds that never jump.
     """
 
     def __init__(
@@ -105,20 +65,25 @@ class Watching:
         build: Build,
         now: Callable[[], float],
         sender: Sender | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
         self._platform = platform
+        self._around = Around(platform)
+        self._heart = Heartbeat(monotonic)
         self._build = build
         self._now = now
         self._documents = DeskDocuments(store)
         self._desk = Desk()
+        self._overlay = Overlay()
+        self._routes: tuple[Route, ...] = ()
         self._lock = asyncio.Lock()
         self._services: dict[str, ServiceWatch] = {}
         self._troubles: dict[str, str] = {}
-        self._standings: list[MonitorStanding] = []
-        self._unwatched: list[MonitorStanding] = []
+        self._standings: dict[str, list[MonitorStanding]] = {}
+        self._unwatched: dict[str, list[MonitorStanding]] = {}
         self._courier = Courier({}, sender or Sender())
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
         self._stopping = asyncio.Event()
         self._unkept = ""
         self._started_at = 0.0
@@ -127,16 +92,31 @@ class Watching:
     @property
     def desk(self) -> Desk:
         """Alerts, incidents, silences and the audit, as they are kept."""
-        return self._desk
+        return self._overlay.over(self._desk)
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since a look at everything has last come to its end."""
+        return self._heart.age_s
+
+    @property
+    def trouble(self) -> str:
+        """Why the last look failed; empty when none has since one came to its end."""
+        return self._heart.trouble
 
     def states(self) -> list[FamilyState]:
-        """Metrics of what was sent."""
-        return self._courier.states()
+        """Metrics of what was sent, and of the looks."""
+        return [*self._courier.states(), *self._heart.states()]
 
     def monitors(self, service: str | None = None) -> list[MonitorStanding]:
         """All of them, as of the last look; then those that have nothing to see."""
-        found = (*self._standings, *self._unwatched)
-        return [each for each in found if service in (None, each.service)]
+        return [
+            each
+            for by_service in (self._standings, self._unwatched)
+            for name in sorted(by_service)
+            for each in by_service.get(name, ())
+            if service in (None, name)
+        ]
 
     async def load(self) -> None:
         """Go on from what is kept."""
@@ -145,7 +125,8 @@ class Watching:
 
     def start(self) -> None:
         """Begin to look, again and again."""
-        self._task = asyncio.create_task(self._run())
+        self._heart.begin()
+        self._tasks = [asyncio.create_task(self._run()), asyncio.create_task(self._check_on())]
 
     async def close(self) -> None:
         """End the loop, and keep how far it is.
@@ -154,8 +135,7 @@ class Watching:
         kept.
         """
         self._stopping.set()
-        if self._task is not None:
-            await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._courier.close()
         async with self._lock:
             for watch in self._services.values():
@@ -192,11 +172,48 @@ class Watching:
 
     async def look(self) -> bool:
         """One look at everything; whether all that was recorded was read."""
-        async with self._lock:
-            decided, is_whole = await self._look()
+        try:
+            async with self._lock:
+                decided, is_whole = await self._look()
+        except FairleadError as error:
+            self._heart.failed(error.one_line)
+            raise
+        except Exception as error:
+            self._heart.failed(f"a defect: {error!r}")
+            raise
+        self._heart.begin()
         for entry in decided:
             await self._carry_out(entry)
         return is_whole
+
+    def check(self) -> None:
+        """Where no look comes to its end, that is an alert; and what is known is told on.
+
+        By what is in memory alone, in no thread and under no lock: whatever the look that goes on
+        waits for, this does not.
+        """
+        condition = self._heart.check()
+        if condition is None:
+            return
+        self._overlay = self._overlay.with_told(self._courier.arrived())
+        found = step_alone(self.desk, self._routes, condition, self._now())
+        own = {condition.fingerprint: found.desk.alerts[condition.fingerprint]}
+        self._overlay = self._overlay._replace(alerts=own)
+        for message in found.messages:
+            self._courier.start(message)
+
+    async def _check_on(self) -> None:
+        """Look after the looks."""
+        while not self._stopping.is_set():
+            try:
+                self.check()
+            except Exception:  # noqa: BLE001 - the next one may do better, and must be made
+                _log.exception("watching: a defect")
+            await self._pause(LOOK_S)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def _run(self) -> None:
         while not self._stopping.is_set():
@@ -207,59 +224,38 @@ class Watching:
                 _log.error("watching: %s", error.one_line)
             except Exception:  # noqa: BLE001 - the next look may do better, and must be made
                 _log.exception("watching: a defect")
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), wait_s)
+            await self._pause(wait_s)
 
     async def _look(self) -> tuple[list[ActionEntry], bool]:
         """All but what takes the platform to be done, and whether all was read."""
         now = self._now()
-        try:
-            await self._platform.refresh(self._traffic())
-        except FairleadError as error:
-            # Its monitors have not looked then: none of their alerts ends.
-            _log.error("watching: %s", error.one_line)
+        await self._around.refresh(self._traffic)
         services = self._platform.services()
         # As a whole: deliveries under way look their receivers up at any time.
-        self._courier.receivers = _receivers(services)
+        self._courier.receivers, self._routes = receivers_of(services), routes_of(services)
         await asyncio.to_thread(self._follow, services)
-        watermark = await asyncio.to_thread(self._store.watermark) - WATERMARK_SLACK_S
-        seen = await asyncio.to_thread(self._watched, watermark)
-        desk, duties = note_told(self._desk, self._courier.arrived()), self._duties(services)
-        look = self._seen(seen, desk, duties, now)
+        seen = await asyncio.to_thread(self._watched)
+        said = self._around.ask(now)
+        standings = [one for each in self._standings.values() for one in each]
+        champions = {name: watch.champion for name, watch in self._services.items()}
+        duties = duties_of(services, standings, champions, said.watches)
+        overlay = self._overlay = self._overlay.with_told(self._courier.arrived())
+        desk = overlay.over(self._desk)
+        seen.conditions.extend(self._troubled())
+        look = look_of(seen, said, desk, duties, self._now(), self._started_at)
         outcome = await asyncio.to_thread(step, desk, duties, look)
         is_kept = await self._kept(outcome.desk)
+        if self._overlay is overlay:  # Else it has grown meanwhile: the next look takes it over.
+            self._overlay = Overlay()
         self._courier.start_all(outcome.messages)
         return (outcome.actions if is_kept else []), seen.is_whole
 
-    def _seen(self, seen: _Seen, desk: Desk, duties: Duties, now: float) -> Look:
-        """What is the case now, with what the platform says."""
-        platform, conditions = self._platform, [*seen.conditions, *self._courier.conditions()]
+    def _troubled(self) -> Iterator[Condition]:
+        """What is wrong with the telling itself."""
+        yield from self._courier.conditions()
         if self._unkept:
-            labels = labels_of(monitor=BLIND, watched="desk", fault="not_kept")
-            said = f"alerts are told, and cannot be kept: {self._unkept}"
-            conditions.append(Condition(labels, Severity.PAGE, said[:500]))
-        looked = {*seen.looked, *platform.looked(), (COURIER, "")}
-        reports = [*seen.reports, *platform.reports(now)]
-        if platform.looked():
-            known = looked | {(one.monitor, one.service) for one in reports}
-            known |= {(one.monitor, one.service) for one in duties.watches}
-            troubled = {one.service for one in reports if one.error}
-            # What nobody watches any more ends: its monitor is off, or its service is gone.
-            looked |= {
-                alert.seen_by
-                for alert in desk.alerts.values()
-                if alert.seen_by not in known and alert.seen_by[1] not in troubled
-            }
-        return Look(
-            now=self._now(),
-            conditions=(*conditions, *platform.conditions(now)),
-            looked=tuple(looked),
-            reports=tuple(reports),
-            started_at=self._started_at,
-            changes=tuple(platform.changes(now - LATELY_S)),
-            events=tuple(platform.events(now - LATELY_S)),
-            circumstances=platform.circumstances(),
-        )
+            why = f"alerts are told, and cannot be kept: {self._unkept}"
+            yield blind("desk", "not_kept", why)
 
     def _traffic(self) -> dict[str, Minutes]:
         """Requests of the last minutes, as of the last look."""
@@ -273,6 +269,8 @@ class Watching:
             with contextlib.suppress(FairleadError):
                 self._services[name].drop()
             del self._services[name]
+            self._standings.pop(name, None)
+            self._unwatched.pop(name, None)
         for served in services:
             with self._noting(served.name):
                 watch = self._services.get(served.name)
@@ -293,47 +291,39 @@ class Watching:
             _log.exception("watching %s: a defect", service)
             self._troubles[service] = f"a defect: {error!r}"[:200]
 
-    def _watched(self, watermark: float) -> _Seen:
+    def _watched(self) -> Seen:
         """Let every service's monitors look, whatever becomes of the others."""
-        found = _Seen([], [], [], is_whole=True)
+        try:
+            watermark, unread = self._store.watermark() - WATERMARK_SLACK_S, ""
+        except FairleadError as error:
+            watermark, unread = 0.0, error.one_line
+        found = Seen([], [], [], unread, is_whole=True)
         for name, watch in self._services.items():
             with self._noting(name):
+                if unread:
+                    raise StorageFailed(f"the records cannot be read: {unread}")
                 is_whole = watch.look(watermark)
                 found.conditions.extend(watch.conditions())
                 watch.save()
                 found = found._replace(is_whole=found.is_whole and is_whole)
-            found.reports.extend(watch.reports(self._troubles.get(name, "")))
-        unfollowed = [name for name in self._troubles if name not in self._services]
+            with self._noting(name):
+                self._standings[name] = watch.standings()
+                self._unwatched[name] = watch.unwatched()
+            with self._noting(name):
+                found.reports.extend(watch.reports(self._troubles.get(name, "")))
+        reported = {one.service for one in found.reports}
         found.reports.extend(
-            Report(SLO, name, self._now(), error=self._troubles[name]) for name in unfollowed
+            Report(SLO, name, self._now(), error=why)
+            for name, why in self._troubles.items()
+            if name not in reported
         )
         found.looked.extend((one.monitor, one.service) for one in found.reports if one.has_looked)
-        self._standings = [one for name in sorted(self._services)
-                           for one in self._services[name].standings()]  # fmt: skip
-        self._unwatched = [one for name in sorted(self._services)
-                           for one in self._services[name].unwatched()]  # fmt: skip
-        any(watch.self_test() for watch in self._services.values())
+        for name, watch in self._services.items():
+            with self._noting(name):
+                if watch.self_test():
+                    break
         self._prune()
         return found
-
-    def _duties(self, services: Sequence[Served]) -> Duties:
-        # Who is behind by as long as a request may take is not blind: it waits for that one.
-        lag_s = {served.name: LAG_S + served.request_timeout_s for served in services}
-        watches = [
-            Watch(one.monitor, one.service, WATCH_EVERY_S, lag_s[one.service])
-            for one in self._standings
-            if one.service in lag_s and self._services[one.service].champion == one.release
-        ]
-        watches += [Watch(SLO, name, WATCH_EVERY_S, lag_s[name]) for name in lag_s]
-        return Duties(
-            routes=tuple(route for served in services for route in served.declared.routes),
-            actions={
-                served.name: served.declared.actions
-                for served in services
-                if served.declared.actions
-            },
-            watches=(*watches, *self._platform.watches()),
-        )
 
     async def _carry_out(self, entry: ActionEntry) -> None:
         try:
@@ -374,12 +364,3 @@ class Watching:
         for name, watch in self._services.items():
             with self._noting(name):
                 watch.forget_deleted()
-
-
-def _receivers(services: Sequence[Served]) -> dict[str, Receiver]:
-    """Where alerts go, by the name of the route's receiver."""
-    return {
-        name: receiver
-        for served in services
-        for name, receiver in served.declared.receivers.items()
-    }

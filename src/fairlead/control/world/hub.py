@@ -110,6 +110,11 @@ class SnapshotHub:
         """How many workers share the limits."""
         return max(1, self._expected_workers)
 
+    @property
+    def expected_workers(self) -> int:
+        """How many workers there are to be; 0 when that is not known."""
+        return self._expected_workers
+
     def publish(self, snapshot: Snapshot) -> None:
         """Make this the newest snapshot; waiting workers are answered at once."""
         if self.snapshot is None:

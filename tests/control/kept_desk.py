@@ -29,6 +29,7 @@ class KeptDesk:
         self.desk = Desk()
         self.standings = list(standings)
         self.accepted: list[tuple[str, str]] = []
+        self.age_s, self.trouble = 1.5, ""
         self.edits = 0
 
     async def edit(self, change: Callable[[Desk], Desk]) -> Desk:

@@ -321,6 +321,10 @@ async def test_the_status_says_what_fires_and_what_goes_on(api: Api) -> None:
         api.kept.look(now)
     status = await api.get(StatusView, "status")
     assert (status.alerts, status.incidents, status.gravest) == (0, 0, [])
+    assert (status.watching_age_s, status.watching_trouble) == (1.5, "")
+    api.kept.age_s, api.kept.trouble = 9.0, "the disk is full"
+    status = await api.get(StatusView, "status")
+    assert (status.watching_age_s, status.watching_trouble) == (9.0, "the disk is full")
 
 
 async def test_what_suites_lack_is_listed(api: Api) -> None:

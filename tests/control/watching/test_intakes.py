@@ -80,25 +80,35 @@ class Watched:
 def test_so_many_without_any_over_so_long_are_no_chance_and_fewer_or_shorter_are() -> None:
     expected = Expected("answers", 100, 60.0, "tokens")
     before = Intake().after(50, 50, 10.0)
-    assert before.after(0, 99, 500.0).lacking(expected, 500.0) == 0
-    assert before.after(0, 100, 60.0).lacking(expected, 60.0) == 0
+    assert before.after(0, 99, 500.0).lacking(expected) == 0
+    assert before.after(0, 100, 60.0).lacking(expected) == 0
     gone = before.after(0, 60, 40.0).after(0, 40, 70.0)
-    assert gone.lacking(expected, 70.0) == 100
-    assert gone.after(1, 1, 71.0).lacking(expected, 999.0) == 0
+    assert gone.lacking(expected) == 100
+    assert gone.after(1, 1, 71.0).lacking(expected) == 0
+
+
+def test_requests_of_another_kind_between_them_take_no_time_away() -> None:
+    expected = Expected("streams", 20, 2_000.0, "times")
+    intake = Intake().after(50, 50, 10.0)
+    for number in range(1, 21):
+        for other in range(100):
+            intake = intake.after(0, 0, 10.0 + 120.0 * number - 100.0 + other)
+        intake = intake.after(0, 1, 10.0 + 120.0 * number)
+    assert intake.lacking(expected) == 20
 
 
 def test_what_was_rare_is_waited_for_longer() -> None:
     """One in fifty answers had it: a thousand without are needed for what a hundred say else."""
     expected = Expected("answers", 100, 60.0, "tokens")
     rare = Intake().after(20, 1_000, 10.0)
-    assert rare.after(0, 999, 500.0).lacking(expected, 500.0) == 0
-    assert rare.after(0, 1_000, 500.0).lacking(expected, 500.0) == 1_000
+    assert rare.after(0, 999, 500.0).lacking(expected) == 0
+    assert rare.after(0, 1_000, 500.0).lacking(expected) == 1_000
 
 
 def test_who_never_had_anything_misses_nothing_unless_it_is_declared() -> None:
     never = Intake().after(0, 10, 10.0).after(0, 90_000, 10.0 + 9 * DAY_S)
-    assert never.lacking(TOKENS, 10.0 + 9 * DAY_S) == 0
-    assert never.lacking(SEGMENT, 10.0 + 9 * DAY_S) == 90_010
+    assert never.lacking(TOKENS) == 0
+    assert never.lacking(SEGMENT) == 90_010
 
 
 def test_requests_are_told_apart_by_what_they_could_give() -> None:
@@ -127,6 +137,14 @@ def test_loads_that_were_never_learnt_are_blindness_after_a_day(
     assert watched.ask(2_000, 1.1 * DAY_S, load=60.0) >= TIMES.least
     assert watched.lacks == "times at loads that it has learnt"
     assert watched.ask(50, 60.0) == 0
+
+
+def test_a_weekend_without_traffic_is_no_time_in_which_nothing_came() -> None:
+    watched = Watched(LatencyMonitor(*OF, SETTINGS))
+    watched.ask(1_500, 3_600.0)
+    watched.at += 3 * DAY_S
+    assert watched.ask(1_200, 3_600.0, load=60.0) == 0
+    assert watched.ask(1_200, DAY_S, load=60.0) >= TIMES.least
 
 
 @pytest.mark.parametrize("kind", [LatencyMonitor, SlowReplicaMonitor])

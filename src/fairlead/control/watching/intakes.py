@@ -46,14 +46,14 @@ class Intakes:
                 known[what] = known.get(what, Intake()).after(taken, fresh[monitor.expects.of], at)
             self._counted[name] = now
 
-    def lack(self, name: str, monitor: Monitor, at: float) -> Lack:
-        """What this monitor does not get; of several things the one that was longest away."""
+    def lack(self, name: str, monitor: Monitor) -> Lack:
+        """What this monitor does not get; of several things the one that was missed for longest."""
         if not isinstance(monitor, TakesIn):
             return Lack()
         lacks = [
             Lack(missing, monitor.expects.lacks.format(what))
             for what, intake in self._known.get(name, {}).items()
-            if (missing := intake.lacking(monitor.expects, at))
+            if (missing := intake.lacking(monitor.expects))
         ]
         return max(lacks, default=Lack())
 

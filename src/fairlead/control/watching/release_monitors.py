@@ -138,7 +138,7 @@ class ReleaseMonitors:
         self._asked_since = self._asked_since or now
         self._intakes.count(self._monitors, self.last_seen)
         for name, monitor in self._monitors.items():
-            lack = self._intakes.lack(name, monitor, self.last_seen)
+            lack = self._intakes.lack(name, monitor)
             # Nobody tests a monitor before it is asked for: from then on it is due.
             tested_at, fault = self._tested.get(name, (self._asked_since, ""))
             yield Report(

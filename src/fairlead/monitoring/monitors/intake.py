@@ -25,6 +25,9 @@ EMBEDDINGS = "embeddings"
 RARE = 20.0
 """So many times as many requests as one intake took on average have to bring nothing."""
 
+PAUSE_S = 300.0
+"""So many seconds a request count as traffic, at most: a weekend without any is none."""
+
 
 class Expected(NamedTuple):
     """When it is no chance that a monitor takes in nothing.
@@ -32,7 +35,7 @@ class Expected(NamedTuple):
     Attributes:
         of: Which requests could give it something.
         least: So many of them without anything,
-        least_s: and over so many seconds.
+        least_s: and over so many seconds of traffic.
         lacks: What does not come then; `{}` is the name of it, where there are several.
         had: So often something must have come before; 0 where it is declared that it does.
     """
@@ -82,29 +85,32 @@ class Intake(msgspec.Struct, frozen=True):
         taken: How much.
         asked: Requests that could have given it something, until the last that did.
         missing: Those since then.
-        since: Unix time of the last that did, about; of the first of all where none did.
+        for_s: Over how many seconds of traffic these came.
+        at: Unix time of the last of all these.
     """
 
     taken: int = 0
     asked: int = 0
     missing: int = 0
-    since: float = 0.0
+    for_s: float = 0.0
+    at: float = 0.0
 
     def after(self, taken: int, asked: int, at: float) -> Intake:
         """With so much more taken in of so many more requests, the last of them at a Unix time."""
         if taken > 0:
-            return Intake(self.taken + taken, self.asked + self.missing + asked, 0, at)
-        return Intake(self.taken, self.asked, self.missing + asked, self.since or at)
+            return Intake(self.taken + taken, self.asked + self.missing + asked, 0, 0.0, at)
+        if not asked:
+            return self
+        came_s = min(max(0.0, at - (self.at or at)), PAUSE_S * asked)
+        return Intake(
+            self.taken, self.asked, self.missing + asked, self.for_s + came_s, max(self.at, at)
+        )
 
-    def lacking(self, expected: Expected, at: float) -> int:
-        """Requests in a row that gave it nothing, where that is no chance; else 0.
-
-        Args:
-            at: Unix time of the last request.
-        """
+    def lacking(self, expected: Expected) -> int:
+        """Requests in a row that gave it nothing, where that is no chance; else 0."""
         usual = RARE * self.asked / self.taken if self.taken else 0.0
         is_much = self.missing >= max(float(expected.least), usual)
-        is_long = at - self.since >= expected.least_s
+        is_long = self.for_s >= expected.least_s
         return self.missing if self.taken >= expected.had and is_much and is_long else 0
 
 

@@ -34,6 +34,7 @@ redact = Redactor(REDACTIONS)
         ("password = hunter2!", "[key]"),
         ('{"api_key": "0123456789"}', '{"[key]"}'),
         ("eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl", "[key]"),
+        ("is it eyJ-or auth-eyJhbGciOiJIUzI1.eyJ-zdWIiOiIxIn0.c2ln?", "is it eyJ-or auth-[key]?"),
         ("-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----", "[key]"),
     ],
 )
@@ -82,7 +83,8 @@ def test_no_match_of_an_own_pattern_is_left(before: str, middle: str, after: str
     assert not any(left in redacted for left in ("ab", "a1"))
 
 
-PIECES = ["a", "1", "1 ", "a.", "+1", "eyJa", "AB12", "key=", "@a", "-", "("]
+PIECES = [
+    "a", "1", "1 ", "a.", "+1", "eyJa", "eyJa-", "DE12" + "A" * 30 + ",", "AB12", "key=", "@a", "-", "("]
 
 
 @pytest.mark.parametrize("piece", PIECES)

@@ -298,3 +298,25 @@ def test_what_was_kept_without_an_outcome_is_made_anew() -> None:
     kept = observed((flagged(0), flagged(1)))
     taken = [pair(1, 1.0, flagged(0), flagged(1))]
     assert observe_pairs(kept, TEXT, taken) == observe_pairs(PairsSeen(), TEXT, taken)
+
+
+GUARDED = msgspec.structs.replace(
+    PLAN, metrics=(DeclaredMetric("hits", "guardrail_hits", margin=0.1),)
+)
+
+
+def hitting(hits: int) -> Half:
+    return msgspec.structs.replace(WELL, guardrail_hits=hits)
+
+
+def test_a_release_that_hits_more_of_its_guardrails_is_ended_where_hits_are_declared() -> None:
+    """Also where the guardrails only flag."""
+    found = observed(*[(hitting(0), hitting(3))] * 20, plan=GUARDED)
+    assert found.is_worse(GUARDED)
+    assert "end it, most of it by 'hits'" in pairs.worse_by_pairs(found, GUARDED)
+    assert not observed(*[(hitting(0), hitting(3))] * 20).is_worse(PLAN)
+
+
+def test_a_release_that_hits_as_few_of_its_guardrails_goes_on() -> None:
+    assert observed(*[(hitting(0), hitting(0))] * 500, plan=GUARDED).is_not_worse(GUARDED)
+    assert observed(*[(hitting(2), hitting(1))] * 500, plan=GUARDED).is_not_worse(GUARDED)

@@ -210,11 +210,11 @@ def test_pairs_are_read_in_the_order_in_which_the_copies_were_sent(
         return [
             request_row(
                 name, at - 0.5, status=live[0], error=live[1], attempts=2, unit=f"unit-of-{name}",
-                refused=0,
+                refused=0, guardrail_hits=0,
             ),
             request_row(
                 f"{name}.shadow", at, rollout="r1", arm="shadow", status=copy[0], error=copy[1],
-                duration_ms=7.0, refused=1, malformed=0,
+                duration_ms=7.0, refused=1, malformed=0, guardrail_hits=2,
             ),
         ]  # fmt: skip
 
@@ -234,7 +234,7 @@ def test_pairs_are_read_in_the_order_in_which_the_copies_were_sent(
     assert [row.id for row in found] == ["q1.shadow", "q2.shadow", "q3.shadow", *given_up]
     assert found[1] == PairRow(
         "q2.shadow", 2.0, 200, "", 2, found[1].live_duration_ms, 502, "upstream_error",
-        found[1].attempts, 7.0, "unit-of-q2", 0, -1, 1, 0,
+        found[1].attempts, 7.0, "unit-of-q2", 0, -1, 1, 0, 0, 2,
     )  # fmt: skip
     assert store.shadow_pairs("r1", after=(1.0, "q1.shadow"), until=4.0, limit=1) == found[1:2]
     assert store.shadow_pairs("r1", after=(2.0, "q2.shadow"), until=9.0)[0] == found[2]

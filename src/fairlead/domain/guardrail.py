@@ -8,14 +8,16 @@ bounded, and take time linear in the text.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from fairlead.domain.capture import REDACTIONS, Redaction
+from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.json_schemas import BadSchema, check_schema
+from fairlead.domain.pattern_size import size_of
 from fairlead.domain.patterns import BadPattern, check_pattern
 
 GUARDRAILS_MAX = 16
@@ -26,6 +28,17 @@ PATTERNS_MAX = 10
 PATTERN_CHARS_MAX = 200
 REPEATS_MAX = 200
 """Product of the counted repetitions of a pattern, such as `{2,40}`: each of them is unrolled."""
+PATTERN_PLACES_MAX = 1_000
+"""Letters and classes of a pattern with its counts written out: its time is linear in them."""
+PATTERN_BYTES_MAX = 4 * 1024 * 1024
+"""What one pattern may take up compiled, as `pattern_size` estimates it."""
+PATTERNS_BYTES_MAX = 4 * PATTERN_BYTES_MAX
+"""The same of all guardrails of a release together."""
+SMALLER = "fewer counts such as {1,40}, or [a-z0-9] in the place of \\w, take up less"
+TOO_LARGE = (
+    "with this one the patterns of all guardrails take up more than "
+    f"{PATTERNS_BYTES_MAX // 1024**2} MiB when they are compiled, which is the most; {SMALLER}"
+)
 CHARACTERS_MAX = 10_000_000
 SCHEMA_BYTES_MAX = 16 * 1024
 On = Literal["prompt", "answer"]
@@ -33,6 +46,9 @@ Action = Literal["flag", "block"]
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9_-]{0,38}[a-z0-9])?")
 _COUNTED = re.compile(r"\{\s*(\d+)\s*(?:,\s*(\d*)\s*)?\}")
+_REFERENCES = ("$ref", "$dynamicRef")
+_SCHEMAS = "//json-schema.org/"
+"""What schemas themselves have to fit: to hold an answer against that is not bounded."""
 _QUADRATIC = ("uniqueItems", "unevaluatedItems", "unevaluatedProperties")
 
 
@@ -72,6 +88,27 @@ def check_guardrails(guardrails: Sequence[Guardrail]) -> None:
         if why:
             raise InvalidInput(f"guardrails[{index}].{why}")
         names.add(guardrail.name)
+    if (beyond := too_large(guardrails)) is not None:
+        index, key = beyond
+        raise InvalidInput(f"guardrails[{index}].{key}: {TOO_LARGE}")
+
+
+def too_large(guardrails: Iterable[Guardrail]) -> tuple[int, str] | None:
+    """The guardrail, and its key, with which the patterns of all become too large together."""
+    total = 0
+    for index, guardrail in enumerate(guardrails):
+        total += sum(size_of(pattern).bytes for pattern in patterns_of(guardrail))
+        if total > PATTERNS_BYTES_MAX:
+            return index, "schema" if guardrail.schema else "deny"
+    return None
+
+
+def patterns_of(guardrail: Guardrail) -> tuple[str, ...]:
+    """All regular expressions of one, those of its schema as well."""
+    if not guardrail.schema:
+        return guardrail.patterns
+    schema = decode_json(guardrail.schema.encode(errors="replace"), dict[str, Any])
+    return tuple(_patterns_in(schema))
 
 
 def problem_of(guardrail: Guardrail) -> str:
@@ -152,6 +189,17 @@ def pattern_problem(pattern: str) -> str:
         return (
             f"a pattern repeats up to {repeats} times, all {{}} multiplied; at most {REPEATS_MAX}"
         )
+    size = size_of(pattern)
+    if size.places > PATTERN_PLACES_MAX:
+        return (
+            f"a pattern of {size.places} letters and classes, with its counts written out; at most "
+            f"{PATTERN_PLACES_MAX}"
+        )
+    if size.bytes > PATTERN_BYTES_MAX:
+        return (
+            f"a pattern that takes up about {size.bytes / 1024**2:.1f} MiB when it is compiled; at "
+            f"most {PATTERN_BYTES_MAX // 1024**2} MiB ({SMALLER})"
+        )
     try:
         check_pattern(pattern)
     except BadPattern as error:
@@ -172,7 +220,7 @@ def schema_problem(schema: dict[str, Any], size: int) -> str:
     if size > SCHEMA_BYTES_MAX:
         return f"schema: {size} bytes as JSON; at most {SCHEMA_BYTES_MAX}"
     # Before anything compiles them: one can take megabytes.
-    patterns = [each for each in _values(schema, "pattern") if isinstance(each, str)]
+    patterns = list(_patterns_in(schema))
     if len(patterns) > PATTERNS_MAX:
         return f"schema: {len(patterns)} patterns; at most {PATTERNS_MAX}"
     for problem in map(pattern_problem, patterns):
@@ -182,10 +230,17 @@ def schema_problem(schema: dict[str, Any], size: int) -> str:
         check_schema(schema)
     except BadSchema as error:
         return f"schema: {error}"
+    for word in _REFERENCES:
+        if any(_SCHEMAS in str(reference) for reference in _values(schema, word)):
+            return f"schema: {word} must lead to a part of this schema itself"
     for word in _QUADRATIC:
         if any(True for _ in _values(schema, word)):
             return f"schema: {word} takes too long on the gateway; take it out"
     return ""
+
+
+def _patterns_in(schema: dict[str, Any]) -> Iterator[str]:
+    return (each for each in _values(schema, "pattern") if isinstance(each, str))
 
 
 def _values(schema: Any, word: str) -> Iterator[Any]:

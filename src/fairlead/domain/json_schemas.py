@@ -1,13 +1,17 @@
 """JSON Schema checks of answers, bounded: nothing is fetched, and neither a pattern nor a schema
-that refers to itself in many ways can run away."""
+that refers to itself in many ways can run away.
+
+`violation` says what an answer breaks, for whoever has time; for the gateway `json_fitting` says
+only whether it fits.
+"""
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 import msgspec
@@ -19,18 +23,36 @@ from fairlead.domain.sized_cache import kept_by_size
 STEPS_MAX = 1_000_000
 """Keywords, and values that these list, that are looked at for one answer; see `_counted`."""
 KEPT_BYTES_MAX = 1024 * 1024
-"""Of schemas whose validators are kept."""
+"""Of schemas that are kept ready."""
 _NAMED = ("properties", "$defs", "definitions", "dependentSchemas")
 _DATA = ("enum", "const", "examples", "default")
 _REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef"})
 _UNEVALUATED = frozenset({"unevaluatedProperties", "unevaluatedItems"})
-_REFERENCE_STEPS = 25
+REFERENCE_STEPS = 25
 """Following a reference takes as long as so many other keywords."""
 _steps = threading.local()
 
 
 class BadSchema(ValueError):
     """The schema cannot be used; the message says why."""
+
+
+class Ready(NamedTuple):
+    """A schema that was checked.
+
+    Attributes:
+        draft: The name of its draft.
+        keywords: Those that mean something in it.
+        specification: Of the draft, as the library `referencing` has it; it made `resolver`.
+        rules: The schema without that name.
+        resolver: Follows references.
+    """
+
+    draft: str
+    keywords: Collection[str]
+    specification: Any
+    rules: dict[str, Any]
+    resolver: Any
 
 
 def violation(schema: Mapping[str, Any], answer: Any) -> str | None:
@@ -54,32 +76,10 @@ def violation(schema: Mapping[str, Any], answer: Any) -> str | None:
     return f"{place or 'the answer'}: {worst.message[:200]}"
 
 
-def fits(schema: bytes, answer: Any, steps_max: int = STEPS_MAX) -> bool:
-    """Whether the answer is valid: as `violation`, without saying why.
-
-    Args:
-        schema: As JSON.
-        steps_max: As `STEPS_MAX`.
-
-    Raises:
-        BadSchema: Also for an answer that takes more steps.
-        msgspec.DecodeError: The schema is no JSON object.
-    """
-    from referencing.exceptions import Unresolvable
-
-    _steps.left = steps_max
-    try:
-        return bool(_validator(schema).is_valid(answer))
-    except Unresolvable as error:
-        raise BadSchema(f"a reference leads nowhere: {error.ref}") from None
-    except RecursionError:
-        raise BadSchema("schema and answer are nested too deeply") from None
-
-
 def check_schema(schema: Mapping[str, Any]) -> None:
     """Raises BadSchema when this is not a JSON Schema that can be used."""
     try:
-        _validator(msgspec.json.encode(schema))
+        ready(msgspec.json.encode(schema))
     except (RecursionError, msgspec.DecodeError):
         raise BadSchema("nested too deeply") from None
 
@@ -105,24 +105,45 @@ def _drafts() -> dict[str, tuple[Any, Any]]:
 
 
 @kept_by_size(KEPT_BYTES_MAX)
-def _validator(encoded: bytes) -> Any:
+def ready(encoded: bytes) -> Ready:
+    """A schema, as JSON, ready for use.
+
+    Raises:
+        BadSchema: It cannot be used.
+        msgspec.DecodeError: It is no JSON object.
+    """
     from jsonschema.exceptions import SchemaError
     from referencing import Registry
+    from referencing.jsonschema import specification_with
 
     drafts = _drafts()
     schema = decode_json(encoded, dict[str, Any])
-    named = schema.get("$schema", next(iter(drafts)))
-    draft, counting = drafts.get(str(named).rstrip("#"), (None, None))
-    if draft is None or counting is None:
+    name = str(schema.get("$schema", next(iter(drafts)))).rstrip("#")
+    if name not in drafts:
         raise BadSchema(f"$schema must be one of {', '.join(drafts)}")
+    draft, _ = drafts[name]
     try:
         draft.check_schema(schema)
     except SchemaError as error:
         raise BadSchema(error.message[:200]) from None
-    rules = {name: part for name, part in schema.items() if name != "$schema"}
+    rules = {key: part for key, part in schema.items() if key != "$schema"}
     _check_parts(rules)
     _check_references(rules)
-    return counting(rules, registry=Registry())
+    specification = specification_with(draft.META_SCHEMA["$id"])
+    resource = specification.create_resource(rules)
+    place = resource.id() or ""
+    # All of it is looked through once, and not at each reference to a name in it.
+    registry: Any = Registry().with_resource(place, resource).crawl()
+    resolver = registry.resolver(place)
+    return Ready(name, draft.VALIDATORS.keys(), specification, rules, resolver)
+
+
+def _validator(encoded: bytes) -> Any:
+    from referencing import Registry
+
+    checked = ready(encoded)
+    _, counting = _drafts()[checked.draft]
+    return counting(checked.rules, registry=Registry())
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:
@@ -137,7 +158,7 @@ _OWN: dict[str, Callable[..., Any]] = {"pattern": _pattern}
 
 def _counted(keyword: str, check: Callable[..., Any]) -> Callable[..., Any]:
     """A keyword's check that counts: thirty references are enough to ask for 2**30 of them."""
-    steps = _REFERENCE_STEPS if keyword in _REFERENCES else 1
+    steps = REFERENCE_STEPS if keyword in _REFERENCES else 1
 
     def counted(validator: Any, value: Any, instance: Any, schema: Any) -> Any:
         _steps.left -= steps + (len(value) if isinstance(value, list) else 0)

@@ -22,25 +22,29 @@ class SizedCache(Generic[V]):
 
     Args:
         make: The function; what it raises is not kept.
-        bytes_max: So many bytes may the kept keys have together, each with `ENTRY_BYTES` more.
+        bytes_max: So many bytes may the kept results have together, each with `ENTRY_BYTES` more.
+        weigh: How many a key and its result have; the length of the key if it is not given.
     """
 
-    def __init__(self, make: Callable[[bytes], V], bytes_max: int) -> None:
+    def __init__(
+        self, make: Callable[[bytes], V], bytes_max: int, weigh: Callable[[bytes], int] = len
+    ) -> None:
         functools.update_wrapper(self, make)
         self._make = make
         self._bytes_max = bytes_max
+        self._weigh = weigh
         self._bytes = 0
         self._kept: OrderedDict[bytes, V] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, key: bytes) -> V:
-        size = len(key) + ENTRY_BYTES
-        if size > self._bytes_max:
-            return self._make(key)
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
+        size = self._weigh(key) + ENTRY_BYTES
+        if size > self._bytes_max:
+            return self._make(key)
         made = self._make(key)
         with self._lock:
             if key not in self._kept:
@@ -48,7 +52,7 @@ class SizedCache(Generic[V]):
                 self._bytes += size
             while self._bytes > self._bytes_max:
                 oldest, _ = self._kept.popitem(last=False)
-                self._bytes -= len(oldest) + ENTRY_BYTES
+                self._bytes -= self._weigh(oldest) + ENTRY_BYTES
         return made
 
     def __len__(self) -> int:
@@ -61,6 +65,8 @@ class SizedCache(Generic[V]):
         return self._bytes
 
 
-def kept_by_size(bytes_max: int) -> Callable[[Callable[[bytes], V]], SizedCache[V]]:
+def kept_by_size(
+    bytes_max: int, weigh: Callable[[bytes], int] = len
+) -> Callable[[Callable[[bytes], V]], SizedCache[V]]:
     """Keep a function's results (see `SizedCache`)."""
-    return lambda make: SizedCache(make, bytes_max)
+    return lambda make: SizedCache(make, bytes_max, weigh)

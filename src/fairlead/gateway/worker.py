@@ -75,7 +75,10 @@ class Worker:
         self._fleet = Fleet(clock, on_room=self._queue.pump, on_drained=self._drained)
         self._recorder = Recorder(spool_of(settings), clock, self._metrics, on_traced=on_traced)
         deadlines = Deadlines()
-        self._shadows = Shadows(clock, deadlines, self._fleet, self._recorder, self._metrics)
+        turns = Turns(clock.now, self._loop.call_soon)
+        self._shadows = Shadows(
+            clock, deadlines, self._fleet, self._recorder, self._metrics, turns
+        )
         self._captures = Captures(self._recorder)
         self._plant = Plant(
             clock=clock,
@@ -87,7 +90,7 @@ class Worker:
             shadows=self._shadows,
             captures=self._captures,
             batches=self._batches,
-            turns=Turns(clock.now, self._loop.call_soon),
+            turns=turns,
             tracing=tracing_of(settings.trace_share),
         )
         self._share = MetricsShare(Path(settings.metrics_dir), settings.boot)

@@ -8,8 +8,8 @@ A pair is a live request and its copy, on which both had the same time. Rules
   last pair, is over: by then its outcomes are final, on both sides. Which pairs count, and in which
   order, is so decided by nothing that an answer says: it does not matter which side fails faster.
 - An outcome is how bad an answer is, 0 to 1, of both or of neither: whether it failed, and where
-  the plan declares metrics of it, whether it refused or is malformed. What did not come within the
-  time is as bad as a failure, on both sides alike.
+  the plan declares metrics of it, whether it refused, is malformed or hit a guardrail. What did not
+  come within the time is as bad as a failure, on both sides alike.
 - An outcome that nobody knows, since the client left or the copy was given up before its time was
   over, is the worst there is for what is to be shown: against "no worse" the release has the best
   of both sides' possible outcomes, against "worse by the margin" the worst of them. To leave such
@@ -41,7 +41,8 @@ from fairlead.stats.pairs import STAKES, PairedRae, PairedState
 class Half(msgspec.Struct, frozen=True):
     """One side of a pair, as it was recorded; `duration_ms` to the answer's last byte.
 
-    `refused` and `malformed` are 1 or 0; -1 where nobody looked, or it does not apply.
+    `refused` and `malformed` are 1 or 0; -1 where nobody looked, or it does not apply. So is
+    `guardrail_hits`, but for a count.
     """
 
     status: int
@@ -50,6 +51,7 @@ class Half(msgspec.Struct, frozen=True):
     duration_ms: float
     refused: int = -1
     malformed: int = -1
+    guardrail_hits: int = -1
 
     @property
     def failed(self) -> bool:
@@ -91,6 +93,7 @@ _FLAGS: dict[str, Callable[[Half], int]] = {
     "refusal": lambda half: half.refused,
     "format": lambda half: half.malformed,
     "json": lambda half: half.malformed,
+    "guardrail_hits": lambda half: min(half.guardrail_hits, 1),
 }
 """By the sources of declared metrics that pairs are judged by as well."""
 

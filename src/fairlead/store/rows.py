@@ -146,6 +146,8 @@ class PairRow(msgspec.Struct, frozen=True):
     live_malformed: int
     refused: int
     malformed: int
+    live_guardrail_hits: int = -1
+    guardrail_hits: int = -1
 
 
 class FeedbackRow(msgspec.Struct, frozen=True):

@@ -147,8 +147,17 @@ def pair(row: PairRow) -> Pair:
         row.live_duration_ms,
         row.live_refused,
         row.live_malformed,
+        row.live_guardrail_hits,
     )
-    copy = Half(row.status, row.error, row.attempts, row.duration_ms, row.refused, row.malformed)
+    copy = Half(
+        row.status,
+        row.error,
+        row.attempts,
+        row.duration_ms,
+        row.refused,
+        row.malformed,
+        row.guardrail_hits,
+    )
     return Pair(row.id, row.sent_at, live, copy, row.unit)
 
 

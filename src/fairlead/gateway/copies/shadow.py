@@ -16,45 +16,21 @@ Each copy is counted once under one outcome. One that was sent has a record of i
 from __future__ import annotations
 
 import asyncio
-import logging
-from typing import Literal
 
-import msgspec
-
-from fairlead.domain.outcomes import GIVEN_UP, REJECTED, SHADOW, SHADOW_ID_SUFFIX
 from fairlead.domain.release import short
 from fairlead.gateway.clock import Clock
-from fairlead.gateway.errors import (
-    INTERNAL_ERROR,
-    TIMEOUT,
-    UPSTREAM_CREDENTIALS,
-    UPSTREAM_CUT,
-    UPSTREAM_ERROR,
-)
+from fairlead.gateway.copies.shadow_copy import Outcome, ShadowCopy
+from fairlead.gateway.guardrails.turns import Turns
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.records.recorder import Recorder
-from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.fleet import Fleet, Replica
 from fairlead.gateway.replicas.routing import is_canary_unit, least_loaded
-from fairlead.gateway.requests.answers import UNSEEN, reading_of
-from fairlead.gateway.requests.attempt import CREDENTIALS, Attempt, Attempting
 from fairlead.gateway.requests.call import Call
-from fairlead.gateway.requests.ending import Ending, meter_of, record_of
-from fairlead.gateway.requests.metering import UNKNOWN, Usage, usage_of_answer
-from fairlead.gateway.requests.relay import PlainRelay, Relay, StreamRelay
-from fairlead.gateway.requests.reply import nobody
-from fairlead.gateway.requests.request_body import UNREADABLE
-from fairlead.gateway.requests.tracing import UNTRACED
 from fairlead.gateway.state.loaded import Loaded
 from fairlead.gateway.waiting.deadlines import Deadlines
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import ServiceRoute
 
-_log = logging.getLogger("fairlead.gateway")
-
-Outcome = Literal["answered", "failed", "dropped", "ended"]
-ENDED = "shadow_ended"
-"""Error of a copy that was given up for a live request, or because the shadow is over."""
 _SALT = "shadow"
 
 
@@ -68,6 +44,7 @@ class Shadows:
         fleet: Fleet,
         recorder: Recorder,
         metrics: GatewayMetrics,
+        turns: Turns,
     ) -> None:
         # process
         self.clock = clock
@@ -75,6 +52,7 @@ class Shadows:
         self.fleet = fleet
         self.recorder = recorder
         self.metrics = metrics
+        self.turns = turns
         self._loop = asyncio.get_running_loop()
         # snapshot
         self._loaded: Loaded | None = None
@@ -163,6 +141,14 @@ class Shadows:
         """Count a copy under its only outcome."""
         self.metrics.shadows.inc((service, short(release), outcome))
 
+    def count_hits(self, record: RequestRecord) -> None:
+        """Count what a copy hit of its release's guardrails."""
+        if record.guardrails:
+            where = record.service, short(record.release)
+            for name in record.guardrails.split(","):
+                blocked = "true" if name == record.blocked_by else "false"
+                self.metrics.shadow_guardrails.inc((*where, name, blocked))
+
     def _service(self, name: str) -> ServiceRoute | None:
         return None if self._loaded is None else self._loaded.snapshot.services.get(name)
 
@@ -186,164 +172,6 @@ class Shadows:
     def _has_room(self, replica: Replica) -> bool:
         kept_free = 1 if replica in self._live else 0
         return replica.in_flight + kept_free < replica.slots
-
-
-class ShadowCopy(Attempting):
-    """One copy: one attempt on one replica, read to its end and recorded."""
-
-    def __init__(
-        self, shadows: Shadows, call: Call, service: ServiceRoute, digest: str, replica: Replica
-    ) -> None:
-        # process
-        self._shadows = shadows
-        # request
-        # Its engine's spans are none of the live request's.
-        traced = call.trace is not UNTRACED
-        self._call = msgspec.structs.replace(call, trace=UNTRACED) if traced else call
-        self._rollout = service.rollout or ""
-        self._phase = service.phase if service.rollout is not None else 0
-        self.service = service.name
-        self.release = digest
-        self.replica = replica
-        self._started = shadows.clock.now()
-        self._started_at = shadows.clock.wall()
-        self._timeout_s = _timeout_s(service)
-        self._is_over = False
-        # attempt
-        self._attempt = Attempt(self, shadows, replica, service.releases[digest])
-        # answer
-        self._status = 0
-        # The same is looked for as in the live request's answer.
-        self._reading = reading_of(call.assignment.facts, call)
-
-    def start(self) -> None:
-        """Take the slot and send the copy."""
-        self._shadows.deadlines.begin(self, self._started + self._timeout_s)
-        with self:
-            self._attempt.begin(self._started)
-
-    def give_up(self) -> None:
-        """Its slot is needed, or its answer no longer."""
-        if not self._is_over:
-            with self:
-                self._finish(GIVEN_UP, ENDED)
-
-    def timed_out(self) -> None:
-        """It has taken too long."""
-        with self:
-            self._finish(TIMEOUT.status, TIMEOUT.code)
-
-    def on_defect(self, error: Exception) -> None:
-        """Something of ours broke on this copy: it ends, and no other."""
-        _log.error("the shadow of request %s: a defect", self._call.request_id, exc_info=error)
-        if not self._is_over:
-            self._finish(INTERNAL_ERROR.status, INTERNAL_ERROR.code)
-
-    # attempt.Attempting
-
-    def reached(self) -> None:
-        try:
-            body = self._attempt.body(self._call)
-        except UNREADABLE:
-            # Only some releases read this deep; the live request may well have been answered.
-            self._finish(400, REJECTED)
-            return
-        self._attempt.send(self._call, body, self._call.request_id + SHADOW_ID_SUFFIX)
-
-    def head_came(self, head: AnswerHead) -> Relay | None:
-        if head.status in CREDENTIALS:
-            self._finish(UPSTREAM_CREDENTIALS.status, UPSTREAM_CREDENTIALS.code)
-        elif head.status >= 500:
-            self._finish(head.status, UPSTREAM_ERROR.code)
-        elif 300 <= head.status < 400:
-            self._finish(UPSTREAM_ERROR.status, UPSTREAM_ERROR.code)
-        elif head.is_event_stream:
-            return StreamRelay(self, head, self._shadows.clock, hides_usage=False)
-        else:
-            return PlainRelay(self, head)
-        return None
-
-    def answer_came(self, head: AnswerHead, body: bytes) -> None:
-        self.whole_answer(head, body, usage_of_answer(body))
-
-    def attempt_failed(self, reason: str, status: int | None = None) -> None:
-        self._finish(status or UPSTREAM_ERROR.status, UPSTREAM_ERROR.code)
-
-    # relay.RelayOwner: what a client would get goes nowhere
-
-    def begin_answer(self, head: AnswerHead, length: int | None) -> None:
-        self._status = head.status
-
-    def pass_on(self, data: bytes, chunks: bytes = b"") -> None:
-        """Nobody gets it."""
-        if self._reading is not None:
-            self._reading.sent(data, is_stream=isinstance(self._attempt.relay, StreamRelay))
-
-    def whole_answer(self, head: AnswerHead, body: bytes, usage: Usage) -> None:
-        if self._reading is not None and head.status < 400:
-            self._reading.whole(body)
-        self._finish(head.status, REJECTED if head.status >= 400 else "", usage)
-
-    def last_part(self, data: bytes, usage: Usage) -> None:
-        self.pass_on(data)
-        self._attempt.detach()
-        relay = self._attempt.relay
-        has_error = isinstance(relay, StreamRelay) and relay.has_error
-        self._finish(self._status, UPSTREAM_ERROR.code if has_error else "", usage)
-
-    def answer_broke(self, reason: str) -> None:
-        self._attempt.failed()
-        if self._status:
-            self._finish(self._status, UPSTREAM_CUT.code)
-        else:
-            self._finish(UPSTREAM_ERROR.status, UPSTREAM_ERROR.code)
-
-    def engine_failed(self) -> bool:
-        return False
-
-    # Its end
-
-    def _finish(self, status: int, error: str, usage: Usage = UNKNOWN) -> None:
-        if self._is_over:
-            return
-        self._is_over = True
-        shadows = self._shadows
-        shadows.deadlines.end(self)
-        shadows.over(self)
-        shadows.recorder.finish(self, self._record(status, error, usage), nobody)
-        outcome: Outcome = "answered" if not error and status < 400 else "failed"
-        shadows.count(self.service, self.release, "ended" if error == ENDED else outcome)
-        self._attempt.leave()
-
-    def _record(self, status: int, error: str, usage: Usage) -> RequestRecord:
-        ending = Ending(
-            status,
-            error,
-            usage,
-            meter_of(self._attempt.relay),
-            started=self._started,
-            started_at=self._started_at,
-            ended=self._shadows.clock.now(),
-            release=self.release,
-            replica=self.replica.id,
-            attempts=1,
-            price=self._attempt.route.price,
-            facts=UNSEEN if self._reading is None else self._reading.found(status, error),
-        )
-        return msgspec.structs.replace(
-            record_of(self._call, ending),
-            id=self._call.request_id + SHADOW_ID_SUFFIX,
-            arm=SHADOW,
-            rho=0.0,
-            rollout=self._rollout,
-            phase=self._phase,
-        )
-
-
-def _timeout_s(service: ServiceRoute) -> float:
-    limit_s = service.limits.request_timeout_s
-    own_s = 0.0 if service.shadow is None else service.shadow.timeout_s
-    return min(own_s or limit_s, limit_s)
 
 
 def _live_replicas(loaded: Loaded) -> frozenset[Replica]:

@@ -18,7 +18,7 @@ import msgspec
 
 from fairlead.domain.guardrail import Guardrail, On
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.guardrails.said import UNREADABLE, Said, answered, asked, streamed
+from fairlead.gateway.guardrails.said import Said, answered, streamed
 from fairlead.gateway.guardrails.turns import Turns
 from fairlead.gateway.guardrails.watching import Answer, Looks, prompt_looks
 from fairlead.gateway.guardrails.withheld import answer_ended, prompt_refused, withheld
@@ -62,14 +62,20 @@ class Guarding:
     """
 
     __slots__ = (
-        "_answer", "_call", "_checked", "_held", "_hits", "_is_over", "_owner", "_turns",
+        "_add_step", "_answer", "_call", "_checked", "_held", "_hits", "_is_over", "_owner",
         "blocked_by", "is_looking",
     )  # fmt: skip
 
-    def __init__(self, call: Call, owner: Guarded, turns: Turns) -> None:
+    def __init__(
+        self, call: Call, owner: Guarded, turns: Turns, *, is_copy: bool = False
+    ) -> None:
+        """
+        Args:
+            is_copy: No client waits for it.
+        """
         self._call = call
         self._owner = owner
-        self._turns = turns
+        self._add_step = turns.add_spare if is_copy else turns.add
         self._hits: dict[str, None] = {}
         self._checked: set[tuple[Guardrail, ...]] = set()
         self._answer: Answer | None = None
@@ -102,15 +108,11 @@ class Guarding:
             then(None)
             return
         self._checked.add(guardrails)
-        try:
-            said = asked(self._call.body)
-        except msgspec.DecodeError:
-            said = UNREADABLE  # Some engine may read more than can be read here.
 
         def checked(blocking: Guardrail | None) -> None:
             then(None if blocking is None else prompt_refused(blocking.name))
 
-        self._look(prompt_looks(guardrails, said), checked)
+        self._look(prompt_looks(guardrails, self._call.body), checked)
 
     # The answer
 
@@ -210,7 +212,7 @@ class Guarding:
         if self._look_once(looks, then):
             self.is_looking = True
             self._owner.flow()
-            self._turns.add(self._call.key_id, partial(self._look_on, looks, then))
+            self._add_step(self._call.key_id, partial(self._look_on, looks, then))
 
     def _look_once(self, looks: Looks, then: _Then) -> bool:
         """Whether there is more to look at."""

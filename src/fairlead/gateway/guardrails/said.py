@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import msgspec
@@ -81,6 +81,16 @@ PART = ""
 """The source of what is said part by part."""
 ASIDE = "aside"
 """The source of what may be no part of the answer; it is looked at, and does not count."""
+UNREAD = "unread"
+"""The source of what cannot be looked at."""
+VALUES_MAX = 1_000_000
+"""Commas of a request's JSON: of more values nobody reads the texts."""
+PAUSE_VALUES = 2_000
+"""After so many values of JSON there may be a pause."""
+ANSWER_VALUES_MAX = 50_000
+"""Values of a part of an answer whose texts are read at once: of more nobody reads them."""
+ANSWER_PARTS_MAX = 10_000
+"""The same of choices, and of parts of what is said."""
 _value = msgspec.json.Decoder()
 
 
@@ -123,16 +133,39 @@ UNREADABLE = Asked("", has_tokens=True)
 
 def asked(body: bytes) -> Asked:
     """What a request's body says; raises `msgspec.DecodeError` for what is no JSON object."""
+    parts = asking(body)
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            said: Asked = end.value
+            return said
+
+
+def asking(body: bytes) -> Generator[None, None, Asked]:
+    """The same with pauses, where there is very much in it."""
+    if len(body) > VALUES_MAX and body.count(b",") > VALUES_MAX:
+        return UNREADABLE
     given = decode_json(body, dict[str, Any])
     if any(_has_tokens(given.get(name)) for name in _BY_TOKENS):
         return UNREADABLE
     turns: list[str] = []
     again: list[str] = []
+    ticks = itertools.count(1)
     for name, value in given.items():
         if name in _NO_PROMPT:
             continue
         for turn in value if isinstance(value, list) else (value,):
-            texts = list(_texts(turn)) if isinstance(turn, str | dict | list) else []
+            if next(ticks) % PAUSE_VALUES == 0:
+                yield
+            if not isinstance(turn, str | dict | list):
+                continue
+            texts: list[str] = []
+            for text in _nodes(turn, ticks):
+                if text is None:
+                    yield
+                else:
+                    texts.append(text)
             turns += ["\n".join(texts)] if texts else []
             again += ["".join(texts)] if len(texts) > 1 else []
     return Asked("\n".join(turns), has_tokens=False, again="\n".join(again))
@@ -145,8 +178,15 @@ def _has_tokens(value: Any) -> bool:
 
 
 def answered(body: bytes) -> list[Said]:
-    """What a whole answer says; raises `msgspec.DecodeError` for what is no JSON object."""
-    return list(_of(decode_json(body, dict[str, Any])))
+    """What a whole answer says.
+
+    Raises:
+        msgspec.DecodeError: It is no JSON object, or there is too much in it.
+    """
+    try:
+        return list(_of(decode_json(body, dict[str, Any])))
+    except RecursionError:
+        raise msgspec.DecodeError("it is nested too deeply") from None
 
 
 def streamed(data: bytes) -> Iterator[Said]:
@@ -162,10 +202,10 @@ def streamed(data: bytes) -> Iterator[Said]:
             # A client may read it all the same.
             yield Said(0, payload.decode(errors="replace"), source=PART if is_object else ASIDE)
             continue
-        if is_object:
-            yield from _of_event(given)
-        else:
-            yield Said(0, "", "".join(_texts(given)), source=ASIDE)
+        try:
+            yield from _of_event(given) if is_object else _aside(given)
+        except (msgspec.DecodeError, RecursionError):
+            yield Said(0, "", source=UNREAD)
 
 
 def joined(said: Iterable[Said]) -> Iterator[Said]:
@@ -204,10 +244,10 @@ def _of(given: dict[str, Any], source: str = PART) -> Iterator[Said]:
         if name in _NO_ANSWER:
             continue
         if name == "choices" and isinstance(value, list):
-            for one in value:
+            for one in _few(value):
                 yield from _choice(one)
         elif name in _ITEMS and isinstance(value, dict | list):
-            for one in value if isinstance(value, list) else (value,):
+            for one in _few(value) if isinstance(value, list) else (value,):
                 yield from _item(one, source)
         elif name == "response" and source != name and isinstance(value, dict):
             yield from _of(value, name)
@@ -217,9 +257,13 @@ def _of(given: dict[str, Any], source: str = PART) -> Iterator[Said]:
             yield Said(0, "", "".join(_texts(value)), source=source or ASIDE)
 
 
+def _aside(given: Any) -> Iterator[Said]:
+    yield Said(0, "", "".join(_texts(given)), source=ASIDE)
+
+
 def _choice(given: Any) -> Iterator[Said]:
     if not isinstance(given, dict):
-        yield Said(0, "", "".join(_texts(given)), source=ASIDE)
+        yield from _aside(given)
         return
     number = _number(given.get("index"))
     rest = {name: value for name, value in given.items() if name not in _META}
@@ -246,7 +290,7 @@ def _item(item: Any, source: str) -> Iterator[Said]:
     if kind in _SAID:
         content = rest.pop("content", None)
         if isinstance(content, list):
-            for part in content:
+            for part in _few(content):
                 yield from _item(part, source)
         else:
             words = "".join(_texts(content))
@@ -254,19 +298,51 @@ def _item(item: Any, source: str) -> Iterator[Said]:
     yield Said(0, words, "".join(_texts(rest)), kind in _TOOL_TYPES, source)
 
 
+def _few(parts: list[Any]) -> list[Any]:
+    if len(parts) > ANSWER_PARTS_MAX:
+        raise msgspec.DecodeError("there are too many parts in it to be looked at at once")
+    return parts
+
+
 def _texts(value: Any) -> Iterator[str]:
-    waiting: list[tuple[str, Any]] = [("", value)]
+    """All texts in a part of an answer; raises `msgspec.DecodeError` where there are too many."""
+    pauses = 0
+    for text in _nodes(value, itertools.count(1)):
+        if text is not None:
+            yield text
+        else:
+            pauses += 1
+            if pauses * PAUSE_VALUES > ANSWER_VALUES_MAX:
+                raise msgspec.DecodeError("there is too much in it to be looked at at once")
+
+
+def _nodes(value: Any, ticks: Iterator[int]) -> Iterator[str | None]:
+    """All texts in a value; None now and then, when some milliseconds may have passed.
+
+    Args:
+        ticks: Counts the values.
+    """
+    waiting: list[Iterator[tuple[str, Any]]] = [iter((("", value),))]
     while waiting:
-        name, one = waiting.pop()
+        pair = next(waiting[-1], None)
+        if pair is None:
+            waiting.pop()
+            continue
+        if next(ticks) % PAUSE_VALUES == 0:
+            yield None
+        name, one = pair
         if isinstance(one, str):
             if not _is_no_text(name, one):
                 yield one
         elif isinstance(one, list):
-            waiting.extend((name, part) for part in reversed(one))
+            waiting.append(zip(itertools.repeat(name), one, strict=False))
         elif isinstance(one, dict):
-            for key, part in reversed(one.items()):
-                waiting.append((key, part))
-            yield from (key for key in one if not _NAME.fullmatch(key) or _DIGITS.search(key))
+            waiting.append(iter(one.items()))
+            for key in one:
+                if next(ticks) % PAUSE_VALUES == 0:
+                    yield None
+                if not _NAME.fullmatch(key) or _DIGITS.search(key):
+                    yield key
         elif isinstance(one, int) and abs(one) >= _LONG_NUMBER and name not in _NO_TEXT:
             yield str(one)
 

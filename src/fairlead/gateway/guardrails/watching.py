@@ -1,38 +1,101 @@
 """What is looked at in a prompt and in an answer: which text by which guardrail, piece by piece.
 
-Whoever goes through the looks may pause between any two: each takes bounded time.
+Whoever goes through the looks may pause between any two: each takes bounded time. Looks that cost
+little together are one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 
-from fairlead.domain.guarding import KEPT_CHARS, SLICE_CHARS, WIDE_SLICE_CHARS, Watch, slices
+import msgspec
+
+from fairlead.domain.guarding import LOOK_COST, Watch, slices
+from fairlead.domain.guarding import Looks as Costs
 from fairlead.domain.guardrail import Guardrail
-from fairlead.gateway.guardrails.said import ASIDE, PART, Asked, Said, joined
+from fairlead.gateway.guardrails.said import (
+    ASIDE,
+    PART,
+    UNREAD,
+    UNREADABLE,
+    Asked,
+    Said,
+    asking,
+    joined,
+)
 
 CHOICES_MAX = 128
 """Answers to one request that are told apart; further ones are looked at as one."""
-_WIDER = SLICE_CHARS // WIDE_SLICE_CHARS
 
 Hits = list[Guardrail]
 Looks = Generator[Hits, None, Hits]
 """Yields what was hit so far where more is to be looked at; returns what the last look hit."""
 
 
-def prompt_looks(guardrails: tuple[Guardrail, ...], said: Asked) -> Looks:
-    """Look through a prompt."""
+class _Looking:
+    """Lets watches look, and pauses before too much is spent at once.
+
+    Args:
+        report: Makes of what was hit what a pause tells of it.
+
+    Attributes:
+        hits: Not told yet.
+    """
+
+    def __init__(self, report: Callable[[Hits], Hits]) -> None:
+        self._report = report
+        self._spent = 0
+        self.hits = Hits()
+
+    def at(
+        self, watches: Iterable[Watch], costs_of: Callable[[Watch], Costs]
+    ) -> Generator[Hits, None, None]:
+        """Let each of them look at one thing; what hits it is told when all of them have looked."""
+        hits = Hits()
+        for watch in watches:
+            was_hit = watch.is_hit
+            for cost in costs_of(watch):
+                if self._spent and self._spent + cost > LOOK_COST:
+                    told, self.hits = self.hits, Hits()
+                    yield self._report(told)
+                    self._spent = 0
+                self._spent += cost
+            if watch.is_hit and not was_hit:
+                hits.append(watch.guardrail)
+        self.hits += hits
+
+    def through(self, watches: list[Watch], text: str) -> Generator[Hits, None, None]:
+        """The same with a text, piece by piece."""
+        for piece in slices(text):
+            yield from self.at(watches, lambda watch, piece=piece: watch.looks(piece))
+
+
+def prompt_looks(guardrails: tuple[Guardrail, ...], body: bytes) -> Looks:
+    """Look through the prompt in a request's body."""
+    try:
+        said: Asked = yield from _asked(body)
+    except msgspec.DecodeError:
+        said = UNREADABLE  # Some engine may read more than can be read here.
     if said.has_tokens:
         return list(guardrails)
     watches = [Watch(guardrail) for guardrail in guardrails]
     once = [watch for watch in watches if not watch.guardrail.max_characters]
-    hits: Hits | None = None
-    for looking, text in ((watches, said.text), (once, said.again)):
-        for piece in slices(text):
-            if hits is not None:
-                yield hits
-            hits = [watch.guardrail for watch in looking if watch.take(piece)]
-    return hits or []
+    looking = _Looking(list)
+    yield from looking.through(watches, said.text)
+    yield from looking.through(once, said.again)
+    return looking.hits
+
+
+def _asked(body: bytes) -> Generator[Hits, None, Asked]:
+    """What very many parts are put together from takes long by itself."""
+    parts = asking(body)
+    while True:
+        try:
+            next(parts)
+        except StopIteration as end:
+            said: Asked = end.value
+            return said
+        yield []
 
 
 class Answer:
@@ -49,26 +112,19 @@ class Answer:
         Args:
             is_last: It is complete with this.
         """
-        spent, hits = 0, Hits()
+        looking = _Looking(self._new)
         for part in joined(said):
+            if part.source == UNREAD:
+                looking.hits += self.guardrails
+                continue
             by_form, texts = self._choice(part.choice).take(part)
-            hits += by_form
+            looking.hits += by_form
             for watches, text in texts:
-                for piece in slices(text):
-                    cost = KEPT_CHARS + len(piece) * (1 if piece.isascii() else _WIDER)
-                    if spent and spent + cost > SLICE_CHARS:
-                        yield self._new(hits)
-                        spent, hits = 0, []
-                    spent += cost
-                    hits += [watch.guardrail for watch in watches if watch.take(piece)]
+                yield from looking.through(watches, text)
         if is_last:
-            choices = list(self._choices.values()) or [_Choice(self.guardrails)]
-            for number, choice in enumerate(choices):
-                if number:
-                    yield self._new(hits)
-                    hits = []
-                hits += choice.end()
-        return self._new(hits)
+            for choice in list(self._choices.values()) or [_Choice(self.guardrails)]:
+                yield from looking.at(choice.at_end, Watch.last_looks)
+        return self._new(looking.hits)
 
     def unread(self) -> Hits:
         """It cannot be looked at: that hits each of them."""
@@ -119,11 +175,12 @@ class _Choice:
         beside = self._beside if has_beside else more
         return hits, [(words, part.words), (beside, part.beside)]
 
-    def end(self) -> Hits:
-        """It is complete."""
+    @property
+    def at_end(self) -> list[Watch]:
+        """Those that look at it once it is complete."""
         if self._calls_tool and self._words_from.source is None:
             return []
-        return [watch.guardrail for watch in self._forms if watch.end()]
+        return self._forms
 
     def _fresh(self) -> list[Watch]:
         return [Watch(guardrail) for guardrail in self._others]

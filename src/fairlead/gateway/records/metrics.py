@@ -35,6 +35,7 @@ class GatewayMetrics:
 
     def __init__(self) -> None:
         self._declare_outcomes(("service", "release"))
+        self._declare_copies(("service", "release"))
         self._declare_attempts()
         self._declare_times(("service", "release", "operation"))
         self._declare_spool()
@@ -86,13 +87,6 @@ class GatewayMetrics:
             "Requests refused by the gateway itself, by reason.",
             ("reason",),
         )
-        self.shadows = Family(
-            "fairlead_gateway_shadow_requests_total",
-            "counter",
-            "Requests of which a copy was due to a shadow release, by what became of the copy: "
-            "answered, failed, dropped (no free slot) or ended (its slot or answer not wanted).",
-            (*route, "outcome"),
-        )
         self.feedback = Family(
             "fairlead_gateway_feedback_total", "counter", "Feedback taken, by name.", ("name",)
         )
@@ -100,6 +94,23 @@ class GatewayMetrics:
             "fairlead_gateway_sync_failures_total",
             "counter",
             "Calls to the control plane for a newer snapshot that failed.",
+        )
+
+    def _declare_copies(self, route: Labels) -> None:
+        self.shadows = Family(
+            "fairlead_gateway_shadow_requests_total",
+            "counter",
+            "Requests of which a copy was due to a shadow release, by what became of the copy: "
+            "answered, blocked (by a guardrail of the release), failed, dropped (no free slot) or "
+            "ended (its slot or answer not wanted).",
+            (*route, "outcome"),
+        )
+        self.shadow_guardrails = Family(
+            "fairlead_gateway_shadow_guardrail_hits_total",
+            "counter",
+            "Copies for a shadow release that hit one of its guardrails, by its name and whether "
+            "it ended them.",
+            (*route, "guardrail", "blocked"),
         )
 
     def _declare_attempts(self) -> None:

@@ -176,6 +176,7 @@ class SqlRecords:
                 copy.status, copy.error, copy.attempts, copy.duration_ms,
                 live.unit,
                 live.refused, live.malformed, copy.refused, copy.malformed,
+                live.guardrail_hits, copy.guardrail_hits,
             )
             .join_from(records, table, live.id == func.substr(copy.id, 1, _id_length(copy.id)))
             .where(

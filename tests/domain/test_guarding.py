@@ -229,12 +229,12 @@ def test_doubling_a_few_times_is_fine() -> None:
 def test_validators_are_kept_by_the_size_of_their_schemas() -> None:
     """Many small ones are made once; many large ones do not fill the memory."""
     small = [json.dumps({"const": number}).encode() for number in range(100)]
-    kept = [json_schemas._validator(schema) for schema in small]
-    assert [json_schemas._validator(schema) for schema in small] == kept
+    kept = [json_schemas.ready(schema) for schema in small]
+    assert [json_schemas.ready(schema) for schema in small] == kept
     for number in range(80):
         answers = [f"{number} {each} {'x' * 500}" for each in range(30)]
-        json_schemas._validator(json.dumps({"enum": answers}).encode())
-    assert json_schemas._validator.bytes_kept <= json_schemas.KEPT_BYTES_MAX
+        json_schemas.ready(json.dumps({"enum": answers}).encode())
+    assert json_schemas.ready.bytes_kept <= json_schemas.KEPT_BYTES_MAX
 
 
 def test_a_part_of_a_schema_cannot_leave_the_bounds() -> None:
@@ -256,3 +256,61 @@ def test_a_schema_that_leads_back_to_its_whole_cannot_leave_the_bounds() -> None
     began = time.process_time()
     assert hit(Guardrail("g", "answer", schema=json.dumps(schema)), '{"again": {"a": 1}}')
     assert time.process_time() - began < SECONDS_MAX
+
+
+LOOK_S_MAX = 0.2
+"""For what takes some milliseconds on a machine with nothing else to do."""
+HEAVY = (
+    r"(?i)[ab]*a[ab]{190}c", r"(?:[a-z][a-z][a-z][a-z][a-z] ){150}!", r"(?:a|b|ab){199}c",
+    r"(?:\w+\W+){1,20}zzz", r".{0,199}secret", r"(?:\d[ -]?){13,199}x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["ab" * 5_000, "abcde " * 2_000, "1 2 3-" * 2_000, "日本a" * 3_000])
+@pytest.mark.parametrize(
+    "guardrail",
+    [
+        Guardrail("g", "prompt", patterns=HEAVY),
+        Guardrail("g", "prompt", phrases=tuple(f"{'ab' * 90}{n}" for n in range(100))),
+        Guardrail("g", "prompt", pii=("email", "phone", "card", "iban", "key")),
+        Guardrail("g", "prompt", injection=True),
+    ],
+    ids=["patterns", "phrases", "pii", "injection"],
+)
+def test_no_look_takes_long_by_itself(guardrail: Guardrail, text: str) -> None:
+    """However much there is to look for: whoever goes through them can pause before each."""
+    hit(guardrail, "x")  # compiles
+    looks = Watch(guardrail).looks(text)
+    longest, count = 0.0, 0
+    while True:
+        began = time.process_time()
+        cost = next(looks, None)
+        longest = max(longest, time.process_time() - began)
+        if cost is None:
+            break
+        count += 1
+    assert longest < LOOK_S_MAX
+    assert count >= len(text) // SLICE_CHARS
+
+
+def test_an_answer_is_held_against_its_schema_with_pauses() -> None:
+    schema = json.dumps({"items": {"anyOf": [*[{"type": "null"}] * 10, {"type": "integer"}]}})
+    watch = Watch(Guardrail("g", "answer", schema=schema))
+    watch.take(f"[{'1,' * 3_000}1]")
+    assert len(list(watch.last_looks())) > 20
+    assert not watch.is_hit
+
+
+@pytest.mark.parametrize(
+    ("schema", "text"),
+    [
+        ({"multipleOf": 0.5}, "1" + "0" * 400),
+        ({"type": "integer"}, "1e400"),
+        ({"items": {"uniqueItems": True}}, "[[1]]"),
+        ({"patternProperties": {"a": {}}}, '{"a": 1}'),
+        ({"pattern": "("}, '"a"'),
+    ],
+)
+def test_what_a_schema_cannot_tell_is_no_accident(schema: Any, text: str) -> None:
+    """It fits or does not, and ends nothing else."""
+    hit(Guardrail("g", "answer", schema=json.dumps(schema)), text)

@@ -22,6 +22,7 @@ from fairlead.domain.release import Engine, Release, RemoteModel
 
 PLAIN = Release(RemoteModel("https://h/v1", "m"), Engine("remote", {"slots": 4}))
 DENY = Guardrail("deny", "prompt", phrases=("a",))
+OUTSIDE = {"$ref": "https://json-schema.org/draft/2020-12/schema"}
 
 
 def test_a_release_without_guardrails_is_the_one_that_it_was() -> None:
@@ -89,6 +90,10 @@ def test_each_kind_can_be_declared(good: Guardrail) -> None:
         (Guardrail("x", "prompt", patterns=("((a{20}){20}){20}",)), "8000 times"),
         (Guardrail("x", "prompt", patterns=("a{2,}b{500}",)), "1000 times"),
         (Guardrail("x", "prompt", patterns=("a" * 201,)), "a pattern has"),
+        (Guardrail("x", "prompt", patterns=("(abcdefghij){150}",)), "1500 letters and classes"),
+        (Guardrail("x", "prompt", patterns=(r"\w{150}",)), "at most 4 MiB"),
+        (Guardrail("x", "answer", schema=json.dumps({"pattern": r"\w{150}"})), "at most 4 MiB"),
+        (Guardrail("x", "answer", schema=json.dumps({"items": OUTSIDE})), "this schema itself"),
         (Guardrail("x", "prompt", max_characters=-1), "max_characters"),
         (Guardrail("x", "prompt", max_characters=10**9), "max_characters"),
         (Guardrail("x", "answer", schema="[]"), "schema"),

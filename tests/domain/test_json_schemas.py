@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from fairlead.domain.json_schemas import BadSchema, fits
+from fairlead.domain.json_fitting import fits
+from fairlead.domain.json_schemas import BadSchema
 
 VALUE = {"const": {"a": {"type": "null"}}}
 

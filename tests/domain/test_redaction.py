@@ -84,7 +84,9 @@ def test_no_match_of_an_own_pattern_is_left(before: str, middle: str, after: str
 
 
 PIECES = [
-    "a", "1", "1 ", "a.", "+1", "eyJa", "eyJa-", "DE12" + "A" * 30 + ",", "AB12", "key=", "@a", "-", "("]
+    "a", "1", "1 ", "a.", "+1", "eyJa", "eyJa-", "DE12" + "A" * 30 + ",", "AB12", "key=", "@a",
+    "-", "(",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("piece", PIECES)

@@ -50,3 +50,11 @@ def test_what_cannot_be_made_is_not_kept() -> None:
     assert number(b"7") == 7
     assert len(number) == 1
     assert number.__doc__ == "Its own words."
+
+
+def test_what_results_weigh_can_be_told_otherwise_than_by_their_keys() -> None:
+    cache = SizedCache(len, 100_000, lambda key: 40_000 if key.startswith(b"x") else 0)
+    for key in (b"x1", b"a", b"x2", b"x3"):
+        cache(key)
+    assert cache.bytes_kept == 2 * 40_000 + 3 * ENTRY_BYTES
+    assert len(cache) == 3

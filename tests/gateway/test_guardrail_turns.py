@@ -14,6 +14,7 @@ from fairlead.domain.guarding import SLICE_CHARS, WIDE_SLICE_CHARS
 from fairlead.domain.guardrail import Guardrail
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.guardrails.guarding import Guarding
+from fairlead.gateway.guardrails.said import ANSWER_PARTS_MAX, ANSWER_VALUES_MAX, VALUES_MAX
 from fairlead.gateway.guardrails.turns import BUDGET_S, Turns
 from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.requests.call import Call
@@ -109,19 +110,23 @@ class Request:
         self.is_read.append(not self.guarding.is_looking)
 
 
-def request(loop: Loop, *guardrails: Guardrail, key: str = "k", text: str = "") -> Request:
-    """A request whose answer is about to come."""
-    made = Request()
+def call_of(body: dict[str, Any], key: str = "k") -> Call:
     nothing = cast(Any, None)
-    call = Call(
+    return Call(
         request_id="r",
         key_id=key,
         kind="chat/completions",
-        body=json.dumps({"messages": [{"role": "user", "content": text}]}).encode(),
+        body=json.dumps(body, separators=(",", ":")).encode(),
         fields=Fields(model="bank"),
         service=nothing,
         assignment=nothing,
     )
+
+
+def request(loop: Loop, *guardrails: Guardrail, key: str = "k", text: str = "") -> Request:
+    """A request whose answer is about to come."""
+    made = Request()
+    call = call_of({"messages": [{"role": "user", "content": text}]}, key)
     made.guarding = Guarding(call, made, loop.turns)
     made.guarding.expect(route(A, guardrails=guardrails), 200)
     return made
@@ -303,3 +308,96 @@ def test_a_long_prompt_of_one_key_waits_for_no_hundred_of_another() -> None:
     assert turns <= 2 * (len(text) // SLICE_CHARS + 1)
     loop.run()
     assert then.count("greedy") == 100
+
+
+def test_what_no_client_waits_for_is_looked_at_when_nothing_else_is_one_look_in_a_turn() -> None:
+    loop, log = Loop(step_s=0.0), list[str]()
+    loop.turns.add_spare("k", steps(log, "copy", 3))
+    loop.turns.add("k", steps(log, "live", 2))
+    loop.turns.add("other", steps(log, "live", 2))
+    loop.turn()
+    assert log == ["live"] * 4
+    loop.turn()
+    assert log == ["live"] * 4 + ["copy"]
+    loop.turns.add("k", steps(log, "late", 1))
+    loop.turn()
+    assert log[5:] == ["late"]
+    loop.run()
+    assert log[6:] == ["copy"] * 2
+    assert loop.is_idle
+
+
+def test_a_schema_is_held_against_an_answer_in_turns() -> None:
+    """One that would take tenths of a second in one piece."""
+    loop = Loop()
+    schema = {"items": {"anyOf": [*[{"type": "null"}] * 10, {"type": "integer"}]}}
+    form = Guardrail("form", "answer", "block", schema=json.dumps(schema))
+    one = request(loop, form)
+    body = completion(f"[{'1,' * 3_000}1]")
+    one.guarding.whole_answer(PLAIN, body, UNKNOWN)
+    assert one.said == []
+    assert loop.run() > 20
+    assert one.said == [body]
+    assert one.guarding.found == (0, "", "")
+
+
+def test_schemas_of_a_hundred_answers_take_turns_with_one_of_another_key() -> None:
+    """Each of their checks goes on where it stood."""
+    loop = Loop()
+    schema = {"items": {"anyOf": [*[{"type": "null"}] * 10, {"type": "integer"}]}}
+    form = Guardrail("form", "answer", "block", schema=json.dumps(schema))
+    wrong = completion(f"[{'1,' * 3_000}true]")
+    many = [request(loop, form, key="greedy") for _ in range(100)]
+    for one in many:
+        one.guarding.whole_answer(PLAIN, wrong, UNKNOWN)
+    modest = request(loop, form, key="modest")
+    body = completion(f"[{'1,' * 1_000}1]")
+    modest.guarding.whole_answer(PLAIN, body, UNKNOWN)
+    while not modest.said:
+        loop.turn()
+    assert modest.said == [body]
+    assert not any(one.said for one in many)
+    loop.run()
+    assert {one.guarding.found for one in many} == {(1, "form", "form")}
+
+
+def test_a_prompt_of_very_many_parts_is_read_in_turns() -> None:
+    """Numbers, texts and names: of none of them many are read at once."""
+    for part in ("a", 1, {"a": 1}, [], {}):
+        loop, then = Loop(), list[Refusal | None]()
+        asks = request(loop, text="hello")
+        parts = [part] * 100_000
+        asks.guarding = Guarding(call_of({"messages": [], "x": parts}), asks, loop.turns)
+        asks.guarding.prompt(route(A, guardrails=(NO_SECRETS,)), then.append)
+        assert then == []
+        assert loop.run() >= 40
+        assert then == [None]
+
+
+def test_a_prompt_of_more_values_than_are_read_is_a_hit() -> None:
+    loop, then = Loop(), list[Refusal | None]()
+    asks = request(loop)
+    asks.guarding = Guarding(call_of({"x": [1] * (VALUES_MAX + 2)}), asks, loop.turns)
+    asks.guarding.prompt(route(A, guardrails=(NO_SECRETS,)), then.append)
+    [refusal] = then
+    assert refusal is not None
+    assert refusal.code == "guardrail"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"choices": [{"message": {"content": "x", "more": [1] * (ANSWER_VALUES_MAX + 2_000)}}]},
+        {"choices": [{}] * (ANSWER_PARTS_MAX + 1)},
+        {"content": [{"type": "text", "text": "x"}] * (ANSWER_PARTS_MAX + 1)},
+    ],
+)
+def test_an_answer_of_more_parts_than_are_read_is_a_hit(said: dict[str, Any]) -> None:
+    """A plain one, and an event of a stream."""
+    loop = Loop()
+    plain, stream = request(loop, NO_LEAKS), request(loop, NO_LEAKS)
+    body = json.dumps(said).encode()
+    plain.guarding.whole_answer(PLAIN, body, UNKNOWN)
+    assert b"withheld by the guardrail" in cast(bytes, plain.said[0])
+    stream.guarding.pass_on(b"data: " + body + b"\n\n")
+    assert stream.said == ["guardrail"]

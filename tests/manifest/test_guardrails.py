@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fairlead.cli.watching import actions_of
-from fairlead.domain.errors import ManifestError
+from fairlead.domain.errors import InvalidInput, ManifestError
 from fairlead.domain.guardrail import Guardrail, check_guardrails
 from fairlead.manifest import Manifest, parse_manifest
 from fairlead.monitoring.actions import ActionKind
@@ -79,6 +79,11 @@ def test_there_are_none_unless_they_are_declared() -> None:
         ("    - {name: x, on: prompt, deny: ['  ']}", "only spaces"),
         ("    - {name: x, on: prompt, deny: [{pattern: '('}]}", "cannot be used"),
         ("    - {name: x, on: prompt, deny: [{pattern: '(a{99}){99}'}]}", "9801 times"),
+        ("    - {name: x, on: prompt, deny: [{pattern: '(abcdefghij){150}'}]}", "1500 letters"),
+        ("    - {name: x, on: prompt, deny: [{pattern: '\\w{150}'}]}", "at most 4 MiB"),
+        ("    - {name: x, on: answer, schema: {pattern: '\\w{150}'}}", "at most 4 MiB"),
+        ("    - {name: x, on: answer, schema: {$ref: 'https://json-schema.org/draft/2020-12/schema'}}",
+         "a part of this schema"),
         ("    - {name: x, on: prompt, max_characters: 0}", "max_characters"),
         ("    - {name: x, on: prompt, deny: [a], action: blok}", "action"),
     ],
@@ -88,6 +93,17 @@ def test_mistakes_are_told_with_their_place(text: str, said: str) -> None:
     assert said in message
     assert "guardrails[" in message
 
+
+def test_patterns_that_are_too_large_together_are_told_with_the_one_that_is_too_much() -> None:
+    """Each of them is small enough by itself."""
+    large = "{pattern: '\\w{40}'}"
+    each = "    - {name: %s, on: prompt, deny: [%s]}\n"
+    text = "".join(each % (name, ", ".join([large] * 3)) for name in ("a", "b", "c"))
+    message = wrong(text)
+    assert "guardrails[2].deny" in message
+    assert "16 MiB" in message
+    with pytest.raises(InvalidInput, match=r"guardrails\[2\]\.deny: .*16 MiB"):
+        check_guardrails([Guardrail(n, "prompt", patterns=(r"\w{40}",) * 3) for n in "abc"])
 
 ACT = "monitoring: {actions: [{do: tighten_guardrail, monitors: [guardrails]%s}]}\n"
 

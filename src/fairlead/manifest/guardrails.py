@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 import msgspec
-from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
 
 from fairlead.domain.capture import REDACTIONS, Redaction
 from fairlead.domain.guardrail import (
@@ -15,10 +15,12 @@ from fairlead.domain.guardrail import (
     PATTERNS_MAX,
     PHRASE_CHARS_MAX,
     PHRASES_MAX,
+    TOO_LARGE,
     is_name,
     pattern_problem,
     phrase_problem,
     schema_problem,
+    too_large,
 )
 from fairlead.domain.guardrail import Guardrail as Declared
 from fairlead.manifest.values import Strict, nearest, shown, wrong
@@ -170,7 +172,17 @@ def _distinct(value: object) -> object:
     return value
 
 
+def _within_all(given: list[Guardrail]) -> list[Guardrail]:
+    beyond = too_large(guardrail.declared for guardrail in given)
+    if beyond is not None:
+        raise wrong(f"cannot be used: {TOO_LARGE}", at=beyond)
+    return given
+
+
 Guardrails = Annotated[
-    list[Guardrail], BeforeValidator(_distinct), Field(max_length=GUARDRAILS_MAX)
+    list[Guardrail],
+    BeforeValidator(_distinct),
+    Field(max_length=GUARDRAILS_MAX),
+    AfterValidator(_within_all),
 ]
 """Guardrails with names of their own."""

@@ -8,14 +8,22 @@ from pathlib import Path
 import yaml
 
 from fairlead.domain.capture import REDACTIONS
+from fairlead.domain import guarding
 from fairlead.domain.guarding import JSON_CHARS_MAX, JSON_STEPS_MAX, KEPT_CHARS, SLICE_CHARS
 from fairlead.domain.guardrail import (
     GUARDRAILS_MAX,
+    PATTERN_BYTES_MAX,
+    PATTERN_PLACES_MAX,
+    PATTERNS_BYTES_MAX,
     PATTERNS_MAX,
     PHRASES_MAX,
     REPEATS_MAX,
     check_guardrails,
 )
+from fairlead.domain.json_fitting import PAUSE_STEPS
+from fairlead.domain.json_schemas import REFERENCE_STEPS
+from fairlead.domain.pattern_size import CLASS_BYTES
+from fairlead.gateway.guardrails.said import ANSWER_PARTS_MAX, ANSWER_VALUES_MAX, VALUES_MAX
 from fairlead.gateway.guardrails.turns import BUDGET_S
 from fairlead.gateway.limits import PLAIN_BUFFER_BYTES
 from fairlead.manifest import parse_manifest
@@ -46,6 +54,17 @@ def test_its_figures_are_those_of_the_code() -> None:
         f"at most {REPEATS_MAX}",
         f"pieces of {SLICE_CHARS:,} characters",
         f"at most {JSON_STEPS_MAX:,} steps",
+        f"some {PAUSE_STEPS:,} steps at a time",
+        f"{REFERENCE_STEPS} for a `$ref`",
+        f"at most {PATTERN_PLACES_MAX:,} letters and classes",
+        f"at most {PATTERN_BYTES_MAX // 1024**2} MiB, all patterns",
+        f"at most {PATTERNS_BYTES_MAX // 1024**2} MiB",
+        f"{CLASS_BYTES['w'] // 1024} KiB each time",
+        f"({guarding.WIDE_SLICE_CHARS:,} where",
+        f"more than {guarding._LONG * guarding._PLACES:,} places",
+        f"more than {guarding._LONG * guarding._PHRASE_CHARS:,} letters",
+        f"more than {ANSWER_PARTS_MAX:,} choices",
+        f"{ANSWER_VALUES_MAX:,} values",
         f"{BUDGET_S * 1000:g} milliseconds",
         f"last {KEPT_CHARS} characters",
         f"{JSON_CHARS_MAX:,} characters",
@@ -53,3 +72,4 @@ def test_its_figures_are_those_of_the_code() -> None:
     ):
         assert said in text, said
     assert PLAIN_BUFFER_BYTES == 1 << 20
+    assert VALUES_MAX == 1_000_000

@@ -13,6 +13,7 @@ import pytest
 from gateway_rig import (
     CHAT,
     A,
+    Asked,
     B,
     Control,
     Engine,
@@ -572,3 +573,34 @@ async def test_an_answer_that_is_looked_at_for_long_is_not_late(
         answer = await client.post("/v1/chat/completions", json=CHAT)
     assert answer.status_code == 200
     assert [r.attempts for r in await recorded(rig, 2)] == [1, 1]
+
+
+async def test_others_are_answered_while_an_answer_is_held_against_schemas(
+    engine: StartEngine, serve: Serve
+) -> None:
+    """It takes a second or so in all, and none of it long."""
+    schema = json.dumps({"items": {"anyOf": [*[{"type": "null"}] * 10, {"type": "integer"}]}})
+    forms = tuple(Guardrail(f"form-{n}", "answer", schema=schema) for n in range(16))
+    order: list[str] = []
+
+    async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        is_slow = b"slow" in asked.body
+        await answers(f"[{'1,' * 3_000}1]" if is_slow else "[1]")(asked, writer)
+        order.append("said" if is_slow else "")
+
+    upstream = await engine(behave)
+    rig = await serve(snapshot(route(A, upstream, guardrails=forms)))
+    async with rig.client() as client:
+
+        async def ask(text: str) -> None:
+            answer = await client.post("/v1/chat/completions", json=asks(text))
+            assert answer.status_code == 200
+            order.append(text)
+
+        asking = asyncio.ensure_future(ask("slow"))
+        while not asking.done():
+            await ask("quick")
+        await asking
+    meanwhile = order[order.index("said") : order.index("slow")]
+    assert meanwhile.count("quick") >= 5
+    assert {record.guardrail_hits for record in await recorded(rig, 2)} == {0}

@@ -12,8 +12,6 @@ from fairlead.domain import guarding
 from fairlead.domain.guarding import JSON_CHARS_MAX, JSON_STEPS_MAX, KEPT_CHARS, SLICE_CHARS
 from fairlead.domain.guardrail import (
     GUARDRAILS_MAX,
-    PATTERN_BYTES_MAX,
-    PATTERN_PLACES_MAX,
     PATTERNS_BYTES_MAX,
     PATTERNS_MAX,
     PHRASES_MAX,
@@ -22,7 +20,7 @@ from fairlead.domain.guardrail import (
 )
 from fairlead.domain.json_fitting import PAUSE_STEPS
 from fairlead.domain.json_schemas import REFERENCE_STEPS
-from fairlead.domain.pattern_size import CLASS_BYTES
+from fairlead.domain.pattern_size import BYTES_MAX, CLASS_BYTES, PLACES_MAX
 from fairlead.gateway.guardrails.said import ANSWER_PARTS_MAX, ANSWER_VALUES_MAX, VALUES_MAX
 from fairlead.gateway.guardrails.turns import BUDGET_S
 from fairlead.gateway.limits import PLAIN_BUFFER_BYTES
@@ -56,8 +54,8 @@ def test_its_figures_are_those_of_the_code() -> None:
         f"at most {JSON_STEPS_MAX:,} steps",
         f"some {PAUSE_STEPS:,} steps at a time",
         f"{REFERENCE_STEPS} for a `$ref`",
-        f"at most {PATTERN_PLACES_MAX:,} letters and classes",
-        f"at most {PATTERN_BYTES_MAX // 1024**2} MiB, all patterns",
+        f"at most {PLACES_MAX:,} letters and classes",
+        f"at most {BYTES_MAX // 1024**2} MiB, all patterns",
         f"at most {PATTERNS_BYTES_MAX // 1024**2} MiB",
         f"{CLASS_BYTES['w'] // 1024} KiB each time",
         f"({guarding.WIDE_SLICE_CHARS:,} where",

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import random
 import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fairlead.domain import redaction
 from fairlead.domain.capture import REDACTIONS, Capture, check_capture, is_captured
 from fairlead.domain.errors import InvalidInput
+from fairlead.domain.patterns import found
 from fairlead.domain.redaction import Redactor
 
 redact = Redactor(REDACTIONS)
@@ -119,9 +122,38 @@ def test_the_sample_is_of_its_share_and_stays_the_same() -> None:
     [
         Capture(0.0), Capture(1.1), Capture(float("nan")), Capture(0.1, bytes_max=0),
         Capture(0.1, retention_s=float("inf")), Capture(0.1, per_minute=0),
-        Capture(0.1, patterns=("(",)), Capture(0.1, patterns=("a",) * 21),
+        Capture(0.1, patterns=("(",)), Capture(0.1, patterns=(r"\w{150}",)), Capture(0.1, patterns=("a",) * 21),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(wrong: Capture) -> None:
     with pytest.raises(InvalidInput, match=r"^capture\."):
         check_capture(wrong)
+
+
+def test_many_matches_of_an_own_pattern_are_found_without_reading_all_of_the_text_for_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+
+    def counted(pattern: str, text: str) -> bool:
+        read.append(len(text))
+        return found(pattern, text)
+
+    monkeypatch.setattr(redaction, "found", counted)
+    text = ("so it is. " * 100 + "KD-12345 ") * 49
+    kept = Redactor((), (r"\bKD-\d{5}\b",))(text)
+    assert kept == ("so it is. " * 100 + "[redacted] ") * 49
+    assert sum(read) < 20 * len(text)
+
+
+@pytest.mark.parametrize("country", ["DE", "GB", "NO", "MT", "FR"])
+def test_an_iban_is_found_by_its_checksum_alone(country: str) -> None:
+    """As ISO 7064 has it, with any letters and length, and with words behind it."""
+    dice = random.Random(country)
+    for length in range(11, 31):
+        account = "".join(dice.choices("0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=length))
+        moved = "".join(str(int(letter, 36)) for letter in f"{account}{country}00")
+        iban = f"{country}{98 - int(moved) % 97:02}{account}"
+        spaced = " ".join(iban[at : at + 4] for at in range(0, len(iban), 4))
+        assert redact(f"{iban}!") == "[iban]!"
+        assert redact(f"({spaced})") == "([iban])"

@@ -24,7 +24,12 @@ from gateway_rig import (
 
 from fairlead.domain.capture import Capture, is_captured
 from fairlead.gateway.copies import capture as capturing
-from fairlead.gateway.copies.captured_text import answer_of, prompt_of, streamed_answer_of
+from fairlead.gateway.copies.captured_text import (
+    TURNS_MAX,
+    answer_of,
+    prompt_of,
+    streamed_answer_of,
+)
 from fairlead.gateway.replicas.routing import is_canary_unit
 from fairlead.gateway.requests.express import Express
 from fairlead.wire.record import ProgressRecord, RequestRecord, SampleRecord
@@ -238,7 +243,14 @@ def test_the_sample_tells_nothing_of_the_arm() -> None:
     ],
 )  # fmt: skip
 def test_prompts_of_each_api(body: object, turns: list[tuple[str, str]]) -> None:
-    assert prompt_of(json.dumps(body).encode()) == turns
+    assert prompt_of(json.dumps(body).encode()) == (turns, False)
+
+
+def test_of_a_very_long_conversation_the_end_is_read() -> None:
+    """And it is said that there was more."""
+    said = [{"role": "user", "content": str(number)} for number in range(TURNS_MAX + 1)]
+    turns, is_cut = prompt_of(json.dumps({"messages": said}).encode())
+    assert (len(turns), turns[-1], is_cut) == (TURNS_MAX, ("user", str(TURNS_MAX)), True)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.domain.pattern_size import size_problem
 from fairlead.domain.patterns import BadPattern, check_pattern
 
 Redaction = Literal["email", "phone", "card", "iban", "key"]
@@ -63,6 +64,8 @@ def check_capture(capture: Capture) -> None:
             f"capture.patterns: {len(capture.patterns)} of them; at most {PATTERNS_MAX}"
         )
     for index, pattern in enumerate(capture.patterns):
+        if problem := size_problem(pattern):
+            raise InvalidInput(f"capture.patterns[{index}]: {problem}")
         try:
             check_pattern(pattern)
         except BadPattern as error:

@@ -17,7 +17,7 @@ from fairlead.domain.capture import REDACTIONS, Redaction
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.json_schemas import BadSchema, check_schema
-from fairlead.domain.pattern_size import size_of
+from fairlead.domain.pattern_size import BYTES_MAX, SMALLER, size_of, size_problem
 from fairlead.domain.patterns import BadPattern, check_pattern
 
 GUARDRAILS_MAX = 16
@@ -28,13 +28,8 @@ PATTERNS_MAX = 10
 PATTERN_CHARS_MAX = 200
 REPEATS_MAX = 200
 """Product of the counted repetitions of a pattern, such as `{2,40}`: each of them is unrolled."""
-PATTERN_PLACES_MAX = 1_000
-"""Letters and classes of a pattern with its counts written out: its time is linear in them."""
-PATTERN_BYTES_MAX = 4 * 1024 * 1024
-"""What one pattern may take up compiled, as `pattern_size` estimates it."""
-PATTERNS_BYTES_MAX = 4 * PATTERN_BYTES_MAX
-"""The same of all guardrails of a release together."""
-SMALLER = "fewer counts such as {1,40}, or [a-z0-9] in the place of \\w, take up less"
+PATTERNS_BYTES_MAX = 4 * BYTES_MAX
+"""What the patterns of all guardrails of a release may take up, as `pattern_size` estimates it."""
 TOO_LARGE = (
     "with this one the patterns of all guardrails take up more than "
     f"{PATTERNS_BYTES_MAX // 1024**2} MiB when they are compiled, which is the most; {SMALLER}"
@@ -189,17 +184,8 @@ def pattern_problem(pattern: str) -> str:
         return (
             f"a pattern repeats up to {repeats} times, all {{}} multiplied; at most {REPEATS_MAX}"
         )
-    size = size_of(pattern)
-    if size.places > PATTERN_PLACES_MAX:
-        return (
-            f"a pattern of {size.places} letters and classes, with its counts written out; at most "
-            f"{PATTERN_PLACES_MAX}"
-        )
-    if size.bytes > PATTERN_BYTES_MAX:
-        return (
-            f"a pattern that takes up about {size.bytes / 1024**2:.1f} MiB when it is compiled; at "
-            f"most {PATTERN_BYTES_MAX // 1024**2} MiB ({SMALLER})"
-        )
+    if problem := size_problem(pattern):
+        return problem
     try:
         check_pattern(pattern)
     except BadPattern as error:

@@ -27,6 +27,11 @@ _NAMED = re.compile(r"[pP](?:\{[^}]*\}|.)?", re.DOTALL)
 _NUMBER = re.compile(r"[xuU](?:\{[^}]*\}|[0-9A-Fa-f]{2,8})")
 _NO_LETTERS = frozenset("bBAzZ<>")
 _COUNT_MAX = 1_000_000
+PLACES_MAX = 1_000
+"""What is declared may have no more: the time of a look is linear in them."""
+BYTES_MAX = 4 * 1024 * 1024
+"""Nor may one take up more."""
+SMALLER = "fewer counts such as {1,40}, or [a-z0-9] in the place of \\w, take up less"
 
 
 class PatternSize(NamedTuple):
@@ -48,6 +53,22 @@ _NOTHING = PatternSize(0, 0)
 def size_of(pattern: str) -> PatternSize:
     """The size of a pattern."""
     return _Reader(pattern).read()
+
+
+def size_problem(pattern: str) -> str:
+    """Why a pattern is too large to be declared; empty if it is not."""
+    size = size_of(pattern)
+    if size.places > PLACES_MAX:
+        return (
+            f"a pattern of {size.places} letters and classes, with its counts written out; at most "
+            f"{PLACES_MAX}"
+        )
+    if size.bytes > BYTES_MAX:
+        return (
+            f"a pattern that takes up about {size.bytes / 1024**2:.1f} MiB when it is compiled; at "
+            f"most {BYTES_MAX // 1024**2} MiB ({SMALLER})"
+        )
+    return ""
 
 
 class _Reader:

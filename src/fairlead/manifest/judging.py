@@ -14,6 +14,7 @@ from fairlead.domain.capture import (
     Redaction,
 )
 from fairlead.domain.judging import RUBRIC, RUBRIC_CHARS_MAX
+from fairlead.domain.pattern_size import size_problem
 from fairlead.domain.patterns import PATTERN_CHARS_MAX, BadPattern, check_pattern
 from fairlead.manifest.release import Price
 from fairlead.manifest.sources import RemoteSource, is_remote, parse_source
@@ -22,6 +23,8 @@ from fairlead.manifest.values import EnvName, ServiceName, Share, Size, Strict, 
 
 def _pattern(value: object) -> object:
     if isinstance(value, str):
+        if problem := size_problem(value):
+            raise wrong(f"cannot be used: {problem}")
         try:
             check_pattern(value)
         except BadPattern as error:

@@ -134,7 +134,9 @@ class CapturedRequest:
         capture = self._capture
         prompt, prompt_cut = "", False
         if capture.prompts:
-            turns, prompt_cut = _within(prompt_of(self._call.body), capture)
+            said, has_more = prompt_of(self._call.body)
+            turns, is_cut = _within(said, capture)
+            prompt_cut = is_cut or has_more
             prompt = msgspec.json.encode(turns).decode()
         answer, answer_cut = self._answer() if capture.answers else ("", False)
         return SampleRecord(

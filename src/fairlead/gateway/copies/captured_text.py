@@ -18,26 +18,30 @@ _TOOLS = ("tool_calls", "function_call")
 
 Turn = tuple[str, str]
 """Who speaks, and what."""
+TURNS_MAX = 1_000
+"""Of a longer conversation the last ones are read."""
 
 
-def prompt_of(body: bytes) -> list[Turn]:
-    """The conversation that a request's body holds, as its client sent it."""
+def prompt_of(body: bytes) -> tuple[list[Turn], bool]:
+    """The conversation that a request's body holds, as its client sent it; is some left out?"""
     try:
         given = decode_json(body, dict[str, Any])
     except msgspec.DecodeError:
-        return []
+        return [], False
     turns: list[Turn] = []
+    is_cut = False
     for name in _PROMPT_FIELDS:
         role = "system" if name in ("instructions", "system") else "user"
         value = given.get(name)
         is_conversation = isinstance(value, list) and name in ("messages", "input")
         items = value if is_conversation and isinstance(value, list) else [value]
-        for item in items:
+        is_cut = is_cut or len(items) > TURNS_MAX
+        for item in items[-TURNS_MAX:]:
             if is_conversation and isinstance(item, dict):
                 turns.append((str(item.get("role", role)), _text(item)))
             elif item:
                 turns.append((role, _text(item)))
-    return [turn for turn in turns if turn[1]]
+    return [turn for turn in turns if turn[1]], is_cut
 
 
 def answer_of(body: bytes) -> str:

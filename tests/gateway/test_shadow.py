@@ -30,6 +30,7 @@ from gateway_rig import (
 )
 
 from fairlead.domain.release import Prompt
+from fairlead.gateway.copies import shadow
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import Limits, ReleaseRoute, Shadow, Snapshot
 
@@ -363,3 +364,23 @@ async def test_a_copy_is_no_part_of_the_live_requests_trace(
     assert "traceparent" not in shadow.asked[0].headers
     assert [record.trace for record in by_arm(rig, "shadow")] == [""]
     assert by_arm(rig, "champion")[0].trace
+
+
+async def test_bodies_of_open_copies_are_bounded(
+    engine: StartEngine, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are held when their clients have gone: a further one is dropped, and not for good."""
+    monkeypatch.setattr(shadow, "SHADOW_BODY_BYTES_MAX", 25_000)
+    release = asyncio.Event()
+    live, trial = await engine(), await engine(answers(after=release))
+    rig = await serve(mirrored(route(A, live), route(B, trial, slots=64)))
+    large = {**CHAT, "messages": [{"role": "user", "content": "x" * 10_000}]}
+    async with rig.client() as client:
+        for _ in range(4):
+            assert (await client.post(PATH, json=large)).status_code == 200
+        await until(lambda: counted(rig).get("dropped") == 2)
+        release.set()
+        assert await settled(rig, 4) == {"answered": 2, "dropped": 2}
+        for _ in range(2):
+            await client.post(PATH, json=large)
+        assert await settled(rig, 6) == {"answered": 4, "dropped": 2}

@@ -10,6 +10,8 @@ TLS_HANDSHAKE_S = 5.0
 TLS_SHUTDOWN_S = 2.0
 BUFFERED_BODY_BYTES_MAX = 256 * 1024 * 1024
 """Request bodies of one worker held at the same time; one more is answered 503."""
+SHADOW_BODY_BYTES_MAX = 64 * 1024 * 1024
+"""The same of copies for shadows, which are held when their clients have gone; more are dropped."""
 
 URL_BYTES_MAX = 2048
 HEADERS_MAX = 100

@@ -3,13 +3,14 @@
 A copy is sent when its request has been admitted and is on its way. What keeps it from mattering to
 clients:
 - it takes a slot that is free at this moment, or is dropped; it never waits and is never retried;
-- a service has a bound on its open copies (`Shadow.concurrent`);
+- a service has a bound on its open copies (`Shadow.concurrent`), and the worker one on their bodies;
+- looks at it by guardrails wait for those that clients wait for;
 - on a replica that serves live requests too (releases with the same engine share replicas) a copy
   leaves a slot free, and gives its own back as soon as a live request has to wait;
 - its failures do not count against such a replica;
 - it does not hold back the watermark: `complete_until` speaks of live requests alone.
 
-Each copy is counted once under one outcome. One that was sent has a record of its own as well: arm
+Each copy is counted once under one outcome. One that found a replica has a record of its own as well: arm
 `shadow`, probability 0, and the id of the request that it is a copy of with `.shadow` behind it.
 """
 
@@ -21,6 +22,7 @@ from fairlead.domain.release import short
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.copies.shadow_copy import Outcome, ShadowCopy
 from fairlead.gateway.guardrails.turns import Turns
+from fairlead.gateway.limits import SHADOW_BODY_BYTES_MAX
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.records.recorder import Recorder
 from fairlead.gateway.replicas.fleet import Fleet, Replica
@@ -61,6 +63,7 @@ class Shadows:
         # requests
         self._open: dict[str, set[ShadowCopy]] = {}
         self._due: dict[str, int] = {}
+        self._body_bytes = 0
 
     def use(self, loaded: Loaded) -> None:
         """Mirror by this snapshot from now on; what it no longer speaks of ends."""
@@ -84,10 +87,13 @@ class Shadows:
         if not is_canary_unit(_SALT, call.request_id, shadow.share):
             return
         due = self._due.get(service_name, 0)
-        if due + len(self._open.get(service_name, ())) >= shadow.concurrent:
+        size = len(call.body)
+        is_full = due + len(self._open.get(service_name, ())) >= shadow.concurrent
+        if is_full or self._body_bytes + size > SHADOW_BODY_BYTES_MAX:
             self.count(service_name, shadow.release, "dropped")
             return
         self._due[service_name] = due + 1
+        self._body_bytes += size
         # What it costs to put the copy together comes after the live request has gone out.
         self._loop.call_soon(self._start, call)
 
@@ -136,6 +142,7 @@ class Shadows:
     def over(self, copy: ShadowCopy) -> None:
         """The copy is recorded."""
         self._open[copy.service].discard(copy)
+        self._body_bytes -= copy.body_bytes
 
     def count(self, service: str, release: str, outcome: Outcome) -> None:
         """Count a copy under its only outcome."""
@@ -155,6 +162,7 @@ class Shadows:
     def _start(self, call: Call) -> None:
         service_name = call.service.route.name
         self._due[service_name] -= 1
+        self._body_bytes -= len(call.body)
         service = self._service(service_name)
         if service is None or service.shadow is None or self._loaded is None:
             return  # Between the two a snapshot has ended the shadow: nothing was to be mirrored.
@@ -166,6 +174,7 @@ class Shadows:
             self.count(service_name, digest, "dropped")
             return
         copy = ShadowCopy(self, call, service, digest, replica)
+        self._body_bytes += copy.body_bytes
         self._open.setdefault(service_name, set()).add(copy)
         copy.start()
 

@@ -63,6 +63,7 @@ class ShadowCopy(Attempting):
         self.service = service.name
         self.release = digest
         self.replica = replica
+        self.body_bytes = len(call.body)
         self._started = shadows.clock.now()
         self._started_at = shadows.clock.wall()
         self._timeout_s = _timeout_s(service)

@@ -266,7 +266,9 @@ HEAVY = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["ab" * 5_000, "abcde " * 2_000, "1 2 3-" * 2_000, "日本a" * 3_000])
+@pytest.mark.parametrize(
+    "text", ["ab" * 5_000, "abcde " * 2_000, "1 2 3-" * 2_000, "日本a" * 3_000, "eyJ-" * 2_500]
+)
 @pytest.mark.parametrize(
     "guardrail",
     [

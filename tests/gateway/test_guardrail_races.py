@@ -44,7 +44,7 @@ LONG = "so it is. " * 2_000
 async def test_no_second_replica_is_asked_a_prompt_that_is_still_looked_at(
     engine: StartEngine, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The time of its hedge has begun on a replica that was not there; a fallback has guardrails."""
+    """Its hedge was begun on a replica that was not there; a fallback has guardrails."""
     looks: list[Step] = []
     was_looked_at: list[bool] = []
     begin = Hedge._begin

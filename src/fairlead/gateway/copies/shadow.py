@@ -3,15 +3,16 @@
 A copy is sent when its request has been admitted and is on its way. What keeps it from mattering to
 clients:
 - it takes a slot that is free at this moment, or is dropped; it never waits and is never retried;
-- a service has a bound on its open copies (`Shadow.concurrent`), and the worker one on their bodies;
+- a service has a bound on its open copies (`Shadow.concurrent`), the worker one on their bodies;
 - looks at it by guardrails wait for those that clients wait for;
 - on a replica that serves live requests too (releases with the same engine share replicas) a copy
   leaves a slot free, and gives its own back as soon as a live request has to wait;
 - its failures do not count against such a replica;
 - it does not hold back the watermark: `complete_until` speaks of live requests alone.
 
-Each copy is counted once under one outcome. One that found a replica has a record of its own as well: arm
-`shadow`, probability 0, and the id of the request that it is a copy of with `.shadow` behind it.
+Each copy is counted once under one outcome. One that found a replica has a record of its own as
+well: arm `shadow`, probability 0, and the id of the request that it is a copy of with `.shadow`
+behind it.
 """
 
 from __future__ import annotations

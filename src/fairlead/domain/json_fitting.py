@@ -167,9 +167,9 @@ class _Check:
             self.spend(min(len(rule), len(value)))
             names = rule if len(rule) < len(value) else value
             for name in names:
-                if name in rule and name in value:
-                    if not (yield from self.fits(rule[name], value[name], resolver)):
-                        return False
+                is_both = name in rule and name in value
+                if is_both and not (yield from self.fits(rule[name], value[name], resolver)):
+                    return False
         return True
 
     def additional_properties(

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import yaml
 
-from fairlead.domain.capture import REDACTIONS
 from fairlead.domain import guarding
+from fairlead.domain.capture import REDACTIONS
 from fairlead.domain.guarding import JSON_CHARS_MAX, JSON_STEPS_MAX, KEPT_CHARS, SLICE_CHARS
 from fairlead.domain.guardrail import (
     GUARDRAILS_MAX,

@@ -104,6 +104,7 @@ def test_patterns_that_are_too_large_together_are_told_with_the_one_that_is_too_
     with pytest.raises(InvalidInput, match=r"guardrails\[2\]\.deny: .*16 MiB"):
         check_guardrails([Guardrail(n, "prompt", patterns=(r"\w{40}",) * 3) for n in "abc"])
 
+
 ACT = "monitoring: {actions: [{do: tighten_guardrail, monitors: [guardrails]%s}]}\n"
 
 

@@ -172,9 +172,7 @@ class _Check:
                     return False
         return True
 
-    def additional_properties(
-        self, rule: Any, value: Any, schema: Any, resolver: Any
-    ) -> Fitting:
+    def additional_properties(self, rule: Any, value: Any, schema: Any, resolver: Any) -> Fitting:
         if isinstance(value, dict):
             self.spend(len(value))
             if "patternProperties" in schema:

@@ -76,9 +76,7 @@ class Worker:
         self._recorder = Recorder(spool_of(settings), clock, self._metrics, on_traced=on_traced)
         deadlines = Deadlines()
         turns = Turns(clock.now, self._loop.call_soon)
-        self._shadows = Shadows(
-            clock, deadlines, self._fleet, self._recorder, self._metrics, turns
-        )
+        self._shadows = Shadows(clock, deadlines, self._fleet, self._recorder, self._metrics, turns)
         self._captures = Captures(self._recorder)
         self._plant = Plant(
             clock=clock,

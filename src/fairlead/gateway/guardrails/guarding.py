@@ -66,9 +66,7 @@ class Guarding:
         "blocked_by", "is_looking",
     )  # fmt: skip
 
-    def __init__(
-        self, call: Call, owner: Guarded, turns: Turns, *, is_copy: bool = False
-    ) -> None:
+    def __init__(self, call: Call, owner: Guarded, turns: Turns, *, is_copy: bool = False) -> None:
         """
         Args:
             is_copy: No client waits for it.

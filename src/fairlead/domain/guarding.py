@@ -110,7 +110,7 @@ class Watch:
                 self._parts.clear()
         else:
             for piece in slices(part, self._slice_chars):
-                yield from self._looks_at(piece)
+                self.is_hit = yield from self._looks_at(piece)
                 if self.is_hit:
                     return
 
@@ -130,15 +130,15 @@ class Watch:
         yield KEPT_CHARS + min(SLICE_CHARS, len(text))
         self.is_hit = not (yield from _fits(self.guardrail.schema, text))
 
-    def _looks_at(self, piece: str) -> Looks:
+    def _looks_at(self, piece: str) -> Generator[int, None, bool]:
         chars = len(self._kept) + len(piece) * (1 if piece.isascii() else _WIDER)
         window = plain(self._kept + piece)
         self._kept = _SPACES.sub(" ", window)[-KEPT_CHARS:]  # Spaces fill no room that words need.
         for look, work in self._looks:
             yield chars * work
             if look(window):
-                self.is_hit = True
-                return
+                return True
+        return False
 
 
 def slices(text: str, chars: int = SLICE_CHARS) -> Iterator[str]:

@@ -12,7 +12,7 @@ that the keyword lists and each property or item that it goes through. A referen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sized
 from fractions import Fraction
 from typing import Any
 
@@ -316,7 +316,7 @@ def _is_multiple(rule: Any, value: Any) -> bool:
         return not value % rule
     try:
         quotient = value / rule
-        return int(quotient) == quotient
+        return bool(int(quotient) == quotient)
     except OverflowError:
         return (Fraction(value) / Fraction(rule)).denominator == 1
 
@@ -325,7 +325,7 @@ _Leaf = Callable[[_Check, Any, Any], bool]
 _Part = Callable[[_Check, Any, Any, Any, Any], Fitting]
 
 
-def _of(kind: type, holds: Callable[[int, int], bool]) -> _Leaf:
+def _of(kind: type[Sized], holds: Callable[[int, int], bool]) -> _Leaf:
     """A bound on how long something of this kind is."""
     return lambda _, rule, value: not isinstance(value, kind) or holds(len(value), rule)
 

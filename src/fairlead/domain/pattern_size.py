@@ -15,11 +15,14 @@ import functools
 import re
 from typing import NamedTuple
 
-LETTER_BYTES = 64
+LETTER_BYTES = 96
+ANY_CASE = 3
+"""A letter whose case does not matter is as large as so many."""
 ANY_BYTES = 1_024
 """`.`, and a set of letters that are not all ASCII, or that is of all but some letters."""
-CLASS_BYTES = {"d": 8_192, "s": 2_048, "w": 64 * 1_024, "p": 64 * 1_024}
+CLASS_BYTES = {"d": 16 * 1_024, "s": 2_048, "w": 64 * 1_024, "p": 64 * 1_024}
 """By the letter of the escape, a small one."""
+_IGNORES_CASE = re.compile(r"\(\?[A-Za-z]*i")
 _COUNT = re.compile(r"\{\s*(\d+)\s*(?:,\s*(\d*)\s*)?\}")
 _GROUP = re.compile(r"\(\?(?:P?<[^>]*>|[A-Za-z-]*:)")
 _FLAGS = re.compile(r"\(\?[A-Za-z-]*\)")
@@ -75,6 +78,8 @@ class _Reader:
     def __init__(self, pattern: str) -> None:
         self._text = pattern
         self._at = 0
+        has_any_case = _IGNORES_CASE.search(pattern) is not None
+        self._letter = LETTER_BYTES * (ANY_CASE if has_any_case else 1)
         self._open: list[PatternSize] = []
         """What stands before each group that is open."""
         self._sum = _NOTHING
@@ -109,7 +114,7 @@ class _Reader:
             elif letter == "|":
                 self._last = _NOTHING
             elif letter not in "^$*+?":  # The latter three repeat without a copy.
-                self._atom(PatternSize(1, LETTER_BYTES * len(letter.encode(errors="replace"))))
+                self._atom(PatternSize(1, self._letter * len(letter.encode(errors="replace"))))
 
     def _atom(self, size: PatternSize) -> None:
         self._sum = _plus(self._sum, size)
@@ -152,11 +157,11 @@ class _Reader:
                 self._at = named.end()
                 return PatternSize(1, CLASS_BYTES.get(letter.lower(), ANY_BYTES))
         self._at += 1
-        return PatternSize(1, CLASS_BYTES.get(letter.lower(), LETTER_BYTES))
+        return PatternSize(1, CLASS_BYTES.get(letter.lower(), self._letter))
 
     def _set(self) -> PatternSize:
         """`[...]`: one place, as large as what it names."""
-        size, depth = LETTER_BYTES, 0
+        size, depth = self._letter, 0
         start = self._at
         while self._at < len(self._text):
             letter = self._text[self._at]

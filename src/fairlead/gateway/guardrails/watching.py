@@ -67,7 +67,11 @@ class _Looking:
     def through(self, watches: list[Watch], text: str) -> Generator[Hits, None, None]:
         """The same with a text, piece by piece."""
         for piece in slices(text):
-            yield from self.at(watches, lambda watch, piece=piece: watch.looks(piece))
+            yield from self.at(watches, _taking(piece))
+
+
+def _taking(piece: str) -> Callable[[Watch], Costs]:
+    return lambda watch: watch.looks(piece)
 
 
 def prompt_looks(guardrails: tuple[Guardrail, ...], body: bytes) -> Looks:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.domain import json_schemas
+from fairlead.domain import json_ready, json_schemas
 from fairlead.domain.guarding import JSON_CHARS_MAX, KEPT_CHARS, SLICE_CHARS, Watch, plain
 from fairlead.domain.guardrail import Guardrail
 
@@ -229,12 +229,12 @@ def test_doubling_a_few_times_is_fine() -> None:
 def test_validators_are_kept_by_the_size_of_their_schemas() -> None:
     """Many small ones are made once; many large ones do not fill the memory."""
     small = [json.dumps({"const": number}).encode() for number in range(100)]
-    kept = [json_schemas.ready(schema) for schema in small]
-    assert [json_schemas.ready(schema) for schema in small] == kept
+    kept = [json_ready.ready(schema) for schema in small]
+    assert [json_ready.ready(schema) for schema in small] == kept
     for number in range(80):
         answers = [f"{number} {each} {'x' * 500}" for each in range(30)]
-        json_schemas.ready(json.dumps({"enum": answers}).encode())
-    assert json_schemas.ready.bytes_kept <= json_schemas.KEPT_BYTES_MAX
+        json_ready.ready(json.dumps({"enum": answers}).encode())
+    assert json_ready.ready.bytes_kept <= json_schemas.KEPT_BYTES_MAX
 
 
 def test_a_part_of_a_schema_cannot_leave_the_bounds() -> None:

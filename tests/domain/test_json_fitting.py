@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.domain.json_fitting import PATTERN_WORK_MAX, PAUSE_STEPS, fits, fitting
-from fairlead.domain.json_schemas import BadSchema, ready
+from fairlead.domain.json_ready import KEYWORDS, ready
+from fairlead.domain.json_schemas import BadSchema
 
 DRAFTS: dict[str, Any] = {
     "https://json-schema.org/draft/2020-12/schema": jsonschema.Draft202012Validator,
@@ -204,3 +205,27 @@ def test_a_short_answer_is_held_against_its_schema_without_a_pause() -> None:
     with pytest.raises(StopIteration) as end:
         next(check)
     assert end.value.value is True
+
+
+def test_the_keywords_of_each_draft_are_those_of_the_library() -> None:
+    for draft, library in DRAFTS.items():
+        assert KEYWORDS[draft.rstrip("#")] == library.VALIDATORS.keys() - {"format"}
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": 3}, {"type": "objekt"}, {"enum": 1}, {"properties": [1]}, {"allOf": {"a": 1}},
+        {"items": 1}, {"required": 1}, {"minimum": "a"}, {"maxLength": None}, {"pattern": 1},
+        {"$ref": 1}, {"multipleOf": "a"}, {"dependentSchemas": 1}, {"if": 1, "then": 1},
+    ],
+)  # fmt: skip
+def test_what_is_no_schema_is_said_when_it_is_used(schema: Any) -> None:
+    """Of a release that was made elsewhere: whoever ships has it checked before."""
+    for value in ({"a": 1}, [1], "a", 1):
+        try:
+            fits(json.dumps(schema).encode(), value)
+        except BadSchema:
+            break
+    else:
+        pytest.fail("it was taken for a schema")

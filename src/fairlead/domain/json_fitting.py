@@ -16,7 +16,8 @@ from collections.abc import Callable, Generator, Sized
 from fractions import Fraction
 from typing import Any
 
-from fairlead.domain.json_schemas import REFERENCE_STEPS, STEPS_MAX, BadSchema, Ready, ready
+from fairlead.domain.json_ready import Ready, ready
+from fairlead.domain.json_schemas import REFERENCE_STEPS, STEPS_MAX, BadSchema
 from fairlead.domain.pattern_size import size_of
 from fairlead.domain.patterns import BadPattern, found
 
@@ -29,7 +30,6 @@ _PATTERN_WORK = 400
 _REFUSED = frozenset(
     {"patternProperties", "uniqueItems", "unevaluatedItems", "unevaluatedProperties"}
 )
-_DRAFT_7 = "http://json-schema.org/draft-07/schema"
 
 Fitting = Generator[None, None, bool]
 """Pauses now and then; returns whether the value fits."""
@@ -48,8 +48,8 @@ def fitting(encoded: bytes, value: Any, steps_max: int = STEPS_MAX) -> Fitting:
     """
     from referencing.exceptions import Unresolvable
 
-    schema = ready(encoded)
     try:
+        schema = ready(encoded)
         return (yield from _Check(schema, steps_max).holds(schema.rules, value, schema.resolver))
     except Unresolvable as error:
         raise BadSchema(f"a reference leads nowhere: {error.ref}") from None
@@ -57,6 +57,8 @@ def fitting(encoded: bytes, value: Any, steps_max: int = STEPS_MAX) -> Fitting:
         raise BadSchema(f"a pattern cannot be used: {error}") from None
     except RecursionError:
         raise BadSchema("schema and value are nested too deeply") from None
+    except (TypeError, AttributeError, LookupError) as error:  # Nobody has checked it.
+        raise BadSchema(f"it is no schema: {error}") from None
 
 
 def fits(encoded: bytes, value: Any, steps_max: int = STEPS_MAX) -> bool:
@@ -77,7 +79,7 @@ class _Check:
         self._pause_at = steps_max - PAUSE_STEPS
         self._keywords = schema.keywords
         self._specification = schema.specification
-        self._is_draft_7 = schema.draft == _DRAFT_7
+        self._is_draft_7 = schema.is_draft_7
 
     def spend(self, steps: int) -> None:
         """Raises BadSchema when these are too many."""

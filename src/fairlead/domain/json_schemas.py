@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -20,6 +20,12 @@ from fairlead.domain.decoding import decode_json
 from fairlead.domain.patterns import BadPattern, check_pattern, found
 from fairlead.domain.sized_cache import kept_by_size
 
+DRAFTS = (
+    "https://json-schema.org/draft/2020-12/schema",
+    "https://json-schema.org/draft/2019-09/schema",
+    "http://json-schema.org/draft-07/schema",
+)
+"""That are known; the first one where a schema names none."""
 STEPS_MAX = 1_000_000
 """Keywords, and values that these list, that are looked at for one answer; see `_counted`."""
 KEPT_BYTES_MAX = 1024 * 1024
@@ -35,24 +41,6 @@ _steps = threading.local()
 
 class BadSchema(ValueError):
     """The schema cannot be used; the message says why."""
-
-
-class Ready(NamedTuple):
-    """A schema that was checked.
-
-    Attributes:
-        draft: The name of its draft.
-        keywords: Those that mean something in it.
-        specification: Of the draft, as the library `referencing` has it; it made `resolver`.
-        rules: The schema without that name.
-        resolver: Follows references.
-    """
-
-    draft: str
-    keywords: Collection[str]
-    specification: Any
-    rules: dict[str, Any]
-    resolver: Any
 
 
 def violation(schema: Mapping[str, Any], answer: Any) -> str | None:
@@ -79,9 +67,28 @@ def violation(schema: Mapping[str, Any], answer: Any) -> str | None:
 def check_schema(schema: Mapping[str, Any]) -> None:
     """Raises BadSchema when this is not a JSON Schema that can be used."""
     try:
-        ready(msgspec.json.encode(schema))
+        _validator(msgspec.json.encode(schema))
     except (RecursionError, msgspec.DecodeError):
         raise BadSchema("nested too deeply") from None
+
+
+def rules_of(encoded: bytes) -> tuple[str, dict[str, Any]]:
+    """The name of a schema's draft, and the schema without it; what is not bounded is refused.
+
+    That all else in it is as it should be is `check_schema`'s to say: it takes long.
+
+    Raises:
+        BadSchema: It cannot be used.
+        msgspec.DecodeError: It is no JSON object.
+    """
+    schema = decode_json(encoded, dict[str, Any])
+    draft = str(schema.get("$schema", DRAFTS[0])).rstrip("#")
+    if draft not in DRAFTS:
+        raise BadSchema(f"$schema must be one of {', '.join(DRAFTS)}")
+    rules = {key: part for key, part in schema.items() if key != "$schema"}
+    _check_parts(rules)
+    _check_references(rules)
+    return draft, rules
 
 
 @functools.cache
@@ -91,59 +98,32 @@ def _drafts() -> dict[str, tuple[Any, Any]]:
     from jsonschema import validators
 
     extend: Callable[..., Any] = validators.extend
+    libraries = (
+        jsonschema.Draft202012Validator,
+        jsonschema.Draft201909Validator,
+        jsonschema.Draft7Validator,
+    )
     return {
-        draft.META_SCHEMA["$id"].rstrip("#"): (
+        name: (
             draft,
             extend(draft, {k: _counted(k, c) for k, c in {**draft.VALIDATORS, **_OWN}.items()}),
         )
-        for draft in (
-            jsonschema.Draft202012Validator,
-            jsonschema.Draft201909Validator,
-            jsonschema.Draft7Validator,
-        )
+        for name, draft in zip(DRAFTS, libraries, strict=True)
     }
 
 
 @kept_by_size(KEPT_BYTES_MAX)
-def ready(encoded: bytes) -> Ready:
-    """A schema, as JSON, ready for use.
-
-    Raises:
-        BadSchema: It cannot be used.
-        msgspec.DecodeError: It is no JSON object.
-    """
+def _validator(encoded: bytes) -> Any:
     from jsonschema.exceptions import SchemaError
     from referencing import Registry
-    from referencing.jsonschema import specification_with
 
-    drafts = _drafts()
-    schema = decode_json(encoded, dict[str, Any])
-    name = str(schema.get("$schema", next(iter(drafts)))).rstrip("#")
-    if name not in drafts:
-        raise BadSchema(f"$schema must be one of {', '.join(drafts)}")
-    draft, _ = drafts[name]
+    name, rules = rules_of(encoded)
+    draft, counting = _drafts()[name]
     try:
-        draft.check_schema(schema)
+        draft.check_schema(rules)
     except SchemaError as error:
         raise BadSchema(error.message[:200]) from None
-    rules = {key: part for key, part in schema.items() if key != "$schema"}
-    _check_parts(rules)
-    _check_references(rules)
-    specification = specification_with(draft.META_SCHEMA["$id"])
-    resource = specification.create_resource(rules)
-    place = resource.id() or ""
-    # All of it is looked through once, and not at each reference to a name in it.
-    registry: Any = Registry().with_resource(place, resource).crawl()
-    resolver = registry.resolver(place)
-    return Ready(name, draft.VALIDATORS.keys(), specification, rules, resolver)
-
-
-def _validator(encoded: bytes) -> Any:
-    from referencing import Registry
-
-    checked = ready(encoded)
-    _, counting = _drafts()[checked.draft]
-    return counting(checked.rules, registry=Registry())
+    return counting(rules, registry=Registry())
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[Any]:

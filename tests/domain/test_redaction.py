@@ -144,7 +144,7 @@ def test_many_matches_of_an_own_pattern_are_found_without_reading_all_of_the_tex
     text = ("so it is. " * 100 + "KD-12345 ") * 49
     kept = Redactor((), (r"\bKD-\d{5}\b",))(text)
     assert kept == ("so it is. " * 100 + "[redacted] ") * 49
-    assert sum(read) < 60 * len(text)
+    assert sum(read) < 100 * len(text)
 
 
 @pytest.mark.parametrize("country", ["DE", "GB", "NO", "MT", "FR"])

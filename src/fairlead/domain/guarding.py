@@ -38,7 +38,7 @@ JSON_CHARS_MAX = 128 * 1024
 JSON_ITEMS_MAX = 5_000
 """More items than that take a schema too long."""
 JSON_STEPS_MAX = 100_000
-"""Steps that a schema may take at one answer: some tenths of a second in all."""
+"""Steps that a schema may take at one answer: some hundredths of a second in all."""
 _WIDER = SLICE_CHARS // WIDE_SLICE_CHARS
 _PLACES = 50
 """Places of a pattern that take as long as a usual look."""

@@ -19,7 +19,6 @@ MATCHES_MAX = 50
 """Places of one own pattern; a text with more of them is taken out as a whole."""
 _WIDER = 200
 """Characters by which a match of an own pattern is looked for beyond its shortest form."""
-_NEAR = 256
 
 _NAMES_OF_KEYS = r"(?:api[_-]?key|access[_-]?key|secret|token|password|passwd|passphrase|pwd)"
 _KEY = re.compile(
@@ -143,9 +142,7 @@ def _without(pattern: str, text: str) -> str:
 
 def _place(pattern: str, text: str) -> tuple[int, int]:
     """Where its first match is; an empty place when that cannot be told."""
-    low, high = 0, min(_NEAR, len(text))
-    while high < len(text) and not found(pattern, text[:high]):  # Where many are, one is near.
-        low, high = high + 1, min(2 * high, len(text))
+    low, high = 0, len(text)
     while low < high:  # The shortest beginning that has a match.
         middle = (low + high) // 2
         low, high = (low, middle) if found(pattern, text[:middle]) else (middle + 1, high)

@@ -16,6 +16,7 @@ import msgspec
 
 from fairlead.control.plane import ControlPlane
 from fairlead.control.shipping.spec import GateSpec, ServiceSpec
+from fairlead.control.shipping.stored import read_rollout, read_spec
 from fairlead.control.views import RolloutView
 from fairlead.control.world.hub import SnapshotHub
 from fairlead.domain.replica import ReplicaState, ReplicaStatus, Wanted
@@ -330,13 +331,13 @@ class World:
         versions = [snapshot.version for snapshot in self.published]
         assert versions == sorted(set(versions)), "versions only grow"
         for row in self.store.rollouts(limit=100):
-            rollout = self.plane._rollouts.document(row).rollout
+            rollout = read_rollout(row).document.rollout
             if self._validated.get(row.id) != row.version and row.release != rollout.champion:
                 validate(rollout)
                 self._validated[row.id] = row.version
         for service in self.store.services():
             if service.champion is not None:
-                spec = self.plane._rollouts.spec_of(service)
+                spec = read_spec(service)
                 assert spec.release == service.champion, "the champion's spec is the service's"
 
     def assert_unused(self, replica: str) -> None:

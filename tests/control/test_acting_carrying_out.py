@@ -14,6 +14,7 @@ from control.answering_replica import AnsweringReplica, echo
 from control.simulated_world import DIRECT, PLAN, World, questions
 from fairlead.control.acting.proposals import PROPOSALS_MAX
 from fairlead.control.api import create_app
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound
 from fairlead.domain.replica import ReplicaState
 from fairlead.monitoring.actions import ActionKind
@@ -34,11 +35,11 @@ async def test_it_goes_back_once_and_says_why(world: World) -> None:
     again = await carry_out(world, back)
     assert "it goes back to release a by rollout" in again
     await world.until(lambda: world.champion() == world.digests["a"])
-    await world.until(lambda: world.plane._rollouts.running("bank") is None)
+    await world.until(lambda: world.plane._overview.running("bank") is None)
     assert "serves" in await carry_out(world, back)
     rows = [row for row in world.rollouts() if row.release == world.digests["a"]]
     assert len(rows) == 2, "one that made it champion first, one that went back"
-    assert "for a test: bank: slo is wrong" in world.plane._rollouts.document(rows[0]).rollout.why
+    assert "for a test: bank: slo is wrong" in read_rollout(rows[0]).document.rollout.why
     (event,) = told(world)
     assert event.startswith("roll_back: from release b back to")
     assert "by policy roll_back:slo: for a test" in event
@@ -51,10 +52,10 @@ async def test_carried_out_again_after_another_release_came_it_stays_done(world:
     back = entry(ActionKind.ROLL_BACK, world.digests["a"])
     await carry_out(world, back)
     await world.until(lambda: world.champion() == world.digests["a"])
-    await world.until(lambda: world.plane._rollouts.running("bank") is None)
+    await world.until(lambda: world.plane._overview.running("bank") is None)
     await world.finish(await world.ship("c", plan=DIRECT))
     assert "promoted" in await carry_out(world, back)
-    assert world.plane._rollouts.running("bank") is None
+    assert world.plane._overview.running("bank") is None
     assert world.champion() == world.digests["c"]
 
 
@@ -79,7 +80,7 @@ async def test_a_rollout_is_paused_by_the_policy(world: World) -> None:
     pause = entry(ActionKind.PAUSE_ROLLOUT, rollout)
     assert "fairlead rollout resume" in await carry_out(world, pause)
     assert await carry_out(world, pause) == f"rollout {rollout} is paused"
-    running = world.plane._rollouts.running("bank")
+    running = world.plane._overview.running("bank")
     assert running is not None
     assert running.rollout.paused
     assert running.rollout.history[-1].why == "paused by policy pause_rollout:slo"

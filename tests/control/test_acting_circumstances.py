@@ -82,7 +82,7 @@ async def test_a_rollout_under_way_is_named_and_one_that_only_evaluates_is_not(
     gate = world.gate(questions(2), minimum=0.5)
     await world.plane.ship(world.spec("c", gates=(gate,)), gates_only=True)
     await world.turn()
-    assert world.plane._rollouts.running("bank") is not None
+    assert world.plane._overview.running("bank") is not None
     assert (await seen(world)).rollout is None
 
 

@@ -14,6 +14,7 @@ from control.answering_replica import AnsweringReplica
 from control.simulated_world import PLAN, World, ended, questions
 from fairlead.cli.exporting import write_export
 from fairlead.cli.replay import read_recording
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.domain.errors import Conflict
 from fairlead.domain.strata import Strata
 from fairlead.domain.verdicts import RolloutOutcome
@@ -43,7 +44,7 @@ async def audited(world: World, rollout: str, folder: Path) -> ReplayResult:
 
 
 def kept(world: World, rollout: str) -> Rollout:
-    return world.plane._rollouts.document(world.row(rollout)).rollout
+    return read_rollout(world.row(rollout)).document.rollout
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from control.simulated_world import PLAN, World
 from fairlead.control.shipping import capacity
 from fairlead.control.shipping.capacity import Planner, available_memory
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.domain.errors import NotFound
 from fairlead.domain.quota import Price
 from fairlead.domain.strata import Strata
@@ -99,7 +100,7 @@ async def test_steps_that_nobody_named_are_chosen_and_kept_with_the_rollout(worl
     assert [step.share for step in view.steps] == [0.1, 0.25]
     assert "replicas.canary: 2 would do" in view.notes[0]
     rollout = await world.ship("b", plan=open_plan)
-    document = world.plane._rollouts.document(world.row(rollout))
+    document = read_rollout(world.row(rollout)).document
     assert [step.share for step in document.rollout.plan.steps] == [0.1, 0.25]
     assert not document.rollout.plan.chooses_steps
     assert document.spec.plan == open_plan

@@ -7,6 +7,7 @@ import pytest
 
 from control.simulated_world import DIRECT, PLAN, World
 from fairlead.control.shipping import conversations
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.domain.replica import ReplicaState
 from fairlead.rollout.plan import Step
 from fairlead.store.rows import FeedbackRow, RequestRow, SpoolCursor
@@ -102,7 +103,7 @@ async def test_whose_answer_ended_after_the_move_does_not_go_back_after_a_restar
     await world.plane.command(rollout, "abort")
     await world.turn()
     before = world.route().finishing
-    finish = world.plane._rollouts.document(world.row(rollout)).rollout.finish
+    finish = read_rollout(world.row(rollout)).document.rollout.finish
     assert before is not None
     assert finish is not None
     world.users_per_turn = 0
@@ -181,7 +182,7 @@ async def test_what_they_do_is_not_judged(world: World) -> None:
     rollout = await judging(world)
     await world.plane.command(rollout, "abort")
     await world.turn()
-    before = world.plane._rollouts.document(world.row(rollout)).rollout.judge
+    before = read_rollout(world.row(rollout)).document.rollout.judge
     finishing = world.route().finishing
     assert finishing is not None
     at = world.now + 0.5
@@ -194,7 +195,7 @@ async def test_what_they_do_is_not_judged(world: World) -> None:
     world.users_per_turn = 0
     world.store.ingest("the-workers", [row], [given], SpoolCursor(9**6, 1, world.now + 60.0))
     await world.finish(rollout)
-    after = world.plane._rollouts.document(world.row(rollout)).rollout.judge
+    after = read_rollout(world.row(rollout)).document.rollout.judge
     assert (after.canary, after.champion) == (before.canary, before.champion)
 
 

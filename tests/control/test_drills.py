@@ -213,7 +213,7 @@ async def test_not_in_a_freeze(world: World) -> None:
 async def test_a_drill_cannot_be_shipped(world: World) -> None:
     await live(world)
     began = await drill(world)
-    spec = world.plane._rollouts.running("bank").spec  # type: ignore[union-attr]
+    spec = world.plane._overview.running("bank").spec  # type: ignore[union-attr]
     with pytest.raises(InvalidInput, match="is not shipped"):
         check_spec(spec)
     with pytest.raises(NotFound):

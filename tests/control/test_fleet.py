@@ -196,7 +196,7 @@ async def test_a_killed_process_is_not_started_again_from_weights_damaged_meanwh
     monkeypatch.setattr("fairlead.control.world.fleet.launch", lambda _release, _paths: sleeper)
     target = LocalTarget(tmp_path / "replicas", supervisor_pid=None, environ={"PATH": "/bin"})
     fleet = Fleet(world.registry, target, lambda: world.now)
-    wants = world.plane._rollouts.wants()
+    wants = world.plane._overview.wants()
     await fleet.adopt()
     try:
         while not marks.exists():

@@ -11,6 +11,7 @@ import pytest
 from control.hook_server import HookServer
 from control.simulated_world import DIRECT, PLAN, World
 from fairlead.control.outside.hooks import Hooks
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.rollout.checkpoints import HookOutcome, HookReport
 from fairlead.rollout.machine import Facts, Rollout, advance, new_rollout
 from fairlead.rollout.plan import Hook, Plan, Point
@@ -161,10 +162,10 @@ async def test_the_end_is_told_by_the_control_that_comes_next(
     shipped = await world.ship("a", plan=plan)
     await turn_until(world, lambda: len(server.calls) > 0)
     assert world.row(shipped).state == "promoted"
-    assert world.plane._rollouts.document(world.row(shipped)).untold
+    assert read_rollout(world.row(shipped)).document.untold
     server.otherwise = (200, "")
     await world.restart()
-    await turn_until(world, lambda: not world.plane._rollouts.document(world.row(shipped)).untold)
+    await turn_until(world, lambda: not read_rollout(world.row(shipped)).document.untold)
     assert set(server.deliveries) == {f"{shipped}/after"}
     told = len(server.calls)
     await world.restart()

@@ -393,7 +393,7 @@ async def test_a_ramp_knows_no_more_than_the_judge_model_has_judged(
     steps = (msgspec.structs.replace(JUDGED_PLAN.steps[0], units=10**6),)
     plan = msgspec.structs.replace(JUDGED_PLAN, steps=steps, ramp=Ramp(requests=1e6))
     rollout = await world.ship_judged("b", plan=plan)
-    running = world.plane._rollouts.running("bank")
+    running = world.plane._overview.running("bank")
     assert running is not None
     await world.until(lambda: running.rollout.judge.units > 40)
     finder = world.plane._rollouts._facts

@@ -32,6 +32,7 @@ from fairlead.control.outside import looks as looks_module
 from fairlead.control.outside.looks import Looks
 from fairlead.control.outside.prometheus import Series
 from fairlead.control.shipping import facts as facts_module
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.domain.release import RemoteModel
 from fairlead.evaluation.judge_model import Exchange, JudgeModel, Verdict
 from fairlead.registry import Registry
@@ -321,7 +322,7 @@ async def run(
         while world.row(current).active:
             await world.second()
             assert world.turns < TURNS_MAX
-    ended = world.plane._rollouts.document(world.row(current)).rollout
+    ended = read_rollout(world.row(current)).document.rollout
     served = world.store.count_served(world.digests[release], current)
     assert (served > 0) == (expected_state != "failed"), (
         "a release that failed its copies met users"

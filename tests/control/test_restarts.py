@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from control.simulated_world import DIRECT, PLAN, World
+from fairlead.control.shipping.stored import read_spec
 from fairlead.control.views import RollbackRequest
 from fairlead.domain.errors import StorageFailed
 from fairlead.rollout.plan import Step
@@ -124,7 +125,7 @@ async def test_champion_and_spec_belong_together_wherever_control_dies(
     world.check()
     row = world.store.service("bank")
     assert row is not None
-    assert world.plane._rollouts.spec_of(row).limits.queue == (2 if kept else 9)
+    assert read_spec(row).limits.queue == (2 if kept else 9)
     assert (await world.finish(rollout)).outcome == "promoted"
     await world.turn(seconds=6.0)
     assert world.route().champion == world.digests["b"]

@@ -10,6 +10,7 @@ import pytest
 
 from control.simulated_world import DIRECT, PLAN, World, questions
 from fairlead.control.shipping import evidence
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.control.views import RollbackRequest
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound, StorageFailed
 from fairlead.domain.replica import ReplicaState
@@ -505,7 +506,7 @@ async def test_windows_with_more_requests_than_are_read_in_a_turn_come_to_the_sa
     assert world.row(rollout).state == outcome
     assert unfinished > 10
     assert not world.plane._rollouts._facts.evidence._gatherings
-    stored = world.plane._rollouts.document(world.row(rollout)).rollout
+    stored = read_rollout(world.row(rollout)).document.rollout
     everything = [
         evidence.observation(row)
         for row in world.store.assigned_requests(rollout, after=0.0, until=world.now, limit=10**6)
@@ -517,13 +518,15 @@ async def test_windows_with_more_requests_than_are_read_in_a_turn_come_to_the_sa
 async def test_an_error_in_one_rollout_does_not_hold_up_the_others(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is said once, shown with its service, and tried again."""
+    """It is said once, shown with its service, also while it is tried again."""
     first = await world.ship("a", plan=DIRECT)
     second = await world.ship("b", plan=DIRECT, service="shop")
     commit = world.store.commit_rollout
+    shown: list[object] = []
 
     def refuse(row: RolloutRow, **more: Any) -> None:
         if row.id == first:
+            shown.append(world.plane._overview.trouble_of("bank"))
             raise StorageFailed("the disk is full", hint="free some space")
         commit(row, **more)
 
@@ -537,6 +540,8 @@ async def test_an_error_in_one_rollout_does_not_hold_up_the_others(
     services = {s.name: s for s in (await world.plane.reports.status()).services}
     assert services["bank"].trouble == "the disk is full (free some space)"
     assert services["shop"].trouble == ""
+    assert len(shown) > 3
+    assert all(shown[1:])
     told = [r for r in caplog.records if "rollout of bank: the disk is full" in r.getMessage()]
     assert len(told) == 1
     assert (await world.finish(first)).outcome == "promoted"

@@ -70,7 +70,7 @@ async def test_by_declaration_it_goes_back_to_the_last_good_release(world: World
     for _ in range(60):
         await world.turn()
     assert world.champion() == world.digests["a"]
-    assert world.plane._rollouts.running("bank") is None
+    assert world.plane._overview.running("bank") is None
 
 
 async def test_without_a_way_back_it_says_so_once(world: World) -> None:

@@ -90,24 +90,25 @@ class ControlPlane:
         self._fleet = Fleet(registry, target, now)
         evaluations = Evaluations(registry, store, now)
         self._hooks = Hooks()
-        self.judging = Judging(store, now, lambda service: self._rollouts.seat_of(service))
+        self.judging = Judging(store, now, lambda service: self._overview.seat_of(service))
         self.samples = Samples(store, now)
         self._rollouts = Rollouts(
             store, self._fleet, evaluations, self._hooks, self.judging, hub, now
         )
+        self._overview = self._rollouts.overview
         self.live_judging = LiveJudging(
-            self.judging, store, self._rollouts.services, self._rollouts.running, now
+            self.judging, store, self._overview.services, self._overview.running, now
         )
         self._publisher = Publisher(store, hub, self.keys, monotonic)
         self._watches = SlowWatches(store, self._rollouts, now, lambda: _new_id("ro"))
         self.drills = Drills(
             store, self._rollouts, lambda: hub.worker_count, now, lambda: _new_id("dr")
         )
-        self.probes = Probes(store, registry, self._rollouts.client, now)
+        self.probes = Probes(store, registry, self._overview.client, now)
         self.reports = Reports(
             store,
             registry,
-            self._rollouts,
+            self._overview,
             self._watches,
             self.probes,
             self.drills,
@@ -121,21 +122,21 @@ class ControlPlane:
         self._lock = asyncio.Lock()
         self.acting = Acting(store, registry, self._rollouts, self._fleet, self.probes, now)
         self.reports.tightened = self.acting.tightenings.names
-        self.bias = BiasProbes(store, self._rollouts.client, now)
-        self.bias_scores = BiasScores(store, registry, self._rollouts, now)
+        self.bias = BiasProbes(store, self._overview.client, now)
+        self.bias_scores = BiasScores(store, registry, self._overview, now)
         self.platform = self._platform(store)
         watched = ControlPlatform(
-            self._rollouts, self.platform, self.acting, self.bias, self.live_judging, self._lock
+            self._overview, self.platform, self.acting, self.bias, self.live_judging, self._lock
         )
         maker = MonitorMaker(store, word_vectors)
         self.watching = Watching(store, watched, maker, now, monotonic=monotonic)
         self._pulse = Pulse(monotonic)
         self.exposition = Exposition(
-            store, self._rollouts, self._fleet, self.judging, hub, self._pulse, now
+            store, self._overview, self._fleet, self.judging, hub, self._pulse, now
         )
         self.exposition.desk = lambda: self.watching.desk
         self.exposition.others.append(self.watching.states)
-        self.replica_metrics = ReplicaMetrics(self._rollouts.wants, self._fleet.replicas, monotonic)
+        self.replica_metrics = ReplicaMetrics(self._overview.wants, self._fleet.replicas, monotonic)
         self._conversations = Conversations(store)
         self.planner = Planner(store, registry, now)
         self._evaluations = evaluations
@@ -146,7 +147,7 @@ class ControlPlane:
 
     def _platform(self, store: Store) -> Platform:
         parts = Parts(
-            store, self._rollouts, self._fleet, self.hub, self.probes, self._watches, self.drills,
+            store, self._overview, self._fleet, self.hub, self.probes, self._watches, self.drills,
             self.judging,
         )  # fmt: skip
         return Platform(parts, self.acting, self.now)
@@ -255,10 +256,10 @@ class ControlPlane:
             await _attempt(self.drills.advance(), troubles)
             await _attempt(self._advance_probes(), troubles)
             await _attempt(self.acting.advance(), troubles)
-            await _attempt(self.bias.advance(self._rollouts.champions()), troubles)
+            await _attempt(self.bias.advance(self._overview.champions()), troubles)
             await _attempt(self.bias_scores.advance(), troubles)
             await _attempt(self.live_judging.advance(), troubles)
-            wants = await self._conversations.fill(self._rollouts.wants())
+            wants = await self._conversations.fill(self._overview.wants())
             wants = [self._as_acted(want) for want in wants]
             await _attempt(self._fleet.reconcile(wants, self.hub.may_stop), troubles)
             await _attempt(self._publisher.publish(wants, self._fleet.replicas()), troubles)
@@ -268,10 +269,10 @@ class ControlPlane:
 
     async def _advance_probes(self) -> None:
         """Probe whatever serves at a provider."""
-        champions = self._rollouts.champions()
+        champions = self._overview.champions()
         await self.probes.advance(
-            with_fallbacks(champions, self._rollouts.is_remote),
-            candidates(self._rollouts.active(), champions),
+            with_fallbacks(champions, self._overview.is_remote),
+            candidates(self._overview.active(), champions),
         )
 
     async def probe(self, service: str, command: str) -> ProbesView:

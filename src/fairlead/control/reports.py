@@ -20,8 +20,9 @@ from fairlead.control.promised import percentile, slos_kept
 from fairlead.control.shipping.documents import RolloutDocument
 from fairlead.control.shipping.evidence import WATERMARK_SLACK_S
 from fairlead.control.shipping.exporting import exported
-from fairlead.control.shipping.rollouts import Rollouts
+from fairlead.control.shipping.overview import Overview
 from fairlead.control.shipping.slow_watches import SlowWatches
+from fairlead.control.shipping.stored import read_rollout, read_spec
 from fairlead.control.views import (
     EventView,
     FiguresView,
@@ -71,7 +72,7 @@ class Reports:
         self,
         store: Store,
         registry: Registry,
-        rollouts: Rollouts,
+        overview: Overview,
         watches: SlowWatches,
         probes: Probes,
         drills: Drills,
@@ -84,7 +85,7 @@ class Reports:
     ) -> None:
         self._store = store
         self._registry = registry
-        self._rollouts = rollouts
+        self._overview = overview
         self._watches = watches
         self._probes = probes
         self._drills = drills
@@ -134,7 +135,7 @@ class Reports:
         judging = {}
         live = {row.name: self._live_judging.view(row.name) for row in services}
         for row in services:
-            running = self._rollouts.running(row.name)
+            running = self._overview.running(row.name)
             if running is not None:
                 view = self._judging.view(running.rollout.id, running.spec.judge, row.name)
                 judging.update({} if view is None else {row.name: view})
@@ -153,12 +154,12 @@ class Reports:
     def _service(
         self, row: ServiceRow, figures: Sequence[ReleaseFigures], services: Collection[str]
     ) -> ServiceView:
-        running = self._rollouts.running(row.name)
+        running = self._overview.running(row.name)
         want = None if running is None else desired(running.rollout)
         mine = [f for f in figures if f.service == row.name]
         champion = next((f for f in mine if f.release == row.champion), None)
-        trouble = self._rollouts.trouble_of(row.name)
-        spec = self._rollouts.spec_of(row)
+        trouble = self._overview.trouble_of(row.name)
+        spec = read_spec(row)
         return ServiceView(
             name=row.name,
             champion=row.champion,
@@ -219,7 +220,7 @@ class Reports:
         row = self._row_of_rollout(rollout)
         judging = None
         with contextlib.suppress(Damaged):
-            judge = self._rollouts.document(row).spec.judge
+            judge = read_rollout(row).document.spec.judge
             judging = self._judging.view(row.id, judge, row.service)
         return row, self._store.count_served(row.release, row.id), judging
 
@@ -232,7 +233,7 @@ class Reports:
     def _view_of(self, row: RolloutRow, served: int | None) -> RolloutView:
         """The rollout, or what the row itself says of one that cannot be read."""
         try:
-            document = self._rollouts.document(row)
+            document = read_rollout(row).document
         except Damaged as error:
             return _unreadable(row, served, error)
         return self._view(row, document, served)
@@ -256,7 +257,7 @@ class Reports:
             created_at=row.created_at,
             updated_at=row.updated_at,
             served=served,
-            gates=self._rollouts.gate_progress(row.id),
+            gates=self._overview.gate_progress(row.id),
             gate_verdicts=list(rollout.gate_verdicts),
             verdict=rollout.verdict,
             history=[HistoryEntry(t.at, t.to, t.why) for t in rollout.history],
@@ -272,7 +273,7 @@ class Reports:
             missing=missing(
                 rollout,
                 self._now(),
-                self._rollouts.ready(rollout.release),
+                self._overview.ready(rollout.release),
                 self._judging.awaited(rollout.id),
             ),
             margin=rollout.plan.margin,

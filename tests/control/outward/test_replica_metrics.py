@@ -46,7 +46,7 @@ async def metrics(world: World, replicas: Replicas) -> ReplicaMetrics:
     await world.first_champion()
     plane = world.plane
     return ReplicaMetrics(
-        plane._rollouts.wants, plane._fleet.replicas, lambda: world.now, ask=replicas
+        plane._overview.wants, plane._fleet.replicas, lambda: world.now, ask=replicas
     )
 
 

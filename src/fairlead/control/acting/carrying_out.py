@@ -60,14 +60,15 @@ class Acting:
     ) -> None:
         self._store = store
         self._rollouts = rollouts
+        self._overview = rollouts.overview
         self._probes = probes
         self._now = now
         self.diversions = Diversions(store, now)
-        self.gate_runs = GateRuns(store, registry, rollouts, now)
+        self.gate_runs = GateRuns(store, registry, self._overview, now)
         self.proposals = Proposals(store, now)
         self.tightenings = Tightenings(store, now)
         self.surroundings = Surroundings(
-            store, rollouts, fleet, self.is_diverted, self.tightenings.names
+            store, self._overview, fleet, self.is_diverted, self.tightenings.names
         )
         self._steps = {
             ActionKind.ROLL_BACK: self._roll_back,
@@ -91,14 +92,14 @@ class Acting:
 
     async def advance(self) -> None:
         """Go on with gates that are run again, and end diversions that are over."""
-        champions = self._rollouts.champions()
+        champions = self._overview.champions()
         await self.diversions.tidy(champions)
         await self.tightenings.tidy(champions, self._flagging)
         await self.gate_runs.advance(champions)
 
     def _flagging(self, release: str) -> tuple[str, ...] | None:
         """Guardrails by which a release only flags; None while it is not known."""
-        known = self._rollouts.known(release)
+        known = self._overview.known(release)
         return None if known is None else flagging(known.release.guardrails or ())
 
     def is_diverted(self, service: str, release: str | None) -> bool:
@@ -122,7 +123,7 @@ class Acting:
         if row.champion == target:
             return f"release {short(target)} serves", ""
         mine = f"ro-{_id(entry)}"
-        running = self._rollouts.running(entry.service)
+        running = self._overview.running(entry.service)
         going = None if running is None else running.goes_back_to
         if running is not None and going is not None and going.release == target:
             return f"it goes back to release {going.name} by rollout {running.rollout.id}", mine
@@ -136,7 +137,7 @@ class Acting:
         return f"from release {spec.name} back to {short(target)}: rollout {begun}", begun
 
     async def _pause(self, entry: ActionEntry) -> tuple[str, str]:
-        running = self._rollouts.running(entry.service)
+        running = self._overview.running(entry.service)
         if running is None or running.rollout.id != entry.target:
             return f"rollout {entry.target} has ended before", entry.target
         if running.rollout.paused:
@@ -237,7 +238,7 @@ class Acting:
         return f"{made.words} ({made.id}, `fairlead monitor proposals`)", ""
 
     def _service(self, name: str) -> tuple[ServiceRow, ServiceSpec]:
-        for row, spec in self._rollouts.services():
+        for row, spec in self._overview.services():
             if row.name == name:
                 return row, spec
         raise NotFound(f"there is no service {name!r}")

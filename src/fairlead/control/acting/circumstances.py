@@ -8,8 +8,9 @@ from collections.abc import Callable, Collection
 
 from fairlead.control.acting.room import room_for
 from fairlead.control.shipping.capacity import available_memory
-from fairlead.control.shipping.rollouts import Rollouts
+from fairlead.control.shipping.overview import Overview
 from fairlead.control.shipping.spec import ServiceSpec
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.control.world.fleet import Fleet
 from fairlead.control.world.routing import ready_of
 from fairlead.control.world.wants import ServiceWant
@@ -34,7 +35,7 @@ class Surroundings:
     def __init__(
         self,
         store: RolloutStore,
-        rollouts: Rollouts,
+        overview: Overview,
         fleet: Fleet,
         is_diverted: Callable[[str, str | None], bool],
         tightened: Callable[[str], Collection[str]] = lambda _service: (),
@@ -43,7 +44,7 @@ class Surroundings:
         cores: Callable[[], int | None] = os.cpu_count,
     ) -> None:
         self._store = store
-        self._rollouts = rollouts
+        self._overview = overview
         self._fleet = fleet
         self._is_diverted = is_diverted
         self._tightened = tightened
@@ -54,8 +55,8 @@ class Surroundings:
 
     async def look(self) -> dict[str, Circumstances]:
         """By service."""
-        services = self._rollouts.services()
-        wants = {want.spec.service: want for want in self._rollouts.wants()}
+        services = self._overview.services()
+        wants = {want.spec.service: want for want in self._overview.wants()}
         since = {row.name: await self.serves_since(row) for row, _ in services}
         return {
             row.name: self._of(row, spec, wants, since[row.name])
@@ -84,7 +85,7 @@ class Surroundings:
     def _moved_at(self, row: RolloutRow) -> float:
         """When all traffic moved: the time for which the old release was kept comes after that."""
         try:
-            history = self._rollouts.document(row).rollout.history
+            history = read_rollout(row).document.rollout.history
         except Damaged:
             return row.updated_at
         for step in reversed(history):
@@ -95,7 +96,7 @@ class Surroundings:
     def _of(
         self, row: ServiceRow, spec: ServiceSpec, wants: dict[str, ServiceWant], since: float
     ) -> Circumstances:
-        running = self._rollouts.running(row.name)
+        running = self._overview.running(row.name)
         # One that only evaluates gates moves no traffic.
         moves = None if running is None or running.rollout.gates_only else running.rollout
         count = spec.plan.champion_replicas

@@ -17,7 +17,7 @@ import msgspec
 from fairlead.control.documents import read_all
 from fairlead.control.shipping.catalogue import ASK_S
 from fairlead.control.shipping.evaluations import Contender, Evaluations
-from fairlead.control.shipping.rollouts import Rollouts
+from fairlead.control.shipping.overview import Overview
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.errors import FairleadError
 from fairlead.domain.release import short
@@ -112,11 +112,11 @@ class GateRuns:
         self,
         store: Store,
         registry: Registry,
-        rollouts: Rollouts,
+        overview: Overview,
         now: Callable[[], float],
     ) -> None:
         self._store = store
-        self._rollouts = rollouts
+        self._overview = overview
         self._now = now
         self._results = FreshResults(store)
         self._evaluations = Evaluations(registry, self._results, now)
@@ -174,7 +174,7 @@ class GateRuns:
             return
         verdicts = self._evaluations.verdicts(run.id)
         if verdicts is None:
-            client = self._rollouts.client(run.release, ASK_S)
+            client = self._overview.client(run.release, ASK_S)
             self._results.begun[run.release + _AGAIN] = run.begun_at
             self._evaluations.start(
                 run.id,

@@ -31,7 +31,7 @@ from fairlead.control.drill.drills import Drills
 from fairlead.control.judging.judging import Judging
 from fairlead.control.probing.probe_views import ProbesView
 from fairlead.control.probing.probes import Probes
-from fairlead.control.shipping.rollouts import Rollouts
+from fairlead.control.shipping.overview import Overview
 from fairlead.control.shipping.slow_watches import SlowWatches
 from fairlead.control.views import WatchView
 from fairlead.control.world.fleet import Fleet
@@ -66,7 +66,7 @@ class Parts(NamedTuple):
     """The parts of control that are looked at."""
 
     store: Store
-    rollouts: Rollouts
+    overview: Overview
     fleet: Fleet
     hub: SnapshotHub
     probes: Probes
@@ -134,7 +134,7 @@ class Platform:
     def _look_at_parts(self, now: float) -> list[EventRow]:
         """What has happened to replicas, files and clocks since the last look."""
         parts, ask = self._parts, self._sources.ask
-        wants = parts.rollouts.wants()
+        wants = parts.overview.wants()
         champions = [(want.spec.service, want.desired.champion) for want in wants]
         served = [(name, one) for name, one in champions if one]
         self._sources.let((GATEWAY,), lambda: self._gateway.look(self._workers, now))
@@ -171,7 +171,7 @@ class Platform:
 
     def _of_replicas(self, now: float) -> list[Condition]:
         parts = self._parts
-        wants = parts.rollouts.wants()
+        wants = parts.overview.wants()
         said = {
             champion: parts.fleet.waiting_of(champion)
             for want in wants

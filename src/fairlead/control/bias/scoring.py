@@ -20,7 +20,7 @@ from fairlead.control.bias.likelihood import NoLikelihoods, log_likelihood
 from fairlead.control.bias.scoring_model import KIND, Differences, ScoreRequest, Scoring
 from fairlead.control.documents import read_all
 from fairlead.control.outside.ask import ReplicaClient
-from fairlead.control.shipping.rollouts import Rollouts
+from fairlead.control.shipping.overview import Overview
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.errors import FairleadError, InvalidInput, NotFound, Unavailable
 from fairlead.domain.quota import PICO, Price
@@ -70,11 +70,11 @@ class BiasScores:
     """
 
     def __init__(
-        self, store: Store, registry: Registry, rollouts: Rollouts, now: Callable[[], float]
+        self, store: Store, registry: Registry, overview: Overview, now: Callable[[], float]
     ) -> None:
         self._store = store
         self._registry = registry
-        self._rollouts = rollouts
+        self._overview = overview
         self._now = now
         self._kept: dict[str, Scoring] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -154,8 +154,8 @@ class BiasScores:
 
     def _spec_of(self, service: str, release: str | None) -> ServiceSpec:
         """The champion, or what is named of champion and canary."""
-        specs = [spec for spec in self._rollouts.champions() if spec.service == service]
-        running = self._rollouts.running(service)
+        specs = [spec for spec in self._overview.champions() if spec.service == service]
+        running = self._overview.running(service)
         if running is not None:
             specs.append(running.spec)
         for spec in specs:
@@ -210,7 +210,7 @@ class BiasScores:
     async def _batch(self, scoring: Scoring, cases: Sequence[Case]) -> Scoring:
         """Ask a few, and keep the answers; raises Unavailable when one gets none."""
         spec = self._spec_of(scoring.service, scoring.release)
-        client = self._rollouts.client(scoring.release, ANSWER_S)
+        client = self._overview.client(scoring.release, ANSWER_S)
         turns = asyncio.Semaphore(CONCURRENCY)
 
         async def one(case: Case) -> _Asked:

@@ -18,6 +18,7 @@ from fairlead.control.drill.drilling import drill_spec, drill_view, met_by
 from fairlead.control.outside.webhooks import tell
 from fairlead.control.shipping.rollouts import Rollouts
 from fairlead.control.shipping.spec import ServiceSpec
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Conflict, Damaged, FairleadError, InvalidInput, NotFound
 from fairlead.rollout.drill import DrillRule, Result
@@ -68,6 +69,7 @@ class Drills:
     ) -> None:
         self._store = store
         self._rollouts = rollouts
+        self._overview = rollouts.overview
         self._workers = workers
         self._now = now
         self._new_id = new_id
@@ -108,7 +110,7 @@ class Drills:
 
     def status(self, service: str) -> DrillsView | None:
         """What is known of a service's drills; None if there is nothing to say."""
-        spec, running = self._spec(service), self._rollouts.running(service)
+        spec, running = self._spec(service), self._overview.running(service)
         is_drill = running is not None and running.rollout.drill is not None
         rule = None if spec is None else spec.drills
         if rule is None and not is_drill:
@@ -130,7 +132,7 @@ class Drills:
         Raises the first FairleadError after the last one.
         """
         troubles = []
-        for row, spec in self._rollouts.services():
+        for row, spec in self._overview.services():
             if spec.drills is None or row.champion is None:
                 continue
             try:
@@ -240,12 +242,12 @@ class Drills:
             return None
 
     def _spec(self, service: str) -> ServiceSpec | None:
-        return next((spec for spec in self._rollouts.champions() if spec.service == service), None)
+        return next((spec for spec in self._overview.champions() if spec.service == service), None)
 
     def _view_of(self, row: RolloutRow) -> DrillView | None:
         """What a row says of a drill; None if it is none, or cannot be read."""
         try:
-            document = self._rollouts.document(row)
+            document = read_rollout(row).document
         except Damaged:
             return None
         if document.rollout.drill is None:

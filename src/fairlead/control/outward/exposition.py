@@ -17,7 +17,7 @@ from fairlead.control.outward.arms import arms_of, used_by
 from fairlead.control.outward.families import Families
 from fairlead.control.outward.observer_families import add_observer
 from fairlead.control.outward.pulse import Pulse
-from fairlead.control.shipping.rollouts import Rollouts
+from fairlead.control.shipping.overview import Overview
 from fairlead.control.world.fleet import Fleet
 from fairlead.control.world.hub import SnapshotHub
 from fairlead.control.world.wants import ServiceWant
@@ -45,7 +45,7 @@ class Exposition:
     def __init__(
         self,
         store: Store,
-        rollouts: Rollouts,
+        overview: Overview,
         fleet: Fleet,
         judging: Judging,
         hub: SnapshotHub,
@@ -53,7 +53,7 @@ class Exposition:
         now: Callable[[], float],
     ) -> None:
         self._store = store
-        self._rollouts = rollouts
+        self._overview = overview
         self._fleet = fleet
         self._judging = judging
         self._hub = hub
@@ -69,7 +69,7 @@ class Exposition:
         families.gauge(
             "fairlead_build_info", "The version of control; always 1.", ("version", "python")
         ).set((__version__, platform.python_version()), 1.0)
-        wants = self._rollouts.wants()
+        wants = self._overview.wants()
         self._add_releases(families, wants)
         self._add_replicas(families, wants)
         self._add_judging(families)

@@ -7,7 +7,6 @@ written with each change before anything acts on it.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -25,6 +24,7 @@ from fairlead.control.shipping.queueing import Queues, busy
 from fairlead.control.shipping.running import Running
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.shipping.stored import JUDGE_LOST
+from fairlead.control.shipping.troubles import Troubles
 from fairlead.control.shipping.unreadable import Unreadable
 from fairlead.control.views import RollbackRequest
 from fairlead.control.world.fleet import PASSING, Fleet
@@ -52,14 +52,16 @@ from fairlead.store.rows import ServiceRow
 
 WHY_MAX = 500
 QUEUED_MAX = 10_000
-_log = logging.getLogger(__name__)
 
 
-class Rollouts(Overview):
-    """All services with their rollouts, and what is done to them.
+class Rollouts:
+    """What is done to services and their rollouts.
 
     Args:
         now: Unix time in seconds.
+
+    Attributes:
+        overview: How they stand, for whoever only looks.
     """
 
     def __init__(
@@ -72,15 +74,19 @@ class Rollouts(Overview):
         hub: SnapshotHub,
         now: Callable[[], float],
     ) -> None:
-        self._queues = Queues()
         self._store = store
         self._fleet = fleet
         self._now = now
+        self._queues = Queues()
+        self._troubles = Troubles()
+        self._unreadable = Unreadable(store, now)
         self._farewells = Farewells(store, hooks, now)
-        catalogue = Catalogue(fleet, now)
-        kept = Keeping(store, catalogue, self._farewells, now)
-        super().__init__(catalogue, kept, Unreadable(store, now), evaluations)
-        self._facts = FactFinder(store, catalogue, evaluations, hooks, judging, hub, now)
+        self._catalogue = Catalogue(fleet, now)
+        self._kept = Keeping(store, self._catalogue, self._farewells, now)
+        self._facts = FactFinder(store, self._catalogue, evaluations, hooks, judging, hub, now)
+        self.overview = Overview(
+            self._kept, self._catalogue, evaluations, self._unreadable, self._troubles
+        )
 
     async def load(self) -> None:
         """Read services and active rollouts from the store.
@@ -282,23 +288,22 @@ class Rollouts(Overview):
         Raises the first FairleadError after the last one.
         """
         await self._catalogue.look_again(self._needed())
-        before, self._troubles = self._troubles, {}
-        for service, running in list(self._kept.running.items()):
-            await self._try(service, self._advance(running, _given_up(running)))
-        for service in self._kept.services:
-            await self._try(service, self._take_turn(service))
-        for service, error in self._troubles.items():
-            if service not in before or before[service].message != error.message:
-                _log.error("rollout of %s: %s", service, error.one_line)
-        await self._farewells.advance()
-        if self._troubles:
-            raise next(iter(self._troubles.values()))
+        met: dict[str, FairleadError] = {}
 
-    async def _try(self, service: str, step: Awaitable[None]) -> None:
-        try:
-            await step
-        except FairleadError as error:
-            self._troubles.setdefault(service, error)
+        async def attempt(service: str, step: Awaitable[None]) -> None:
+            try:
+                await step
+            except FairleadError as error:
+                met.setdefault(service, error)
+
+        for service, running in list(self._kept.running.items()):
+            await attempt(service, self._advance(running, _given_up(running)))
+        for service in self._kept.services:
+            await attempt(service, self._take_turn(service))
+        self._troubles.met(met)
+        await self._farewells.advance()
+        if met:
+            raise next(iter(met.values()))
 
     async def _advance(self, running: Running, order: Order | None) -> None:
         facts = await self._facts.of(running, order)

@@ -15,6 +15,7 @@ import msgspec
 
 from fairlead.control.shipping.evidence import PAGE, WATERMARK_SLACK_S, observation
 from fairlead.control.shipping.rollouts import WHY_MAX, Rollouts
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.control.views import RollbackRequest, WatchView
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Conflict, Damaged, FairleadError, NotFound
@@ -87,6 +88,7 @@ class SlowWatches:
     ) -> None:
         self._store = store
         self._rollouts = rollouts
+        self._overview = rollouts.overview
         self._now = now
         self._new_id = new_id
         self._watches: dict[str, _Watch | None] = {}
@@ -99,7 +101,7 @@ class SlowWatches:
         Raises the first FairleadError after the last one.
         """
         troubles = []
-        for row, spec in self._rollouts.services():
+        for row, spec in self._overview.services():
             try:
                 await self._look(row, spec.plan)
             except FairleadError as error:
@@ -152,7 +154,7 @@ class SlowWatches:
         units, failures = 0, 0.0
         for rollout in mine:
             try:
-                found = self._rollouts.document(rollout).rollout
+                found = read_rollout(rollout).document.rollout
             except Damaged:
                 continue
             if found.plan.samples_feedback and not plan.samples_feedback:
@@ -228,7 +230,7 @@ class SlowWatches:
             )
             await asyncio.to_thread(self._store.add_events, [event])
             alarm = await self._note(service, watch, told=True)
-        if not watch.plan.revert or alarm.back or self._rollouts.running(service) is not None:
+        if not watch.plan.revert or alarm.back or self._overview.running(service) is not None:
             return
         request = RollbackRequest(why=f"slow watch: {alarm.why}"[:WHY_MAX])
         try:

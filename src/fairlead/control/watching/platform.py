@@ -12,7 +12,7 @@ from fairlead.control.acting.traffic import Minutes
 from fairlead.control.bias.bias_probes import BiasProbes
 from fairlead.control.bias.telling import MONITOR as BIAS
 from fairlead.control.judging.live import LiveJudging
-from fairlead.control.shipping.rollouts import Rollouts
+from fairlead.control.shipping.overview import Overview
 from fairlead.control.watching.served import Served
 from fairlead.monitoring.actions import ActionEntry, Circumstances
 from fairlead.monitoring.alerts import Condition, Looked
@@ -30,14 +30,14 @@ class ControlPlatform:
 
     def __init__(
         self,
-        rollouts: Rollouts,
+        overview: Overview,
         platform: Platform,
         acting: Acting,
         bias: BiasProbes,
         live_judging: LiveJudging,
         lock: asyncio.Lock,
     ) -> None:
-        self._rollouts = rollouts
+        self._overview = overview
         self._live_judging = live_judging
         self._bias = bias
         self._platform = platform
@@ -59,7 +59,7 @@ class ControlPlatform:
                 judge_blindness=self._live_judging.blindness(row.name),
                 rollout_judge=self._live_judging.rollout_judge(row.name),
             )
-            for row, spec in self._rollouts.services()
+            for row, spec in self._overview.services()
         ]
 
     async def refresh(self, counts: Mapping[str, Minutes]) -> None:

@@ -56,7 +56,7 @@ def metrics_file(found: Recorded) -> bytes:
         "beta": found.beta,
         # Where suites alone have decided, there may be no unit.
         "judged_at": found.judged_at or None,
-        "strata": list(found.strata) or None,
+        "strata": list(found.strata),
         "suites": msgspec.to_builtins(found.suites) or None,
         "metrics": [_entry(msgspec.to_builtins(metric)) for metric in found.metrics],
     }

@@ -109,8 +109,17 @@ def recording_of(declared: MetricsFile, settle_s: float = math.inf) -> Recording
             for entry in declared.metrics
         ],
         settle_s,
-        declared.strata,
+        _strata_of(declared),
     )
+
+
+def _strata_of(declared: MetricsFile) -> tuple[str, ...] | None:
+    """Its strata of risk; None of an export that does not say whether there were any.
+
+    What somebody wrote by hand and names none has none.
+    """
+    is_export = declared.judged_at is not None
+    return () if declared.strata is None and not is_export else declared.strata
 
 
 def suites_of(declared: MetricsFile) -> SuiteRecording:
@@ -157,6 +166,8 @@ def _show(result: ReplayResult) -> None:
         console.print(
             f"not counted: {result.duplicates:,} repeated and {result.late:,} late outcomes"
         )
+    for assumed in result.assumed:
+        say(("assumed: ", "yellow"), assumed)
     shown = table("=metric", "canary", "champion", "missing", "E worse", "E not worse")
     for metric in result.metrics:
         shown.add_row(

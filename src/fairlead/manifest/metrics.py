@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -89,13 +89,13 @@ class MetricsFile(Strict):
     metrics: list[MetricEntry] = Field(min_length=1, max_length=50, description="The metrics.")
     alpha: float = Field(
         default=0.01,
-        ge=1e-9,
+        ge=1e-10,
         le=0.5,
         description="Highest probability to roll back a canary that is worse in no metric.",
     )
     beta: float = Field(
         default=0.05,
-        ge=1e-9,
+        ge=1e-10,
         le=0.5,
         description="Highest probability to promote one that is worse by the margin in a metric.",
     )
@@ -105,11 +105,10 @@ class MetricsFile(Strict):
         description="Units after which the verdict is taken, and not before, as in the live "
         "rollout that was exported.",
     )
-    strata: tuple[str, ...] = Field(
-        default=(),
-        strict=False,
-        max_length=40,
-        description="Names of the strata of risk, as observations give them in `stratum`.",
+    strata: Annotated[tuple[str, ...], Field(strict=False, max_length=40)] | None = Field(
+        default=None,
+        description="Names of the strata of risk, as observations give them in `stratum`. An "
+        "export has a list here, be it empty; one without is of an older build.",
     )
     suites: tuple[SuiteEntry, ...] = Field(
         default=(),

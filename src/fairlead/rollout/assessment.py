@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 from fairlead.domain.verdicts import RolloutOutcome, RolloutVerdict
-from fairlead.rollout.figures import ArmFigures
+from fairlead.rollout.evidence import RATIO_ALPHA, evidence, threshold
+from fairlead.rollout.figures import SILENCE_MAX, ArmFigures
 from fairlead.rollout.judge import CONFIDENCE, OUTCOMES, ArmCounts, Instruments, Judge, metrics_of
 from fairlead.rollout.metrics import Metric, MetricKind
 from fairlead.rollout.plan import FeedbackRule, Plan
@@ -15,15 +16,10 @@ from fairlead.rollout.telling import is_stratified, lacking, led_by, shows_most
 from fairlead.stats.rae import Rates
 from fairlead.stats.risk import RiskRae
 
-RATIO_ALPHA = 0.001
-SILENCE_MAX = 0.5
-"""Share of an arm's requests that may be without feedback where the plan requires it."""
-
 FEW_UNITS = 100
 CROWDED = 20
 """With few units, requests per unit from which on there is something to say about it."""
 
-_LOG_MAX = 690.0
 _MINUTE_S = 60.0
 
 
@@ -35,12 +31,13 @@ def assess(judge: Judge, plan: Plan) -> RolloutVerdict:
     """
     numbers = numbers_of(judge, plan)
     ratio = numbers["e_sample_ratio"]
-    if ratio >= 1 / RATIO_ALPHA:
+    if ratio >= threshold(RATIO_ALPHA):
         return RolloutVerdict(
             RolloutOutcome.INVALID,
             f"the split is not the one that was logged: {judge.canary.units:,} canary and "
             f"{judge.champion.units:,} champion units (evidence {_e(ratio)} against a threshold of "
-            f"{1 / RATIO_ALPHA:g}){_in_stratum(judge, plan)}; a comparison would not be fair",
+            f"{threshold(RATIO_ALPHA):g}){_in_stratum(judge, plan)}; a comparison would not "
+            "be fair",
             numbers,
         )
     rates = _rates(judge, plan)
@@ -73,18 +70,18 @@ def numbers_of(judge: Judge, plan: Plan) -> dict[str, Any]:
     tests = Instruments(plan)
     tests.restore(judge)
     low, high = tests.interval.bounds
-    threshold_rollback, threshold_promote = round(1 / plan.judge_alpha, 9), round(1 / plan.beta, 9)
+    threshold_rollback, threshold_promote = threshold(plan.judge_alpha), threshold(plan.beta)
     outcomes = _outcomes(tests, judge, plan)
     more = _expected_more(tests, judge, outcomes, threshold_rollback, threshold_promote)
     pace = judge.seconds_per_unit
     return {
         "canary": _arm(judge.canary),
         "champion": _arm(judge.champion),
-        "e_rollback": _exp(tests.rollback.log_e_max),
+        "e_rollback": evidence(tests.rollback.log_e_max),
         "threshold_rollback": threshold_rollback,
-        "e_promote": _exp(tests.promote.log_e),
+        "e_promote": evidence(tests.promote.log_e),
         "threshold_promote": threshold_promote,
-        "e_sample_ratio": _exp(tests.guard.log_e_max),
+        "e_sample_ratio": evidence(tests.guard.log_e_max),
         "difference": _difference(judge),
         "ci_low": low,
         "ci_high": high,
@@ -241,8 +238,8 @@ def _outcomes(tests: Instruments, judge: Judge, plan: Plan) -> dict[str, Any]:
         e_promote = tests.tests.log_e_promote(k)
         found[metric.name] = {
             **_figures(judge, metric, k),
-            "e_rollback": _exp(tests.rollback.parts[k].log_e_max),
-            "e_promote": None if e_promote is None else _exp(e_promote),
+            "e_rollback": evidence(tests.rollback.parts[k].log_e_max),
+            "e_promote": None if e_promote is None else evidence(e_promote),
         }
         part = tests.rollback.parts[k]
         if plan.strata is not None and isinstance(part, RiskRae):
@@ -361,10 +358,6 @@ def _one_in(probability: float) -> str:
     return (
         f"{100 * probability:g} of 100" if probability >= 0.01 else f"1 of {1 / probability:,.0f}"
     )
-
-
-def _exp(log_e: float) -> float:
-    return math.exp(min(log_e, _LOG_MAX))
 
 
 def _e(value: float) -> str:

@@ -14,6 +14,9 @@ MISSING_MAX = 0.5
 
 The worst that is put in its place on one arm alone would say something of the recorder only."""
 
+SILENCE_MAX = 0.5
+"""Share of an arm's requests that may be without feedback where that is required."""
+
 
 class ArmFigures(msgspec.Struct, frozen=True):
     """The units of one arm by one metric.

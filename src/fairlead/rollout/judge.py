@@ -124,6 +124,8 @@ def metrics_of(plan: Plan) -> list[Metric]:
             tolerance=plan.tolerance,
             expected=plan.expected_failure_rate,
             expected_units=worth,
+            # What is outside the sample of a judge model has no such outcome.
+            missing=Missing.SKIP if plan.samples_feedback and name != OUTCOMES[0] else Missing.WORST,
         )
         for name, worth in zip(OUTCOMES, worths, strict=False)
     ]

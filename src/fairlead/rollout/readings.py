@@ -5,7 +5,6 @@ A reading that was taken in already changes nothing, so that facts may be given 
 
 from __future__ import annotations
 
-import math
 import sys
 
 import msgspec
@@ -226,8 +225,3 @@ def _judged(state: CountState, interval: Interval, share: float, rule: Count) ->
         judged.champion_requests + interval.champion_requests,
     )
     return msgspec.structs.replace(state, worse=worse.state(), not_worse=shown, judged=total)
-
-
-def evidence(log_e: float) -> float:
-    """The evidence itself, as far as it can be written."""
-    return math.exp(min(log_e, 690.0))

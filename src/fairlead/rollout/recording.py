@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.strata import UNKNOWN_NAME
 from fairlead.rollout.metrics import Metric, Missing, Reading
+from fairlead.rollout.plan import OUTCOMES
 
 UNITS_MAX = 5_000_000
 
@@ -33,6 +35,8 @@ class ReplayedObservation(
         stratum: The unit's stratum of risk, as it was known before the unit was assigned; None for
             one of which it is not known.
         enrolled_at, settled_at: Seconds, on one clock: of the assignment, of the value.
+        requests, silent, told: Where feedback is required: of how many of the unit's requests, and
+            how many of these were answered without any, and have some.
     """
 
     unit: str
@@ -45,16 +49,38 @@ class ReplayedObservation(
     worst: float | None = None
     lacks: bool = False
     stratum: str | None = None
+    requests: int = 0
+    silent: int = 0
+    told: int = 0
+
+
+class Silence(NamedTuple):
+    """Requests of which feedback is required: how many, without any, with some."""
+
+    requests: int = 0
+    silent: int = 0
+    told: int = 0
+
+
+class RecordedUnit(NamedTuple):
+    """A unit as it is judged; its readings are in the order of the metrics."""
+
+    canary: bool
+    rho: float
+    readings: list[Reading | None]
+    stratum: int
+    silence: Silence
 
 
 class _Unit:
-    __slots__ = ("canary", "enrolled_at", "rho", "stratum", "values")
+    __slots__ = ("canary", "enrolled_at", "rho", "silence", "stratum", "values")
 
     def __init__(self, first: ReplayedObservation, metrics: int, stratum: int) -> None:
         self.stratum = stratum
         self.canary = first.arm == "canary"
         self.rho = first.rho
         self.enrolled_at = first.enrolled_at
+        self.silence = Silence()
         self.values: list[tuple[float, Reading] | None] = [None] * metrics
 
 
@@ -65,12 +91,16 @@ class Recording:
         self,
         metrics: Sequence[Metric],
         settle_s: float = math.inf,
-        strata: Sequence[str] = (),
+        strata: Sequence[str] | None = (),
     ) -> None:
-        """`strata`: the names of the strata of risk, in their order; none to tell none apart."""
+        """`strata`: the names of the strata of risk, in their order; none to tell none apart.
+
+        None where that is not said, though a rollout may have told some apart.
+        """
         self.metrics = tuple(metrics)
-        self._strata = {name: place for place, name in enumerate(strata)}
-        if len(self._strata) < len(strata):
+        self._is_untold = strata is None
+        self._strata = {name: place for place, name in enumerate(strata or ())}
+        if len(self._strata) < len(strata or ()):
             raise InvalidInput("two strata have the same name")
         self.settle_s = settle_s
         self.duplicates = 0
@@ -102,6 +132,7 @@ class Recording:
                 hint="a unit is judged once; give it another name where it is assigned anew",
             )
         unit.enrolled_at = min(unit.enrolled_at, seen.enrolled_at)
+        _hear(unit, seen)
         reading = _reading(seen)
         if reading.worst is None and self.metrics[place].missing is Missing.WORST:
             return
@@ -121,8 +152,23 @@ class Recording:
         """How many strata there are, with the one of units of which it is not known; 0 for none."""
         return len(self._strata) + 1 if self._strata else 0
 
-    def units(self) -> Iterable[tuple[bool, float, list[Reading | None], int]]:
-        """(canary, rho, readings, stratum) of each unit, in the order of enrolment."""
+    @property
+    def assumed(self) -> list[str]:
+        """What is taken to be so, since the recording does not say it."""
+        if self._is_untold:
+            said = ["it names no strata of risk, and none is told apart: all units are as one"]
+            if OUTCOMES[1] in self._index:
+                said.append("it does not say how much feedback was required, and none is")
+            return said
+        unknown = sum(unit.stratum == len(self._strata) for unit in self._units.values())
+        if not self._strata or not unknown:
+            return []
+        return [
+            f"{unknown:,} of {len(self._units):,} units have no stratum, and are one of their own"
+        ]
+
+    def units(self) -> Iterable[RecordedUnit]:
+        """Each unit, in the order of enrolment."""
         for _, unit in sorted(self._units.items(), key=lambda item: (item[1].enrolled_at, item[0])):
             readings: list[Reading | None] = []
             for metric, kept in zip(self.metrics, unit.values, strict=True):
@@ -130,7 +176,7 @@ class Recording:
                 self.late += kept is not None and not in_time
                 nothing = Reading(None, None) if metric.missing is Missing.WORST else None
                 readings.append(kept[1] if kept is not None and in_time else nothing)
-            yield unit.canary, unit.rho, readings, unit.stratum
+            yield RecordedUnit(unit.canary, unit.rho, readings, unit.stratum, unit.silence)
 
     def _stratum(self, seen: ReplayedObservation) -> int:
         """Its place among the strata; the last one where it is not known."""
@@ -155,6 +201,20 @@ class Recording:
         times = (seen.enrolled_at, seen.settled_at or 0.0)
         if not all(math.isfinite(time) for time in times):
             raise InvalidInput("enrolled_at and settled_at must be finite")
+        if min(seen.silent, seen.told) < 0 or seen.silent + seen.told > seen.requests:
+            raise InvalidInput(
+                f"silent {seen.silent} and told {seen.told} are not of {seen.requests} requests"
+            )
+
+
+def _hear(unit: _Unit, seen: ReplayedObservation) -> None:
+    """How many of its requests have the feedback that is required, if a line says it."""
+    if not seen.requests:
+        return
+    silence = Silence(seen.requests, seen.silent, seen.told)
+    if unit.silence.requests and unit.silence != silence:
+        raise InvalidInput(f"unit {seen.unit!r} has two counts of requests with feedback")
+    unit.silence = silence
 
 
 def _reading(seen: ReplayedObservation) -> Reading:

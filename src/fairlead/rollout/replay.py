@@ -14,17 +14,17 @@ import msgspec
 
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.verdicts import RolloutOutcome
-from fairlead.rollout.figures import MISSING_MAX
-from fairlead.rollout.metrics import Metric, MetricTests, Missing, Reading
-from fairlead.rollout.recording import Recording
+from fairlead.rollout.evidence import RATIO_ALPHA, evidence, threshold
+from fairlead.rollout.figures import MISSING_MAX, SILENCE_MAX
+from fairlead.rollout.metrics import Metric, MetricTests, Missing
+from fairlead.rollout.recording import RecordedUnit, Recording, Silence
 from fairlead.rollout.replayed_suites import SuiteNumbers, SuiteRecording, with_suites
 from fairlead.rollout.strata import suspected
 
 PATH_EVERY = 50
 """Units between two points of the path."""
 
-RATIO_ALPHA = 0.001
-_LOG_MAX = 690.0
+_ARMS = ("champion", "canary")
 
 
 class PathPoint(msgspec.Struct, frozen=True):
@@ -57,6 +57,7 @@ class ReplayResult(msgspec.Struct, frozen=True):
         missing: What an inconclusive one lacks; empty for others.
         duplicates, late: Observations that did not count.
         suites: What each suite says that was run again; one that says "worse" rolls back.
+        assumed: What is taken to be so, since the recording does not say it.
     """
 
     verdict: RolloutOutcome
@@ -72,6 +73,7 @@ class ReplayResult(msgspec.Struct, frozen=True):
     metrics: list[MetricNumbers]
     path: list[PathPoint]
     suites: list[SuiteNumbers] = []
+    assumed: list[str] = []
 
 
 class _Sums:
@@ -81,14 +83,19 @@ class _Sums:
         self.units = [0, 0]
         self.missing = [[0] * len(metrics), [0] * len(metrics)]
         self.totals = [[0.0] * len(metrics), [0.0] * len(metrics)]
-
         self.there = [[0] * len(metrics), [0] * len(metrics)]
         self.good = [[0] * len(metrics), [0] * len(metrics)]
+        self.silence = [Silence(), Silence()]
         self._metrics = metrics
 
-    def add(self, canary: bool, readings: Sequence[Reading | None]) -> None:
+    def add(self, unit: RecordedUnit) -> None:
+        canary = unit.canary
         self.units[canary] += 1
-        for k, reading in enumerate(readings):
+        before, more = self.silence[canary], unit.silence
+        self.silence[canary] = Silence(
+            before.requests + more.requests, before.silent + more.silent, before.told + more.told
+        )
+        for k, reading in enumerate(unit.readings):
             if reading is None:
                 continue
             self.missing[canary][k] += reading.is_missing
@@ -101,18 +108,53 @@ class _Sums:
         there = self.there[canary][k]
         return self.totals[canary][k] / there if there else None
 
-    def unrecorded(self) -> tuple[int, bool] | None:
-        """The first metric that most units of an arm lack, and whether that is the canary."""
+    @property
+    def unrecorded(self) -> str:
+        """The first metric that most units of an arm lack, in words; empty while there is none."""
         for k, metric in enumerate(self._metrics):
-            for canary in (False, True):
-                if self._lacks(metric, self.good[canary][k], self.missing[canary][k]):
-                    return k, canary
-        return None
+            for arm, units, missing, good in zip(
+                _ARMS, self.units, self.missing, self.good, strict=True
+            ):
+                if not self._lacks(metric, good[k], missing[k]):
+                    continue
+                if not missing[k]:
+                    return f"no {arm} unit has the metric {metric.name!r}"
+                return (
+                    f"metric {metric.name!r} is missing on {missing[k]:,} of {units:,} {arm} units"
+                )
+        return ""
 
     def _lacks(self, metric: Metric, good: int, missing: int) -> bool:
         if metric.missing is Missing.SKIP and (not metric.promotes or not good):
             return metric.promotes
         return missing > MISSING_MAX * (good + missing)
+
+    @property
+    def unheard(self) -> str:
+        """On whose requests too little feedback is, where it is required; empty where that is not.
+
+        As in `fairlead.rollout.assessment` of a live rollout.
+        """
+        if not any(asked.requests for asked in self.silence):
+            return ""
+        canary = self.silence[True]
+        if not canary.told:
+            return f"no feedback on any of the canary's {canary.requests:,} requests"
+        for arm, (requests, silent, _) in zip(_ARMS, self.silence, strict=True):
+            if requests and silent / requests > SILENCE_MAX:
+                return (
+                    f"no feedback on {silent:,} of the {arm}'s {requests:,} requests, and at most "
+                    f"{SILENCE_MAX:.0%} may be without"
+                )
+        return ""
+
+    @property
+    def lacks(self) -> str:
+        """What has to be there before any evidence can promote, in words; empty if all is."""
+        for arm, units in zip(reversed(_ARMS), reversed(self.units), strict=True):
+            if not units:
+                return f"no {arm} unit"
+        return self.unrecorded or self.unheard
 
 
 def replay(
@@ -131,17 +173,17 @@ def replay(
         suites: The suites that were run again beside it; all together have `alpha` as well.
     """
     for name, rate in (("alpha", alpha), ("beta", beta)):
-        if not 1e-9 <= rate <= 0.5:
-            raise InvalidInput(f"{name} {rate:g} is not in [1e-9, 0.5]")
+        if not 1e-10 <= rate <= 0.5:
+            raise InvalidInput(f"{name} {rate:g} is not in [1e-10, 0.5]")
     metrics = recording.metrics
     tests, sums = MetricTests(metrics, alpha, beta, recording.strata), _Sums(metrics)
     path: list[PathPoint] = []
     verdict: RolloutOutcome | None = None
     at = 0
-    for canary, rho, values, stratum in recording.units():
+    for unit in recording.units():
         at += 1
-        sums.add(canary, values)
-        tests.update(canary, rho, values, stratum)
+        sums.add(unit)
+        tests.update(unit.canary, unit.rho, unit.readings, unit.stratum)
         if judged_at is None or at >= judged_at:
             verdict = _verdict(tests, sums, alpha, beta)
         if verdict is not None or at % PATH_EVERY == 0:
@@ -150,9 +192,9 @@ def replay(
             break
     if at and (not path or path[-1].units < at):
         path.append(_point(tests, sums))
-    missing = "" if verdict is not None else _missing(tests, sums, metrics, alpha, beta)
+    missing = "" if verdict is not None else _missing(tests, sums, alpha, beta)
     if verdict is None:
-        unrecorded = sums.unrecorded() is not None
+        unrecorded = all(sums.units) and sums.unrecorded
         verdict = RolloutOutcome.INVALID if unrecorded else RolloutOutcome.INCONCLUSIVE
     result = ReplayResult(
         verdict=verdict,
@@ -168,34 +210,31 @@ def replay(
         late=recording.late,
         metrics=[_numbers(tests, sums, metrics, k) for k in range(len(metrics))],
         path=path,
+        assumed=recording.assumed,
     )
     return result if suites is None else with_suites(result, suites.judged(alpha, beta))
 
 
 def _verdict(tests: MetricTests, sums: _Sums, alpha: float, beta: float) -> RolloutOutcome | None:
-    if tests.guard.log_e_max >= -math.log(RATIO_ALPHA):
+    """As `fairlead.rollout.assessment.assess` of a live rollout, from the same numbers."""
+    if _is_unfair(tests):
         return RolloutOutcome.INVALID
-    if tests.rollback.log_e_max >= -math.log(alpha):
+    if evidence(tests.rollback.log_e_max) >= threshold(alpha):
         return RolloutOutcome.ROLL_BACK
-    if tests.promote.log_e >= -math.log(beta) and all(sums.units) and sums.unrecorded() is None:
+    if evidence(tests.promote.log_e) >= threshold(beta) and not sums.lacks:
         return RolloutOutcome.PROMOTE
     return None
 
 
-def _missing(
-    tests: MetricTests, sums: _Sums, metrics: Sequence[Metric], alpha: float, beta: float
-) -> str:
+def _is_unfair(tests: MetricTests) -> bool:
+    """Whether units are not on the arms as was logged."""
+    return evidence(tests.guard.log_e_max) >= threshold(RATIO_ALPHA)
+
+
+def _missing(tests: MetricTests, sums: _Sums, alpha: float, beta: float) -> str:
     """What kept the units that there are from a verdict."""
-    for arm, count in (("canary", sums.units[1]), ("champion", sums.units[0])):
-        if not count:
-            return f"no {arm} unit"
-    unrecorded = sums.unrecorded()
-    if unrecorded is not None:
-        k, canary = unrecorded
-        return (
-            f"metric {metrics[k].name!r} is missing on {sums.missing[canary][k]:,} of "
-            f"{sums.units[canary]:,} {'canary' if canary else 'champion'} units"
-        )
+    if sums.lacks:
+        return sums.lacks
     units = sum(sums.units)
     ways = []
     for what, log_e, level in (
@@ -235,14 +274,14 @@ def _reason(
         return f"{counts}; missing: {missing}"
     return (
         f"{counts} do not fit the logged probabilities (evidence {_e(tests.guard.log_e_max)} "
-        f"against a threshold of {1 / RATIO_ALPHA:g}); a comparison would not be fair"
+        f"against a threshold of {threshold(RATIO_ALPHA):g}); a comparison would not be fair"
     )
 
 
 def _suspected(verdict: RolloutOutcome, tests: MetricTests, recording: Recording) -> str:
     """The stratum whose units are not as logged, of a replay that is invalid for it."""
     suspect = tests.guard.suspect
-    wrong = tests.guard.log_e_max >= -math.log(RATIO_ALPHA)
+    wrong = _is_unfair(tests)
     if verdict is not RolloutOutcome.INVALID or not wrong or suspect is None:
         return ""
     return f";{suspected(recording.stratum_name(suspect))}"
@@ -256,8 +295,8 @@ def _numbers(tests: MetricTests, sums: _Sums, metrics: Sequence[Metric], k: int)
         champion_mean=sums.mean(False, k),
         canary_missing=sums.missing[1][k],
         champion_missing=sums.missing[0][k],
-        e_rollback=_exp(tests.rollback.parts[k].log_e),
-        e_promote=None if e_promote is None else _exp(e_promote),
+        e_rollback=evidence(tests.rollback.parts[k].log_e),
+        e_promote=None if e_promote is None else evidence(e_promote),
     )
 
 
@@ -265,15 +304,11 @@ def _point(tests: MetricTests, sums: _Sums) -> PathPoint:
     return PathPoint(
         units=sum(sums.units),
         canary_units=sums.units[1],
-        e_rollback=_exp(tests.rollback.log_e),
-        e_promote=_exp(tests.promote.log_e),
-        e_sample_ratio=_exp(tests.guard.log_e_max),
+        e_rollback=evidence(tests.rollback.log_e),
+        e_promote=evidence(tests.promote.log_e),
+        e_sample_ratio=evidence(tests.guard.log_e_max),
     )
 
 
-def _exp(log_e: float) -> float:
-    return math.exp(min(log_e, _LOG_MAX))
-
-
 def _e(log_e: float) -> str:
-    return f"{_exp(log_e):.3g}"
+    return f"{evidence(log_e):.3g}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from fairlead.domain.verdicts import RolloutOutcome, RolloutVerdict
-from fairlead.rollout.assessment import SILENCE_MAX
 from fairlead.rollout.drill import spent
 from fairlead.rollout.endings import Ending
+from fairlead.rollout.figures import SILENCE_MAX
 from fairlead.rollout.model import Facts, Rollout
 from fairlead.rollout.moves import give_up, go
 from fairlead.rollout.standing import stopped

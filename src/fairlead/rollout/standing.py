@@ -12,6 +12,7 @@ import math
 import msgspec
 
 from fairlead.rollout.endings import Ending
+from fairlead.rollout.evidence import evidence
 from fairlead.rollout.model import Rollout
 from fairlead.rollout.prometheus import Count, Guard, NoData, Prometheus
 from fairlead.rollout.query_lines import QueryLine as QueryLine
@@ -19,7 +20,6 @@ from fairlead.rollout.readings import (
     EXPOSURE_MIN,
     CountState,
     GuardState,
-    evidence,
     new_count,
     not_worse_of,
 )

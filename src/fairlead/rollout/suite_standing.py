@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 
 from fairlead.rollout.endings import Ending
+from fairlead.rollout.evidence import evidence
 from fairlead.rollout.model import Rollout
 from fairlead.rollout.query_lines import QueryLine
 from fairlead.rollout.states import State
@@ -23,7 +24,6 @@ from fairlead.rollout.suites import (
 )
 
 _DECIDED = (State.SHIFTING, State.JUDGING, State.PROMOTING)
-_LOG_MAX = 690.0
 
 
 def suite_state(rollout: Rollout, metric: SuiteMetric) -> SuiteState:
@@ -120,7 +120,7 @@ def suite_lines(rollout: Rollout) -> list[QueryLine]:
             QueryLine(
                 metric.name,
                 "suite",
-                math.exp(min(log_e_worse(state), _LOG_MAX)),
+                evidence(log_e_worse(state)),
                 f"evidence below {suite_threshold(rollout):g}",
                 said + questions,
                 bool(state.problem) or not state.pairs,
@@ -156,5 +156,5 @@ def _scores(state: SuiteState) -> str:
 
 
 def _e(log_e: float) -> str:
-    value = math.exp(min(log_e, _LOG_MAX))
+    value = evidence(log_e)
     return f"{value:.0e}" if value >= 1e6 else f"{value:,.3g}"

@@ -31,8 +31,10 @@ def exported(store: Store, rollout_id: str) -> Recorded:
         raise Conflict(f"rollout {rollout_id} has judged no unit yet")
     if units > UNITS_MAX:
         raise Conflict(f"{units:,} units are more than one export holds, {UNITS_MAX:,}")
-    early = rollout.plan.early if numbers.get("decided_early") else None
-    found = recorded(early or rollout.plan, _pages(store, rollout_id), units)
+    plan, judge = rollout.plan, rollout.judge
+    if numbers.get("decided_early"):
+        plan, judge = rollout.plan.early or plan, rollout.early or judge
+    found = recorded(plan, _pages(store, rollout_id), units, judge.first_at)
     return with_suites(found, rollout.plan.suites, rollout.suites)
 
 

@@ -171,6 +171,54 @@ def test_an_export_says_which_suite_is_not_in_it(
     assert "the suite's evidence is not in this file" in " ".join(done.out.split())
 
 
+UNIT = '{"unit":"u%d","arm":"%s","rho":0.5,"metric":"failed","value":0,"enrolled_at":%d%s}'
+
+
+def test_what_an_old_export_does_not_say_is_assumed_aloud(run: Run, tmp_path: Path) -> None:
+    """A build that knew no strata wrote none; of a file that somebody wrote there is no doubt."""
+    metrics, lines = tmp_path / "metrics.yaml", tmp_path / "found.jsonl"
+    lines.write_text(
+        "\n".join(UNIT % (n, ("canary", "champion")[n % 2], n, "") for n in range(20)) + "\n"
+    )
+    known = "metrics: [{name: failed}, {name: unconfirmed, missing: skip}]\n"
+    for told, expected in (
+        ("judged_at: 20\n", ["it names no strata of risk", "how much feedback was required"]),
+        ("judged_at: 20\nstrata: []\n", []),
+        ("", []),
+        ("strata: [easy]\n", ["20 of 20 units have no stratum, and are one of their own"]),
+    ):
+        metrics.write_text(known + told)
+        done = run("rollout", "replay", lines, "--metrics", metrics, "--json")
+        assert done.code == 0, done.err
+        assumed = json.loads(done.out)["assumed"]
+        assert len(assumed) == len(expected), assumed
+        for said, words in zip(assumed, expected, strict=True):
+            assert words in said
+        done = run("rollout", "replay", lines, "--metrics", metrics)
+        assert done.out.count("assumed: ") == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (',"silent":1', "silent 1 and told 0 are not of 0 requests"),
+        (',"requests":2,"silent":2,"told":1', "silent 2 and told 1 are not of 2 requests"),
+        (',"requests":2,"told":-1', "told -1 are not of 2 requests"),
+        (',"requests":3,"told":3', "unit 'u1' has two counts of requests with feedback"),
+    ],
+)
+def test_counts_of_feedback_that_cannot_be_are_refused(
+    run: Run, metrics: Path, tmp_path: Path, line: str, message: str
+) -> None:
+    lines = tmp_path / "found.jsonl"
+    first = UNIT % (1, "canary", 1, ',"requests":2,"silent":1,"told":1')
+    lines.write_text(f"{first}\n{UNIT % (1, 'canary', 1, line)}\n")
+    done = run("rollout", "replay", lines, "--metrics", metrics)
+    assert done.code == 2
+    assert f"{lines.name}:2: " in done.err
+    assert message in done.err
+
+
 class FakeClient:
     """Control's answers, one after the other."""
 

@@ -13,6 +13,7 @@ from control.simulated_world import DIRECT, PLAN, World
 from fairlead.control.shipping.stored import JUDGE_LOST, read_rollout
 from fairlead.control.views import RollbackRequest
 from fairlead.domain.errors import Damaged
+from fairlead.domain.strata import Strata
 from fairlead.rollout.judge import new_judge
 from fairlead.rollout.plan import Step
 
@@ -118,3 +119,20 @@ async def test_a_damaged_rollout_holds_up_its_service_only(world: World, tmp_pat
         await world.acknowledge()
         await world.plane.tick()
     assert world.row(again).state == "promoted"
+
+
+async def test_evidence_on_other_strata_is_lost_though_it_can_be_read(
+    world: World, tmp_path: Path
+) -> None:
+    """As of a build that told other strata apart: the loop of control goes on."""
+    told = msgspec.structs.replace(LONG, strata=Strata("size"))
+    await world.first_champion("a")
+    rollout = await world.ship("b", plan=told)
+    await world.until(lambda: world.row(rollout).state == "judging")
+    given: Any = msgspec.json.decode(world.row(rollout).document)
+    given["rollout"]["judge"]["rollback"]["parts"][0]["strata"].pop()
+    rewrite(tmp_path, rollout, msgspec.json.encode(given))
+    await world.restart()
+    view = await world.finish(rollout)
+    assert (view.outcome, view.reason) == ("rolled_back", JUDGE_LOST)
+    assert world.champion() == world.digests["a"]

@@ -10,7 +10,7 @@ import pytest
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.verdicts import RolloutOutcome
 from fairlead.rollout.judge import Instruments, Observation, new_judge, observe
-from fairlead.rollout.metrics import Metric, MetricKind, MetricTests, Reading
+from fairlead.rollout.metrics import Metric, MetricKind, MetricTests, Missing, Reading
 from fairlead.rollout.plan import FeedbackRule, Plan, Step
 from fairlead.rollout.recording import Recording, ReplayedObservation
 from fairlead.rollout.replay import ReplayResult, replay
@@ -274,3 +274,14 @@ def test_metrics_that_make_no_sense_are_refused(wrong: dict[str, object], messag
         Recording([FAILED, FAILED])
     with pytest.raises(InvalidInput, match="alpha"):
         replay(Recording([FAILED]), alpha=0.9)
+
+
+def test_a_metric_that_no_unit_has_is_said_to_be_so() -> None:
+    """Also where a unit without it would be no bet. Without a canary there is nothing to say."""
+    skipping = msgspec.structs.replace(TTFT, missing=Missing.SKIP)
+    result = judged(seen(300, 0.1, 0.1), [FAILED, skipping])
+    assert result.verdict is RolloutOutcome.INVALID
+    assert result.missing == "no champion unit has the metric 'ttft'"
+    alone = [o for o in seen(300, 0.1, 0.1, rho=0.001) if o.arm == "champion"]
+    result = judged(alone, [FAILED, skipping])
+    assert (result.verdict, result.missing) == (RolloutOutcome.INCONCLUSIVE, "no canary unit")

@@ -57,7 +57,7 @@ CONFIDENCE = 0.95
 
 __all__ = [
     "CONFIDENCE", "OUTCOMES", "ArmCounts", "Gathering", "Instruments", "Judge", "Observation",
-    "PhaseUnits", "metrics_of", "new_judge", "observe",
+    "PhaseUnits", "is_resumable", "metrics_of", "new_judge", "observe",
 ]  # fmt: skip
 
 
@@ -117,6 +117,8 @@ def metrics_of(plan: Plan) -> list[Metric]:
     if plan.feedback is not None:
         # How often clients say something is not known beforehand.
         worths.append(min(plan.expected_units, PRIOR_UNITS))
+    # What is outside the sample of a judge model has no such outcome.
+    outside = Missing.SKIP if plan.samples_feedback else Missing.WORST
     own = [
         Metric(
             name=name,
@@ -124,8 +126,7 @@ def metrics_of(plan: Plan) -> list[Metric]:
             tolerance=plan.tolerance,
             expected=plan.expected_failure_rate,
             expected_units=worth,
-            # What is outside the sample of a judge model has no such outcome.
-            missing=Missing.SKIP if plan.samples_feedback and name != OUTCOMES[0] else Missing.WORST,
+            missing=Missing.WORST if name == OUTCOMES[0] else outside,
         )
         for name, worth in zip(OUTCOMES, worths, strict=False)
     ]
@@ -199,6 +200,18 @@ def new_judge(plan: Plan) -> Judge:
         guard=made.guard.state(),
         interval=made.interval.state(),
     )
+
+
+def is_resumable(judge: Judge, plan: Plan) -> bool:
+    """Whether the tests of this plan can go on from what the judge remembers.
+
+    What another build kept may be of other tests, though it can be read.
+    """
+    try:
+        Instruments(plan).restore(judge)
+    except (ValueError, LookupError, TypeError):
+        return False
+    return True
 
 
 def observe(

@@ -215,7 +215,7 @@ class _EProcess:
 
     def restore(self, state: RaeState) -> None:
         """Go on from a state of a process that was made with the same arguments."""
-        if len(state["logs"]) != len(self._log_weights):
+        if len(state["logs"]) != len(self._logs) or len(state["block"]) != len(self._block):
             raise ValueError("state of another kind of e-process: the alternatives do not match")
         self._units = state["units"]
         self._champion_units = state["champion_units"]

@@ -259,8 +259,17 @@ class _ValueProcess:
 
     def restore(self, state: ValueState) -> None:
         """Go on from a state of a process that was made with the same arguments."""
-        if len(state["logs"]) != len(self._log_weights):
-            raise ValueError("state of another kind of e-process: the alternatives do not match")
+        kept = [list(row) for row in state["table"]]
+        lengths = [BINS - 1, *[BINS] * (len(kept) - 1)] if kept else []
+        counted = [state["champion"], *state["block"]]
+        if (
+            len(state["logs"]) != len(self._shapes)
+            or len(kept) not in (0, 2 + len(self._shapes))
+            or [len(row) for row in kept] != lengths
+            or [len(row) for row in counted] != [BINS] * 3
+            or len(state["masses"]) != (BINS if kept else 0)
+        ):
+            raise ValueError("state of another kind of e-process: other alternatives or bins")
         self._units = state["units"]
         self._starts = state["starts"]
         self._logs = list(state["logs"])
@@ -270,7 +279,6 @@ class _ValueProcess:
         self._champion = list(state["champion"])
         self._learnt_at = state["learnt_at"]
         self._sketch.restore(state["sketch"])
-        kept = [list(row) for row in state["table"]]
         self._table = Table(kept[0], kept[1], kept[2:]) if kept else None
         self._masses = list(state["masses"])
         self._steps = {}

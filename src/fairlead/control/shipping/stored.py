@@ -15,8 +15,8 @@ from fairlead.control.shipping.documents import RolloutDocument
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.decoding import convert, decode_json
 from fairlead.domain.errors import Damaged, InvalidInput
-from fairlead.rollout.judge import new_judge
-from fairlead.rollout.model import Transition
+from fairlead.rollout.judge import is_resumable, new_judge
+from fairlead.rollout.model import Rollout, Transition
 from fairlead.rollout.plan import Plan
 from fairlead.rollout.states import State
 from fairlead.store.rows import RolloutRow, ServiceRow
@@ -38,12 +38,24 @@ class Stored(NamedTuple):
 def read_rollout(row: RolloutRow) -> Stored:
     """What a row holds; raises Damaged when more than its judge cannot be read."""
     try:
-        return Stored(decode_json(row.document, RolloutDocument))
+        document = decode_json(row.document, RolloutDocument)
     except (msgspec.DecodeError, InvalidInput) as error:
-        document = _with_a_new_judge(row)
-        if document is None:
+        made = _with_a_new_judge(row)
+        if made is None:
             raise _damaged(row, error) from None
-        return Stored(document, judge_lost=document.rollout.state is not State.QUEUED)
+    else:
+        is_over = not row.active and row.state != State.QUEUED
+        made = None if is_over or _goes_on(document.rollout) else _with_a_new_judge(row)
+        if made is None:
+            return Stored(document)
+    return Stored(made, judge_lost=made.rollout.state is not State.QUEUED)
+
+
+def _goes_on(rollout: Rollout) -> bool:
+    """Whether its judges can go on from what they remember."""
+    ahead, early = rollout.plan.early, rollout.early
+    has_early = early is None or ahead is None or is_resumable(early, ahead)
+    return has_early and is_resumable(rollout.judge, rollout.plan)
 
 
 def read_spec(row: ServiceRow) -> ServiceSpec:

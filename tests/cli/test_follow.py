@@ -97,8 +97,8 @@ def test_a_canary_is_drawn_with_its_split_and_its_evidence() -> None:
     assert "step 1/2   canary 25%  champion 75%   1,234 requests served" in text
     assert "1,200 units, 10.0% failed" in text
     assert "300 units, 25.0% failed" in text
-    assert "E = 31.60 of 100" in text
-    assert "E = 0.20 of 20" in text
+    assert "evidence 31.60 of 100" in text
+    assert "evidence 0.20 of 20" in text
 
 
 def test_what_a_starting_replica_says_is_shown_while_it_is_waited_for() -> None:
@@ -127,7 +127,7 @@ def test_the_end_is_said_with_its_reason() -> None:
 def test_a_verdict_in_words_has_its_difference_and_interval() -> None:
     told = drawn(verdict_text(RolloutVerdict(RolloutOutcome.ROLL_BACK, "worse", NUMBERS)))
     assert "verdict roll_back: worse" in told
-    assert "difference canary - champion +15.0%, confidence sequence [+5.0%, +25.0%]" in told
+    assert "difference canary - champion +15.0%, between +5.0% and +25.0% with 95%" in told
 
 
 def test_a_verdict_before_any_unit_is_drawn_too() -> None:

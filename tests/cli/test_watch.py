@@ -52,7 +52,7 @@ def lines_of(shown: RolloutView) -> dict[str, list[str]]:
 def test_a_ramp_s_harm_is_drawn_against_its_budget() -> None:
     lines = lines_of(judged(harm=HarmView(10.0, 20.0, 40.0), share=0.005))
     assert lines["harm"][0] == "█" * 12 + "▒" * 12 + "░" * 24
-    assert lines["harm"][1].startswith("about 10.0 requests may have failed for it")
+    assert lines["harm"][1].startswith("about 10.0 requests may have failed because of it")
     assert "canary b 0.5%" in lines["traffic"][1]
     worse = lines_of(judged(harm=HarmView(90.0, 99.0, 40.0)))
     assert worse["harm"][0] == "█" * 48
@@ -74,9 +74,13 @@ def test_the_picture_says_who_gets_what_and_what_is_missing() -> None:
 def test_evidence_is_a_bar_with_its_number_and_its_consequence() -> None:
     lines = lines_of(judged())
     assert lines["worse?"][0].count("█") == 36
-    assert lines["worse?"][1] == "evidence 31.60; 100 rolls it back"
+    assert lines["worse?"][1] == (
+        "evidence that it is worse: 31.60 (1 is none); it is rolled back at 100"
+    )
     assert lines["not worse?"][0] == "░" * 48
-    assert lines["not worse?"][1] == "evidence 0.20; 20 promotes it"
+    assert lines["not worse?"][1] == (
+        "evidence that it is not: 0.20 (1 is none); a promotion needs 20"
+    )
 
 
 def test_the_early_judge_is_shown_though_the_judge_model_has_said_nothing() -> None:
@@ -86,7 +90,9 @@ def test_the_early_judge_is_shown_though_the_judge_model_has_said_nothing() -> N
     lines = lines_of(judged(verdict=verdict))
     assert "worse?" not in lines
     assert lines["early: worse?"][0].count("█") == 27
-    assert lines["early: worse?"][1] == "without the judge model: evidence 20.00; 200 rolls it back"
+    assert lines["early: worse?"][1] == (
+        "evidence without the judge model: 20.00 (1 is none); it is rolled back at 200"
+    )
 
 
 def test_the_difference_is_drawn_against_zero_and_the_margin() -> None:
@@ -97,7 +103,8 @@ def test_the_difference_is_drawn_against_zero_and_the_margin() -> None:
     assert len(drawing) == 48
     assert drawing.index("│") < drawing.index("┊") < drawing.index("━") < drawing.index("●")
     assert words == (
-        "between +5.0 and +25.0 percentage points, now +15.0; │ is 0, ┊ the margin of +2.0"
+        "canary less champion: +15.0 now, +5.0 to +25.0 with 95% confidence (percentage points); "
+        "│ is 0, ┊ the margin +2.0"
     )
 
 
@@ -120,9 +127,10 @@ def test_the_explanation_of_a_rollback_gives_rates_evidence_and_its_meaning() ->
         "ROLLED BACK: all traffic goes to the champion a again",
         "  Release b (abababababab) failed 25.0 % of 300 units, the champion a 10.0 % of 1,200 "
         "units (a unit is a session, user or key).",
-        "  The difference is between 5 and 25 percentage points (95% confidence, at every look).",
-        "  The evidence that it is worse reached 312; 100 were needed. A release as good as the "
-        "champion gets there in fewer than 1 of 100 rollouts.",
+        "  Chance left out, the release fails between 5 and 25 percentage points more often (95% "
+        "confidence, however often one looks).",
+        "  The evidence that it is worse (1 is none) reached 312; 100 were needed. A release as "
+        "good as the champion gets there in fewer than 1 of 100 rollouts.",
         "  What to do: mend it.",
     ]
 
@@ -223,7 +231,8 @@ def test_each_metric_has_its_line_and_the_one_that_decided_is_named() -> None:
     ended = judged(verdict=verdict, outcome="rolled_back", ending="worse", reason="worse")
     told = " ".join(drawn(explanation(ended)).split())
     assert (
-        "Most of the evidence is by ttft_ms: canary slower, median 180 ms against 120 ms, E = 240."
+        "Most of the evidence comes from ttft_ms: canary slower, median 180 ms against 120 ms, "
+        "evidence 240."
         in told
     )
 
@@ -257,8 +266,8 @@ def test_strata_of_risk_are_listed_and_the_one_where_it_shows_most_is_named() ->
     ended = judged(verdict=verdict, outcome="rolled_back", ending="worse", reason="worse")
     told = " ".join(drawn(explanation(ended)).split())
     assert (
-        "It shows most in the stratum '[hard]': canary 50.0 % of 100 units, champion "
-        "25.0 % of 300." in told
+        "It shows most among requests of the stratum '[hard]': the canary failed 50.0 % of 100 "
+        "units, the champion failed 25.0 % of 300 units." in told
     )
     shown = [line.split() for line in drawn(strata_table(strata)).splitlines()]
     assert ["easy", "1,200", "2.0", "%", "4,000", "1.0", "%"] in shown

@@ -2,14 +2,16 @@
 
 import math
 import random
+from typing import Any
 
 import msgspec
 import pytest
 
 from fairlead.domain.verdicts import RolloutOutcome, RolloutVerdict
-from fairlead.rollout.assessment import assess
+from fairlead.rollout.assessment import assess, numbers_of
 from fairlead.rollout.judge import Judge, Observation, new_judge, observe
 from fairlead.rollout.plan import FeedbackRule, Plan, Step
+from fairlead.rollout.telling import is_stratified, leading_of, led_by, shows_most
 
 PLAN = Plan(steps=(Step(0.5, 1),), settle_s=1.0, expected_failure_rate=0.1)
 
@@ -169,3 +171,16 @@ def test_a_ramp_in_a_drift_is_no_difference() -> None:
     assert numbers["canary"]["rate"] - numbers["champion"]["rate"] > 0.15
     assert abs(numbers["difference"]) < 0.05
     assert assess(judge, PLAN).outcome is not RolloutOutcome.ROLL_BACK
+
+
+def test_what_decided_is_told_by_the_weight_that_its_evidence_has() -> None:
+    """Some metrics weigh a tenth: ten times the evidence is then as much of the average."""
+    slow: dict[str, Any] = {"e_rollback": 500.0, "weight": 0.1}
+    numbers = {"by_outcome": {"failed": {"e_rollback": 90.0, "weight": 1.0}, "slow": slow}}
+    assert leading_of(numbers) == "failed"
+    assert led_by(numbers) == ""
+    del slow["weight"]
+    assert leading_of(numbers) == "slow", "of an older build"
+    assert (leading_of({}), led_by({}), is_stratified({}), shows_most({})) == ("", "", False, "")
+    judge = new_judge(PLAN)
+    assert numbers_of(judge, PLAN)["by_outcome"]["failed"]["weight"] == 1.0

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.domain.outcomes import GIVEN_UP
 from fairlead.domain.verdicts import RolloutOutcome
 from fairlead.rollout.assessment import assess
 from fairlead.rollout.declared import DeclaredMetric
@@ -20,6 +21,7 @@ from fairlead.rollout.judge import Judge, new_judge, observe
 from fairlead.rollout.metrics import WORST
 from fairlead.rollout.observation import Observation
 from fairlead.rollout.plan import FeedbackRule, Plan, Step
+from fairlead.rollout.sources import VALUE_MAX
 
 FIVE = (
     DeclaredMetric("ttft_ms", "ttft_ms", margin=0.25, tolerance=0.1),
@@ -333,3 +335,19 @@ def test_five_metrics_at_once_rarely_roll_an_equal_canary_back() -> None:
         judge = Traffic(1_000 + seed, rho=0.3).judged(plan, 600)
         backs += assess(judge, plan).outcome is RolloutOutcome.ROLL_BACK
     assert backs < 9
+
+
+def test_a_time_beyond_all_measure_is_a_long_one_and_can_be_stored() -> None:
+    """JSON has no infinity, which two such requests of a unit would have as their mean."""
+    (gauge,) = gauges_of((DeclaredMetric("took", "duration_ms", margin=0.2),))
+    for number in range(2):
+        request = Traffic(number).request()
+        gauge.add(
+            msgspec.structs.replace(
+                request, failed_by_error=False, status=GIVEN_UP, duration_ms=1.7e308
+            ),
+            1e9,
+        )
+    (reading,) = gauge.readings()
+    assert reading is not None
+    assert (reading.value, reading.worst) == (VALUE_MAX, WORST)

@@ -68,7 +68,7 @@ def test_a_canary_that_is_worse_for_easy_requests_goes_back_and_it_is_said_for_w
     judge = judged(PLAN, world)
     verdict = assess(judge, PLAN)
     assert verdict.outcome is RolloutOutcome.ROLL_BACK
-    assert "it shows most in 'below 256 B': canary 1" in verdict.reason
+    assert "it shows most in 'below 256 B': the canary failed 1" in verdict.reason
     assert "no worse than the champion in any stratum would" in verdict.reason
     shown = {one["name"]: one for one in verdict.numbers["by_stratum"]}
     assert list(shown) == ["below 256 B", "256 B to 1 KiB", "1 to 4 KiB"]

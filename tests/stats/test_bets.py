@@ -106,3 +106,16 @@ def test_mean_is_at_most_one_for_sticky_users_with_any_number_of_requests() -> N
         failed = sum(source.random() < user_rate for _ in range(requests))
         total += made.factor(canary, failed / requests)
     assert total / n < 1 + 3 * 0.3 / math.sqrt(n)
+
+
+@pytest.mark.parametrize("rho", [5e-324, 1e-17, 1e-13, 1 - 1e-15, math.nextafter(1.0, 0.0)])
+@pytest.mark.parametrize("gap", [-0.75, -0.5, 0.0, 0.4, 0.75])
+def test_shares_next_to_0_and_1_make_fair_bets_too(rho: float, gap: float) -> None:
+    """The closest pair then lies next to an edge of the unit square."""
+    for c in (0.0001, 0.05, 0.5, 0.95):
+        for b in (0.0001, 0.3, 0.95):
+            for worse in (True, False):
+                made = bet(c, b, rho, gap, worse=worse)
+                assert all(0.0 < factor < math.inf for factor in made)
+                for p_c, p_b in null_corners(gap, worse=worse):
+                    assert made.mean(rho, p_c, p_b) <= 1 + 1e-9

@@ -195,6 +195,13 @@ def test_impossible_settings_are_refused() -> None:
             make()
 
 
+def test_a_state_with_more_counts_than_are_bet_on_is_of_another_test() -> None:
+    state = rollback().state()
+    state["block"].append(0)
+    with pytest.raises(ValueError, match="another kind"):
+        rollback().restore(state)
+
+
 def test_rates_are_taken_anew_early_and_then_regularly() -> None:
     """A wrong expectation is corrected after 50 and 100 units, then every 200."""
     assert [n for n in range(1, 700) if refresh_due(n)] == [50, 100, 200, 400, 600]

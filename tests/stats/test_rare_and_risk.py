@@ -125,6 +125,8 @@ def test_risk_resumes_and_refuses() -> None:
         part.update(True, 0.3, 1.0, 3)
     with pytest.raises(ValueError, match="prior_rates"):
         RiskRae(alpha=0.01, prior_rates=())
+    with pytest.raises(ValueError, match="stratum_units"):
+        RiskRae(alpha=0.01, prior_rates=STRATA, stratum_units=0.0)
 
 
 def test_no_bet_on_a_stratum_gains_while_the_canary_is_no_worse_by_the_tolerance() -> None:

@@ -134,3 +134,14 @@ def test_the_guards_of_strata_resume_and_refuse_others() -> None:
         StrataGuard(3).restore(first.state())
     with pytest.raises(ValueError, match="other strata"):
         StrataGuard().restore(first.state())
+
+
+def test_shares_next_to_0_and_1_break_nothing() -> None:
+    """After units that were all on one arm the bets are as far from the logged share as allowed."""
+    for canary, rho in ((True, math.nextafter(1.0, 0.0)), (False, math.ulp(0.0))):
+        guard = RatioGuard()
+        for _ in range(500):
+            guard.update(canary, 0.5)
+        before = guard.log_e
+        guard.update(not canary, rho)
+        assert guard.log_e == pytest.approx(before + math.log(0.01))

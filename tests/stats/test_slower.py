@@ -181,6 +181,11 @@ def test_impossible_settings_are_refused() -> None:
         NotSlowerRae(margin=0.0)
     with pytest.raises(ValueError, match="alternatives"):
         SlowerRae().restore(NotSlowerRae(margin=0.1).state())
+    for part in ("table", "block", "champion", "masses"):
+        state = json.loads(json.dumps(SlowerRae(history=PAST).state()))
+        state[part].pop()
+        with pytest.raises(ValueError, match="bins"):
+            SlowerRae().restore(state)
 
 
 def test_ratios_of_a_table_are_monotone_and_the_masses_a_distribution() -> None:

@@ -67,22 +67,30 @@ def _by_evidence(view: RolloutView, release: str, champion: str) -> list[str]:
     ]
     leading = led_by(numbers) if is_worse and numbers.get("by_outcome") else ""
     if leading:
-        lines.insert(0, f"Most of the evidence is by {leading.removesuffix('; ')}.")
+        lines.insert(0, f"Most of the evidence comes from {leading.removesuffix('; ')}.")
     most = shows_most(numbers) if is_worse and numbers.get("by_outcome") else ""
     if most:
-        lines.append(f"It shows most in the stratum {most}.")
+        lines.append(f"It shows most among requests of the stratum {most}.")
     if numbers.get("ci_low") is not None and numbers.get("ci_high") is not None:
         confidence = numbers.get("ci_confidence", 0.95)
         lines.append(
-            f"The difference is between {_points(numbers['ci_low'])} and "
-            f"{_points(numbers['ci_high'])} percentage points ({confidence:.0%} confidence, at "
-            "every look)."
+            f"Chance left out, the release fails {_between(numbers['ci_low'], numbers['ci_high'])} "
+            f"({confidence:.0%} confidence, however often one looks)."
         )
     key = "rollback" if is_worse else "promote"
     value, threshold = numbers.get(f"e_{key}"), numbers.get(f"threshold_{key}")
     if value is not None and threshold:
         lines.append(_meaning(float(value), float(threshold), view, is_worse=is_worse))
     return lines
+
+
+def _between(low: float, high: float) -> str:
+    """The bounds of a difference of failure rates, in words."""
+    if high < 0.0:
+        return f"between {_points(-high)} and {_points(-low)} percentage points less often"
+    if low < 0.0:
+        return f"between {_points(-low)} percentage points less often and {_points(high)} more"
+    return f"between {_points(low)} and {_points(high)} percentage points more often"
 
 
 def _meaning(value: float, threshold: float, view: RolloutView, *, is_worse: bool) -> str:
@@ -92,13 +100,14 @@ def _meaning(value: float, threshold: float, view: RolloutView, *, is_worse: boo
     if is_worse:
         by = f" (by up to {_points(view.tolerance)} points)" if view.tolerance else ""
         return (
-            f"The evidence that it is worse reached {reached}; {threshold:g} were needed. "
-            f"A release as good as the champion{by} gets there in fewer than {chance} rollouts."
+            f"The evidence that it is worse (1 is none) reached {reached}; {threshold:g} were "
+            f"needed. A release as good as the champion{by} gets there in fewer than {chance} "
+            "rollouts."
         )
     return (
-        f"The evidence that it is not worse by {_points(view.margin)} points reached {reached}; "
-        f"{threshold:g} were needed. A release that is so much worse gets there in fewer than "
-        f"{chance} rollouts."
+        f"The evidence that it is not worse by {_points(view.margin)} points (1 is none) reached "
+        f"{reached}; {threshold:g} were needed. A release that is so much worse gets there in "
+        f"fewer than {chance} rollouts."
     )
 
 

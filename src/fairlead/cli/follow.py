@@ -239,7 +239,7 @@ def evidence(view: RolloutView) -> RenderableType:
         grid.add_row(
             Text(f"  {label}"),
             Group(evidence_bar(value, threshold, style)),
-            Text(f"E = {_e(value)} of {threshold:g}"),
+            Text(f"evidence {_e(value)} of {threshold:g}"),
         )
     return grid
 
@@ -261,7 +261,8 @@ def verdict_text(verdict: RolloutVerdict) -> Text:
     if difference is not None and low is not None and high is not None:
         text.append(
             f"\n  difference canary - champion {difference:+.1%}, "
-            f"confidence sequence [{low:+.1%}, {high:+.1%}]",
+            f"between {low:+.1%} and {high:+.1%} with "
+            f"{numbers.get('ci_confidence', 0.95):.0%} confidence",
             style="dim",
         )
     return text

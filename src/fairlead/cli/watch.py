@@ -148,8 +148,8 @@ def harm_bar(harm: HarmView) -> RenderableType:
     bar.append("▒" * max(0, worst - so_far), style="yellow")
     bar.append("░" * (WIDTH - max(so_far, worst)), style="dim")
     words = (
-        f"about {harm.so_far:,.1f} requests may have failed for it, by the next look at most "
-        f"{harm.at_worst:,.1f}; the budget is {harm.budget:,.1f}"
+        f"about {harm.so_far:,.1f} requests may have failed because of it, by the next look at "
+        f"most {harm.at_worst:,.1f}; the budget is {harm.budget:,.1f}"
     )
     return Group(bar, Text(words, style="dim"))
 
@@ -185,9 +185,10 @@ def difference_bar(view: RolloutView) -> RenderableType:
     style = "red" if low > view.tolerance else "green" if high < view.margin else "yellow"
     bar = Text.assemble(("better ", "dim"), ("".join(cells), style), (" worse", "dim"))
     words = (
-        f"between {_points(low)} and {_points(high)} percentage points"
-        + ("" if now is None else f", now {_points(float(now))}")
-        + f"; │ is 0, ┊ the margin of {_points(view.margin)}"
+        "canary less champion: "
+        + ("" if now is None else f"{_points(float(now))} now, ")
+        + f"{_points(low)} to {_points(high)} with {numbers.get('ci_confidence', 0.95):.0%} "
+        f"confidence (percentage points); │ is 0, ┊ the margin {_points(view.margin)}"
     )
     return Group(bar, Text(words, style="dim"))
 
@@ -214,14 +215,14 @@ def _evidence(view: RolloutView) -> list[tuple[str, RenderableType]]:
     assert view.verdict is not None
     numbers = view.verdict.numbers
     rows: list[tuple[str, RenderableType]] = []
-    for label, key, style, what in (
-        ("worse?", "rollback", "red", "rolls it back"),
-        ("not worse?", "promote", "green", "promotes it"),
+    for label, key, style, what, then in (
+        ("worse?", "rollback", "red", "that it is worse", "it is rolled back at"),
+        ("not worse?", "promote", "green", "that it is not", "a promotion needs"),
     ):
         value, threshold = numbers.get(f"e_{key}"), numbers.get(f"threshold_{key}")
         if value is None or not threshold:
             continue
-        words = f"evidence {_e(float(value))}; {float(threshold):g} {what}"
+        words = f"evidence {what}: {_e(float(value))} (1 is none); {then} {float(threshold):g}"
         bar = _evidence_bar(float(value), float(threshold), style)
         rows.append((label, Group(bar, Text(words, style="dim"))))
     return rows
@@ -233,7 +234,10 @@ def _early(numbers: dict[str, Any]) -> list[tuple[str, RenderableType]]:
     if early is None:
         return []
     value, threshold = float(early["e_rollback"]), float(early["threshold_rollback"])
-    words = f"without the judge model: evidence {_e(value)}; {threshold:g} rolls it back"
+    words = (
+        f"evidence without the judge model: {_e(value)} (1 is none); it is rolled back at "
+        f"{threshold:g}"
+    )
     bar = _evidence_bar(value, threshold, "red")
     return [("early: worse?", Group(bar, Text(words, style="dim")))]
 

@@ -18,6 +18,7 @@ from fairlead.rollout.declared import FEEDBACK
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.plan import Plan, ShadowRule, Step, is_hook_url
 from fairlead.rollout.states import State
+from fairlead.rollout.telling import leading_of
 
 if TYPE_CHECKING:
     from fairlead.rollout.model import Rollout
@@ -182,8 +183,7 @@ def caught_by(rollout: Rollout) -> str:
     if rollout.ending is Ending.SHADOW_FAILED:
         return rollout.shadowed.leading
     numbers = {} if rollout.verdict is None else rollout.verdict.numbers
-    by_outcome = numbers.get("by_outcome", {})
-    return max(by_outcome, key=lambda name: float(by_outcome[name]["e_rollback"]), default="")
+    return leading_of(numbers)
 
 
 def seconds_to_end(rollout: Rollout) -> float | None:

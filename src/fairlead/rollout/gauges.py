@@ -30,7 +30,7 @@ from typing import Protocol
 from fairlead.rollout.declared import DeclaredMetric, FeedbackRule
 from fairlead.rollout.metrics import WORST, MetricKind, Reading
 from fairlead.rollout.observation import Observation
-from fairlead.rollout.sources import Source
+from fairlead.rollout.sources import VALUE_MAX, Source
 
 
 class Gauge(Protocol):
@@ -99,7 +99,7 @@ class _AmountGauge:
         is_void = not (request.answered or request.failed_by_error or request.left)
         if is_void or not source.applies(request):
             return  # the client's own mistake, which no release has seen
-        took = max(0.0, request.duration_ms) if source.is_time else 0.0
+        took = min(max(0.0, request.duration_ms), VALUE_MAX) if source.is_time else 0.0
         value = source.value(request) if request.answered else None
         if value is not None:
             self._known += 1

@@ -151,8 +151,8 @@ def _said(harm: Harm, rollout: Rollout, share: float | None = None) -> str:
     at = harm.at(present) if share is None else harm.at(share, higher=True)
     until = "the next look" if share is None else "its first outcomes"
     return (
-        f"so far about {harm.so_far:.1f} requests may have failed for it, by {until} at most "
-        f"{at:.1f} would at {percent(share or present)}; the budget is {harm.budget:.1f} "
+        f"so far about {harm.so_far:.1f} requests may have failed because of it, by {until} at "
+        f"most {at:.1f} would at {percent(share or present)}; the budget is {harm.budget:.1f} "
         f"(difference of the failure rates at most {100 * harm.upper:.3g} points)"
     )
 

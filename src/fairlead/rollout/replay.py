@@ -260,7 +260,10 @@ def _reason(
     metrics = tests.metrics
     counts = f"{sums.units[1]:,} canary and {sums.units[0]:,} champion units"
     if verdict is RolloutOutcome.ROLL_BACK:
-        leading = max(range(len(metrics)), key=lambda k: tests.rollback.parts[k].log_e)
+        leading = max(
+            range(len(metrics)),
+            key=lambda k: tests.rollback.parts[k].log_e + math.log(metrics[k].weight),
+        )
         return (
             f"{counts}; evidence that it is worse {_e(tests.rollback.log_e_max)} against a "
             f"threshold of {1 / alpha:g}, most of it by {metrics[leading].name!r}"

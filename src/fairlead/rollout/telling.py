@@ -15,17 +15,22 @@ _WORSE = {"latency": "slower", "tokens": "longer", "cost": "dearer"}
 
 
 def leading_of(numbers: dict[str, Any]) -> str:
-    """Which of `by_outcome` most of the evidence to roll back comes from."""
-    outcomes: dict[str, dict[str, Any]] = numbers["by_outcome"]
-    return max(outcomes, key=lambda name: float(outcomes[name]["e_rollback"]))
+    """Which of `by_outcome` most of the evidence to roll back comes from; empty without any.
+
+    Each counts by its weight in the average; in what an older build kept, all alike.
+    """
+    outcomes: dict[str, dict[str, Any]] = numbers.get("by_outcome", {})
+    parts = {name: one["e_rollback"] * one.get("weight", 1.0) for name, one in outcomes.items()}
+    return max(parts, key=parts.__getitem__, default="")
 
 
 def led_by(numbers: dict[str, Any]) -> str:
     """The declared metric that most of the evidence comes from, with its figures; else empty."""
-    outcomes, leading = numbers["by_outcome"], leading_of(numbers)
-    if leading in OUTCOMES:
+    leading = leading_of(numbers)
+    if not leading or leading in OUTCOMES:
         return ""
-    return f"{leading}: {told(outcomes[leading])}, E = {_e(outcomes[leading]['e_rollback'])}; "
+    one = numbers["by_outcome"][leading]
+    return f"{leading}: {told(one)}, evidence {_e(one['e_rollback'])}; "
 
 
 def told(one: dict[str, Any]) -> str:
@@ -43,7 +48,7 @@ def told(one: dict[str, Any]) -> str:
 
 def is_stratified(numbers: dict[str, Any]) -> bool:
     """Whether the outcome that most of the evidence comes from is bet on in each stratum."""
-    return "stratum" in numbers["by_outcome"][leading_of(numbers)]
+    return "stratum" in numbers.get("by_outcome", {}).get(leading_of(numbers), {})
 
 
 def shows_most(numbers: dict[str, Any]) -> str:
@@ -52,7 +57,7 @@ def shows_most(numbers: dict[str, Any]) -> str:
     For the eye: which stratum the evidence comes from is not tested by itself.
     """
     leading, shown = leading_of(numbers), numbers.get("by_stratum", [])
-    name = numbers["by_outcome"][leading].get("stratum")
+    name = numbers.get("by_outcome", {}).get(leading, {}).get("stratum")
     one = next((one for one in shown if one["name"] == name), None)
     if one is None or len(shown) < 2:
         return ""
@@ -79,12 +84,12 @@ def _lacks(metric: Metric, name: str, arm: ArmFigures) -> str:
 
 def _of_stratum(one: dict[str, Any]) -> str:
     canary, champion = (
-        f"{100 * one[f'{arm}_rate']:.1f} % of {one[f'{arm}_units']:,}"
+        f"failed {100 * one[f'{arm}_rate']:.1f} % of {one[f'{arm}_units']:,} units"
         if one[f"{arm}_units"]
-        else "no"
+        else "had no unit"
         for arm in ("canary", "champion")
     )
-    return f"{one['name']!r}: canary {canary} units, champion {champion}"
+    return f"{one['name']!r}: the canary {canary}, the champion {champion}"
 
 
 def _amount(value: float | None, unit: str) -> str:

@@ -111,7 +111,8 @@ def project(c: float, b: float, rho: float, gap: float) -> float:
     """The b* that minimises rho * KL(c || b* + gap) + (1-rho) * KL(b || b*).
 
     The derivative of the sum, multiplied by a positive term, is a cubic that falls through zero
-    once between `b` and `c - gap`: Newton's method, kept inside a shrinking bracket.
+    once between `b` and `c - gap`: Newton's method, kept inside a shrinking bracket. It never ends
+    at a rate of 0 or 1, on which no bet can be made: with `rho` next to 0 or 1 it begins there.
     """
     if gap == 0:
         return rho * c + (1 - rho) * b
@@ -123,13 +124,14 @@ def project(c: float, b: float, rho: float, gap: float) -> float:
         y = x + gap
         mine, theirs = x * (1 - x), y * (1 - y)
         value = rho * (c - y) * mine + (1 - rho) * (b - x) * theirs
-        if value > 0:
+        if value > 0 or min(x, y) <= 0.0:
             low = x
         else:
             high = x
         slope = rho * ((c - y) * (1 - 2 * x) - mine) + (1 - rho) * ((b - x) * (1 - 2 * y) - theirs)
         nearer = x - value / slope if slope < 0 else low
-        if abs(nearer - x) <= _PRECISION * x:
+        is_inside = 0.0 < min(x, y) and max(x, y) < 1.0
+        if is_inside and abs(nearer - x) <= _PRECISION * x:
             break
         if not low < nearer < high:
             nearer = (low + high) / 2

@@ -65,7 +65,9 @@ class RatioGuard:
             raise ValueError(f"assignment probability rho={rho} must be between 0 and 1")
         share = rho + self._excess / (self._strength + self._units)
         share = min(max(share, rho * _SHARE_MIN), 1 - (1 - rho) * _SHARE_MIN)
-        self._log_e += math.log(share / rho) if canary else math.log((1 - share) / (1 - rho))
+        factor = share / rho if canary else (1 - share) / (1 - rho)
+        # Next to 0 and 1 the limits above are lost in the last bits.
+        self._log_e += math.log(max(factor, _SHARE_MIN))
         self._log_e_max = max(self._log_e_max, self._log_e)
         self._units += 1
         self._excess += canary - rho

@@ -63,6 +63,8 @@ class RiskRae(BinaryRae):
         """
         if not prior_rates or not all(0.0 <= rate <= 1.0 for rate in prior_rates):
             raise ValueError(f"prior_rates={prior_rates} must be rates, at least one")
+        if stratum_units is not None and not stratum_units > 0.0:
+            raise ValueError(f"stratum_units={stratum_units} must be above 0")
         strata = len(prior_rates)
         self._prior_rates = [min(max(rate, RATE_MIN), _RATE_MAX) for rate in prior_rates]
         self._stratum_units = prior_units / strata if stratum_units is None else stratum_units

@@ -8,10 +8,10 @@ and needs no source of its own.
 from __future__ import annotations
 
 from fairlead.rollout.sources import answers, records
-from fairlead.rollout.sources.source import Source
+from fairlead.rollout.sources.source import VALUE_MAX, Source
 
 SOURCES: dict[str, Source] = {
     source.name: source for source in (*records.SOURCES, *answers.SOURCES)
 }
 
-__all__ = ["SOURCES", "Source"]
+__all__ = ["SOURCES", "VALUE_MAX", "Source"]

@@ -91,10 +91,9 @@ class _Sums:
     def add(self, unit: RecordedUnit) -> None:
         canary = unit.canary
         self.units[canary] += 1
-        before, more = self.silence[canary], unit.silence
-        self.silence[canary] = Silence(
-            before.requests + more.requests, before.silent + more.silent, before.told + more.told
-        )
+        if unit.silence.requests:
+            pairs = zip(self.silence[canary], unit.silence, strict=True)
+            self.silence[canary] = Silence(*(before + more for before, more in pairs))
         for k, reading in enumerate(unit.readings):
             if reading is None:
                 continue

@@ -9,7 +9,8 @@ import pytest
 
 from fairlead.domain.verdicts import RolloutOutcome, RolloutVerdict
 from fairlead.rollout.assessment import assess, numbers_of
-from fairlead.rollout.judge import Judge, Observation, new_judge, observe
+from fairlead.rollout.declared import DeclaredMetric
+from fairlead.rollout.judge import Instruments, Judge, Observation, new_judge, observe
 from fairlead.rollout.plan import FeedbackRule, Plan, Step
 from fairlead.rollout.telling import is_stratified, leading_of, led_by, shows_most
 
@@ -184,3 +185,20 @@ def test_what_decided_is_told_by_the_weight_that_its_evidence_has() -> None:
     assert (leading_of({}), led_by({}), is_stratified({}), shows_most({})) == ("", "", False, "")
     judge = new_judge(PLAN)
     assert numbers_of(judge, PLAN)["by_outcome"]["failed"]["weight"] == 1.0
+
+
+def test_what_would_take_for_ever_is_not_foretold() -> None:
+    """Evidence that has grown by the dust of a sum alone: no number of units says anything."""
+    plan = msgspec.structs.replace(PLAN, metrics=(DeclaredMetric("took", "duration_ms", 0.2),))
+    world = [
+        Observation(f"r{i:03}", f"u{i}", i % 2 == 0, 0.5, 1, False, float(i), duration_ms=100.0)
+        for i in range(40)
+    ]
+    judge = observe(new_judge(plan), plan, world, 1e9)
+    values = judge.rollback["values"][0]
+    values["logs"] = [log + 1e-11 for log in values["logs"]]
+    tests = Instruments(plan)
+    tests.restore(judge)
+    assert 0.0 < tests.rollback.parts[1].log_e < 1e-10
+    assert numbers_of(judge, plan)["expected_more_units"] is None
+    assert "more units" not in assess(judge, plan).reason

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -132,7 +133,9 @@ def requests(
                 said = []
             if hash((seed, number % 3)) % 2:
                 score = 1.0 if dice.random() < bad else 5.0
-                said.append((JUDGED, score, began) if dice.random() < 0.8 else (UNJUDGED, 0, began))
+                is_judged = dice.random() < 0.8
+                verdict = (JUDGED, score) if is_judged else (UNJUDGED, 0.0)
+                said.append((*verdict, began))
             made.append(
                 Observation(
                     id=f"r{len(made):05}",
@@ -208,11 +211,11 @@ def replays(plan: Plan, world: Sequence[Observation], units: int) -> list[Replay
         files = write_export("ro-1", recorded(plan, pages, units), Path(folder))
         declared, recording, _ = read_recording(*files)
     assert declared.judged_at == units
-    rates = {"alpha": declared.alpha, "beta": declared.beta}
-    first = replay(recording, **rates)
+    judged = partial(replay, recording, alpha=declared.alpha, beta=declared.beta)
+    first = judged()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(replaying, "PATH_EVERY", 1)
-        return [first, replay(recording, **rates, judged_at=units)]
+        return [first, judged(judged_at=units)]
 
 
 def assert_same(verdict: RolloutVerdict, again: ReplayResult, live: Live) -> None:

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from fairlead.domain.verdicts import RolloutOutcome, RolloutVerdict
-from fairlead.rollout.evidence import RATIO_ALPHA, evidence, threshold
+from fairlead.rollout.evidence import RATIO_ALPHA, evidence, foreseen, threshold
 from fairlead.rollout.figures import SILENCE_MAX, ArmFigures
 from fairlead.rollout.judge import CONFIDENCE, OUTCOMES, ArmCounts, Instruments, Judge, metrics_of
 from fairlead.rollout.metrics import Metric, MetricKind
@@ -210,7 +210,7 @@ def _expected_more(
             [rates[k] for k in needed], judge.rho, threshold_promote, [told[k] for k in needed]
         ),
     ]
-    known = [guess for guess in guesses if guess is not None]
+    known = [guess for guess in map(foreseen, guesses) if guess is not None]
     return math.ceil(min(known)) if known else None
 
 

@@ -14,6 +14,9 @@ RATIO_ALPHA = 0.001
 LOG_MAX = 690.0
 """Evidence above its exponential is written as that: JSON has no infinity."""
 
+UNITS_FORESEEN_MAX = 1e9
+"""Evidence that has hardly grown would take more units than anybody ever sees: nothing is said."""
+
 
 def evidence(log_e: float) -> float:
     """The evidence itself, as far as it can be written."""
@@ -23,3 +26,8 @@ def evidence(log_e: float) -> float:
 def threshold(error_rate: float) -> float:
     """The evidence that an error rate asks for, without the dust of the division."""
     return round(1 / error_rate, 9)
+
+
+def foreseen(units: float | None) -> float | None:
+    """Units that something takes; None where that is as good as never."""
+    return None if units is None or units > UNITS_FORESEEN_MAX else units

@@ -14,7 +14,7 @@ import msgspec
 
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.verdicts import RolloutOutcome
-from fairlead.rollout.evidence import RATIO_ALPHA, evidence, threshold
+from fairlead.rollout.evidence import RATIO_ALPHA, evidence, foreseen, threshold
 from fairlead.rollout.figures import MISSING_MAX, SILENCE_MAX
 from fairlead.rollout.metrics import Metric, MetricTests, Missing
 from fairlead.rollout.recording import RecordedUnit, Recording, Silence
@@ -240,8 +240,10 @@ def _missing(tests: MetricTests, sums: _Sums, alpha: float, beta: float) -> str:
         ("to roll back", tests.rollback.log_e, alpha),
         ("to promote", tests.promote.log_e, beta),
     ):
-        if log_e > 0.0:
-            ways.append(((-math.log(level) - log_e) * units / log_e, what))
+        needed = -math.log(level) - log_e
+        ahead = foreseen(needed * units / log_e) if log_e > 0.0 else None
+        if ahead is not None:
+            ways.append((ahead, what))
     if not ways:
         return "evidence either way: none has grown so far"
     more, what = min(ways)

@@ -232,8 +232,7 @@ def test_each_metric_has_its_line_and_the_one_that_decided_is_named() -> None:
     told = " ".join(drawn(explanation(ended)).split())
     assert (
         "Most of the evidence comes from ttft_ms: canary slower, median 180 ms against 120 ms, "
-        "evidence 240."
-        in told
+        "evidence 240." in told
     )
 
 

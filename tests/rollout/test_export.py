@@ -37,9 +37,7 @@ def without_cost(facts: dict[str, Any]) -> None:
     facts["cost_usd"] = -1.0
 
 
-def replayed(
-    world: list[Observation], units: int, folder: Path, plan: Plan = LIVE
-) -> ReplayResult:
+def replayed(world: list[Observation], units: int, folder: Path, plan: Plan = LIVE) -> ReplayResult:
     """The export, written to files and read again."""
     pages = [world[at : at + 500] for at in range(0, len(world), 500)]
     found = recorded(plan, pages, units)

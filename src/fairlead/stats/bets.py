@@ -130,7 +130,7 @@ def project(c: float, b: float, rho: float, gap: float) -> float:
             high = x
         slope = rho * ((c - y) * (1 - 2 * x) - mine) + (1 - rho) * ((b - x) * (1 - 2 * y) - theirs)
         nearer = x - value / slope if slope < 0 else low
-        is_inside = 0.0 < min(x, y) and max(x, y) < 1.0
+        is_inside = min(x, y) > 0.0 and max(x, y) < 1.0
         if is_inside and abs(nearer - x) <= _PRECISION * x:
             break
         if not low < nearer < high:

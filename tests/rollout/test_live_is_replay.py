@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from fairlead.cli.exporting import write_export
@@ -42,7 +42,9 @@ from fairlead.rollout.suites import (
     SuiteReading,
     SuiteState,
     take_in_suites,
-    tests_of,
+)
+from fairlead.rollout.suites import (
+    tests_of as bets_of,
 )
 
 METRICS = (
@@ -96,7 +98,7 @@ def worlds(draw: st.DrawFn) -> list[Observation]:
     return requests(
         draw(st.sampled_from((60, 250, 450))),
         seed=draw(st.integers(0, 10**6)),
-        worse=draw(st.sampled_from((1.0, 1.0, 4.0))),
+        worse=draw(st.sampled_from((1.0, 4.0, 12.0))),
         speaks=draw(st.sampled_from((0.0, 0.3, 0.9))),
         lost=draw(st.sampled_from((0.0, 0.1, 0.7))),
         unfair=draw(st.sampled_from((1.0, 1.0, 1.0, 1.6))),
@@ -236,7 +238,7 @@ def assert_same(verdict: RolloutVerdict, again: ReplayResult, live: Live) -> Non
         assert metric.e_promote == numbers["by_outcome"][metric.name]["e_promote"]
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(plans(), worlds(), st.lists(st.integers(1, 450), max_size=6))
 def test_a_replay_is_the_live_judge_to_the_last_bit(
     plan: Plan, world: list[Observation], cuts: list[int]
@@ -246,6 +248,7 @@ def test_a_replay_is_the_live_judge_to_the_last_bit(
     settles = settling(plan, world)
     first, whole = replays(plan, world, len(settles))
     counts = {first.at - 1, first.at, *range(50, len(settles), 50), *cuts, len(settles)}
+    event(f"{first.verdict}")
     live, seen = Live(plan, world), {}
     for count in sorted(counts & set(range(1, len(settles) + 1))):
         verdict = live.look(settles[count - 1])
@@ -292,7 +295,7 @@ def test_each_verdict_falls_at_the_same_unit(
 ANSWERS = st.tuples(*[st.sampled_from((0.0, 0.0, 1.0, 0.25, 1 / 3))] * 2)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.booleans(), st.lists(ANSWERS, max_size=30)), max_size=8), plans())
 def test_a_replay_of_suites_is_what_stops_a_rollout_live(
     runs: list[tuple[bool, list[tuple[float, float]]]], plan: Plan
@@ -314,7 +317,7 @@ def test_a_replay_of_suites_is_what_stops_a_rollout_live(
         states = take_in_suites(states, (run,), SUITES)
         states = msgspec.json.decode(msgspec.json.encode(states), type=dict[str, SuiteState])
         state = states[metric.name]
-        worse, not_worse = tests_of(metric)
+        worse, not_worse = bets_of(metric)
         worse.restore(state.worse)
         not_worse.restore(state.not_worse)
         path[metric.name, state.pairs] = evidence(worse.log_e), evidence(not_worse.log_e)

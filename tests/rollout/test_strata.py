@@ -272,7 +272,7 @@ def test_a_recording_says_of_each_unit_one_stratum_that_is_declared() -> None:
         Recording(metrics).add(line("u1"))
     with pytest.raises(InvalidInput, match="two strata have the same name"):
         Recording(metrics, strata=("easy", "easy"))
-    assert [stratum for *_, stratum in recording.units()] == [1, 2]
+    assert [unit.stratum for unit in recording.units()] == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change
 from fairlead.monitoring.desk import Desk, Duties, Look, step
+from fairlead.monitoring.impact import Impact
+from fairlead.monitoring.incidents import Incident
 from fairlead.monitoring.monitors.interface import SuggestedCase
 from monitoring.making import condition
 
@@ -31,11 +33,15 @@ class KeptDesk:
         self.accepted: list[tuple[str, str]] = []
         self.age_s, self.trouble = 1.5, ""
         self.edits = 0
+        self.impacts: list[Impact] = []
 
     async def edit(self, change: Callable[[Desk], Desk]) -> Desk:
         self.desk = change(self.desk)
         self.edits += 1
         return self.desk
+
+    async def impact(self, incident: Incident) -> list[Impact]:
+        return self.impacts
 
     def monitors(self, service: str | None = None) -> list[MonitorStanding]:
         return [one for one in self.standings if service in (None, one.service)]

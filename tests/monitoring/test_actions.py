@@ -15,8 +15,6 @@ from fairlead.monitoring.actions import (
     ActionPolicy,
     ActionVerdict,
     Circumstances,
-    check_policies,
-    check_policy,
     decide,
     decide_all,
 )
@@ -24,6 +22,7 @@ from fairlead.monitoring.alert_states import AlertState
 from fairlead.monitoring.alerts import Alert
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.inhibition import BLIND
+from fairlead.monitoring.policies import check_policies, check_policy
 from monitoring.making import changed, condition, firing
 
 BACK = ActionPolicy(ActionKind.ROLL_BACK, ("slo",))

@@ -13,11 +13,9 @@ def test_the_condition_names_the_promise_and_its_numbers() -> None:
     buckets = [Bucket(60.0 * i, 10, 1) for i in range(1, 61)]
     objective = Objective(ObjectiveKind.TTFT, 0.995, 500.0)
     assessed = assess(objective, buckets, 3_600.0)
-    found, ticket = conditions_of("bank", assessed, "https://x.example")
+    found, ticket = conditions_of("bank", assessed)
     assert (ticket.severity, dict(ticket.labels)["burn"]) == (Severity.TICKET, "slow")
-    assert (found.severity, found.monitor, found.runbook) == (
-        Severity.PAGE, "slo", "https://x.example",
-    )  # fmt: skip
+    assert (found.severity, found.monitor) == (Severity.PAGE, "slo")
     assert found.summary == (
         "bank: 10% of 600 requests had a late first token in 1 h: ttft burns its error budget 20 "
         "times as fast as 99.5% of requests: first token within 500 ms allows"

@@ -27,6 +27,7 @@ from fairlead.domain.errors import InvalidInput
 from fairlead.monitoring.alerts import Figure, readable
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.course import sparkline
+from fairlead.monitoring.plain import one_line
 from fairlead.monitoring.postmortem import span
 
 app = typer.Typer(help="What is wrong now, and why that is thought.", invoke_without_command=True)
@@ -145,6 +146,7 @@ def picture(alert: AlertView, now: float) -> RenderableType:
                           f"{alert.silence.by} ({alert.silence.id}): {alert.silence.why}",
                           style="yellow"))  # fmt: skip
     lines += _evidence(alert)
+    lines += [Text("what it is about", style="bold"), *_quotes(alert)] if alert.quotes else []
     lines += [Text("what changed near it", style="bold"), *_causes(alert)]
     lines += [Text("history (UTC)", style="bold"), *_history(alert)]
     if alert.runbook:
@@ -201,6 +203,10 @@ def bar(figure: Figure) -> Text:
     text.plain = f"{text.plain[:mark]}┃{text.plain[mark + 1 :]}"
     text.stylize("bold yellow", mark, mark + 1)
     return text
+
+
+def _quotes(alert: AlertView) -> list[Text]:
+    return [Text(f"  {one_line(quote)}") for quote in alert.quotes]
 
 
 def _causes(alert: AlertView) -> list[Text]:

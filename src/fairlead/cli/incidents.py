@@ -33,7 +33,7 @@ from fairlead.control.watching.watch_views import (
     NoteRequest,
 )
 from fairlead.domain.errors import StorageFailed
-from fairlead.monitoring.postmortem import span
+from fairlead.monitoring.postmortem import named, span
 
 app = typer.Typer(
     help="What went wrong, from the first alert to the resolution.", invoke_without_command=True
@@ -173,7 +173,7 @@ def listing(found: list[IncidentSummary], now: float) -> Listing:
             str(one.number),
             Text(state, style=COLOURS.get(one.state, "")),
             severity_text(one.severity),
-            ", ".join(one.services),
+            named(one.services),
             one.title,
             ago(one.opened_at),
             span(ended - one.opened_at),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fairlead.domain.receivers import Alertmanager, Receiver
 from fairlead.manifest import Manifest
 from fairlead.manifest.monitoring import Action, AlertRoute
-from fairlead.monitoring.actions import ActionKind, ActionPolicy, check_policies
+from fairlead.monitoring.actions import ActionKind, ActionPolicy
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.live_judging import JudgeSample
@@ -18,6 +18,7 @@ from fairlead.monitoring.objectives import (
     ObjectiveKind,
     check_objective,
 )
+from fairlead.monitoring.policies import check_policies
 from fairlead.monitoring.prometheus_rules import Promises
 from fairlead.monitoring.telling import Route
 
@@ -118,6 +119,7 @@ def _route(service: str, route: AlertRoute) -> Route:
         interval_s=0.0 if is_again else route.interval_seconds,
         repeat_s=ALERTMANAGER_EVERY_S if is_again else route.repeat_hours * 3_600.0,
         resolved=route.resolved,
+        quotes=route.quotes,
     )
 
 

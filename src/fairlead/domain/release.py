@@ -8,6 +8,7 @@ equal content have equal digests on every machine; names, times and places are k
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -16,6 +17,7 @@ from fairlead.domain.decoding import decode_json
 from fairlead.domain.guardrail import Guardrail
 from fairlead.domain.outbound import Outbound
 
+_DIGEST = re.compile(r"\bsha256:([0-9a-f]{1,12})[0-9a-f]*")
 SamplingValue = bool | int | float | str | list[str] | dict[str, Any] | None
 """What a sampling default may be: any value that the OpenAI API takes for a request parameter."""
 
@@ -111,3 +113,8 @@ def sha256_digest(data: bytes) -> str:
 def short(digest: str) -> str:
     """The first 12 hex digits, for people to read."""
     return digest.removeprefix("sha256:")[:12]
+
+
+def shortened(words: str) -> str:
+    """Words in which each digest is as `short` has it."""
+    return _DIGEST.sub(r"\1", words)

@@ -72,6 +72,11 @@ class AlertRoute(Strict):
         default=4.0, ge=0.1, le=720, description="It is told again after so long, if it goes on."
     )
     resolved: bool = Field(default=True, description="Whether the end is told, too.")
+    quotes: bool = Field(
+        default=False,
+        description="Whether messages quote prompts and answers where an alert does (drift, bias): "
+        "a few of the sample, redacted and cut.",
+    )
 
 
 class Action(Strict):

@@ -27,11 +27,13 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from fairlead.domain.errors import InvalidInput
+from fairlead.domain.release import shortened
 from fairlead.monitoring.alerts import Alert
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.inhibition import BLIND
 from fairlead.monitoring.matching import Matcher, all_match
+from fairlead.monitoring.monitors.moments import to_second
+from fairlead.monitoring.plain import brief
 
 MONITOR = "actions"
 DAY_S = 86_400.0
@@ -161,44 +163,22 @@ class ActionEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @property
     def words(self) -> str:
-        """The decision as a line of a story."""
+        """The decision as one line."""
+        return self._said(self.reason)
+
+    @property
+    def story(self) -> str:
+        """The same for who has read the alert: without what that says."""
+        return self._said(self.reason.partition(": ")[0])
+
+    def _said(self, why: str) -> str:
         verdict = "" if self.verdict is ActionVerdict.ACT else f" ({self.verdict})"
-        target = f" {self.target}" if self.target else ""
-        return f"{self.kind}{target}{verdict}: {self.reason}"
+        target = f" {shortened(self.target)}" if self.target else ""
+        return f"{self.kind}{target}{verdict}: {why}"
 
 
 class _Nothing(Exception):
     """There is nothing to act on; the message says why."""
-
-
-def check_policy(policy: ActionPolicy) -> None:
-    """Raises InvalidInput unless it is for something, and within bounds."""
-    if not policy.monitors or not policy.severities:
-        raise InvalidInput(f"action {policy.kind}: needs monitors and severities that it is for")
-    if {BLIND, MONITOR} & set(policy.monitors):
-        raise InvalidInput(
-            f"action {policy.kind}: nothing is done about blind monitors and failed actions",
-            hint="people are told of it; name the monitors that see something",
-        )
-    if not 0.0 <= policy.cooldown_s < math.inf or policy.per_day_max < 1:
-        raise InvalidInput(f"action {policy.kind}: cool-down or limit per day makes no sense")
-    if not 0.0 < policy.within_s < math.inf:
-        raise InvalidInput(f"action {policy.kind}: {policy.within_s} is no time to go back within")
-    if not 1 <= policy.replicas_more <= 256:
-        raise InvalidInput(f"action {policy.kind}: from 1 to 256 replicas more")
-
-
-def check_policies(policies: Iterable[ActionPolicy]) -> None:
-    """Raises InvalidInput unless each makes sense, and has an id of its own."""
-    known = set[str]()
-    for policy in policies:
-        check_policy(policy)
-        if policy.id in known:
-            raise InvalidInput(
-                f"action {policy.kind}: is declared twice for {', '.join(sorted(policy.monitors))}",
-                hint="make them one, with all severities and the looser of their limits",
-            )
-        known.add(policy.id)
 
 
 def decide_all(
@@ -265,9 +245,9 @@ def _verdict(
         return ActionVerdict.DONE, "", "it was done for this alert already"
     last = max((entry.at for entry in acts), default=-math.inf)
     if now - last < policy.cooldown_s:
-        left = policy.cooldown_s - (now - last)
-        # The end of the cool-down stays the same at every look, and so do the words.
-        return ActionVerdict.COOLING, "", f"cooling down until {now + left:.0f} (Unix time)"
+        # Its end stays the same at every look, and so do the words.
+        end = to_second(last + policy.cooldown_s)
+        return ActionVerdict.COOLING, "", f"cooling down until {end}"
     recent = [entry for entry in acts if now - entry.at < DAY_S]
     if len(recent) >= policy.per_day_max:
         times = f"{len(recent)} times within a day"
@@ -279,7 +259,7 @@ def _verdict(
             _check_new(circumstances.champion or "", backs, now)
     except _Nothing as error:
         return ActionVerdict.IMPOSSIBLE, "", str(error)
-    return _done(policy), target, f"{reason}: {alert.summary}"
+    return _done(policy), target, f"{reason}: {brief(alert.summary)}"
 
 
 def _is_meant(alert: Alert, policy: ActionPolicy) -> bool:

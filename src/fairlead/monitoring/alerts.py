@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 import msgspec
 
 from fairlead.domain.errors import FairleadError, InvalidInput
+from fairlead.domain.release import short
 from fairlead.monitoring.alert_states import TRANSITIONS, AlertState
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import AFTER_S, NOTED_LATE, Cause, Change, causes_of
@@ -25,6 +26,11 @@ LABELS_MAX = 16
 LABEL_CHARS_MAX = 256
 TEXT_CHARS_MAX = 1_000
 EVIDENCE_MAX = 20
+QUOTES_MAX = 6
+QUOTE_CHARS_MAX = 500
+QUOTED_S = 300.0
+"""Quotes of an alert whose monitor has not looked for so long are dropped: it does not know whether
+what they are from is kept still."""
 _GREATEST = sys.float_info.max
 
 Labels = tuple[tuple[str, str], ...]
@@ -65,6 +71,8 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         pending_s: Seconds for which it has to hold before it is an alert.
         keep_s: Seconds for which it has to be away before the alert ends.
         runbook: Address of what to do; empty for none.
+        quotes: What was asked or answered, where that tells what it is about. It is in no other
+            field, and kept nowhere else than in the alert, while the condition holds.
     """
 
     labels: Labels
@@ -74,6 +82,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pending_s: float = 0.0
     keep_s: float = 300.0
     runbook: str = ""
+    quotes: tuple[str, ...] = ()
 
     @property
     def monitor(self) -> str:
@@ -113,6 +122,7 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         causes: What changed near its beginning, the nearest first.
         history: Its last transitions.
         course: How the first figure of its evidence went in this episode.
+        quotes: As of its condition; none once that is away.
     """
 
     fingerprint: str
@@ -132,6 +142,7 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     causes: tuple[Cause, ...] = ()
     history: tuple[Turn, ...] = ()
     course: Course = ()
+    quotes: tuple[str, ...] = ()
 
     @property
     def of(self) -> dict[str, str]:
@@ -158,7 +169,13 @@ def readable(value: float) -> str:
 
 
 def labels_of(**labels: str) -> Labels:
-    """Labels in the order that the fingerprint needs, those without a value left out."""
+    """Labels in the order that the fingerprint needs, those without a value left out.
+
+    A release is named as in all metrics, by the first digits of its digest.
+    """
+    release = labels.get("release", "")
+    if release.startswith("sha256:"):
+        labels["release"] = short(release)
     return tuple(sorted((name, value) for name, value in labels.items() if value))
 
 
@@ -217,6 +234,10 @@ def check_condition(condition: Condition) -> None:
         raise InvalidInput(f"{where}: a label has more than {LABEL_CHARS_MAX} characters")
     if len(condition.summary) > TEXT_CHARS_MAX or len(condition.evidence) > EVIDENCE_MAX:
         raise InvalidInput(f"{where}: its summary or evidence is too long")
+    if len(condition.quotes) > QUOTES_MAX or any(
+        len(quote) > QUOTE_CHARS_MAX for quote in condition.quotes
+    ):
+        raise InvalidInput(f"{where}: it quotes too much")
     for seconds in (condition.pending_s, condition.keep_s):
         if not 0.0 <= seconds < math.inf:
             raise InvalidInput(f"{where}: {seconds} is no time to wait")
@@ -283,6 +304,7 @@ def _begin(condition: Condition, now: float) -> Alert:
         looked_at=now,
         keep_s=condition.keep_s,
         course=_course(None, condition, now),
+        quotes=condition.quotes,
     )
 
 
@@ -297,6 +319,7 @@ def _told(alert: Alert, condition: Condition, now: float) -> Alert:
         looked_at=max(now, alert.looked_at),
         away_since=None,
         course=_course(alert, condition, now),
+        quotes=condition.quotes,
     )
 
 
@@ -330,6 +353,8 @@ def _back(alert: Alert, condition: Condition, now: float) -> Alert:
 def _unwatched(alert: Alert, now: float) -> Alert | None:
     if alert.state is AlertState.RESOLVED:
         return None if _is_past(alert, now) else alert
+    if now - alert.looked_at >= QUOTED_S and alert.quotes:
+        alert = msgspec.structs.replace(alert, quotes=())
     if now - alert.looked_at < GONE_S:
         return alert
     if alert.state is AlertState.PENDING:
@@ -343,7 +368,9 @@ def _away(alert: Alert, now: float) -> Alert | None:
     if alert.state is AlertState.RESOLVED:
         return None if _is_past(alert, now) else alert
     since = now if alert.away_since is None else alert.away_since
-    seen = msgspec.structs.replace(alert, away_since=since, looked_at=max(now, alert.looked_at))
+    seen = msgspec.structs.replace(
+        alert, away_since=since, looked_at=max(now, alert.looked_at), quotes=()
+    )
     if now - since < alert.keep_s:
         return seen
     return _go(seen, AlertState.RESOLVED, now, f"away for {alert.keep_s:g} s")

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from fairlead.domain.release import shortened
 from fairlead.monitoring.actions import MONITOR, ActionEntry, ActionVerdict
 from fairlead.monitoring.alerts import Condition, labels_of
 from fairlead.monitoring.burning import Severity
@@ -57,7 +58,7 @@ def given_up(history: Iterable[ActionEntry], now: float) -> tuple[Condition, ...
         Condition(
             labels=labels_of(monitor=MONITOR, service=service, action=kind.value),
             severity=Severity.PAGE,
-            summary=f"{service}: {kind} {entry.target} was decided; it is {GIVEN_UP}",
+            summary=f"{service}: {kind} {shortened(entry.target)} was decided; it is {GIVEN_UP}",
         )
         for (service, kind), entry in sorted(last.items())
     )

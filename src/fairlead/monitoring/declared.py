@@ -6,7 +6,7 @@ import msgspec
 
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.receivers import Receiver
-from fairlead.monitoring.actions import ActionPolicy, check_policies
+from fairlead.monitoring.actions import ActionPolicy
 from fairlead.monitoring.live_judging import JudgeSample, check_judge_sample
 from fairlead.monitoring.matching import check_matchers
 from fairlead.monitoring.monitors.settings import MonitorSettings
@@ -17,6 +17,7 @@ from fairlead.monitoring.objectives import (
     ObjectiveKind,
     check_objective,
 )
+from fairlead.monitoring.policies import check_policies
 from fairlead.monitoring.telling import Route
 
 ROUTES_MAX = 20

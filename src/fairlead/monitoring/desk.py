@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.domain.release import shortened
 from fairlead.monitoring import clock
 from fairlead.monitoring.actions import (
     ACTED,
@@ -40,6 +41,7 @@ from fairlead.monitoring.carrying_out import GIVEN_UP, give_up, given_up, settle
 from fairlead.monitoring.causes import Change
 from fairlead.monitoring.incidents import Event, Incident, follow
 from fairlead.monitoring.inhibition import BLIND, DEFAULTS, Inhibition
+from fairlead.monitoring.runbooks import runbook_of
 from fairlead.monitoring.silences import Silence
 from fairlead.monitoring.telling import Message, Route, Told, audible, messages
 from fairlead.monitoring.watchers import UNTESTED, Report, Watch, blind
@@ -76,12 +78,14 @@ class Duties(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         actions: By service.
         watches: What is expected of the monitors.
+        runbooks: By service: the declared address of what is to be done.
     """
 
     routes: tuple[Route, ...] = ()
     actions: dict[str, tuple[ActionPolicy, ...]] = {}
     inhibitions: tuple[Inhibition, ...] = DEFAULTS
     watches: tuple[Watch, ...] = ()
+    runbooks: dict[str, str] = {}
 
 
 class Look(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -126,7 +130,8 @@ def step(desk: Desk, duties: Duties, look: Look) -> Outcome:
     unseen = blind(duties.watches, look.reports, look.started_at, now)
     conditions, unheard = _sound((*unseen, *given_up(done, now), *look.conditions))
     looked = _looked(desk, look, unseen, unheard)
-    alerts = observe(desk.alerts, conditions, looked, now, look.changes)
+    led = (_led(condition, duties.runbooks) for condition in conditions)
+    alerts = observe(desk.alerts, led, looked, now, look.changes)
     alerts = {**_untold(desk, duties, alerts, now), **alerts}
     audit = _audit(done, alerts, duties, look)
     events = (
@@ -194,6 +199,15 @@ def _sound(conditions: Iterable[Condition]) -> tuple[list[Condition], list[Looke
         unheard += [condition.seen_by for condition in found[CONDITIONS_MAX:]]
         found = [*found[:CONDITIONS_MAX], many]
     return found, unheard
+
+
+def _led(condition: Condition, declared: Mapping[str, str]) -> Condition:
+    """With where it is said what to do about it."""
+    if condition.runbook:
+        return condition
+    monitor, service = condition.seen_by
+    runbook = runbook_of(monitor, declared.get(service, ""))
+    return msgspec.structs.replace(condition, runbook=runbook) if runbook else condition
 
 
 def _looked(
@@ -294,9 +308,9 @@ def _acts(audit: tuple[ActionEntry, ...]) -> list[Event]:
     events = []
     for entry in audit:
         labels = labels_of(service=entry.service)
-        events.append(Event(entry.at, "decision", entry.words, labels))
+        events.append(Event(entry.at, "decision", entry.story, labels))
         if entry.settled_at is not None:
-            words = f"{entry.kind} {entry.target}: {entry.outcome}"
+            words = shortened(f"{entry.kind} {entry.target}: {entry.outcome}")
             kind = "decision" if entry.outcome == GIVEN_UP else "action"
             events.append(Event(entry.settled_at, kind, words, labels))
     return events

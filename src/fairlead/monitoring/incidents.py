@@ -25,6 +25,7 @@ from fairlead.domain.errors import Conflict, FairleadError, InvalidInput
 from fairlead.monitoring.alerts import Alert, Labels
 from fairlead.monitoring.burning import RANK, Severity
 from fairlead.monitoring.causes import Cause
+from fairlead.monitoring.plain import brief
 
 QUIET_S = 900.0
 BEFORE_S = 3_600.0
@@ -98,7 +99,7 @@ class Incident(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         number: Its id, counted up.
         services: Its service first, then those of incidents that were merged into it.
-        title: The summary of its gravest alert.
+        title: The summary of its gravest alert, cut.
         severity: Of the gravest alert that it ever had.
         quiet_since: Unix time since which no alert of it fires.
         merged_into: Number of the incident that took it over.
@@ -241,7 +242,7 @@ def _opened(number: int, service: str, alerts: Sequence[Alert]) -> Incident:
     first = min(alert.first_seen for alert in alerts)
     gravest = min(alerts, key=lambda alert: (RANK[alert.severity], alert.first_seen))
     return Incident(
-        number, (service,), gravest.summary, gravest.severity, IncidentState.OPEN, first, ()
+        number, (service,), brief(gravest.summary), gravest.severity, IncidentState.OPEN, first, ()
     )
 
 
@@ -301,7 +302,7 @@ def _with_members(incident: Incident, members: Mapping[str, Member]) -> Incident
     return msgspec.structs.replace(
         incident,
         members=ordered,
-        title=gravest.summary if is_graver else incident.title,
+        title=brief(gravest.summary) if is_graver else incident.title,
         severity=gravest.severity if is_graver else incident.severity,
         opened_at=min(incident.opened_at, *(member.first_seen for member in ordered)),
     )
@@ -332,7 +333,7 @@ def _turns(alert: Alert, since: float) -> list[Event]:
     about = " ".join(value for name, value in alert.labels if name not in ("service", "monitor"))
     name = f"{alert.of.get('monitor', '')} {about}".strip()
     return [
-        Event(turn.at, "alert", f"{name} {turn.to}: {turn.why}", alert.labels)
+        Event(turn.at, "alert", f"{name} {turn.to}: {brief(turn.why)}", alert.labels)
         for turn in alert.history
         if turn.at >= since
     ]

@@ -1,27 +1,36 @@
 """An incident as a Markdown page that reads like a post-mortem: what, how long, why, what helped.
 
 It says what is known and no more: a cause is a candidate, and what a person has to add is named.
-Words from outside (summaries, resolutions) are written so that they cannot become markup.
+Words from outside (summaries, resolutions) are written so that nothing in them is live where the
+page is shown: no markup, no link, nobody's name that is called.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
+from fairlead.domain.release import shortened
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.impact import Impact
 from fairlead.monitoring.incidents import Event, Incident, Member
+from fairlead.monitoring.monitors.moments import to_second
+from fairlead.monitoring.plain import brief, inert, one_line
+
+PLATFORM = "the platform"
+"""What an incident is of whose alerts are of no service."""
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~])")
 _ACTING = ("action", "person", "rollout")
 
 
-def postmortem(incident: Incident, now: float) -> str:
-    """The page, in UTC."""
-    lines = [f"# Incident {incident.number}: {_text(incident.title)}", ""]
+def postmortem(incident: Incident, now: float, impact: Sequence[Impact] = ()) -> str:
+    """The page, in UTC; `impact`: of its services, as far as it was counted."""
+    lines = [f"# Incident {incident.number}: {_text(brief(incident.title))}", ""]
     lines += _facts(incident, now)
     lines += ["", "## Summary", "", _summary(incident, now)]
+    lines += ["", "## Impact", "", *_impact(incident, impact)]
     lines += ["", "## What was seen", "", *_seen(incident)]
     lines += ["", "## What changed near it", "", *_causes(incident)]
     lines += ["", "## Timeline", "", *_timeline(incident)]
@@ -30,15 +39,20 @@ def postmortem(incident: Incident, now: float) -> str:
     return "\n".join(lines) + "\n"
 
 
+def named(services: Sequence[str]) -> str:
+    """Its services, for people."""
+    return ", ".join(name or PLATFORM for name in services)
+
+
 def _facts(incident: Incident, now: float) -> list[str]:
     ended = ended_at(incident)
     rows = [
         ("incident", str(incident.number)),
-        ("services", ", ".join(_text(name) for name in incident.services)),
+        ("services", _text(named(incident.services))),
         ("severity", incident.severity.value),
         ("state", incident.state.value),
-        ("began", _moment(incident.opened_at)),
-        ("ended", _moment(ended) if ended is not None else "not yet"),
+        ("began", to_second(incident.opened_at)),
+        ("ended", to_second(ended) if ended is not None else "not yet"),
         ("lasted", span((ended if ended is not None else now) - incident.opened_at)),
     ]
     if incident.merged_into is not None:
@@ -62,9 +76,9 @@ def ended_at(incident: Incident) -> float | None:
 def _summary(incident: Incident, now: float) -> str:
     ended = ended_at(incident)
     count = len(incident.members)
-    what = f"{count} alert{'s' if count != 1 else ''} of {_text(', '.join(incident.services))}"
+    what = f"{count} alert{'s' if count != 1 else ''} of {_text(named(incident.services))}"
     took = span((ended if ended is not None else now) - incident.opened_at)
-    said = f"{what}, the gravest a {incident.severity.value}: {_text(incident.title)}."
+    said = f"{what}, the gravest a {incident.severity.value}."
     said += f" It lasted {took}." if ended is not None else f" It has lasted {took} so far."
     causes = _ranked(incident)
     if causes:
@@ -72,21 +86,59 @@ def _summary(incident: Incident, now: float) -> str:
     return said
 
 
+def _impact(incident: Incident, impact: Sequence[Impact]) -> Iterator[str]:
+    for one in impact:
+        yield f"- {_text(one.service)}: {_cost(one)}."
+    if not impact:
+        yield "- How many requests it was about was not counted."
+    yield f"- Noticed {_noticed(incident, impact)}."
+    acts = [event for event in _acts(incident) if event.kind != "rollout"]
+    if acts:
+        after = span(acts[0].at - incident.opened_at)
+        yield f"- First action {after} after the first alert: {_line(acts[0])}"
+    else:
+        yield "- Nothing was done about it that is known here."
+
+
+def _cost(one: Impact) -> str:
+    said = f"{one.failed:,.0f} of {one.requests:,.0f} requests failed"
+    if one.requests <= 0.0:
+        return "no requests came"
+    if one.budget is None:
+        return said
+    about = "about " if one.is_estimated else ""
+    return f"{said}: {about}{one.budget:.1%} of the error budget of {one.period_days:g} days"
+
+
+def _noticed(incident: Incident, impact: Sequence[Impact]) -> str:
+    began = [one.began_at for one in impact if one.began_at is not None]
+    if began:
+        after = span(incident.opened_at - min(began))
+        return f"{after} after more requests failed than is promised ({to_second(min(began))})"
+    nearest = [cause.change.at for member in _by_time(incident) for cause in member.causes[:1]]
+    if nearest and nearest[0] <= incident.opened_at:
+        return f"{span(incident.opened_at - nearest[0])} after the nearest change before it"
+    return "by its first alert; since when it was there is not known here"
+
+
 def _seen(incident: Incident) -> Iterator[str]:
     for member in incident.members:
-        state = "firing" if member.is_firing else f"over at {_moment(member.last_seen)}"
+        state = "firing" if member.is_firing else f"over at {to_second(member.last_seen)}"
         yield (
             f"- **{member.severity}** {_text(member.summary)} — first seen "
-            f"{_moment(member.first_seen)}, {state}"
+            f"{to_second(member.first_seen)}, {state}"
         )
         yield from (f"    - {_text(words)}" for words in member.evidence)
 
 
+def _by_time(incident: Incident) -> list[Member]:
+    return sorted(incident.members, key=lambda member: member.first_seen)
+
+
 def _ranked(incident: Incident) -> list[str]:
     """Candidates of all alerts, those of the first and gravest first, each change once."""
-    order: list[Member] = sorted(incident.members, key=lambda member: member.first_seen)
     found: dict[tuple[float, str, str], str] = {}
-    for cause in (cause for member in order for cause in member.causes):
+    for cause in (cause for member in _by_time(incident) for cause in member.causes):
         change = cause.change
         found.setdefault((change.at, change.kind, change.what), _text(cause.words))
     return list(found.values())
@@ -116,11 +168,20 @@ def _timeline(incident: Incident) -> Iterator[str]:
         yield "- … and more, for which there was no room."
 
 
+def _acts(incident: Incident) -> list[Event]:
+    """What was done since it began: what was done before is in the timeline, and maybe its cause."""
+    return [
+        event
+        for event in incident.timeline
+        if event.kind in _ACTING and event.at >= incident.opened_at
+    ]
+
+
 def _done(incident: Incident) -> list[str]:
-    acts = [event for event in incident.timeline if event.kind in _ACTING]
+    acts = _acts(incident)
     if not acts:
         return ["Nothing that is known here."]
-    return [f"- {_moment(event.at)} {_line(event)}" for event in acts]
+    return [f"- {to_second(event.at)} {_line(event)}" for event in acts]
 
 
 def _line(event: Event) -> str:
@@ -132,17 +193,12 @@ def _resolution(incident: Incident) -> str:
     if incident.resolution is None:
         return "It is not over."
     by = f"By {_text(incident.resolution.by)}" if incident.resolution.by else "By itself"
-    return f"{by}, {_moment(incident.resolution.at)}: {_text(incident.resolution.words)}"
+    return f"{by}, {to_second(incident.resolution.at)}: {_text(incident.resolution.words)}"
 
 
 def _text(words: str) -> str:
-    """Words on one line, in which nothing is markup."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in words).split())
-    return _MARKUP.sub(r"\\\1", line)
-
-
-def _moment(at: float) -> str:
-    return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    """Words on one line, in which nothing is live, and digests are short."""
+    return inert(_MARKUP.sub(r"\\\1", shortened(one_line(words))))
 
 
 def span(seconds: float) -> str:

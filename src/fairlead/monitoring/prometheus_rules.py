@@ -18,6 +18,8 @@ import yaml
 from fairlead.domain.errors import InvalidInput
 from fairlead.monitoring.burning import BURN, Pair, Severity, pairs_of
 from fairlead.monitoring.objectives import Objective, ObjectiveKind, check_objective
+from fairlead.monitoring.promising import MONITOR
+from fairlead.monitoring.runbooks import PLACE
 
 REQUESTS = "fairlead_gateway_requests_total"
 FAILED = "fairlead_gateway_requests_failed_total"
@@ -143,7 +145,7 @@ def _alert(
         ),
     }
     if promise.runbook:
-        annotations["runbook_url"] = promise.runbook
+        annotations["runbook_url"] = promise.runbook.replace(PLACE, MONITOR)
     return {
         "alert": "FairleadSlo",
         "expr": rules,

@@ -20,7 +20,7 @@ KEEP_S = 300.0
 """The same as the Prometheus rules keep an alert firing for."""
 
 
-def conditions_of(service: str, found: Assessment, runbook: str = "") -> tuple[Condition, ...]:
+def conditions_of(service: str, found: Assessment) -> tuple[Condition, ...]:
     """The conditions of an objective whose budget burns, the gravest first.
 
     One for each severity, told apart by the label `burn`: a page ends minutes after an outage, the
@@ -31,7 +31,7 @@ def conditions_of(service: str, found: Assessment, runbook: str = "") -> tuple[C
         if burn.is_burning:
             by_severity.setdefault(burn.pair.severity, burn)
     return tuple(
-        _condition(service, found, by_severity[severity], runbook)
+        _condition(service, found, by_severity[severity])
         for severity in sorted(by_severity, key=RANK.__getitem__)
     )
 
@@ -49,7 +49,7 @@ def self_test() -> str:
     return ""
 
 
-def _condition(service: str, found: Assessment, worst: Burn, runbook: str) -> Condition:
+def _condition(service: str, found: Assessment, worst: Burn) -> Condition:
     objective, pair = found.objective, worst.pair
     is_cost = objective.kind is ObjectiveKind.COST
     figures = [
@@ -76,7 +76,6 @@ def _condition(service: str, found: Assessment, worst: Burn, runbook: str) -> Co
         ),
         evidence=tuple(figures),
         keep_s=KEEP_S,
-        runbook=runbook,
     )
 
 

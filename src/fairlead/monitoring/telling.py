@@ -37,6 +37,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         severities: Severities that go there; empty for all.
         matchers: Further conditions, all of which must hold.
         resolved: Whether it is told of ends, too.
+        quotes: Whether it is given what alerts quote of prompts and answers.
     """
 
     receiver: str
@@ -47,6 +48,7 @@ class Route(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     interval_s: float = 300.0
     repeat_s: float = 4 * 3_600.0
     resolved: bool = True
+    quotes: bool = False
 
     def takes(self, alert: Alert) -> bool:
         """Whether this alert goes there."""
@@ -196,8 +198,8 @@ def _message(
         key=key,
         receiver=route.receiver,
         labels=common,
-        firing=_gravest(firing),
-        resolved=_gravest(resolved),
+        firing=_sayable(route, _gravest(firing)),
+        resolved=_sayable(route, _gravest(resolved)),
         at=now,
         last_told=0.0 if before is None else before.at,
         known=_unsaid(before, members),
@@ -207,6 +209,15 @@ def _message(
     if not firing and not (route.resolved and resolved):
         return None
     return message if route.resolved else msgspec.structs.replace(message, resolved=())
+
+
+def _sayable(route: Route, alerts: tuple[Alert, ...]) -> tuple[Alert, ...]:
+    """As this receiver is told of them."""
+    if route.quotes:
+        return alerts
+    return tuple(
+        msgspec.structs.replace(alert, quotes=()) if alert.quotes else alert for alert in alerts
+    )
 
 
 def _is_due(route: Route, message: Message, before: Told | None, now: float) -> bool:

@@ -15,7 +15,7 @@ from fairlead.control.acting.clock_watch import OFF as CLOCK_OFF
 from fairlead.control.acting.clock_watch import RIGHT as CLOCK_RIGHT
 from fairlead.control.acting.files_watch import DAMAGED
 from fairlead.control.acting.replica_watch import READY, STARTED
-from fairlead.domain.release import short
+from fairlead.domain.release import short, shortened
 from fairlead.monitoring.alerts import labels_of
 from fairlead.monitoring.causes import WITHIN_S, Change
 from fairlead.monitoring.incidents import Event
@@ -126,11 +126,11 @@ def _change_kind(row: EventRow) -> str | None:
 def _words(row: EventRow) -> str:
     """In the order in which a person looks for it: what it is, and why."""
     if not row.kind.startswith("rollout_"):
-        return row.message[:WORDS_MAX]
+        return shortened(row.message)[:WORDS_MAX]
     data = _data(row)
     release = data.get("name") or short(str(data.get("release", ""))) or "a release"
     state = row.kind.removeprefix("rollout_").replace("_", " ")
-    return f"release {release} {state} ({row.rollout}): {row.message}"[:WORDS_MAX]
+    return shortened(f"release {release} {state} ({row.rollout}): {row.message}")[:WORDS_MAX]
 
 
 def _labels(row: EventRow) -> tuple[tuple[str, str], ...]:

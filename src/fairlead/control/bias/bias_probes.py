@@ -19,6 +19,7 @@ from fairlead.control.bias.telling import MONITOR, BiasView, bias_view, conditio
 from fairlead.control.outside.ask import ReplicaClient
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.decoding import decode_json
+from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import FairleadError, NotFound
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.watchers import Report
@@ -204,8 +205,8 @@ class BiasProbes:
             watch.trouble = error.one_line
             _log.error("bias of %s: %s", watch.spec.service, error.one_line)
         else:
-            watch.trouble = f"a defect: {error!r}"[:200]
-            _log.error("bias of %s: a defect", watch.spec.service, exc_info=error)
+            watch.trouble = defect(error)
+            _log.error("bias of %s: a defect: %s", watch.spec.service, trail(error))
 
     async def _watch(self, spec: ServiceSpec) -> Watch:
         assert spec.bias is not None

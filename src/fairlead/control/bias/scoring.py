@@ -22,6 +22,7 @@ from fairlead.control.documents import read_all
 from fairlead.control.outside.ask import ReplicaClient
 from fairlead.control.shipping.overview import Overview
 from fairlead.control.shipping.spec import ServiceSpec
+from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import FairleadError, InvalidInput, NotFound, Unavailable
 from fairlead.domain.quota import PICO, Price
 from fairlead.domain.release import short
@@ -178,8 +179,8 @@ class BiasScores:
         except FairleadError as error:
             ended = self._failed(scoring, error.one_line)
         except Exception as error:  # noqa: BLE001 - logged, and told
-            _log.exception("bias scores of %s: a defect", scoring.service)
-            ended = self._failed(scoring, f"a defect: {error!r}"[:200])
+            _log.error("bias scores of %s: a defect: %s", scoring.service, trail(error))
+            ended = self._failed(scoring, defect(error))
         try:
             await self._keep(ended)
         except FairleadError as error:  # It is asked for the rest again.

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import msgspec
 
-from fairlead.monitoring.alerts import Condition, Figure, labels_of
+from fairlead.monitoring.alerts import QUOTE_CHARS_MAX, Condition, Figure, labels_of
 from fairlead.monitoring.burning import Severity
 from fairlead.probing.bias import Finding, findings, is_complete
 from fairlead.probing.bias_model import Biasing, BiasSpec
@@ -119,10 +119,6 @@ def conditions_of(biasing: Biasing, spec: BiasSpec, plan: Plan) -> list[Conditio
 
 
 def _condition(biasing: Biasing, found: Finding) -> Condition:
-    said = _said(found)
-    if found.examples:
-        last = found.examples[-1]
-        said += f', as in "{last.other}": "{last.other_answer}"; and "{last.first_answer}"'
     scale = 1.0 if found.outcome == "length" else 100.0
     unit = _UNITS[found.outcome]
     return Condition(
@@ -135,7 +131,7 @@ def _condition(biasing: Biasing, found: Finding) -> Condition:
             outcome=found.outcome,
         ),
         severity=Severity.TICKET,
-        summary=f"{biasing.service}: {said}",
+        summary=f"{biasing.service}: {_said(found)}",
         evidence=(
             Figure(f"{found.outcome} of {found.group}", scale * found.other_mean, unit),
             Figure(f"{found.outcome} of {found.first}", scale * found.first_mean, unit),
@@ -143,7 +139,18 @@ def _condition(biasing: Biasing, found: Finding) -> Condition:
             Figure("pairs that differ", float(found.discordant)),
             Figure("evidence (logarithm)", found.evidence, limit=found.evidence_at),
         ),
+        quotes=tuple(_quotes(found)),
     )
+
+
+def _quotes(found: Finding) -> Iterator[str]:
+    """The latest pair that differs."""
+    for last in found.examples[-1:]:
+        for group, asked, answered in (
+            (found.group, last.other, last.other_answer),
+            (found.first, last.first, last.first_answer),
+        ):
+            yield f'{group}: "{asked}": "{answered}"'[:QUOTE_CHARS_MAX]
 
 
 def _said(found: Finding) -> str:

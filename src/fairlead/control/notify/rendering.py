@@ -1,12 +1,14 @@
 """An alert message in the form that each kind of receiver takes. Pure.
 
 Texts come from monitors, and so in part from outside: they are cut to what a receiver takes, and
-written so that they are no markup there.
+written so that they are no markup there. Chats have no common way to say that: what they would make
+something of is written with signs that look alike, or parted by a sign without width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
@@ -16,6 +18,7 @@ from fairlead.domain.receivers import Email
 from fairlead.monitoring.alerts import Alert
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.course import sparkline
+from fairlead.monitoring.plain import inert, one_line
 from fairlead.monitoring.postmortem import span
 from fairlead.monitoring.telling import Message
 
@@ -35,25 +38,37 @@ minutes would otherwise say that the alert is over, and page for it again."""
 
 _PAGERDUTY = {Severity.PAGE: "critical", Severity.TICKET: "warning", Severity.INFO: "info"}
 _SLACK = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+_ALIKE = str.maketrans({"*": "\u2217", "`": "\u02cb", "~": "\u223c", "|": "\u2223", "\\": "\u2216"})
+_EDGE = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+"""What begins or ends emphasis; within a name, such as `service_down`, it does not."""
+_LINK = re.compile(r"\](?=[(\[:])")
+Words = Callable[[str], str]
+"""How words from outside are written."""
 
 
-def title(message: Message) -> str:
+def title(message: Message, words: Words = one_line) -> str:
     """One line: `[page, 2 firing] bank: ...`."""
     alerts = message.firing or message.resolved
     state = f"{len(message.firing)} firing" if message.firing else "resolved"
-    return _line(f"[{message.severity}, {state}] {alerts[0].summary}")[:SUMMARY_MAX]
+    return f"[{message.severity}, {state}] {words(alerts[0].summary)}"[:SUMMARY_MAX]
 
 
-def text(message: Message) -> str:
+def text(message: Message, words: Words = one_line) -> str:
     """The whole message for people, as plain text."""
-    lines = [title(message)]
+    lines = [title(message, words)]
     for name, alerts in (("firing", message.firing), ("resolved", message.resolved)):
         for alert in alerts[:ALERTS_MAX]:
-            lines += ["", f"{name}: {_line(alert.summary)}", *_details(alert)]
+            lines += ["", f"{name}: {words(alert.summary)}", *_details(alert, words)]
         if len(alerts) > ALERTS_MAX:
             lines += ["", f"... and {len(alerts) - ALERTS_MAX} more are {name}"]
     body = "\n".join(lines)
     return body if len(body) <= TEXT_MAX else body[:TEXT_MAX] + "\n..."
+
+
+def for_chats(words: str) -> str:
+    """On one line that calls nobody, links and loads nothing, and has no markup of any chat."""
+    line = _EDGE.sub("\u02cd", inert(one_line(words))).translate(_ALIKE)
+    return _LINK.sub("]\u200b", line)
 
 
 def webhook(message: Message) -> dict[str, Any]:
@@ -74,8 +89,9 @@ def webhook(message: Message) -> dict[str, Any]:
 
 
 def slack(message: Message) -> dict[str, Any]:
-    """What Slack's incoming webhooks take."""
-    return {"text": text(message).translate(_SLACK)}
+    """What Slack's incoming webhooks take; Mattermost and Rocket.Chat read Markdown in it, too."""
+    said = text(message, for_chats).translate(_SLACK)
+    return {"text": said, "unfurl_links": False, "unfurl_media": False}
 
 
 def pagerduty(message: Message, routing_key: str) -> list[dict[str, Any]]:
@@ -133,7 +149,7 @@ def _triggered(alert: Alert, routing_key: str) -> dict[str, Any]:
         "dedup_key": f"fairlead/{alert.fingerprint}",
         "client": "fairlead",
         "payload": {
-            "summary": _line(alert.summary)[:SUMMARY_MAX],
+            "summary": one_line(alert.summary)[:SUMMARY_MAX],
             "source": of.get("replica") or of.get("service") or "fairlead",
             "severity": _PAGERDUTY[alert.severity],
             "timestamp": _rfc3339(alert.first_seen),
@@ -142,7 +158,7 @@ def _triggered(alert: Alert, routing_key: str) -> dict[str, Any]:
             "custom_details": {**of, **_annotations(alert)},
         },
     }
-    if alert.runbook:
+    if alert.runbook.startswith(("http://", "https://")):
         event["links"] = [{"href": alert.runbook, "text": "runbook"}]
     return event
 
@@ -158,6 +174,7 @@ def _alert(alert: Alert) -> dict[str, Any]:
             {"name": one.name, "value": one.value, "unit": one.unit, "limit": one.limit}
             for one in alert.evidence
         ],
+        "quotes": list(alert.quotes),
         "causes": [cause.words for cause in alert.causes],
         "first_seen": alert.first_seen,
         "last_seen": alert.last_seen,
@@ -168,33 +185,32 @@ def _alert(alert: Alert) -> dict[str, Any]:
 
 def _annotations(alert: Alert) -> Mapping[str, str]:
     found = {
-        "summary": _line(alert.summary),
+        "summary": one_line(alert.summary),
         "description": "; ".join(figure.words for figure in alert.evidence),
+        "quotes": "; ".join(one_line(quote) for quote in alert.quotes),
         "causes": "; ".join(cause.words for cause in alert.causes),
         "runbook_url": alert.runbook,
     }
     return {name: words[:TEXT_MAX] for name, words in found.items() if words}
 
 
-def _details(alert: Alert) -> list[str]:
+def _details(alert: Alert, words: Words) -> list[str]:
     lines = [f"  since {_rfc3339(alert.first_seen)}"]
     if not alert.is_firing:
         lasted = span(alert.entered_at - alert.first_seen)
         lines.append(f"  until {_rfc3339(alert.entered_at)}, after {lasted}")
-    lines += [f"  {_line(figure.words)}" for figure in alert.evidence]
+    lines += [f"  {words(figure.words)}" for figure in alert.evidence]
     if alert.evidence and len(alert.course) >= COURSE_MIN:
         took = span(alert.course[-1][0] - alert.course[0][0])
-        lines.append(f"  {_line(alert.evidence[0].name)}: {sparkline(alert.course)} over {took}")
-    lines += [f"  changed near it: {_line(cause.words)}" for cause in alert.causes]
+        name = words(alert.evidence[0].name)
+        lines.append(f"  {name}: {sparkline(alert.course)} over {took}")
+    lines += [f"  about: {words(quote)}" for quote in alert.quotes]
+    lines += [f"  changed near it: {words(cause.words)}" for cause in alert.causes]
     return lines + ([f"  runbook: {alert.runbook}"] if alert.runbook else [])
 
 
 def _rfc3339(at: float) -> str:
     return f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S.%f}"[:-3] + "Z"
-
-
-def _line(words: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in words).split())
 
 
 def word(words: str) -> str:

@@ -1,4 +1,8 @@
-"""Sends one message to one receiver, once. What went wrong never holds an address or a secret."""
+"""Sends one message to one receiver, once. What went wrong never holds an address or a secret.
+
+All of it takes `ATTEMPT_S` at the most. Each answer has a time of its own, and a server that sends
+a byte now and then would be in time for ever.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,9 @@ from urllib.parse import urlsplit
 import msgspec
 
 from fairlead.control.notify import rendering
-from fairlead.control.notify.mail import TlsContext, send_mail
+from fairlead.control.notify.mail import Line, TlsContext, send_mail
 from fairlead.control.notify.signing import HEADER, sign
+from fairlead.control.notify.threads import Threads, TooMany
 from fairlead.domain.receivers import (
     SECRETS,
     Alertmanager,
@@ -32,6 +37,7 @@ from fairlead.monitoring.telling import Message
 from fairlead.targets.http import HttpFailed, request
 
 TIMEOUT_S = 10.0
+ATTEMPT_S = 60.0
 _AGAIN = (408, 425, 429)
 
 
@@ -54,6 +60,7 @@ class Sender:
         environ: Where secrets are found, by name; see `is_theirs`.
         clock: Unix time, for signatures.
         tls: Makes what mail servers' certificates are checked by.
+        attempt_s: What a message may take in all.
     """
 
     def __init__(
@@ -61,13 +68,25 @@ class Sender:
         environ: Mapping[str, str] = os.environ,
         clock: Callable[[], float] = time.time,
         tls: TlsContext = ssl.create_default_context,
+        attempt_s: float = ATTEMPT_S,
     ) -> None:
         self._environ = environ
         self._clock = clock
         self._tls = tls
+        self._attempt_s = attempt_s
+        self._threads = Threads()
 
     async def send(self, receiver: Receiver, message: Message) -> int:
         """Send it, and return how many of several addresses refused it; raises NotSent if all."""
+        try:
+            async with asyncio.timeout(self._attempt_s):
+                return await self._send(receiver, message)
+        except TimeoutError:
+            raise NotSent(f"it took longer than {self._attempt_s:g} s") from None
+        except TooMany:
+            raise NotSent("too many deliveries by mail and apprise go on at once") from None
+
+    async def _send(self, receiver: Receiver, message: Message) -> int:
         match receiver:
             case Webhook():
                 await self._webhook(receiver, message)
@@ -87,7 +106,7 @@ class Sender:
                 return await self._mail(receiver, message)
             case Apprise():
                 url = self._secret(receiver.url_env)
-                await asyncio.to_thread(_by_apprise, url, message)
+                await self._threads.run(lambda: _by_apprise(url, message))
         return 0
 
     async def _webhook(self, receiver: Webhook, message: Message) -> None:
@@ -105,9 +124,11 @@ class Sender:
         login = None
         if receiver.user_env is not None and receiver.password_env is not None:
             login = self._secret(receiver.user_env), self._secret(receiver.password_env)
-        mail = rendering.mail(message, receiver)
+        mail, line = rendering.mail(message, receiver), Line()
         try:
-            return await asyncio.to_thread(send_mail, mail, receiver, login, self._tls)
+            return await self._threads.run(
+                lambda: send_mail(mail, receiver, login, self._tls, line)
+            )
         except smtplib.SMTPResponseException as error:
             final = 500 <= error.smtp_code < 600
             raise NotSent(f"{receiver.host} answered {error.smtp_code}", is_final=final) from None
@@ -120,6 +141,8 @@ class Sender:
             raise NotSent(why, is_final=True) from None
         except (OSError, smtplib.SMTPException, ValueError) as error:
             raise NotSent(f"{receiver.host}: {type(error).__name__}") from None
+        finally:
+            line.end()
 
     def _secret(self, name: str) -> str:
         if not is_theirs(name):
@@ -164,5 +187,10 @@ def _by_apprise(url: str, message: Message) -> None:
     service = apprise.Apprise()
     if not service.add(url):
         raise NotSent("apprise does not know this kind of address", is_final=True)
-    if not service.notify(title=rendering.title(message), body=rendering.text(message)):
+    said = rendering.for_chats
+    if not service.notify(
+        title=rendering.title(message, said),
+        body=rendering.text(message, said),
+        body_format=apprise.NotifyFormat.TEXT,
+    ):
         raise NotSent("apprise could not deliver it")

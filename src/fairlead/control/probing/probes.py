@@ -21,6 +21,7 @@ from fairlead.control.probing.probe_events import event_of, happened
 from fairlead.control.probing.probe_views import ProbesView, Role, probes_view
 from fairlead.control.shipping.spec import ProbeSpec, ServiceSpec
 from fairlead.domain.decoding import decode_json
+from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, NotFound
 from fairlead.domain.release import sha256_digest, short
 from fairlead.evaluation.cases import Case, Suite
@@ -151,8 +152,8 @@ class Probes:
             watch.trouble = error.one_line
             _log.error("probes of %s: %s", watch.spec.service, error.one_line)
         else:
-            watch.trouble = f"a defect: {error!r}"[:200]
-            _log.error("probes of %s: a defect", watch.spec.service, exc_info=error)
+            watch.trouble = defect(error)
+            _log.error("probes of %s: a defect: %s", watch.spec.service, trail(error))
 
     def is_diverted(self, service: str, release: str | None) -> bool:
         """Whether the fallbacks are to answer for this champion, because its provider changed."""

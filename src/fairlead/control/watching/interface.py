@@ -8,6 +8,8 @@ from typing import Protocol
 import msgspec
 
 from fairlead.monitoring.desk import Desk
+from fairlead.monitoring.impact import Impact
+from fairlead.monitoring.incidents import Incident
 from fairlead.monitoring.monitors.interface import SuggestedCase
 
 OLD_S = 120.0
@@ -60,6 +62,10 @@ class Watched(Protocol):
 
         What `change` raises is raised, and nothing has changed then.
         """
+        ...
+
+    async def impact(self, incident: Incident) -> list[Impact]:
+        """What it has cost the users of its services, as far as that was counted."""
         ...
 
     def monitors(self, service: str | None = None) -> list[MonitorStanding]:

@@ -111,6 +111,7 @@ def duties_of(
             served.name: served.declared.actions for served in services if served.declared.actions
         },
         watches=(*own, *watches),
+        runbooks={served.name: served.declared.runbook for served in services},
     )
 
 

@@ -50,7 +50,12 @@ class MonitorMaker:
             segments = {one.name: one.keys for one in served.segments}
             made.append(
                 SegmentMonitor(
-                    service, release, segments, key_unit=_unit_of_key, name_of=self._name_of
+                    service,
+                    release,
+                    segments,
+                    key_unit=_unit_of_key,
+                    name_of=self._name_of,
+                    feedback=dict(served.feedback),
                 )
             )
         if served.capture is not None:

@@ -19,6 +19,7 @@ from fairlead.monitoring.alerts import Condition, Looked
 from fairlead.monitoring.causes import Change
 from fairlead.monitoring.incidents import Event
 from fairlead.monitoring.watchers import Report, Watch
+from fairlead.rollout.declared import FeedbackRule
 
 
 class ControlPlatform:
@@ -54,6 +55,7 @@ class ControlPlatform:
                 spec.monitoring,
                 capture=spec.capture,
                 segments=() if spec.bias is None else spec.bias.segments,
+                feedback=_feedback(spec.plan.feedback),
                 request_timeout_s=spec.limits.request_timeout_s,
                 grading=self._live_judging.grading(row.name, spec.judge),
                 judge_blindness=self._live_judging.blindness(row.name),
@@ -107,3 +109,8 @@ class ControlPlatform:
         """Do it; raises FairleadError to be tried again."""
         async with self._lock:
             return await self._acting.carry_out(entry)
+
+
+def _feedback(rule: FeedbackRule | None) -> tuple[tuple[str, float], ...]:
+    """What clients say; what a judge model says of a sample is watched by the monitor `quality`."""
+    return () if rule is None or rule.sampled else ((rule.name, rule.good_at_least),)

@@ -15,6 +15,7 @@ from fairlead.control.watching.interface import MonitorStanding
 from fairlead.control.watching.parts import divided, joined
 from fairlead.control.watching.sampling import TEXTS, Due
 from fairlead.domain.decoding import decode_json
+from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
 from fairlead.monitoring.alerts import Condition
@@ -182,8 +183,8 @@ class ReleaseMonitors:
         try:
             fault = self._monitors[name].self_test()
         except Exception as error:  # noqa: BLE001 - logged, and told
-            _log.exception("self-test of monitor %s: a defect", name)
-            fault = f"a defect: {error!r}"[:200]
+            _log.error("self-test of monitor %s: a defect: %s", name, trail(error))
+            fault = defect(error)
         self._tested[name] = (now, fault)
         return True
 
@@ -250,8 +251,8 @@ class ReleaseMonitors:
     def _broke(self, name: str, error: Exception) -> None:
         """It is blind from now on; of two defects the first one is told."""
         if name not in self._troubles:
-            _log.error("monitor %s of %s: a defect", name, self._service, exc_info=error)
-            self._troubles[name] = f"a defect: {error!r}"[:200]
+            _log.error("monitor %s of %s: a defect: %s", name, self._service, trail(error))
+            self._troubles[name] = defect(error)
 
 
 class _Kept(msgspec.Struct):

@@ -17,6 +17,7 @@ class Served(NamedTuple):
         champion: Digest of the release that serves; empty for none.
         capture: Which sample of prompts and answers is kept; None for none.
         segments: Users who are compared with all others.
+        feedback: What clients say of answers that is declared, and from which value on it is good.
         grading: How scores of its judge model are read; None without one.
         rollout_judge: Identity of the judge model of the rollout under way; empty without one.
         judge_blindness: Why no verdicts come that should; empty while they do.
@@ -28,6 +29,7 @@ class Served(NamedTuple):
     declared: Declared
     capture: Capture | None = None
     segments: tuple[Segment, ...] = ()
+    feedback: tuple[tuple[str, float], ...] = ()
     request_timeout_s: float = 120.0
     grading: Grading | None = None
     judge_blindness: str = ""

@@ -161,12 +161,7 @@ class ServiceWatch:
         if not 0.0 <= now - self._assessed[0] < ASSESS_S:
             self._assessed = (now, list(self._promises(now)))
         served = self._releases.get(self.champion)
-        found = served.conditions(now) if served is not None else []
-        runbook = self.declared.runbook
-        return [
-            *self._assessed[1],
-            *(msgspec.structs.replace(one, runbook=one.runbook or runbook) for one in found),
-        ]
+        return [*self._assessed[1], *(served.conditions(now) if served is not None else ())]
 
     def accept(self, monitor: str) -> None:
         """See `Watched.accept`; raises NotFound."""
@@ -368,7 +363,7 @@ class ServiceWatch:
         now = max(now, self.known_until)
         for objective, ledger in self._ledgers.items():
             found = assess(objective, ledger.buckets(self.known_until), now)
-            yield from conditions_of(self.service, found, self.declared.runbook)
+            yield from conditions_of(self.service, found)
 
     def _release(self, release: str) -> ReleaseMonitors:
         found = self._releases.get(release)
@@ -388,4 +383,5 @@ def _watched_by(served: Served) -> object:
     declared = served.declared
     kept = served.capture
     texts = None if kept is None else (kept.prompts, kept.answers)
-    return texts, served.segments, declared.monitors, declared.texts, served.grading
+    compared = served.segments, served.feedback if served.segments else ()
+    return texts, compared, declared.monitors, declared.texts, served.grading

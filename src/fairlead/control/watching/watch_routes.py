@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
+import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from fairlead.control import views
@@ -41,6 +42,7 @@ from fairlead.monitoring import editing
 from fairlead.monitoring.alert_states import AlertState
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.desk import Desk
+from fairlead.monitoring.incidents import Incident
 from fairlead.monitoring.matching import MATCHERS_MAX, parse_matcher
 from fairlead.monitoring.monitors.interface import SuggestedCase
 from fairlead.monitoring.silences import Silence
@@ -101,8 +103,9 @@ def _alerts(watching: Watching, now: Now) -> APIRouter:
                 summary="One alert; the beginning of its fingerprint is enough")  # fmt: skip
     async def alert(fingerprint: str) -> Response:
         desk = watching().desk
-        (view,) = alert_views([editing.find_alert(desk, fingerprint)], desk, now())
-        return answer(view)
+        found = editing.find_alert(desk, fingerprint)
+        (view,) = alert_views([found], desk, now())
+        return answer(msgspec.structs.replace(view, quotes=list(found.quotes)))
 
     @router.get("/{fingerprint}/picture.svg", responses=gives_media(SVG, {"type": "string"}),
                 response_class=Response, summary="How its first figure went, as SVG")  # fmt: skip
@@ -129,9 +132,14 @@ def _incidents(watching: Watching, now: Now) -> APIRouter:
     @router.get("/{number}", responses=gives(IncidentView),
                 summary="One incident: alerts, timeline, and its post-mortem")  # fmt: skip
     async def incident(number: int) -> Response:
-        return answer(incident_view(editing.find_incident(watching().desk, number), now()))
+        found = editing.find_incident(watching().desk, number)
+        return answer(await _incident_view(watching(), found, now()))
 
     return router
+
+
+async def _incident_view(watching: Watched, found: Incident, now: float) -> IncidentView:
+    return incident_view(found, now, await watching.impact(found))
 
 
 def _incident_words(watching: Watching, now: Now) -> APIRouter:
@@ -139,7 +147,8 @@ def _incident_words(watching: Watching, now: Now) -> APIRouter:
 
     async def edited(number: int, change: Callable[[Desk], Desk]) -> Response:
         desk = await watching().edit(change)
-        return answer(incident_view(editing.find_incident(desk, number), now()))
+        found = editing.find_incident(desk, number)
+        return answer(await _incident_view(watching(), found, now()))
 
     @router.post("/merge", responses=gives(IncidentView), openapi_extra=takes(MergeRequest),
                  summary="Make the younger of two incidents part of the older one")  # fmt: skip

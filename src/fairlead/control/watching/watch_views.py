@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from fairlead.control.watching.interface import MonitorStanding
+from fairlead.domain.release import short
 from fairlead.monitoring.actions import ActionEntry
 from fairlead.monitoring.alerts import Alert, Figure, Turn
 from fairlead.monitoring.burning import RANK
 from fairlead.monitoring.causes import Cause
 from fairlead.monitoring.desk import Desk
+from fairlead.monitoring.impact import Impact
 from fairlead.monitoring.incidents import Event, Incident, Member
 from fairlead.monitoring.postmortem import ended_at, postmortem
 from fairlead.monitoring.silences import Silence, silenced_by
@@ -49,6 +51,7 @@ class AlertView(msgspec.Struct, frozen=True):
         history: Its last transitions.
         silence: Why nobody is told of it now; None where somebody is.
         incident: Number of the newest incident that it is part of; None for none.
+        quotes: What was asked and answered, where that tells what it is about; in lists none.
     """
 
     fingerprint: str
@@ -72,6 +75,7 @@ class AlertView(msgspec.Struct, frozen=True):
     silence: Silence | None
     incident: int | None
     runbook: str
+    quotes: list[str] = []
 
 
 class IncidentSummary(msgspec.Struct, frozen=True):
@@ -103,12 +107,14 @@ class IncidentView(msgspec.Struct, frozen=True):
 
     Attributes:
         timeline: What happened, the oldest first.
+        impact: What was counted of its services meanwhile.
         page: The same as Markdown, as a post-mortem.
     """
 
     summary: IncidentSummary
     alerts: list[Member]
     timeline: list[Event]
+    impact: list[Impact]
     page: str
 
 
@@ -280,13 +286,14 @@ def incident_summary(incident: Incident) -> IncidentSummary:
     )
 
 
-def incident_view(incident: Incident, now: float) -> IncidentView:
+def incident_view(incident: Incident, now: float, impact: Sequence[Impact] = ()) -> IncidentView:
     """The whole of it."""
     return IncidentView(
         summary=incident_summary(incident),
         alerts=list(incident.members),
         timeline=list(incident.timeline),
-        page=postmortem(incident, now),
+        impact=list(impact),
+        page=postmortem(incident, now, impact),
     )
 
 
@@ -309,6 +316,7 @@ def action_view(entry: ActionEntry) -> ActionView:
 
 def monitor_view(standing: MonitorStanding, desk: Desk) -> MonitorView:
     """A monitor, with the alerts of it that fire; those of other releases are not its own."""
+    release = short(standing.release)
     firing = [
         alert.of
         for alert in desk.alerts.values()
@@ -316,5 +324,5 @@ def monitor_view(standing: MonitorStanding, desk: Desk) -> MonitorView:
     ]
     return MonitorView(
         **msgspec.structs.asdict(standing),
-        alerts=sum(of.get("release", standing.release) == standing.release for of in firing),
+        alerts=sum(of.get("release", release) == release for of in firing),
     )

@@ -19,6 +19,7 @@ from fairlead.control.notify.sending import Sender
 from fairlead.control.watching.around import Around, Platform
 from fairlead.control.watching.desk_documents import DeskDocuments
 from fairlead.control.watching.heartbeat import Heartbeat, Overlay
+from fairlead.control.watching.impacts import impacts
 from fairlead.control.watching.interface import MonitorStanding
 from fairlead.control.watching.looking import (
     Seen,
@@ -30,11 +31,14 @@ from fairlead.control.watching.looking import (
 )
 from fairlead.control.watching.served import Served
 from fairlead.control.watching.service_watch import Build, ServiceWatch
+from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import FairleadError, NotFound, StorageFailed
 from fairlead.gateway.records.metric_families import FamilyState
 from fairlead.monitoring.actions import ActionEntry
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.desk import Desk, note_done, step, step_alone
+from fairlead.monitoring.impact import Impact
+from fairlead.monitoring.incidents import Incident
 from fairlead.monitoring.monitors.interface import SuggestedCase
 from fairlead.monitoring.promising import MONITOR as SLO
 from fairlead.monitoring.telling import Route
@@ -148,6 +152,12 @@ class Watching:
             await self._keep(change(self._desk))
             return self._desk
 
+    async def impact(self, incident: Incident) -> list[Impact]:
+        """See `Watched`."""
+        watched = ((name, self._services.get(name)) for name in incident.services)
+        promises = {name: one.declared.promises for name, one in watched if one is not None}
+        return await asyncio.to_thread(impacts, self._store, incident, promises, self._now())
+
     async def accept(self, service: str, monitor: str) -> None:
         """What this monitor of the champion tells now is as it should be."""
         async with self._lock:
@@ -222,8 +232,8 @@ class Watching:
                 wait_s = LOOK_S if await self.look() else 0.0
             except FairleadError as error:
                 _log.error("watching: %s", error.one_line)
-            except Exception:  # noqa: BLE001 - the next look may do better, and must be made
-                _log.exception("watching: a defect")
+            except Exception as error:  # noqa: BLE001 - the next look may do better, and must be made
+                _log.error("watching: a defect: %s", trail(error))
             await self._pause(wait_s)
 
     async def _look(self) -> tuple[list[ActionEntry], bool]:
@@ -288,8 +298,8 @@ class Watching:
         except FairleadError as error:
             self._troubles[service] = error.one_line
         except Exception as error:  # noqa: BLE001 - logged, and told
-            _log.exception("watching %s: a defect", service)
-            self._troubles[service] = f"a defect: {error!r}"[:200]
+            _log.error("watching %s: a defect: %s", service, trail(error))
+            self._troubles[service] = defect(error)
 
     def _watched(self) -> Seen:
         """Let every service's monitors look, whatever becomes of the others."""
@@ -331,8 +341,8 @@ class Watching:
         except FairleadError as error:
             _log.warning("%s of %s is tried again: %s", entry.kind, entry.service, error.one_line)
             return
-        except Exception:  # noqa: BLE001 - it holds up no other action
-            _log.exception("%s of %s: a defect", entry.kind, entry.service)
+        except Exception as error:  # noqa: BLE001 - it holds up no other action
+            _log.error("%s of %s: a defect: %s", entry.kind, entry.service, trail(error))
             return
         await self.edit(lambda desk: note_done(desk, entry, outcome, self._now()))
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from fairlead.domain.defects import trail
 from fairlead.domain.outcomes import GIVEN_UP, REJECTED, SHADOW, SHADOW_ID_SUFFIX
 from fairlead.gateway.errors import (
     INTERNAL_ERROR,
@@ -116,7 +117,7 @@ class ShadowCopy(Attempting):
 
     def on_defect(self, error: Exception) -> None:
         """Something of ours broke on this copy: it ends, and no other."""
-        _log.error("the shadow of request %s: a defect", self._call.request_id, exc_info=error)
+        _log.error("the shadow of request %s: a defect: %s", self._call.request_id, trail(error))
         if not self._is_over:
             self._finish(INTERNAL_ERROR.status, INTERNAL_ERROR.code)
 

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
+from fairlead.domain.defects import trail
 from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.errors import INTERNAL_ERROR, Refusal
 from fairlead.gateway.quotas import quota_answers
@@ -99,7 +100,7 @@ class LeaseWait(Bulkhead):
 
     def on_defect(self, error: Exception) -> None:
         """Something of ours broke on this request: end it, so that it holds up no other."""
-        _log.error("a request that waited for a limit: a defect", exc_info=error)
+        _log.error("a request that waited for a limit: a defect: %s", trail(error))
         if not self._is_over:
             self._refuse(INTERNAL_ERROR)
         else:

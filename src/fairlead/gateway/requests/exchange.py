@@ -16,6 +16,7 @@ from __future__ import annotations
 import logging
 from functools import partial
 
+from fairlead.domain.defects import trail
 from fairlead.domain.outcomes import FELL_BACK, STOOD_IN
 from fairlead.gateway.errors import (
     INTERNAL_ERROR,
@@ -292,7 +293,7 @@ class Exchange(Answering):
 
     def on_defect(self, error: Exception) -> None:
         """Something of ours broke on this request: end it, so that it holds up no other."""
-        _log.error("request %s ended by a defect", self.call.request_id, exc_info=error)
+        _log.error("request %s ended by a defect: %s", self.call.request_id, trail(error))
         if not self._is_over:
             self._fail(INTERNAL_ERROR)
         else:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 
+from fairlead.domain.defects import trail
 from fairlead.gateway.errors import Refusal, invalid_body
 from fairlead.gateway.quotas.quota import Hold
 from fairlead.gateway.quotas.quota_answers import cost_of
@@ -242,7 +243,7 @@ class Express:
             self._become().on_defect(error)
         else:
             # Its end is what broke: no record can be made of it.
-            _log.error("request %s ended by a defect", self._call.request_id, exc_info=error)
+            _log.error("request %s ended by a defect: %s", self._call.request_id, trail(error))
             self._plant.recorder.dropped(self._call.request_id)
             self._client.cut()
 

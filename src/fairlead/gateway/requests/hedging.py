@@ -10,6 +10,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING
 
+from fairlead.domain.defects import trail
 from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.requests.attempt import Attempt, Attempting
 from fairlead.gateway.requests.call import Plant
@@ -52,7 +53,7 @@ class Hedge(Attempting):
 
     def on_defect(self, error: Exception) -> None:
         """The first attempt goes on as if there had been no second one."""
-        _log.error("hedge of request %s broke", self._call.request_id, exc_info=error)
+        _log.error("hedge of request %s broke: %s", self._call.request_id, trail(error))
         self._fail()
 
     def _begin(self) -> None:

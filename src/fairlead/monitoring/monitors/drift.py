@@ -313,7 +313,8 @@ class TextDrift(Deaf):
             kept = state["watching"]
             watching = None if kept is None else self._restored(kept)
         except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
-            raise ValueError(f"state of monitor {self.name} is damaged: {error!r}") from error
+            why = type(error).__name__
+            raise ValueError(f"state of monitor {self.name} is damaged: {why}") from error
         self._pending, self._learning, self._problem = pending, learning, problem
         self._watching = watching
 
@@ -358,7 +359,7 @@ class TextDrift(Deaf):
         try:
             unit_rows(embedder.embed(["Where is my card?", ""]), embedder.dimension)
         except Exception as error:  # noqa: BLE001 - of whoever made it: any failure is the answer
-            return f"its embedder {embedder.name} fails: {error!r}"
+            return f"its embedder {embedder.name} fails: {type(error).__name__}"
         return ""
 
 

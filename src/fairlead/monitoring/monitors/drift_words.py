@@ -1,11 +1,17 @@
-"""An alarm of drift as a condition, in words and figures."""
+"""An alarm of drift as a condition, in figures; what people wrote stands in its quotes alone."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from fairlead.monitoring.alerts import TEXT_CHARS_MAX, Condition, Figure, labels_of
+from fairlead.monitoring.alerts import (
+    QUOTE_CHARS_MAX,
+    TEXT_CHARS_MAX,
+    Condition,
+    Figure,
+    labels_of,
+)
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.moments import moment
 from fairlead.monitoring.monitors.topics import Cluster, Explanation
@@ -30,34 +36,41 @@ def condition_of(about: About, told: Explanation, began: float, now: float) -> C
         severity=Severity.TICKET,
         summary=summary[:TEXT_CHARS_MAX],
         evidence=tuple(_figures(about, told, began, now)),
+        quotes=tuple(_quote(name, cluster)[:QUOTE_CHARS_MAX] for name, cluster in _topics(told)),
     )
+
+
+def _topics(told: Explanation) -> Iterator[tuple[str, Cluster]]:
+    """Each with its name: its words are people's own, and may be a name or a number of theirs."""
+    yield from ((f"new topic {number}", each) for number, each in enumerate(told.new, 1))
+    yield from ((f"topic {number}", each) for number, each in enumerate(told.grown, 1))
+
+
+def _quote(name: str, cluster: Cluster) -> str:
+    """`new topic 1: cable, bill ("pay my cable bill")`."""
+    return f"{name}: {cluster.title}"
 
 
 def _new_content(text: str, told: Explanation) -> str:
     share = told.cause.new_share
     much = f"at least {share:.1%} of {text}s are" if share >= 0.001 else f"more {text}s are"
-    about = "; ".join(cluster.title for cluster in told.new)
-    return f"{much} unlike those that it began with" + (f", such as {about}" if about else "")
+    return f"{much} unlike those that it began with"
 
 
 def _mix(text: str, told: Explanation) -> str:
-    about = "; ".join(
-        f"{cluster.title} {cluster.usual_share:.1%} → {cluster.share:.1%}" for cluster in told.grown
+    grown = "; ".join(
+        f"topic {number} {cluster.usual_share:.1%} → {cluster.share:.1%}"
+        for number, cluster in enumerate(told.grown, 1)
     )
-    return f"{text}s come in other shares than at first" + (f": {about}" if about else "")
+    return f"{text}s come in other shares than at first" + (f": {grown}" if grown else "")
 
 
 def _figures(about: About, told: Explanation, began: float, now: float) -> Iterator[Figure]:
     yield Figure("new content, at least", 100.0 * told.cause.new_share, "%")
     yield Figure(f"{about.text}s since the change, of the last 2,000", float(told.cause.requests))
     yield Figure("began", max(0.0, now - began) / 60.0, "min ago")
-    for cluster in told.grown:
-        yield Figure(
-            f"share of {_named(cluster)}", 100 * cluster.share, "%", 100 * cluster.usual_share
-        )
-    for cluster in told.new:
-        yield Figure(f"of what is new, {_named(cluster)}", 100 * cluster.share, "%")
-
-
-def _named(cluster: Cluster) -> str:
-    return ", ".join(cluster.words) or cluster.typical
+    for name, cluster in _topics(told):
+        if cluster.kind == "grown":
+            yield Figure(f"share of {name}", 100 * cluster.share, "%", 100 * cluster.usual_share)
+        else:
+            yield Figure(f"of what is new, {name}", 100 * cluster.share, "%")

@@ -172,7 +172,8 @@ class RateStream:
         try:
             made._go_on(state)
         except (LookupError, TypeError, AttributeError, ArithmeticError, ValueError) as error:
-            raise ValueError(f"state of {self._signal.name} is damaged: {error!r}") from error
+            why = type(error).__name__
+            raise ValueError(f"state of {self._signal.name} is damaged: {why}") from error
         self.__dict__.update(made.__dict__)
 
     def _go_on(self, state: dict[str, Any]) -> None:

@@ -262,3 +262,10 @@ def test_what_the_desk_keeps_is_never_infinite_in_json() -> None:
     wild = msgspec.structs.replace(condition(), evidence=(Figure("a", math.inf, limit=math.nan),))
     (made,) = alert_views(firing(wild), Desk(), NOW)
     assert msgspec.json.decode(msgspec.json.encode(made), type=AlertView) == made
+
+
+def test_what_it_is_about_is_quoted_on_one_line_each() -> None:
+    shown = drawn(picture(view(quotes=["topic 1: card\nlost", "topic 2: loan"]), NOW))
+    assert "what it is about" in shown
+    assert "  topic 1: card lost" in shown
+    assert "what it is about" not in drawn(picture(view(), NOW))

@@ -140,7 +140,7 @@ def nasty_desk() -> Desk:
 def nasty_alert() -> AlertView:
     desk = nasty_desk()
     (found,) = alert_views(desk.alerts.values(), desk, 60.0)
-    return found
+    return msgspec.structs.replace(found, quotes=[NASTY])
 
 
 def nasty_incident() -> IncidentView:

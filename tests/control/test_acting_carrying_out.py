@@ -16,6 +16,7 @@ from fairlead.control.acting.proposals import PROPOSALS_MAX
 from fairlead.control.api import create_app
 from fairlead.control.shipping.stored import read_rollout
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound
+from fairlead.domain.release import short
 from fairlead.domain.replica import ReplicaState
 from fairlead.monitoring.actions import ActionKind
 from fairlead.store.rows import SampleRow, SpoolCursor
@@ -238,7 +239,7 @@ async def test_gates_are_asked_again_and_a_failure_is_a_condition_until_they_pas
     runs = acting(world).gate_runs
     (condition,) = runs.conditions()
     assert dict(condition.labels) == {
-        "monitor": "gate", "service": "bank", "release": world.digests["a"], "gate": "quality",
+        "monitor": "gate", "service": "bank", "release": short(world.digests["a"]), "gate": "quality",
     }  # fmt: skip
     assert "0 of 12 right" in condition.summary
     assert "quality fail: 0 of 12 right" in told(world, "gates_rerun")[0]

@@ -12,6 +12,7 @@ from control.simulated_world import World
 from fairlead.control.acting.changes import EventLog, change_of, event_of
 from fairlead.control.acting.traffic import BEFORE, Traffic, jumps
 from fairlead.domain.quota import Price
+from fairlead.domain.release import short
 from fairlead.monitoring.actions import ActionKind
 from fairlead.monitoring.alerts import labels_of
 from fairlead.monitoring.causes import Change, causes_of
@@ -34,7 +35,7 @@ async def test_a_rollout_from_beginning_to_end(world: World) -> None:
     assert [c.kind for c in mine][-1] == "release"
     assert {c.kind for c in mine} == {"rollout", "release"}
     assert mine[-1].what.startswith(f"release b promoted ({rollout}): ")
-    assert dict(mine[-1].labels) == {"service": "bank", "release": world.digests["b"]}
+    assert dict(mine[-1].labels) == {"service": "bank", "release": short(world.digests["b"])}
     events = platform(world).events(0.0)
     assert any(e.what.startswith(f"release b begun ({rollout})") for e in events)
     both = {(e.at, e.what) for e in events} & {(c.at, c.what) for c in mine}
@@ -47,7 +48,7 @@ async def test_its_promotion_is_the_nearest_cause_of_what_its_release_does(world
     world.now += 30.0
     await world.plane.apply(world.spec("b", plan=Plan(steps=()), price=Price(1.0, 2.0)))
     await platform(world).look()
-    labels = (("monitor", "slo"), ("release", world.digests["b"]), ("service", "bank"))
+    labels = labels_of(monitor="slo", release=world.digests["b"], service="bank")
     causes = causes_of(labels, world.now + 60.0, platform(world).changes(0.0))
     assert {causes[0].place, causes[1].place} == {"release"}
     assert causes[0].change.kind == "price"

@@ -22,6 +22,7 @@ from fairlead.control.probing.probe_views import probes_view
 from fairlead.control.views import WatchView
 from fairlead.control.world.hub import SnapshotHub, WorkerStatus
 from fairlead.domain.errors import StorageFailed
+from fairlead.domain.release import short
 from fairlead.domain.replica import ReplicaState
 from fairlead.manifest.monitor_names import MONITORS
 from fairlead.monitoring.actions import ActionKind, ActionPolicy
@@ -238,7 +239,7 @@ def test_a_provider_that_changed_is_a_page_and_a_ticket_once_the_fallbacks_answe
     change = Change(1, 5.0, 9, 200.0, {}, "3 of 6 answers differ")
     (page,) = provider(change=change)
     assert (page.monitor, page.severity) == ("provider_changed", Severity.PAGE)
-    assert dict(page.labels)["release"] == RELEASE
+    assert dict(page.labels)["release"] == short(RELEASE)
     assert "3 of 6 answers differ" in page.summary
     (ticket,) = provider("fallback", change=change)
     assert ticket.severity is Severity.TICKET
@@ -327,7 +328,7 @@ def test_a_champion_over_its_limit_is_a_page_for_as_long_as_it_serves() -> None:
         "release cd fails more often than its limit",
     )  # fmt: skip
     (one,) = _over_limit("bank", view, RELEASE)
-    assert (one.severity, dict(one.labels)["release"]) == (Severity.PAGE, RELEASE)
+    assert (one.severity, dict(one.labels)["release"]) == (Severity.PAGE, short(RELEASE))
     assert one.evidence[0].limit == 0.02
     assert list(_over_limit("bank", view, "sha256:another")) == []
     quiet = msgspec.structs.replace(view, alarmed_at=None)

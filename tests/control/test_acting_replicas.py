@@ -24,7 +24,7 @@ from fairlead.control.acting.replica_watch import (
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.world.routing import KnownRelease
 from fairlead.control.world.wants import ServiceWant
-from fairlead.domain.release import Engine, Release, RemoteModel
+from fairlead.domain.release import Engine, Release, RemoteModel, short
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.causes import Change
@@ -87,7 +87,7 @@ def test_a_service_without_a_ready_replica_is_down_and_a_page() -> None:
     found = seen.look(replica("r1", S.BACKING_OFF), replica("r2", S.UNHEALTHY))
     (down,) = [one for one in found if one.monitor == "service_down"]
     assert down.severity == "page"
-    assert dict(down.labels)["release"] == DIGEST
+    assert dict(down.labels)["release"] == short(DIGEST)
     assert down.pending_s > 0.0, "one that is started again at once is no outage"
     assert "its fallbacks are asked" in down.summary
     assert "service_down" not in monitors(seen.look(replica("r1", S.BACKING_OFF), replica("r2")))
@@ -104,7 +104,7 @@ def test_a_replica_is_down_when_it_is_not_ready_for_longer_than_a_start_takes(
     assert monitors(seen.look(replica("r1"), bad, after_s=58.0)) == []
     (down,) = seen.look(replica("r1"), bad, after_s=2.0)
     assert dict(down.labels) == {
-        "monitor": "replica_down", "service": "bank", "release": DIGEST, "replica": "r2",
+        "monitor": "replica_down", "service": "bank", "release": short(DIGEST), "replica": "r2",
     }  # fmt: skip
     assert down.summary == f"bank: replica r2 is {state.value}: no memory"
     assert seen.look(replica("r1"), replica("r2")) == []
@@ -163,7 +163,7 @@ def test_three_drops_in_ten_minutes_are_flapping_and_two_are_not() -> None:
     assert flap(seen, 2) == []
     (found,) = flap(seen, 1, start=2)
     assert dict(found.labels) == {
-        "monitor": "replica_flapping", "service": "bank", "release": DIGEST, "replica": "r2",
+        "monitor": "replica_flapping", "service": "bank", "release": short(DIGEST), "replica": "r2",
     }  # fmt: skip
     assert "3 times in 10 minutes" in found.summary
     assert seen.look(replica("r1"), replica("r2", restarts=3), after_s=FLAPS_WITHIN_S) == []

@@ -18,7 +18,7 @@ from fairlead.control.outside.ask import Completion, ReplicaClient
 from fairlead.control.shipping.spec import ServiceSpec, check_spec
 from fairlead.domain.errors import InvalidInput, NotFound, StorageFailed, Unavailable
 from fairlead.domain.quota import Price
-from fairlead.domain.release import Engine, Release, RemoteModel
+from fairlead.domain.release import Engine, Release, RemoteModel, short
 from fairlead.monitoring.watchers import blind
 from fairlead.probing.bias_model import Attribute, BiasSpec, Detail, Segment, Template
 from fairlead.probing.bias_pairs import plan_of
@@ -139,15 +139,16 @@ async def test_a_release_that_refuses_one_group_ten_points_more_is_found(place: 
     assert view.pairs <= 2_000
     [condition] = place.probes.conditions(place.now)
     assert dict(condition.labels) == {
-        "monitor": "bias", "service": "bank", "release": RELEASE, "attribute": "name",
+        "monitor": "bias", "service": "bank", "release": short(RELEASE), "attribute": "name",
         "group": "black_us", "outcome": "refusal",
     }  # fmt: skip
     figures = {figure.name: figure.value for figure in condition.evidence}
     assert figures["refusal of black_us"] == pytest.approx(15.0, abs=5.0)
     assert figures["refusal of white_us"] == pytest.approx(5.0, abs=4.0)
     assert figures["pairs"] == view.pairs
-    assert 'as in "My name is' in condition.summary
-    assert "can't help" in condition.summary
+    assert any("can't help" in quote for quote in condition.quotes)
+    assert ': "My name is' in condition.quotes[0]
+    assert "My name" not in condition.summary
     assert place.probes.looked() == [("bias", "bank")]
     (gap,) = view.gaps[:1]
     assert (gap.attribute, gap.first, gap.group) == ("name", "white_us", "black_us")

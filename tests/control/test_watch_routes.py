@@ -24,6 +24,7 @@ from fairlead.control.watching.watch_views import (
 )
 from fairlead.monitoring import editing
 from fairlead.monitoring.alerts import Figure
+from fairlead.monitoring.impact import Impact
 from fairlead.monitoring.incidents import QUIET_S, TIMELINE_MAX, Event
 from fairlead.monitoring.monitors.interface import SuggestedCase
 from fairlead.monitoring.silences import DAYS_MAX
@@ -104,6 +105,12 @@ async def test_an_alert_says_all_that_is_known_by_the_beginning_of_its_name(api:
     assert [turn.to for turn in view.history] == ["firing"]
     assert view.course == [(T0, 20.0), (T0 + 60.0, 20.0), (T0 + 120.0, 20.0)]
     assert (view.incident, view.silence) == (1, None)
+
+
+async def test_what_an_alert_quotes_is_shown_with_it_and_in_no_list(api: Api) -> None:
+    api.kept.look(NOW, msgspec.structs.replace(PAGE, quotes=("topic 1: card",)), TICKET, SHOP)
+    assert (await api.get(AlertView, f"alerts/{PAGE.fingerprint}")).quotes == ["topic 1: card"]
+    assert {quote for one in await alerts(api) for quote in one.quotes} == set()
 
 
 async def test_an_alert_that_is_not_there_or_not_meant_alone_is_refused(api: Api) -> None:
@@ -220,6 +227,11 @@ async def test_an_incident_is_shown_with_its_alerts_timeline_and_page(api: Api) 
     assert {one.fingerprint for one in view.alerts} >= {PAGE.fingerprint, TICKET.fingerprint}
     assert any(event.what == "release b promoted" for event in view.timeline)
     assert view.page.startswith("# Incident 1: bank: ")
+    impact = Impact("bank", 100.0, 7.0, T0 - 60.0, 0.02, 30.0)
+    api.kept.impacts = [impact]
+    view = await api.get(IncidentView, "incidents/1")
+    assert view.impact == [impact]
+    assert "- bank: 7 of 100 requests failed: 2.0% of the error budget of 30 days." in view.page
     await api.refused(404, "GET", "incidents/99")
     await api.refused(400, "GET", "incidents/one")
 
@@ -288,7 +300,7 @@ async def test_decisions_on_actions_are_listed_the_newest_first(api: Api) -> Non
     assert (found[1].kind, found[1].target, found[1].alert) == (
         "roll_back", "sha256:a", PAGE.fingerprint,
     )  # fmt: skip
-    assert found[1].words.startswith("roll_back sha256:a (dry_run): back to the last good release")
+    assert found[1].words.startswith("roll_back a (dry_run): back to the last good release")
     assert await api.get(list[ActionView], "actions", service="shop") == []
     assert len(await api.get(list[ActionView], "actions", limit=1)) == 1
 

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import get_args
 
 import pytest
 
-from fairlead.cli.watching import actions_of, promises_of, receivers_of, routes_of
+from fairlead.cli.watching import (
+    actions_of,
+    declared_of,
+    promises_of,
+    receivers_of,
+    routes_of,
+)
 from fairlead.domain import receivers
 from fairlead.domain.errors import ManifestError
 from fairlead.manifest import Manifest, parse_manifest
@@ -18,8 +25,11 @@ from fairlead.monitoring.burning import Severity as Severities
 from fairlead.monitoring.inhibition import BLIND, DEFAULTS
 from fairlead.monitoring.objectives import AVAILABILITY_DEFAULT, ObjectiveKind
 from fairlead.monitoring.promising import MONITOR as SLO
+from fairlead.monitoring.runbooks import MONITORS as RUNBOOKS
+from fairlead.monitoring.runbooks import PAGE, runbook_of
 from monitoring.making import condition, firing
 
+ROOT = Path(__file__).parents[2]
 BASE = """
 service: bank
 release:
@@ -57,6 +67,18 @@ def test_every_promise_is_an_objective() -> None:
     ]
     assert {(o.period_days, o.requests_min, o.bad_min) for o in promised.objectives} == {(7, 50, 5)}
     assert promised.runbook == "https://x.example/r"
+
+
+def test_a_runbook_is_the_services_own_or_ours() -> None:
+    """Each monitor of which something can be said has its place on our page, and no other has."""
+    page = (ROOT / PAGE).read_text(encoding="utf-8")
+    anchors = re.findall(r'<a id="([a-z_]+)"></a>', page)
+    assert sorted(anchors) == sorted(RUNBOOKS)
+    assert set(MONITORS) <= RUNBOOKS
+    declared = manifest("monitoring: {runbook: 'https://x.example/{monitor}'}\n")
+    assert runbook_of("drift", declared_of(declared).runbook) == "https://x.example/drift"
+    assert runbook_of("drift", "") == "docs/alerts.md#drift"
+    assert runbook_of("another", "") == ""
 
 
 RECEIVERS = {
@@ -119,7 +141,7 @@ def test_a_route_is_as_declared_and_an_alertmanager_is_told_again_and_again() ->
         "monitoring:\n  routes:\n"
         "  - name: pager\n    severities: [page]\n    match: ['slo!=ttft']\n"
         "    group_by: [service]\n"
-        "    wait_seconds: 5\n    repeat_hours: 1\n    resolved: false\n"
+        "    wait_seconds: 5\n    repeat_hours: 1\n    resolved: false\n    quotes: true\n"
         "    to: {kind: pagerduty, key_env: ALERT_K}\n"
         "  - {name: am, to: {kind: alertmanager, url: 'http://am:9093'}}\n"
     )
@@ -130,6 +152,7 @@ def test_a_route_is_as_declared_and_an_alertmanager_is_told_again_and_again() ->
     assert (pager.wait_s, pager.interval_s, pager.repeat_s) == (5.0, 300.0, 3_600.0)
     assert [str(one) for one in pager.matchers] == ['service=~"bank|"', 'slo!="ttft"']
     assert (am.wait_s, am.interval_s, am.repeat_s) == (0.0, 0.0, 60.0)
+    assert (pager.quotes, am.quotes) == (True, False)
 
 
 def test_an_action_is_as_declared() -> None:

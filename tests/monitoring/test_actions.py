@@ -150,7 +150,9 @@ def test_two_policies_that_cannot_be_told_apart_are_refused() -> None:
 def test_policies_of_the_same_action_have_their_limits_together() -> None:
     first = verdict(ActionPolicy(ActionKind.SCALE, ("latency", "slo")))
     scale = ActionPolicy(ActionKind.SCALE, ("slo",))
-    assert decide(alert(now=1_200.0), scale, (first,), SEEN, 1_300.0).verdict.value == "cooling"
+    waits = decide(alert(now=1_200.0), scale, (first,), SEEN, 1_300.0)
+    assert waits.verdict.value == "cooling"
+    assert waits.reason == "cooling down until 1970-01-01 01:18:20 UTC"
     assert decide(alert(), scale, (first,), SEEN, 1_300.0).verdict is ActionVerdict.DONE
     once = msgspec.structs.replace(scale, cooldown_s=0.0, per_day_max=1)
     assert decide(alert(now=1_200.0), once, (first,), SEEN, 1_300.0).verdict.value == "day_limit"

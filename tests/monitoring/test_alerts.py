@@ -15,9 +15,12 @@ from fairlead.monitoring.alerts import (
     FORGET_S,
     GONE_S,
     KEEP_S_MAX,
+    QUOTE_CHARS_MAX,
+    QUOTES_MAX,
     Alert,
     Condition,
     Figure,
+    check_condition,
     fingerprint,
     labels_of,
     observe,
@@ -203,3 +206,18 @@ def test_the_same_facts_twice_and_a_crash_change_nothing(
             if before is not None and before.state is not alert.state:
                 assert alert.state in TRANSITIONS[before.state]
         alerts = after
+
+
+def test_a_release_is_named_as_in_metrics_so_that_both_can_be_joined() -> None:
+    digest = "sha256:" + "0123456789ab" * 5 + "cdef"
+    assert labels_of(monitor="slo", release=digest) == (
+        ("monitor", "slo"), ("release", "0123456789ab"),
+    )  # fmt: skip
+    assert labels_of(release="0123456789ab") == (("release", "0123456789ab"),)
+
+
+def test_quotes_are_bounded() -> None:
+    for quotes in (("x",) * (QUOTES_MAX + 1), ("x" * (QUOTE_CHARS_MAX + 1),)):
+        with pytest.raises(InvalidInput, match="it quotes too much"):
+            check_condition(msgspec.structs.replace(condition(), quotes=quotes))
+    check_condition(msgspec.structs.replace(condition(), quotes=("x" * QUOTE_CHARS_MAX,) * 6))

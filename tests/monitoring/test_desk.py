@@ -388,3 +388,24 @@ def test_told_alerts_are_told_over_once_and_the_desk_survives_every_step(
             desk = note_told(desk, {message.key: message.told})
     assert open_ones == set()
     assert all(not incident.is_open for incident in desk.incidents)
+
+
+def test_every_alert_says_where_it_is_read_what_to_do() -> None:
+    """Also what the platform, the desk itself and the courier say of a service, or of none."""
+    own = msgspec.structs.replace(condition("drift"), runbook="https://y.example/")
+    nobody = Condition(labels_of(monitor="notifications", receiver="x"), Severity.PAGE, "x: no")
+    found = (condition("service_down"), condition("service_down", "shop"), own, nobody)
+    duties = Duties(
+        watches=(Watch("slo", "bank", 60.0),), runbooks={"bank": "https://x.example/{monitor}#now"}
+    )
+    desk = step(Desk(), duties, Look(1_000.0, found, ())).desk
+    assert {
+        (alert.of["monitor"], alert.of.get("service")): alert.runbook
+        for alert in desk.alerts.values()
+    } == {
+        ("service_down", "bank"): "https://x.example/service_down#now",
+        ("service_down", "shop"): "docs/alerts.md#service_down",
+        ("drift", "bank"): "https://y.example/",
+        ("notifications", None): "docs/alerts.md#notifications",
+        (BLIND, "bank"): "https://x.example/monitor_blind#now",
+    }

@@ -189,7 +189,7 @@ def test_the_page_of_an_incident_reads_like_a_post_mortem() -> None:
     assert page.splitlines()[0] == "# Incident 1: bank: slo is wrong"
     heads = [line for line in page.splitlines() if line.startswith("## ")]
     assert heads == [
-        "## Summary", "## What was seen", "## What changed near it", "## Timeline",
+        "## Summary", "## Impact", "## What was seen", "## What changed near it", "## Timeline",
         "## What was done", "## Resolution",
     ]  # fmt: skip
     assert "| lasted | 10 min |" in page
@@ -231,7 +231,7 @@ def test_words_from_outside_are_no_markup() -> None:
     alerts = observe({}, [condition()], {("slo", "bank")}, T0)
     (incident,) = follow((), alerts.values(), [bad], T0 + 2.0)
     page = postmortem(incident, T0 + 2.0)
-    assert r"\<script\>x\</script\> \# head \| \*\*b\*\* \[a\](http://x)" in page
+    assert r"\<script\>x\</script\> \# head \| \*\*b\*\* \[a\](http:" + "\u200b//x)" in page
     assert "\n# head" not in page
 
 

@@ -168,3 +168,33 @@ class _MailHandler(socketserver.BaseRequestHandler):
             self.mail_server.mails.append("".join(lines))
             self.mail_server.secured.append(is_secure)
         self._say(self.mail_server.answer)
+
+
+class Dripping:
+    """Takes connections, and says one byte after another without ever coming to an end."""
+
+    def __init__(self, begin: bytes = b"") -> None:
+        self._is_over = threading.Event()
+        is_over = self._is_over
+
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                with contextlib.suppress(OSError):
+                    self.request.sendall(begin)
+                    while not is_over.wait(0.02):
+                        self.request.sendall(b"2")
+
+        self._server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.port = int(self._server.server_address[1])
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,))
+
+    def __enter__(self) -> Dripping:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self._is_over.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()

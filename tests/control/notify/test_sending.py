@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import ssl
+import threading
+import time
 from collections.abc import Iterator
 from email import message_from_string
 from pathlib import Path
@@ -11,10 +14,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from control.notify.receiving import HttpReceiver, MailServer
+from control.notify.receiving import Dripping, HttpReceiver, MailServer
 from control.notify.telling import T0, firing, resolved
 from fairlead.control.notify.sending import NotSent, Sender
 from fairlead.control.notify.signing import is_signed, sign
+from fairlead.control.notify.threads import Threads
 from fairlead.domain.receivers import (
     Alertmanager,
     Apprise,
@@ -91,6 +95,24 @@ async def test_slack_gets_text_in_which_nothing_is_markup(http: HttpReceiver) ->
     assert "changed near it: release b promoted" in text
 
 
+CALLS = (
+    "@channel *b* _i_ ~s~ `c` ![x](http://evil.example/p.png) [a](https://evil.example) service_down"
+)
+
+
+async def test_chats_call_nobody_and_load_nothing_by_what_others_wrote(http: HttpReceiver) -> None:
+    """Mattermost and Rocket.Chat take plain @all for everybody, and load pictures."""
+    await sender(ALERT_SLACK=http.url).send(Slack("ALERT_SLACK"), firing(summary=f"bank: {CALLS}"))
+    body = http.calls[0].json
+    text = body["text"]
+    assert "@\u200bchannel" in text
+    for live in ("@channel", "*", "`", "~", "_i", "i_", "](", "://evil"):
+        assert live not in text
+    assert "service_down" in text, "within a name it is no markup"
+    assert "https://runbooks.example/slo" in text, "what is declared can be followed"
+    assert body["unfurl_links"] is body["unfurl_media"] is False
+
+
 async def test_a_message_shows_how_the_first_figure_went(http: HttpReceiver) -> None:
     slack = sender(ALERT_SLACK=http.url)
     await slack.send(Slack("ALERT_SLACK"), firing())
@@ -156,6 +178,25 @@ async def test_apprise_delivers_to_what_it_knows(http: HttpReceiver) -> None:
     body = http.calls[0].json
     assert body["title"] == "[page, 1 firing] bank: availability burns its budget"
     assert "burn rate over 1 h: 20 (limit 14.4)" in body["message"]
+    await sender(ALERT_PLACE=place).send(Apprise("ALERT_PLACE"), firing(summary=f"bank: {CALLS}"))
+    said = http.calls[1].json
+    for live in ("@channel", "*b*", "](", "://evil"):
+        assert live not in said["title"] + said["message"]
+
+
+@by_apprise
+async def test_apprise_is_told_that_it_is_plain_text(
+    http: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import apprise
+
+    given: list[object] = []
+    monkeypatch.setattr(
+        apprise.Apprise, "notify", lambda *_, **named: given.append(named["body_format"]) or True
+    )
+    place = http.url.replace("http://", "json://")
+    await sender(ALERT_PLACE=place).send(Apprise("ALERT_PLACE"), firing())
+    assert given == [apprise.NotifyFormat.TEXT]
 
 
 @by_apprise
@@ -302,3 +343,39 @@ async def test_a_mail_goes_through_tls_to_a_server_that_is_trusted_only(
         assert server.secured == [True]
     finally:
         server.close()
+
+
+@pytest.mark.parametrize("security", ["none", "tls"])
+async def test_a_server_that_drips_is_given_up_in_time_and_its_thread_ends(security: str) -> None:
+    """Each byte is in time, and there is no end to them."""
+    begin = b"\x16\x03\x03\x40\x00" if security == "tls" else b""  # of a record that is long
+    with Dripping(begin) as server:
+        hasty = Sender({}, lambda: T0, attempt_s=0.3)
+        began = time.monotonic()
+        with pytest.raises(NotSent, match=r"it took longer than 0\.3 s") as caught:
+            await hasty.send(mail_to(server.port, security), firing())
+        assert time.monotonic() - began < 10.0
+        assert not caught.value.is_final
+        for thread in [one for one in threading.enumerate() if one.name == "notify"]:
+            await asyncio.to_thread(thread.join, 10.0)
+            assert not thread.is_alive(), "its connection was ended"
+
+
+async def test_what_hangs_in_apprise_is_bounded_and_holds_nobody_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread of another package cannot be ended; no more than so many are begun."""
+    go_on = threading.Event()
+    monkeypatch.setattr(
+        "fairlead.control.notify.sending._by_apprise", lambda *_: go_on.wait(60.0) and None
+    )
+    monkeypatch.setattr("fairlead.control.notify.sending.Threads", lambda: Threads(2))
+    hasty = Sender({"ALERT_PLACE": "json://x"}, lambda: T0, attempt_s=0.1)
+    said = []
+    for _ in range(3):
+        with pytest.raises(NotSent) as caught:
+            await hasty.send(Apprise("ALERT_PLACE"), firing())
+        said.append(str(caught.value))
+    assert said[:2] == ["it took longer than 0.1 s"] * 2
+    assert "too many deliveries" in said[2]
+    go_on.set()

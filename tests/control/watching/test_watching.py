@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,12 @@ async def test_an_outage_becomes_a_page_an_incident_and_a_message(world: Watched
     await asyncio.sleep(0)
     assert [message.receiver for message in world.outbox.sent] == ["bank/pager"]
     await watching.close()
+    (impact,) = await watching.impact(incident)
+    assert impact.service == "bank"
+    assert 0 < impact.failed <= 140
+    assert impact.failed < impact.requests <= 200
+    assert impact.began_at is not None
+    assert impact.began_at < incident.opened_at
 
 
 async def test_each_request_is_seen_once_through_any_number_of_restarts(
@@ -71,7 +78,9 @@ async def test_the_load_is_how_many_requests_came_to_the_replica_lately(
     assert world.monitors[-1].loads == [float(n) for n in range(20)]
 
 
-async def test_a_monitor_with_a_defect_is_blind_and_stops_no_other(world: WatchedWorld) -> None:
+async def test_a_monitor_with_a_defect_is_blind_and_stops_no_other(
+    world: WatchedWorld, caplog: pytest.LogCaptureFixture
+) -> None:
     watching = await world.begin()
     world.serve(5)
     await watching.look()
@@ -80,9 +89,10 @@ async def test_a_monitor_with_a_defect_is_blind_and_stops_no_other(world: Watche
     await watching.look()
     (blind,) = [a for a in watching.desk.alerts.values() if a.of["monitor"] == "monitor_blind"]
     assert "a defect" in blind.summary
-    assert [one.trouble for one in watching.monitors("bank") if one.monitor == "latency"] == [
-        "a defect: RuntimeError('no more')"
-    ]
+    (trouble,) = [one.trouble for one in watching.monitors("bank") if one.monitor == "latency"]
+    assert re.fullmatch(r"a defect: RuntimeError at fairlead/control/\S+\.py:\d+", trouble)
+    assert "RuntimeError" in caplog.text
+    assert "no more" not in f"{trouble}{blind.summary}{caplog.text}", "it may repeat a prompt"
     await watching.close()
 
 

@@ -81,7 +81,7 @@ def test_answers_that_loop_are_found_with_the_replica_that_has_most() -> None:
     assert dict(found.labels) == {
         "monitor": "repetition",
         "service": "bank",
-        "release": "sha256:abc",
+        "release": "abc",
     }
     assert found.severity is Severity.PAGE  # a third of all answers
     assert "answers repeat themselves" in found.summary

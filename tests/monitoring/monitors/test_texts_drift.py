@@ -99,10 +99,12 @@ def test_new_content_is_named_by_its_words_and_a_typical_text(text: str) -> None
     assert labels == {
         "monitor": "drift" if text == "prompt" else "answer_drift",
         "service": "bank",
-        "release": "sha256:abc",
+        "release": "abc",
         "channel": "new_content",
     }
-    assert "guitar" in found.summary or "concert" in found.summary
+    assert "guitar" in str(found.quotes) or "concert" in str(found.quotes)
+    assert not any(word in f"{found.summary}{found.evidence}" for word in ("guitar", "concert"))
+    assert "of what is new, new topic 1" in str(found.evidence)
     assert f"of {text}s are unlike" in found.summary
     figures = {figure.name: figure.value for figure in found.evidence}
     assert 15.0 <= figures["new content, at least"] <= 55.0
@@ -114,7 +116,10 @@ def test_another_mix_names_the_cluster_that_grew() -> None:
     monitor = see(learnt(), [*later(100), *changed(300, "mix")])
     found = by_channel(monitor.conditions(NOW))
     assert set(found) == {"mix"}
-    assert any(word in found["mix"].summary for word in ("stolen", "freeze", "plastic", "wallet"))
+    words = ("stolen", "freeze", "plastic", "wallet")
+    assert any(word in str(found["mix"].quotes) for word in words)
+    assert not any(word in f"{found['mix'].summary}{found['mix'].evidence}" for word in words)
+    assert ": topic 1 " in found["mix"].summary
     grown = [each for each in found["mix"].evidence if each.name.startswith("share of ")]
     assert grown
     assert all(each.limit is not None and each.value > each.limit for each in grown)

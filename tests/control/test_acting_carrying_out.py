@@ -239,7 +239,8 @@ async def test_gates_are_asked_again_and_a_failure_is_a_condition_until_they_pas
     runs = acting(world).gate_runs
     (condition,) = runs.conditions()
     assert dict(condition.labels) == {
-        "monitor": "gate", "service": "bank", "release": short(world.digests["a"]), "gate": "quality",
+        "monitor": "gate", "service": "bank", "gate": "quality",
+        "release": short(world.digests["a"]),
     }  # fmt: skip
     assert "0 of 12 right" in condition.summary
     assert "quality fail: 0 of 12 right" in told(world, "gates_rerun")[0]

@@ -36,8 +36,8 @@ OF_THE_PLATFORM = """\
 
 ## What was seen
 
-- **page** alerts do not reach bank/pager: events.pagerduty.com: answered 500 — first seen 2026-01-01 \
-09:00:00 UTC, firing
+- **page** alerts do not reach bank/pager: events.pagerduty.com: answered 500 — first seen \
+2026-01-01 09:00:00 UTC, firing
 
 ## What changed near it
 

@@ -74,7 +74,7 @@ def impact_of(
 
 
 def _began_at(objective: Objective, minutes: Sequence[Bucket], began: float) -> float | None:
-    """Back from the first alert, for as long as more fails than may; what has no requests is no end.
+    """Back from the first alert while more fails than may; a minute without requests is no end.
 
     The minute of the alert itself may be a good one: it goes by what was before.
     """

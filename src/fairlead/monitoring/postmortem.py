@@ -169,7 +169,7 @@ def _timeline(incident: Incident) -> Iterator[str]:
 
 
 def _acts(incident: Incident) -> list[Event]:
-    """What was done since it began: what was done before is in the timeline, and maybe its cause."""
+    """What was done since it began; what was before is in the timeline, and maybe its cause."""
     return [
         event
         for event in incident.timeline

@@ -96,7 +96,7 @@ async def test_slack_gets_text_in_which_nothing_is_markup(http: HttpReceiver) ->
 
 
 CALLS = (
-    "@channel *b* _i_ ~s~ `c` ![x](http://evil.example/p.png) [a](https://evil.example) service_down"
+    "@channel *b* _i_ ~s~ `c` ![x](http://evil.example/p) [a](https://evil.example) service_down"
 )
 
 

@@ -179,6 +179,7 @@ def test_what_an_alarm_is_about_is_forgotten_with_its_samples() -> None:
     assert gone <= monitor.kept_requests()
     monitor.forget(monitor.kept_requests())
     assert monitor.kept_requests() == set()
+    assert all(each.quotes == () for each in monitor.conditions(NOW)), "nor are they quoted"
     assert not any(f'"{each}"' in json.dumps(monitor.state()) for each in told)
 
 

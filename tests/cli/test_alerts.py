@@ -40,8 +40,7 @@ def test_what_fires_is_listed_the_gravest_first(watching: Watching) -> None:
     lines = watching("alerts").splitlines()
     assert lines[0].split() == ["alert", "severity", "state", "what", "for", "course", "incident"]
     assert [line.split()[:3] for line in lines[1:]] == [
-        [SHOP.fingerprint[:8], "page", "firing"],
-        [PAGE.fingerprint[:8], "page", "firing"],
+        *([name, "page", "firing"] for name in sorted(x.fingerprint[:8] for x in (SHOP, PAGE))),
         [lines[3].split()[0], "ticket", "firing"],
     ]
     assert "bank: slo is wrong" in lines[2]

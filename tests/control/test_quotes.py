@@ -10,19 +10,19 @@ import pytest
 
 pytest.importorskip("numpy")
 
-from control.acting_world import acting, carry_out, small  # noqa: E402
-from control.simulated_world import DIRECT, World  # noqa: E402
-from fairlead.control.notify import rendering  # noqa: E402
-from fairlead.embedding.hashed import HashedNgrams  # noqa: E402
-from fairlead.monitoring.actions import ActionKind, ActionPolicy, Circumstances  # noqa: E402
-from fairlead.monitoring.alerts import Condition  # noqa: E402
-from fairlead.monitoring.burning import Severity  # noqa: E402
-from fairlead.monitoring.desk import Desk, Duties, Look, step  # noqa: E402
-from fairlead.monitoring.monitors.drift import About, TextDrift  # noqa: E402
-from fairlead.monitoring.monitors.made_texts import changed_texts, usual_texts  # noqa: E402
-from fairlead.monitoring.monitors.text_settings import TextSettings  # noqa: E402
-from fairlead.monitoring.postmortem import postmortem  # noqa: E402
-from fairlead.monitoring.telling import Route  # noqa: E402
+from control.acting_world import acting, carry_out, small
+from control.simulated_world import DIRECT, World
+from fairlead.control.notify import rendering
+from fairlead.embedding.hashed import HashedNgrams
+from fairlead.monitoring.actions import ActionKind, ActionPolicy, Circumstances
+from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.desk import Desk, Duties, Look, step
+from fairlead.monitoring.monitors.drift import About, TextDrift
+from fairlead.monitoring.monitors.made_texts import changed_texts, usual_texts
+from fairlead.monitoring.monitors.text_settings import TextSettings
+from fairlead.monitoring.postmortem import postmortem
+from fairlead.monitoring.telling import Route
 
 ASKED = ("guitar", "concert", "singer", "album", "drums", "melody", "festival")
 """Words of the prompts that are new."""

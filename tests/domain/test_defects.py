@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.defects import FRAMES_MAX, defect, trail
@@ -19,10 +20,9 @@ def raised() -> Exception:
 
 
 def test_it_says_the_kind_and_the_place_in_our_own_code() -> None:
-    try:
+    with pytest.raises(msgspec.DecodeError) as caught:
         decode_json(b"{", dict)
-    except msgspec.DecodeError as error:
-        said, told = defect(error), trail(error)
+    said, told = defect(caught.value), trail(caught.value)
     assert said.startswith("a defect: DecodeError at fairlead/domain/decoding.py:")
     assert told.startswith("DecodeError < fairlead/domain/decoding.py:")
     assert " in decode_json < " in told
@@ -41,10 +41,9 @@ def test_a_defect_that_was_never_raised_has_no_place() -> None:
 
 
 def test_a_deep_trail_is_bounded() -> None:
-    try:
+    with pytest.raises(RecursionError) as caught:
         _deep(100)
-    except RecursionError as error:
-        assert trail(error).count(" < ") == FRAMES_MAX
+    assert trail(caught.value).count(" < ") == FRAMES_MAX
 
 
 def _deep(more: int) -> None:

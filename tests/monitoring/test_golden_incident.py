@@ -8,7 +8,7 @@ from pathlib import Path
 from fairlead.cli.incidents import listing
 from fairlead.control.watching.watch_views import incident_summary
 from fairlead.monitoring.postmortem import postmortem
-from monitoring.golden_incident import A, B, NINE, bank, bank_page, platform
+from monitoring.golden_incident import NINE, A, B, bank, bank_page, platform
 
 DOCS = Path(__file__).parents[2] / "docs" / "alerts.md"
 

@@ -27,9 +27,7 @@ class Keys:
 
 
 def monitor(rule: FeedbackRule | None) -> Monitor:
-    served = Served(
-        "bank", "sha256:a", Declared(), segments=SEGMENTS, feedback=_feedback(rule)
-    )
+    served = Served("bank", "sha256:a", Declared(), segments=SEGMENTS, feedback=_feedback(rule))
     (found,) = (one for one in MonitorMaker(Keys())(served, "sha256:a") if one.name == "segments")
     return found
 

@@ -15,9 +15,9 @@ RULE = ProbeRule("sha256:" + "cd" * 32, usd_per_day=0.5, on_change="fallback")
 PROBING = msgspec.structs.replace(
     begin("bank", "sha256:" + "ab" * 32, "x", 0.0), rounds=30, model="m-1", sent=40, spent_usd=0.25
 )
-CHANGE = Change(1, 0.0, 30, 240.0, {"agreement": 240.0}, "12 of 20 probes", (
+CHANGE = Change(1, 7_200.0, 30, 240.0, {"agreement": 240.0}, "12 of 20 probes", (
     Difference("case-1", "yes", "no"),
-))  # fmt: skip
+), since=3_600.0)  # fmt: skip
 
 
 def view(held: str = "", trouble: str = "", **changes: object) -> ProbesView:
@@ -48,6 +48,6 @@ def test_a_change_is_shown_with_answers_cost_and_what_to_do() -> None:
     text = drawn(picture(view(change=CHANGE, notes=(Note(0.0, "model: 'm-0' became 'm-1'"),))))
     for said in (
         "unrequested release 1: 12 of 20 probes", "was 'yes'", "now 'no'", "its fallbacks answer",
-        "fairlead probes accept bank", "0.2500 of 0.5 USD", "'m-0' became 'm-1'",
+        "fairlead probes accept bank", "0.2500 of 0.5 USD", "'m-0' became 'm-1'", "it came between",
     ):  # fmt: skip
         assert said in text

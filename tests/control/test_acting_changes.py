@@ -86,6 +86,8 @@ async def test_actions_are_the_desks_own_and_a_diversion_is_a_change(world: Worl
     ("kind", "data", "found"),
     [
         ("unrequested_release", b'{"release": "sha256:a"}', "provider"),
+        ("probes_accepted", b'{"release": "sha256:a"}', None),
+        ("probes_accepted", b'{"serves_again": true}', "fallback"),
         ("replica_dropped", b'{"replica": "r1", "release": "sha256:a"}', "replica"),
         ("settings_changed", b'{"changed": ["plan", "price"]}', "price"),
         ("settings_changed", b'{"changed": ["plan"]}', "settings"),
@@ -106,12 +108,30 @@ def test_which_events_are_changes(kind: str, data: bytes, found: str | None) -> 
 @pytest.mark.parametrize(
     ("kind", "found"),
     [("champion_over_limit", "release"), ("drill_missed", "drill"), ("gates_rerun", "gate"),
+     ("probes_accepted", "provider"),
      ("probes_failing", "provider"), ("rollout_judging", "rollout"), ("spool_damaged", "records"),
      ("action", None), ("samples_read", None), ("rollout_promoted", None)],
 )  # fmt: skip
 def test_which_events_are_told_in_timelines_only(kind: str, found: str | None) -> None:
     event = event_of(EventRow(5.0, kind, "words", service="bank"))
     assert (None if event is None else event.kind) == found
+
+
+@pytest.mark.parametrize(
+    ("kind", "since", "found"),
+    [
+        ("unrequested_release", b"3.5", 3.5),
+        ("provider_named_otherwise", b"4", 4.0),
+        ("unrequested_release", b'"yesterday"', None),
+        ("settings_changed", b"3.5", None),
+    ],
+)
+def test_after_when_a_provider_changed_is_told_with_it(
+    kind: str, since: bytes, found: float | None
+) -> None:
+    change = change_of(EventRow(5.0, kind, "words", service="bank", data=b'{"since": %b}' % since))
+    assert change is not None
+    assert (change.at, change.since) == (5.0, found)
 
 
 def test_labels_of_other_types_are_left_out() -> None:

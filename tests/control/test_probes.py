@@ -329,7 +329,7 @@ async def test_kills_at_any_write_lose_and_repeat_no_evidence(place: Place, seed
     fresh = msgspec.json.encode(
         msgspec.structs.replace(
             expected, rounds=0, reference={}, tests={}, change=None, answers={}, due_at=1_000.0,
-            begun_at=1_000.0, sent=0, sent_in_all=0, day=0, notes=(),
+            begun_at=1_000.0, sent=0, sent_in_all=0, day=0, notes=(), ended=(),
         )
     )  # fmt: skip
     place.store.commit_probes(

@@ -133,15 +133,15 @@ def test_a_cause_that_is_found_out_a_little_later_is_added_and_one_that_follows_
     seen = {("format", "bank")}
     found = condition("format", release="b")
     alerts = observe({}, [found], seen, 10_000.0, known)
-    provider = Change(10_020.0, "provider", "the provider answers otherwise", of)
+    provider = Change(10_020.0, "provider", "the provider answers otherwise", of, since=9_990.0)
     back = Change(10_020.0, "rollout", "b rolling back", of)
     alerts = observe(alerts, [found], seen, 10_022.0, [*known, provider, back])
     said = [cause.change.what for cause in only(alerts).causes]
     assert said == ["the provider answers otherwise", "b promoted"]
     alerts = observe(alerts, [found], seen, 10_024.0)
     assert [cause.change.what for cause in only(alerts).causes] == said
-    late = Change(10_059.0, "provider", "it is another one again", of)
-    alerts = observe(alerts, [found], seen, 10_061.0, [*known, provider, late])
+    late = Change(10_090.0, "provider", "it is another one again", of, since=10_070.0)
+    alerts = observe(alerts, [found], seen, 10_091.0, [*known, provider, late])
     assert [cause.change.what for cause in only(alerts).causes] == said
 
 

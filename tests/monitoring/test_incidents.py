@@ -205,7 +205,7 @@ def test_a_cause_that_is_found_out_a_little_later_is_told_and_one_of_a_later_tim
     shipped = Change(T0 - 900.0, "release", "b promoted", of)
     alerts = observe({}, [found], seen, T0, [shipped])
     (incident,) = follow((), alerts.values(), [], T0)
-    provider = Change(T0 + 20.0, "provider", "the provider answers otherwise", of)
+    provider = Change(T0 + 20.0, "provider", "the provider answers otherwise", of, since=T0 - 9.0)
     alerts = observe(alerts, [found], seen, T0 + 22.0, [shipped, provider])
     (incident,) = follow((incident,), alerts.values(), [], T0 + 22.0)
     assert "Nearest change before it: the provider answers otherwise" in postmortem(

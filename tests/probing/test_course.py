@@ -25,7 +25,7 @@ from fairlead.probing.course import (
     is_readable,
     wants_round,
 )
-from fairlead.probing.model import Given, ProbeRule, Probing, Reference
+from fairlead.probing.model import ROUNDS_KEPT, Given, ProbeRule, Probing, Reference
 from fairlead.stats.intervals import clopper_pearson
 
 CASES = tuple(f"case-{number}" for number in range(12))
@@ -89,6 +89,29 @@ def test_a_silent_change_is_found_within_few_rounds_and_told_with_its_answers(no
     assert "12 of 12 probes have an answer that the reference has not" in changed.change.why
     assert not changed.is_told
     assert not wants_round(changed, 1e12), "nothing is asked until somebody accepts it"
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_a_change_is_told_with_the_end_of_the_last_round_that_was_as_before(noise: float) -> None:
+    """Between that and the round that tells it, the provider changed."""
+    quiet = asked(begun(), provider(1, noise), 40)
+    changed = asked(quiet, provider(2, noise, version="b"), 12).change
+    assert changed is not None
+    assert changed.since is not None
+    assert changed.since <= quiet.ended[-1] < changed.at
+    assert quiet.ended[-1] - changed.since <= (0.0 if noise == 0.0 else 3 * RULE.interval_s)
+    late = asked(asked(begun(), provider(1, noise), 200), provider(2, noise, version="b"), 12)
+    assert late.change is not None
+    assert len(late.ended) == ROUNDS_KEPT
+    assert late.change.since in late.ended
+    assert late.ended[-1] == late.change.at
+
+
+def test_of_rounds_that_an_older_build_did_not_note_the_first_that_is_known_counts() -> None:
+    quiet = msgspec.structs.replace(asked(begun(), provider(1, 0.0), 40), ended=())
+    changed = asked(quiet, provider(2, 0.0, version="b"), 12)
+    assert changed.change is not None
+    assert changed.change.since == changed.ended[0] == quiet.due_at
 
 
 def test_a_provider_that_does_not_change_is_hardly_ever_reported() -> None:
@@ -164,8 +187,8 @@ def test_what_the_provider_calls_itself_is_noted_when_it_changes_and_is_no_evide
     probing = answered(probing, "case-2", said("a", model="m-1"), 1_001.0)
     assert (probing.fingerprint, probing.notes) == ("fp-1", ())
     probing = answered(probing, "case-3", said("a", model="m-2", fingerprint="fp-1"), 1_002.0)
-    assert [(note.at, note.what) for note in probing.notes] == [
-        (1_002.0, "model: 'm-1' became 'm-2'")
+    assert [(note.since, note.at, note.what) for note in probing.notes] == [
+        (1_000.0, 1_002.0, "model: 'm-1' became 'm-2'")
     ]
     assert evidence(probing) == 1.0
 

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.stats import changes
-from fairlead.stats.changes import BETS_MAX, LARGEST, ChangeState, ChangeTest, is_state
+from fairlead.stats.changes import (
+    BETS_MAX,
+    LARGEST,
+    ChangeState,
+    ChangeTest,
+    is_state,
+    rounds_changed,
+)
 from fairlead.stats.intervals import clopper_pearson
 
 
@@ -72,6 +79,44 @@ def test_a_change_is_found_within_few_rounds_however_late_it_comes(
             test.update(distance(dice, after))
         needed.append(test.rounds - quiet)
     assert sorted(needed)[3] <= within
+
+
+@pytest.mark.parametrize(
+    ("quiet", "before", "after", "too_many"),
+    [
+        (18, 0.0, 0.3, 1),
+        (18, 0.1, 0.6, 3),
+        (18, 0.1, 0.3, 14),
+        (200, 0.0, 0.05, 3),
+        (500, 0.1, 0.6, 2),
+    ],
+)
+def test_the_rounds_since_a_change_are_hardly_ever_taken_for_fewer_nor_for_many_more(
+    quiet: int, before: float, after: float, too_many: int
+) -> None:
+    missed, more = 0, []
+    for seed in range(20):
+        dice, test = random.Random(seed), ChangeTest()
+        for _ in range(quiet):
+            test.update(distance(dice, before))
+        while test.e < 100.0 and test.rounds < quiet + 100:
+            test.update(distance(dice, after))
+        beyond = rounds_changed([test]) - (test.rounds - quiet)
+        missed += beyond < 0
+        more.append(beyond)
+    assert missed <= 2
+    assert sorted(more)[10] <= too_many
+
+
+def test_the_outcome_that_changed_says_how_many_rounds_ago_and_the_others_do_not() -> None:
+    dice, changed, noise = random.Random(4), ChangeTest(), ChangeTest()
+    for number in range(30):
+        changed.update(0.5 if number >= 25 else 0.0)
+        noise.update(distance(dice, 0.3))
+    assert rounds_changed([changed]) == rounds_changed([noise, changed]) == 5
+    first = ChangeTest()
+    first.update(0.0)
+    assert rounds_changed([first]) == 1, "nothing is known yet"
 
 
 @given(st.lists(st.floats(0, 1e300), max_size=80), st.integers(0, 80))

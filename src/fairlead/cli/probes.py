@@ -150,6 +150,8 @@ def _change(change: Change) -> list[RenderableType]:
     lines: list[RenderableType] = [
         Text(f"  unrequested release {change.number}: {change.why}", style="red")
     ]
+    if change.since is not None:
+        lines.append(Text(f"    it came between {ago(change.since)} and {ago(change.at)}"))
     for each in change.differences:
         lines.append(Text(f"    {each.case}\n      was {each.before!r}\n      now {each.now!r}"))
     return lines

@@ -13,7 +13,7 @@ from fairlead.domain.errors import FairleadError, InvalidInput
 from fairlead.domain.release import short
 from fairlead.monitoring.alert_states import TRANSITIONS, AlertState
 from fairlead.monitoring.burning import Severity
-from fairlead.monitoring.causes import AFTER_S, NOTED_LATE, Cause, Change, causes_of
+from fairlead.monitoring.causes import Cause, Change, causes_of, nearest
 from fairlead.monitoring.course import Course, grown
 
 FLAP_S = 3_600.0
@@ -197,8 +197,8 @@ def observe(
     Args:
         conditions: All that hold now. Of two about the same thing the last one counts.
         looked: Monitors that have looked, and at which service; alerts of others stay as they are.
-        changes: What has changed lately, for the causes of what begins now; and of what began
-            within the last minute, where it is found out by looking.
+        changes: What has changed lately, for the causes of what begins now. What is found out late,
+            by looking, joins those of what began before.
 
     Of more than `ALERTS_MAX` alerts those that fire are kept first, and then the latest. Raises
     InvalidInput for a condition that makes no sense.
@@ -209,14 +209,12 @@ def observe(
         found[condition.fingerprint] = condition
     known, after = frozenset(looked), dict[str, Alert]()
     changes = tuple(changes)
-    late = tuple(change for change in changes if change.kind in NOTED_LATE)
+    late = tuple(change for change in changes if change.is_found_late)
     for key in sorted({*alerts, *found}):
         alert = _next(alerts.get(key), found.get(key), known, now)
         if alert is not None:
             is_new = key not in alerts or alert.first_seen != alerts[key].first_seen
-            if is_new or now - alert.first_seen <= AFTER_S:
-                alert = _with_causes(alert, changes if is_new else late)
-            after[key] = alert
+            after[key] = _with_causes(alert, changes) if is_new else _with_late(alert, late)
     if len(after) > ALERTS_MAX:
         order = sorted(after.values(), key=lambda one: (not one.is_firing, -one.last_seen))
         kept = {alert.fingerprint for alert in order[:ALERTS_MAX]}
@@ -392,3 +390,13 @@ def _with_causes(alert: Alert, changes: tuple[Change, ...]) -> Alert:
     """With what is known by now; what was known before is not forgotten."""
     known = dict.fromkeys((*(cause.change for cause in alert.causes), *changes))
     return msgspec.structs.replace(alert, causes=causes_of(alert.labels, alert.first_seen, known))
+
+
+def _with_late(alert: Alert, changes: tuple[Change, ...]) -> Alert:
+    """With those of the changes that are near, though it began before they were found."""
+    known = {cause.change for cause in alert.causes}
+    fresh = [change for change in changes if change not in known]
+    found = causes_of(alert.labels, alert.first_seen, fresh)
+    if not found:
+        return alert
+    return msgspec.structs.replace(alert, causes=nearest((*alert.causes, *found)))

@@ -5,6 +5,10 @@ that one nearer than one of the service, and all of them nearer than one that na
 alert. In time: minutes before the alert was first seen. A step away in place counts as much as
 being four times as long ago, so that a deployment of an hour ago on the same replica comes before
 one elsewhere of twenty minutes ago. It is a list to begin with, and no proof.
+
+Of some changes it is known only between which two looks they came. Such a one is as near as it can
+have been: an alert that began between the looks may have begun with it. It is mostly found after
+the alert, and is a candidate all the same.
 """
 
 from __future__ import annotations
@@ -19,8 +23,8 @@ WITHIN_S = 6 * 3_600.0
 AFTER_S = 60.0
 """A change that is noted so shortly after the alert may have been there before it."""
 
-NOTED_LATE = frozenset({"provider", "clock", "traffic"})
-"""Kinds of changes that are found by looking, some time after they came."""
+FOUND_LATE = frozenset({"clock", "traffic"})
+"""Kinds of changes that are found by looking, a little after they came."""
 
 CAUSES_MAX = 5
 _STEP = 4.0
@@ -31,23 +35,36 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Something that was changed, or changed by itself.
 
     Attributes:
-        at: Unix time in seconds.
+        at: Unix time in seconds; where there is a `since`, that by which it had come.
         kind: `release`, `rollout`, `replica`, `traffic`, `provider`, `action` or another noun.
         what: What happened, in words: `release b promoted`.
         labels: What it is about, as of an alert.
+        since: Unix time after which it came, if that is all that is known; None where `at` is when.
     """
 
     at: float
     kind: str
     what: str
     labels: tuple[tuple[str, str], ...] = ()
+    since: float | None = None
+
+    @property
+    def earliest(self) -> float:
+        """Unix time before which it cannot have come."""
+        return self.at if self.since is None else min(self.since, self.at)
+
+    @property
+    def is_found_late(self) -> bool:
+        """Whether it may become known after what it caused."""
+        return self.since is not None or self.kind in FOUND_LATE
 
 
 class Cause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A candidate.
 
     Attributes:
-        before_s: Seconds from the change to the alert; a little below 0 at most.
+        before_s: Seconds from the change (its `at`) to the alert; below 0 where the alert began
+            before that.
         place: What both are about, at the narrowest; empty when they share nothing.
     """
 
@@ -56,10 +73,15 @@ class Cause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     place: str
 
     @property
+    def before_s_max(self) -> float:
+        """The same from the earliest that the change can have come."""
+        return self.before_s + self.change.at - self.change.earliest
+
+    @property
     def words(self) -> str:
         """`release b promoted, 4 min before (same service)`."""
         place = f" (same {self.place})" if self.place else ""
-        return f"{self.change.what}, {_ago(self.before_s)}{place}"
+        return f"{self.change.what}, {_when(self)}{place}"
 
 
 def causes_of(
@@ -69,12 +91,18 @@ def causes_of(
     about = dict(labels)
     found = []
     for change in changes:
-        before_s = first_seen - change.at
         place = _place(about, dict(change.labels))
-        if place is not None and -AFTER_S <= before_s <= WITHIN_S:
-            found.append(Cause(change, before_s, place))
-    found.sort(key=lambda cause: (_distance(cause), cause.change.what))
-    return tuple(found[:CAUSES_MAX])
+        if place is not None:
+            cause = Cause(change, first_seen - change.at, place)
+            if cause.before_s_max >= -AFTER_S and cause.before_s <= WITHIN_S:
+                found.append(cause)
+    return nearest(found)
+
+
+def nearest(causes: Iterable[Cause]) -> tuple[Cause, ...]:
+    """Of candidates of one alert those that are kept, in order."""
+    order = sorted(causes, key=lambda cause: (_distance(cause), cause.change.what))
+    return tuple(order[:CAUSES_MAX])
 
 
 def _place(alert: dict[str, str], change: dict[str, str]) -> str | None:
@@ -90,14 +118,23 @@ def _place(alert: dict[str, str], change: dict[str, str]) -> str | None:
 
 def _distance(cause: Cause) -> float:
     steps = _PLACES.index(cause.place) if cause.place else len(_PLACES)
-    return float((60.0 + abs(cause.before_s)) * _STEP**steps)
+    apart_s = max(cause.before_s, -cause.before_s_max, 0.0)
+    return float((60.0 + apart_s) * _STEP**steps)
 
 
-def _ago(seconds: float) -> str:
-    if seconds < 0.0:
+def _when(cause: Cause) -> str:
+    """How long before the alert it came; in bounds, where no more is known."""
+    if cause.before_s_max < 0.0:
         return "at the same time"
+    least, most = _span(max(0.0, cause.before_s)), _span(cause.before_s_max)
+    if cause.before_s < 0.0:
+        return f"at most {most} before"
+    return f"{least} before" if least == most else f"{least} to {most} before"
+
+
+def _span(seconds: float) -> str:
     if seconds < 120.0:
-        return f"{seconds:.0f} s before"
+        return f"{seconds:.0f} s"
     if seconds < 7_200.0:
-        return f"{seconds / 60:.0f} min before"
-    return f"{seconds / 3600:.0f} h before"
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.0f} h"

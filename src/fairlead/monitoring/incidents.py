@@ -24,7 +24,7 @@ import msgspec
 from fairlead.domain.errors import Conflict, FairleadError, InvalidInput
 from fairlead.monitoring.alerts import Alert, Labels
 from fairlead.monitoring.burning import RANK, Severity
-from fairlead.monitoring.causes import Cause
+from fairlead.monitoring.causes import Cause, causes_of, nearest
 from fairlead.monitoring.plain import brief
 
 QUIET_S = 900.0
@@ -315,7 +315,8 @@ def _member(alert: Alert, known: Member | None) -> Member:
         severity = known.severity
     causes = alert.causes
     if known is not None and known.causes and (not causes or alert.first_seen > known.first_seen):
-        causes = known.causes  # What it began with tells more than what it came back with.
+        # What it began with tells more than what it came back with; of that, more may be found.
+        causes = nearest((*known.causes, *_found_since(known, alert)))
     return Member(
         fingerprint=alert.fingerprint,
         severity=severity,
@@ -326,6 +327,14 @@ def _member(alert: Alert, known: Member | None) -> Member:
         evidence=tuple(figure.words for figure in alert.evidence),
         causes=causes,
     )
+
+
+def _found_since(known: Member, alert: Alert) -> tuple[Cause, ...]:
+    """Causes of the first time of an alert that is back, as far as they were found only then."""
+    before = {cause.change for cause in known.causes}
+    late = [cause.change for cause in alert.causes if cause.change.since is not None]
+    fresh = [change for change in late if change not in before]
+    return causes_of(alert.labels, known.first_seen, fresh)
 
 
 def _turns(alert: Alert, since: float) -> list[Event]:

@@ -28,6 +28,7 @@ import msgspec
 from fairlead.probing.model import (
     NOTES_MAX,
     OUTCOMES,
+    ROUNDS_KEPT,
     TEXT_MAX,
     Change,
     Difference,
@@ -37,7 +38,7 @@ from fairlead.probing.model import (
     Probing,
     Reference,
 )
-from fairlead.stats.changes import ChangeTest, is_state
+from fairlead.stats.changes import ChangeTest, is_state, rounds_changed
 
 DAY_S = 86_400.0
 RETRY_S = 60.0
@@ -113,6 +114,7 @@ def closed(probing: Probing, rule: ProbeRule, cases: Sequence[str], now: float) 
     after = msgspec.structs.replace(
         probing,
         rounds=probing.rounds + 1,
+        ended=(*probing.ended, now)[-ROUNDS_KEPT:],
         answers={},
         due_at=now + rule.interval_s if behind else probing.due_at + rule.interval_s,
     )
@@ -215,18 +217,25 @@ def _change(
         by_outcome={name: test.e for name, test in tests.items()},
         why=why,
         differences=tuple(differing[:SHOWN_MAX]),
+        since=_since(probing, tests),
     )
+
+
+def _since(probing: Probing, tests: Mapping[str, ChangeTest]) -> float:
+    """When the last round ended that was as before, as far as the evidence tells."""
+    behind = 1 + rounds_changed(tests.values())
+    return probing.ended[-min(behind, len(probing.ended))]
 
 
 def _noted(probing: Probing, given: Given, now: float) -> Probing:
     """With what the provider calls itself now, noted where that is new."""
-    notes = list(probing.notes)
+    notes, since = list(probing.notes), (probing.begun_at, *probing.ended)[-1]
     named: dict[str, str] = {}
     for name, word in (("model", "model"), ("fingerprint", "system_fingerprint")):
         before, said = getattr(probing, name), getattr(given, name)
         named[name] = said or before
         if before and said and said != before:
-            notes.append(Note(now, f"{word}: {before!r} became {said!r}"))
+            notes.append(Note(now, f"{word}: {before!r} became {said!r}", since))
     return msgspec.structs.replace(probing, notes=tuple(notes[-NOTES_MAX:]), **named)
 
 

@@ -17,6 +17,8 @@ URL_MAX = 2_000
 TEXT_MAX = 200
 """Characters of an answer that are kept to be shown."""
 NOTES_MAX = 20
+ROUNDS_KEPT = 100
+"""Of so many rounds it is known when they ended."""
 
 OUTCOMES = ("agreement", "length", "score")
 """What later answers are compared in; the last one where cases have an expected answer."""
@@ -112,10 +114,15 @@ class Reference(msgspec.Struct, frozen=True):
 
 
 class Note(msgspec.Struct, frozen=True):
-    """Something that happened, in words."""
+    """Something that happened, in words.
+
+    Attributes:
+        since: Unix time after which it happened; `at` is when it was seen.
+    """
 
     at: float
     what: str
+    since: float | None = None
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -131,10 +138,12 @@ class Change(msgspec.Struct, frozen=True):
 
     Attributes:
         number: Of this release's changes, from 1.
+        at: Unix time by which it had come.
         round: The round at which the evidence sufficed.
         e: The evidence; 1/alpha was needed.
         by_outcome: The evidence of each outcome by itself.
         why: The numbers in words.
+        since: Unix time after which it came: when the last round ended that was still as before.
     """
 
     number: int
@@ -144,6 +153,7 @@ class Change(msgspec.Struct, frozen=True):
     by_outcome: dict[str, float]
     why: str
     differences: tuple[Difference, ...] = ()
+    since: float | None = None
 
 
 class Probing(msgspec.Struct, frozen=True):
@@ -164,6 +174,7 @@ class Probing(msgspec.Struct, frozen=True):
         change: The unrequested release that nobody has accepted yet.
         is_told: Its webhooks know of it.
         accepted: Earlier changes: their answers have become the reference.
+        ended: When the last rounds ended, Unix times; `ROUNDS_KEPT` of them at most.
     """
 
     service: str
@@ -188,6 +199,7 @@ class Probing(msgspec.Struct, frozen=True):
     change: Change | None = None
     is_told: bool = True
     accepted: tuple[Change, ...] = ()
+    ended: tuple[float, ...] = ()
 
 
 def _within(name: str, value: float, least: float, most: float) -> None:

@@ -19,6 +19,7 @@ Numbers are kept as counts on a grid: what has to be remembered stays bounded.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import TypedDict
 
 GRID = 0.002
@@ -32,6 +33,8 @@ SPREAD = 24.0
 LOST = 1e-4
 """A bet with less than this share of its first capital is let go of."""
 BETS_MAX = 400
+PLAUSIBLE = 0.1
+"""A round may be that of the change while the bet on it has this share of what the best one has."""
 
 
 class ChangeState(TypedDict):
@@ -96,6 +99,11 @@ class ChangeTest:
         """The highest evidence so far."""
         return self._e_max
 
+    @property
+    def beginnings(self) -> dict[int, float]:
+        """The capital of the bets, by the round (from 0) with which each says the change came."""
+        return {begun: sum(capital) for begun, capital in self._bets.items()}
+
     def update(self, distance: float) -> None:
         """Take in a round: how far it is from the reference, 0 or more."""
         if not distance >= 0.0:
@@ -133,6 +141,21 @@ class ChangeTest:
             aside=self._aside,
             e_max=self._e_max,
         )
+
+
+def rounds_changed(tests: Collection[ChangeTest]) -> int:
+    """How many of the last rounds may well have come after the change, by tests of the same rounds.
+
+    The bet on the round with which the change came wins more than any other. Of the rounds whose
+    bets, over all tests, have a good part of what the best one has, the earliest counts.
+    """
+    capital: dict[int, float] = {}
+    for test in tests:
+        for begun, each in test.beginnings.items():
+            capital[begun] = capital.get(begun, 0.0) + each
+    rounds = max(test.rounds for test in tests)
+    least = PLAUSIBLE * max(capital.values(), default=0.0)
+    return rounds - min((begun for begun, each in capital.items() if each >= least), default=0)
 
 
 def _weight(begun: int) -> float:

@@ -15,6 +15,7 @@ from fairlead.control.acting.clock_watch import OFF as CLOCK_OFF
 from fairlead.control.acting.clock_watch import RIGHT as CLOCK_RIGHT
 from fairlead.control.acting.files_watch import DAMAGED
 from fairlead.control.acting.replica_watch import READY, STARTED
+from fairlead.control.probing.probe_events import ACCEPTED
 from fairlead.domain.release import short, shortened
 from fairlead.monitoring.alerts import labels_of
 from fairlead.monitoring.causes import WITHIN_S, Change
@@ -29,7 +30,7 @@ PAGE = 1_000
 WORDS_MAX = 300
 _MOVES = frozenset({"shadowing", "shifting", "switching", "watching", "rolling_back"})
 """States of a rollout in which traffic moves, or replicas get more of it."""
-_PROVIDER = frozenset({"unrequested_release", "provider_named_otherwise", "probes_accepted"})
+_PROVIDER = frozenset({"unrequested_release", "provider_named_otherwise"})
 _REPLICA, _FALLBACK = "replica_", frozenset({"diverted", "undiverted"})
 _GUARDRAIL = frozenset({"guardrail_tightened", "guardrail_loosened"})
 _OTHERS = {
@@ -91,7 +92,7 @@ class EventLog:
 def change_of(row: EventRow) -> Change | None:
     """What an event says was changed; None where that is nothing."""
     kind = _change_kind(row)
-    return None if kind is None else Change(row.at, kind, _words(row), _labels(row))
+    return None if kind is None else Change(row.at, kind, _words(row), _labels(row), _since(row))
 
 
 def event_of(row: EventRow) -> Event | None:
@@ -120,7 +121,8 @@ def _change_kind(row: EventRow) -> str | None:
         return "provider"
     if row.kind in _GUARDRAIL:
         return "settings"
-    return "fallback" if row.kind in _FALLBACK else None
+    serves_again = row.kind == ACCEPTED and _data(row).get("serves_again") is True
+    return "fallback" if serves_again or row.kind in _FALLBACK else None
 
 
 def _words(row: EventRow) -> str:
@@ -140,6 +142,12 @@ def _labels(row: EventRow) -> tuple[tuple[str, str], ...]:
     named = {name: data.get(name) for name in names}
     of = {name: text[:256] for name, text in named.items() if isinstance(text, str)}
     return labels_of(service=row.service, **of)
+
+
+def _since(row: EventRow) -> float | None:
+    """After when it happened, where it was found by looking."""
+    found = _data(row).get("since") if row.kind in _PROVIDER else None
+    return float(found) if isinstance(found, int | float) else None
 
 
 def _changed(row: EventRow) -> list[object]:

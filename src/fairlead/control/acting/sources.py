@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import FairleadError
 from fairlead.monitoring.alerts import Condition, labels_of
 from fairlead.monitoring.burning import Severity
@@ -44,9 +45,9 @@ class Sources:
         except FairleadError as error:
             why = error.one_line
         except Exception as error:  # noqa: BLE001 - logged, and told
-            why = f"a defect: {error!r}"[:200]
+            why = defect(error)
             if self._before.get(monitors[0]) != why:
-                _log.exception("monitor %s: a defect", monitors[0])
+                _log.error("monitor %s: a defect: %s", monitors[0], trail(error))
         for monitor in monitors:
             self.failed.setdefault(monitor, why)
         return []

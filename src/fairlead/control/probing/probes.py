@@ -17,7 +17,7 @@ import msgspec
 from fairlead.control.outside.ask import ReplicaClient
 from fairlead.control.outside.webhooks import tell
 from fairlead.control.probing.given import given_of
-from fairlead.control.probing.probe_events import event_of, happened
+from fairlead.control.probing.probe_events import event_of, happened, was_accepted
 from fairlead.control.probing.probe_views import ProbesView, Role, probes_view
 from fairlead.control.shipping.spec import ProbeSpec, ServiceSpec
 from fairlead.domain.decoding import decode_json
@@ -224,8 +224,8 @@ class Probes:
                 )
             watch.not_before = 0.0
             if command == "accept":
-                why = "the unrequested release was accepted; its answers become the reference"
-                event = event_of(watch.spec, now, "probes_accepted", why)
+                diverted = self._view(watch).is_diverted
+                event = was_accepted(watch.spec, now, serves_again=diverted)
                 await self._keep(watch, accepted(probing, now), [event])
             else:
                 await self._keep(watch, msgspec.structs.replace(probing, due_at=now))

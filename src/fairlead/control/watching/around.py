@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol, TypeVar
 
 from fairlead.control.acting.traffic import Minutes
 from fairlead.control.watching.served import Served
+from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import FairleadError
 from fairlead.monitoring.actions import ActionEntry, Circumstances
 from fairlead.monitoring.alerts import Condition, Looked, labels_of
@@ -119,10 +120,10 @@ class Around:
             return []
 
     def _note(self, what: str, error: Exception) -> None:
-        why = error.one_line if isinstance(error, FairleadError) else f"a defect: {error!r}"[:200]
+        why = error.one_line if isinstance(error, FairleadError) else defect(error)
         self._failed[what] = why
         if self._before.get(what) != why:
-            _log.error("watching: the platform could not %s: %s", what, why, exc_info=error)
+            _log.error("watching: the platform could not %s: %s; %s", what, why, trail(error))
 
     def _conditions(self) -> list[Condition]:
         if not self._failed:

@@ -189,7 +189,7 @@ class Watching:
             self._heart.failed(error.one_line)
             raise
         except Exception as error:
-            self._heart.failed(f"a defect: {error!r}")
+            self._heart.failed(defect(error))
             raise
         self._heart.begin()
         for entry in decided:
@@ -217,8 +217,8 @@ class Watching:
         while not self._stopping.is_set():
             try:
                 self.check()
-            except Exception:  # noqa: BLE001 - the next one may do better, and must be made
-                _log.exception("watching: a defect")
+            except Exception as error:  # noqa: BLE001 - the next one may do better, and must be made
+                _log.error("watching: a defect: %s", trail(error))
             await self._pause(LOOK_S)
 
     async def _pause(self, seconds: float) -> None:

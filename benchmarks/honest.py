@@ -38,7 +38,13 @@ from fairlead.registry import Registry  # noqa: E402
 from support.honest_traffic import Asked, Shape, Visitors, bursts, steady, wave  # noqa: E402
 from support.installation import BANKING, Installation, running  # noqa: E402
 from support.live_rollouts import MODELS  # noqa: E402
-from support.recorded_engine import PER_INTENT, Model, recorded_engine, right_intent  # noqa: E402
+from support.recorded_engine import (  # noqa: E402
+    PER_INTENT,
+    Model,
+    RecordedEngine,
+    recorded_engine,
+    right_intent,
+)
 
 RESULTS = Path(__file__).parent / "results"
 QUESTIONS = 3_000
@@ -142,12 +148,11 @@ async def _watch(installation: Installation, given: argparse.Namespace) -> Hones
     shapes = _shapes(seconds, given.rate)
     honest = Honest(seconds, {name: words for name, (_, words) in shapes.items()})
     hosted = [name for name in shapes if name != "local"]
-    models = {name: Model() for name in hosted}
     installation.make_key()
     keys = [installation.make_key(name) for name in KEYS]
-    async with recorded_engine(models) as port:
+    async with recorded_engine({name: Model() for name in hosted}) as engine:
         for name in shapes:
-            await asyncio.to_thread(_ship, installation, name, port, given.learn)
+            await asyncio.to_thread(_ship, installation, name, engine.port, given.learn)
         stop = asyncio.Event()
         visitors = [
             Visitors(
@@ -165,7 +170,7 @@ async def _watch(installation: Installation, given: argparse.Namespace) -> Hones
         ]
         coming = [asyncio.create_task(one.run(stop)) for one in visitors]
         try:
-            await _until_the_end(installation, honest, models, given.fault)
+            await _until_the_end(installation, honest, engine, given.fault)
         finally:
             stop.set()
             await asyncio.gather(*coming)
@@ -178,12 +183,12 @@ async def _watch(installation: Installation, given: argparse.Namespace) -> Hones
 
 
 async def _until_the_end(
-    installation: Installation, honest: Honest, models: dict[str, Model], fault: str | None
+    installation: Installation, honest: Honest, engine: RecordedEngine, fault: str | None
 ) -> None:
     begun = time.monotonic()
     while (at := time.monotonic() - begun) < honest.seconds:
         if fault and not honest.fault and at >= honest.seconds / 2:
-            models[FAULTY] = MODELS[fault]
+            await engine.become({FAULTY: MODELS[fault]})
             honest.fault = f"{FAULTY} became {fault} after {at / 60:.1f} minutes"
         await asyncio.to_thread(_look, installation, honest, at)
         await asyncio.sleep(LOOK_S)

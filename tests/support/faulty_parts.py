@@ -7,12 +7,18 @@ import os
 import resource
 import signal
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.registry import Registry
+from fairlead.store import open_store
+from fairlead.store.rows import RecordFilter
 from support.installation import Installation
+
+OBSERVER = "observer_process"
+RECORDS_MAX = 1_000_000
 
 
 def wrong_clock(worker: int, ahead_s: float) -> Mapping[str, str]:
@@ -33,10 +39,31 @@ def full_disk(pid: int) -> Iterator[None]:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))
 
 
+def kill_observer(installation: Installation) -> None:
+    """Kill the observer, at its work or hanging; another one has been started when this returns."""
+    (killed,) = installation.pids(OBSERVER)
+    os.kill(killed, signal.SIGKILL)
+
+    def is_another() -> bool:
+        return installation.pids(OBSERVER) not in ([], [killed])
+
+    installation.wait(is_another, "another observer", 30)
+
+
+def recorded(installation: Installation, services: Iterable[str]) -> Counter[str]:
+    """How often each request of these services is in the store, by its id."""
+    with contextlib.closing(open_store(installation.paths.store_url)) as store:
+        return Counter(
+            row.id
+            for service in services
+            for row in store.records(RecordFilter(service=service), limit=RECORDS_MAX)
+        )
+
+
 @contextlib.contextmanager
 def hanging_observer(installation: Installation) -> Iterator[None]:
-    """The observer does nothing."""
-    (observer,) = installation.pids("observer_process")
+    """The observer does nothing; it can be killed meanwhile."""
+    (observer,) = installation.pids(OBSERVER)
     try:
         installation.wait(lambda: _hangs(installation, observer), "the store to be let go of", 60)
         yield

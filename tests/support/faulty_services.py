@@ -10,7 +10,7 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fairlead.cli.shipping import prepare
 from fairlead.control.shipping.spec import ServiceSpec
@@ -30,31 +30,55 @@ USUAL = Model(slower=4.0)
 DISLIKED = ("Elif", "Emre", "Aylin", "Murat")
 
 
+class Top(NamedTuple):
+    """The change that has to be the first cause of an alert.
+
+    Attributes:
+        kind: Of the change.
+        of: The release of the service that it is about: its `first` one, or the `worse` one.
+    """
+
+    kind: str
+    of: str
+
+
+PROVIDER = Top("provider", "first")
+WORSE = Top("release", "worse")
+UNKNOWN = Top("release", "first")
+"""Nobody can know what it was: all that has changed is that the service came, minutes ago."""
+
+
 @dataclass(frozen=True)
 class Fault:
     """What happens to the service of this name, and what has to be told of it.
 
     Attributes:
-        monitors: One of these has to say so.
+        monitor: Has to say so; of promises with the promise: `slo cost`.
+        cause: What has to be its first cause.
         model: What there is behind the provider's name at first.
         after: What it becomes, where that is what happens.
-        cause: In the words of the nearest change, where there was one that can be known.
         said: In the words of the alert.
         action: What has to be done about it, where that is declared.
         manifest: What its manifest has besides.
-        actions: Its `monitoring.actions`.
-        besides: Monitors that may say so, too.
+        slos, actions: Its promises, and its `monitoring.actions`.
+        besides: Monitors that see its consequences, and may say so, too.
     """
 
-    monitors: frozenset[str]
+    monitor: str
+    cause: Top
     model: Model = USUAL
     after: Model | None = None
-    cause: str = ""
     said: str = ""
     action: str = ""
     manifest: str = ""
+    slos: str = "availability: 99%"
     actions: str = "[]"
     besides: frozenset[str] = frozenset()
+
+    @property
+    def may_tell(self) -> frozenset[str]:
+        """All monitors that may say anything of the service."""
+        return self.besides | {self.monitor}
 
 
 def _once_edited(**how: Any) -> Model:
@@ -96,51 +120,57 @@ bias:
   every_minutes: 0.05
   pairs: 10
 """
-_PROVIDER = frozenset({"provider_changed"})
 
 FAULTS: Mapping[str, Fault] = {
-    "failing": Fault(frozenset({"errors", "slo"}), after=replace(USUAL, failing=0.3)),
-    "slow": Fault(frozenset({"latency"}), after=Model(slower=16.0)),
+    "failing": Fault(
+        "errors", UNKNOWN, after=replace(USUAL, failing=0.3),
+        besides=frozenset({"slo availability"}),
+    ),
+    "slow": Fault("latency", UNKNOWN, after=Model(slower=16.0)),
     "broken": Fault(
-        frozenset({"format"}), after=replace(USUAL, broken=0.4), cause="provider",
-        action="fallback", manifest=PROBES, actions=_act("fallback", "format"), besides=_PROVIDER,
+        "format", PROVIDER, after=replace(USUAL, broken=0.4), action="fallback",
+        manifest=PROBES, actions=_act("fallback", "format"),
+        besides=frozenset({"provider_changed"}),
     ),
     "refusing": Fault(
-        frozenset({"refusals"}), after=replace(USUAL, refusing=0.4), cause="provider",
-        action="propose_retraining", manifest=PROBES,
-        actions=_act("propose_retraining", "refusals"), besides=_PROVIDER,
+        "refusals", PROVIDER, after=replace(USUAL, refusing=0.4), action="propose_retraining",
+        manifest=PROBES + CAPTURE, actions=_act("propose_retraining", "refusals"),
+        # A refusal is no JSON, and no answer that was usual.
+        besides=frozenset({"provider_changed", "format", "answer_drift"}),
     ),
     "dear": Fault(
-        frozenset({"length", "cost"}), after=replace(USUAL, longer=4.0), cause="provider",
-        manifest=PROBES, besides=_PROVIDER,
+        "slo cost", PROVIDER, after=replace(USUAL, longer=4.0), manifest=PROBES,
+        slos="availability: 99%, usd_per_request: 0.0002",
+        besides=frozenset({"provider_changed", "length"}),
     ),
     "provider": Fault(
-        _PROVIDER, after=replace(USUAL, recorded="c"), cause="provider",
+        "provider_changed", PROVIDER, after=replace(USUAL, recorded="c"),
         manifest=PROBES + "  on_change: fallback\n",
     ),
     "german": Fault(
-        frozenset({"language"}), said="most in de", manifest=CAPTURE, besides=frozenset({"drift"})
+        "language", UNKNOWN, said="most in de", manifest=CAPTURE, besides=frozenset({"drift"})
     ),
     "drifted": Fault(
-        frozenset({"drift"}), said="unlike those", action="propose_retraining", manifest=CAPTURE,
+        "drift", UNKNOWN, said="unlike those", action="propose_retraining", manifest=CAPTURE,
         actions=_act("propose_retraining", "drift"),
     ),
     "prompt": Fault(
-        frozenset({"champion_over_limit"}), _once_edited(recorded="c"),
-        cause="release edited", action="roll_back", manifest=_WATCHED,
-        actions=_act("roll_back", "champion_over_limit"),
+        "champion_over_limit", WORSE, _once_edited(recorded="c"), action="roll_back",
+        manifest=_WATCHED, actions=_act("roll_back", "champion_over_limit"),
+        besides=frozenset({"quality"}),
     ),
     "unfair": Fault(
-        frozenset({"bias"}), _once_edited(unfair_to=DISLIKED),
-        cause="release edited", said="turkish", action="roll_back", manifest=_PAIRS,
-        actions=_act("roll_back", "bias"),
+        "bias", WORSE, _once_edited(unfair_to=DISLIKED), said="turkish", action="roll_back",
+        manifest=_PAIRS, actions=_act("roll_back", "bias"),
     ),
 }  # fmt: skip
 
-EXPLAINED = frozenset(
-    {"slo", "quality", "format", "latency", "throughput", "length", "cost", "answer_drift"}
-)
-"""Consequences: an answer that fails, refuses or is broken is no good answer either."""
+BROKEN_WEIGHTS: Mapping[str, Fault] = {
+    "quantised": Fault(
+        "champion_over_limit", WORSE, action="roll_back", besides=frozenset({"quality"})
+    ),
+}
+"""What happens to a service whose model is on llama.cpp."""
 
 MANIFEST = """
 service: {service}
@@ -150,7 +180,7 @@ release:
   engine: {{settings: {{slots: 1024}}}}
   prompt: {{system: "Name the intent of the question. {words}"}}
   price: {{input_per_million: 1, output_per_million: 10}}
-slos: {{availability: 99%}}
+slos: {{{slos}}}
 limits: {{queue_timeout_seconds: 60, request_timeout_seconds: 100}}
 {more}
 monitoring:
@@ -164,11 +194,11 @@ def hosted(
     installation: Installation, service: str, port: int, *, name: str = "first", words: str = ""
 ) -> ServiceSpec:
     """A release of a service behind a provider's name; `words` are added to its prompt."""
-    fault = FAULTS.get(service, Fault(frozenset(), manifest=CAPTURE))
+    fault = FAULTS.get(service, Fault("", UNKNOWN, manifest=CAPTURE))
     more = fault.manifest + ("" if "rollout:" in fault.manifest else _AT_ONCE)
     text = MANIFEST.format(
         service=service, name=name, port=port, words=words, learn=LEARN, more=more,
-        actions=fault.actions,
+        slos=fault.slos, actions=fault.actions,
     )  # fmt: skip
     folder = installation.paths.root.parent
     _write_probes(folder / "probes.csv")
@@ -292,7 +322,7 @@ class Topics:
         """A question, with its number."""
         if not self._cooks:
             return f"{self._dice.choice(self._banking)} {question}"
-        ask, dish = self._dice.choice(_COOKING), self._dice.choice(_DISHES)
+        ask, dish = self._dice.choice(_COOKING), self._dice.choice(DISHES)
         return f"{ask.format(dish=dish)} {question}"
 
 
@@ -304,7 +334,7 @@ _COOKING = (
     "Why does my {dish} always stick to the pan and burn at the bottom",
     "Please give me a shopping list for {dish} for four guests",
 )
-_DISHES = (
+DISHES = (
     "lasagne", "apple pie", "roast chicken", "potato soup", "sourdough bread", "mushroom risotto",
     "pumpkin curry", "lentil stew", "cheese fondue", "pancakes", "baked salmon", "plum dumplings",
 )  # fmt: skip

@@ -108,7 +108,7 @@ class Users:
         models: Of the releases shipped so far, by their digests.
         says: How users of a service ask, where it is not `text_of_question`.
         silent: Whether they do not say which answers were right.
-        answered: Questions with a right or wrong answer of the model.
+        ids: Of the requests that were answered.
         errors: Errors that the model server gave on purpose, as clients saw them.
         lost: All other replies, and connections that broke.
         durations_s: Of answers of equal releases, as clients saw them.
@@ -126,6 +126,7 @@ class Users:
     errors: int = 0
     lost: list[Reply] = field(default_factory=list)
     durations_s: list[float] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
     sessions: int = 0
     feedback: int = 0
 
@@ -185,6 +186,8 @@ class Users:
 
     def _note(self, reply: Reply) -> None:
         self.statuses[reply.status] += 1
+        if reply.request_id:
+            self.ids.append(reply.request_id)
         model = self.models.get(reply.release, EQUAL)
         if reply.status != 200:
             if reply.status >= 500 and MODELS[model].failing:
@@ -256,15 +259,15 @@ async def roll_out(
             result.rollouts.append(Ended(model, view, time.monotonic() - at))
             on_end(result.rollouts[-1])
 
-    async with recorded_engine(MODELS) as port:
+    async with recorded_engine(MODELS) as engine:
         for name in names:
-            first = await ship(name, EQUAL, port)
+            first = await ship(name, EQUAL, engine.port)
             assert first.outcome == "promoted", first
         stop, begun = asyncio.Event(), time.monotonic()
         coming = asyncio.create_task(users.run(stop))
         try:
             await asyncio.gather(
-                *(one_after_another(name, port, begun + seconds) for name in names)
+                *(one_after_another(name, engine.port, begun + seconds) for name in names)
             )
         finally:
             result.seconds = time.monotonic() - begun

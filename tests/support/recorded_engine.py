@@ -10,12 +10,19 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import random
-from collections.abc import AsyncIterator
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import msgspec
 
 _RECORDED = Path(__file__).parents[2] / "benchmarks" / "rollout" / "banking.json"
 PER_INTENT = 40
@@ -117,34 +124,88 @@ def text_of_question(question: int) -> str:
     return f"Question {question}"
 
 
+class RecordedEngine:
+    """The server as its clients know it; it is a process of its own, whoever else is busy.
+
+    Attributes:
+        port: Of loopback.
+    """
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self.port = 0
+
+    async def become(self, models: Mapping[str, Model]) -> None:
+        """From now on these models, by their names, answer so."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(msgspec.json.encode(models).decode() + "\n")
+        self._process.stdin.flush()
+        assert self._process.stdout is not None
+        self.port = int(await asyncio.to_thread(self._process.stdout.readline))
+
+
 @asynccontextmanager
-async def recorded_engine(models: dict[str, Model], seed: int = 1) -> AsyncIterator[int]:
-    """The port of a server that answers for these models, by their names."""
-    recorded, dice = Recorded(), random.Random(seed)
+async def recorded_engine(
+    models: Mapping[str, Model], seed: int = 1
+) -> AsyncIterator[RecordedEngine]:
+    """A server that answers for these models, by their names."""
+    with _started(seed) as process:  # Its input ends with this, and it with that.
+        made = RecordedEngine(process)
+        await made.become(models)
+        yield made
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                asked = json.loads(await reader.readexactly(_length(head)) or b"{}")
-                answer = None
-                if asked:
-                    *before, last = (str(each["content"]) for each in asked["messages"])
-                    model = models[asked["model"]].told("\n".join(before), last)
-                    answer = recorded.answer(model, int(last.rpartition(" ")[2]), dice)
-                    await asyncio.sleep(answer.seconds)
-                writer.write(_http(answer))
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        except asyncio.CancelledError:
-            pass  # the server ends while a connection is idle
-        finally:
-            writer.close()
 
+def _started(seed: int) -> subprocess.Popen[str]:
+    tests = str(Path(__file__).parents[1])
+    path = os.pathsep.join(filter(None, (tests, os.environ.get("PYTHONPATH"))))
+    return subprocess.Popen(
+        [sys.executable, "-m", "support.recorded_engine", str(seed)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+
+
+async def _run(seed: int) -> None:
+    """Serve until the input ends: each line has models, and is answered with the port."""
+    models: dict[str, Model] = {}
+    serve = partial(_serve, models, Recorded(), random.Random(seed))
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server:
-        yield server.sockets[0].getsockname()[1]
+    try:
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            models |= msgspec.json.decode(line, type=dict[str, Model])
+            sys.stdout.write(f"{server.sockets[0].getsockname()[1]}\n")
+            sys.stdout.flush()
+    finally:
+        server.close()  # Connections that are idle are not waited for.
+
+
+async def _serve(
+    models: Mapping[str, Model],
+    recorded: Recorded,
+    dice: random.Random,
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+) -> None:
+    try:
+        while True:
+            head = await reader.readuntil(b"\r\n\r\n")
+            asked = json.loads(await reader.readexactly(_length(head)) or b"{}")
+            answer = None
+            if asked:
+                *before, last = (str(each["content"]) for each in asked["messages"])
+                model = models[asked["model"]].told("\n".join(before), last)
+                answer = recorded.answer(model, int(last.rpartition(" ")[2]), dice)
+                await asyncio.sleep(answer.seconds)
+            writer.write(_http(answer))
+            await writer.drain()
+    except (asyncio.IncompleteReadError, ConnectionError):
+        pass
+    except asyncio.CancelledError:
+        pass  # the server ends while a connection is idle
+    finally:
+        writer.close()
 
 
 def _length(head: bytes) -> int:
@@ -176,3 +237,8 @@ def _body(answer: Answer | None) -> dict[str, Any]:
             "completion_tokens": answer.completion_tokens,
         },
     }
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Of a terminal: it is for the tests.
+    asyncio.run(_run(int(sys.argv[1])))

@@ -150,7 +150,7 @@ def test_an_old_desk_without_intervals_is_read() -> None:
     assert msgspec.json.decode(msgspec.json.encode(old), type=Change).earliest == 5.0
 
 
-@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 def test_the_order_in_which_changes_are_told_does_not_matter(order: tuple[int, ...]) -> None:
     three = [SHIPPED, PROVIDER, Change(BEGAN_S - 5.0, "traffic", "traffic rose", OF)]
     found = causes_of(OF, BEGAN_S, [three[place] for place in order])

@@ -99,7 +99,7 @@ def test_a_change_is_told_with_the_end_of_the_last_round_that_was_as_before(nois
     assert changed is not None
     assert changed.since is not None
     assert changed.since <= quiet.ended[-1] < changed.at
-    assert quiet.ended[-1] - changed.since <= (0.0 if noise == 0.0 else 3 * RULE.interval_s)
+    assert quiet.ended[-1] - changed.since <= (1 if noise == 0.0 else 3) * RULE.interval_s
     late = asked(asked(begun(), provider(1, noise), 200), provider(2, noise, version="b"), 12)
     assert late.change is not None
     assert len(late.ended) == ROUNDS_KEPT

@@ -82,30 +82,29 @@ def test_a_change_is_found_within_few_rounds_however_late_it_comes(
 
 
 @pytest.mark.parametrize(
-    ("quiet", "before", "after", "too_many"),
+    ("quiet", "before", "after", "late"),
     [
         (18, 0.0, 0.3, 1),
-        (18, 0.1, 0.6, 3),
-        (18, 0.1, 0.3, 14),
-        (200, 0.0, 0.05, 3),
-        (500, 0.1, 0.6, 2),
+        (18, 0.1, 0.6, 1),
+        (18, 0.1, 0.3, 3),
+        (200, 0.0, 0.05, 5),
+        (500, 0.1, 0.6, 1),
     ],
 )
 def test_the_rounds_since_a_change_are_hardly_ever_taken_for_fewer_nor_for_many_more(
-    quiet: int, before: float, after: float, too_many: int
+    quiet: int, before: float, after: float, late: int
 ) -> None:
-    missed, more = 0, []
+    """`late`: of twenty changes, how many may seem to have come later than they did."""
+    beyond = []
     for seed in range(20):
         dice, test = random.Random(seed), ChangeTest()
         for _ in range(quiet):
             test.update(distance(dice, before))
         while test.e < 100.0 and test.rounds < quiet + 100:
             test.update(distance(dice, after))
-        beyond = rounds_changed([test]) - (test.rounds - quiet)
-        missed += beyond < 0
-        more.append(beyond)
-    assert missed <= 2
-    assert sorted(more)[10] <= too_many
+        beyond.append(rounds_changed([test]) - (test.rounds - quiet))
+    assert sum(rounds < 0 for rounds in beyond) <= late
+    assert sorted(beyond)[10] <= 2
 
 
 def test_the_outcome_that_changed_says_how_many_rounds_ago_and_the_others_do_not() -> None:
@@ -113,7 +112,8 @@ def test_the_outcome_that_changed_says_how_many_rounds_ago_and_the_others_do_not
     for number in range(30):
         changed.update(0.5 if number >= 25 else 0.0)
         noise.update(distance(dice, 0.3))
-    assert rounds_changed([changed]) == rounds_changed([noise, changed]) == 5
+    assert rounds_changed([changed]) == rounds_changed([noise, changed])
+    assert rounds_changed([changed]) in (5, 6)
     first = ChangeTest()
     first.update(0.0)
     assert rounds_changed([first]) == 1, "nothing is known yet"

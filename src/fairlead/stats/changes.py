@@ -33,7 +33,7 @@ SPREAD = 24.0
 LOST = 1e-4
 """A bet with less than this share of its first capital is let go of."""
 BETS_MAX = 400
-PLAUSIBLE = 0.1
+PLAUSIBLE = 0.03
 """A round may be that of the change while the bet on it has this share of what the best one has."""
 
 

@@ -184,11 +184,11 @@ class Platform:
             yield from _provider(view)
 
     def _limits(self) -> Iterator[Condition]:
-        for row, _ in self._parts.rollouts.services():
+        for row, _ in self._parts.overview.services():
             yield from _over_limit(row.name, self._parts.watches.view(row.name), row.champion)
 
     def _services(self) -> list[str]:
-        return [row.name for row, _ in self._parts.rollouts.services()]
+        return [row.name for row, _ in self._parts.overview.services()]
 
     def looked(self) -> list[Looked]:
         """Which of these monitors have looked at which services, and could say what they saw."""

@@ -85,7 +85,7 @@ class ControlPlatform:
         blind = [
             Report(monitor, row.name, now, error=why)
             for monitor, why in self._sources.failed.items()
-            for row, _ in self._rollouts.services()
+            for row, _ in self._overview.services()
         ]
         return [*self._platform.reports(now), *reports, *blind]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from typing import Any
 
@@ -257,6 +258,7 @@ async def test_a_missed_one_is_an_alarm_until_one_is_caught(world: World, hook: 
         if told(world, drills.MISSED):
             break
         await world.turn()
+        await asyncio.sleep(0.01)  # it is told in real time, and again after 3 s
     (said,) = told(world, drills.MISSED)
     assert said.startswith("drill error missed after ")
     assert hook.calls[-1]["kind"] == "drill_missed"

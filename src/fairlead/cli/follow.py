@@ -190,7 +190,7 @@ def gate_line(view: RolloutView, name: str, *, is_brief: bool = False) -> Render
     return row
 
 
-def shadow_line(shadow: ShadowView) -> RenderableType:
+def shadow_line(shadow: ShadowView) -> Text:
     """What became of the copies of requests, each beside its live request, and what that shows."""
     text = Text.assemble(
         "  shadow ", (f"{shadow.share:.0%} of the requests copied", "dim"),

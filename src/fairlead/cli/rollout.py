@@ -124,7 +124,7 @@ def follow_rollout(rollout: IdArgument, state: StateOption = STATE_DEFAULT) -> N
 
 @app.command("watch")
 def watch_rollout(
-    target: Annotated[str, typer.Argument(help="Id of the rollout, or its service.")],
+    target: Annotated[str, typer.Argument(help="Id of the rollout or drill, or its service.")],
     state: StateOption = STATE_DEFAULT,
 ) -> None:
     """Watch a rollout live: split, difference, evidence, what is missing, time left.

@@ -1,44 +1,54 @@
 """A rollout's live picture in the terminal: split, difference, evidence, what is missing, time.
 
-Every line says in words what its bar shows, so that nothing has to be known beforehand.
+Every line says in words what its bar shows, so that nothing has to be known beforehand. What
+matters most stands at the top; where the terminal is too small for all of it, what matters least
+becomes brief first and then goes (`fairlead.cli.fitting`).
 """
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.panel import Panel
-from rich.table import Table
 from rich.text import Text
 
 from fairlead.cli.api import ControlClient
+from fairlead.cli.bars import (
+    WIDTH,
+    Difference,
+    difference_bar,
+    difference_brief,
+    e_value,
+    evidence_bar,
+    evidence_brief,
+    harm_bar,
+    harm_brief,
+    one_line,
+)
 from fairlead.cli.explain import explanation
+from fairlead.cli.fitting import Fitted, Row
 from fairlead.cli.follow import gate_line, live, poll, shadow_line
 from fairlead.cli.options import console, say, state_words, stderr
 from fairlead.cli.queries import query_line
 from fairlead.cli.status import judging_line
-from fairlead.control.views import HarmView, RolloutView
+from fairlead.control.views import RolloutView
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
 from fairlead.rollout.plan import percent
 from fairlead.rollout.telling import told
 
 WATCH_S = 0.5
-WIDTH = 48
-"""Columns of a bar."""
-SPAN_MIN = 0.02
-"""What the scale of differences shows at least, to either side."""
+_IDS = ("ro-", "ev-", "dr-")
+"""What ids of rollouts, evaluations and drills begin with."""
 
 
 def watch(control: ControlClient, target: str, *, state: Path) -> RolloutView:
     """Show a rollout until it has ended, and then explain its end.
 
     Args:
-        target: Id of a rollout, or name of a service with one.
+        target: Id of a rollout or drill, or name of a service with one.
     """
     rollout = find(control, target)
     view = control.get(RolloutView, "rollouts", rollout)
@@ -58,7 +68,7 @@ def watch(control: ControlClient, target: str, *, state: Path) -> RolloutView:
 
 def find(control: ControlClient, target: str) -> str:
     """The rollout that is meant; raises NotFound."""
-    if target.startswith(("ro-", "ev-")):
+    if target.startswith(_IDS):
         return target
     mine = control.get(list[RolloutView], "rollouts", service=target)
     running = [view.id for view in mine if view.outcome == "running" and view.state != "queued"]
@@ -71,17 +81,12 @@ def find(control: ControlClient, target: str) -> str:
 
 
 def picture(view: RolloutView, now: float) -> RenderableType:
-    """The whole picture of one moment."""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column()
-    for label, what in _rows(view, now):
-        grid.add_row(label, what)
+    """The whole picture of one moment, as much of it as the terminal has lines for."""
     title = Text.assemble(
         (view.service, "bold"), ": release ", (view.name, "bold"), f" {short(view.release)}   ",
         (_state(view), "cyan"),
     )  # fmt: skip
-    return Panel(grid, title=title, title_align="left", padding=(0, 1))
+    return Fitted(title, _rows(view, now))
 
 
 def _state(view: RolloutView) -> str:
@@ -92,171 +97,158 @@ def _state(view: RolloutView) -> str:
     return f"{state} (paused)" if view.paused else state
 
 
-def _rows(view: RolloutView, now: float) -> list[tuple[str, RenderableType]]:
-    rows: list[tuple[str, RenderableType]] = []
-    names = dict.fromkeys([g.gate for g in view.gates] + [v.gate for v in view.gate_verdicts])
-    for name in names:
-        rows.append(("gate", gate_line(view, name, is_brief=True)))
-    if view.shadow is not None and (view.shadow.copies or view.state == "shadowing"):
-        rows.append(("copies", shadow_line(view.shadow)))
-    rows.append(("traffic", split_bar(view)))
+def _rows(view: RolloutView, now: float) -> list[Row]:
+    """What there is to show, by importance from top to bottom."""
+    rows = [_traffic(view)]
+    if view.outcome == "running":
+        missing = Text(view.missing or "–")
+        rows.append(Row("missing", missing, 0, one_line(missing)))
+        if view.waiting:
+            waiting = Text(view.waiting, style="yellow")
+            rows.append(Row("replicas", waiting, 1, one_line(waiting)))
+        times = _times(view, now)
+        rows.append(Row("time", Text("\n".join(times)), 1, one_line(Text("; ".join(times[::-1])))))
     numbers = {} if view.verdict is None else view.verdict.numbers
-    if numbers.get("canary", {}).get("units") or numbers.get("champion", {}).get("units"):
-        rows.append(("failures", _failures(view)))
-        if numbers.get("ci_low") is not None:
-            rows.append(("difference", difference_bar(view)))
-        rows += _metrics(numbers)
-        rows += _evidence(view)
+    is_judged = any(numbers.get(arm, {}).get("units") for arm in ("canary", "champion"))
+    if is_judged:
+        rows += _judged(view)
     rows += _early(numbers)
     if view.harm is not None:
-        rows.append(("harm", harm_bar(view.harm)))
+        rows.append(Row("harm", harm_bar(view.harm), 4, harm_brief(view.harm)))
+    if is_judged:
+        rows += _metrics(numbers)
+    return rows + _besides(view)
+
+
+def _besides(view: RolloutView) -> list[Row]:
+    """What others say: gates, copies, the judge model, queries."""
+    rows: list[Row] = []
+    if view.shadow is not None and (view.shadow.copies or view.state == "shadowing"):
+        copies = shadow_line(view.shadow)
+        rows.append(Row("copies", copies, 2 if view.state == "shadowing" else 8, one_line(copies)))
     if view.judging is not None:
-        said = Group(Text(judging_line(view.judging)), Text(view.judging.error, style="dim"))
-        rows.append(("judge", said))
-    rows += [(query.kind, query_line(query)) for query in view.queries]
-    if view.outcome == "running":
-        rows.append(("missing", Text(view.missing or "–")))
-        if view.waiting:
-            rows.append(("replicas", Text(view.waiting, style="yellow")))
-        rows += [("time" if not index else "", Text(line)) for index, line in _times(view, now)]
+        judging = Text(judging_line(view.judging))
+        said = Group(judging, Text(view.judging.error, style="dim"))
+        rows.append(Row("judge", said, 7, one_line(judging)))
+    for query in view.queries:
+        line = query_line(query)
+        rows.append(Row(query.kind, line, 4 if query.is_bad else 7, one_line(line)))
+    done = [verdict.gate for verdict in view.gate_verdicts]
+    for name in dict.fromkeys([gate.gate for gate in view.gates] + done):
+        rows.append(Row("gate", gate_line(view, name, is_brief=True), 9 if name in done else 2))
     return rows
 
 
-def split_bar(view: RolloutView) -> RenderableType:
+def _traffic(view: RolloutView) -> Row:
     """Who gets the traffic."""
     canary = round(view.share * WIDTH)
     champion = view.champion_name or "none"
     if view.champion is None:
-        return Text("no champion: a first release, nobody is served before its promotion")
+        nobody = Text("no champion: a first release, nobody is served before its promotion")
+        return Row("traffic", nobody, 5, one_line(nobody))
     bar = Text("█" * (WIDTH - canary), style="green")
     bar.append("▒" * canary, style="yellow")
     words = Text.assemble(
         (f"champion {champion} {percent(1 - view.share)}", "green"), "   ",
         (f"canary {view.name} {percent(view.share)}", "yellow"),
     )  # fmt: skip
+    brief = one_line(words)
     if view.served is not None:
         words.append(f"   it has answered {view.served:,} requests", style="dim")
-    return Group(bar, words)
+    return Row("traffic", Group(bar, words), 5, brief)
 
 
-def harm_bar(harm: HarmView) -> RenderableType:
-    """What the ramp has cost and may cost until the next look, as parts of its budget."""
-    so_far, worst = (
-        min(WIDTH, round(WIDTH * part / harm.budget)) for part in (harm.so_far, harm.at_worst)
-    )
-    bar = Text("█" * so_far, style="red")
-    bar.append("▒" * max(0, worst - so_far), style="yellow")
-    bar.append("░" * (WIDTH - max(so_far, worst)), style="dim")
-    words = (
-        f"about {harm.so_far:,.1f} requests may have failed because of it, by the next look at "
-        f"most {harm.at_worst:,.1f}; the budget is {harm.budget:,.1f}"
-    )
-    return Group(bar, Text(words, style="dim"))
-
-
-def _failures(view: RolloutView) -> RenderableType:
+def _judged(view: RolloutView) -> list[Row]:
+    """The failures, their difference, and the evidence of all that is judged."""
     assert view.verdict is not None
+    numbers = view.verdict.numbers
+    rows: list[Row] = []
+    if numbers.get("ci_low") is not None:
+        shown = _difference(numbers, view.margin, view.tolerance)
+        rows.append(Row("difference", difference_bar(shown), 2, difference_brief(shown)))
+    rows += _evidence(numbers)
+    failures = _failures(numbers)
+    brief = one_line(failures)
+    failures.append("  (a unit is a session, user or key)", style="dim")
+    return [*rows, Row("failures", failures, 4, brief)]
+
+
+def _difference(numbers: dict[str, Any], margin: float, tolerance: float) -> Difference:
+    now = numbers.get("difference")
+    return Difference(
+        float(numbers["ci_low"]), float(numbers["ci_high"]),
+        None if now is None else float(now), margin, tolerance,
+        float(numbers.get("ci_confidence", 0.95)),
+    )  # fmt: skip
+
+
+def _failures(numbers: dict[str, Any]) -> Text:
     text = Text()
     for arm, style in (("champion", "green"), ("canary", "yellow")):
-        counts = view.verdict.numbers.get(arm, {})
+        counts = numbers.get(arm, {})
         units, rate = counts.get("units", 0), counts.get("rate")
         failed = "–" if rate is None else f"{rate:.1%}"
         text.append(f"{arm} {failed} of {units:,} units", style=style)
         text.append("   " if arm == "champion" else "")
-    text.append("  (a unit is a session, user or key)", style="dim")
     return text
 
 
-def difference_bar(view: RolloutView) -> RenderableType:
-    """The confidence sequence of the difference on a scale with 0 and the margin on it."""
-    assert view.verdict is not None
-    numbers = view.verdict.numbers
-    low, high = float(numbers["ci_low"]), float(numbers["ci_high"])
-    now = numbers.get("difference")
-    span = max(SPAN_MIN, abs(low), abs(high), 1.5 * view.margin)
-    cells = [" "] * WIDTH
-    first, last = _cell(low, span), _cell(high, span)
-    for cell in range(first, last + 1):
-        cells[cell] = "━"
-    for mark, at in (("│", 0.0), ("┊", view.margin)):
-        cells[_cell(at, span)] = mark
-    if now is not None:
-        cells[_cell(float(now), span)] = "●"
-    style = "red" if low > view.tolerance else "green" if high < view.margin else "yellow"
-    bar = Text.assemble(("better ", "dim"), ("".join(cells), style), (" worse", "dim"))
-    words = (
-        "canary less champion: "
-        + ("" if now is None else f"{_points(float(now))} now, ")
-        + f"{_points(low)} to {_points(high)} with {numbers.get('ci_confidence', 0.95):.0%} "
-        f"confidence (percentage points); │ is 0, ┊ the margin {_points(view.margin)}"
-    )
-    return Group(bar, Text(words, style="dim"))
+_OTHER_OUTCOMES = {"failed": "bad or failed", "unconfirmed": "no good feedback"}
+"""How the rows of outcomes are called that are judged beside those in `failures`."""
 
 
-def _cell(value: float, span: float) -> int:
-    share = (max(-span, min(span, value)) + span) / (2 * span)
-    return min(WIDTH - 1, int(share * WIDTH))
-
-
-def _metrics(numbers: dict[str, Any]) -> list[tuple[str, RenderableType]]:
-    """A line for each declared metric."""
-    rows: list[tuple[str, RenderableType]] = []
+def _metrics(numbers: dict[str, Any]) -> list[Row]:
+    """A row for each metric: a rate's difference against its margin, an amount's medians."""
+    rows: list[Row] = []
     for name, one in numbers.get("by_outcome", {}).items():
-        if "kind" not in one:
+        has_interval = one.get("ci_low") is not None
+        if "kind" not in one and not has_interval:
             continue
-        words = Text(told(one))
-        promotes = "" if one["e_promote"] is None else f", not worse {_e(one['e_promote'])}"
-        words.append(f"   evidence: worse {_e(one['e_rollback'])}{promotes}", style="dim")
-        rows.append((name, words))
+        words = Text(told({"kind": "binary", **one}))
+        brief: RenderableType = one_line(words)
+        promotes = "" if one["e_promote"] is None else f", not worse {e_value(one['e_promote'])}"
+        words.append(f"   evidence: worse {e_value(one['e_rollback'])}{promotes}", style="dim")
+        what: RenderableType = words
+        if has_interval:
+            shown = _difference(one, float(one["margin"]), float(one["tolerance"]))
+            what, brief = Group(words, difference_bar(shown)), difference_brief(shown)
+        rows.append(Row(_OTHER_OUTCOMES.get(name, name), what, 6, brief))
     return rows
 
 
-def _evidence(view: RolloutView) -> list[tuple[str, RenderableType]]:
-    assert view.verdict is not None
-    numbers = view.verdict.numbers
-    rows: list[tuple[str, RenderableType]] = []
-    for label, key, style, what, then in (
-        ("worse?", "rollback", "red", "that it is worse", "it is rolled back at"),
-        ("not worse?", "promote", "green", "that it is not", "a promotion needs"),
+def _evidence(numbers: dict[str, Any]) -> list[Row]:
+    rows: list[Row] = []
+    for label, key, style, what in (
+        ("worse?", "rollback", "red", "rolls it back"),
+        ("not worse?", "promote", "green", "promotes it"),
     ):
         value, threshold = numbers.get(f"e_{key}"), numbers.get(f"threshold_{key}")
         if value is None or not threshold:
             continue
-        words = f"evidence {what}: {_e(float(value))} (1 is none); {then} {float(threshold):g}"
-        bar = _evidence_bar(float(value), float(threshold), style)
-        rows.append((label, Group(bar, Text(words, style="dim"))))
+        bar = float(value), float(threshold), style, what
+        rows.append(Row(label, evidence_bar(*bar), 3, evidence_brief(*bar)))
     return rows
 
 
-def _early(numbers: dict[str, Any]) -> list[tuple[str, RenderableType]]:
+def _early(numbers: dict[str, Any]) -> list[Row]:
     """What is known without the judge model."""
     early = numbers.get("early")
     if early is None:
         return []
     value, threshold = float(early["e_rollback"]), float(early["threshold_rollback"])
-    words = (
-        f"evidence without the judge model: {_e(value)} (1 is none); it is rolled back at "
-        f"{threshold:g}"
-    )
-    bar = _evidence_bar(value, threshold, "red")
-    return [("early: worse?", Group(bar, Text(words, style="dim")))]
+    bar = evidence_bar(value, threshold, "red", "rolls it back", "without the judge model: ")
+    brief = evidence_brief(value, threshold, "red", "rolls it back")
+    return [Row("early: worse?", bar, 3, brief)]
 
 
-def _evidence_bar(value: float, threshold: float, style: str) -> Text:
-    """Evidence on a logarithmic scale: empty at 1, where it says nothing, full at the threshold."""
-    share = math.log(max(value, 1.0)) / math.log(threshold) if threshold > 1 else 1.0
-    filled = round(WIDTH * min(1.0, share))
-    return Text.assemble(("█" * filled, style), ("░" * (WIDTH - filled), "dim"))
-
-
-def _times(view: RolloutView, now: float) -> list[tuple[int, str]]:
+def _times(view: RolloutView, now: float) -> list[str]:
     parts = [f"{_span(max(0.0, now - view.created_at))} since its beginning"]
     more = None if view.verdict is None else view.verdict.numbers.get("expected_more_units")
     if view.state in ("judging", "watching") and more is not None:
         parts.append(f"about {more:,} more units to a verdict{_at_rate(view, now, int(more))}")
     if view.time_left_s is not None:
         parts.append(f"{_span(view.time_left_s)} left until its deadline")
-    return list(enumerate(parts))
+    return parts
 
 
 def _at_rate(view: RolloutView, now: float, more: int) -> str:
@@ -277,11 +269,3 @@ def _span(seconds: float) -> str:
         if whole >= size:
             return f"{whole // size} {unit} {whole % size // smaller} {name}"
     return f"{whole} s"
-
-
-def _points(rate: float) -> str:
-    return f"{100 * rate:+.1f}"
-
-
-def _e(value: float) -> str:
-    return f"{value:,.2f}" if value < 1000 else f"{value:.1e}"

@@ -241,6 +241,9 @@ def _outcomes(tests: Instruments, judge: Judge, plan: Plan) -> dict[str, Any]:
             "e_rollback": evidence(tests.rollback.parts[k].log_e_max),
             "e_promote": None if e_promote is None else evidence(e_promote),
             "weight": metric.weight,
+            "margin": metric.margin,
+            "tolerance": metric.tolerance,
+            **tests.intervals.numbers(k),
         }
         part = tests.rollback.parts[k]
         if plan.strata is not None and isinstance(part, RiskRae):

@@ -39,6 +39,7 @@ from fairlead.rollout.gauges import gauges_of
 from fairlead.rollout.metrics import Metric, MetricKind, MetricTests, Missing, Reading
 from fairlead.rollout.observation import Observation
 from fairlead.rollout.plan import OUTCOMES, Plan
+from fairlead.rollout.rate_intervals import RateInterval, RateIntervals
 from fairlead.rollout.strata import StratumCounts
 from fairlead.rollout.units import (
     ArmCounts,
@@ -72,6 +73,8 @@ class Judge(msgspec.Struct, frozen=True):
         first_at, last_at: When the first and the last settled unit were enrolled, Unix times.
         figures: What is shown of each test, in their order; empty of what an older build kept.
         strata: What settled in each stratum of risk, where the plan tells them apart.
+        intervals: The confidence sequences of all rates but the failures', in their order; empty of
+            what an older build kept.
     """
 
     rollback: WorseState
@@ -88,6 +91,7 @@ class Judge(msgspec.Struct, frozen=True):
     last_at: float = 0.0
     figures: tuple[MetricFigures, ...] = ()
     strata: tuple[StratumCounts, ...] = ()
+    intervals: tuple[RateInterval, ...] = ()
 
     @property
     def seconds_per_unit(self) -> float | None:
@@ -168,6 +172,9 @@ class Instruments:
         self.interval = DifferenceSequence(
             confidence=CONFIDENCE, prior_rate=plan.expected_failure_rate
         )
+        self.intervals = RateIntervals(
+            self.tests.metrics, OUTCOMES[plan.requires_feedback], CONFIDENCE
+        )
 
     def restore(self, judge: Judge) -> None:
         """Go on from what the judge remembers."""
@@ -175,6 +182,7 @@ class Instruments:
         self.promote.restore(judge.promote)
         self.guard.restore(judge.guard)
         self.interval.restore(judge.interval)
+        self.intervals.restore(judge.intervals)
 
     def update(self, unit: Unit, plan: Plan, settled: Settled) -> None:
         """Take in a settled unit, and add it to what has settled."""
@@ -182,6 +190,7 @@ class Instruments:
         readings = readings_of(unit, plan, metrics, settled)
         stratum = place_of(unit, plan)
         self.tests.update(unit.canary, unit.rho, readings, stratum)
+        self.intervals.update(unit.canary, unit.rho, readings)
         y = unit.outcome(plan)
         if y is not None:
             self.interval.update(unit.canary, unit.rho, y)
@@ -199,6 +208,7 @@ def new_judge(plan: Plan) -> Judge:
         promote=made.promote.state(),
         guard=made.guard.state(),
         interval=made.interval.state(),
+        intervals=made.intervals.kept(),
     )
 
 
@@ -297,6 +307,7 @@ class Gathering:
             promote=tests.promote.state(),
             guard=tests.guard.state(),
             interval=tests.interval.state(),
+            intervals=tests.intervals.kept(),
             champion=convert(settled.arms[0], ArmCounts),
             canary=convert(settled.arms[1], ArmCounts),
             phases=settled.phase_units(),

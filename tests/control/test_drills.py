@@ -13,6 +13,7 @@ from control.hook_server import HookServer
 from control.simulated_world import DIRECT, PLAN, World
 from fairlead.control.drill import drills
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
+from fairlead.control.outside import webhooks
 from fairlead.control.shipping.spec import check_spec
 from fairlead.control.views import RollbackRequest
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound
@@ -247,7 +248,10 @@ async def test_a_scheduled_drill_begins_when_it_is_due_and_its_catch_is_told(wor
     assert service.drills.next_at == 2 * DAY_S
 
 
-async def test_a_missed_one_is_an_alarm_until_one_is_caught(world: World, hook: HookServer) -> None:
+async def test_a_missed_one_is_an_alarm_until_one_is_caught(
+    world: World, hook: HookServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "BACK_OFF_S", 0.01)
     rule = msgspec.structs.replace(RULE, faults=("error",), harm=40, webhooks=(hook.url,))
     world.fails["drill"] = 0.2
     hook.answers = [(503, "")] * 3
@@ -258,7 +262,7 @@ async def test_a_missed_one_is_an_alarm_until_one_is_caught(world: World, hook: 
         if told(world, drills.MISSED):
             break
         await world.turn()
-        await asyncio.sleep(0.01)  # it is told in real time, and again after 3 s
+        await asyncio.sleep(0.001)  # The webhook is told beside the turns.
     (said,) = told(world, drills.MISSED)
     assert said.startswith("drill error missed after ")
     assert hook.calls[-1]["kind"] == "drill_missed"
@@ -323,3 +327,26 @@ async def test_the_slow_watch_does_not_count_a_drill(world: World) -> None:
 def test_a_schedule_makes_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         DrillRule(**{"faults": ("error",), **wrong})
+
+
+async def test_a_night_without_traffic_raises_no_alarm(world: World, hook: HookServer) -> None:
+    """Nothing was tested: that is noted, nobody is called, and the next one is drilled again."""
+    await scheduled(world, msgspec.structs.replace(RULE, webhooks=(hook.url,)))
+    world.users_per_turn = 0
+    await world.until(lambda: told(world, drills.SKIPPED) != [], 100, seconds=30.0)
+    (said,) = told(world, drills.SKIPPED)
+    assert said.startswith("drill slow ended after 0 requests of 0 users")
+    assert hook.calls == []
+    (service,) = (await world.plane.reports.status()).services
+    assert service.drills is not None
+    assert (service.drills.missed, service.drills.last) == ({}, said)
+    (view,) = await world.plane.drills.history("bank")
+    assert (view.result, view.advice[:15]) == ("ended", "it says nothing")
+    assert (await world.plane.reports.rollout(view.id)).advice == view.advice
+
+
+async def test_in_shadow_a_fault_that_no_copy_shows_is_told_when_it_begins(world: World) -> None:
+    await live(world)
+    began = await drill(world, "slow", shadow=True, share=1.0)
+    assert began.notes[0].startswith("no copy shows a fault of the kind slow: copies are judged by")
+    assert "longer than 30 s" in began.notes[0]

@@ -42,6 +42,7 @@ def test_a_schedule_is_read() -> None:
         ("{faults: [slow], harm: 0}", "harm"),
         ("{faults: [slow], share: 80%}", "share"),
         ("{faults: [slow], hram: 3}", "harm"),
+        ("{faults: [slow], webhooks: ['http://u:pw@x']}", "without a user in it"),
     ],
 )
 def test_mistakes_say_what_to_do(drill: str, said: str) -> None:

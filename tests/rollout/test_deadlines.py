@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from fairlead.rollout.declared import DeclaredMetric
 from fairlead.rollout.endings import Ending
 from fairlead.rollout.machine import Command, Rollout, desired, outcome
 from fairlead.rollout.plan import FeedbackRule
@@ -86,6 +87,26 @@ def test_no_traffic_no_feedback_and_no_verdict_are_told_apart() -> None:
     plan = msgspec.structs.replace(PLAN, feedback=FeedbackRule("good", required=True))
     rollout = step(judging(plan=plan), workers_phase=1, **late, **seen(4, 1, 14.0, 0.1))
     assert ended(rollout, 1_002.0) == ("rolled_back", Ending.NO_FEEDBACK)
+
+
+def test_a_metric_that_promotion_needs_and_most_units_lack_is_no_data() -> None:
+    """One that is known, or only watched, is no reason."""
+    late = {"now": 1_001.0, "candidate_ready": 2, "workers_phase": 1}
+    refusal = DeclaredMetric("refusal", "refusal", margin=0.1)
+    facts = seen(4, 1, 14.0, 0.1)
+    known = tuple(msgspec.structs.replace(r, refused=0) for r in facts["observations"])
+    for metric, observations, ending in (
+        (refusal, facts["observations"], Ending.NO_DATA),
+        (refusal, known, Ending.INCONCLUSIVE),
+        (
+            msgspec.structs.replace(refusal, promotes=False),
+            facts["observations"],
+            Ending.INCONCLUSIVE,
+        ),
+    ):
+        plan = msgspec.structs.replace(PLAN, metrics=(metric,))
+        given = {**facts, **late, "observations": observations}
+        assert ended(step(judging(plan=plan), **given), 1_002.0) == ("rolled_back", ending)
 
 
 @pytest.mark.parametrize("now", [2_000.0, 10_000_000.0])

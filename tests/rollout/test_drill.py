@@ -10,13 +10,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.domain.errors import Conflict, FairleadError, InvalidInput
-from fairlead.domain.fault import Fault
+from fairlead.domain.fault import KINDS, Fault
 from fairlead.rollout.declared import DeclaredMetric, FeedbackRule
-from fairlead.rollout.drill import Drill, Met, Result, drill_plan, measures, result_of
-from fairlead.rollout.endings import Ending
-from fairlead.rollout.machine import Command, Rollout, new_rollout
+from fairlead.rollout.drill import (
+    Drill,
+    Met,
+    Result,
+    advice_of,
+    drill_plan,
+    measures,
+    result_of,
+)
+from fairlead.rollout.endings import ADVICE, Ending
+from fairlead.rollout.machine import Command, Facts, Rollout, new_rollout
 from fairlead.rollout.moves import go
-from fairlead.rollout.pairs import PairsSeen
+from fairlead.rollout.pairs import Half, Pair, PairsSeen, observe_pairs
+from fairlead.rollout.plan import ShadowRule
+from fairlead.rollout.safeguards import end_without_verdict
 from fairlead.rollout.states import State
 from rollout.stepping import PLAN, seen, step
 
@@ -74,7 +84,7 @@ def test_a_spent_harm_budget_ends_it_once_all_that_it_says_is_known() -> None:
     assert before.state is State.JUDGING, "the last answers are not settled yet"
     after = step(before, now=9.0, candidate_ready=1, met=met, **seen(3, 1, 3.0, 0.5))
     assert (after.state, after.ending) == (State.ROLLING_BACK, Ending.DRILL_SPENT)
-    assert "20 requests of 7 users have met it" in after.reason
+    assert "20 requests of 7 users met it" in after.reason
     assert result_of(after) is Result.MISSED
 
 
@@ -86,10 +96,46 @@ def test_a_verdict_goes_before_a_spent_budget() -> None:
     assert result_of(after) is Result.CAUGHT
 
 
-def test_without_traffic_it_is_missed_by_its_deadline() -> None:
+def test_without_traffic_nothing_was_tested_and_it_is_no_miss() -> None:
     after = step(judging(), now=2_000.0, candidate_ready=1)
     assert after.ending is Ending.NO_TRAFFIC
-    assert result_of(after) is Result.MISSED
+    assert result_of(after) is Result.ENDED
+    assert advice_of(after).startswith("it says nothing, since nobody has met it")
+    shadowing = step(begin(shadow=True), now=1.0, candidate_ready=1)
+    quiet = step(shadowing, now=2_000.0, candidate_ready=1)
+    assert (quiet.ending, result_of(quiet)) == (Ending.NO_TRAFFIC, Result.ENDED)
+
+
+def test_traffic_of_which_nobody_met_it_tested_nothing_either() -> None:
+    """Five units of the champion, and none of the canary; with one it is missed."""
+    few = seen(5, 1, 3.0, 0.5)
+    alone = {**few, "observations": tuple(r for r in few["observations"] if not r.canary)}
+    after = step(judging(), now=2_000.0, candidate_ready=1, **alone)
+    assert after.ending is Ending.INCONCLUSIVE
+    assert result_of(after) is Result.ENDED
+    assert "nobody has met it" in advice_of(after)
+    met = step(judging(), now=2_000.0, candidate_ready=1, met=Met(1, 1, 3.0), **alone)
+    assert (met.ending, result_of(met)) == (Ending.INCONCLUSIVE, Result.MISSED)
+    assert advice_of(met).startswith("nothing was noticed in time")
+
+
+@pytest.mark.parametrize("ending", [Ending.JUDGE_BUDGET, Ending.JUDGE_UNREACHABLE])
+def test_a_judge_model_that_is_not_asked_is_no_miss(ending: Ending) -> None:
+    after = end_without_verdict(judging(), Facts(now=9.0), "no more", ending)
+    assert result_of(after) is Result.ENDED
+    assert advice_of(after).startswith("it says nothing, since the judge model")
+
+
+@pytest.mark.parametrize("ending", list(Ending))
+def test_nobody_is_told_to_ship_a_drill_again(ending: Ending) -> None:
+    """Of one that was caught there is nothing to do; of a rollout there mostly is."""
+    drilled = msgspec.structs.replace(judging(), ending=ending)
+    advice = advice_of(drilled)
+    assert "ship" not in advice
+    assert bool(advice) or result_of(drilled) is not Result.MISSED
+    assert not (advice and result_of(drilled) is Result.CAUGHT)
+    real = msgspec.structs.replace(drilled, drill=None)
+    assert advice_of(real) == ADVICE[ending].replace("ID", "dr-1")
 
 
 def test_in_shadow_it_is_caught_or_missed_and_no_client_meets_it() -> None:
@@ -138,7 +184,8 @@ def test_each_fault_is_another_release() -> None:
     [
         ("error", None, True), ("slow", None, False), ("slow", "ttft_ms", True),
         ("refusal", "refusal", True), ("refusal", "ttft_ms", False), ("format", "json", True),
-        ("wrong", "refusal", False), ("toxic", None, False),
+        ("wrong", "refusal", False), ("toxic", None, False), ("toxic", "guardrail_hits", True),
+        ("wrong", "guardrail_hits", True), ("refusal", "json", True), ("slow", "json", False),
     ],
 )  # fmt: skip
 def test_what_the_plan_measures_of_a_fault(kind: Any, source: str | None, sees: bool) -> None:
@@ -174,3 +221,29 @@ def test_whatever_happens_the_champion_has_the_traffic_at_the_end(turns: list[An
     done = step(rollout, now=at + 1e6, candidate_ready=1, workers_phase=rollout.phase)
     assert done.champion == A
     assert done.state in (State.ROLLED_BACK, State.ROLLING_BACK) or done.paused
+
+
+@pytest.mark.parametrize("source", [None, "refusal", "format", "json", "ttft_ms", "guardrail_hits"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_in_shadow_a_drill_measures_what_pairs_are_judged_by(kind: Any, source: str | None) -> None:
+    """Errors at any time, and by a metric no more than what copies are held against."""
+    metrics = () if source is None else (DeclaredMetric("m", source, margin=0.1),)
+    plan = msgspec.structs.replace(PLAN, metrics=metrics, feedback=FeedbackRule("good"))
+    bad = {
+        "error": Half(502, "upstream_error", 1, 10.0),
+        "refusal": Half(200, "", 1, 10.0, refused=1, malformed=1),
+        "format": Half(200, "", 1, 10.0, refused=0, malformed=1),
+        "toxic": Half(200, "", 1, 10.0, refused=0, malformed=1),
+    }.get(kind, Half(200, "", 1, 2_010.0, refused=0, malformed=0))
+    good = Half(200, "", 1, 10.0, refused=0, malformed=0)
+    shadowed = drill_plan(plan, 1.0, shadow=True)
+    pairs = [Pair(f"{n:03}", n / 10, good, bad, f"u{n}") for n in range(100)]
+    judged = observe_pairs(PairsSeen(), shadowed, pairs)
+    assert measures(plan, Fault(kind), shadow=True) is judged.is_worse(shadowed)
+
+
+def test_in_shadow_slowness_shows_where_it_is_longer_than_a_copy_may_take() -> None:
+    assert not measures(PLAN, Fault("slow", delay_ms=29_000.0), shadow=True)
+    assert measures(PLAN, Fault("slow", delay_ms=30_000.0), shadow=True)
+    quick = msgspec.structs.replace(PLAN, shadow=ShadowRule(0.1, 50, timeout_s=1.0))
+    assert measures(quick, Fault("slow"), shadow=True)

@@ -93,8 +93,8 @@ def difference_brief(shown: Difference) -> RenderableType:
 def harm_bar(harm: HarmView) -> RenderableType:
     """What the ramp has cost and may cost until the next look, as parts of its budget."""
     words = (
-        f"about {harm.so_far:,.1f} requests may have failed because of it, by the next look at most "
-        f"{harm.at_worst:,.1f}; the budget is {harm.budget:,.1f}"
+        f"about {harm.so_far:,.1f} requests may have failed because of it, by the next look at "
+        f"most {harm.at_worst:,.1f}; the budget is {harm.budget:,.1f}"
     )
     return Group(_harm(harm, WIDTH), Text(words, style="dim"))
 

@@ -26,6 +26,7 @@ from fairlead.control.drill.drill_views import DrillRequest, DrillsView, DrillVi
 from fairlead.control.views import StatusView
 from fairlead.domain.errors import InvalidInput, Unavailable
 from fairlead.domain.fault import KINDS
+from fairlead.domain.wording import count_of
 
 app = typer.Typer(
     help="Ship a release that is bad on purpose, and see whether it is caught.",
@@ -128,9 +129,10 @@ def report(view: DrillView) -> None:
         say(f"  {view.copies:,} copies met it, and no client")
     else:
         expected = "none" if view.expected_requests is None else f"{view.expected_requests:,}"
+        requests, users = count_of(view.requests, "request"), count_of(view.users, "user")
         say(
-            f"  {view.requests:,} requests of {view.users:,} users met it, of {view.harm:,} "
-            f"allowed; the forecast for a release worse by two margins is {expected}"
+            f"  {requests} of {users} met it, of {view.harm:,} allowed; the forecast for a release "
+            f"worse by two margins is {expected}"
         )
     say((f"  {view.reason}", "dim"))
     if view.advice:

@@ -41,7 +41,7 @@ from fairlead.control.world.routing import unknown_fallbacks
 from fairlead.domain.errors import Damaged, NotFound
 from fairlead.domain.release import short
 from fairlead.registry import Registry
-from fairlead.rollout.endings import ADVICE
+from fairlead.rollout.drill import advice_of
 from fairlead.rollout.export import Recorded
 from fairlead.rollout.machine import Rollout, desired, outcome
 from fairlead.rollout.ramp import harm_of
@@ -265,7 +265,7 @@ class Reports:
             then=None if document.then is None else document.then.rollout,
             shadow=_shadow(rollout),
             ending="" if rollout.ending is None else rollout.ending.value,
-            advice="" if rollout.ending is None else ADVICE[rollout.ending].replace("ID", row.id),
+            advice=advice_of(rollout),
             awaits=awaits(rollout),
             held=rollout.frozen,
             strategy=rollout.plan.strategy.value,

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from fairlead.domain.fault import FaultKind
-from fairlead.manifest.probes import Url
+from fairlead.manifest.receivers import Url
 from fairlead.manifest.values import Strict, parse_share, shown, wrong
 
 _DAYS = re.compile(r"([1-9]\d{0,2})d")
@@ -57,7 +57,7 @@ class Drill(Strict):
     ] = Field(default=0.05, description="Share of the units that may meet it.")
     shadow: bool = Field(
         default=False,
-        description="Copies of requests meet it, and no client: only failures and lateness show.",
+        description="Copies of requests meet it and no client: only what they are judged by shows.",
     )
     delay_ms: float = Field(
         default=2_000.0, ge=1, le=600_000, description="How much later a slow answer begins."

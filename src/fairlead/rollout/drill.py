@@ -14,8 +14,10 @@ import msgspec
 
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.fault import KINDS, Fault, FaultKind
+from fairlead.domain.wording import count_of
 from fairlead.rollout.declared import FEEDBACK
-from fairlead.rollout.endings import Ending
+from fairlead.rollout.endings import ADVICE, DRILL_ADVICE, Ending
+from fairlead.rollout.pairs import sources_of_pairs
 from fairlead.rollout.plan import Plan, ShadowRule, Step, is_hook_url
 from fairlead.rollout.states import State
 from fairlead.rollout.telling import leading_of
@@ -25,29 +27,32 @@ if TYPE_CHECKING:
 
 HARM_MAX = 1_000
 SHARE_MAX = 0.5
+SHADOW_TIMEOUT_S = 30.0
+"""How long an answer may take in shadow, where the service declares no shadow of its own."""
 SHADOW_REQUESTS = 200
 """Pairs after which a drill in shadow that nothing speaks against has been missed."""
 CAUGHT_BY = frozenset({Ending.WORSE, Ending.HARM_BUDGET, Ending.SHADOW_FAILED})
 SEEN_BY: dict[str, set[str]] = {
     "slow": {"ttft_ms", "duration_ms"},
     "error": {"errors"},
-    "format": {"format", "json"},
-    "refusal": {"refusal"},
-    "wrong": set(),
-    "toxic": set(),
+    "format": {"format", "json", "guardrail_hits"},
+    "refusal": {"refusal", "format", "json", "guardrail_hits"},
+    "wrong": {"guardrail_hits"},
+    "toxic": {"format", "json", "guardrail_hits"},
 }
-"""The sources of metrics that a fault changes by itself."""
+"""The sources of metrics in which a fault can show by itself: no refusal and no insult is JSON, and
+a guardrail looks at whatever is answered."""
 MISSED_BY = frozenset(
     {
         Ending.DRILL_MISSED,
         Ending.DRILL_SPENT,
         Ending.INCONCLUSIVE,
-        Ending.NO_TRAFFIC,
         Ending.NO_FEEDBACK,
         Ending.NO_DATA,
-        Ending.JUDGE_BUDGET,
     }
 )
+"""What a release as bad would have come to as well. Without traffic, or a judge model that answers,
+nothing was tested."""
 
 
 class Drill(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -91,7 +96,7 @@ class Met(msgspec.Struct, frozen=True):
 
 
 class Result(enum.StrEnum):
-    """What became of a drill. One that was ended for another reason says nothing."""
+    """What became of a drill; one that `ended` for another reason, or unmet, says nothing."""
 
     RUNNING = "running"
     CAUGHT = "caught"
@@ -105,7 +110,27 @@ def result_of(rollout: Rollout) -> Result:
         return Result.RUNNING
     if rollout.ending in CAUGHT_BY:
         return Result.CAUGHT
-    return Result.MISSED if rollout.ending in MISSED_BY else Result.ENDED
+    is_missed = rollout.ending in MISSED_BY and not is_untested(rollout)
+    return Result.MISSED if is_missed else Result.ENDED
+
+
+def is_untested(rollout: Rollout) -> bool:
+    """Whether it came to its end before anybody had met it."""
+    if rollout.ending is not Ending.INCONCLUSIVE or rollout.plan.shadow is not None:
+        return rollout.ending is Ending.NO_TRAFFIC
+    return rollout.met.requests == 0 and rollout.judge.canary.units == 0
+
+
+def advice_of(rollout: Rollout) -> str:
+    """What to do about the end of a rollout, which may be a drill; empty where nothing is."""
+    if rollout.ending is None:
+        return ""
+    if rollout.drill is None:
+        advice = ADVICE[rollout.ending]
+    else:
+        ending = Ending.NO_TRAFFIC if is_untested(rollout) else rollout.ending
+        advice = DRILL_ADVICE.get(ending, "")
+    return advice.replace("ID", rollout.id)
 
 
 def drill_plan(plan: Plan, share: float, *, shadow: bool) -> Plan:
@@ -120,7 +145,7 @@ def drill_plan(plan: Plan, share: float, *, shadow: bool) -> Plan:
         raise InvalidInput(
             f"share: {share:g} is not above 0 and at most {1.0 if shadow else SHARE_MAX:g}"
         )
-    timeout_s = 30.0 if plan.shadow is None else plan.shadow.timeout_s
+    timeout_s = _shadow_timeout_s(plan)
     deadline_s = max(plan.deadline_s, plan.settle_s + 1.0)
     return msgspec.structs.replace(
         plan,
@@ -145,13 +170,14 @@ def drill_plan(plan: Plan, share: float, *, shadow: bool) -> Plan:
 def measures(plan: Plan, fault: Fault, *, shadow: bool) -> bool:
     """Whether the plan measures anything that this fault changes.
 
-    In shadow only failures and lateness are judged. That a wrong or toxic answer is noticed takes
-    feedback, of clients or of a judge model.
+    In shadow that is failures, lateness, and what pairs are judged by besides. That a wrong or
+    toxic answer is noticed takes feedback (of clients or a judge model) or guardrails on answers.
     """
     if fault.kind == "error":
         return True
     if shadow:
-        return fault.kind == "slow"
+        is_late = fault.kind == "slow" and fault.delay_ms >= 1e3 * _shadow_timeout_s(plan)
+        return is_late or bool(sources_of_pairs(plan) & SEEN_BY[fault.kind])
     hears = plan.feedback is not None or any(m.source == FEEDBACK for m in plan.metrics)
     return shown_by_records(plan, fault) or (hears and fault.kind != "slow")
 
@@ -162,6 +188,10 @@ def shown_by_records(plan: Plan, fault: Fault) -> bool:
     return fault.kind == "error" or bool(sources & SEEN_BY[fault.kind])
 
 
+def _shadow_timeout_s(plan: Plan) -> float:
+    return SHADOW_TIMEOUT_S if plan.shadow is None else plan.shadow.timeout_s
+
+
 def spent(rollout: Rollout) -> str | None:
     """Why a drill has nothing more to wait for; None while it has.
 
@@ -170,9 +200,10 @@ def spent(rollout: Rollout) -> str | None:
     drill, met = rollout.drill, rollout.met
     if drill is None or met.requests < drill.harm or rollout.judge.cursor[0] < met.last_at:
         return None
+    requests, users = count_of(met.requests, "request"), count_of(met.users, "user")
     return (
-        f"missed: {met.requests:,} requests of {met.users:,} users have met it, the harm budget is "
-        f"{drill.harm:,}, and there is no verdict"
+        f"missed: {requests} of {users} met it, the harm budget is {drill.harm:,}, and there is no "
+        "verdict"
     )
 
 

@@ -65,7 +65,7 @@ ADVICE: dict[Ending, str] = {
     "judge.share; and ship it again",
     Ending.NO_DATA: "no verdict on the release: a metric of rollout.metrics has no values on most "
     "units; look at what it is taken from (`fairlead records --rollout ID --json`), or declare it "
-    "with promotes: false",
+    "with needed_to_promote: false",
     Ending.SHADOW_FAILED: "no client has met it; look at its copies (`fairlead records --rollout "
     "ID`), mend the release, and ship it again",
     Ending.REPLICAS_FAILED: "read the replica's own words above, and `fairlead doctor`",
@@ -93,3 +93,32 @@ ADVICE: dict[Ending, str] = {
     Ending.ABORTED: "",
 }
 """What to do about each; empty where nothing is."""
+
+DRILL_ADVICE: dict[Ending, str] = {
+    Ending.INVALID_SPLIT: "it says nothing: units did not go where they were logged to go; look "
+    "for clients that change their session, or for records that were lost, and drill again",
+    Ending.INCONCLUSIVE: "nothing was noticed in time: a larger share (drill.share), a longer "
+    "rollout.deadline_minutes or more rollout.metrics would show more",
+    Ending.NO_TRAFFIC: "it says nothing, since nobody has met it: drill when the service has "
+    "traffic (drill.at), or with a larger share (drill.share)",
+    Ending.NO_FEEDBACK: "nothing was noticed, since clients do not post the feedback that "
+    "rollout.feedback names within settle_seconds; or declare metrics that need none "
+    "(rollout.metrics)",
+    Ending.JUDGE_BUDGET: "it says nothing, since the judge model could not be asked: raise "
+    "judge.budget, or judge fewer samples (judge.share) of more traffic, and drill again",
+    Ending.JUDGE_UNREACHABLE: "it says nothing, since the judge model was away or too slow "
+    "(`fairlead status` names what keeps it): a larger judge.concurrency or a smaller judge.share "
+    "lets it keep up; then drill again",
+    Ending.NO_DATA: "nothing was noticed, since a metric of rollout.metrics has no values on most "
+    "units: look at what it is taken from (`fairlead records --rollout ID --json`)",
+    Ending.REPLICAS_FAILED: "it says nothing: the champion's own replicas failed meanwhile; see "
+    "`fairlead status` and `fairlead doctor`",
+    Ending.REPLICAS_NEVER_READY: "it says nothing: the champion has no replica that is ready; see "
+    "`fairlead status`",
+    Ending.GATEWAY_UNREACHABLE: "it says nothing: the gateway's workers did not take over the "
+    "split; see `fairlead status` and the log of the gateway",
+    Ending.SUPERSEDED: "it says nothing: something else began meanwhile; drill again after it",
+    Ending.DRILL_MISSED: ADVICE[Ending.DRILL_MISSED],
+    Ending.DRILL_SPENT: ADVICE[Ending.DRILL_SPENT],
+}
+"""What to do about the end of a drill: its release is bad, and nobody ships it again."""

@@ -98,6 +98,11 @@ _FLAGS: dict[str, Callable[[Half], int]] = {
 """By the sources of declared metrics that pairs are judged by as well."""
 
 
+def sources_of_pairs(plan: Plan) -> set[str]:
+    """The sources of declared metrics by which this plan judges pairs."""
+    return {metric.source for metric in plan.metrics} & _FLAGS.keys()
+
+
 def outcomes_of(plan: Plan) -> dict[str, PairOutcome]:
     """What the pairs are judged by: failures, and what is declared of the answers' text."""
     found = {"failed": PairOutcome(plan.tolerance, plan.margin, lambda _: 0)}

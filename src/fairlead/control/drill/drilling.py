@@ -14,7 +14,7 @@ from fairlead.rollout.drill import (
     HARM_MAX,
     Drill,
     Met,
-    Result,
+    advice_of,
     caught_by,
     drill_plan,
     measures,
@@ -22,7 +22,6 @@ from fairlead.rollout.drill import (
     seconds_to_end,
     shown_by_records,
 )
-from fairlead.rollout.endings import ADVICE
 from fairlead.rollout.forecast import forecast
 from fairlead.rollout.model import Rollout
 from fairlead.store.interface import TelemetryStore
@@ -91,7 +90,6 @@ def drill_view(document: RolloutDocument, created_at: float, met: Met | None = N
     sampling = sampling_of(document.spec) if judged else None
     expected = None if shadow is not None else forecast(plan, None, sampling).units_to_roll_back
     share = plan.steps[0].share if shadow is None else shadow.share
-    ends = result is Result.MISSED and rollout.ending is not None
     return DrillView(
         id=rollout.id,
         service=rollout.service,
@@ -103,7 +101,7 @@ def drill_view(document: RolloutDocument, created_at: float, met: Met | None = N
         result=result.value,
         state=rollout.state.value,
         reason=rollout.reason,
-        advice=ADVICE[rollout.ending].replace("ID", rollout.id) if ends and rollout.ending else "",
+        advice=advice_of(rollout),
         by=caught_by(rollout),
         requests=met.requests,
         users=met.users,
@@ -116,9 +114,17 @@ def drill_view(document: RolloutDocument, created_at: float, met: Met | None = N
 
 
 def _notes(rollout: Rollout, drill: Drill) -> list[str]:
-    if measures(rollout.plan, drill.fault, shadow=rollout.plan.shadow is not None):
+    shadow = rollout.plan.shadow
+    if measures(rollout.plan, drill.fault, shadow=shadow is not None):
         return []
+    kind = drill.fault.kind
+    if shadow is not None:
+        return [
+            f"no copy shows a fault of the kind {kind}: copies are judged by failures, by answers "
+            f"that take longer than {shadow.timeout_s:g} s, and by metrics of refusal, format and "
+            "json (docs/drills.md)"
+        ]
     return [
-        f"nothing that the rollout measures shows a fault of the kind {drill.fault.kind}: declare "
-        "a metric or feedback that does (docs/drills.md)"
+        f"nothing that the rollout measures shows a fault of the kind {kind}: declare a metric or "
+        "feedback that does (docs/drills.md)"
     ]

@@ -21,6 +21,7 @@ from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.shipping.stored import read_rollout
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Conflict, Damaged, FairleadError, InvalidInput, NotFound
+from fairlead.domain.wording import count_of
 from fairlead.rollout.drill import DrillRule, Result
 from fairlead.rollout.freeze import frozen_by
 from fairlead.store.interface import Store
@@ -264,7 +265,7 @@ def words(view: DrillView) -> str:
     """A drill in one sentence."""
     who = (
         f"{view.copies:,} copies" if view.shadow
-        else f"{view.requests:,} requests of {view.users:,} users"
+        else f"{count_of(view.requests, 'request')} of {count_of(view.users, 'user')}"
     )  # fmt: skip
     took = "" if view.seconds is None else f", {view.seconds:,.0f} s"
     by = f" by {view.by}" if view.by else ""

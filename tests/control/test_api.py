@@ -181,6 +181,20 @@ def references(value: Any) -> list[str]:
     return []
 
 
+async def test_what_does_not_fit_is_shipped_only_where_the_request_says_anyway(
+    client: httpx.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.plane.planner, "_memory", lambda: 1)
+    spec = spec_of(world, "a", plan=DIRECT)
+    refused = await client.post("/api/v1/rollouts", json=spec)
+    is_problem(refused, errors.Conflict.http_status, errors.Conflict.code)
+    assert "does not fit: its weights need" in refused.json()["message"]
+    assert (await client.get("/api/v1/rollouts")).json() == []
+    begun = await client.post("/api/v1/rollouts", params={"anyway": "true"}, json=spec)
+    assert begun.json()["outcome"] == "running"
+    is_problem(await client.post("/api/v1/rollouts?anyway=maybe", json=spec), 400, "invalid")
+
+
 async def test_a_rollout_is_shipped_listed_shown_and_steered(
     client: httpx.AsyncClient, world: World
 ) -> None:

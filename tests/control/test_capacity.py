@@ -9,9 +9,10 @@ from control.simulated_world import PLAN, World
 from fairlead.control.shipping import capacity
 from fairlead.control.shipping.capacity import Planner, available_memory
 from fairlead.control.shipping.stored import read_rollout
-from fairlead.domain.errors import NotFound
+from fairlead.domain.errors import Conflict, Damaged, NotFound
 from fairlead.domain.quota import Price
 from fairlead.domain.strata import Strata
+from fairlead.registry import ReleaseEntry
 from fairlead.rollout.plan import Step
 from fairlead.rollout.suites import SuiteMetric
 from fairlead.store.keys import KeyRow
@@ -121,3 +122,47 @@ async def test_strata_by_keys_that_there_are_not_are_told(world: World) -> None:
     assert [note.partition(" (")[0] for note in notes if "no key" in note] == [
         "no key is named 'batch'", "no key is named 'old'",
     ]  # fmt: skip
+
+
+async def test_what_cannot_fit_is_refused_whoever_ships_it_unless_anyway(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing has begun then. An evaluation takes no traffic, and is not held against it."""
+    await world.first_champion()
+    world.users_per_turn = 1
+    for _ in range(60):
+        await world.turn()
+    late = world.spec("b", plan=SLOW)
+    with pytest.raises(
+        Conflict, match=r"release b does not fit: at .* its steps take 5"
+    ) as refused:
+        await world.plane.ship(late)
+    assert "anyway=true" in str(refused.value.hint)
+    assert [row.release for row in world.rollouts()] == [world.digests["a"]]
+    evaluated = await world.plane.ship(late, gates_only=True)
+    await world.plane.command(evaluated.id, "abort")
+    begun = await world.plane.ship(late, anyway=True)
+    await world.plane.command(begun.id, "abort")
+    await world.finish(begun.id)
+    monkeypatch.setattr(world.plane.planner, "_memory", lambda: 1_000)
+    with pytest.raises(Conflict, match="its weights need "):
+        await world.plane.ship(world.spec("b"))
+    assert (await world.plane.ship(world.spec("b"), anyway=True)).state != "failed"
+
+
+async def test_a_champion_that_is_damaged_can_be_shipped_over(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its steps are still planned; what it shares with the other is not known."""
+    await world.first_champion()
+    whole = world.registry.get
+
+    def get(digest: str) -> ReleaseEntry:
+        if digest == world.digests["a"]:
+            raise Damaged("its configuration is gone")
+        return whole(digest)
+
+    monkeypatch.setattr(world.registry, "get", get)
+    view = await planner(world).plan(world.spec("b"))
+    assert [step.share for step in view.steps] == [0.3, 0.6]
+    assert view.problems == []

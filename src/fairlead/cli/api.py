@@ -61,9 +61,11 @@ class ControlClient:
         """GET `/api/v1/<path>` as `kind`."""
         return self._decode(kind, self._call("GET", path, query, None))
 
-    def post(self, kind: type[T], *path: str, body: Any = None) -> T:
+    def post(
+        self, kind: type[T], *path: str, body: Any = None, **query: str | int | float | None
+    ) -> T:
         """POST `/api/v1/<path>` as `kind`."""
-        return self._decode(kind, self._call("POST", path, {}, msgspec.json.encode(body or {})))
+        return self._decode(kind, self._call("POST", path, query, msgspec.json.encode(body or {})))
 
     def put(self, kind: type[T], *path: str, body: Any) -> T:
         """PUT `/api/v1/<path>` as `kind`."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from rich.text import Text
 
 from fairlead.control.views import PlanView
-from fairlead.domain.errors import Conflict
 from fairlead.rollout.forecast import WORSE_BY, minutes
 from fairlead.rollout.plan import percent
 
@@ -44,16 +43,6 @@ def plan_lines(view: PlanView) -> list[Text]:
         lines.append(Text(f"it answers about {view.canary_requests:,} requests until then{cost}"))
     lines += [Text(query) for query in view.queries]
     return lines + [Text(f"note: {note}", style="yellow") for note in view.notes]
-
-
-def check_fits(view: PlanView) -> None:
-    """Raises Conflict when the rollout cannot fit."""
-    if view.problems:
-        raise Conflict(
-            f"{view.service}: release {view.name} does not fit: {'; '.join(view.problems)}",
-            hint="`fairlead rollout plan` says what it needs; `fairlead ship --anyway` begins it "
-            "all the same",
-        )
 
 
 def _time(view: PlanView) -> str:

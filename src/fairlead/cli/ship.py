@@ -19,9 +19,8 @@ from fairlead.cli.options import (
     say,
     state_words,
 )
-from fairlead.cli.plan import check_fits
 from fairlead.cli.release import registry_of
-from fairlead.control.views import Applied, PlanView, RolloutView, StatusView
+from fairlead.control.views import Applied, RolloutView, StatusView
 from fairlead.domain.release import short
 
 
@@ -62,9 +61,7 @@ def ship(
             also = "its settings are changed" if applied.changed else "nothing to do"
             console.print(f"release {spec.name} serves {spec.service} already; {also}")
         return
-    if not anyway:
-        check_fits(control.post(PlanView, "plans", body=spec))
-    view = control.post(RolloutView, "rollouts", body=spec)
+    view = control.post(RolloutView, "rollouts", body=spec, anyway=int(anyway))
     if not detach:
         view = follow(control, view.id, quiet=as_json, state=state)
     if as_json:

@@ -195,8 +195,9 @@ def _acting(plane: ControlPlane) -> APIRouter:
 
     @router.post("/rollouts", responses=_gives(views.RolloutView),
                  openapi_extra=_takes(ServiceSpec), summary="Ship a release")  # fmt: skip
-    async def ship(request: Request) -> Response:
-        return _answer(await plane.ship(await _spec(request)))
+    async def ship(request: Request, anyway: bool = False) -> Response:
+        """With `anyway` also what does not fit, by its steps and the traffic or its memory."""
+        return _answer(await plane.ship(await _spec(request), anyway=anyway))
 
     @router.post("/plans", responses=_gives(views.PlanView),
                  openapi_extra=_takes(ServiceSpec),

@@ -194,15 +194,19 @@ class ControlPlane:
         """Make the loop turn at once."""
         self._woken.set()
 
-    async def ship(self, spec: ServiceSpec, *, gates_only: bool = False) -> RolloutView:
+    async def ship(
+        self, spec: ServiceSpec, *, gates_only: bool = False, anyway: bool = False
+    ) -> RolloutView:
         """Begin a rollout, or with `gates_only` an evaluation that gives no traffic.
 
-        Raises Conflict when the service has an active rollout or already serves this release, or
-        its champion gets no requests to compare with.
+        Raises Conflict when the service has an active rollout or already serves this release, its
+        champion gets no requests to compare with, or the rollout does not fit (unless `anyway`).
         """
         if not gates_only:
             self.probes.check_ship(spec)
             self.acting.diversions.check_ship(spec)
+            if not anyway:
+                await self.planner.check_fits(spec)
         plan = await self.planner.steps_for(spec)
         async with self._lock:
             rollout = await self._rollouts.begin(

@@ -11,6 +11,7 @@ import msgspec
 
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.views import PlanStep, PlanView
+from fairlead.domain.errors import Conflict, Damaged, NotFound
 from fairlead.domain.quota import Price
 from fairlead.domain.release import RemoteModel
 from fairlead.registry import Registry, ReleaseEntry
@@ -66,6 +67,16 @@ class Planner:
         """What shipping by this spec would take; raises NotFound for an unknown release."""
         return await asyncio.to_thread(self._plan, spec)
 
+    async def check_fits(self, spec: ServiceSpec) -> None:
+        """Raises Conflict when shipping by this spec cannot fit; see `plan`."""
+        view = await self.plan(spec)
+        if view.problems:
+            raise Conflict(
+                f"{view.service}: release {view.name} does not fit: {'; '.join(view.problems)}",
+                hint="`fairlead rollout plan` says what it needs; `fairlead ship --anyway` "
+                "(POST /api/v1/rollouts?anyway=true) begins it all the same",
+            )
+
     async def steps_for(self, spec: ServiceSpec) -> Plan:
         """The spec's plan with the steps by which it is rolled out now."""
         if not spec.plan.chooses_steps:
@@ -76,12 +87,11 @@ class Planner:
     def _plan(self, spec: ServiceSpec) -> PlanView:
         entry = self._registry.get(spec.release)
         service = self._store.service(spec.service)
-        champion = None
-        if service is not None and service.champion is not None:
-            champion = self._registry.get(service.champion)
+        is_first = service is None or service.champion is None
+        champion = None if service is None else self._champion(service.champion)
         rate, figures = self._traffic(spec.service)
         plan = with_steps(spec.plan, rate, sampling_of(spec))
-        if champion is None:
+        if is_first:
             plan = msgspec.structs.replace(plan, steps=(), ramp=None, shadow=None)
         said = forecast(plan, rate, sampling_of(spec))
         more = _more_replicas(spec, entry, champion)
@@ -126,6 +136,13 @@ class Planner:
                 *(suite_promises(plan.suites) if plan.steps else []),
             ],
         )
+
+    def _champion(self, digest: str | None) -> ReleaseEntry | None:
+        """The champion; None without one, or for one that is to be replaced since it is damaged."""
+        try:
+            return None if digest is None else self._registry.get(digest)
+        except (NotFound, Damaged):
+            return None
 
     def _unnamed(self, plan: Plan) -> list[str]:
         """Of strata by keys that there are not."""

@@ -12,6 +12,7 @@ from fairlead.domain.outbound import (
     is_refused,
     parse_proxy,
     tunnel_refusal,
+    without_credentials,
 )
 
 
@@ -109,3 +110,22 @@ def test_a_tunnel_is_asked_for_by_host_and_port() -> None:
 )
 def test_a_proxys_answer_is_a_tunnel_or_says_why_not(answer: bytes, refusal: str | None) -> None:
     assert tunnel_refusal(answer) == refusal
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://user:pw@host/x", "http://…@host/x"),
+        ("HTTPS://token@host", "HTTPS://…@host"),
+        ("http://user:a://b@c@host", "http://…@host"),
+        ("user:pw@host:4318", "…@host:4318"),
+        ("//user:p/w@host", "…@host"),
+        ("grpc://user:pw@host", "grpc://…@host"),
+        ("http://host:4318/v1", "http://host:4318/v1"),
+        ("hf://org/repo@main", "hf://org/repo@main"),
+        ("somebody@example.com", "somebody@example.com"),
+        ("", ""),
+    ],
+)
+def test_credentials_in_an_address_are_not_shown(url: str, shown: str) -> None:
+    assert without_credentials(url) == shown

@@ -117,6 +117,9 @@ def test_freezes_are_read_with_their_days_times_and_zones(manifest: Any) -> None
         ({"hooks": [{"url": "ftp://x"}]}, "rollout.hooks[0].url must be an http or https address"),
         ({"hooks": [{"url": "http://u:p@x"}]}, "without a user in it"),
         ({"hooks": [{"url": "http://:p@x"}]}, "without a user in it"),
+        ({"hooks": [{"url": "http://169.254.169.254/hook"}]}, "hooks[0].url must not lead there"),
+        ({"hooks": [{"url": "http://127.1/hook"}]}, "hooks[0].url must not lead there"),
+        ({"hooks": [{"url": "http://x:99999"}]}, "hooks[0].url must be an http or https address"),
         ({"hooks": [{"url": "http://x", "at": ["befor"]}]}, "rollout.hooks[0].at[0] must be"),
         ({"freeze": [{"name": "x", "begins": "25:00"}]}, 'begins must be a time such as "18:30"'),
         ({"freeze": [{"name": "x", "timezone": "Mars"}]}, "timezone must be a time zone such as"),
@@ -141,3 +144,11 @@ def test_mistakes_are_told_with_their_place(
     with pytest.raises(InvalidInput) as raised:
         manifest(**rollout)
     assert told in str(raised.value)
+
+
+@pytest.mark.parametrize("url", ["http://u:topsecret@x", "u:topsecret@x/hook"])
+def test_a_password_in_a_hook_s_address_is_not_repeated(manifest: Any, url: str) -> None:
+    with pytest.raises(InvalidInput) as raised:
+        manifest(hooks=[{"url": url}])
+    assert "rollout.hooks[0].url must be" in str(raised.value)
+    assert "topsecret" not in str(raised.value)

@@ -241,6 +241,7 @@ def test_a_mistake_is_one_line_that_says_where_and_what(name: str) -> None:
     "url",
     [
         "http://user:pw@h:1",
+        "user:pw@h:1",
         "http://h:1/v1?key=sk-1",
         "http://h:1/#x",
         "http://h:0",

@@ -54,6 +54,8 @@ def test_probes_become_a_pinned_suite_and_a_rule(tmp_path: Path) -> None:
         ("{suite: probes.csv, usd_per_day: 1}", "release.price"),
         ("{suite: probes.csv, interval: 5}", "interval_minutes"),
         ("{suite: probes.csv, webhooks: ['ftp://x']}", "http"),
+        ("{suite: probes.csv, webhooks: ['http://u:pw@x']}", "without a user in it"),
+        ("{suite: probes.csv, webhooks: ['http://169.254.169.254']}", "must not lead there"),
         ("{suite: probes.csv, requests: 0}", "requests"),
         ("{suite: missing.csv}", "missing.csv"),
     ],

@@ -276,3 +276,11 @@ def test_an_endpoint(url: str, endpoint: Endpoint) -> None:
 def test_an_address_that_is_no_endpoint_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="OTLP endpoint"):
         parse_endpoint(url)
+
+
+@pytest.mark.parametrize("url", ["http://u:topsecret@host", "u:topsecret@host:4318"])
+def test_a_refusal_does_not_repeat_a_password(url: str) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        parse_endpoint(url)
+    assert "topsecret" not in caught.value.message
+    assert "…@host" in caught.value.message

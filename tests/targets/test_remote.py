@@ -339,3 +339,13 @@ async def test_both_kinds_live_side_by_side(
         await until(target, wanted[1:], lambda rs: len(rs) == 1)
     finally:
         await target.close(stop=True)
+
+
+async def test_credentials_in_an_address_are_sent_to_nobody() -> None:
+    """An older build may have kept such a webhook."""
+    async with endpoint() as server:
+        url = f"http://user:topsecret@127.0.0.1:{server.port}/hook"
+        await request(url, body=b"{}", headers={}, timeout_s=5.0)
+    (asked,) = server.asked
+    assert f"\r\nHost: 127.0.0.1:{server.port}\r\n" in asked
+    assert "topsecret" not in asked

@@ -78,6 +78,14 @@ def check_host(host: str, *, link_local: bool = False) -> None:
         raise ValueError(f"{host} is not an address that requests are sent to")
 
 
+def without_credentials(url: str) -> str:
+    """The same without what may be a user, a password or a token before an `@`, to be shown."""
+    before, at, place = url.rpartition("@")
+    scheme, slashes, secret = before.partition("://") if "://" in before else ("", "", before)
+    is_secret = ":" in secret or scheme.lower() in ("http", "https")
+    return f"{scheme}{slashes}…@{place}" if at and is_secret else url
+
+
 def is_address(host: str) -> bool:
     """Whether the host is an address and no name."""
     try:

@@ -8,7 +8,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from fairlead.domain.errors import InvalidInput
-from fairlead.domain.outbound import DIRECT, Outbound, check_host, parse_proxy
+from fairlead.domain.outbound import (
+    DIRECT,
+    Outbound,
+    check_host,
+    parse_proxy,
+    without_credentials,
+)
 from fairlead.domain.release import Release, RemoteModel
 from fairlead.domain.replica import Launch
 from fairlead.engines.settings import read_settings, setting
@@ -97,7 +103,7 @@ def _check_model(model: RemoteModel) -> None:
         url = urlsplit("")
     if url.scheme not in ("http", "https") or not url.hostname or not port_is_fine:
         raise InvalidInput(
-            f"engine {ENGINE}: {model.base_url!r} is not a base URL",
+            f"engine {ENGINE}: {without_credentials(model.base_url)!r} is not a base URL",
             hint="It looks like https://api.example.com/v1",
         )
     if url.username or url.password or url.query or url.fragment:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 from datetime import datetime
 from typing import Annotated, Any, Literal, NamedTuple
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
+from fairlead.manifest.receivers import Url
 from fairlead.manifest.values import Share, Strict, parse_share, shown, wrong
 
 DAY_MINUTES = 24 * 60
@@ -53,7 +53,7 @@ Moment = Annotated[
 class Hook(Strict):
     """A webhook: it is told, and before the end it may refuse."""
 
-    url: str = Field(
+    url: Url = Field(
         max_length=2_000,
         description=(
             "Where the call is posted. An answer 2xx agrees, 4xx refuses and ends the rollout."
@@ -74,14 +74,6 @@ class Hook(Strict):
     attempts: int = Field(
         default=5, ge=1, le=20, description="How often it is tried until it answers."
     )
-
-    @field_validator("url")
-    @classmethod
-    def _is_http(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
-            raise wrong(f"must be an http or https address without a user in it, not {shown(url)}")
-        return url
 
 
 class Freeze(Strict):

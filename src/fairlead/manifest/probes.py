@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
 from fairlead.manifest.gates import FORMATS, Columns, Scorer, SuiteFormat
+from fairlead.manifest.receivers import Url
 from fairlead.manifest.values import FilePath, Strict, shown, wrong
-
-
-def _url(value: object) -> object:
-    if isinstance(value, str) and not value.startswith(("http://", "https://")):
-        raise wrong(f"must begin with http:// or https://, not {shown(value)}")
-    return value
-
-
-Url = Annotated[str, BeforeValidator(_url), Field(max_length=2_000)]
 
 
 class Probes(Strict):

@@ -20,6 +20,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from fairlead.domain.outbound import without_credentials
 from fairlead.domain.receivers import SECRETS
 from fairlead.domain.variables import NAME_PATTERN, OWN, variable_problem
 
@@ -153,7 +154,8 @@ def shown(value: object) -> str:
         case bool():
             return "true" if value else "false"
         case str():
-            text = value if len(value) <= 60 else value[:60] + "…"
+            text = without_credentials(value)
+            text = text if len(text) <= 60 else text[:60] + "…"
             return f'"{text}"' if text.isprintable() else ascii(text)
         case int() | float():
             return repr(value)[:40]

@@ -25,7 +25,7 @@ import msgspec
 
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import InvalidInput
-from fairlead.domain.outbound import allowed, check_host
+from fairlead.domain.outbound import allowed, check_host, without_credentials
 from fairlead.observer.spans import encode_spans
 from fairlead.wire.record import RequestRecord
 
@@ -76,18 +76,18 @@ def parse_endpoint(url: str) -> Endpoint:
 
     Raises InvalidInput.
     """
-    hint = "for instance http://127.0.0.1:4318"
+    hint, shown = "for instance http://127.0.0.1:4318", without_credentials(url)
     try:
         parts = urlsplit(url)
         port = parts.port or (443 if parts.scheme == "https" else 80)
         host = parts.hostname or ""
         check_host(host)
     except ValueError as error:
-        raise InvalidInput(f"the OTLP endpoint {url!r}: {error}", hint=hint) from None
+        raise InvalidInput(f"the OTLP endpoint {shown!r}: {error}", hint=hint) from None
     is_plain = url.isascii() and url.isprintable() and " " not in url and "@" not in parts.netloc
     if parts.scheme not in ("http", "https") or parts.query or parts.fragment or not is_plain:
         raise InvalidInput(
-            f"the OTLP endpoint {url!r} is no plain http or https address", hint=hint
+            f"the OTLP endpoint {shown!r} is no plain http or https address", hint=hint
         )
     path = parts.path.rstrip("/").removesuffix(PATH) + PATH
     return Endpoint(host, port, parts.scheme == "https", path)

@@ -113,7 +113,9 @@ async def _exchange(
     reader, writer = await _connect(parts, outbound, environ)
     try:
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        writer.write(_head(parts.netloc, path, body, headers) + (body or b""))
+        # Credentials in an address are for nobody: the header names the host alone.
+        place = parts.netloc.rpartition("@")[2]
+        writer.write(_head(place, path, body, headers) + (body or b""))
         await writer.drain()
         return await _answer(reader)
     finally:

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from fairlead.domain.outbound import check_host
+from fairlead.domain.outbound import check_host, without_credentials
 
 _PATH = re.compile(r"[!\"$-~]*")
 
@@ -28,8 +28,9 @@ def parse_base_url(url: str, *, link_local: bool = False) -> Address:
 
     A URL with a path of its own keeps it in place of `/v1`.
     """
+    shown = without_credentials(url)
     if not url.isascii() or not url.isprintable() or "\\" in url or " " in url:
-        raise ValueError(f"{ascii(url)[:200]} is not a plain http or https URL")
+        raise ValueError(f"{ascii(shown)[:200]} is not a plain http or https URL")
     parts = urlsplit(url)
     if (
         parts.scheme not in ("http", "https")
@@ -37,20 +38,20 @@ def parse_base_url(url: str, *, link_local: bool = False) -> Address:
         or parts.query
         or parts.fragment
     ):
-        raise ValueError(f"{url!r} is not a plain http or https URL")
+        raise ValueError(f"{shown!r} is not a plain http or https URL")
     host = parts.hostname or ""
     path = parts.path.rstrip("/")
     if _PATH.fullmatch(path) is None:
-        raise ValueError(f"{url!r} has no usable path")
+        raise ValueError(f"{shown!r} has no usable path")
     check_host(host, link_local=link_local)
     is_tls = parts.scheme == "https"
     port = parts.port or (443 if is_tls else 80)
-    shown = f"[{host}]" if ":" in host else host
+    place = f"[{host}]" if ":" in host else host
     return Address(
         host=host,
         port=port,
         is_tls=is_tls,
-        host_header=shown if parts.port is None else f"{shown}:{port}",
+        host_header=place if parts.port is None else f"{place}:{port}",
         prefix=path or "/v1",
     )
 

@@ -105,7 +105,7 @@ def parse_url(value: str, form: str) -> str:
         host, port = parts.hostname or "", parts.port
     except ValueError:
         raise wrong(f"must have the form {form}") from None
-    if parts.username is not None or parts.password is not None:
+    if "@" in parts.netloc or "@" in value.partition("/")[0]:
         raise wrong("must not hold credentials; name api_key_env or api_key_file instead")
     if parts.scheme not in ("http", "https"):
         raise wrong(f"must have the form {form}, not {shown(value)}")

@@ -12,7 +12,7 @@ from supervisor_run import Run, gone, is_running
 from typer.testing import CliRunner
 
 from fairlead.app.state import StatePaths
-from fairlead.app.turnover import report_path, request_path
+from fairlead.app.turnover import draining, report_path, request_path
 from fairlead.cli.root import app
 from fairlead.domain.errors import Conflict, Unavailable
 
@@ -119,3 +119,15 @@ def test_without_a_running_fairlead_it_says_so(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["gateway", "restart", "--state", str(paths.root)])
     assert isinstance(result.exception, Unavailable)
     assert not list(paths.run.glob("restart-*"))
+
+
+@pytest.mark.parametrize(
+    ("old", "words"),
+    [
+        (0, "0 old workers end when their clients are done"),
+        (1, "1 old worker ends when its clients are done"),
+        (2, "2 old workers end when their clients are done"),
+    ],
+)
+def test_one_old_worker_is_no_plural(old: int, words: str) -> None:
+    assert draining(old) == words

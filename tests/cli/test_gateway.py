@@ -167,7 +167,7 @@ def test_import_writes_a_file_that_checks_and_lists_what_is_lost(run: Run, tmp_p
     lines = done.out.splitlines()
     assert lines[0].startswith(f"{theirs}:3: model_list[0].litellm_params.api_key: holds a secret")
     assert lines[1].startswith(f"{theirs}:4: general_settings.master_key: ")
-    assert "2 lines were not carried over as they are" in lines[2]
+    assert "1 service, 1 release; 2 lines were not carried over as they are" in lines[2]
     key = lines[3].rpartition(" ")[2]
     assert api_key_digest(key) in out.read_text()
     assert "sk-in-clear-text" not in done.out + out.read_text()

@@ -10,6 +10,7 @@ import yaml
 
 from fairlead.app.standalone.describing import describe_services
 from fairlead.app.standalone.routes import unpriced
+from fairlead.app.standalone.supervisor import _FIXED
 from fairlead.manifest.gateway_file import gateway_file_schema, parse_gateway_file
 
 PAGE = Path(__file__).parents[2] / "docs" / "gateway.md"
@@ -27,3 +28,8 @@ def test_the_example_is_a_gateway_file() -> None:
     document = yaml.load(example, Loader=yaml.BaseLoader)
     assert set(document) <= set(gateway_file_schema()["properties"])
     jsonschema.validate({**yaml.safe_load(example), "spool": "off"}, gateway_file_schema())
+
+
+def test_every_setting_that_needs_a_stop_and_a_start_is_named() -> None:
+    (said,) = re.findall(r"\n?([^.]*) need a stop and a start\.", PAGE.read_text(encoding="utf-8"))
+    assert set(re.findall(r"`(\w+)`", said)) == set(_FIXED)

@@ -147,7 +147,8 @@ def test_a_reload_is_swapped_in_whole_and_a_bad_one_changes_nothing(
         assert ask(asking) == "one"
         write(config, f"name: main, replicas: [{two.url}]", top=KEYS + "workers: 3\n")
         gateway.reload()
-        gateway.says("not reloaded: a new workers needs a stop and a start")
+        gateway.says("not reloaded: workers: a change needs a stop and a start")
+        assert "(1 worker, 1 key)" in gateway.output
         assert ask(asking) == "one"
         write(config, f"name: main, replicas: [{two.url}]")
         gateway.reload()

@@ -27,6 +27,7 @@ from fairlead.app.processes import describe
 from fairlead.app.state import write_private
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import StorageFailed
+from fairlead.domain.wording import count_of
 
 RETIRE = signal.SIGUSR1
 """What tells a worker to end when its last client has left; SIGTERM then still hurries it."""
@@ -74,6 +75,13 @@ class RestartReport(msgspec.Struct, frozen=True):
 def request_path(run: Path, request: str) -> Path:
     """Where a request is put for the supervisor, which is then sent SIGUSR2."""
     return run / f"restart-{request}.request"
+
+
+def draining(old: int) -> str:
+    """How many old workers are still there, and until when."""
+    if old == 1:
+        return "1 old worker ends when its clients are done"
+    return f"{old} old workers end when their clients are done"
 
 
 def report_path(run: Path, request: str) -> Path:
@@ -214,7 +222,7 @@ class Turnover:
         self._request = request
         self._workers = workers
         self._replaced = []
-        self._say(f"restarting {len(workers)} gateway workers, one after the other")
+        self._say(f"restarting {count_of(len(workers), 'gateway worker')}, one after the other")
         self._next(now)
 
     def look(self, now: float) -> None:
@@ -256,9 +264,7 @@ class Turnover:
     def _next(self, now: float) -> None:
         number = len(self._replaced)
         if number == len(self._workers):
-            self._say(
-                f"restarted; {len(self._retired)} old workers end when their clients are done"
-            )
+            self._say(f"restarted; {draining(len(self._retired))}")
             self._end(RestartState.DONE, "")
             return
         try:

@@ -13,6 +13,7 @@ from fairlead.cli import gateway_restart
 from fairlead.cli.options import JsonOption, console, print_json, say, stderr
 from fairlead.domain.api_keys import api_key_digest, new_api_key
 from fairlead.domain.errors import Conflict, InvalidInput, StorageFailed
+from fairlead.domain.wording import count_of
 
 app = typer.Typer(
     help="A gateway that runs alone: no control, no observer, no registry.", no_args_is_help=True
@@ -153,10 +154,10 @@ def import_(
         return
     for lost in report.lost:
         _say(f"{lost.file}:{lost.line}: {lost.what}: {lost.why}")
-    _say(
-        f"wrote {out}: {report.services} services, {report.releases} releases; "
-        f"{len(report.lost)} lines were not carried over as they are"
-    )
+    left = len(report.lost)
+    services, releases = count_of(report.services, "service"), count_of(report.releases, "release")
+    were = "was not carried over as it is" if left == 1 else "were not carried over as they are"
+    _say(f"wrote {out}: {services}, {releases}; {count_of(left, 'line')} {were}")
     if report.key is not None:
         _say(f"a fresh key for clients, shown only now: {report.key}")
     _say(f"next: fairlead gateway check --config {out}")

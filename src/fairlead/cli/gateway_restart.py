@@ -22,6 +22,7 @@ from fairlead.app.turnover import (
     RestartReport,
     RestartRequest,
     RestartState,
+    draining,
     report_path,
     request_path,
 )
@@ -135,4 +136,4 @@ def _tell(report: RestartReport) -> None:
             hint=f"{len(report.replaced)} of {report.workers} workers are new; "
             "restart again when it is mended",
         )
-    say(("restarted", "bold"), f"; {report.draining} old workers end when their clients are done")
+    say(("restarted", "bold"), f"; {draining(report.draining)}")

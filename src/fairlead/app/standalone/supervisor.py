@@ -34,6 +34,7 @@ from fairlead.app.standalone.worker_process import TOKEN_VARIABLE, Settings
 from fairlead.app.state import write_private
 from fairlead.app.turnover import RestartRequest, Turnover, take_requests
 from fairlead.domain.errors import FairleadError, StorageFailed
+from fairlead.domain.wording import count_of
 from fairlead.gateway.front.balance import shared_counts
 from fairlead.gateway.front.tls import server_context
 from fairlead.gateway.settings import TlsFiles
@@ -143,7 +144,7 @@ class StandaloneGateway:
             file = load_gateway_file(self._path)
             fixed = [name for name in _FIXED if getattr(file, name) != getattr(self._file, name)]
             if fixed:
-                self._say(f"not reloaded: a new {', '.join(fixed)} needs a stop and a start")
+                self._say(f"not reloaded: {', '.join(fixed)}: a change needs a stop and a start")
                 return
             self._publish(file)
         except FairleadError as error:
@@ -218,8 +219,10 @@ class StandaloneGateway:
         )
 
     def _greet(self) -> None:
-        keys = f"{len(self._file.keys)} keys" if self._file.keys else "no key asked for"
-        self._say(f"gateway at {self.url}/v1 ({self._file.workers} workers, {keys})")
+        asked = len(self._file.keys)
+        keys = count_of(asked, "key") if asked else "no key asked for"
+        workers = count_of(self._file.workers, "worker")
+        self._say(f"gateway at {self.url}/v1 ({workers}, {keys})")
         self._say(f"records: {self._file.spool or 'off'}")
         if self._file.tracing is not None:
             tracing = self._file.tracing

@@ -29,7 +29,7 @@ release: {{name: good, model: "openai+http://127.0.0.1:{port}/v1?model=good"}}
 rollout:
   settle_seconds: 0.5
   warm_up_seconds: 0
-  margin: 10%
+  margin: 0.1
   feedback: {{name: success, good_at_least: 1}}
   shadow: {{share: 50%, timeout_seconds: 1}}
   metrics:

@@ -96,10 +96,12 @@ def _peers(seed: int, factor: float) -> tuple[str, float]:
     fault = Fault(factor, 150.0, replica=3)
     for each in served(_arrivals(4.0), 200 + seed, 8, fault):
         since += each.at >= fault.since
-        known = usual.relative(Timing(each.itl, each.load))
-        if known is None:
+        timing = Timing(each.itl, each.load)
+        relative = usual.relative(timing)
+        if relative is None:
             continue
-        if watch.update(str(each.replica), known.value, is_least=known.is_least):
+        unlearnt = timing if relative.is_least else None
+        if watch.update(str(each.replica), relative.value, unlearnt=unlearnt):
             return ("the right one" if watch.slow == "3" else "a wrong one"), since
     return "none", math.inf
 

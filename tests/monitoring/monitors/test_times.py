@@ -212,6 +212,28 @@ def test_a_replica_with_less_to_do_makes_none_of_the_others_slow(loads: dict[str
     assert monitor.conditions(now) == []
 
 
+@pytest.mark.parametrize("slow", [1.0, 2.0])
+def test_one_slow_of_eight_is_found_at_loads_that_nobody_has_learnt(slow: float) -> None:
+    """All have less to do than ever before; the alert ends once it is as fast as they are."""
+    monitor = SlowReplicaMonitor("bank", "sha256:ab", SETTINGS)
+    dice, now = random.Random(1), 1_000.0
+
+    def feed(n: int, low: float, high: float, factor: float = 1.0) -> None:
+        nonlocal now
+        for k in range(n):
+            now, name, load = now + 0.1, "abcdefgh"[k % 8], dice.uniform(low, high)
+            pace = (1.0 + load / 40.0) * math.exp(dice.gauss(0.0, 0.2))
+            pace *= factor if name == "f" else 1.0
+            see(monitor, Made(replica=name, started_at=now, itl_ms=20.0 * pace), load=load)
+
+    feed(2_000, 95.0, 110.0)
+    feed(6_000, 45.0, 55.0, slow)
+    found = monitor.conditions(now)
+    assert [dict(one.labels)["replica"] for one in found] == ["f"] * (slow > 1.0)
+    feed(24_000, 45.0, 55.0)
+    assert monitor.conditions(now) == []
+
+
 def test_replicas_as_slow_as_each_other_are_nobodys_fault() -> None:
     monitor = SlowReplicaMonitor("bank", "sha256:ab", SETTINGS)
     served = Served(monitor)

@@ -20,7 +20,7 @@ from fairlead.monitoring.monitors.of_release import ReleaseMonitor, learning, mi
 from fairlead.monitoring.monitors.times import GROSS, pace_of
 from fairlead.stats.monitors.evidence import alarm_level
 from fairlead.stats.monitors.peers import PEERS_MAX, PeerWatch, rounds_alike
-from fairlead.stats.monitors.slowness import Relative, SlownessWatch
+from fairlead.stats.monitors.slowness import SlownessWatch
 from fairlead.stats.monitors.timings import Timing, TimingReference
 
 ROUNDS_ALIKE = 5.0
@@ -83,7 +83,8 @@ class SlowReplicaMonitor(ReleaseMonitor):
         relative = self._usual.relative(timing)
         self.taken[""] += relative is not None
         if relative is not None:
-            self._compare(replica, relative, request.started_at)
+            unlearnt = timing if relative.is_least else None
+            self._compare(replica, relative.value, unlearnt, request.started_at)
 
     def conditions(self, now: float) -> list[Condition]:
         """One for each slow replica."""
@@ -150,19 +151,19 @@ class SlowReplicaMonitor(ReleaseMonitor):
             design_effect=self._design_effect,
         )
 
-    def _compare(self, replica: str, relative: Relative, at: float) -> None:
+    def _compare(self, replica: str, value: float, unlearnt: Timing | None, at: float) -> None:
         pace = self._paces.get(replica)
         if pace is None and len(self._paces) >= PEERS_MAX:
             return
-        log = math.log(relative.value)
+        log = math.log(value)
         self._paces[replica] = log if pace is None else pace + _MEMORY * (log - pace)
         if replica in self._slow:
             self._slow[replica] = self._slow[replica]._replace(last_at=at)
         if self._again is not None:
-            self._look_again(self._again, replica, relative)
+            self._look_again(self._again, replica, value, unlearnt)
         peers = self._peers
         before = peers.rounds
-        shown = peers.update(replica, relative.value, is_least=relative.is_least)
+        shown = peers.update(replica, value, unlearnt=unlearnt)
         if peers.rounds != before:
             self._round_is_over(at)
         if shown is not None:
@@ -197,9 +198,11 @@ class SlowReplicaMonitor(ReleaseMonitor):
         else:
             self._again.forget(replica)
 
-    def _look_again(self, again: PeerWatch, replica: str, relative: Relative) -> None:
+    def _look_again(
+        self, again: PeerWatch, replica: str, value: float, unlearnt: Timing | None
+    ) -> None:
         before = again.rounds
-        shown = again.update(replica, relative.value, is_least=relative.is_least)
+        shown = again.update(replica, value, unlearnt=unlearnt)
         if shown is not None:
             again.forget(shown)
             if shown in self._slow:

@@ -20,15 +20,16 @@ and goes as often in that time.
 Where the balancer does not give each replica the same load, times are to be taken relative to what
 is usual at that load (`SlownessWatch.relative`), or a busy replica is taken for a slow one. What is
 known to be at least so slow counts where a replica has little else, and may show it to be slow;
-beside it none is: in others' ranks it is slower than they are. Both only make a rank better than it
-is, and a bet lose.
+beside it none is that is at a load which was learnt: in their ranks it is slower than they are. Two
+such replicas are compared by their times and loads (`fairlead.stats.monitors.unlearnt`). All this
+only makes a rank better than it is, and a bet lose.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from typing import TypedDict
+from typing import NamedTuple, TypedDict
 
 from fairlead.stats.monitors.evidence import (
     RUN_LENGTH,
@@ -37,7 +38,8 @@ from fairlead.stats.monitors.evidence import (
     check_design_effect,
     log_sum,
 )
-from fairlead.stats.monitors.timings import design_effect_of
+from fairlead.stats.monitors.timings import Timing, classes_of, design_effect_of
+from fairlead.stats.monitors.unlearnt import Unlearnt, UnlearntState, UnlearntTimes
 
 PER_ROUND = 10
 PATIENCE = 6
@@ -56,15 +58,30 @@ class PeerState(TypedDict):
 
     `times`: how many came; how many count and the sum of their logarithms; the same of those that
     are "at least".
+    `unlearnt`: these, with their loads.
     `absent`: rounds in a row without enough times, of those that there is evidence about.
     """
 
     rounds: int
     times: dict[str, list[float]]
+    unlearnt: UnlearntState
     evidence: dict[str, list[float]]
     absent: dict[str, int]
     silent: list[str]
     slow: str | None
+
+
+class _Rounded(NamedTuple):
+    """What a round says of a replica.
+
+    Attributes:
+        mean: Of the logarithms of its times; `is_least`: or more.
+        unlearnt: The same, where it is of times at loads that nobody has learnt.
+    """
+
+    mean: float
+    is_least: bool = False
+    unlearnt: Unlearnt | None = None
 
 
 class PeerWatch:
@@ -95,6 +112,7 @@ class PeerWatch:
         self._power = check_design_effect(design_effect)
         self._level = alarm_level(run_length)
         self._times: dict[str, list[float]] = {}
+        self._unlearnt = UnlearntTimes(per_round)
         self._taken = 0.0
         self._evidence: dict[str, Evidence] = {}
         self._absent: dict[str, int] = {}
@@ -123,34 +141,40 @@ class PeerWatch:
         """log(1 + R) of each replica."""
         return {name: evidence.log for name, evidence in self._evidence.items()}
 
-    def update(self, replica: str, value: float, *, is_least: bool = False) -> str | None:
+    def update(self, replica: str, value: float, *, unlearnt: Timing | None = None) -> str | None:
         """Take in a time of a replica, in any unit; the replica that is slow, or None.
 
         Args:
-            is_least: It may be more than `value`.
+            unlearnt: The time itself, where nobody has learnt what is usual at its load: relative
+                to that it may be more than `value`.
 
         Raises:
             ValueError: The value is none, or there are more than `PEERS_MAX` replicas.
         """
         if not 0.0 < value < math.inf:
             raise ValueError(f"time {value} of replica {replica!r}: must be a number above 0")
+        if unlearnt is not None:
+            classes_of(unlearnt)  # raises for one that is none
         times = self._times.setdefault(replica, [0.0] * _TIMES)
         if len(self._times) > PEERS_MAX:
             del self._times[replica]
             raise ValueError(f"replica {replica!r}: there are {PEERS_MAX} already")
         times[0] += 1.0
         self._taken += 1.0
-        counted = 3 if is_least else 1
+        counted = 1 if unlearnt is None else 3
         if times[counted] < self._per_round:
             times[counted] += 1.0
             times[counted + 1] += math.log(value)
-        if self._is_enough(times) and self._is_round_over():
+        if unlearnt is not None:
+            self._unlearnt.add(replica, value, unlearnt)
+        if max(times[1], times[3]) >= self._per_round and self._is_round_over():
             self._settle()
         return self._slow
 
     def forget(self, replica: str) -> None:
         """A replica has gone: its evidence goes with it."""
         self._taken -= self._times.pop(replica, [0.0])[0]
+        self._unlearnt.forget(replica)
         self._drop(replica)
         if self._slow == replica:
             self._slow = None
@@ -160,6 +184,7 @@ class PeerWatch:
         return PeerState(
             rounds=self._rounds,
             times={name: list(times) for name, times in self._times.items()},
+            unlearnt=self._unlearnt.state(),
             evidence={name: evidence.state() for name, evidence in self._evidence.items()},
             absent=dict(self._absent),
             silent=list(self._silent),
@@ -169,10 +194,12 @@ class PeerWatch:
     def restore(self, state: PeerState) -> None:
         """Go on from a state of a watch made with the same arguments; `ValueError` if damaged."""
         times, kept, absent = state["times"], state["evidence"], state["absent"]
+        least = state.get("unlearnt")  # without, as before
         fits = (
             state["rounds"] >= 0
             and len(times) <= PEERS_MAX
             and set(absent) == set(kept)
+            and (least is None or set(least["times"]) <= set(times))
             and len(kept) <= PEERS_MAX
             and all(isinstance(name, str) for name in state["silent"])
             and isinstance(state["slow"], str | None)
@@ -189,47 +216,58 @@ class PeerWatch:
         evidence = {name: Evidence([1.0] * len(_BETS)) for name in kept}
         for name, sums in kept.items():
             evidence[name].restore(sums)
+        unlearnt = UnlearntTimes(self._per_round)
+        if least is not None:
+            unlearnt.restore(least)
         self._evidence, self._absent = evidence, dict(absent)
         self._times = {name: [*map(float, each), 0.0, 0.0][:_TIMES] for name, each in times.items()}
+        self._unlearnt = unlearnt
         self._taken = math.fsum(each[0] for each in self._times.values())
         self._rounds, self._silent, self._slow = state["rounds"], state["silent"], state["slow"]
 
     def _is_round_over(self) -> bool:
-        counts = self._times.values()
-        if len(self._times) > 1 and all(map(self._is_enough, counts)):
+        if len(self._times) > 1 and all(map(self._is_enough, self._times)):
             return True
         return self._taken >= PATIENCE * self._per_round * max(len(self._times), 2)
 
-    def _is_enough(self, times: list[float]) -> bool:
-        return times[1] >= self._per_round or times[3] >= self._per_round
+    def _is_enough(self, replica: str) -> bool:
+        known = self._times[replica][1]
+        return known >= self._per_round or self._unlearnt.is_enough(replica)
 
     def _settle(self) -> None:
         """Rank the replicas with enough times, and bet."""
-        means, at_least = dict[str, float](), set[str]()
-        for name, (_, count, total, least, least_total) in self._times.items():
-            if count >= self._per_round:
-                means[name] = total / count
-            elif count + least >= self._per_round:
-                means[name] = (total + least_total) / (count + least)
-                at_least.add(name)
-        self._silent = sorted(set(self._times) - set(means))
-        self._times = {name: [0.0] * _TIMES for name in means}
+        rounded = {name: each for name in self._times if (each := self._rounded(name)) is not None}
+        self._silent = sorted(set(self._times) - set(rounded))
+        self._times = {name: [0.0] * _TIMES for name in rounded}
+        self._unlearnt.begin()
         self._taken = 0.0
         self._rounds += 1
-        self._means = means
-        if len(means) < 2:
+        self._means = {name: each.mean for name, each in rounded.items()}
+        if len(rounded) < 2:
             return
-        for name, mean in means.items():
+        for name, own in rounded.items():
             slower = sum(
-                peer in at_least or other >= mean - self._allowed
-                for peer, other in means.items()
+                not _is_faster(other, own, self._allowed)
+                for peer, other in rounded.items()
                 if peer != name
             )
             evidence = self._evidence.setdefault(name, Evidence([1.0] * len(_BETS)))
-            evidence.update([math.exp(self._power * step) for step in _steps(slower, len(means))])
-        self._drop_absent(means)
+            evidence.update([math.exp(self._power * step) for step in _steps(slower, len(rounded))])
+        self._drop_absent(rounded)
         if self._slow is None:
             self._look()
+
+    def _rounded(self, replica: str) -> _Rounded | None:
+        """What this round says of it; None if it has too few times."""
+        _, count, total, least, least_total = self._times[replica]
+        if count >= self._per_round:
+            return _Rounded(total / count)
+        unlearnt = self._unlearnt.round(replica)
+        if unlearnt is not None:
+            return _Rounded(unlearnt.relative, is_least=True, unlearnt=unlearnt)
+        if count + least >= self._per_round:
+            return _Rounded((total + least_total) / (count + least), is_least=True)
+        return None
 
     def _drop_absent(self, present: Collection[str]) -> None:
         """Forget replicas that are gone. Less evidence only makes a false alarm rarer."""
@@ -284,6 +322,15 @@ def rounds_alike(times: Iterable[tuple[str, float]], per_round: int = PER_ROUND)
             f"no replica has {HONEST_ROUNDS_MIN} rounds of {per_round} times: take a longer time"
         )
     return max(design_effect_of(each) for each in known)
+
+
+def _is_faster(peer: _Rounded, accused: _Rounded, tolerated: float) -> bool:
+    """Whether the round shows it, by more than this."""
+    if not peer.is_least:
+        return peer.mean < accused.mean - tolerated
+    if peer.unlearnt is None or accused.unlearnt is None:
+        return False
+    return peer.unlearnt.is_faster_than(accused.unlearnt, tolerated)
 
 
 def _steps(slower: int, peers: int) -> list[float]:

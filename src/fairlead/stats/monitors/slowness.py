@@ -146,6 +146,7 @@ class SlownessWatch:
         At a load that the reference does not know, the next higher one that it does stands for it:
         less to do makes nothing slower, and a balancer gives less to a replica that became slow.
         What that says against the replica holds; that it is as fast as this, it does not say.
+        Two of these are not compared by it, but as `fairlead.stats.monitors.unlearnt` does.
         """
         classes_of(timing)  # raises for a value that is none
         middles = self._reference.middles.get(timing.group, [])

@@ -36,7 +36,8 @@ BLOCKS_MIN = 30
 """As many blocks are needed to tell how much they differ."""
 SHAPES = SlowerRae().shapes
 """The bets; each has its weight."""
-_LOAD_STEP = math.log(1.2)
+LOAD_STEP = math.log(1.2)
+"""Width of a class of load: of the logarithm of one more than it."""
 _LIMIT = 0.9
 _ANY_LOAD = "-"
 """In the place of a class of load, in the names of classes of all loads."""
@@ -223,7 +224,7 @@ def load_class(load: float) -> int:
     """Loads that are held against each other: 0, 1, 2 ... 8, and then within 20 %."""
     if not 0.0 <= load < math.inf:
         raise ValueError(f"load {load}: must be a number of at least 0")
-    return int(math.log1p(load) / _LOAD_STEP + 1e-9)
+    return int(math.log1p(load) / LOAD_STEP + 1e-9)
 
 
 def classes_of(timing: Timing) -> tuple[str, str]:

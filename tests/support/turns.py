@@ -11,7 +11,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ALONE = ("tests/live/test_soak.py", "tests/live/test_faults.py", "tests/live/test_chaos.py")
+ALONE = (
+    "tests/live/test_soak.py", "tests/live/test_faults.py", "tests/live/test_chaos.py",
+    "tests/live/test_slow_replica.py",
+)  # fmt: skip
 """What these find out they would find out wrongly while something else takes processor time: how
 much is answered meanwhile, what is slow, whether anything comes about between two kills."""
 TOGETHER = "tests/vllm/"

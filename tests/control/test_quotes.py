@@ -13,6 +13,7 @@ pytest.importorskip("numpy")
 from control.acting_world import acting, carry_out, small
 from control.simulated_world import DIRECT, World
 from fairlead.control.notify import rendering
+from fairlead.control.shipping.stored import read_rollout
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.monitoring.actions import ActionKind, ActionPolicy, Circumstances
 from fairlead.monitoring.alerts import Condition
@@ -99,8 +100,8 @@ async def test_no_event_rollout_diversion_or_proposal_has_them(
     assert acting(world).diversions.all()
     assert await acting(world).proposals.all("bank")
     await world.until(lambda: world.champion() == world.digests["a"])
-    await world.until(lambda: world.plane._rollouts.running("bank") is None)
-    why = [world.plane._rollouts.document(row).rollout.why for row in world.rollouts()]
+    await world.until(lambda: world.plane._rollouts.overview.running("bank") is None)
+    why = [read_rollout(row).document.rollout.why for row in world.rollouts()]
     assert any("by policy roll_back:drift" in one or "policy roll_back" in one for one in why)
     kept = b"".join(path.read_bytes() for path in tmp_path.glob("fairlead.db*")).lower()
     assert b"unlike those that it began with" in kept, "the reason is kept"

@@ -175,7 +175,7 @@ async def test_a_platform_that_cannot_be_asked_is_a_page_and_the_services_are_wa
     await look(world, watching, 70.0)
     (page,) = blind(watching).values()
     assert (page.of["watched"], page.severity) == ("platform", Severity.PAGE)
-    assert "the disk fails" in page.summary or "no more" in page.summary
+    assert "the disk fails" in page.summary or "a defect: RuntimeError at " in page.summary
     firing = {a.of["monitor"] for a in watching.desk.alerts.values() if a.is_firing}
     assert {"latency", "service_down"} <= firing
     await watching.close()

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.domain.release import short
 from fairlead.manifest.monitor_names import MONITORS
 from fairlead.monitoring.alerts import check_condition
 from fairlead.monitoring.monitors.interface import Monitor, Seen
@@ -96,7 +97,7 @@ def test_what_they_say_is_about_the_release_and_makes_sense() -> None:
     for one in found:
         check_condition(one)
         labels = dict(one.labels)
-        assert (labels["service"], labels["release"]) == ("bank", DIGEST)
+        assert (labels["service"], labels["release"]) == ("bank", short(DIGEST))
         assert one.summary.startswith("bank: ")
         assert one.evidence
     assert len({one.fingerprint for one in found}) == len(found)

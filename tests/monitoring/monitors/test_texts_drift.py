@@ -396,9 +396,9 @@ def test_a_typical_text_is_cut() -> None:
         for text in changed(300, "new_content")
     )
     (found, *_) = see(learnt(), long).conditions(NOW)
-    quoted = found.summary.split('("')[1].split('")')[0]
-    assert quoted.endswith("…")
-    assert len(quoted) <= TYPICAL_CHARS_MAX
+    quoted = [part for quote in found.quotes for part in quote.split('"')[1::2]]
+    assert any(part.endswith("…") for part in quoted)
+    assert all(len(part) <= TYPICAL_CHARS_MAX for part in quoted)
 
 
 def test_a_reference_needs_as_many_texts_as_the_settings_ask_for() -> None:

@@ -221,7 +221,8 @@ async def parts_fail(
     (skew,) = alerts.of("", "clock_skew")
     assert "gateway worker 1 is " in skew.summary
     assert " ahead of control's" in skew.summary
-    assert skew.causes[0].change.kind == "clock"
+    # It is about no service: what changed anywhere in the same seconds is as near.
+    assert "clock" in [cause.change.kind for cause in skew.causes]
     (out,) = alerts.of("judged", "judge_down")
     assert "the judge model of live traffic gives no verdict" in out.summary
     # Nothing is known to have changed, but that the service, or its traffic, began.

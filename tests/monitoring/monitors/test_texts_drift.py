@@ -39,7 +39,8 @@ def drift(text: str = "prompt", **changed: Any) -> TextDrift:
     name = "drift" if text == "prompt" else "answer_drift"
     settings = changed.pop("settings", SETTINGS)
     embedder = changed.pop("embedder", None) or HashedNgrams(64)
-    return TextDrift(About(name, "bank", "sha256:abc", text), settings, embedder, **changed)
+    release = changed.pop("release", "sha256:abc")
+    return TextDrift(About(name, "bank", release, text), settings, embedder, **changed)
 
 
 def see(monitor: TextDrift, texts: Iterable[SeenText]) -> TextDrift:
@@ -388,6 +389,37 @@ def test_the_self_test_fails_where_the_monitor_is_deaf(monkeypatch: pytest.Monke
     assert drift("answer").self_test() == ""
     monkeypatch.setattr(TextDrift, "_watch", lambda *_: None)
     assert drift().self_test() == "did not find new_content in made texts"
+
+
+def kept(monitor: TextDrift) -> Any:
+    return json.loads(json.dumps(monitor.state()))
+
+
+def test_the_next_release_goes_on_with_what_is_asked() -> None:
+    before = see(learnt(), [*later(100), *changed(200, "new_content")])
+    heir = drift(release="sha256:def")
+    heir.inherit(kept(before))
+    assert heir.standing() == before.standing()
+    (told,), (now,) = before.conditions(NOW), heir.conditions(NOW)
+    assert dict(now.labels) == {**dict(told.labels), "release": "def"}
+    assert now.summary == told.summary
+    again = drift(release="sha256:def")
+    again.restore(kept(heir))
+    assert again.conditions(NOW) == [now]
+
+
+def test_how_it_answers_each_release_learns_itself() -> None:
+    heir = drift("answer", release="sha256:def")
+    heir.inherit(kept(learnt("answer")))
+    assert heir.standing().startswith("learning, 0 of ")
+
+
+def test_what_has_learnt_nothing_yet_is_nothing_to_inherit() -> None:
+    heir = see(drift(release="sha256:def"), [*usual_texts(1_000), *later(64)])
+    heir.inherit(kept(see(drift(), usual_texts(20))))
+    assert heir.standing().startswith("watching")
+    with pytest.raises(ValueError, match="other settings"):
+        heir.inherit(kept(see(drift(embedder=HashedNgrams(32)), usual_texts(1_000))))
 
 
 def test_a_typical_text_is_cut() -> None:

@@ -132,7 +132,9 @@ class TextDrift(Deaf):
         self._settings = settings
         self._embedder: Embedder = embedder or HashedNgrams()
         self._run_length = settings.texts_per_false_alarm * watches
-        self._of = made_with(tuple(about), settings, self._embedder.name, watches)
+        self._of = made_with(
+            (about.name, about.service, about.text), settings, self._embedder.name, watches
+        )
         self._begin()
 
     def _begin(self) -> None:
@@ -286,6 +288,7 @@ class TextDrift(Deaf):
         """Everything that `restore` needs; the reference as bytes in base64."""
         made: Document = {
             "of": self._of,
+            "release": self._about.release,
             "pending": as_stored(self._pending),
             "learning": as_stored(self._learning),
             "problem": self._problem,
@@ -304,8 +307,24 @@ class TextDrift(Deaf):
 
     def restore(self, state: Document) -> None:
         """Go on from a state. Raises ValueError, and changes nothing, if it is damaged."""
+        if not isinstance(state, dict) or state.get("release") != self._about.release:
+            raise ValueError(f"state of monitor {self.name}: of another release")
+        self._go_on(state)
+
+    def inherit(self, state: Document) -> None:
+        """Go on with what an earlier release was asked: its users are the service's.
+
+        Answers are each release's own. Raises ValueError, and changes nothing, if the state is
+        damaged or was made with other settings.
+        """
+        if self._about.text != "prompt":
+            return
+        if self._watching is None or (isinstance(state, dict) and state.get("watching")):
+            self._go_on(state)
+
+    def _go_on(self, state: Document) -> None:
         if not isinstance(state, dict) or state.get("of") != self._of:
-            raise ValueError(f"state of monitor {self.name}: of another release or other settings")
+            raise ValueError(f"state of monitor {self.name}: made with other settings")
         try:
             pending = from_stored(state["pending"], BATCH - 1)
             learning = from_stored(state["learning"], self._settings.drift_texts)

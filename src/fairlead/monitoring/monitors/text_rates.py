@@ -84,6 +84,11 @@ class RateStream:
         self._hits: deque[tuple[int, str]] = deque(maxlen=HITS_MAX)
 
     @property
+    def has_learnt(self) -> bool:
+        """Whether it knows what is usual."""
+        return self._lasting is not None
+
+    @property
     def standing(self) -> str:
         """How far it is."""
         if self._lasting is None:

@@ -419,7 +419,8 @@ def test_what_has_learnt_nothing_yet_is_nothing_to_inherit() -> None:
     heir.inherit(kept(see(drift(), usual_texts(20))))
     assert heir.standing().startswith("watching")
     with pytest.raises(ValueError, match="other settings"):
-        heir.inherit(kept(see(drift(embedder=HashedNgrams(32)), usual_texts(1_000))))
+        other = drift(embedder=HashedNgrams(32))
+        heir.inherit(kept(see(other, [*usual_texts(1_000), *later(64)])))
 
 
 def test_a_typical_text_is_cut() -> None:

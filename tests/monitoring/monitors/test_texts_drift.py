@@ -418,9 +418,9 @@ def test_what_has_learnt_nothing_yet_is_nothing_to_inherit() -> None:
     heir = see(drift(release="sha256:def"), [*usual_texts(1_000), *later(64)])
     heir.inherit(kept(see(drift(), usual_texts(20))))
     assert heir.standing().startswith("watching")
+    other = see(drift(embedder=HashedNgrams(32)), [*usual_texts(1_000), *later(64)])
     with pytest.raises(ValueError, match="other settings"):
-        other = drift(embedder=HashedNgrams(32))
-        heir.inherit(kept(see(other, [*usual_texts(1_000), *later(64)])))
+        heir.inherit(kept(other))
 
 
 def test_a_typical_text_is_cut() -> None:

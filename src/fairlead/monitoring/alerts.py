@@ -65,9 +65,7 @@ class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a monitor finds to be the case now.
 
     Attributes:
-        labels: What it is about, by name: `monitor` and `service` always, `release`, `replica`,
-            `slo` and others where they apply.
-        summary: One line for people.
+        labels: What it is about, by name: `monitor` and `service` always, others where they apply.
         pending_s: Seconds for which it has to hold before it is an alert.
         keep_s: Seconds for which it has to be away before the alert ends.
         runbook: Address of what to do; empty for none.

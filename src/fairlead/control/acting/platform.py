@@ -25,6 +25,7 @@ from fairlead.control.acting.replica_watch import (
     SERVICE_DOWN,
     ReplicaWatch,
 )
+from fairlead.control.acting.self_tests import SelfTests
 from fairlead.control.acting.sources import Sources
 from fairlead.control.acting.traffic import Minutes, Traffic
 from fairlead.control.drill.drills import Drills
@@ -95,6 +96,7 @@ class Platform:
         self._clocks = ClockWatch()
         self._gateway = GatewayWatch(parts.hub.expected_workers)
         self._sources = Sources()
+        self._self_tests = SelfTests()
         self._traffic = Traffic()
         self._log = EventLog(parts.store, now)
         self._workers: list[WorkerStatus] = []
@@ -113,6 +115,7 @@ class Platform:
         self._sees = False
         self._sources.begin()
         parts, now = self._parts, self._now()
+        self._sources.failed |= await asyncio.to_thread(self._self_tests.failed, now)
         fresh = await self._log.read()
         if not self._has_looked:
             self._replicas.recall(row for row in fresh if now - row.at < FLAPS_WITHIN_S)

@@ -123,10 +123,8 @@ def test_a_rate_has_its_confidence_sequence_against_its_own_margin() -> None:
     assert "evidence: worse 12.50, not worse 1.50" in lines[row]
     drawing = lines[row + 1].partition("better ")[2].rpartition(" worse")[0]
     assert drawing.index("│") < drawing.index("●") < drawing.index("┊") < drawing.index("━")
-    assert (
-        "between +6.0 and +10.0 percentage points, now +2.0; │ is 0, ┊ the margin of +5.0"
-        in lines[row + 2]
-    )
+    said = "canary less champion: +2.0 now, +6.0 to +10.0 with 95% confidence"
+    assert f"{said} (percentage points); │ is 0, ┊ the margin +5.0" in lines[row + 2]
     (row,) = [number for number, line in enumerate(lines) if line.startswith("│ ttft_ms ")]
     assert "better" not in lines[row + 1], "an amount has none"
 

@@ -106,16 +106,16 @@ def harm_brief(harm: HarmView) -> RenderableType:
 
 
 def evidence_bar(
-    value: float, threshold: float, style: str, what: str, by: str = ""
+    value: float, threshold: float, style: str, what: str, then: str
 ) -> RenderableType:
-    """Evidence on a logarithmic scale, and what it does at its threshold; `by` whom it is."""
-    words = f"{by}evidence {e_value(value)} (1 is none); {threshold:g} {what}"
+    """Evidence of what on a logarithmic scale, and what happens then at its threshold."""
+    words = f"evidence {what}: {e_value(value)} (1 is none); {then} {threshold:g}"
     return Group(_evidence(value, threshold, style, WIDTH), Text(words, style="dim"))
 
 
-def evidence_brief(value: float, threshold: float, style: str, what: str) -> RenderableType:
+def evidence_brief(value: float, threshold: float, style: str, then: str) -> RenderableType:
     """The same in a line."""
-    words = f"  {e_value(value)}; {threshold:g} {what}"
+    words = f"  {e_value(value)}; {then} {threshold:g}"
     return one_line(_evidence(value, threshold, style, BRIEF).append(words, style="dim"))
 
 

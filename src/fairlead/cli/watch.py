@@ -193,6 +193,7 @@ def _failures(numbers: dict[str, Any]) -> Text:
     return text
 
 
+BACK_AT = "it is rolled back at"
 _OTHER_OUTCOMES = {"failed": "bad or failed", "unconfirmed": "no good feedback"}
 """How the rows of outcomes are called that are judged beside those in `failures`."""
 
@@ -218,15 +219,16 @@ def _metrics(numbers: dict[str, Any]) -> list[Row]:
 
 def _evidence(numbers: dict[str, Any]) -> list[Row]:
     rows: list[Row] = []
-    for label, key, style, what in (
-        ("worse?", "rollback", "red", "rolls it back"),
-        ("not worse?", "promote", "green", "promotes it"),
+    for label, key, style, what, then in (
+        ("worse?", "rollback", "red", "that it is worse", BACK_AT),
+        ("not worse?", "promote", "green", "that it is not", "a promotion needs"),
     ):
         value, threshold = numbers.get(f"e_{key}"), numbers.get(f"threshold_{key}")
         if value is None or not threshold:
             continue
-        bar = float(value), float(threshold), style, what
-        rows.append(Row(label, evidence_bar(*bar), 3, evidence_brief(*bar)))
+        bar = float(value), float(threshold), style
+        brief = evidence_brief(*bar, then)
+        rows.append(Row(label, evidence_bar(*bar, what, then), 3, brief))
     return rows
 
 
@@ -236,8 +238,8 @@ def _early(numbers: dict[str, Any]) -> list[Row]:
     if early is None:
         return []
     value, threshold = float(early["e_rollback"]), float(early["threshold_rollback"])
-    bar = evidence_bar(value, threshold, "red", "rolls it back", "without the judge model: ")
-    brief = evidence_brief(value, threshold, "red", "rolls it back")
+    bar = evidence_bar(value, threshold, "red", "without the judge model", BACK_AT)
+    brief = evidence_brief(value, threshold, "red", BACK_AT)
     return [Row("early: worse?", bar, 3, brief)]
 
 

@@ -13,6 +13,7 @@ from fairlead.domain.errors import Conflict, FairleadError, InvalidInput
 from fairlead.domain.fault import KINDS, Fault
 from fairlead.rollout.declared import DeclaredMetric, FeedbackRule
 from fairlead.rollout.drill import (
+    SEEN_BY,
     Drill,
     Met,
     Result,
@@ -235,7 +236,9 @@ def test_in_shadow_a_drill_measures_what_pairs_are_judged_by(kind: Any, source: 
         "format": Half(200, "", 1, 10.0, refused=0, malformed=1),
         "toxic": Half(200, "", 1, 10.0, refused=0, malformed=1),
     }.get(kind, Half(200, "", 1, 2_010.0, refused=0, malformed=0))
-    good = Half(200, "", 1, 10.0, refused=0, malformed=0)
+    if "guardrail_hits" in SEEN_BY[kind]:
+        bad = msgspec.structs.replace(bad, guardrail_hits=1)
+    good = Half(200, "", 1, 10.0, refused=0, malformed=0, guardrail_hits=0)
     shadowed = drill_plan(plan, 1.0, shadow=True)
     pairs = [Pair(f"{n:03}", n / 10, good, bad, f"u{n}") for n in range(100)]
     judged = observe_pairs(PairsSeen(), shadowed, pairs)

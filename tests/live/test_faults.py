@@ -225,11 +225,11 @@ async def parts_fail(
     assert "clock" in [cause.change.kind for cause in skew.causes]
     (out,) = alerts.of("judged", "judge_down")
     assert "the judge model of live traffic gives no verdict" in out.summary
-    # Nothing of its own is known to have changed, but that it, or its traffic, began.
+    # Nothing of its own is known to have changed, but that all of it began.
     own = [
         cause.change for cause in out.causes if dict(cause.change.labels).get("service") == "judged"
     ]
-    assert {change.kind for change in own} <= {"release", "traffic"}
+    assert {change.kind for change in own} <= {"release", "rollout", "replica", "traffic"}
     (flaps,) = alerts.of("flappy", "replica_flapping")
     assert flaps.labels["replica"] == replica.id
     nearest = flaps.causes[0].change

@@ -155,3 +155,16 @@ def test_the_order_in_which_changes_are_told_does_not_matter(order: tuple[int, .
     three = [SHIPPED, PROVIDER, Change(BEGAN_S - 5.0, "traffic", "traffic rose", OF)]
     found = causes_of(OF, BEGAN_S, [three[place] for place in order])
     assert [cause.change.kind for cause in found] == ["provider", "traffic", "release"]
+
+
+def test_what_is_about_the_platform_is_nearer_to_its_alerts_than_what_services_do() -> None:
+    skew = labels_of(monitor="clock_skew")
+    off = Change(1_010.0, "clock", "the clock of worker 1 is 5 s ahead")
+    starts = [
+        Change(999.0, "replica", f"replica {name} starts", labels_of(service="bank", replica=name))
+        for name in "abcdef"
+    ]
+    found = causes_of(skew, 1_000.0, [*starts, off])
+    assert found[0].words == "the clock of worker 1 is 5 s ahead, at the same time (same platform)"
+    assert [cause.place for cause in found[1:]] == [""] * 4
+    assert causes_of(OF, 1_000.0, [*starts, off])[-1].place != "platform"

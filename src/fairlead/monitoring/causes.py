@@ -29,6 +29,8 @@ FOUND_LATE = frozenset({"clock", "traffic"})
 CAUSES_MAX = 5
 _STEP = 4.0
 _PLACES = ("replica", "release", "service")
+PLATFORM = "platform"
+"""The place of what is about no service, and so about all of them: as near as the same service."""
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -65,7 +67,8 @@ class Cause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     Attributes:
         before_s: Seconds from the change (its `at`) to the alert; below 0 where the alert began
             before that.
-        place: What both are about, at the narrowest; empty when they share nothing.
+        place: What both are about, at the narrowest; empty when they share nothing, `platform` when
+            neither is about a service.
     """
 
     change: Change
@@ -113,11 +116,12 @@ def _place(alert: dict[str, str], change: dict[str, str]) -> str | None:
     for place in _PLACES:
         if place in alert and alert[place] == change.get(place):
             return place
-    return ""
+    return PLATFORM if service is None and "service" not in alert else ""
 
 
 def _distance(cause: Cause) -> float:
-    steps = _PLACES.index(cause.place) if cause.place else len(_PLACES)
+    place = "service" if cause.place == PLATFORM else cause.place
+    steps = _PLACES.index(place) if place else len(_PLACES)
     apart_s = max(cause.before_s, -cause.before_s_max, 0.0)
     return float((60.0 + apart_s) * _STEP**steps)
 

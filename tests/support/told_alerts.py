@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from fairlead.control.watching.watch_views import AlertView, MonitorView
 from fairlead.domain.errors import FairleadError
+from fairlead.domain.release import short
 from support.faulty_services import Fault
 from support.installation import Installation
 
@@ -57,7 +58,8 @@ def fits(alert: AlertView, fault: Fault, releases: Digests) -> bool:
     if fault.said not in alert.summary or not alert.causes:
         return False
     change = alert.causes[0].change
-    about = {"service": alert.service, "release": releases[fault.cause.of][alert.service]}
+    release = short(releases[fault.cause.of][alert.service])
+    about = {"service": alert.service, "release": release}
     return change.kind == fault.cause.kind and dict(change.labels) == about
 
 

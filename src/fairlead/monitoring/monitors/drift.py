@@ -314,13 +314,19 @@ class TextDrift(Deaf):
     def inherit(self, state: Document) -> None:
         """Go on with what an earlier release was asked: its users are the service's.
 
-        Answers are each release's own. Raises ValueError, and changes nothing, if the state is
-        damaged or was made with other settings.
+        Answers are each release's own. An alarm that is open is told of the release that had it,
+        and not of this one, which learns anew then. Raises ValueError, and changes nothing, if the
+        state is damaged or was made with other settings.
         """
         if self._about.text != "prompt":
             return
-        if self._watching is None or (isinstance(state, dict) and state.get("watching")):
-            self._go_on(state)
+        watching = state.get("watching") if isinstance(state, dict) else None
+        if watching is None and self._watching is not None:
+            return
+        before = self.state()
+        self._go_on(state)
+        if self._watching is not None and self._watching.monitor.open:
+            self.restore(before)
 
     def _go_on(self, state: Document) -> None:
         if not isinstance(state, dict) or state.get("of") != self._of:

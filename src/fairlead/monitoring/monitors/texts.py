@@ -125,7 +125,8 @@ class TextRates(Deaf):
     def inherit(self, state: Document) -> None:
         """Go on with what an earlier release's monitor knows of what users say.
 
-        Raises ValueError, and changes nothing, if the state is damaged.
+        But with no alarm: that is told of the release that had it. Raises ValueError, and changes
+        nothing, if the state is damaged.
         """
         of = [self.name, self._service]
         if not isinstance(state, dict) or list(state.get("of") or ())[:2] != of:
@@ -134,7 +135,7 @@ class TextRates(Deaf):
         self._streams |= {
             text: stream
             for text, stream in made.items()
-            if stream.has_learnt or not self._streams[text].has_learnt
+            if stream.found() is None and (stream.has_learnt or not self._streams[text].has_learnt)
         }
 
     def _restored(self, state: Document, texts: Collection[str]) -> dict[str, RateStream]:

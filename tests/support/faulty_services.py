@@ -124,7 +124,8 @@ bias:
 FAULTS: Mapping[str, Fault] = {
     "failing": Fault(
         "errors", UNKNOWN, after=replace(USUAL, failing=0.3),
-        besides=frozenset({"slo availability"}),
+        # Where JSON was asked for, no answer is no JSON.
+        besides=frozenset({"slo availability", "format"}),
     ),
     "slow": Fault("latency", UNKNOWN, after=Model(slower=16.0)),
     "broken": Fault(

@@ -41,7 +41,7 @@ LINGER_BYTES_MAX = 16 * 1024 * 1024
 """After a refusal, what the client still sends is read and dropped so that it sees the refusal."""
 WRITE_BUFFER_BYTES = 32 * 1024
 """Above this much unsent answer, reading from the replica stops."""
-READ_BYTES = 32 * 1024
+READ_BYTES = 16 * 1024
 """So much of an answer is read at once: what a client does not take is at most this much more."""
 
 CONNECT_S = 5.0

@@ -27,12 +27,12 @@ StartEngine = Callable[..., Awaitable[Engine]]
 IS_FULL = os.environ.get("FAIRLEAD_FLOODS") == "full"
 SOCKETS = int(os.environ.get("FAIRLEAD_FLOOD_SOCKETS", 10_000 if IS_FULL else 300))
 HONEST_REQUESTS = 20_000 if IS_FULL else 300
-READERS = int(os.environ.get("FAIRLEAD_STALLED_READERS", 5_000 if IS_FULL else 200))
+READERS = int(os.environ.get("FAIRLEAD_STALLED_READERS", 5_000 if IS_FULL else 600))
 SLOW_CONNECTIONS = 2_000 if IS_FULL else 100
 SLOW_S = 40 if IS_FULL else 3
 MIB = 2**20
 READER_BYTES_MAX = 400 * MIB / 5_000
-SLACK_BYTES = 12 * MIB
+SLACK_BYTES = 8 * MIB
 """What the worker takes up for its first requests, whoever makes them."""
 
 pytestmark = pytest.mark.timeout(1800 if IS_FULL else 180)

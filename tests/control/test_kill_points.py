@@ -5,7 +5,7 @@ has taken records in, a gateway worker between two seconds. Whoever is killed is
 once, on what is stored; the world does not stop meanwhile. The rest of the run, and above all its
 end, has to be the same to the last bit.
 
-A run has many kills. `FAIRLEAD_KILL_POINTS` says how many there are in all (1,000 take minutes).
+A run has many kills. `FAIRLEAD_KILL_POINTS` says how many there are in all.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from fairlead.store import open_store
 from fairlead.store.interface import Store
 from fairlead.store.rows import FeedbackRow, RequestRow, SpoolCursor
 
-POINTS = int(os.environ.get("FAIRLEAD_KILL_POINTS", "120"))
+POINTS = int(os.environ.get("FAIRLEAD_KILL_POINTS", "1000"))
 KILLS_PER_RUN = 20
 TURNS_MAX = 400
 TICKS_MAX = 30

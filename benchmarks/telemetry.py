@@ -177,7 +177,7 @@ def _hour(store: TelemetryStore, hour: int, number: int, service: str, rows: int
     )  # fmt: skip
     return store.copy(
         f"""
-        SELECT 'req_' || md5(CAST(random() AS VARCHAR)) || substr(md5(CAST(i AS VARCHAR)), 1, 8)
+        SELECT * FROM (SELECT 'req_' || md5(CAST(random() AS VARCHAR)) || substr(md5(CAST(i AS VARCHAR)), 1, 8)
             AS id,
           '{service}' AS service, 'sha256:' || format('{{:064x}}', {number} + 10 * c) AS release,
           CASE c WHEN 1 THEN 'canary' ELSE 'champion' END AS arm,
@@ -199,7 +199,7 @@ def _hour(store: TelemetryStore, hour: int, number: int, service: str, rows: int
           CAST(exp(6 + sqrt(-2 * ln(1 - random())) * cos(6.2831853 * random())) AS BIGINT) AS asked,
           CAST(exp(5 + 0.8 * sqrt(-2 * ln(1 - random())) * cos(6.2831853 * random())) AS BIGINT)
             AS said
-          FROM range({rows}) t(i)) ORDER BY started_at
+          FROM range({rows}) t(i)) UNION ALL BY NAME ({RECORDS.nothing})) ORDER BY started_at
         """,  # noqa: S608
         like,
     )

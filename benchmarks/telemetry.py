@@ -177,7 +177,8 @@ def _hour(store: TelemetryStore, hour: int, number: int, service: str, rows: int
     )  # fmt: skip
     return store.copy(
         f"""
-        SELECT * FROM (SELECT 'req_' || md5(CAST(random() AS VARCHAR)) || substr(md5(CAST(i AS VARCHAR)), 1, 8)
+        SELECT * FROM (
+        SELECT 'req_' || md5(CAST(random() AS VARCHAR)) || substr(md5(CAST(i AS VARCHAR)), 1, 8)
             AS id,
           '{service}' AS service, 'sha256:' || format('{{:064x}}', {number} + 10 * c) AS release,
           CASE c WHEN 1 THEN 'canary' ELSE 'champion' END AS arm,

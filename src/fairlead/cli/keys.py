@@ -56,6 +56,7 @@ UsdPerMonth = Annotated[float | None, typer.Option("--usd-per-month", help="Cost
 
 @app.command("create")
 def create(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Who will use it.")],
     priority: Annotated[
         int,
@@ -77,17 +78,7 @@ def create(
     as_json: JsonOption = False,
 ) -> None:
     """Make a key. It is shown this once; only its digest is kept."""
-    limits = Quota(
-        requests_per_minute=requests_per_minute,
-        requests_per_day=requests_per_day,
-        requests_per_month=requests_per_month,
-        tokens_per_minute=tokens_per_minute,
-        tokens_per_day=tokens_per_day,
-        tokens_per_month=tokens_per_month,
-        usd_per_minute=usd_per_minute,
-        usd_per_day=usd_per_day,
-        usd_per_month=usd_per_month,
-    )
+    limits = _limits(context)
     made = client(state).post(NewKey, "keys", body=KeyRequest(name, tenant, limits, priority))
     if as_json:
         print_json(made)
@@ -98,6 +89,7 @@ def create(
 
 @app.command("limit")
 def limit(
+    context: typer.Context,
     key: Annotated[str, typer.Argument(help="Id or name of the key.")],
     tenant: Tenant = None,
     requests_per_minute: RequestsPerMinute = None,
@@ -113,17 +105,7 @@ def limit(
     as_json: JsonOption = False,
 ) -> None:
     """Change what may be used of a key; limits that are not named stay, 0 takes one away."""
-    limits = Quota(
-        requests_per_minute=requests_per_minute,
-        requests_per_day=requests_per_day,
-        requests_per_month=requests_per_month,
-        tokens_per_minute=tokens_per_minute,
-        tokens_per_day=tokens_per_day,
-        tokens_per_month=tokens_per_month,
-        usd_per_minute=usd_per_minute,
-        usd_per_day=usd_per_day,
-        usd_per_month=usd_per_month,
-    )
+    limits = _limits(context)
     now = client(state).put(KeyView, "keys", key, "limits", body=LimitsRequest(limits, tenant))
     if as_json:
         print_json(now)
@@ -134,6 +116,7 @@ def limit(
 
 @app.command("tenant")
 def tenant(
+    context: typer.Context,
     name: Annotated[str, typer.Argument(help="Name of the tenant.")],
     requests_per_minute: RequestsPerMinute = None,
     requests_per_day: RequestsPerDay = None,
@@ -148,22 +131,17 @@ def tenant(
     as_json: JsonOption = False,
 ) -> None:
     """Change what all keys of a tenant may use together, or show it; 0 takes a limit away."""
-    limits = Quota(
-        requests_per_minute=requests_per_minute,
-        requests_per_day=requests_per_day,
-        requests_per_month=requests_per_month,
-        tokens_per_minute=tokens_per_minute,
-        tokens_per_day=tokens_per_day,
-        tokens_per_month=tokens_per_month,
-        usd_per_minute=usd_per_minute,
-        usd_per_day=usd_per_day,
-        usd_per_month=usd_per_month,
-    )
+    limits = _limits(context)
     now = client(state).put(TenantView, "tenants", name, body=limits)
     if as_json:
         print_json(now)
         return
     say(f"{now.name}: {_words(now.limits) or 'no limits'}; keys: {', '.join(now.keys) or 'none'}")
+
+
+def _limits(context: typer.Context) -> Quota:
+    """What the options of these names say."""
+    return Quota(**{name: context.params[name] for name in Quota.__struct_fields__})
 
 
 def _words(limits: Quota) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from fairlead.domain.json_ready import Ready, ready
 from fairlead.domain.json_schemas import REFERENCE_STEPS, STEPS_MAX, BadSchema
+from fairlead.domain.json_types import TYPES
 from fairlead.domain.pattern_size import size_of
 from fairlead.domain.patterns import BadPattern, found
 
@@ -285,34 +286,13 @@ class _Check:
         return all(self.has_all(names, value) for name, names in rule.items() if name in value)
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_integer(value: Any) -> bool:
-    if isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-_TYPES: dict[str, Callable[[Any], bool]] = {
-    "null": lambda value: value is None,
-    "boolean": lambda value: isinstance(value, bool),
-    "integer": _is_integer,
-    "number": _is_number,
-    "string": lambda value: isinstance(value, str),
-    "array": lambda value: isinstance(value, list),
-    "object": lambda value: isinstance(value, dict),
-}
-
-
 def _has_type(rule: Any, value: Any) -> bool:
     names = [rule] if isinstance(rule, str) else rule
-    return any(_TYPES[name](value) for name in names)
+    return any(TYPES[name](value) for name in names)
 
 
 def _is_multiple(rule: Any, value: Any) -> bool:
-    if not _is_number(value):
+    if not TYPES["number"](value):
         return True
     if not isinstance(rule, float):
         return not value % rule
@@ -333,7 +313,7 @@ def _of(kind: type[Sized], holds: Callable[[int, int], bool]) -> _Leaf:
 
 
 def _of_number(holds: Callable[[float, float], bool]) -> _Leaf:
-    return lambda _, rule, value: not _is_number(value) or holds(value, rule)
+    return lambda _, rule, value: not TYPES["number"](value) or holds(value, rule)
 
 
 def _at_least(one: float, two: float) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from fairlead.domain.decoding import decode_json
+from fairlead.domain.json_types import TYPES
 from fairlead.domain.sized_cache import kept_by_size
 
 STEPS_MAX = 4_000
@@ -28,27 +29,6 @@ _REFERENCE = "#"
 
 class _TooMuch(Exception):
     """It takes more looks than there may be."""
-
-
-def _is_integer(value: Any) -> bool:
-    if isinstance(value, float):
-        return value.is_integer()
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-_TYPES: dict[str, Callable[[Any], bool]] = {
-    "null": lambda value: value is None,
-    "boolean": lambda value: isinstance(value, bool),
-    "integer": _is_integer,
-    "number": _is_number,
-    "string": lambda value: isinstance(value, str),
-    "array": lambda value: isinstance(value, list),
-    "object": lambda value: isinstance(value, dict),
-}
 
 
 class Shape:
@@ -103,7 +83,7 @@ class _Look:
             or (isinstance(value, dict) and self._breaks_object(schema, value, depth))
             or (isinstance(value, list) and self._breaks_array(schema, value, depth))
             or (isinstance(value, str) and _is_beyond(schema, "Length", len(value)))
-            or (_is_number(value) and _is_out_of_range(schema, value))
+            or (TYPES["number"](value) and _is_out_of_range(schema, value))
         )
 
     def _spend(self, steps: int) -> None:
@@ -178,14 +158,14 @@ def _has_wrong_type(types: Any, value: Any) -> bool:
     names = [types] if isinstance(types, str) else types
     if not isinstance(names, list) or not names:
         return False
-    checks = [_TYPES.get(name) if isinstance(name, str) else None for name in names]
+    checks = [TYPES.get(name) if isinstance(name, str) else None for name in names]
     return all(check is not None and not check(value) for check in checks)
 
 
 def _is_beyond(schema: Mapping[str, Any], what: str, count: int) -> bool:
     least: Any = schema.get(f"min{what}")
     most: Any = schema.get(f"max{what}")
-    return (_is_number(least) and count < least) or (_is_number(most) and count > most)
+    return (TYPES["number"](least) and count < least) or (TYPES["number"](most) and count > most)
 
 
 def _is_out_of_range(schema: Mapping[str, Any], value: float) -> bool:
@@ -197,4 +177,6 @@ def _is_out_of_range(schema: Mapping[str, Any], value: float) -> bool:
         ("exclusiveMinimum", lambda limit: value <= limit),
         ("exclusiveMaximum", lambda limit: value >= limit),
     )
-    return any(_is_number(schema.get(name)) and is_out(schema[name]) for name, is_out in limits)
+    return any(
+        TYPES["number"](schema.get(name)) and is_out(schema[name]) for name, is_out in limits
+    )

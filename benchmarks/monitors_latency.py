@@ -6,21 +6,38 @@ import math
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from statistics import median
+from typing import NamedTuple
 
 from benchmarks.kept import Clock, Runs, go_on
 
+from fairlead.monitoring.monitors.demand import Demand
+from fairlead.monitoring.monitors.exercise import Made
 from fairlead.stats.monitors.peers import PeerWatch
 from fairlead.stats.monitors.slowness import SlownessWatch
 from fairlead.stats.monitors.timings import Timing, TimingReference
 from support.queues import AZURE, Arrival, Fault, azure_arrivals, served
 
 PART = "monitors-latency"
-_HOURS: dict[str, tuple[float, float]] = {
-    "honest hour": (1.0, 1.0),
-    **{f"all {factor:g}× as slow": (factor, 1.0) for factor in (1.2, 1.5, 2.0)},
-    "1.6× the traffic": (1.0, 1.6),
+
+
+class Hour(NamedTuple):
+    """What becomes of times and of the traffic: factors, since when, and for how long, seconds."""
+
+    slower: float = 1.0
+    traffic: float = 1.0
+    since: float = 600.0
+    lasts: float = math.inf
+
+
+EQUAL, EIGHT_SPEED = 6, 1.5
+"""Replicas of a release, and how fast arrivals come to eight: both are busy by half."""
+_HOURS: dict[str, Hour] = {
+    "honest hour": Hour(),
+    **{f"all {factor:g}× as slow": Hour(slower=factor) for factor in (1.2, 1.5, 2.0)},
+    "1.6× the traffic": Hour(traffic=1.6, since=0.0),
+    "1.6× the traffic, from then on": Hour(traffic=1.6),
+    "twice the traffic, for five minutes": Hour(traffic=2.0, lasts=300.0),
 }
-"""Factor of times, and of the traffic."""
 _EIGHT = {
     "eight equal replicas": 1.0,
     **{f"one of eight {factor:g}× as slow": factor for factor in (1.2, 1.5, 2.0)},
@@ -35,7 +52,7 @@ def measure(hours: int, seconds: float) -> bool:
 
 
 def _run(name: str, seed: int) -> tuple[str, float | None]:
-    said, since = _hour(seed, *_HOURS[name]) if name in _HOURS else _peers(seed, _EIGHT[name])
+    said, since = _hour(seed, _HOURS[name]) if name in _HOURS else _peers(seed, _EIGHT[name])
     return said, since if since < math.inf else None
 
 
@@ -63,12 +80,15 @@ def latency_table(runs: Runs) -> Iterator[str]:
     )
     yield ""
     yield (
-        "Arrivals and lengths: Azure's conversations of 2023 (19,366 requests in an hour; four "
-        "times as fast for eight replicas). Replicas are simulated: a token takes an eighth longer "
-        "for each request in flight, with noise that drifts and is heavy-tailed. Load is what "
-        "monitors take for it: the requests that came to a replica in the ten seconds before. The "
-        "change comes "
-        "after a sixth of the time; requests are those of all replicas since."
+        "Arrivals and lengths: Azure's conversations of 2023 (19,366 requests in an hour, to six "
+        "replicas; half as fast again for eight). Replicas are simulated, and busy by half: a "
+        "token takes an eighth longer for each request in flight, with noise that drifts and is "
+        "heavy-tailed. Load is what monitors take for it: of all replicas, the requests that are "
+        "open when one comes; of one among its peers, those that came to it in the ten seconds "
+        "before. *No more is asked*: nor was it for three hours, by requests and tokens of "
+        "prompts, than at most in the hour that was learnt, which makes a ticket of it. The change "
+        "comes after ten minutes, in the first row of more traffic at once; requests are those of "
+        "all replicas since."
     )
 
 
@@ -80,24 +100,46 @@ def _latency_row(name: str, said: Sequence[tuple[str, float]]) -> str:
     return f"| {name} | {len(said)} | {counts} | {middle} |"
 
 
-def _hour(seed: int, factor: float, speed: float = 1.0) -> tuple[str, float]:
-    watch, since, said = SlownessWatch(_reference(2, 1.0)), 0, set[str]()
-    fault, alarm = Fault(factor, 600.0), math.inf
-    for each in served(_arrivals(speed), 100 + seed, 2, fault):
-        since += each.at >= fault.since
-        verdict = watch.update(Timing(each.itl, each.load))
+def _hour(seed: int, hour: Hour) -> tuple[str, float]:
+    watch, since, said = SlownessWatch(_open_reference()), 0, set[str]()
+    fault, alarm, demand = Fault(hour.slower, hour.since), math.inf, Demand()
+    usual = _arrivals(1.0)
+    for each in usual:
+        demand.come(_request(each, each.at), is_first=True)
+    begin = usual[-1].at
+    arrivals = list(_changed(usual, hour))
+    for each, arrival in zip(served(arrivals, 100 + seed, EQUAL, fault), arrivals, strict=True):
+        since += each.at >= hour.since
+        demand.come(_request(arrival, begin + each.at), is_first=False)
+        verdict = watch.update(Timing(each.itl, each.in_flight))
         said.add(verdict)
         if verdict != "steady":
             alarm = min(alarm, since)
         if "slower" in said:
             return ("slower, after busier" if "busier" in said else "slower"), alarm
+    if watch.verdict == "slower or busier" and demand.is_no_more:
+        return "slower or busier, and no more is asked", alarm
     return watch.verdict, alarm
 
 
+def _changed(arrivals: Sequence[Arrival], hour: Hour) -> Iterator[Arrival]:
+    """As long as it lasts, they come so many times as fast."""
+    before = at = 0.0
+    for each in arrivals:
+        is_on = hour.since <= at < hour.since + hour.lasts
+        at += (each.at - before) / (hour.traffic if is_on else 1.0)
+        before = each.at
+        yield each._replace(at=at)
+
+
+def _request(arrival: Arrival, at: float) -> Made:
+    return Made(replica="all", started_at=at, prompt_tokens=arrival.prompt)
+
+
 def _peers(seed: int, factor: float) -> tuple[str, float]:
-    usual, watch, since = SlownessWatch(_reference(8, 4.0)), PeerWatch(), 0
-    fault = Fault(factor, 150.0, replica=3)
-    for each in served(_arrivals(4.0), 200 + seed, 8, fault):
+    usual, watch, since = SlownessWatch(_came_reference()), PeerWatch(), 0
+    fault = Fault(factor, 600.0 / EIGHT_SPEED, replica=3)
+    for each in served(_arrivals(EIGHT_SPEED), 200 + seed, 8, fault):
         since += each.at >= fault.since
         timing = Timing(each.itl, each.load)
         relative = usual.relative(timing)
@@ -115,8 +157,14 @@ def _arrivals(speed: float) -> list[Arrival]:
 
 
 @lru_cache
-def _reference(replicas: int, speed: float) -> TimingReference:
-    """Of an honest hour with other noise."""
-    return TimingReference.of(
-        Timing(each.itl, each.load) for each in served(_arrivals(speed), 0, replicas)
-    )
+def _open_reference() -> TimingReference:
+    """Of an honest hour with other noise, by the requests that are open."""
+    hour = served(_arrivals(1.0), 0, EQUAL)
+    return TimingReference.of(Timing(each.itl, each.in_flight) for each in hour)
+
+
+@lru_cache
+def _came_reference() -> TimingReference:
+    """Of an honest hour of eight, by the requests that came lately."""
+    hour = served(_arrivals(EIGHT_SPEED), 0, 8)
+    return TimingReference.of(Timing(each.itl, each.load) for each in hour)

@@ -35,6 +35,7 @@ class CountingMonitor(Deaf):
         self.most = most
         self.ids: list[str] = []
         self.loads: list[float] = []
+        self.open: list[float] = []
         self.is_broken = False
 
     def see(self, seen: Seen) -> None:
@@ -42,6 +43,7 @@ class CountingMonitor(Deaf):
             raise RuntimeError("no more")
         self.ids.append(seen.request.id)
         self.loads.append(seen.load)
+        self.open.append(seen.open)
 
     def conditions(self, now: float) -> list[Condition]:
         if len(self.ids) <= self.most:
@@ -56,10 +58,11 @@ class CountingMonitor(Deaf):
         self.ids.clear()
 
     def state(self) -> Document:
-        return {"ids": list(self.ids), "loads": list(self.loads)}
+        return {"ids": list(self.ids), "loads": list(self.loads), "open": list(self.open)}
 
     def restore(self, state: Document) -> None:
         self.ids, self.loads = list(state["ids"]), list(state["loads"])
+        self.open = list(state["open"])
 
     def self_test(self) -> str:
         return ""

@@ -98,7 +98,7 @@ def traffic(n: int, seed: int, replicas: int = 4, world: World = HONEST) -> Iter
             ),
             guardrail_hits=int(hits.random() < world.hitting),
         )
-        yield Seen(made, float(each.load), failed)
+        yield Seen(made, float(each.in_flight), float(each.load), failed)
 
 
 def _bad(dice: random.Random, rate: float, then: float | None, is_on: bool, topic: float) -> int:

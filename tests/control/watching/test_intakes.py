@@ -59,7 +59,7 @@ class Watched:
                 id=f"{self.at}", started_at=self.at, ttft_ms=100.0 * spread, itl_ms=20.0 * spread,
                 replica="ab"[number % 2], key="shop",
             )._replace(**changes)  # fmt: skip
-            self.monitors.see(Seen(request, load, failed=request.status >= 500))
+            self.monitors.see(Seen(request, load, load, failed=request.status >= 500))
             if number % 50 == 49:
                 self.missing()
         return self.missing()
@@ -114,7 +114,7 @@ def test_who_never_had_anything_misses_nothing_unless_it_is_declared() -> None:
 def test_requests_are_told_apart_by_what_they_could_give() -> None:
     def kinds(**changes: Any) -> tuple[str, ...]:
         request = Made()._replace(**changes)
-        return kinds_of(Seen(request, 1.0, failed=request.status >= 500))
+        return kinds_of(Seen(request, 1.0, 1.0, failed=request.status >= 500))
 
     assert kinds() == ("requests", "answers", "streams")
     assert kinds(stream=False) == ("requests", "answers")

@@ -207,7 +207,7 @@ async def test_it_goes_on_exactly_however_it_ended(store: Store, ends: str) -> N
     last = await place.begin()
     await last.look()
     for row in place.asked:
-        place.learnt.see(Seen(row, 0.0, failed=False))
+        place.learnt.see(Seen(row, 0.0, 0.0, failed=False))
     assert _as_json(place.monitors[-1]) == _as_json(place.learnt)
     await last.close()
 

@@ -78,6 +78,19 @@ async def test_the_load_is_how_many_requests_came_to_the_replica_lately(
     assert world.monitors[-1].loads == [float(n) for n in range(20)]
 
 
+async def test_what_is_open_is_told_by_when_requests_ended(world: WatchedWorld) -> None:
+    """Two in a second take 1.2 s each, and then 30 s; a crash in between forgets none."""
+    watching = await world.begin()
+    world.serve(20, duration_ms=1_200.0)
+    await watching.look()
+    assert world.monitors[-1].open == [0.0, 1.0, *[2.0] * 18]
+    watching = await world.begin()
+    world.serve(20, duration_ms=30_000.0)  # all of the first have ended
+    await watching.look()
+    await watching.close()
+    assert world.monitors[-1].open[20:] == [float(n) for n in range(20)]
+
+
 async def test_a_monitor_with_a_defect_is_blind_and_stops_no_other(
     world: WatchedWorld, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -22,11 +22,12 @@ class Served:
 
     def __init__(self, monitor: Monitor, seed: int = 1) -> None:
         self.monitor, self.now, self.dice = monitor, 1_000.0, random.Random(seed)
+        self.every_s = 1.0
 
     def feed(self, n: int, factor: float = 1.0, loads: tuple[int, ...] = (0, 1, 2)) -> None:
         """So many requests, so many times as slow, at one of these loads."""
         for _ in range(n):
-            self.now += 1.0
+            self.now += self.every_s
             load = self.dice.choice(loads)
             pace = factor * (1.0 + load / 2.0) * math.exp(self.dice.gauss(0.0, 0.2))
             made = Made(started_at=self.now, itl_ms=20.0 * pace, ttft_ms=100.0 * pace)
@@ -75,6 +76,25 @@ def test_what_load_hides_does_not_end_an_alarm() -> None:
     assert found.severity is Severity.TICKET
     served.feed(2_000)
     assert monitor.conditions(served.now) == []
+
+
+@pytest.mark.parametrize(("every_s", "severity"), [(1.0, "TICKET"), (0.5, "INFO")])
+def test_longer_at_loads_never_seen_is_a_ticket_where_no_more_is_asked(
+    every_s: float, severity: str
+) -> None:
+    """Twice as slow, and so ever more open: it is what is asked that tells slower from busier."""
+    monitor = ThroughputMonitor("bank", "sha256:ab", SETTINGS)
+    served = Served(monitor)
+    served.feed(2_000)
+    served.every_s = every_s
+    served.feed(3_000, 2.0, loads=(50,))
+    (found,) = monitor.conditions(served.now)
+    assert found.severity is Severity[severity]
+    assert ("no more is asked than at first" in found.summary) == (severity == "TICKET")
+    figures = {figure.name: figure.value for figure in found.evidence}
+    assert figures["asked of a replica, at first"] == pytest.approx(60.0, rel=0.1)
+    assert figures["asked of a replica, now"] == pytest.approx(60.0 / every_s, rel=0.1)
+    assert figures["open when one comes, now"] == pytest.approx(50.0, rel=0.1)
 
 
 def test_three_times_as_slow_is_a_page() -> None:

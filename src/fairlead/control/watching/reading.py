@@ -6,6 +6,7 @@ stands in `Positions`; kept together with what was made of the records, nothing 
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -36,6 +37,7 @@ class Positions(msgspec.Struct):
     Attributes:
         heir: Digest of the champion that has what is not about a release (`Inherits`); or empty.
         lately: By replica, when its last requests came, in order: Unix times within `LOAD_S`.
+        ends: By replica, when those of its requests ended that may be open yet: a heap.
     """
 
     requests: Position = (0.0, "")
@@ -44,6 +46,7 @@ class Positions(msgspec.Struct):
     texts: Position = (0.0, "")
     heir: str = ""
     lately: dict[str, list[float]] = {}
+    ends: dict[str, list[float]] = {}
 
 
 class Portion(NamedTuple):
@@ -70,7 +73,8 @@ def read(store: WatchStore, service: str, positions: Positions, until: float) ->
     judged = store.judged_after(service, positions.judged, until=upto, limit=PAGE)
     texts = store.texts_after(service, positions.texts, until=upto, limit=TEXTS)
     lately = {replica: deque(times) for replica, times in positions.lately.items()}
-    seen = [Seen(row, _load(row, lately), _failed(row)) for row in rows]
+    ends = {replica: list(times) for replica, times in positions.ends.items()}
+    seen = [Seen(row, _open(row, ends), _load(row, lately), _failed(row)) for row in rows]
     after = Positions(
         requests=(rows[-1].started_at, rows[-1].id) if rows else positions.requests,
         feedback=_on(positions.feedback, given, upto),
@@ -78,6 +82,7 @@ def read(store: WatchStore, service: str, positions: Positions, until: float) ->
         texts=_asked(texts[-1]) if texts else positions.texts,
         heir=positions.heir,
         lately={replica: list(times) for replica, times in lately.items()},
+        ends=ends,
     )
     return Portion(
         seen=seen,
@@ -112,8 +117,8 @@ def _failed(row: RequestRow) -> bool:
 def _load(row: RequestRow, lately: dict[str, deque[float]]) -> float:
     """How many requests came to its replica in the seconds before it.
 
-    What is asked, and not what is open: a replica that has become slower has more requests open by
-    that alone, so that by those it would be busy and never slow.
+    By this replicas are compared with each other: one that has become slower has more requests open
+    by that alone, and soon more than anybody knows the times of.
     """
     if not row.replica:
         return 0.0
@@ -126,11 +131,27 @@ def _load(row: RequestRow, lately: dict[str, deque[float]]) -> float:
     return load
 
 
+def _open(row: RequestRow, ends: dict[str, list[float]]) -> float:
+    """How many requests its replica had open when it came."""
+    if not row.replica:
+        return 0.0
+    times = ends.setdefault(row.replica, [])
+    while times and times[0] <= row.started_at:
+        heapq.heappop(times)
+    is_open = float(len(times))
+    if len(times) < LOAD_MAX:
+        heapq.heappush(times, row.started_at + max(row.duration_ms, 0.0) / 1e3)
+    return is_open
+
+
 def let_go(positions: Positions, now: float) -> None:
     """Forget replicas to which nothing came for a while."""
     idle = [name for name, times in positions.lately.items() if not times or times[-1] < now - 60.0]
     for replica in idle:
         del positions.lately[replica]
+    came = positions.requests[0]
+    for replica in [name for name, times in positions.ends.items() if max(times) <= came]:
+        del positions.ends[replica]
 
 
 def _text(row: TextRow) -> SeenText:

@@ -64,5 +64,5 @@ def tested(
 
 
 def see(monitor: Monitor, made: Made, *, load: float = 1.0, failed: bool = False) -> None:
-    """Give a monitor a request."""
-    monitor.see(Seen(made, load, failed))
+    """Give a monitor a request: so many are open, and as many came lately."""
+    monitor.see(Seen(made, load, load, failed))

@@ -25,11 +25,13 @@ class Seen(NamedTuple):
     """A request with what is known of it besides.
 
     Attributes:
+        open: Requests that its replica had open when it came.
         load: Requests that came to its replica in the ten seconds before it.
         failed: Whether the server failed it (`fairlead.domain.outcomes`).
     """
 
     request: RecordedRequest
+    open: float
     load: float
     failed: bool
 

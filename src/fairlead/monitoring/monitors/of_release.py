@@ -14,8 +14,8 @@ from fairlead.monitoring.monitors.lasting import restoring
 from fairlead.monitoring.monitors.settings import LEARN_MIN, MonitorSettings
 from fairlead.stats.monitors.evidence import made_with
 
-LOAD = "requests in 10 s"
-"""What `Seen.load` is: times that were learnt by another load are no reference."""
+LOAD = "requests open; in 10 s"
+"""What loads are in `Seen`: times that were learnt by another load are no reference."""
 
 
 class ReleaseMonitor(Deaf, ABC):

@@ -22,7 +22,7 @@ def made(**changes: Any) -> Made:
 
 def seen(request: Made, *, failed: bool = False) -> Seen:
     """It with what is known of it besides."""
-    return Seen(request, 0.0, failed)
+    return Seen(request, 0.0, 0.0, failed)
 
 
 def cost_self_test(monitor: Monitor) -> str:

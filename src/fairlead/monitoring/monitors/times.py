@@ -13,6 +13,7 @@ from fairlead.domain.recorded import RecordedRequest
 from fairlead.domain.text_signals import length_class
 from fairlead.monitoring.alerts import Condition, Figure
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.monitors.demand import Demand
 from fairlead.monitoring.monitors.exercise import Made, see, tested
 from fairlead.monitoring.monitors.intake import STREAM_TIMES, TIMES, Expected
 from fairlead.monitoring.monitors.interface import Document, Seen
@@ -47,18 +48,20 @@ class TimesMonitor(ReleaseMonitor):
         self._lasting: Lasting[SlownessWatch, Timing] | None = None
         self._reference: TimingReference | None = None
         self._usual_load = self._load = 0.0
+        self._demand = Demand()
 
     def see(self, seen: Seen) -> None:
         """Requests that were answered well and have such a time count."""
         request = seen.request
+        self._demand.come(request, is_first=self._lasting is None)
         if seen.failed or request.status >= CLIENT_ERRORS:
             return
         timed = self._timed(request)
-        if timed is None or not (0.0 < timed[0] < math.inf and 0.0 <= seen.load < math.inf):
+        if timed is None or not (0.0 < timed[0] < math.inf and 0.0 <= seen.open < math.inf):
             return
-        timing = Timing(timed[0], seen.load, timed[1])
+        timing = Timing(timed[0], seen.open, timed[1])
         if self._lasting is not None:
-            self._load += _LOAD_MEMORY * (seen.load - self._load)
+            self._load += _LOAD_MEMORY * (seen.open - self._load)
             before = self._lasting.counted
             self._lasting.take(timing, request.started_at)
             self.taken[""] += self._lasting.counted != before
@@ -72,19 +75,20 @@ class TimesMonitor(ReleaseMonitor):
             self._reference, self._lasting = reference, self._lasting_of(reference)
 
     def conditions(self, now: float) -> list[Condition]:
-        """One at most: slower is a ticket or a page, all else is to be known."""
+        """One at most: slower is a ticket or a page, more to do is to be known.
+
+        Where it is open which it is, it is a ticket if no more is asked than at first.
+        """
         if self._lasting is None or not self._lasting.gravity:
             return []
         if self._lasting.watch.verdict == "slower":
             return [self._slower(self._lasting, now)]
-        loads = [
-            Figure("load now", self._load, "requests in 10 s"),
-            Figure("load at first", self._usual_load, "requests in 10 s"),
-        ]
-        why = "there is more to do, and at equal load they do not"
+        grave, why = Severity.INFO, "there is more to do, and at equal load they do not"
         if self._lasting.watch.verdict != "busier":
             why = "whether there is only more to do is not known yet"
-        return [self._condition(Severity.INFO, f"{self.what} take longer: {why}", loads)]
+            if self._demand.is_no_more:
+                grave, why = Severity.TICKET, "more are open, though no more is asked than at first"
+        return [self._condition(grave, f"{self.what} take longer: {why}", self._loads())]
 
     def standing(self) -> str:
         """How far it is."""
@@ -105,10 +109,18 @@ class TimesMonitor(ReleaseMonitor):
             [
                 Figure("times as long", down.factor, limit=1.0 + self.settings.tolerance),
                 *minutes_since(lasting.began_at(down.ago), now),
-                Figure("load now", self._load, "requests in 10 s"),
-                Figure("load at first", self._usual_load, "requests in 10 s"),
+                *self._loads(),
             ],
         )
+
+    def _loads(self) -> list[Figure]:
+        now, first = self._demand.now, self._demand.first
+        return [
+            Figure("open when one comes, now", self._load, "requests"),
+            Figure("open when one came, at first", self._usual_load, "requests"),
+            Figure("asked of a replica, now", 60.0 * now.requests, "requests a minute"),
+            Figure("asked of a replica, at first", 60.0 * first.requests, "requests a minute"),
+        ]
 
     def _lasting_of(self, reference: TimingReference) -> Lasting[SlownessWatch, Timing]:
         def make(run_length: float) -> SlownessWatch:
@@ -126,11 +138,14 @@ class TimesMonitor(ReleaseMonitor):
             "reference": None if reference is None else reference.state(),
             "lasting": None if lasting is None else lasting.state(),
             "loads": [self._usual_load, self._load],
+            "demand": self._demand.state(),
         }
 
     def _recall(self, state: Document) -> None:
         learnt, reference, lasting = TimesLearnt(self.settings.learn), None, None
+        demand = Demand()
         learnt.restore(state["first"])
+        demand.restore(state["demand"])
         usual, load = state["loads"]
         if not (0.0 <= usual < math.inf and 0.0 <= load < math.inf):
             raise ValueError(f"damaged state of the monitor {self.name}: loads {usual}, {load}")
@@ -140,6 +155,7 @@ class TimesMonitor(ReleaseMonitor):
             lasting.restore(state["lasting"])
         self._learnt, self._reference, self._lasting = learnt, reference, lasting
         self._usual_load, self._load = float(usual), float(load)
+        self._demand = demand
 
 
 class LatencyMonitor(TimesMonitor):

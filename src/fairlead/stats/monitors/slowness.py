@@ -1,13 +1,15 @@
 """Has a release, replica, key or kind of request become slower, or is there only more to do?
 
 Values are latencies (TTFT, ITL, duration), or for throughput the time per token: larger is worse.
-Each is held against the reference's own values *at the same load*, load being what was asked when
-the request came, such as how many came in the seconds before. Requests in flight are no measure:
-who is slower has more of them. An alarm of this watch says that the same demand takes longer. A
-second one ignores load; if it alone has an alarm, either there is more to do, or the first one has
-not seen enough yet. "Busier" is said only once the requests after that alarm show by themselves
-that, at equal load, they are not slower than is tolerated: by an approximate interval. Load beyond
-what the reference has seen says nothing, and is counted.
+Each is held against the reference's own values *at the same load*, such as how many requests were
+open when it came. Who is slower has more of them, and takes longer for each as well: the second is
+what an alarm of this watch says. How many came in the seconds before is no measure for all replicas
+together: where much comes for long, what came earlier is open yet. A second watch ignores load; if
+it alone has an alarm, either there is more to do, or the first one has not seen enough yet: where
+many are open, the reference's own times are those of its slow moments. "Busier" is said only once
+the requests after that alarm show by themselves that, at equal load, they are not slower than is
+tolerated: by an approximate interval. Load beyond what the reference has seen says nothing, and is
+counted.
 
 The values that they are held against, and the bets, are in `fairlead.stats.monitors.timings`.
 """

@@ -48,7 +48,7 @@ class Timing(NamedTuple):
 
     Attributes:
         value: Latency, or time per token: positive, in any unit.
-        load: What was asked when it came, such as requests in the seconds before; at least 0.
+        load: How much there was to do when it came, such as requests open; at least 0.
         group: With which requests it is to be compared: a prompt length class, a key.
     """
 

@@ -143,6 +143,20 @@ def test_what_was_lost_before_this_control_is_not_told_again() -> None:
     assert (dict(lost.labels)["fault"], lost.evidence[0].value) == ("lost", 2.0)
 
 
+def test_what_a_new_worker_lost_before_it_was_first_seen_is_told() -> None:
+    """Workers of before report within seconds, the first time to this control."""
+    watch = RecordsWatch()
+    watch.look([], {}, 0.0)
+    old = worker(0, lost=5)
+    for now in range(2, 40, 2):
+        watch.look([old], {"b0": SpoolCursor(1, now)}, float(now))
+        assert watch.conditions([old], float(now)) == []
+    both, spools = [old, worker(1, lost=3)], {f"b{n}": SpoolCursor(1, 50) for n in (0, 1)}
+    watch.look(both, spools, 50.0)
+    (lost,) = watch.conditions(both, 50.0)
+    assert (dict(lost.labels)["fault"], lost.evidence[0].value) == ("lost", 3.0)
+
+
 async def test_the_hub_says_what_workers_say_of_their_clock_and_spool() -> None:
     hub = SnapshotHub(clock=lambda: 5.0, is_alive=lambda pid: True, wall=lambda: 1_000.0)
     asked = SyncRequest(0, "b0", 7, 1, wait_s=0.0, at=1_003.0, unwritten=4, lost=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator
 
 import pytest
@@ -29,12 +30,13 @@ class Gateway:
     def __init__(self, expected: int = 2) -> None:
         self.watch = GatewayWatch(expected)
         self.now = 1_000.0
-        self._boots = 0
+        self.lives = Counter[int]()
 
     def look(self, *numbers: int, seconds: float = 2.0, silent_s: float = 1.0) -> list[Condition]:
-        """These workers are there, at one look."""
+        """These workers are there, at one look; one that is named twice in two processes."""
         self.now += seconds
-        workers = [WorkerStatus(f"b{n}-{i}", n, 1, 1, silent_s) for i, n in enumerate(numbers)]
+        boots = [(n, self.lives[n] + numbers[:i].count(n)) for i, n in enumerate(numbers)]
+        workers = [WorkerStatus(f"b{n}-{life}", n, 1, 1, silent_s) for n, life in boots]
         self.watch.look(workers, self.now)
         return list(self.watch.conditions())
 
@@ -72,6 +74,20 @@ def test_workers_that_end_again_and_again_are_no_gateway() -> None:
     assert Severity.PAGE in severities(found)
 
 
+def test_workers_that_are_there_at_each_look_and_never_the_same_for_long_are_no_gateway() -> None:
+    """Who is started again at once is not missed at any look."""
+    gateway = Gateway()
+    runs(gateway)
+    found: list[list[Condition]] = []
+    for _ in range(20):
+        gateway.lives.update((0, 1))
+        found += gateway.looks(4.0, 0, 1)
+    assert list(severities(found))[-1] is Severity.PAGE
+    assert found[-1][0].evidence[0].value == 0.0
+    gateway.looks(600.0, 0, 1)
+    assert gateway.looks(4.0, 0, 1)[-1] == []
+
+
 def test_fewer_than_there_are_to_be_are_a_ticket_after_a_while() -> None:
     gateway = Gateway(4)
     assert not any(gateway.looks(60.0, 0, 1, 2, 3))
@@ -89,8 +105,18 @@ def test_a_restart_of_the_gateway_is_nothing() -> None:
     assert not any(gateway.looks(60.0, *every))
     for number in every:
         assert not any(gateway.looks(20.0, *every, number))
+        gateway.lives[number] += 1
     assert not any(gateway.looks(600.0, *every, *every))
     assert not any(gateway.looks(60.0, *every))
+
+
+def test_one_restart_after_the_other_is_nothing() -> None:
+    gateway = Gateway()
+    runs(gateway)
+    for number in (0, 1) * 40:
+        assert not any(gateway.looks(2.0, 0, 1, number))
+        gateway.lives[number] += 1
+        assert not any(gateway.looks(2.0, 0, 1))
 
 
 def test_one_that_is_killed_and_comes_again_is_nothing() -> None:
@@ -98,6 +124,7 @@ def test_one_that_is_killed_and_comes_again_is_nothing() -> None:
     runs(gateway)
     for _ in range(10):
         assert not any(gateway.looks(4.0, 1))
+        gateway.lives[0] += 1
         assert not any(gateway.looks(60.0, 0, 1))
 
 

@@ -265,6 +265,26 @@ async def test_a_look_that_hangs_is_told_and_goes_on_when_it_can(
     await watching.close()
 
 
+async def test_a_first_look_that_hangs_is_told_as_well(world: WatchedWorld) -> None:
+    """Who is told is known before the platform is looked at, which may hang."""
+    watching = await world.begin()
+    never = asyncio.Event()
+
+    async def hangs(_counts: Any) -> None:
+        await never.wait()
+
+    world.platform.refresh = hangs  # type: ignore[method-assign]
+    hanging = asyncio.create_task(watching.look())
+    for _ in range(int((OLD_S + 10.0) / 2.0)):
+        world.now += 2.0
+        watching.check()
+        await asyncio.sleep(0.001)
+    assert told(world) == ["watching"]
+    never.set()
+    await hanging
+    await watching.close()
+
+
 async def test_the_loop_checks_on_itself(
     world: WatchedWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:

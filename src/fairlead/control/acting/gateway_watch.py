@@ -1,14 +1,15 @@
 """Whether the gateway runs: as many workers as there are to be.
 
 A worker that ends is started again at once. One that then ends again, and again, answers nobody:
-only who has run for a while counts. Of a restart nothing is seen here, since each new process is
-there before the old one ends. How long it has been so is counted in looks, and counts down half as
-fast where it is not so, so that a gateway that comes and goes is found as well as one that is gone.
+only a process that has run for a while counts. Of a restart nothing is seen here: each new process
+is there before the old one ends, and takes over from it. How long it has been so is counted in
+looks, and counts down half as fast where it is not so, so that a gateway that comes and goes is
+found as well as one that is gone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from fairlead.control.world.hub import WorkerStatus
 from fairlead.monitoring.alerts import Condition, Figure, labels_of
@@ -48,7 +49,7 @@ class _Lasting:
 
 
 class GatewayWatch:
-    """Remembers since when each worker runs.
+    """Remembers since when each process of a worker runs.
 
     Args:
         expected: Workers that there are to be; 0 if that is not known, and nothing is said then.
@@ -56,7 +57,7 @@ class GatewayWatch:
 
     def __init__(self, expected: int) -> None:
         self._expected = expected
-        self._since: dict[int, float] = {}
+        self._since: dict[str, float] = {}
         self._begun_at: float | None = None
         self._looked_at = 0.0
         self._all_came = False
@@ -69,14 +70,20 @@ class GatewayWatch:
             self._begun_at = self._looked_at = now
         seconds = min(max(0.0, now - self._looked_at), LOOK_S_MAX)
         self._looked_at = now
-        heard = {worker.worker for worker in workers if worker.silent_s < HEARD_S}
-        self._since = {number: min(now, self._since.get(number, now)) for number in heard}
-        self._all_came = self._all_came or len(heard) >= self._expected
-        self._steady = sum(now - since >= STEADY_S for since in self._since.values())
+        heard = {worker.boot: worker.worker for worker in workers if worker.silent_s < HEARD_S}
+        self._since = {boot: min(now, self._since_of(boot, heard, now)) for boot in heard}
+        self._all_came = self._all_came or len(set(heard.values())) >= self._expected
+        steady = [boot for boot, since in self._since.items() if now - since >= STEADY_S]
+        self._steady = len({heard[boot] for boot in steady})
         if not self._all_came and 0.0 <= now - self._begun_at < START_S:
             return
         self._down.count(seconds, is_so=not self._steady)
         self._short.count(seconds, is_so=self._steady < self._expected)
+
+    def _since_of(self, boot: str, heard: Mapping[str, int], now: float) -> float:
+        """One that comes while its predecessor serves takes over from that: a restart is no end."""
+        own = [one for one in heard if heard[one] == heard[boot] and one in self._since]
+        return self._since.get(boot, min((self._since[one] for one in own), default=now))
 
     def conditions(self) -> Iterator[Condition]:
         """One at most."""

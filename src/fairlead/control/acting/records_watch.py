@@ -21,6 +21,8 @@ STUCK_S = 60.0
 PAGE_S = 900.0
 LOST_S = 3_600.0
 """For so long a loss of records is a condition."""
+BEGIN_S = 15.0
+"""So long after the first look those that ran before it may report for the first time."""
 
 
 class RecordsWatch:
@@ -29,6 +31,7 @@ class RecordsWatch:
     def __init__(self) -> None:
         self._moved: dict[str, tuple[tuple[int, int], float]] = {}
         self._lost: dict[str, tuple[int, float]] = {}
+        self._begun_at: float | None = None
         self._lost_at = float("-inf")
         self._lost_now = 0
 
@@ -36,6 +39,8 @@ class RecordsWatch:
         self, workers: Sequence[WorkerStatus], spools: Mapping[str, SpoolCursor], now: float
     ) -> None:
         """Take in how far the spools of the workers that live are read."""
+        self._begun_at = now if self._begun_at is None else self._begun_at
+        is_early = 0.0 <= now - self._begun_at < BEGIN_S
         alive = [worker for worker in workers if worker.silent_s < HEARD_S]
         for worker in alive:
             cursor = spools.get(worker.boot)
@@ -43,8 +48,9 @@ class RecordsWatch:
             before = self._moved.get(worker.boot)
             if before is None or before[0] != at:
                 self._moved[worker.boot] = (at, now)
-            # What one has lost that is seen for the first time was told by who saw it before.
-            lost = worker.lost - self._lost.get(worker.boot, (worker.lost, now))[0]
+            # What one had lost that ran before this process was told by the process before.
+            told = worker.lost if is_early else 0
+            lost = worker.lost - self._lost.get(worker.boot, (told, now))[0]
             self._lost[worker.boot] = (worker.lost, now)
             if lost > 0:
                 self._lost_now = lost + (self._lost_now if now - self._lost_at < LOST_S else 0)

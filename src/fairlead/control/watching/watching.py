@@ -239,10 +239,10 @@ class Watching:
     async def _look(self) -> tuple[list[ActionEntry], bool]:
         """All but what takes the platform to be done, and whether all was read."""
         now = self._now()
+        self._declare(self._platform.services())  # Who is told where what follows hangs.
         await self._around.refresh(self._traffic)
         services = self._platform.services()
-        # As a whole: deliveries under way look their receivers up at any time.
-        self._courier.receivers, self._routes = receivers_of(services), routes_of(services)
+        self._declare(services)
         await asyncio.to_thread(self._follow, services)
         seen = await asyncio.to_thread(self._watched)
         said = self._around.ask(now)
@@ -259,6 +259,10 @@ class Watching:
             self._overlay = Overlay()
         self._courier.start_all(outcome.messages)
         return (outcome.actions if is_kept else []), seen.is_whole
+
+    def _declare(self, services: Sequence[Served]) -> None:
+        """Who is told, and of what; as a whole, since deliveries look receivers up at any time."""
+        self._courier.receivers, self._routes = receivers_of(services), routes_of(services)
 
     def _troubled(self) -> Iterator[Condition]:
         """What is wrong with the telling itself."""

@@ -169,13 +169,16 @@ def test_whatever_is_the_case_can_be_drawn(
 
 
 class Control:
-    """A control that gives these answers, one after the other."""
+    """A control that gives these answers, one after the other, or raises them."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
 
     def get(self, _kind: Any, *_path: str, **_query: Any) -> Any:
-        return self.answers.pop(0)
+        answer = self.answers.pop(0)
+        if isinstance(answer, NotFound):
+            raise answer
+        return answer
 
 
 def as_client(control: Control) -> ControlClient:
@@ -184,11 +187,19 @@ def as_client(control: Control) -> ControlClient:
 
 def test_a_service_stands_for_its_rollout_under_way() -> None:
     queued, running = view(id="ro-2", state="queued"), view(id="ro-1")
-    assert find(as_client(Control([queued, running])), "bank") == "ro-1"
+    assert find(as_client(Control([queued, running], running)), "bank") == running
     for known in ("ro-7", "ev-7", "dr-7"):
-        assert find(as_client(Control()), known) == known
+        assert find(as_client(Control(view(id=known))), known).id == known
     with pytest.raises(NotFound, match="no rollout under way of a service 'bank'"):
         find(as_client(Control([view(outcome="promoted")])), "bank")
+
+
+@pytest.mark.parametrize("service", ["ro-bots", "dr-who", "ev-cars"])
+def test_a_service_may_be_called_like_an_id(service: str) -> None:
+    running, none = view(id="ro-1"), NotFound(f"there is no rollout {service!r}")
+    assert find(as_client(Control(none, [running], running)), service) == running
+    with pytest.raises(NotFound, match=f"no rollout '{service}', and none under way of"):
+        find(as_client(Control(none, [])), service)
 
 
 def test_watching_ends_with_the_explanation(

@@ -7,6 +7,7 @@ becomes brief first and then goes (`fairlead.cli.fitting`).
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ def watch(control: ControlClient, target: str, *, state: Path) -> RolloutView:
     Args:
         target: Id of a rollout or drill, or name of a service with one.
     """
-    rollout = find(control, target)
-    view = control.get(RolloutView, "rollouts", rollout)
+    view = find(control, target)
+    rollout = view.id
     try:
         with live(picture(view, time.time()), refresh_per_second=4) as shown:
             while view.outcome == "running":
@@ -66,18 +67,20 @@ def watch(control: ControlClient, target: str, *, state: Path) -> RolloutView:
     return view
 
 
-def find(control: ControlClient, target: str) -> str:
+def find(control: ControlClient, target: str) -> RolloutView:
     """The rollout that is meant; raises NotFound."""
     if target.startswith(_IDS):
-        return target
+        with contextlib.suppress(NotFound):  # A service may be called so.
+            return control.get(RolloutView, "rollouts", target)
     mine = control.get(list[RolloutView], "rollouts", service=target)
     running = [view.id for view in mine if view.outcome == "running" and view.state != "queued"]
     if not running:
+        what = f"no rollout {target!r}, and none" if target.startswith(_IDS) else "no rollout"
         raise NotFound(
-            f"there is no rollout under way of a service {target!r}",
+            f"there is {what} under way of a service {target!r}",
             hint="see `fairlead rollout list`",
         )
-    return running[0]
+    return control.get(RolloutView, "rollouts", running[0])
 
 
 def picture(view: RolloutView, now: float) -> RenderableType:

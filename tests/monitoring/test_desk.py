@@ -20,7 +20,7 @@ from fairlead.monitoring.burning import Bucket, Severity, assess
 from fairlead.monitoring.carrying_out import LATE_S
 from fairlead.monitoring.causes import Change
 from fairlead.monitoring.desk import CONDITIONS_MAX, Desk, Duties, Look, note_done, note_told, step
-from fairlead.monitoring.incidents import QUIET_S, IncidentState
+from fairlead.monitoring.incidents import QUIET_S, Event, IncidentState
 from fairlead.monitoring.inhibition import BLIND
 from fairlead.monitoring.objectives import Objective, ObjectiveKind
 from fairlead.monitoring.postmortem import postmortem
@@ -196,6 +196,39 @@ def test_a_silent_monitor_is_found_by_the_desk_and_its_alerts_stay() -> None:
     desk = step(desk, duties, later).desk
     firing = {alert.of["monitor"] for alert in desk.alerts.values() if alert.is_firing}
     assert firing == {"slo", BLIND}
+
+
+def test_promises_that_nobody_sees_for_long_call_somebody() -> None:
+    duties = Duties((ROUTE,), watches=(Watch("slo", "bank", 60.0, page_after_s=900.0),))
+    desk, sent = Desk(), list[Message]()
+    for minute in range(20):
+        report = Report("slo", "bank", 60.0 * minute, error="no", self_tested_at=0.0)
+        outcome = step(desk, duties, Look(60.0 * minute, reports=(report,)))
+        sent += outcome.messages
+        desk = note_told(outcome.desk, {one.key: one.told for one in outcome.messages})
+    (message,) = sent
+    assert (message.at, message.severity) == (900.0, Severity.PAGE)
+
+
+@pytest.mark.parametrize(
+    ("champion", "why"),
+    [("sha256:" + "cd" * 32, "release {} is not what serves now"), ("sha256:" + "ab" * 32, "away")],
+)
+def test_that_another_release_serves_is_no_sign_that_it_is_over(champion: str, why: str) -> None:
+    """Nobody looks any more for what was wrong with the one before; its incident says so."""
+    drift = condition("drift", severity=Severity.TICKET, release="sha256:" + "ab" * 32)
+    looked, moved = (drift.seen_by,), Event(200.0, "rollout", "b serves", labels_of(service="bank"))
+    desk = step(Desk(), Duties(), Look(100.0, (drift,), looked)).desk
+    seen = {"bank": Circumstances(champion)}
+    for now in (300.0, 600.0, 600.0 + QUIET_S):
+        look = Look(now, (), looked, events=(moved,), circumstances=seen)
+        desk = step(reread(desk), Duties(), look).desk
+        assert step(desk, Duties(), look).desk == desk
+    ((alert,), (incident,)) = desk.alerts.values(), desk.incidents
+    assert alert.history[-1].why.startswith(why.format(alert.of["release"]))
+    assert incident.resolution is not None
+    assert incident.resolution.words == "no alert for 15 minutes, after: b serves"
+    assert why.format(alert.of["release"]) in postmortem(incident, 2_000.0)
 
 
 def test_what_a_receiver_knows_is_forgotten_with_the_alert() -> None:

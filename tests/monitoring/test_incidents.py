@@ -106,6 +106,16 @@ def test_a_person_closes_it_with_words_and_not_while_it_fires() -> None:
         close(closed, "ada", "again", T0 + 1_001.0)
 
 
+def test_one_that_is_part_of_another_one_lasts_no_longer() -> None:
+    looked = {("slo", "bank"), ("slo", "shop")}
+    alerts = observe({}, [condition(), condition(service="shop")], looked, T0)
+    older, younger = follow((), alerts.values(), [], T0)
+    _, gone = merge(older, younger, "ada", T0 + 600.0)
+    page = postmortem(gone, T0 + 9_000.0)
+    assert "| ended | 2026-01-01 00:10:00 UTC |" in page
+    assert "It lasted 10 min." in page
+
+
 def test_what_is_only_for_information_holds_none_open() -> None:
     looked = {("slo", "bank"), ("drift", "bank")}
     info = condition("drift", severity=Severity.INFO)

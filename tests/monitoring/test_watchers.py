@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from fairlead.monitoring.alerts import Condition, observe
+from fairlead.monitoring.alerts import Alert, Condition, observe
+from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.inhibition import BLIND
 from fairlead.monitoring.watchers import Report, Watch, blind
 
@@ -62,3 +63,25 @@ def test_it_is_an_alert_as_any_other() -> None:
     (alert,) = observe({}, found, {(BLIND, "bank")}, 9_000.0).values()
     assert alert.is_firing
     assert (alert.of["monitor"], alert.of["watched"]) == (BLIND, "drift")
+
+
+def test_blindness_to_what_could_be_a_page_is_one_after_a_while() -> None:
+    """In whatever ways it does not see meanwhile; that it was not tested is a ticket for ever."""
+    watch = Watch("slo", "bank", every_s=60.0, page_after_s=900.0)
+    alerts, said = dict[str, Alert](), list[list[Severity]]()
+    for minute in range(20):
+        now = 10_000.0 + 60.0 * minute
+        fault: dict[str, Any] = {"error": "no"} if minute % 2 else {"data_until": now - 500.0}
+        reports = [
+            Report("slo", "bank", now, 50, 50, self_tested_at=9_000.0, **fault),
+            Report("drift", "bank", now, 50, 50, self_tested_at=9_000.0, error="no"),
+        ]
+        found = blind([watch, WATCH], reports, 5_000.0, now, alerts.values())
+        alerts = observe(alerts, found, {(BLIND, "bank")}, now)
+        said.append([one.severity for one in found])
+    page, ticket = Severity.PAGE, Severity.TICKET
+    assert said == [[ticket, ticket]] * 15 + [[page, ticket]] * 5
+    late = Report("slo", "bank", now, error="no", self_tested_at=-170_000.0)
+    found = blind([watch], [late], 5_000.0, now, alerts.values())
+    told = {dict(one.labels)["fault"]: one.severity for one in found}
+    assert told == {"failed": page, "untested": ticket}

@@ -127,11 +127,12 @@ def step(desk: Desk, duties: Duties, look: Look) -> Outcome:
     now = look.now
     desk = _until(desk, now)
     done = give_up(desk.audit, now)
-    unseen = blind(duties.watches, look.reports, look.started_at, now)
+    unseen = blind(duties.watches, look.reports, look.started_at, now, desk.alerts.values())
     conditions, unheard = _sound((*unseen, *given_up(done, now), *look.conditions))
     looked = _looked(desk, look, unseen, unheard)
     led = (_led(condition, duties.runbooks) for condition in conditions)
     alerts = observe(desk.alerts, led, looked, now, look.changes)
+    alerts = {key: _served_out(alert, look) for key, alert in alerts.items()}
     alerts = {**_untold(desk, duties, alerts, now), **alerts}
     audit = _audit(done, alerts, duties, look)
     events = (
@@ -233,6 +234,20 @@ def _without_sight(reports: Iterable[Report], unseen: Iterable[Condition]) -> It
         of = dict(condition.labels)
         if of["fault"] != UNTESTED:
             yield of["watched"], of.get("service", "")
+
+
+def _served_out(alert: Alert, look: Look) -> Alert:
+    """One that ends since another release serves says so: nobody has seen that it is over."""
+    of = alert.of
+    seen = look.circumstances.get(of.get("service", ""))
+    serves = "" if seen is None else dict(labels_of(release=seen.champion or "")).get("release", "")
+    if not serves or of.get("release", serves) == serves or not alert.history:
+        return alert
+    turn = alert.history[-1]
+    if turn.to is not AlertState.RESOLVED or turn.at != look.now:
+        return alert
+    told = msgspec.structs.replace(turn, why=f"release {of['release']} is not what serves now")
+    return msgspec.structs.replace(alert, history=(*alert.history[:-1], told))
 
 
 def _nonsense(monitor: str, why: str) -> Condition:

@@ -273,11 +273,22 @@ def _settled(incident: Incident, now: float) -> Incident:
     since = now if incident.quiet_since is None else incident.quiet_since
     if now - since < QUIET_S:
         return incident
-    actions = [event.what for event in incident.timeline if event.kind == "action"]
+    helped = _last_act(incident, since)
     words = f"no alert for {QUIET_S / 60:.0f} minutes" + (
-        f", after: {actions[-1]}" if actions else "; nothing was done that is known here"
+        f", after: {helped}" if helped else "; nothing was done that is known here"
     )
     return _closed(incident, Resolution(now, "", words), Event(now, "incident", f"closed: {words}"))
+
+
+def _last_act(incident: Incident, until: float) -> str:
+    """The last action; without one the last move of a rollout while its alerts fired."""
+    moves = ""
+    for event in reversed(incident.timeline):
+        if event.kind == "action":
+            return event.what
+        if event.kind == "rollout" and incident.opened_at <= event.at <= until:
+            moves = moves or event.what
+    return moves
 
 
 def _closed(incident: Incident, resolution: Resolution, note: Event) -> Incident:

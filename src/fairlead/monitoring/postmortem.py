@@ -63,10 +63,9 @@ def _facts(incident: Incident, now: float) -> list[str]:
 
 def ended_at(incident: Incident) -> float | None:
     """When the trouble was over: its last alert seen, and not the waiting after it."""
-    if incident.is_forced and incident.resolution is not None:
-        return incident.resolution.at
     if any(member.holds for member in incident.members):
-        return None
+        # Closed by force, or part of another one since then.
+        return None if incident.resolution is None else incident.resolution.at
     if incident.is_open and incident.quiet_since is None:
         return None
     seen = (one.last_seen for one in incident.members if one.severity is not Severity.INFO)

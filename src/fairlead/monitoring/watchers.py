@@ -3,7 +3,8 @@
 A monitor reports what it has looked at. It is blind when there was traffic and it saw none of it,
 when it is too far behind, when it failed, when its self-test (a fault that it must find, in data
 made for it) did not pass or was not made in time, or when it has not reported at all. No traffic
-is no blindness: there was nothing to see.
+is no blindness: there was nothing to see. Where what is not seen could be a page, so is blindness
+that goes on for long.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from fairlead.monitoring.alerts import Condition, Figure, labels_of
+from fairlead.monitoring.alerts import Alert, Condition, Figure, labels_of
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.inhibition import BLIND
 
@@ -28,6 +29,7 @@ class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         every_s: Seconds from one report to the next; three times that is too long.
         lag_s_max: How far behind the traffic it may be.
         self_test_every_s: Seconds from one self-test to the next; twice that is too long.
+        page_after_s: After so long without sight somebody has to know now; None for never.
     """
 
     monitor: str
@@ -36,6 +38,7 @@ class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lag_s_max: float = 120.0
     self_test_every_s: float = 86_400.0
     severity: Severity = Severity.TICKET
+    page_after_s: float | None = None
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,19 +73,45 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def blind(
-    watches: Iterable[Watch], reports: Iterable[Report], started_at: float, now: float
+    watches: Iterable[Watch],
+    reports: Iterable[Report],
+    started_at: float,
+    now: float,
+    alerts: Iterable[Alert] = (),
 ) -> tuple[Condition, ...]:
     """A condition for each way in which a monitor does not see.
 
     Args:
         started_at: Unix time since which monitors could have reported.
+        alerts: Those of before, which tell since when one does not see.
     """
     last = {(report.service, report.monitor): report for report in reports}
-    return tuple(
-        condition
-        for watch in watches
-        for condition in _faults(watch, last.get((watch.service, watch.monitor)), started_at, now)
-    )
+    since, found = _blind_since(alerts), list[Condition]()
+    for watch in watches:
+        one = (watch.service, watch.monitor)
+        blind_s = now - since.get(one, now)
+        is_long = watch.page_after_s is not None and blind_s >= watch.page_after_s
+        faults = _faults(watch, last.get(one), started_at, now)
+        found += (_graver(fault) if is_long else fault for fault in faults)
+    return tuple(found)
+
+
+def _blind_since(alerts: Iterable[Alert]) -> dict[tuple[str, str], float]:
+    """Unix time since which a monitor does not see, in whatever way, by service and monitor."""
+    found: dict[tuple[str, str], float] = {}
+    for alert in alerts:
+        of = alert.of
+        if alert.is_firing and of.get("monitor") == BLIND and of.get("fault") != UNTESTED:
+            one = (of.get("service", ""), of.get("watched", ""))
+            found[one] = min(alert.first_seen, found.get(one, alert.first_seen))
+    return found
+
+
+def _graver(fault: Condition) -> Condition:
+    if dict(fault.labels)["fault"] == UNTESTED:
+        return fault
+    said = f"{fault.summary}; what would call somebody is not seen for long now"
+    return msgspec.structs.replace(fault, severity=Severity.PAGE, summary=said)
 
 
 def _faults(

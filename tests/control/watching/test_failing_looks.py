@@ -149,6 +149,21 @@ async def test_a_defect_in_the_watch_of_one_service_ends_no_look(
     await watching.close()
 
 
+async def test_a_service_whose_promises_nobody_sees_for_long_is_a_page(
+    world: WatchedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching = await world.begin()
+    world.record()
+    await watching.look()
+    monkeypatch.setattr(ServiceWatch, "look", fail)
+    await look(world, watching, 800.0, 20.0)
+    assert blind(watching)["slo", "failed"].severity is Severity.TICKET
+    await look(world, watching, 200.0, 20.0)
+    severities = {watched: alert.severity for (watched, _), alert in blind(watching).items()}
+    assert severities == {"slo": Severity.PAGE, "latency": Severity.TICKET}
+    await watching.close()
+
+
 @pytest.mark.parametrize("part", ["refresh", "conditions", "looked", "reports", "circumstances"])
 async def test_a_platform_that_cannot_be_asked_is_a_page_and_the_services_are_watched_on(
     world: WatchedWorld, part: str

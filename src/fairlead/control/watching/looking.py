@@ -20,6 +20,8 @@ from fairlead.monitoring.watchers import Report, Watch
 
 WATCH_EVERY_S = 60.0
 LAG_S = 120.0
+BLIND_PAGE_S = 900.0
+"""As long as records may not be taken in: whether promises hold is not known for so long."""
 UNREAD_S = 60.0
 """What the store refuses for less is not told as such."""
 
@@ -104,7 +106,9 @@ def duties_of(
         for one in standings
         if one.service in lag_s and champions.get(one.service) == one.release
     ]
-    own += [Watch(SLO, name, WATCH_EVERY_S, lag_s[name]) for name in lag_s]
+    own += [
+        Watch(SLO, name, WATCH_EVERY_S, lag_s[name], page_after_s=BLIND_PAGE_S) for name in lag_s
+    ]
     return Duties(
         routes=routes_of(services),
         actions={

@@ -42,10 +42,37 @@ def tool(properties: dict[str, Any]) -> dict[str, Any]:
             {"type": "text", "text": "project"}, {"type": "text", "text": "swordfish"}]}]},
         {"messages": [{"role": "user", "content": [
             {"type": "text", "text": "project sw"}, {"type": "text", "text": "ordfish"}]}]},
+        {"messages": [{"role": "user", "content": [
+            {"type": "text", "text": "project sw", "beside": "some words"},
+            {"type": "text", "text": "ordfish"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "document", "source": {
+            "type": "text", "media_type": "text/plain", "data": PHRASE}}]}]},
     ],
 )  # fmt: skip
 def test_a_phrase_is_seen_wherever_a_model_may_be_shown_it(body: dict[str, Any]) -> None:
     assert sees(DENIES, body)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "swordfish", "content": "x"}]},
+        {"messages": [{"role": "user", "content": [{"type": "document", "source": {
+            "type": "text", "media_type": "text/plain", "data": "swordfish"}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "x", "input": {"id": "旗魚"}}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "x", "data": "這是旗魚計劃"}]}]},
+        {"messages": [{"role": "user", "content": [{"type": "x", "input": {"旗魚": 1}}]}]},
+    ],
+)  # fmt: skip
+def test_one_word_and_words_without_spaces_are_seen_where_names_and_data_stand(
+    body: dict[str, Any],
+) -> None:
+    assert sees(Guardrail("word", "prompt", phrases=("swordfish", "旗魚")), body)
+
+
+def test_a_prompt_of_vectors_cannot_be_read() -> None:
+    assert asked(b'{"prompt": "x", "prompt_embeds": "cHJvamVjdA=="}').has_tokens
+    assert not asked(b'{"prompt": "x", "prompt_embeds": null}').has_tokens
 
 
 def test_numbers_are_seen() -> None:

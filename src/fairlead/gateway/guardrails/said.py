@@ -28,6 +28,7 @@ _NO_PROMPT = frozenset(
 )  # fmt: skip
 """Fields of requests that no model is shown."""
 _BY_TOKENS = ("prompt", "input")
+_BY_VECTORS = "prompt_embeds"
 _NO_TEXT = frozenset(
     {
         "role", "type", "id", "object", "model", "status", "index", "logprobs", "finish_reason",
@@ -36,15 +37,18 @@ _NO_TEXT = frozenset(
         "cache_control", "media_type", "output_index", "content_index", "created", "usage",
     }
 )  # fmt: skip
-_NAME = re.compile(r"[\w.:/-]{1,64}")
+_ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+_NAME = re.compile(r"[\w.:/-]{1,64}", re.ASCII)
 _DIGITS = re.compile(r"\d{7}")
-_NO_WORDS = re.compile(r"\S*")
+_NO_WORDS = re.compile(r"[!-~]*")
 _BINARY = frozenset(
     {
         "image_url", "url", "file_data", "data", "encrypted_content", "signature", "file_id",
         "b64_json", "partial_image_b64",
     }
 )  # fmt: skip
+_SHOWN = frozenset({"text", "content"})
+"""Where the texts of a message stand."""
 _LONG_NUMBER = 1_000_000
 _TOOLS = ("tool_calls", "function_call")
 _TOOL_TYPES = ("tool_use", "function_call", "custom_tool_call")
@@ -118,9 +122,10 @@ class Asked(NamedTuple):
 
     Attributes:
         text: Of all messages, each one's texts together, with a line's end between two.
-        has_tokens: A part of the prompt is given by the numbers of its tokens: nobody can read it.
+        has_tokens: A part of the prompt is given by the numbers of its tokens, or by vectors:
+            nobody can read it.
         again: The messages of several parts once more, with nothing between the parts: engines
-            differ in how they join them.
+            differ in how they join them; and without what stands beside the texts.
     """
 
     text: str
@@ -147,7 +152,7 @@ def asking(body: bytes) -> Generator[None, None, Asked]:
     if len(body) > VALUES_MAX and body.count(b",") > VALUES_MAX:
         return UNREADABLE
     given = decode_json(body, dict[str, Any])
-    if any(_has_tokens(given.get(name)) for name in _BY_TOKENS):
+    if given.get(_BY_VECTORS) or any(_has_tokens(given.get(name)) for name in _BY_TOKENS):
         return UNREADABLE
     turns: list[str] = []
     again: list[str] = []
@@ -160,15 +165,24 @@ def asking(body: bytes) -> Generator[None, None, Asked]:
                 yield
             if not isinstance(turn, str | dict | list):
                 continue
-            texts: list[str] = []
-            for text in _nodes(turn, ticks):
-                if text is None:
+            texts: list[tuple[str, str]] = []
+            for named in _nodes(turn, ticks):
+                if named is None:
                     yield
                 else:
-                    texts.append(text)
-            turns += ["\n".join(texts)] if texts else []
-            again += ["".join(texts)] if len(texts) > 1 else []
+                    texts.append(named)
+            turns += ["\n".join(text for _, text in texts)] if texts else []
+            again += _again(texts)
     return Asked("\n".join(turns), has_tokens=False, again="\n".join(again))
+
+
+def _again(texts: list[tuple[str, str]]) -> Iterator[str]:
+    """A message of several texts in one piece, and so without what is put between them."""
+    shown = [text for name, text in texts if name in _SHOWN]
+    if len(texts) > 1:
+        yield "".join(text for _, text in texts)
+    if 1 < len(shown) < len(texts):
+        yield "".join(shown)
 
 
 def _has_tokens(value: Any) -> bool:
@@ -307,17 +321,18 @@ def _few(parts: list[Any]) -> list[Any]:
 def _texts(value: Any) -> Iterator[str]:
     """All texts in a part of an answer; raises `msgspec.DecodeError` where there are too many."""
     pauses = 0
-    for text in _nodes(value, itertools.count(1)):
-        if text is not None:
-            yield text
+    for named in _nodes(value, itertools.count(1)):
+        if named is not None:
+            yield named[1]
         else:
             pauses += 1
             if pauses * PAUSE_VALUES > ANSWER_VALUES_MAX:
                 raise msgspec.DecodeError("there is too much in it to be looked at at once")
 
 
-def _nodes(value: Any, ticks: Iterator[int]) -> Iterator[str | None]:
-    """All texts in a value; None now and then, when some milliseconds may have passed.
+def _nodes(value: Any, ticks: Iterator[int]) -> Iterator[tuple[str, str] | None]:
+    """All texts in a value, with what they are called; None now and then, when some milliseconds
+    may have passed.
 
     Args:
         ticks: Counts the values.
@@ -333,24 +348,33 @@ def _nodes(value: Any, ticks: Iterator[int]) -> Iterator[str | None]:
         name, one = pair
         if isinstance(one, str):
             if not _is_no_text(name, one):
-                yield one
+                yield name, one
         elif isinstance(one, list):
             waiting.append(zip(itertools.repeat(name), one, strict=False))
         elif isinstance(one, dict):
-            waiting.append(iter(one.items()))
+            waiting.append(_fields(one))
             for key in one:
                 if next(ticks) % PAUSE_VALUES == 0:
                     yield None
                 if not _NAME.fullmatch(key) or _DIGITS.search(key):
-                    yield key
+                    yield "", key
         elif isinstance(one, int) and abs(one) >= _LONG_NUMBER and name not in _NO_TEXT:
-            yield str(one)
+            yield name, str(one)
+
+
+def _fields(given: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What it has, by name; what would be data elsewhere is a text in what says that it is one."""
+    if given.get("type") != "text":
+        return iter(given.items())
+    return (("text" if name in _BINARY else name, value) for name, value in given.items())
 
 
 def _is_no_text(name: str, text: str) -> bool:
     """Names and numbers of the API's own, and data of pictures and sounds."""
     if name in _BINARY and _NO_WORDS.fullmatch(text):
         return True
+    if name == "role":
+        return text in _ROLES
     return name in _NO_TEXT and bool(_NAME.fullmatch(text)) and not _DIGITS.search(text)
 
 

@@ -18,7 +18,7 @@ from control.notify.receiving import Dripping, HttpReceiver, MailServer
 from control.notify.telling import T0, firing, resolved
 from fairlead.control.notify.sending import NotSent, Sender
 from fairlead.control.notify.signing import is_signed, sign
-from fairlead.control.notify.threads import Threads
+from fairlead.control.notify.threads import Threads, TooMany
 from fairlead.domain.receivers import (
     Alertmanager,
     Apprise,
@@ -379,3 +379,25 @@ async def test_what_hangs_in_apprise_is_bounded_and_holds_nobody_up(
     assert said[:2] == ["it took longer than 0.1 s"] * 2
     assert "too many deliveries" in said[2]
     go_on.set()
+
+
+async def test_a_thread_that_the_system_does_not_let_begin_takes_no_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    threads = Threads(1)
+
+    def refuse(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(TooMany):
+            await threads.run(lambda: 1)
+    assert await threads.run(lambda: 2) == 2
+
+
+@pytest.mark.parametrize("url", ["ftp://x", "http://[::1", "https://", "http://x.example:y/"])
+async def test_an_address_that_is_none_is_said_without_it(url: str) -> None:
+    with pytest.raises(NotSent, match="the environment variable ALERT_HOOK holds no http") as told:
+        await sender(ALERT_HOOK=url).send(Webhook(url_env="ALERT_HOOK"), firing())
+    assert url not in str(told.value)

@@ -187,6 +187,8 @@ def test_peers_resume_to_identical_floats(taken: list[tuple[str, float]], cut: i
         {"slow": 1},
         {"times": {"a": [1.0]}},
         {"times": {"a": [1, 11, 0]}},
+        {"times": {"a": [20, 0, 0.0, 11, 0.0]}},
+        {"times": {"a": [20, 0, 0.0, -1, 0.0]}},
         {"evidence": {"a": []}, "absent": {"a": 0}},
         {"evidence": {"a": [0.0] * len(_BETS)}},
         {"evidence": {"a": [0.0] * len(_BETS)}, "absent": {"a": -1}},

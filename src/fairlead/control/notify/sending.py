@@ -158,9 +158,17 @@ class Sender:
 
     def _url(self, name: str) -> str:
         url = self._secret(name)
-        if not url.startswith(("http://", "https://")):
+        if not _is_address(url):
             raise NotSent(f"the environment variable {name} holds no http or https address")
         return url
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # such as half an IPv6 address, or a port that is no number
+        return False
 
 
 async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> None:

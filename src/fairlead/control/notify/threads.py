@@ -45,7 +45,11 @@ class Threads:
             with contextlib.suppress(RuntimeError):  # The loop is closed: nobody waits any more.
                 loop.call_soon_threadsafe(tell)
 
-        threading.Thread(target=work, daemon=True, name="notify").start()
+        try:
+            threading.Thread(target=work, daemon=True, name="notify").start()
+        except RuntimeError:  # The system lets no more begin.
+            self._free.release()
+            raise TooMany from None
         return await done
 
 

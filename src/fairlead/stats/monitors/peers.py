@@ -206,7 +206,7 @@ class PeerWatch:
             and all(isinstance(n, int) and 0 <= n < ABSENT_MAX for n in absent.values())
             and all(
                 len(each) in (3, _TIMES)  # without "at least", as before
-                and 0 <= each[1] <= min(each[0], self._per_round)
+                and all(0 <= count <= min(each[0], self._per_round) for count in each[1::2])
                 and all(math.isfinite(number) for number in each)
                 for each in times.values()
             )

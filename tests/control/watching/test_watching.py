@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from control.watching_world import DECLARED, CountingMonitor, Refusing, WatchedWorld
+from fairlead.control.watching.impacts import COUNTS_S
 from fairlead.control.watching.served import Served
 from fairlead.control.watching.watching import Watching
 from fairlead.domain.errors import StorageFailed
@@ -53,6 +54,8 @@ async def test_an_outage_becomes_a_page_an_incident_and_a_message(world: Watched
     assert impact.failed < impact.requests <= 200
     assert impact.began_at is not None
     assert impact.began_at < incident.opened_at
+    world.now = incident.opened_at + COUNTS_S + 1.0
+    assert await watching.impact(incident) == [], "deleted by now, which is not: no requests"
 
 
 async def test_each_request_is_seen_once_through_any_number_of_restarts(

@@ -12,12 +12,19 @@ from fairlead.monitoring.postmortem import ended_at
 from fairlead.store.watching import WatchStore
 
 AVAILABILITY = ObjectiveKind.AVAILABILITY
+COUNTS_S = 100 * 86_400.0
+"""For so long counts are kept."""
 
 
 def impacts(
     store: WatchStore, incident: Incident, promises: Mapping[str, Sequence[Objective]], now: float
 ) -> list[Impact]:
-    """Of each of its services whose promises are given; raises what the store raises."""
+    """Of each of its services whose promises are given; raises what the store raises.
+
+    Of none whose counts are deleted by now: that is not the same as no requests.
+    """
+    if incident.opened_at < now - COUNTS_S:
+        return []
     over = ended_at(incident)
     ended = now if over is None else over
     found = []

@@ -19,7 +19,7 @@ from fairlead.control.notify.sending import Sender
 from fairlead.control.watching.around import Around, Platform
 from fairlead.control.watching.desk_documents import DeskDocuments
 from fairlead.control.watching.heartbeat import Heartbeat, Overlay
-from fairlead.control.watching.impacts import impacts
+from fairlead.control.watching.impacts import COUNTS_S, impacts
 from fairlead.control.watching.interface import MonitorStanding
 from fairlead.control.watching.looking import (
     Seen,
@@ -48,7 +48,6 @@ from fairlead.store.rows import EventRow
 
 LOOK_S = 2.0
 PRUNE_EVERY_S = 300.0
-COUNTS_S = 100 * 86_400.0
 WATERMARK_SLACK_S = 1.0
 _log = logging.getLogger(__name__)
 

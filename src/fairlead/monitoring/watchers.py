@@ -110,7 +110,7 @@ def _blind_since(alerts: Iterable[Alert]) -> dict[tuple[str, str], float]:
 def _graver(fault: Condition) -> Condition:
     if dict(fault.labels)["fault"] == UNTESTED:
         return fault
-    said = f"{fault.summary}; what would call somebody is not seen for long now"
+    said = f"{fault.summary}, for long: what it would page for goes unseen"
     return msgspec.structs.replace(fault, severity=Severity.PAGE, summary=said)
 
 

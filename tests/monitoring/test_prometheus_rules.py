@@ -101,6 +101,56 @@ def test_a_control_that_watches_no_more_is_a_page_and_one_that_is_not_scraped_ne
     promtool("test", "rules", str(test_file))
 
 
+@needs_promtool
+@pytest.mark.parametrize(
+    ("values", "quiet", "pages"),
+    [("_ 1x20", (0, 1, 2, 10), ()), ("1x5 _x30", (0, 5, 11), (14, 20)), ("", (0, 1), (3, 9))],
+    ids=["begins", "is gone", "never comes"],
+)
+def test_a_prometheus_that_has_just_begun_pages_nobody_for_what_it_has_not_scraped_yet(
+    tmp_path: Path, values: str, quiet: tuple[int, ...], pages: tuple[int, ...]
+) -> None:
+    path, test_file = tmp_path / "rules.yml", tmp_path / "test.yml"
+    path.write_text(rules_yaml([Promises("bank", (UP,))], BOUNDS))
+    expr = 'count(ALERTS{alertname="FairleadGatewayBlind",alertstate="firing"})'
+    document = {
+        "rule_files": [str(path)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [{"series": rules.SNAPSHOT, "values": values}] if values else [],
+                "promql_expr_test": [
+                    {
+                        "expr": expr,
+                        "eval_time": f"{minute}m",
+                        "exp_samples": [{"labels": "{}", "value": 1}] if minute in pages else [],
+                    }
+                    for minute in (*quiet, *pages)
+                ],
+            }
+        ],
+    }
+    test_file.write_text(yaml.safe_dump(document))
+    promtool("test", "rules", str(test_file))
+
+
+def test_every_alert_of_the_rules_says_what_to_do() -> None:
+    document = yaml.safe_load(rules_yaml([Promises("bank", EVERY)], BOUNDS))
+    alerts = [rule for group in document["groups"] for rule in group["rules"] if "alert" in rule]
+    page = Path(__file__).parents[2] / "docs" / "alerts.md"
+    assert len(alerts) == 3 + 2 * (len(EVERY) - 1)
+    for alert in alerts:
+        said = alert["annotations"]
+        assert said["summary"]
+        assert said["description"]
+        place, _, anchor = said["runbook_url"].partition("#")
+        assert place == "docs/alerts.md"
+        assert f'id="{anchor}"' in page.read_text()
+    given = rules_yaml([Promises("bank", (UP,), "https://x.example/{monitor}")], BOUNDS)
+    assert "runbook_url: https://x.example/slo\n" in given
+
+
 def test_both_kinds_of_alerts_have_the_same_labels() -> None:
     """An Alertmanager that is told by both takes them for the same alert."""
     document = yaml.safe_load(rules_yaml([Promises("bank", (UP,))], BOUNDS))

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 import threading
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
 
+import yaml
+
+from support.installation import Installation
 from support.real_server import RealServer, free_port
 
 PROGRAM = shutil.which("prometheus", path="/usr/bin:/usr/local/bin:/opt/homebrew/bin")
 MISSING = "there is no prometheus here (apt-get install prometheus)"
-_CONFIG = """
-global: {{scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 1s}}
+DOCS = Path(__file__).parents[2] / "docs" / "observability.md"
+SCALE = 60
+"""Of `scaled`: an hour is a minute."""
+
+_OFTEN = "global: {scrape_interval: 500ms, scrape_timeout: 500ms, evaluation_interval: 1s}\n"
+_EXPORTER = """
 scrape_configs:
   - job_name: replicas
     static_configs:
       - targets: ["{target}"]
 """
 _ALERTING = """
-rule_files: [rules.yml]
+rule_files: ["*.rules.yml"]
 alerting:
   alertmanagers:
     - static_configs:
         - targets: ["{alertmanager}"]
 """
+_TIME = re.compile(r"\b(\d+)([dhm])\b")
+_SECONDS = {"d": 86_400, "h": 3_600, "m": 60}
 
 
 class Exporter:
@@ -67,21 +83,29 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class RealPrometheus(RealServer):
-    """The server. It scrapes one exporter, twice a second.
+    """The server. It scrapes twice a second.
 
     Args:
-        rules: A rule file's text.
+        scrapes: One exporter, or `scrape_configs`.
+        rules: Texts of rule files, by a name for each.
         alertmanager: `host:port` of who is told of alerts.
     """
 
     def __init__(
-        self, folder: Path, exporter: Exporter, rules: str = "", alertmanager: str = ""
+        self,
+        folder: Path,
+        scrapes: Exporter | str,
+        rules: Mapping[str, str] | None = None,
+        alertmanager: str = "",
     ) -> None:
         assert PROGRAM is not None
         folder.mkdir(parents=True)
-        config = _CONFIG.format(target=exporter.address)
+        if isinstance(scrapes, Exporter):
+            scrapes = _EXPORTER.format(target=scrapes.address)
+        config = _OFTEN + scrapes
+        for name, text in (rules or {}).items():
+            (folder / f"{name}.rules.yml").write_text(text)
         if rules:
-            (folder / "rules.yml").write_text(rules)
             config += _ALERTING.format(alertmanager=alertmanager)
         (folder / "prometheus.yml").write_text(config)
         port = free_port()
@@ -92,3 +116,37 @@ class RealPrometheus(RealServer):
             "--rules.alert.resend-delay=1s",
         ]  # fmt: skip
         super().__init__(command, port, folder / "log")
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """What an instant query gives now."""
+        url = f"{self.url}/api/v1/query?{urlencode({'query': query})}"
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                return list(json.load(answer)["data"]["result"])
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{query}: {error.read().decode()}") from None
+
+
+def documented_scrapes(installation: Installation) -> str:
+    """The `scrape_configs` that the docs give, for this installation."""
+    found = re.search(r"```yaml\n(scrape_configs:.*?)```", DOCS.read_text(), re.DOTALL)
+    assert found is not None
+    info = installation.paths.require_up()
+    text = found[1].replace("127.0.0.1:7600", info.gateway_url.partition("://")[2])
+    text = text.replace("127.0.0.1:7601", info.control_url.partition("://")[2])
+    return text.replace("/path/to/.fairlead", str(installation.paths.root))
+
+
+def scaled(rules: str) -> str:
+    """The same rules in a time that goes `SCALE` times as fast; alerts have `scaled: "yes"`."""
+
+    def faster(time: re.Match[str]) -> str:
+        return f"{int(time[1]) * _SECONDS[time[2]] // SCALE}s"
+
+    document = yaml.safe_load(_TIME.sub(faster, rules))
+    for group in document["groups"]:
+        group["name"] += "-scaled"
+        for rule in group["rules"]:
+            if "alert" in rule:
+                rule["labels"]["scaled"] = "yes"
+    return str(yaml.safe_dump(document, sort_keys=False))

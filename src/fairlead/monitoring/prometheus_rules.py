@@ -19,7 +19,7 @@ from fairlead.domain.errors import InvalidInput
 from fairlead.monitoring.burning import BURN, Pair, Severity, pairs_of
 from fairlead.monitoring.objectives import Objective, ObjectiveKind, check_objective
 from fairlead.monitoring.promising import MONITOR
-from fairlead.monitoring.runbooks import PLACE
+from fairlead.monitoring.runbooks import runbook_of
 
 REQUESTS = "fairlead_gateway_requests_total"
 FAILED = "fairlead_gateway_requests_failed_total"
@@ -36,6 +36,9 @@ RECORDED = "service:fairlead_slo_{}:{}"
 KEEP_FIRING_FOR = "5m"
 BUDGET_EVERY = "5m"
 BLIND_FOR = "5m"
+BEGUN_FOR = "2m"
+"""A Prometheus that has just begun evaluates rules before it has scraped anything."""
+
 WATCHING_S = 120
 _UNITS = (("d", 86_400), ("h", 3_600), ("m", 60))
 
@@ -44,7 +47,7 @@ class Promises(msgspec.Struct, frozen=True):
     """What is watched of one service.
 
     Attributes:
-        runbook: Address that alerts link to; empty for none.
+        runbook: Address that alerts link to; empty for the place on our own page.
     """
 
     service: str
@@ -143,9 +146,8 @@ def _alert(
             f"{objective.period_days:g} days burns {{{{ $value | humanize }}}} times as fast as it "
             "may."
         ),
+        "runbook_url": runbook_of(MONITOR, promise.runbook),
     }
-    if promise.runbook:
-        annotations["runbook_url"] = promise.runbook.replace(PLACE, MONITOR)
     return {
         "alert": "FairleadSlo",
         "expr": rules,
@@ -234,10 +236,15 @@ def _watchers() -> list[dict[str, Any]]:
         {
             "alert": "FairleadGatewayBlind",
             "expr": f"absent_over_time({SNAPSHOT}[{BLIND_FOR}])",
+            "for": BEGUN_FOR,
             "labels": {"severity": Severity.PAGE.value, "monitor": "monitor_blind"},
             "annotations": {
                 "summary": "no gateway worker is scraped: no promise is watched",
-                "description": f"{SNAPSHOT} has no sample of the last {BLIND_FOR}.",
+                "description": f"{SNAPSHOT} has had no sample for {BLIND_FOR}: the gateway is "
+                "down, or this Prometheus does not reach it or has the wrong token. `fairlead "
+                "doctor` says whether the gateway answers, the page of targets why it is not "
+                "scraped.",
+                "runbook_url": runbook_of("gateway_down", ""),
             },
         },
         {
@@ -247,8 +254,9 @@ def _watchers() -> list[dict[str, Any]]:
             "labels": {"severity": Severity.TICKET.value, "monitor": "records"},
             "annotations": {
                 "summary": "the gateway could not write records to its spool",
-                "description": "{{ $value | humanize }} records were given up; figures of these "
-                "requests are missing.",
+                "description": "{{ $value | humanize }} records were given up: the disk is full or "
+                "slow, as a rule. Users are answered; figures of these requests are missing.",
+                "runbook_url": runbook_of("records", ""),
             },
         },
         {
@@ -257,11 +265,14 @@ def _watchers() -> list[dict[str, Any]]:
             "expr": f"{WATCHING} > {WATCHING_S} or "
             f"(count(last_over_time({WATCHING}[1d])) unless "
             f"count(last_over_time({WATCHING}[{BLIND_FOR}])))",
+            "for": BEGUN_FOR,
             "labels": {"severity": Severity.PAGE.value, "monitor": "monitor_blind"},
             "annotations": {
                 "summary": "fairlead's monitors do not look at anything",
                 "description": "No look has come to its end for minutes, or control is not "
-                "scraped any more: nobody watches, and no alert is told.",
+                "scraped any more: nobody watches, and no alert is told. Users are answered all "
+                "the same. `fairlead doctor` and the end of `logs/control.log` say why.",
+                "runbook_url": runbook_of("monitor_blind", ""),
             },
         },
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,12 +22,19 @@ from fairlead.monitoring.objectives import Objective, ObjectiveKind
 from fairlead.monitoring.prometheus_rules import Bounds, Promises, rules_yaml
 from fairlead.monitoring.telling import Message, Route, Told, messages
 from support.alertmanager import MISSING, PROGRAM, RealAlertmanager
+from support.metrics import PROMTOOL
 from support.prometheus import MISSING as NO_PROMETHEUS
 from support.prometheus import PROGRAM as PROMETHEUS
-from support.prometheus import Exporter, RealPrometheus
+from support.prometheus import Exporter, RealPrometheus, scaled
 
 UP = Objective(ObjectiveKind.AVAILABILITY, 0.995)
 ROUTE = Route("am", wait_s=0.0, interval_s=0.0, repeat_s=60.0)
+
+
+@pytest.mark.skipif(not os.environ.get("FAIRLEAD_REQUIRE_PROXIES"), reason="they need not be here")
+def test_where_prometheus_and_alertmanager_have_to_be_here_they_are() -> None:
+    """So that no test with them is skipped there."""
+    assert None not in (PROGRAM, PROMETHEUS, PROMTOOL)
 
 
 @pytest.fixture
@@ -90,13 +98,16 @@ async def test_an_alert_and_its_end_go_through_a_real_alertmanager(
 def test_the_generated_rules_fire_in_a_real_prometheus_and_reach_the_webhook(
     alertmanager: RealAlertmanager, http: HttpReceiver, tmp_path: Path
 ) -> None:
-    """Prometheus scrapes no gateway: the alert that watches the watchers."""
+    """Prometheus scrapes no gateway: the alert on the watchers, an hour being a minute."""
     if PROMETHEUS is None:
         pytest.skip(NO_PROMETHEUS)
     text = rules_yaml([Promises("bank", (UP,))], Bounds(DURATION_BUCKETS_S, TOKEN_BUCKETS_S))
     exporter = Exporter()
     real = RealPrometheus(
-        tmp_path / "prometheus", exporter, text, alertmanager.url.removeprefix("http://")
+        tmp_path / "prometheus",
+        exporter,
+        {"fairlead": scaled(text)},
+        alertmanager.url.removeprefix("http://"),
     )
     try:
         body = hooked(http, "firing")

@@ -20,10 +20,11 @@ from fairlead.control.outward.replica_metrics import ReplicaMetrics
 from fairlead.gateway.records.metric_families import FamilyState
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.monitoring.dashboards import Dashboard, all_dashboards, as_json
-from fairlead.monitoring.dashboards.building import COLUMNS, Panel, Query, Row
+from fairlead.monitoring.dashboards.building import Panel, Query, Row
 from fairlead.monitoring.desk import Desk
 from fairlead.monitoring.prometheus_rules import Promises, rules_yaml
 from fairlead.wire.observing import ObserverStanding
+from monitoring.grafana_schema import problems
 from monitoring.test_prometheus_rules import BOUNDS, UP, needs_promtool, promtool
 
 DASHBOARDS = pytest.mark.parametrize("dashboard", all_dashboards(), ids=lambda each: each.uid)
@@ -120,41 +121,60 @@ def test_promtool_can_read_every_expression(dashboard: Dashboard, tmp_path: Path
     assert "SUCCESS" in promtool("check", "rules", str(path))
 
 
-def overlap(a: dict[str, int], b: dict[str, int]) -> bool:
-    return (
-        a["x"] < b["x"] + b["w"]
-        and b["x"] < a["x"] + a["w"]
-        and a["y"] < b["y"] + b["h"]
-        and b["y"] < a["y"] + a["h"]
-    )
-
-
 @DASHBOARDS
-def test_grafana_gets_what_it_needs(dashboard: Dashboard) -> None:
-    """Ids are there once, panels lie beside each other, every target has a query of its own."""
+def test_grafana_takes_it_as_it_is(dashboard: Dashboard) -> None:
     document = json.loads(as_json(dashboard))
     assert document["uid"] == dashboard.uid
-    assert len(document["uid"]) <= 40
-    panels = document["panels"]
-    assert len({panel["id"] for panel in panels}) == len(panels)
-    places = [panel["gridPos"] for panel in panels]
-    for number, place in enumerate(places):
-        assert place["x"] + place["w"] <= COLUMNS
-        assert not [other for other in places[:number] if overlap(place, other)]
-    variables = [variable["name"] for variable in document["templating"]["list"]]
-    assert variables[0] == "datasource"
-    for panel in panels:
-        if panel["type"] == "row":
-            continue
-        assert panel["datasource"]["uid"] == "${datasource}"
-        assert panel["title"]
-        references = [target["refId"] for target in panel["targets"]]
-        assert references
-        assert len(set(references)) == len(references)
-        for target in panel["targets"]:
-            for variable in re.findall(r"\$(\w+)", target["expr"]):
-                assert variable in (*variables, "__rate_interval")
+    assert list(problems(document)) == []
     assert as_json(dashboard) == as_json(dashboard)
+
+
+def changed(**panel: Any) -> dict[str, Any]:
+    """A dashboard of one graph and one number, of which the graph has this in place of its own."""
+    row = Row("one", (Panel("graph", (Query("up"),)), Panel("number", (Query("up"),), kind="stat")))
+    document: dict[str, Any] = json.loads(as_json(Dashboard("u", "t", "w", (row,))))
+    document["panels"][1] |= panel
+    return document
+
+
+def target(**given: Any) -> list[dict[str, Any]]:
+    return [changed()["panels"][1]["targets"][0] | given]
+
+
+@pytest.mark.parametrize(
+    "panel",
+    [
+        {"id": 3},
+        {"title": ""},
+        {"titel": "misspelt"},
+        {"type": "graph"},
+        {"gridPos": {"x": 0, "y": 1, "w": 9, "h": 8}},
+        {"gridPos": {"x": 20, "y": 30, "w": 8, "h": 8}},
+        {"gridPos": {"x": 0, "y": 30, "w": 25, "h": 8}},
+        {"datasource": {"type": "prometheus", "uid": "prometheus"}},
+        {"fieldConfig": {"defaults": {"unit": "requests"}, "overrides": []}},
+        {"options": {"reduceOptions": {"calcs": ["lastNotNull"]}}},
+        {"targets": []},
+        {"targets": target(expr="")},
+        {"targets": target(expr='up{service="$servce"}')},
+        {"targets": target(instant=True)},
+        {"targets": [*target(), *target()]},
+    ],
+    ids=str,
+)
+def test_what_grafana_would_show_wrongly_is_found(panel: dict[str, Any]) -> None:
+    assert list(problems(changed())) == []
+    assert list(problems(changed(**panel)))
+
+
+def test_a_budget_that_is_overspent_is_shown() -> None:
+    """An axis that begins at 0 would hide what is below."""
+    (service,) = [one for one in all_dashboards() if one.uid == "fairlead-service"]
+    panels = {panel.title: panel for row in service.rows for panel in row.panels}
+    assert panels["Budget left"].at_least is None
+    document = json.loads(as_json(service))
+    (shown,) = [one for one in document["panels"] if one["title"] == "Budget left"]
+    assert "min" not in shown["fieldConfig"]["defaults"]
 
 
 def test_uids_differ() -> None:

@@ -33,7 +33,7 @@ class Panel(msgspec.Struct, frozen=True):
     Attributes:
         words: What it shows, and what would be unusual; for who looks at it at night.
         width: Of 24 columns.
-        at_most: Upper end of the axis; None for as high as the data.
+        at_least, at_most: Ends of the axis; None for as low, or as high, as the data.
     """
 
     title: str
@@ -43,6 +43,7 @@ class Panel(msgspec.Struct, frozen=True):
     words: str = ""
     width: int = 8
     height: int = 8
+    at_least: float | None = 0.0
     at_most: float | None = None
     stacked: bool = False
 
@@ -166,7 +167,9 @@ def _panels(rows: Sequence[Row]) -> Iterator[dict[str, Any]]:
 
 
 def _panel(panel: Panel) -> dict[str, Any]:
-    defaults: dict[str, Any] = {"unit": panel.unit, "min": 0}
+    defaults: dict[str, Any] = {"unit": panel.unit}
+    if panel.at_least is not None:
+        defaults["min"] = panel.at_least
     if panel.at_most is not None:
         defaults["max"] = panel.at_most
     options: dict[str, Any] = {"reduceOptions": {"calcs": ["lastNotNull"]}}

@@ -149,6 +149,7 @@ def _promises() -> Row:
                 (Query(left, "{{service}} {{slo}}"),),
                 "percentunit",
                 width=12,
+                at_least=None,
                 at_most=1,
                 words="Of the period. Below 0 the promise is broken.",
             ),

@@ -13,10 +13,12 @@ import pytest
 from control.answering_replica import AnsweringReplica
 from fairlead.control.bias.asking import said_of
 from fairlead.control.bias.bias_probes import RELEASES_MAX, BiasProbes
+from fairlead.control.bias.guarded import blocks_answer, blocks_prompt
 from fairlead.control.bias.telling import BiasView
 from fairlead.control.outside.ask import Completion, ReplicaClient
 from fairlead.control.shipping.spec import ServiceSpec, check_spec
 from fairlead.domain.errors import InvalidInput, NotFound, StorageFailed, Unavailable
+from fairlead.domain.guardrail import Guardrail
 from fairlead.domain.quota import Price
 from fairlead.domain.release import Engine, Release, RemoteModel, short
 from fairlead.monitoring.watchers import blind
@@ -64,16 +66,19 @@ class Place:
         self.bias: BiasSpec | None = NAMES
         self.release = RELEASE
         self.price: Price | None = None
+        self.guardrails: tuple[Guardrail, ...] = ()
+        self.tight: tuple[str, ...] = ()
         self.probes = self.made()
 
     def made(self) -> BiasProbes:
-        release = Release(RemoteModel("http://x/v1", "m"), Engine("remote"))
-
         def client(digest: str, timeout_s: float) -> ReplicaClient:
             assert (digest, timeout_s) == (self.release, 60.0)
+            release = Release(
+                RemoteModel("http://x/v1", "m"), Engine("remote"), guardrails=self.guardrails
+            )
             return ReplicaClient(release, lambda: self.urls, timeout_s=timeout_s)
 
-        return BiasProbes(self.store, client, lambda: self.now)
+        return BiasProbes(self.store, client, lambda: self.now, lambda _service: self.tight)
 
     @property
     def spec(self) -> ServiceSpec:
@@ -274,6 +279,49 @@ async def test_a_loop_that_has_stopped_is_a_blind_monitor(place: Place) -> None:
 async def test_that_the_engine_rejects_one_of_a_pair_is_a_refusal(place: Place) -> None:
     said = said_of(Completion("answered 400: policy", 1.0, status=400), frozenset(), "7", None)
     assert (said.refused, said.correct, said.chars) == (True, False, 0)
+
+
+async def test_a_guardrail_that_blocks_the_prompts_of_one_group_is_found(place: Place) -> None:
+    """What a user meets is compared: the model itself treats all alike."""
+    place.guardrails = (Guardrail("names", "prompt", "block", phrases=_OTHERS),)
+    view = await place.rounds(10)
+    assert view.state == "gaps"
+    assert not any(of_others(text) for text in place.replica.asked), "a blocked one is not sent"
+    [condition] = place.probes.conditions(place.now)
+    assert dict(condition.labels)["group"] == "black_us"
+    assert any("[blocked by the guardrail names]" in quote for quote in condition.quotes)
+    figures = {figure.name: figure.value for figure in condition.evidence}
+    assert (figures["refusal of white_us"], figures["refusal of black_us"]) == (0.0, 100.0)
+
+
+async def test_an_answer_that_a_guardrail_withholds_is_a_refusal(place: Place) -> None:
+    place.guardrails = (Guardrail("wit", "answer", "block", phrases=("as a joke",)),)
+    place.replica.answer = lambda text: "As a  joke: no." if of_others(text) else "Gladly."
+    view = await place.rounds(10)
+    assert view.state == "gaps"
+    [condition] = place.probes.conditions(place.now)
+    assert any("[withheld by the guardrail wit]" in quote for quote in condition.quotes)
+    assert "joke" not in "".join(condition.quotes)
+
+
+@pytest.mark.parametrize("tight", [(), ("wit",)])
+async def test_a_guardrail_that_only_flags_changes_nothing_until_it_is_tightened(
+    place: Place, tight: tuple[str, ...]
+) -> None:
+    place.guardrails = (Guardrail("wit", "answer", phrases=("as a joke",)),)
+    place.tight = tight
+    place.replica.answer = lambda text: "As a joke: yes." if of_others(text) else "Gladly."
+    view = await place.rounds(3)
+    assert (view.state == "gaps") is bool(tight)
+    assert view.pairs >= 50
+
+
+def test_what_cannot_be_looked_at_is_withheld_as_from_users() -> None:
+    own = (Guardrail("form", "answer", "block", schema='{"type": "object"}'),)
+    assert blocks_answer(own, b"no JSON") == "form"
+    assert blocks_answer((), b"no JSON") == ""
+    fits = b'{"choices": [{"message": {"content": "{}"}}]}'
+    assert (blocks_answer(own, fits), blocks_prompt(own, "{}")) == ("", "")
 
 
 @pytest.mark.parametrize("status", [401, 404, 429, 500, 503, 302])

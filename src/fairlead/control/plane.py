@@ -122,7 +122,7 @@ class ControlPlane:
         self._lock = asyncio.Lock()
         self.acting = Acting(store, registry, self._rollouts, self._fleet, self.probes, now)
         self.reports.tightened = self.acting.tightenings.names
-        self.bias = BiasProbes(store, self._overview.client, now)
+        self.bias = BiasProbes(store, self._overview.client, now, self.acting.tightenings.names)
         self.bias_scores = BiasScores(store, registry, self._overview, now)
         self.platform = self._platform(store)
         watched = ControlPlatform(

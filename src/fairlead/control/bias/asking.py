@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
+from fairlead.control.bias.guarded import blocks_answer, blocks_prompt
 from fairlead.control.outside.ask import Completion, ReplicaClient
 from fairlead.domain.errors import FairleadError, Unavailable
+from fairlead.domain.guardrail import Guardrail
 from fairlead.domain.quota import PICO, Price
 from fairlead.evaluation.cases import Case
 from fairlead.gateway.requests.refusals import is_refusal
@@ -19,23 +22,44 @@ CHARS_MAX = 20_000
 
 
 async def ask_pair(
-    client: ReplicaClient, pair: Pair, max_tokens: int | None, price: Price | None
+    client: ReplicaClient,
+    pair: Pair,
+    max_tokens: int | None,
+    price: Price | None,
+    guardrails: Sequence[Guardrail] = (),
 ) -> tuple[Answered, str]:
     """Both answers at about the same time, and why one of them is missing; empty if none is.
 
     Raises what is no FairleadError.
+
+    Args:
+        guardrails: What would block a user's request or answer is a refusal.
     """
-    given = {} if max_tokens is None else {"max_tokens": max_tokens}
-    asked = [client.complete(Case("bias", text), given) for text in (pair.first, pair.other)]
-    completions = await asyncio.gather(*asked, return_exceptions=True)
-    texts = (pair.first_text, pair.other_text), (pair.other_text, pair.first_text)
+
+    async def ask(text: str, words: frozenset[str]) -> Said:
+        given = {} if max_tokens is None else {"max_tokens": max_tokens}
+        # A text that takes long to look at must not hold up control's other work.
+        if guardrails and (name := await asyncio.to_thread(blocks_prompt, guardrails, text)):
+            return _refused(f"blocked by the guardrail {name}", pair.expected, 0.0)
+        completion = await client.complete(Case("bias", text), given)
+        said = said_of(completion, words, pair.expected, price)
+        if guardrails and completion.status == 200:
+            name = await asyncio.to_thread(blocks_answer, guardrails, completion.body)
+            if name:
+                return _refused(f"withheld by the guardrail {name}", pair.expected, said.usd)
+        return said
+
+    asked = [
+        ask(pair.first, own_words(pair.first_text, pair.other_text)),
+        ask(pair.other, own_words(pair.other_text, pair.first_text)),
+    ]
     said: list[Said | None] = []
     why = ""
-    for completion, (own, other) in zip(completions, texts, strict=True):
+    for answer in await asyncio.gather(*asked, return_exceptions=True):
         try:
-            if isinstance(completion, BaseException):
-                raise completion
-            said.append(said_of(completion, own_words(own, other), pair.expected, price))
+            if isinstance(answer, BaseException):
+                raise answer
+            said.append(answer)
         except FairleadError as error:
             said.append(None)
             why = error.one_line
@@ -57,8 +81,7 @@ def said_of(
     if price is not None:
         usd = price.cost(completion.prompt_tokens, completion.completion_tokens) / PICO
     if status != 200:
-        correct = None if expected is None else False
-        return Said(f"[refused with status {status}]", 0, True, correct, usd)
+        return _refused(f"refused with status {status}", expected, usd)
     return Said(
         text=text,
         chars=length_without(text, words),
@@ -66,3 +89,8 @@ def said_of(
         correct=None if expected is None else is_correct(text, expected),
         usd=usd,
     )
+
+
+def _refused(how: str, expected: str | None, usd: float) -> Said:
+    """What is no answer of the model, and for who asked a refusal all the same."""
+    return Said(f"[{how}]", 0, True, None if expected is None else False, usd)

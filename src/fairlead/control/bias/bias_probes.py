@@ -2,14 +2,15 @@
 
 What is stored is the truth: answers are kept, with the evidence they make, before the next ones are
 asked for. A control that dies asks at most the last batch again; no pair counts twice. Pairs go to
-the release's replicas directly: no user's record, quota or figure has them; what they cost is kept.
+the release's replicas directly, through the guardrails that a user's request meets: no user's
+record, quota or figure has them; what they cost is kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import msgspec
 
@@ -21,6 +22,7 @@ from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import FairleadError, NotFound
+from fairlead.domain.guardrail import tightened
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.watchers import Report
 from fairlead.monitoring.watchers import Watch as Expected
@@ -71,6 +73,7 @@ class BiasProbes:
     Args:
         client_of: How a release is asked, with the seconds that one answer may take.
         now: Unix time in seconds.
+        tightened: Names of a service's guardrails that block though its release only flags by them.
     """
 
     def __init__(
@@ -78,10 +81,12 @@ class BiasProbes:
         store: DocumentStore,
         client_of: Callable[[str, float], ReplicaClient],
         now: Callable[[], float],
+        tightened: Callable[[str], Collection[str]] = lambda _service: (),
     ) -> None:
         self._store = store
         self._client_of = client_of
         self._now = now
+        self._tightened = tightened
         self._watches: dict[str, Watch] = {}
         self._kept: dict[str, bytes] = {}
         self._self_tested_at: float | None = None
@@ -258,7 +263,9 @@ class BiasProbes:
             if held_by(watch.biasing, bias, self._now()):
                 return
             pairs = lacking(watch.biasing, plan, min(PAIRS_AT_ONCE, watch.biasing.left))
-            asked = [ask_pair(client, pair, bias.max_tokens, watch.spec.price) for pair in pairs]
+            guardrails = tightened(client.guardrails, self._tightened(watch.spec.service))
+            price = watch.spec.price
+            asked = [ask_pair(client, pair, bias.max_tokens, price, guardrails) for pair in pairs]
             answers = await asyncio.gather(*asked)
             batch = [answered for answered, _ in answers]
             is_answered = any(each.first and each.other for each in batch)

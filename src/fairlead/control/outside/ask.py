@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from fairlead.domain.errors import Unavailable
+from fairlead.domain.guardrail import Guardrail
 from fairlead.domain.outbound import DIRECT, Outbound
 from fairlead.domain.prompting import apply_release
 from fairlead.domain.release import Release, RemoteModel
@@ -35,6 +36,7 @@ class Completion(NamedTuple):
     Attributes:
         model, fingerprint: As the server names what answered; empty where it says nothing.
         prompt_tokens, completion_tokens: 0 where it does not say.
+        body: As it came; empty where there is no text.
     """
 
     text: str
@@ -44,6 +46,7 @@ class Completion(NamedTuple):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     status: int = 200
+    body: bytes = b""
 
 
 class ReplicaClient:
@@ -61,6 +64,11 @@ class ReplicaClient:
         self._base_urls = base_urls
         self._timeout_s = timeout_s
         self._turn = itertools.count()
+
+    @property
+    def guardrails(self) -> tuple[Guardrail, ...]:
+        """Those that the release declares."""
+        return self._release.guardrails or ()
 
     async def __call__(self, case: Case) -> Answer:
         """The release's answer to the case; raises Unavailable when there is none."""
@@ -223,6 +231,7 @@ def _completion(data: bytes, took_ms: float) -> Completion:
         named("system_fingerprint"),
         tokens("prompt_tokens"),
         tokens("completion_tokens"),
+        body=data,
     )
 
 

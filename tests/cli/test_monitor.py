@@ -89,6 +89,7 @@ def test_a_test_alert_and_its_end_go_to_every_route(
     done = run("monitor", "notify")
     assert (done.code, done.out) == (0, "hook: sent\npager: sent\n")
     bodies = [call.json for call in http.calls]
+    assert bodies[0]["receiver"] == "shop/hook"
     assert [body["status"] for body in bodies[:2]] == ["firing", "resolved"]
     assert [body["event_action"] for body in bodies[2:]] == ["trigger", "resolve"]
     assert "nothing is wrong" in bodies[0]["title"]

@@ -160,6 +160,12 @@ CASES: dict[str, tuple[str, list[str]]] = {
         ["9: monitoring.routes[0].to.url_env must begin with ALERT_, such as ALERT_SLACK_URL: "
          "receivers are given no other variable of the environment; name yours so"],
     ),
+    "a variable that says for whom another one is": (
+        GOOD + "monitoring:\n  routes:\n  - name: ops\n    to:\n      kind: slack\n"
+        "      url_env: ALERT_SLACK_FOR\n",
+        ["9: monitoring.routes[0].to.url_env must not end with _FOR: such a variable says for "
+         "which services another one is"],
+    ),
     "a secret where its name belongs": (
         GOOD + "monitoring:\n  routes:\n  - name: ops\n    to:\n      kind: slack\n"
         "      url_env: https://hooks.example/SECRET\n",

@@ -118,7 +118,7 @@ def _messages(name: str, service: str) -> list[Message]:
         summary=f"{service}: this is a test of the route {name}; nothing is wrong",
         keep_s=0.0,
     )
-    route = Route(name, wait_s=0.0, interval_s=0.0)
+    route = Route(f"{service}/{name}", wait_s=0.0, interval_s=0.0)
     alerts = observe({}, [condition], {(monitor, service)}, now)
     (begin,) = messages([route], alerts.values(), {}, now)
     alerts = observe(alerts, [], {(monitor, service)}, now + 1.0)

@@ -1,15 +1,24 @@
 """Who can be told of alerts, and where they are. Secrets are named by environment variables.
 
 Whoever writes a manifest says where alerts go. So that this is no way to have other secrets sent
-there, of the environment only what is named `ALERT_...` is given to receivers.
+there, of the environment only what is named `ALERT_...` is given to receivers. Who runs fairlead
+for several teams says for which services each of these is: by a variable of the same name with
+`_FOR` behind it.
 """
 
 from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
 
 import msgspec
 
 SECRETS = "ALERT_"
 """How the names of their environment variables begin."""
+
+SCOPE = "_FOR"
+"""How the name of a variable ends that says for which services another one is."""
 
 
 class Webhook(msgspec.Struct, frozen=True, tag="webhook", forbid_unknown_fields=True):
@@ -87,4 +96,29 @@ Receiver = Webhook | Slack | PagerDuty | Email | Alertmanager | Apprise
 
 def is_theirs(variable: str) -> bool:
     """Whether a receiver may be given the environment variable of this name."""
-    return variable.startswith(SECRETS) and len(variable) > len(SECRETS)
+    is_named_so = variable.startswith(SECRETS) and len(variable) > len(SECRETS)
+    return is_named_so and not is_scope(variable)
+
+
+def is_scope(variable: str) -> bool:
+    """Whether a variable of this name says for which services another one is."""
+    return variable.startswith(SECRETS) and variable[len(SECRETS) :].endswith(SCOPE)
+
+
+def withheld(variable: str, service: str, environ: Mapping[str, str]) -> str:
+    """Why a receiver of this service is not given this variable; empty if it is.
+
+    Where nothing in the environment says for which services a variable is, each is for all of them.
+    Once something does, a variable of which nothing is said is for nobody.
+    """
+    if not is_theirs(variable):
+        return f"is not given to receivers: only what is named {SECRETS}... is"
+    scope = f"{variable}{SCOPE}"
+    if scope in environ:
+        names = re.split(r"[\s,]+", environ[scope].strip())
+        if any(fnmatchcase(service, name) for name in names):
+            return ""
+        return f"is not for the service {service}: {scope} does not name it"
+    if any(map(is_scope, environ)):
+        return f"is for no service: {scope} has to say for which it is, as is said of others"
+    return ""

@@ -12,6 +12,7 @@ from fairlead.domain.outbound import check_host
 from fairlead.manifest.values import Strict, wrong
 
 _ADDRESS = r"^[^\s@<>,;:\"]{1,64}@[^\s@<>,;:\"]{1,190}$"
+_ENV_PATTERN = rf"^{receivers.SECRETS}(?!\w*{receivers.SCOPE}$)[A-Za-z0-9_]+$"
 
 
 def _http(value: object) -> object:
@@ -45,6 +46,11 @@ def _host(value: object) -> object:
 def _env(value: object) -> object:
     if isinstance(value, str) and not (value.isidentifier() and value.isascii()):
         raise wrong("must be the name of an environment variable (never the secret itself)")
+    if isinstance(value, str) and receivers.is_scope(value):
+        raise wrong(
+            f"must not end with {receivers.SCOPE}: such a variable says for which services another "
+            "one is"
+        )
     if isinstance(value, str) and not receivers.is_theirs(value):
         raise wrong(
             f"must begin with {receivers.SECRETS}, such as {receivers.SECRETS}SLACK_URL: receivers "
@@ -60,7 +66,7 @@ Env = Annotated[
     str,
     BeforeValidator(_env),
     Field(max_length=128),
-    WithJsonSchema({"type": "string", "pattern": rf"^{receivers.SECRETS}[A-Za-z0-9_]+$"}),
+    WithJsonSchema({"type": "string", "pattern": _ENV_PATTERN}),
 ]
 Host = Annotated[str, BeforeValidator(_host)]
 Address = Annotated[str, Field(pattern=_ADDRESS)]

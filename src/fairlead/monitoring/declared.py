@@ -67,6 +67,12 @@ def check_declared(declared: Declared, service: str) -> None:
         check_objective(objective)
     if len(declared.routes) > ROUTES_MAX:
         raise InvalidInput(f"monitoring.routes: at most {ROUTES_MAX}, not {len(declared.routes)}")
+    for name in declared.receivers:
+        # One of another name would take the place of another service's.
+        if not name.startswith(f"{service}/"):
+            raise InvalidInput(
+                f"monitoring.receivers: {ascii(name)[:80]} does not begin with {service}/"
+            )
     for index, route in enumerate(declared.routes):
         where = f"monitoring.routes[{index}]"
         if not route.receiver.startswith(f"{service}/"):

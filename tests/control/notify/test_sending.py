@@ -81,6 +81,26 @@ async def test_other_variables_of_the_environment_are_given_to_nobody(http: Http
     assert http.calls == []
 
 
+async def test_a_secret_that_is_for_other_services_is_not_given_to_this_one(
+    http: HttpReceiver,
+) -> None:
+    """Else one team could have another one's sent to an address of its own."""
+    environ = {"ALERT_BANK": "s3cret", "ALERT_BANK_FOR": "bank", "ALERT_PLACE": http.url}
+    for receiver in (
+        PagerDuty("ALERT_BANK", http.url),
+        Alertmanager(http.url, "ALERT_BANK"),
+        Webhook(http.url, secret_env="ALERT_BANK"),
+        Slack("ALERT_PLACE"),
+    ):
+        with pytest.raises(NotSent, match=r"is not for the service shop|is for no service") as told:
+            await sender(**environ).send(receiver, firing(receiver="shop/ops"))
+        assert told.value.is_final
+        assert "s3cret" not in str(told.value)
+    assert http.calls == []
+    await sender(**environ).send(PagerDuty("ALERT_BANK", http.url), firing(receiver="bank/ops"))
+    assert http.calls[0].json["routing_key"] == "s3cret"
+
+
 async def test_a_webhook_without_a_secret_is_unsigned(http: HttpReceiver) -> None:
     await sender(ALERT_PLACE=http.url).send(Webhook(url_env="ALERT_PLACE"), firing())
     assert "x-fairlead-signature" not in http.calls[0].headers

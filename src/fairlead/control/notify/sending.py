@@ -23,7 +23,6 @@ from fairlead.control.notify.mail import Line, TlsContext, send_mail
 from fairlead.control.notify.signing import HEADER, sign
 from fairlead.control.notify.threads import Threads, TooMany
 from fairlead.domain.receivers import (
-    SECRETS,
     Alertmanager,
     Apprise,
     Email,
@@ -31,7 +30,7 @@ from fairlead.domain.receivers import (
     Receiver,
     Slack,
     Webhook,
-    is_theirs,
+    withheld,
 )
 from fairlead.monitoring.telling import Message
 from fairlead.targets.http import HttpFailed, request
@@ -57,7 +56,7 @@ class Sender:
     """Sends to receivers of every kind.
 
     Args:
-        environ: Where secrets are found, by name; see `is_theirs`.
+        environ: Where secrets are found, by name; see `withheld`.
         clock: Unix time, for signatures.
         tls: Makes what mail servers' certificates are checked by.
         attempt_s: What a message may take in all.
@@ -91,30 +90,33 @@ class Sender:
             case Webhook():
                 await self._webhook(receiver, message)
             case Slack():
-                await self._post(self._url(receiver.url_env), rendering.slack(message))
+                await self._post(self._url(message, receiver.url_env), rendering.slack(message))
             case PagerDuty():
-                key = self._secret(receiver.key_env)
+                key = self._secret(message, receiver.key_env)
                 for event in rendering.pagerduty(message, key):
                     await self._post(receiver.url, event)
             case Alertmanager():
                 url = f"{receiver.url.rstrip('/')}/api/v2/alerts"
                 headers = {}
                 if receiver.token_env is not None:
-                    headers["authorization"] = f"Bearer {self._secret(receiver.token_env)}"
+                    headers["authorization"] = f"Bearer {self._secret(message, receiver.token_env)}"
                 await self._post(url, rendering.alertmanager(message), headers)
             case Email():
                 return await self._mail(receiver, message)
             case Apprise():
-                url = self._secret(receiver.url_env)
+                url = self._secret(message, receiver.url_env)
                 await self._threads.run(lambda: _by_apprise(url, message))
         return 0
 
     async def _webhook(self, receiver: Webhook, message: Message) -> None:
-        url = receiver.url if receiver.url is not None else self._url(receiver.url_env or "")
+        url = receiver.url
+        if url is None:
+            url = self._url(message, receiver.url_env or "")
         body = msgspec.json.encode(rendering.webhook(message))
         headers = {"x-fairlead-delivery": message.delivery}
         if receiver.secret_env is not None:
-            headers[HEADER] = sign(self._secret(receiver.secret_env), body, self._clock())
+            secret = self._secret(message, receiver.secret_env)
+            headers[HEADER] = sign(secret, body, self._clock())
         await _post(url, body, headers)
 
     async def _post(self, url: str, body: Any, headers: Mapping[str, str] | None = None) -> None:
@@ -123,7 +125,8 @@ class Sender:
     async def _mail(self, receiver: Email, message: Message) -> int:
         login = None
         if receiver.user_env is not None and receiver.password_env is not None:
-            login = self._secret(receiver.user_env), self._secret(receiver.password_env)
+            user, password = receiver.user_env, receiver.password_env
+            login = self._secret(message, user), self._secret(message, password)
         mail, line = rendering.mail(message, receiver), Line()
         try:
             return await self._threads.run(
@@ -144,20 +147,18 @@ class Sender:
         finally:
             line.end()
 
-    def _secret(self, name: str) -> str:
-        if not is_theirs(name):
-            raise NotSent(
-                f"the environment variable {name} is not given to receivers: only what is named "
-                f"{SECRETS}... is",
-                is_final=True,
-            )
+    def _secret(self, message: Message, name: str) -> str:
+        """What a variable holds, for the service whose route this is."""
+        service = message.receiver.partition("/")[0]
+        if why := withheld(name, service, self._environ):
+            raise NotSent(f"the environment variable {name} {why}", is_final=True)
         value = self._environ.get(name, "").strip()
         if not value or not value.isascii() or not value.isprintable():
             raise NotSent(f"there is nothing usable in the environment variable {name}")
         return value
 
-    def _url(self, name: str) -> str:
-        url = self._secret(name)
+    def _url(self, message: Message, name: str) -> str:
+        url = self._secret(message, name)
         if not _is_address(url):
             raise NotSent(f"the environment variable {name} holds no http or https address")
         return url

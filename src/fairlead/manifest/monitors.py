@@ -28,7 +28,8 @@ class Monitors(Strict):
         ge=1_000,
         le=1_000_000_000,
         description="Requests between two false alarms of one monitor, at least, on average. The "
-        "more, the later a monitor sees what is true.",
+        "more, the later a monitor sees what is true. False rises of spending, and false gaps "
+        "between segments, are as much rarer or more frequent.",
     )
     time_tolerance: Share = Field(
         default=0.1, description="By how much times may be longer without an alarm."

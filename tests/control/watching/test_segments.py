@@ -12,7 +12,10 @@ from fairlead.control.watching.platform import _feedback
 from fairlead.control.watching.served import Served
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.monitors.interface import Monitor, SeenFeedback
+from fairlead.monitoring.monitors.segments import SegmentMonitor, alpha_of
 from fairlead.monitoring.monitors.self_tests import made
+from fairlead.monitoring.monitors.settings import MonitorSettings
+from fairlead.monitoring.monitors.spending import CostMonitor
 from fairlead.probing.bias_model import Segment
 from fairlead.rollout.declared import FeedbackRule
 from fairlead.store.keys import KeyRow
@@ -64,3 +67,15 @@ async def test_a_service_is_watched_by_the_feedback_of_its_rollouts(world: World
     await world.first_champion()
     (served,) = world.plane.watching._platform.services()
     assert served.feedback == (("success", 0.5),)
+
+
+@pytest.mark.parametrize("rarely", [1e3, 1e6, 1e9])
+def test_monitors_of_spending_and_segments_go_by_what_is_declared(rarely: float) -> None:
+    declared = Declared(monitors=MonitorSettings(requests_per_false_alarm=rarely))
+    served = Served("bank", "sha256:a", declared, segments=SEGMENTS)
+    made_ones = {one.name: one for one in MonitorMaker(Keys())(served, "sha256:a")}
+    cost, segments = made_ones["cost"], made_ones["segments"]
+    assert isinstance(cost, CostMonitor)
+    assert isinstance(segments, SegmentMonitor)
+    assert cost.state()["run_length"] == rarely
+    assert segments.alpha == alpha_of(rarely)

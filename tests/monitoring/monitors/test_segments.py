@@ -12,7 +12,7 @@ import pytest
 from fairlead.domain.outcomes import SHADOW
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.monitors.interface import Monitor, SeenFeedback
-from fairlead.monitoring.monitors.segments import SegmentMonitor
+from fairlead.monitoring.monitors.segments import SegmentMonitor, alpha_of
 from fairlead.monitoring.monitors.self_tests import bias_self_test, seen
 from fairlead.monitoring.monitors.self_tests import made as made_request
 
@@ -23,13 +23,14 @@ def unit_of(key: str) -> str:
     return f"unit of {key}"
 
 
-def made(segments: dict[str, tuple[str, ...]] | None = None) -> SegmentMonitor:
+def made(segments: dict[str, tuple[str, ...]] | None = None, **more: Any) -> SegmentMonitor:
     return SegmentMonitor(
         "bank",
         "r1",
         {"eu": ("k1", "k2")} if segments is None else segments,
         key_unit=unit_of,
         feedback={"thumbs": 0.5},
+        **more,
     )
 
 
@@ -213,3 +214,37 @@ def test_its_self_test_finds_the_fault_and_fails_in_a_monitor_that_does_not() ->
             return []
 
     assert "was not found" in bias_self_test(Sleeping("s", "r", {"a": ("k",)}, key_unit=unit_of))
+
+
+@pytest.mark.parametrize(("rarely", "alpha"), [(1e6, 0.01), (1e9, 1e-5), (1e5, 0.1), (1e3, 0.1)])
+def test_a_false_gap_is_as_much_rarer_as_false_alarms_are_to_be(
+    rarely: float, alpha: float
+) -> None:
+    assert alpha_of(rarely) == pytest.approx(alpha)
+
+
+def test_the_rarer_a_false_alarm_is_to_be_the_later_a_gap_is_told() -> None:
+    needed = []
+    for rarely in (1e3, 1e6, 1e9):
+        monitor, count = made(alpha=alpha_of(rarely)), 0
+        dice = random.Random(5)
+        while not labels(monitor):
+            key = dice.choice(("k1", "k3"))
+            request = made_request(
+                id=f"{count}", key=key, unit=f"session {count}", started_at=START + count
+            )
+            monitor.see(seen(request, failed=dice.random() < (0.18 if key == "k1" else 0.1)))
+            count += 1
+            assert count < 10_000
+        needed.append(count)
+    assert needed[0] < needed[1] < needed[2]
+
+
+def test_what_was_seen_stays_evidence_when_false_alarms_are_to_be_rarer() -> None:
+    monitor = made()
+    stream(monitor, 4_000, {"k1": 0.25, "k2": 0.25})
+    state = json.loads(json.dumps(monitor.state()))
+    careful = made(alpha=1e-300)
+    careful.restore(state)
+    assert (len(labels(monitor)), len(labels(careful))) == (1, 0)
+    assert careful.state() == monitor.state()

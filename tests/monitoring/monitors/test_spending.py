@@ -308,3 +308,50 @@ def test_its_self_test_finds_the_fault_and_fails_in_a_monitor_that_does_not() ->
     assert "ten times the usual" in cost_self_test(BlindToDays("s", "r"))
     assert "not found" in cost_self_test(Sleeping("s", "r"))
     assert "told of honest requests: wolf" in cost_self_test(Crying("s", "r"))
+
+
+RARELY = (1e3, 1e6, 1e9)
+"""Requests to a false alarm, as they can be set."""
+
+
+def test_the_rarer_a_false_alarm_is_to_be_the_later_dear_requests_are_told() -> None:
+    needed = []
+    for rarely in RARELY:
+        monitor, dice, at = made(requests_per_false_alarm=rarely), random.Random(21), START
+        for _ in range(LEARN):
+            at += 10.0
+            monitor.see(seen(answer(dice, at, 100)))
+        count = 0
+        while ("", "answer_tokens_per_request") not in told(monitor, at):
+            at += 10.0
+            count += 1
+            monitor.see(seen(answer(dice, at, 250)))
+            assert count < 2_000
+        needed.append(count)
+    assert needed[0] < needed[1] < needed[2]
+
+
+def test_the_rarer_a_false_alarm_is_to_be_the_later_a_rise_is_told() -> None:
+    needed = []
+    for rarely in (RARELY[0], RARELY[-1]):
+        monitor, dice = made(keys_max=10, requests_per_false_alarm=rarely), random.Random(3)
+        weeks(monitor, dice, 0, 5)
+        number = 5 * 7 * 24
+        while ("", "rise_hour") not in told(monitor, START + number * HOUR):
+            hour(monitor, START + number * HOUR, dice, 2.4, "k1")
+            number += 1
+            assert number < 9 * 7 * 24
+        needed.append(number)
+    assert needed[0] < needed[1]
+
+
+def test_with_another_setting_it_keeps_who_spends_what_and_learns_what_requests_cost() -> None:
+    monitor, dice = made(), random.Random(9)
+    weeks(monitor, dice, 0, 4)
+    state = json.loads(json.dumps(monitor.state()))
+    for rarely, is_kept in ((1e6, True), (1e9, False)):
+        other = made(requests_per_false_alarm=rarely)
+        other.restore(state)
+        after = json.loads(json.dumps(other.state()))
+        assert after["subjects"] == state["subjects"]
+        assert (after["per_request"] == state["per_request"]) is is_kept

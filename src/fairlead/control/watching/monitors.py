@@ -13,7 +13,7 @@ from fairlead.domain.errors import FairleadError
 from fairlead.gateway.replicas.routing import unit_of
 from fairlead.monitoring.monitors.interface import Monitor
 from fairlead.monitoring.monitors.requests import build
-from fairlead.monitoring.monitors.segments import SegmentMonitor
+from fairlead.monitoring.monitors.segments import SegmentMonitor, alpha_of
 from fairlead.monitoring.monitors.spending import CostMonitor
 from fairlead.store.keys import KeyRow
 
@@ -45,7 +45,10 @@ class MonitorMaker:
         """All that are not turned off."""
         declared, service = served.declared, served.name
         made = [*build(service, release, declared.monitors, served.grading)]
-        made.append(CostMonitor(service, release, name_of=self._name_of))
+        rarely = declared.monitors.requests_per_false_alarm
+        made.append(
+            CostMonitor(service, release, name_of=self._name_of, requests_per_false_alarm=rarely)
+        )
         if served.segments:
             segments = {one.name: one.keys for one in served.segments}
             made.append(
@@ -56,6 +59,7 @@ class MonitorMaker:
                     key_unit=_unit_of_key,
                     name_of=self._name_of,
                     feedback=dict(served.feedback),
+                    alpha=alpha_of(rarely),
                 )
             )
         if served.capture is not None:

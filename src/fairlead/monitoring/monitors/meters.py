@@ -41,7 +41,7 @@ class Finding(NamedTuple):
 class Meter:
     """One amount of one subject by one period."""
 
-    def __init__(self, amount: str, period: str, watches: int) -> None:
+    def __init__(self, amount: str, period: str, rarer: float) -> None:
         self._amount = amount
         self._period = period
         self._seconds, slots, past_max = PERIODS[period]
@@ -49,7 +49,7 @@ class Meter:
         self._watch = SpendWatch(
             least=LEAST[amount, period],
             slots=slots,
-            run_length=watches * RUN_LENGTH,
+            run_length=rarer * RUN_LENGTH,
             past_max=min(past_max, PAST_MAX),
         )
         self._learnt = 0
@@ -165,13 +165,13 @@ class Subject:
     """A key, or the service as a whole.
 
     Args:
-        watches: Among how many subjects a false alarm is to be as rare as about one.
+        rarer: How many times as rare as one in `RUN_LENGTH` intervals a false alarm of a rise is.
         surges: Whether it is told when much comes within minutes.
     """
 
-    def __init__(self, *, watches: int, surges: bool) -> None:
-        self._watches = watches
-        self._meters = {("tokens", "day"): Meter("tokens", "day", watches)}
+    def __init__(self, *, rarer: float, surges: bool) -> None:
+        self._rarer = rarer
+        self._meters = {("tokens", "day"): Meter("tokens", "day", rarer)}
         self._surges = (
             {name: SurgeWatch(least=least) for name, least in SURGES.items()} if surges else {}
         )
@@ -187,7 +187,7 @@ class Subject:
             for period in PERIODS:
                 meter = self._meters.get((amount, period))
                 if meter is None and value > 0.0:
-                    meter = Meter(amount, period, self._watches)
+                    meter = Meter(amount, period, self._rarer)
                     self._meters[amount, period] = meter
                 if meter is not None:
                     meter.add(at, value)
@@ -234,7 +234,7 @@ class Subject:
         """Into a new one; raises ValueError, KeyError or TypeError if the state is damaged."""
         for name, kept in state["meters"].items():
             amount, period = name.split("/")
-            meter = self._meters[amount, period] = Meter(amount, period, self._watches)
+            meter = self._meters[amount, period] = Meter(amount, period, self._rarer)
             meter.restore(kept)
         if set(state["surges"]) != set(self._surges):
             raise ValueError("damaged state of the monitor cost: other surges")

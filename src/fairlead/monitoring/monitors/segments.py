@@ -28,11 +28,14 @@ from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.intake import SEGMENT, Expected
 from fairlead.monitoring.monitors.interface import Deaf, Document, Seen, SeenFeedback
 from fairlead.monitoring.monitors.self_tests import bias_self_test
-from fairlead.stats.monitors.evidence import made_with
+from fairlead.stats.monitors.evidence import RUN_LENGTH, made_with
 from fairlead.stats.monitors.segments import SegmentGap
 
 MONITOR = "segments"
 ALPHA = 0.01
+"""With one false alarm in `RUN_LENGTH` requests of other monitors; see `alpha_of`."""
+
+ALPHA_MAX = 0.1
 SEGMENTS_MAX = 20
 FEEDBACK_MAX = 10
 TOLERATED = 1.5
@@ -41,6 +44,15 @@ ACCEPTED_MAX = 1_000_000
 """Times that a gap is accepted; more are not told apart."""
 FAILURES = "failures"
 REFUSALS = "refusals"
+
+
+def alpha_of(requests_per_false_alarm: float) -> float:
+    """The probability of any false gap, by how rare a false alarm of a monitor is to be.
+
+    A test that is never wrong but with this probability has no false alarm at all, on average, in
+    whatever number of requests; it is as much more careful as the others are.
+    """
+    return min(ALPHA_MAX, ALPHA * RUN_LENGTH / requests_per_false_alarm)
 
 
 class _Gap(NamedTuple):
@@ -62,6 +74,9 @@ class SegmentMonitor(Deaf):
             such requests count each by itself.
         feedback: From which value on feedback is good, by its name; other feedback is not looked
             at.
+
+    Attributes:
+        alpha: The probability of any false gap, ever.
     """
 
     name = MONITOR
@@ -78,6 +93,7 @@ class SegmentMonitor(Deaf):
         feedback: Mapping[str, float] | None = None,
         alpha: float = ALPHA,
     ) -> None:
+        self.alpha = alpha
         self._feedback = dict(feedback or {})
         if not 1 <= len(segments) <= SEGMENTS_MAX or len(self._feedback) > FEEDBACK_MAX:
             raise ValueError(
@@ -98,7 +114,8 @@ class SegmentMonitor(Deaf):
         self._requests = 0
         self.taken: Counter[str] = Counter(dict.fromkeys(self._segments, 0))
         declared = {name: sorted(keys) for name, keys in self._segments.items()}
-        self._of = made_with(service, release, declared, self._feedback, alpha)
+        # What was seen is evidence whatever `alpha` is: the level alone goes by that.
+        self._of = made_with(service, release, declared, self._feedback, ALPHA)
 
     def see(self, seen: Seen) -> None:
         """A request, each once, in the order (started_at, id)."""

@@ -27,12 +27,12 @@ from fairlead.monitoring.monitors.intake import SPENT, Expected
 from fairlead.monitoring.monitors.interface import Deaf, Document, Seen
 from fairlead.monitoring.monitors.meters import HOUR_S, UNITS, Finding, Subject
 from fairlead.monitoring.monitors.self_tests import cost_self_test
+from fairlead.stats.monitors.evidence import RUN_LENGTH
 from fairlead.stats.monitors.larger import LEARN, LargerWatch
 
 MONITOR = "cost"
 KEYS_MAX = 500
 PER_REQUEST = ("usd", "tokens", "answer_tokens")
-RUN_LENGTH = 1e6
 _SWEPT = 2
 """Subjects that are brought up to date with each request, so that no request does it for all."""
 _SERVICE = ""
@@ -54,6 +54,8 @@ class CostMonitor(Deaf):
         name_of: Name of an API key, by its id in records.
         keys_max: Keys that are watched at most. A false alarm about any of them is as rare as one
             about a single key would be otherwise.
+        requests_per_false_alarm: About what a request costs. Rises of what is spent are as much
+            rarer, or more frequent, as this is more, or less, than a million.
     """
 
     name = MONITOR
@@ -66,6 +68,7 @@ class CostMonitor(Deaf):
         *,
         name_of: Callable[[str], str] = str,
         keys_max: int = KEYS_MAX,
+        requests_per_false_alarm: float = RUN_LENGTH,
     ) -> None:
         if not 1 <= keys_max <= 10_000:
             raise ValueError(f"keys_max={keys_max}: must be from 1 to 10,000")
@@ -73,10 +76,11 @@ class CostMonitor(Deaf):
         self._release = release
         self._name_of = name_of
         self._keys_max = keys_max
+        self._run_length = requests_per_false_alarm
         self._at = 0.0
         self._hour = -1
         self._behind: list[str] = []
-        self._subjects: dict[str, Subject] = {_SERVICE: Subject(watches=1, surges=False)}
+        self._subjects: dict[str, Subject] = {_SERVICE: self._new_subject(_SERVICE)}
         self._per_request = self._new_watches()
         self.taken: Counter[str] = Counter()
 
@@ -131,6 +135,7 @@ class CostMonitor(Deaf):
             "behind": list(self._behind),
             "subjects": [[name, subject.state()] for name, subject in self._subjects.items()],
             "per_request": {name: watch.state() for name, watch in self._per_request.items()},
+            "run_length": self._run_length,
         }
 
     def restore(self, state: Document) -> None:
@@ -140,8 +145,10 @@ class CostMonitor(Deaf):
             watches = self._new_watches()
             if set(state["per_request"]) != set(watches):
                 raise ValueError("damaged state of the monitor cost: other measures")
-            for name, kept in state["per_request"].items():
-                watches[name].restore(kept)
+            # With another setting what requests cost is learnt anew; who spends what is not.
+            if state.get("run_length", RUN_LENGTH) == self._run_length:
+                for name, kept in state["per_request"].items():
+                    watches[name].restore(kept)
             at, hour = float(state["at"]), int(state["hour"])
             behind = [name for name in state["behind"] if name in subjects]
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
@@ -191,9 +198,9 @@ class CostMonitor(Deaf):
         return found
 
     def _new_subject(self, name: str) -> Subject:
-        if name == _SERVICE:
-            return Subject(watches=1, surges=False)
-        return Subject(watches=self._keys_max, surges=True)
+        is_key = name != _SERVICE
+        rarer = (self._keys_max if is_key else 1) * self._run_length / RUN_LENGTH
+        return Subject(rarer=rarer, surges=is_key)
 
     def _sweep(self, at: float) -> None:
         """A few are brought up to date with each request, all of them once an hour."""
@@ -207,7 +214,7 @@ class CostMonitor(Deaf):
 
     def _new_watches(self) -> dict[str, LargerWatch]:
         return {
-            measure: LargerWatch(run_length=len(PER_REQUEST) * RUN_LENGTH)
+            measure: LargerWatch(run_length=len(PER_REQUEST) * self._run_length)
             for measure in PER_REQUEST
         }
 

@@ -343,7 +343,7 @@ def test_a_champion_over_its_limit_is_a_page_for_as_long_as_it_serves() -> None:
     )  # fmt: skip
     (one,) = _over_limit("bank", view, RELEASE)
     assert (one.severity, dict(one.labels)["release"]) == (Severity.PAGE, short(RELEASE))
-    assert one.evidence[0].limit == 0.02
+    assert one.evidence[0].words == "failure rate: 9 % (limit 2 %)"
     assert list(_over_limit("bank", view, "sha256:another")) == []
     quiet = msgspec.structs.replace(view, alarmed_at=None)
     assert list(_over_limit("bank", quiet, RELEASE)) == []

@@ -85,3 +85,10 @@ def test_blindness_to_what_could_be_a_page_is_one_after_a_while() -> None:
     found = blind([watch], [late], 5_000.0, now, alerts.values())
     told = {dict(one.labels)["fault"]: one.severity for one in found}
     assert told == {"failed": page, "untested": ticket}
+
+
+@pytest.mark.parametrize(("service", "begins"), [("bank", "bank: monitor"), ("", "monitor ")])
+def test_what_is_said_begins_with_whom_it_is_about(service: str, begins: str) -> None:
+    watch = Watch("records", service, every_s=60.0)
+    (found,) = blind([watch], [], 5_000.0, 10_000.0)
+    assert found.summary.startswith(begins)

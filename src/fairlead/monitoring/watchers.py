@@ -159,6 +159,6 @@ def _condition(
     return Condition(
         labels=labels_of(monitor=BLIND, service=watch.service, watched=watch.monitor, fault=fault),
         severity=watch.severity,
-        summary=f"{watch.service}: monitor {watch.monitor} {said}",
+        summary=f"{f'{watch.service}: ' if watch.service else ''}monitor {watch.monitor} {said}",
         evidence=() if shown is None else (shown,),
     )

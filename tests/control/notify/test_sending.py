@@ -113,6 +113,8 @@ async def test_slack_gets_text_in_which_nothing_is_markup(http: HttpReceiver) ->
     assert "bank: &lt;!channel&gt; &amp; more" in text
     assert "burn rate over 1 h: 20 (limit 14.4)" in text
     assert "changed near it: release b promoted" in text
+    (alert,) = message.firing
+    assert f"more: fairlead alerts show {alert.fingerprint[:8]}\n" in text
 
 
 CALLS = (

@@ -72,7 +72,8 @@ def test_failures_since_when_and_how_many() -> None:
     clock.errors(monitor, (0.3,), 300)
     found = clock.said(monitor)
     shown = figures(found)
-    assert shown["at least"] <= 30.0 <= shown["at most"]
+    assert shown["at least (95%)"] <= 30.0 <= shown["at most (95%)"]
+    assert shown["rate of the first requests"] < 3.0 < shown["rate since the change"]
     assert shown["it began about"] == pytest.approx((clock.now - began) / 60.0, abs=1.0)
     assert "of requests failed since about" in found.summary
     assert "replica" not in dict(found.labels)
@@ -97,6 +98,7 @@ def test_the_replica_that_fails_is_named_until_the_end() -> None:
     found = clock.said(monitor)
     assert dict(found.labels)["replica"] == "r1"
     assert figures(found)["of the failures on replica r1"] > 60.0
+    assert found.summary.endswith("% of the failures are on replica r1")
     clock.errors(monitor, (0.9, 0.9, 0.9), 300)
     assert clock.said(monitor).fingerprint == found.fingerprint
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 from typing import Any
 
 import pytest
@@ -99,6 +100,12 @@ def test_a_rise_is_told_until_it_is_accepted() -> None:
         number += 1
         assert number < 9 * 7 * 24
     assert any(kind.startswith("rise") for _, kind in told(monitor, START + (number + 5) * HOUR))
+    for (_, kind), rise in told(monitor, START + number * HOUR).items():
+        if not kind.startswith("rise"):
+            continue
+        assert re.search(r"than it used to: [\d.]+ times what is usual, over \d+ ", rise.summary)
+        assert rise.evidence[0].name.endswith(", times the usual")
+        assert 1.3 < rise.evidence[0].value < 5.0
     before = monitor.standing()
     monitor.accept()
     assert told(monitor, START + number * HOUR) == {}

@@ -283,18 +283,18 @@ def _provider(view: ProbesView) -> Iterator[Condition]:
 def _over_limit(service: str, view: WatchView | None, champion: str | None) -> Iterator[Condition]:
     if view is None or view.alarmed_at is None or view.release != champion:
         return
-    rate = _figure("failure rate", view.rate or 0.0, view.limit)
+    rate = _figure("failure rate", 100.0 * (view.rate or 0.0), 100.0 * view.limit, "%")
     yield Condition(
         labels=labels_of(monitor=LIMIT, service=service, release=view.release),
         severity=Severity.PAGE,
         summary=f"{service}: {view.alarm or f'release {short(view.release)} fails too often'}"[
             :SAID_MAX
         ],
-        evidence=(rate, Figure("units", float(view.units))),
+        evidence=(rate, Figure("units judged", float(view.units))),
     )
 
 
-def _figure(name: str, value: float, limit: float) -> Figure:
+def _figure(name: str, value: float, limit: float, unit: str = "") -> Figure:
     """A figure of finite numbers."""
     most = 1e300
-    return Figure(name, min(value, most) if not math.isnan(value) else most, "", limit)
+    return Figure(name, min(value, most) if not math.isnan(value) else most, unit, limit)

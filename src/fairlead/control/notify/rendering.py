@@ -31,6 +31,9 @@ SUMMARY_MAX = 1_000
 COURSE_MIN = 3
 """Points of a course that a line of blocks is worth."""
 
+NAME_CHARS = 8
+"""Of a fingerprint: enough to name an alert."""
+
 ENDS_AFTER_S = 900.0
 """An Alertmanager takes an alert to be over when it has not heard of it for so long. It has to be
 longer than a delivery is tried, and is left alone after that: an Alertmanager that was away for
@@ -206,6 +209,8 @@ def _details(alert: Alert, words: Words) -> list[str]:
         lines.append(f"  {name}: {sparkline(alert.course)} over {took}")
     lines += [f"  about: {words(quote)}" for quote in alert.quotes]
     lines += [f"  changed near it: {words(cause.words)}" for cause in alert.causes]
+    if alert.is_firing:
+        lines.append(f"  more: fairlead alerts show {alert.fingerprint[:NAME_CHARS]}")
     return lines + ([f"  runbook: {alert.runbook}"] if alert.runbook else [])
 
 

@@ -133,7 +133,8 @@ class Around:
             Condition(
                 labels=labels_of(monitor=BLIND, watched="platform", fault="failed"),
                 severity=Severity.PAGE,
-                summary=f"replicas, records, providers and all else of the platform: {said}"[:500],
+                summary="nobody watches replicas, records, providers and all else of the platform: "
+                f"{said}"[:500],
                 pending_s=PENDING_S,
             )
         ]

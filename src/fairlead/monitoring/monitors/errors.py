@@ -59,8 +59,16 @@ class ErrorsMonitor(RateMonitor):
         found = super().conditions(now)
         if not self._replica:
             return found
-        figure = Figure(f"of the failures on replica {self._replica[:100]}", self._share, "%")
-        return [msgspec.structs.replace(one, evidence=(*one.evidence, figure)) for one in found]
+        replica = f"on replica {self._replica[:100]}"
+        figure = Figure(f"of the failures {replica}", self._share, "%")
+        return [
+            msgspec.structs.replace(
+                one,
+                summary=f"{one.summary}; {self._share:.0f}% of the failures are {replica}",
+                evidence=(*one.evidence, figure),
+            )
+            for one in found
+        ]
 
     def self_test(self) -> str:
         """Requests that fail now and then, and then all the time."""

@@ -111,10 +111,17 @@ class Meter:
                 figure = Figure(f"{self._amount} in the {self._period}", amount, unit, usual)
                 yield Finding(f"outburst_{self._period}", words, (figure,))
         if self._rises:
-            words = f"spends more by the {self._period} than it used to ({unit})"
+            count, times = self._watch.above
+            words = (
+                f"spends more by the {self._period} than it used to: {times:.2g} times what is "
+                f"usual, over {count} {self._period}{'' if count == 1 else 's'} ({unit})"
+            )
             usual = self._watch.usual(self._interval % self._slots) or 0.0
-            figure = Figure(f"usual {self._amount} in the {self._period}", usual, unit)
-            yield Finding(f"rise_{self._period}", words, (figure,))
+            figures = (
+                Figure(f"{self._amount} by the {self._period}, times the usual", times),
+                Figure(f"usual {self._amount} in the {self._period}", usual, unit),
+            )
+            yield Finding(f"rise_{self._period}", words, figures)
 
     def accept(self, now: float) -> None:
         """What is told now, if anything is, is as it should be; what it has learnt stays."""

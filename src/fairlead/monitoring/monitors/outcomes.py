@@ -282,10 +282,10 @@ class RateMonitor(ReleaseMonitor):
             f"alarm; {_percent(reference.rate)} of the first "
             f"{round(reference.worth * (track.design_effect or 1.0)):,}",
             [
-                Figure("since the change", 100.0 * change.rate, "%", 100.0 * reference.limit),
-                Figure("at least", 100.0 * change.rate_least, "%"),
-                Figure("at most", 100.0 * change.rate_most, "%"),
-                Figure("of the first requests", 100.0 * reference.rate, "%"),
+                Figure("rate since the change", 100.0 * change.rate, "%", 100.0 * reference.limit),
+                Figure("at least (95%)", 100.0 * change.rate_least, "%"),
+                Figure("at most (95%)", 100.0 * change.rate_most, "%"),
+                Figure("rate of the first requests", 100.0 * reference.rate, "%"),
                 *minutes_since(track.changed_at, now),
                 *_since(track),
                 *self._further(track, change),

@@ -182,7 +182,7 @@ class TextRates(Deaf):
             summary=summary[:TEXT_CHARS_MAX],
             evidence=(
                 Figure("share since it rose", 100 * found.rate, "%", 100 * found.limit),
-                Figure("at least", 100 * found.rate_least, "%"),
+                Figure("at least (95%)", 100 * found.rate_least, "%"),
                 Figure("while learning", 100 * found.usual, "%"),
                 Figure("began", max(0.0, now - found.began) / 60.0, "min ago"),
                 Figure(f"{kind.blamed} {found.most}, of {found.of_all}", float(found.of_most)),

@@ -127,6 +127,12 @@ class SpendWatch:
         own = self._own(slot)
         return None if own is None else math.exp(median(own))
 
+    @property
+    def above(self) -> tuple[int, float]:
+        """How many intervals have alarmed up to now, `LEARN` at most; their median by the usual."""
+        excesses = _excesses_of(self._above, list(self._past))
+        return len(self._above), math.exp(median(excesses or [0.0]))
+
     def outburst_from(self, slot: int) -> float | None:
         """From which amount on an interval of this slot is an outburst; None while learning."""
         self._check_slot(slot)

@@ -10,12 +10,14 @@ from control.simulated_world import World
 from fairlead.control.watching.monitors import MonitorMaker
 from fairlead.control.watching.platform import _feedback
 from fairlead.control.watching.served import Served
+from fairlead.domain.capture import Capture
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.monitors.interface import Monitor, SeenFeedback
 from fairlead.monitoring.monitors.segments import SegmentMonitor, alpha_of
 from fairlead.monitoring.monitors.self_tests import made
 from fairlead.monitoring.monitors.settings import MonitorSettings
 from fairlead.monitoring.monitors.spending import CostMonitor
+from fairlead.monitoring.monitors.texts import TextRates
 from fairlead.probing.bias_model import Segment
 from fairlead.rollout.declared import FeedbackRule
 from fairlead.store.keys import KeyRow
@@ -79,3 +81,11 @@ def test_monitors_of_spending_and_segments_go_by_what_is_declared(rarely: float)
     assert isinstance(segments, SegmentMonitor)
     assert cost.state()["run_length"] == rarely
     assert segments.alpha == alpha_of(rarely)
+
+
+def test_keys_are_called_by_their_names_wherever_one_is_named() -> None:
+    capture = Capture(1.0)
+    served = Served("bank", "sha256:a", Declared(), capture=capture)
+    (found,) = (one for one in MonitorMaker(Keys())(served, "a") if one.name == "injection")
+    assert isinstance(found, TextRates)
+    assert found._name_of("k0") == "partner-app"

@@ -66,7 +66,8 @@ class MonitorMaker:
             # numpy is loaded for them, where there are texts.
             from fairlead.monitoring.monitors.texts import build_texts
 
-            made += build_texts(service, release, declared.texts, self._embedder)
+            texts, names = declared.texts, self._name_of
+            made += build_texts(service, release, texts, self._embedder, name_of=names)
         not_made = {*declared.monitors.off, *unseen(served.capture, declared.monitors.off)}
         return [monitor for monitor in made if monitor.name not in not_made]
 

@@ -225,6 +225,8 @@ def test_the_manifest_and_the_deciders_know_the_same_words() -> None:
             "is not an address that requests are sent to",
         ),
         ("actions:\n  - {do: rerun_gate, monitors: [slo]}", "needs `gates`"),
+        ("actions:\n  - {do: add_cases, monitors: [drift]}", "needs `capture` that keeps prompts"),
+        ("actions:\n  - {do: scale, monitors: [slo], cases: 3}", 'only for "add_cases"'),
         (
             "actions:\n  - {do: roll_back, monitors: [slo], match: ['a=~(b']}",
             "match[0] is no regular expression: unclosed group",

@@ -29,6 +29,7 @@ BACK = ActionPolicy(ActionKind.ROLL_BACK, ("slo",))
 SEEN = Circumstances(
     champion="sha256:bbb", champion_since=500.0, last_good="sha256:aaa",
     fallbacks=("small",), replicas=2, replicas_max=3, gates=1, guardrails=("secrets", "mail"),
+    keeps_prompts=True,
 )  # fmt: skip
 
 
@@ -50,6 +51,7 @@ def verdict(policy: ActionPolicy, seen: Circumstances = SEEN, **fields: Any) -> 
         (ActionKind.RERUN_GATE, "sha256:bbb"),
         (ActionKind.PROPOSE_RETRAINING, "sha256:bbb"),
         (ActionKind.TIGHTEN_GUARDRAIL, "secrets,mail"),
+        (ActionKind.ADD_CASES, "sha256:bbb"),
     ],
 )
 def test_each_action_has_its_target_and_its_reason(kind: ActionKind, target: str) -> None:
@@ -86,6 +88,8 @@ def test_a_rollout_is_paused() -> None:
         (ActionKind.RERUN_GATE, {"gates": 0}, "no gates"),
         (ActionKind.TIGHTEN_GUARDRAIL, {"guardrails": ()}, "only flags"),
         (ActionKind.PROPOSE_RETRAINING, {"champion": None}, "no release"),
+        (ActionKind.ADD_CASES, {"champion": None}, "no release"),
+        (ActionKind.ADD_CASES, {"keeps_prompts": False}, "declare `capture`"),
     ],
 )
 def test_what_has_nothing_to_act_on_is_impossible(

@@ -30,6 +30,7 @@ from fairlead.cli import (
     ship,
     silences,
     status,
+    suite,
     telemetry,
 )
 
@@ -85,3 +86,4 @@ app.add_typer(bias.app, name="bias")
 app.add_typer(telemetry.app, name="telemetry")
 app.add_typer(gateway.app, name="gateway")
 app.add_typer(monitor.app, name="monitor")
+app.add_typer(suite.app, name="suite")

@@ -142,4 +142,6 @@ def _action(action: Action) -> ActionPolicy:
         replicas_more=action.replicas_more,
         within_s=action.within_hours * 3_600.0,
         guardrail=action.guardrail or "",
+        cases_max=action.cases,
+        minimum=action.minimum,
     )

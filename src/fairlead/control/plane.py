@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,7 @@ import msgspec
 from fairlead.control.acting.carrying_out import Acting
 from fairlead.control.acting.diversions import Diversion
 from fairlead.control.acting.platform import Parts, Platform
+from fairlead.control.acting.suite_versions import SuiteVersion
 from fairlead.control.acting.tightenings import Tightening
 from fairlead.control.bias.bias_probes import BiasProbes
 from fairlead.control.bias.scoring import BiasScores
@@ -120,7 +121,9 @@ class ControlPlane:
             now,
         )
         self._lock = asyncio.Lock()
-        self.acting = Acting(store, registry, self._rollouts, self._fleet, self.probes, now)
+        self.acting = Acting(
+            store, registry, self._rollouts, self._fleet, self.probes, self.judging, now
+        )
         self.reports.tightened = self.acting.tightenings.names
         self.bias = BiasProbes(store, self._overview.client, now, self.acting.tightenings.names)
         self.bias_scores = BiasScores(store, registry, self._overview, now)
@@ -130,6 +133,7 @@ class ControlPlane:
         )
         maker = MonitorMaker(store, word_vectors)
         self.watching = Watching(store, watched, maker, now, monotonic=monotonic)
+        self.acting.fresh_cases.watched = self.watching
         self._pulse = Pulse(monotonic)
         self.exposition = Exposition(
             store, self._overview, self._fleet, self.judging, hub, self._pulse, now
@@ -299,6 +303,15 @@ class ControlPlane:
             ended = await self.acting.tightenings.end(service, guardrail, "by hand")
         self.wake()
         return ended
+
+    async def refuse_cases(
+        self, version: str, cases: Collection[str], by: str, why: str
+    ) -> SuiteVersion:
+        """Take cases out of a suite version that an action made; see `FreshCases.refuse`."""
+        async with self._lock:
+            left = await self.acting.fresh_cases.refuse(version, cases, by, why)
+        self.wake()
+        return left
 
     def _as_acted(self, want: ServiceWant) -> ServiceWant:
         """What is wanted, with what actions have changed."""

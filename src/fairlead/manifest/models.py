@@ -217,6 +217,8 @@ class Manifest(Strict):
                 raise wrong('"fallback" needs `fallbacks`', at=at)
             if action.do == "rerun_gate" and not self.gates:
                 raise wrong('"rerun_gate" needs `gates`', at=at)
+            if action.do == "add_cases" and not (self.capture and self.capture.prompts):
+                raise wrong('"add_cases" needs `capture` that keeps prompts', at=at)
             if action.do == "tighten_guardrail":
                 self._can_tighten(action.guardrail, at)
         if self.slos.usd_per_request is not None and self.release.price is None:

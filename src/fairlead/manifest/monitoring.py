@@ -15,7 +15,7 @@ from fairlead.manifest.judging import LiveJudge
 from fairlead.manifest.monitor_names import Monitor
 from fairlead.manifest.monitors import Monitors
 from fairlead.manifest.receivers import Receiver, Url
-from fairlead.manifest.values import Label, Strict, shown, wrong
+from fairlead.manifest.values import Label, Share, Strict, shown, wrong
 
 MATCHER = re.compile(r"\s*[A-Za-z_][A-Za-z0-9_]{0,63}\s*(=~|!~|!=|=)(.{0,500})", re.DOTALL)
 Severity = Literal["page", "ticket", "info"]
@@ -90,12 +90,14 @@ class Action(Strict):
         "rerun_gate",
         "propose_retraining",
         "tighten_guardrail",
+        "add_cases",
     ] = Field(
         description=(
             "roll_back: to the last good release. pause_rollout: no step and no promotion. "
             "fallback: the service's fallbacks answer, too. scale: more replicas. rerun_gate: the "
             "champion's gates again. propose_retraining: a note with what there is to learn from. "
-            "tighten_guardrail: one that flags blocks."
+            "tighten_guardrail: one that flags blocks. add_cases: prompts that drift shows become "
+            "cases, which the champion is asked and graded on."
         )
     )
     monitors: tuple[Monitor, ...] = Field(
@@ -134,12 +136,22 @@ class Action(Strict):
         "this before the alert. What begins later did not come with it.",
     )
 
+    cases: int = Field(
+        default=20, ge=1, le=100, description="For add_cases: how many cases at most."
+    )
+    minimum: Share = Field(
+        default=0.8,
+        description="For add_cases: least mean score on the new cases, where a gate says none.",
+    )
+
     @model_validator(mode="after")
     def _fits(self) -> Action:
         only = (
             ("replicas_more", "scale"),
             ("within_hours", "roll_back"),
             ("guardrail", "tighten_guardrail"),
+            ("cases", "add_cases"),
+            ("minimum", "add_cases"),
         )
         for name, do in only:
             if name in self.model_fields_set and self.do != do:

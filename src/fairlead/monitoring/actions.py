@@ -57,6 +57,7 @@ class ActionKind(enum.StrEnum):
     RERUN_GATE = "rerun_gate"
     PROPOSE_RETRAINING = "propose_retraining"
     TIGHTEN_GUARDRAIL = "tighten_guardrail"
+    ADD_CASES = "add_cases"
 
 
 class ActionVerdict(enum.StrEnum):
@@ -84,6 +85,7 @@ class ActionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         replicas_more: For `scale`: how many more replicas.
         guardrail: For `tighten_guardrail`: which one; empty for all that only flag.
         within_s: For `roll_back`: for how long at most the champion had served before the alert.
+        cases_max, minimum: For `add_cases`: how many, and the least mean score of them.
     """
 
     kind: ActionKind
@@ -96,6 +98,8 @@ class ActionPolicy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas_more: int = 1
     within_s: float = 6 * 3_600.0
     guardrail: str = ""
+    cases_max: int = 20
+    minimum: float = 0.8
 
     @property
     def id(self) -> str:
@@ -117,6 +121,7 @@ class Circumstances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         replicas, replicas_max: How many of the champion are declared, and how many there is room
             for.
         gates: How many gates the release has.
+        keeps_prompts: Whether prompts of its requests are kept.
         guardrails: Names of the guardrails of the champion that only flag, as they hold now.
     """
 
@@ -130,6 +135,7 @@ class Circumstances(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     replicas: int = 0
     replicas_max: int = 0
     gates: int = 0
+    keeps_prompts: bool = False
     guardrails: tuple[str, ...] = ()
 
 
@@ -354,6 +360,14 @@ def _rerun(_alert: Alert, _policy: ActionPolicy, seen: Circumstances) -> tuple[s
     return seen.champion, "its gates are run again"
 
 
+def _add_cases(_alert: Alert, _policy: ActionPolicy, seen: Circumstances) -> tuple[str, str]:
+    if seen.champion is None:
+        raise _Nothing("no release serves")
+    if not seen.keeps_prompts:
+        raise _Nothing("no prompts are kept: declare `capture` with `prompts`, and ship that")
+    return seen.champion, "what is asked now becomes cases"
+
+
 def _retrain(_alert: Alert, _policy: ActionPolicy, seen: Circumstances) -> tuple[str, str]:
     if seen.champion is None:
         raise _Nothing("no release serves")
@@ -376,4 +390,5 @@ _TARGETS = {
     ActionKind.RERUN_GATE: _rerun,
     ActionKind.PROPOSE_RETRAINING: _retrain,
     ActionKind.TIGHTEN_GUARDRAIL: _tighten,
+    ActionKind.ADD_CASES: _add_cases,
 }

@@ -9,6 +9,8 @@ from fairlead.domain.errors import InvalidInput
 from fairlead.monitoring.actions import MONITOR, ActionPolicy
 from fairlead.monitoring.inhibition import BLIND
 
+CASES_MAX = 100
+
 
 def check_policy(policy: ActionPolicy) -> None:
     """Raises InvalidInput unless it is for something, and within bounds."""
@@ -23,6 +25,10 @@ def check_policy(policy: ActionPolicy) -> None:
         raise InvalidInput(f"action {policy.kind}: cool-down or limit per day makes no sense")
     if not 0.0 < policy.within_s < math.inf:
         raise InvalidInput(f"action {policy.kind}: {policy.within_s} is no time to go back within")
+    if not 1 <= policy.cases_max <= CASES_MAX or not 0.0 <= policy.minimum <= 1.0:
+        raise InvalidInput(
+            f"action {policy.kind}: from 1 to {CASES_MAX} cases, and a minimum from 0 to 1"
+        )
     if not 1 <= policy.replicas_more <= 256:
         raise InvalidInput(f"action {policy.kind}: from 1 to 256 replicas more")
 

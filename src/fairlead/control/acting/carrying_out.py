@@ -15,9 +15,12 @@ import msgspec
 
 from fairlead.control.acting.circumstances import Surroundings
 from fairlead.control.acting.diversions import Diversion, Diversions
+from fairlead.control.acting.case_grading import CaseGrading
+from fairlead.control.acting.fresh_cases import FreshCases
 from fairlead.control.acting.gate_runs import GateRuns
 from fairlead.control.acting.proposals import Proposal, Proposals
 from fairlead.control.acting.tightenings import Tightening, Tightenings
+from fairlead.control.judging.judging import Judging
 from fairlead.control.probing.probes import Probes
 from fairlead.control.shipping.rollouts import WHY_MAX, Rollouts
 from fairlead.control.shipping.spec import ServiceSpec, check_spec
@@ -26,7 +29,7 @@ from fairlead.control.world.fleet import Fleet
 from fairlead.domain.errors import Conflict, InvalidInput, NotFound
 from fairlead.domain.guardrail import flagging
 from fairlead.domain.release import short
-from fairlead.monitoring.actions import ActionEntry, ActionKind
+from fairlead.monitoring.actions import ActionEntry, ActionKind, ActionPolicy
 from fairlead.registry import Registry
 from fairlead.rollout.machine import Command
 from fairlead.rollout.plan import REPLICAS_MAX
@@ -34,6 +37,8 @@ from fairlead.store.interface import Store
 from fairlead.store.rows import EventRow, ServiceRow
 
 KIND = "action"
+VERDICT_S = 480.0
+"""So long the outcome of an action waits for a verdict; what takes longer is told without it."""
 TOLD_MAX = 200
 """Events of a service among which is looked for one that was told already."""
 
@@ -45,7 +50,7 @@ class Acting:
         now: Unix time in seconds.
 
     Attributes:
-        diversions, gate_runs, proposals, tightenings: What actions leave behind.
+        diversions, fresh_cases, gate_runs, proposals, tightenings: What actions leave behind.
         surroundings: What there is to act on.
     """
 
@@ -56,6 +61,7 @@ class Acting:
         rollouts: Rollouts,
         fleet: Fleet,
         probes: Probes,
+        judging: Judging,
         now: Callable[[], float],
     ) -> None:
         self._store = store
@@ -65,6 +71,8 @@ class Acting:
         self._now = now
         self.diversions = Diversions(store, now)
         self.gate_runs = GateRuns(store, registry, self._overview, now)
+        grading = CaseGrading(store, registry, judging.asker, now)
+        self.fresh_cases = FreshCases(store, self._overview, grading, now)
         self.proposals = Proposals(store, now)
         self.tightenings = Tightenings(store, now)
         self.surroundings = Surroundings(
@@ -78,6 +86,7 @@ class Acting:
             ActionKind.RERUN_GATE: self._rerun,
             ActionKind.PROPOSE_RETRAINING: self._propose,
             ActionKind.TIGHTEN_GUARDRAIL: self._tighten,
+            ActionKind.ADD_CASES: self._add_cases,
         }
 
     async def load(self) -> None:
@@ -85,17 +94,20 @@ class Acting:
         await self.diversions.load()
         await self.tightenings.load()
         await self.gate_runs.load()
+        await self.fresh_cases.load()
 
     async def close(self) -> None:
         """End what is asked in the background."""
         await self.gate_runs.close()
+        await self.fresh_cases.close()
 
     async def advance(self) -> None:
-        """Go on with gates that are run again, and end diversions that are over."""
+        """Go on with gates and new cases that are asked, and end diversions that are over."""
         champions = self._overview.champions()
         await self.diversions.tidy(champions)
         await self.tightenings.tidy(champions, self._flagging)
         await self.gate_runs.advance(champions)
+        await self.fresh_cases.advance(champions)
 
     def _flagging(self, release: str) -> tuple[str, ...] | None:
         """Guardrails by which a release only flags; None while it is not known."""
@@ -109,11 +121,13 @@ class Acting:
         )
 
     async def carry_out(self, entry: ActionEntry) -> str:
-        """Do it; what came of it, in words.
+        """Do it; what came of it, in words; empty while that is still to come.
 
         Raises FairleadError when it is not done, and may be if it is tried again.
         """
         outcome, rollout = await self._steps[entry.kind](entry)
+        if not outcome:
+            return ""
         await asyncio.to_thread(self._tell, entry, outcome, rollout)
         return outcome
 
@@ -220,6 +234,17 @@ class Acting:
             return f"its gates were run again: {said}", ""
         gates = ", ".join(gate.rule.name for gate in spec.gates)
         return f"its gates are run again: {gates}; the verdict will be an event", ""
+
+    async def _add_cases(self, entry: ActionEntry) -> tuple[str, str]:
+        row, spec = self._service(entry.service)
+        if row.champion != entry.target:
+            return f"release {short(entry.target)} does not serve any more", ""
+        declared = [one for one in spec.monitoring.actions if one.id == entry.policy]
+        policy = declared[0] if declared else ActionPolicy(entry.kind, ())
+        name = f"sv-{_id(entry)}"
+        said = await self.fresh_cases.carry_out(name, entry, spec, policy)
+        waits = self.fresh_cases.is_asked(name) and self._now() - entry.at < VERDICT_S
+        return ("" if waits else said), ""
 
     async def _propose(self, entry: ActionEntry) -> tuple[str, str]:
         row, _ = self._service(entry.service)

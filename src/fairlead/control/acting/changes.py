@@ -34,7 +34,8 @@ _PROVIDER = frozenset({"unrequested_release", "provider_named_otherwise"})
 _REPLICA, _FALLBACK = "replica_", frozenset({"diverted", "undiverted"})
 _GUARDRAIL = frozenset({"guardrail_tightened", "guardrail_loosened"})
 _OTHERS = {
-    "gates_rerun": "gate", "champion_over_limit": "release", "spool_damaged": "records",
+    "gates_rerun": "gate", "suite_verdict": "gate", "suite_refused": "gate",
+    "champion_over_limit": "release", "spool_damaged": "records",
     CLOCK_RIGHT: "clock",
 }  # fmt: skip
 _ROOMS = {"rollout_": "rollout", "drill_": "drill", "probes_": "provider"}

@@ -111,6 +111,7 @@ class Surroundings:
             replicas=count,
             replicas_max=self._room(wants[row.name], count),
             gates=len(spec.gates),
+            keeps_prompts=spec.capture is not None and spec.capture.prompts,
             guardrails=self._flagging(wants[row.name]),
         )
 

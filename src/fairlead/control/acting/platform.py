@@ -170,7 +170,7 @@ class Platform:
         yield (DRILL,), self._drills
         yield (LIMIT,), self._limits
         yield (BACK,), lambda: self._gone_back(now)
-        yield (GATE,), self._acting.gate_runs.conditions
+        yield (GATE,), self._gates
 
     def _of_replicas(self, now: float) -> list[Condition]:
         parts = self._parts
@@ -189,6 +189,10 @@ class Platform:
     def _limits(self) -> Iterator[Condition]:
         for row, _ in self._parts.overview.services():
             yield from _over_limit(row.name, self._parts.watches.view(row.name), row.champion)
+
+    def _gates(self) -> list[Condition]:
+        acting = self._acting
+        return [*acting.gate_runs.conditions(), *acting.fresh_cases.conditions(GATE)]
 
     def _services(self) -> list[str]:
         return [row.name for row, _ in self._parts.overview.services()]

@@ -62,7 +62,10 @@ class Platform(Protocol):
     def circumstances(self) -> dict[str, Circumstances]: ...
 
     async def carry_out(self, entry: ActionEntry) -> str:
-        """Do it, and say in words what came of it; raises FairleadError to be tried again."""
+        """Do it, and say in words what came of it; raises FairleadError to be tried again.
+
+        Empty words say that this is still to come; it is asked for again.
+        """
         ...
 
 

@@ -347,7 +347,8 @@ class Watching:
         except Exception as error:  # noqa: BLE001 - it holds up no other action
             _log.error("%s of %s: a defect: %s", entry.kind, entry.service, trail(error))
             return
-        await self.edit(lambda desk: note_done(desk, entry, outcome, self._now()))
+        if outcome:  # Else it is under way, and asked for at the next look.
+            await self.edit(lambda desk: note_done(desk, entry, outcome, self._now()))
 
     async def _keep(self, desk: Desk) -> None:
         """Keep it; in memory it is the same only after that."""

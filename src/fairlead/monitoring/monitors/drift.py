@@ -186,7 +186,8 @@ class TextDrift(Deaf):
             return []
         return [
             SuggestedCase(
-                each.id, each.text, ("drift", each.kind, *(["cut"] if each.is_cut else []))
+                each.id, each.text, ("drift", each.kind, *(["cut"] if each.is_cut else [])),
+                ", ".join(each.words),
             )
             for each in self.candidates()
         ]

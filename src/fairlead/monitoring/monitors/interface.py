@@ -126,11 +126,13 @@ class SuggestedCase(msgspec.Struct, frozen=True):
     Attributes:
         request: Id of the request that asked it.
         tags: Why it is suggested.
+        topic: Words that set its cluster apart.
     """
 
     request: str
     text: str
     tags: tuple[str, ...]
+    topic: str = ""
 
 
 @runtime_checkable

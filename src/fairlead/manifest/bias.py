@@ -31,7 +31,7 @@ class KnownTemplate(Strict):
 
 
 class Segment(Strict):
-    """Some of the live users, who are compared with all others."""
+    """Some of the live users: compared with all others, and watched for drift by themselves."""
 
     name: Label = Field(description="What it is called in alerts.")
     keys: tuple[Annotated[str, Field(min_length=1, max_length=128)], ...] = Field(
@@ -119,7 +119,8 @@ class Bias(Strict):
         default=(),
         strict=False,
         max_length=20,
-        description="Parts of the live users that are compared with all others.",
+        description="Parts of the live users that are compared with all others, and whose drift is "
+        "watched by itself (the first eight, where `capture` keeps prompts).",
     )
 
     @field_validator("segments")

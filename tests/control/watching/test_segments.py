@@ -13,6 +13,7 @@ from fairlead.control.watching.served import Served
 from fairlead.domain.capture import Capture
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.monitors.interface import Monitor, SeenFeedback
+from fairlead.monitoring.monitors.made_texts import made_text
 from fairlead.monitoring.monitors.segments import SegmentMonitor, alpha_of
 from fairlead.monitoring.monitors.self_tests import made
 from fairlead.monitoring.monitors.settings import MonitorSettings
@@ -63,6 +64,17 @@ def test_what_is_not_declared_or_good_enough_or_a_judges_is_not_compared(
     rule: FeedbackRule | None,
 ) -> None:
     assert rated(monitor(rule)) == []
+
+
+def test_the_drift_of_a_segment_is_watched_by_itself() -> None:
+    pytest.importorskip("numpy")
+    served = Served("bank", "sha256:a", Declared(), capture=Capture(1.0), segments=SEGMENTS)
+    (drift,) = (one for one in MonitorMaker(Keys())(served, "sha256:a") if one.name == "drift")
+    for number in range(3):
+        drift.see_text(made_text(f"where is card {number}", key=f"k{number % 2}", id=f"{number}"))
+    assert drift.standing() == (
+        "learning, 3 of 1,500 prompts; partners: learning, 2 of 1,500 prompts"
+    )
 
 
 async def test_a_service_is_watched_by_the_feedback_of_its_rollouts(world: World) -> None:

@@ -49,8 +49,8 @@ class MonitorMaker:
         made.append(
             CostMonitor(service, release, name_of=self._name_of, requests_per_false_alarm=rarely)
         )
-        if served.segments:
-            segments = {one.name: one.keys for one in served.segments}
+        segments = {one.name: one.keys for one in served.segments}
+        if segments:
             made.append(
                 SegmentMonitor(
                     service,
@@ -67,7 +67,7 @@ class MonitorMaker:
             from fairlead.monitoring.monitors.texts import build_texts
 
             texts, names = declared.texts, self._name_of
-            made += build_texts(service, release, texts, self._embedder, name_of=names)
+            made += build_texts(service, release, texts, self._embedder, segments, name_of=names)
         not_made = {*declared.monitors.off, *unseen(served.capture, declared.monitors.off)}
         return [monitor for monitor in made if monitor.name not in not_made]
 

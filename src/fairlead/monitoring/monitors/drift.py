@@ -17,7 +17,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -26,7 +26,6 @@ import msgspec
 from fairlead.domain.decoding import convert
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.embedding.interface import Embedder
-from fairlead.embedding.word_sums import words
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.monitors.drift_words import condition_of
 from fairlead.monitoring.monitors.interface import (
@@ -48,11 +47,13 @@ from fairlead.monitoring.monitors.made_texts import changed_texts, usual_texts
 from fairlead.monitoring.monitors.text_settings import TextSettings
 from fairlead.monitoring.monitors.topics import (
     PER_CLUSTER,
+    WORDS_MAX,
     Candidate,
     Cluster,
     Explanation,
     candidates,
     explain,
+    usual_words,
 )
 from fairlead.stats.drift.cause import Channel
 from fairlead.stats.drift.monitor import DriftMonitor, Sensitivity
@@ -63,20 +64,18 @@ from fairlead.stats.monitors.evidence import made_with
 BATCH = 32
 PENDING_S = 60.0
 """So long, at most, a text waits for others to be taken in with."""
-WORDS_MAX = 5_000
-WORD_TEXTS_MIN = 3
-"""Words of fewer texts of the reference are not kept: nobody's own words stay in its state."""
 _SELF_TEST = TextSettings(drift_texts=1_000)
 _SELF_TEST_DIMENSION, _SELF_TEST_AT = 64, 1e6
 
 
 class About(NamedTuple):
-    """Which texts of which release; `text` is `prompt` or `answer`."""
+    """Which texts of which release: `prompt` or `answer`; `segment` is empty for all users."""
 
     name: str
     service: str
     release: str
     text: str
+    segment: str = ""
 
     def of(self, seen: SeenText) -> str:
         """The text that is watched."""
@@ -147,6 +146,11 @@ class TextDrift(Deaf):
     def vectors(self) -> str:
         """Name of the embedder that it goes by."""
         return self._embedder.name
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has an alarm that is not over."""
+        return self._watching is not None and bool(self._watching.monitor.open)
 
     def see_text(self, text: SeenText) -> None:
         """Take it in, with 31 others: vectors of many cost less."""
@@ -253,7 +257,7 @@ class TextDrift(Deaf):
             return
         stored = base64.b64encode(to_bytes(reference)).decode()
         monitor = DriftMonitor(reference, Sensitivity(self._run_length))
-        self._watching = _Watching(reference, stored, _words_of(texts), monitor)
+        self._watching = _Watching(reference, stored, usual_words(texts), monitor)
         self._learning, self._problem = [], ""
 
     def _watch(self, watching: _Watching, texts: list[KeptText]) -> None:
@@ -387,10 +391,3 @@ class TextDrift(Deaf):
         except Exception as error:  # noqa: BLE001 - of whoever made it: any failure is the answer
             return f"its embedder {embedder.name} fails: {type(error).__name__}"
         return ""
-
-
-def _words_of(texts: Iterable[str]) -> Counter[str]:
-    """In how many of the texts each word is, of those that three have."""
-    found = Counter(word for text in texts for word in set(words(text)))
-    common = sorted(found.items(), key=lambda each: (-each[1], each[0]))[:WORDS_MAX]
-    return Counter({word: count for word, count in common if count >= WORD_TEXTS_MIN})

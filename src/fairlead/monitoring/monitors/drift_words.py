@@ -28,11 +28,13 @@ def condition_of(about: About, told: Explanation, began: float, now: float) -> C
     channel = CHANNELS[told.channel]
     says = _new_content if channel == "new_content" else _mix
     since = moment(began)
-    summary = f"{about.service}: since {since}, {says(about.text, told)}"
+    whose = f"segment {about.segment}, " if about.segment else ""
+    summary = f"{about.service}: {whose}since {since}, {says(about.text, told)}"
     return Condition(
         labels=labels_of(
-            monitor=about.name, service=about.service, release=about.release, channel=channel
-        ),
+            monitor=about.name, service=about.service, release=about.release, channel=channel,
+            segment=about.segment,
+        ),  # fmt: skip
         severity=Severity.TICKET,
         summary=summary[:TEXT_CHARS_MAX],
         evidence=tuple(_figures(about, told, began, now)),

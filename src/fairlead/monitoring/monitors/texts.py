@@ -34,6 +34,7 @@ def build_texts(
     release: str,
     settings: TextSettings,
     embedder: Embedder | None = None,
+    segments: Mapping[str, Collection[str]] | None = None,
     *,
     name_of: Callable[[str], str] = str,
 ) -> list[Monitor]:
@@ -41,15 +42,21 @@ def build_texts(
 
     Args:
         embedder: For prompts and answers, not fitted to them; hashed n-grams if none is given.
+        segments: Names of API keys by segment, whose prompts are watched by themselves, too.
         name_of: Name of an API key, by its id in records.
     """
     from fairlead.embedding.hashed import HashedNgrams
     from fairlead.monitoring.monitors.drift import About, TextDrift
+    from fairlead.monitoring.monitors.sliced_drift import SlicedDrift
 
     embedder = embedder or HashedNgrams()
+    prompts = About("drift", service, release, "prompt")
+    answers = About("answer_drift", service, release, "answer")
     drifts: list[Monitor] = [
-        TextDrift(About(name, service, release, text), settings, embedder, WATCHES)
-        for name, text in (("drift", "prompt"), ("answer_drift", "answer"))
+        SlicedDrift(prompts, settings, segments, name_of, embedder, WATCHES)
+        if segments
+        else TextDrift(prompts, settings, embedder, WATCHES),
+        TextDrift(answers, settings, embedder, WATCHES),
     ]
     rates: list[Monitor] = [TextRates(kind, service, release, settings, name_of) for kind in KINDS]
     return drifts + rates

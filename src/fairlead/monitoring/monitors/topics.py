@@ -21,6 +21,9 @@ from fairlead.stats.drift.topics import telling_words, topics
 TOPICS_MAX = 3
 TYPICAL_CHARS_MAX = 80
 PER_CLUSTER = 5
+WORDS_MAX = 5_000
+WORD_TEXTS_MIN = 3
+"""Words of fewer texts of a reference are not kept: nobody's own words stay in a state."""
 SAME = 0.02
 """Texts whose vectors are nearer than this (squared distance) are the same question."""
 _NAME_CHARS_MAX = 200
@@ -129,6 +132,13 @@ def as_suite(cases: Iterable[Candidate]) -> bytes:
         + b"\n"
         for each in cases
     )
+
+
+def usual_words(texts: Iterable[str]) -> Counter[str]:
+    """In how many of the texts each word is, of those that three have."""
+    found = Counter(word for text in texts for word in set(words(text)))
+    common = sorted(found.items(), key=lambda each: (-each[1], each[0]))[:WORDS_MAX]
+    return Counter({word: count for word, count in common if count >= WORD_TEXTS_MIN})
 
 
 def farthest_first(rows: Matrix, count: int) -> list[int]:

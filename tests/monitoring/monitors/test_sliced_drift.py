@@ -93,7 +93,7 @@ def test_a_change_in_a_tenth_of_the_users_is_found_there_and_named(kept: str) ->
     assert found.summary.startswith("bank: segment partners, since ")
     cases = monitor.suggested_cases()
     assert cases
-    assert all(case.tags[0] == "drift" and case.tags[-1] == "partners" for case in cases)
+    assert all(case.tags[0] == "drift" and case.tags[-1] == "segment=partners" for case in cases)
     ids = {case.request for case in cases}
     assert ids <= monitor.kept_requests()
     monitor.forget(ids)

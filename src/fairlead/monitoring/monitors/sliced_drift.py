@@ -104,7 +104,7 @@ class SlicedDrift(Deaf):
     def suggested_cases(self) -> list[SuggestedCase]:
         """What each suggests, that of a segment with its name as a tag."""
         return [
-            msgspec.structs.replace(case, tags=(*case.tags, name)) if name else case
+            msgspec.structs.replace(case, tags=(*case.tags, f"segment={name}")) if name else case
             for name, each in self._monitors.items()
             for case in each.suggested_cases()
         ]

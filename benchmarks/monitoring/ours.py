@@ -18,7 +18,8 @@ from benchmarks.monitoring.vectors import Setup, embedded, embedder
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.embedding.interface import Embedder
 from fairlead.embedding.known_words import KnownWords
-from fairlead.monitoring.monitors.drift import BATCH, About, TextDrift
+from fairlead.monitoring.monitors.drift import BATCH, TextDrift
+from fairlead.monitoring.monitors.drift_words import About
 from fairlead.monitoring.monitors.made_texts import made_text
 from fairlead.monitoring.monitors.text_settings import TextSettings
 from fairlead.monitoring.monitors.topics import TOPICS_MAX

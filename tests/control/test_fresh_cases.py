@@ -1,4 +1,4 @@
-"""What people ask now becomes cases, which the release that serves is asked; a person can refuse."""
+"""What people ask now becomes cases, which the release that serves is asked; people can refuse."""
 
 from __future__ import annotations
 

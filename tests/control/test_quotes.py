@@ -19,7 +19,8 @@ from fairlead.monitoring.actions import ActionKind, ActionPolicy, Circumstances
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.desk import Desk, Duties, Look, step
-from fairlead.monitoring.monitors.drift import About, TextDrift
+from fairlead.monitoring.monitors.drift import TextDrift
+from fairlead.monitoring.monitors.drift_words import About
 from fairlead.monitoring.monitors.made_texts import changed_texts, usual_texts
 from fairlead.monitoring.monitors.text_settings import TextSettings
 from fairlead.monitoring.postmortem import postmortem

@@ -17,11 +17,13 @@ from fairlead.cli.watching import (
 )
 from fairlead.domain import receivers
 from fairlead.domain.errors import ManifestError
+from fairlead.domain.release import RemoteModel
 from fairlead.manifest import Manifest, parse_manifest
 from fairlead.manifest.monitor_names import MONITORS
 from fairlead.manifest.monitoring import Action, Severity
 from fairlead.monitoring.actions import ActionKind
 from fairlead.monitoring.burning import Severity as Severities
+from fairlead.monitoring.embedding_model import EmbeddingModel
 from fairlead.monitoring.inhibition import BLIND, DEFAULTS
 from fairlead.monitoring.objectives import AVAILABILITY_DEFAULT, ObjectiveKind
 from fairlead.monitoring.promising import MONITOR as SLO
@@ -67,6 +69,26 @@ def test_every_promise_is_an_objective() -> None:
     ]
     assert {(o.period_days, o.requests_min, o.bad_min) for o in promised.objectives} == {(7, 50, 5)}
     assert promised.runbook == "https://x.example/r"
+
+
+def test_an_embedding_model_is_a_service_or_a_provider_s() -> None:
+    capture = "capture: {share: 50%}\nmonitoring:\n  embeddings: "
+    near = declared_of(manifest(capture + "{service: minilm, per_day: 5000}")).embeddings
+    assert near == EmbeddingModel("minilm", per_day=5_000)
+    far = "{model: 'openai://h.example/v1?model=small', api_key_env: H_KEY, timeout_seconds: 5}"
+    declared = declared_of(manifest(capture + far)).embeddings
+    provider = RemoteModel("https://h.example/v1", "small", "H_KEY")
+    assert declared == EmbeddingModel(provider=provider, timeout_s=5.0)
+    for given, said in (
+        ("{service: bank}", "is this service itself"),
+        ("{}", "needs either a service or a model"),
+        ("{service: minilm, api_key_env: H_KEY}", "has a provider's key, but no model"),
+    ):
+        with pytest.raises(ManifestError) as caught:
+            manifest(capture + given)
+        assert said in caught.value.message
+    with pytest.raises(ManifestError, match="are of what `capture` keeps"):
+        manifest("monitoring: {embeddings: {service: minilm}}")
 
 
 def test_a_runbook_is_the_services_own_or_ours() -> None:

@@ -14,7 +14,7 @@ from fairlead.app.environment import BLAS_THREADS, BLAS_VARIABLE
 from fairlead.app.state import StatePaths, write_private
 from fairlead.cli.options import STATE_DEFAULT, StateOption, say, size
 from fairlead.control.watching.watch_views import MonitorView
-from fairlead.embedding.kinds import ASKED, knows_meanings
+from fairlead.embedding.kinds import ASKED, asks_model, knows_meanings
 
 if TYPE_CHECKING:
     from fairlead.embedding.known_words import WordTable
@@ -96,8 +96,12 @@ def _told(done: int, of: int) -> None:
 
 
 def vectors_said(monitors: Iterable[MonitorView], paths: StatePaths) -> Iterator[str]:
-    """Which services' monitors of drift know what words mean, and what to do about the others."""
+    """By what services' monitors of drift go, and what to do where that is spelling."""
     known = {one.service: one.vectors for one in monitors if one.vectors}
+    asking = [name for name in sorted(known) if asks_model(known[name])]
+    if asking:
+        yield f"drift of {', '.join(asking)} goes by the embedding model that is declared"
+    known = {name: vectors for name, vectors in known.items() if name not in asking}
     if by_meaning := [name for name in sorted(known) if knows_meanings(known[name])]:
         yield f"drift of {', '.join(by_meaning)} goes by what words mean"
     if by_spelling := [name for name in sorted(known) if not knows_meanings(known[name])]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fairlead.domain.receivers import Alertmanager, Receiver
+from fairlead.domain.release import RemoteModel
 from fairlead.manifest import Manifest
 from fairlead.manifest.monitoring import Action, AlertRoute
 from fairlead.monitoring.actions import ActionKind, ActionPolicy
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.declared import Declared
+from fairlead.monitoring.embedding_model import EmbeddingModel
 from fairlead.monitoring.live_judging import JudgeSample
 from fairlead.monitoring.matching import Matcher, Op, parse_matcher
 from fairlead.monitoring.monitors.settings import MonitorSettings
@@ -33,6 +35,19 @@ def judge_sample_of(manifest: Manifest) -> JudgeSample | None:
     return None if given is None else JudgeSample(**given.model_dump())
 
 
+def embeddings_of(manifest: Manifest) -> EmbeddingModel | None:
+    """The model by whose vectors drift goes."""
+    given = manifest.monitoring.embeddings
+    if given is None:
+        return None
+    provider = None
+    if given.model is not None:
+        provider = RemoteModel(
+            given.model.base_url, given.model.model, given.api_key_env, given.api_key_file
+        )
+    return EmbeddingModel(given.service, provider, given.per_day, given.timeout_seconds)
+
+
 def declared_of(manifest: Manifest) -> Declared:
     """All of it; raises InvalidInput for what cannot be."""
     given = manifest.monitoring.monitors
@@ -43,6 +58,7 @@ def declared_of(manifest: Manifest) -> Declared:
         receivers=receivers_of(manifest),
         actions=actions_of(manifest),
         judge=judge_sample_of(manifest),
+        embeddings=embeddings_of(manifest),
         monitors=MonitorSettings(
             learn=given.learn_requests,
             requests_per_false_alarm=given.requests_per_false_alarm,

@@ -131,7 +131,7 @@ class ControlPlane:
         watched = ControlPlatform(
             self._overview, self.platform, self.acting, self.bias, self.live_judging, self._lock
         )
-        maker = MonitorMaker(store, word_vectors)
+        maker = MonitorMaker(store, word_vectors, self._overview.seat_of, now, monotonic)
         self.watching = Watching(store, watched, maker, now, monotonic=monotonic)
         self.acting.fresh_cases.watched = self.watching
         self._pulse = Pulse(monotonic)

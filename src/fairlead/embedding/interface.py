@@ -8,14 +8,23 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fairlead.domain.errors import Unavailable
+
 Matrix = NDArray[np.float32]
 
 LETTERS_MAX = 20_000
 """Of a longer text only the first so many characters count: what one text costs is bounded."""
 
 
+class NotYet(Unavailable):
+    """A part of the vectors is there; the rest takes another call, and nothing is wrong."""
+
+
 class Embedder(Protocol):
-    """Texts to vectors; the same text always has the same vector."""
+    """Texts to vectors; the same text always has the same vector.
+
+    One that asks a model raises Unavailable while that does not answer.
+    """
 
     @property
     def name(self) -> str:

@@ -285,6 +285,15 @@ class Manifest(Strict):
         return self
 
     @model_validator(mode="after")
+    def _embeddings_fit(self) -> Manifest:
+        given = self.monitoring.embeddings
+        if given is not None and given.service == self.service:
+            raise wrong("is this service itself", at=("monitoring", "embeddings", "service"))
+        if given is not None and self.capture is None:
+            raise wrong("are of what `capture` keeps", at=("monitoring", "embeddings"))
+        return self
+
+    @model_validator(mode="after")
     def _suites_are_gates(self) -> Manifest:
         names = [gate.name for gate in self.gates]
         for index, metric in enumerate(self.rollout.metrics):

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fairlead.domain.patterns import BadPattern, check_pattern
+from fairlead.manifest.embeddings import Embeddings
 from fairlead.manifest.judging import LiveJudge
 from fairlead.manifest.monitor_names import Monitor
 from fairlead.manifest.monitors import Monitors
@@ -180,6 +181,11 @@ class Monitoring(Strict):
     judge: LiveJudge | None = Field(
         default=None,
         description="The judge model grades live answers outside rollouts, too; needs `judge`.",
+    )
+    embeddings: Embeddings | None = Field(
+        default=None,
+        description="The model by whose vectors drift is seen; needs `capture`. The table of word "
+        "vectors, or spelling, if there is none.",
     )
     runbook: Url | None = Field(
         default=None, description="Page that says what to do; alerts link to it."

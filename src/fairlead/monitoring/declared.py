@@ -7,6 +7,7 @@ import msgspec
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.receivers import Receiver
 from fairlead.monitoring.actions import ActionPolicy
+from fairlead.monitoring.embedding_model import EmbeddingModel, check_embeddings
 from fairlead.monitoring.live_judging import JudgeSample, check_judge_sample
 from fairlead.monitoring.matching import check_matchers
 from fairlead.monitoring.monitors.settings import MonitorSettings
@@ -36,6 +37,7 @@ class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         actions: What is done about which alerts.
         monitors, texts: How its monitors are set.
         judge: What of live traffic is judged outside rollouts; None for nothing.
+        embeddings: The model by whose vectors drift goes; None for what is at hand.
     """
 
     objectives: tuple[Objective, ...] = ()
@@ -46,6 +48,7 @@ class Declared(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     monitors: MonitorSettings = MonitorSettings()
     texts: TextSettings = TextSettings()
     judge: JudgeSample | None = None
+    embeddings: EmbeddingModel | None = None
 
     @property
     def promises(self) -> tuple[Objective, ...]:
@@ -60,6 +63,8 @@ def check_declared(declared: Declared, service: str) -> None:
     """Refuse what a manifest could not have said; raises InvalidInput with the place."""
     if declared.judge is not None:
         check_judge_sample(declared.judge)
+    if declared.embeddings is not None:
+        check_embeddings(declared.embeddings, service)
     kinds = [objective.kind for objective in declared.objectives]
     if len(set(kinds)) != len(kinds):
         raise InvalidInput("monitoring.objectives: two of the same kind")

@@ -16,7 +16,8 @@ from fairlead.domain.capture import Capture
 from fairlead.domain.errors import NotFound
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.monitoring.declared import Declared
-from fairlead.monitoring.monitors.drift import About, TextDrift
+from fairlead.monitoring.monitors.drift import TextDrift
+from fairlead.monitoring.monitors.drift_words import About
 from fairlead.monitoring.monitors.made_texts import changed_texts, usual_texts
 from fairlead.monitoring.monitors.text_settings import TextSettings
 from fairlead.store import open_store

@@ -13,7 +13,8 @@ pytest.importorskip("numpy")
 
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.monitoring.alerts import check_condition
-from fairlead.monitoring.monitors.drift import About, TextDrift
+from fairlead.monitoring.monitors.drift import TextDrift
+from fairlead.monitoring.monitors.drift_words import About
 from fairlead.monitoring.monitors.interface import GoesByVectors, Inherits, KeepsTexts, SeenText
 from fairlead.monitoring.monitors.made_texts import changed_texts, made_text, usual_texts
 from fairlead.monitoring.monitors.sliced_drift import SLICES_MAX, SlicedDrift

@@ -13,7 +13,8 @@ np = pytest.importorskip("numpy")
 from fairlead.embedding.hashed import HashedNgrams  # noqa: E402
 from fairlead.evaluation.suite import parse_suite  # noqa: E402
 from fairlead.monitoring.alerts import Condition, check_condition  # noqa: E402
-from fairlead.monitoring.monitors.drift import BATCH, About, TextDrift  # noqa: E402
+from fairlead.monitoring.monitors.drift import BATCH, WAITING_MAX, TextDrift  # noqa: E402
+from fairlead.monitoring.monitors.drift_words import About  # noqa: E402
 from fairlead.monitoring.monitors.interface import SeenText  # noqa: E402
 from fairlead.monitoring.monitors.kept_texts import CHARS_MAX, KEPT_MAX  # noqa: E402
 from fairlead.monitoring.monitors.made_texts import (  # noqa: E402
@@ -257,7 +258,7 @@ def test_its_state_is_bounded() -> None:
 
 DAMAGES = {
     "of": "another",
-    "pending": [["id", 1.0, "x"]] * BATCH,
+    "pending": [["id", 1.0, "x"]] * (WAITING_MAX + BATCH),
     "learning": [["id", "when", "x"]],
     "watching": {},
 }

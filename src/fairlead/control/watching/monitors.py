@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from fairlead.control.judging.asking import Seat
+from fairlead.control.watching.asked_vectors import VectorsAsker
 from fairlead.control.watching.sampling import unseen
 from fairlead.control.watching.served import Served
-from fairlead.domain.errors import FairleadError
+from fairlead.domain.errors import FairleadError, Unavailable
 from fairlead.gateway.replicas.routing import unit_of
+from fairlead.monitoring.embedding_model import EmbeddingModel
 from fairlead.monitoring.monitors.interface import Monitor
 from fairlead.monitoring.monitors.requests import build
 from fairlead.monitoring.monitors.segments import SegmentMonitor, alpha_of
@@ -34,11 +38,24 @@ class MonitorMaker:
 
     Args:
         word_vectors: The table of what words mean; drift goes by spelling where it is not there.
+        seat: Where a service of this installation is asked, for vectors; raises Unavailable.
+        now: Unix time in seconds.
+        monotonic: Seconds that never jump.
     """
 
-    def __init__(self, keys: Keys, word_vectors: Path | None = None) -> None:
+    def __init__(
+        self,
+        keys: Keys,
+        word_vectors: Path | None = None,
+        seat: Callable[[str], Seat] | None = None,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._keys = keys
         self._word_vectors = word_vectors
+        self._seat = seat or _nowhere
+        self._now, self._monotonic = now, monotonic
+        self._asked: dict[tuple[EmbeddingModel, str], Embedder] = {}
         self._names: dict[str, str] = {}
 
     def __call__(self, served: Served, release: str) -> Sequence[Monitor]:
@@ -66,10 +83,27 @@ class MonitorMaker:
             # numpy is loaded for them, where there are texts.
             from fairlead.monitoring.monitors.texts import build_texts
 
-            texts, names = declared.texts, self._name_of
-            made += build_texts(service, release, texts, self._embedder, segments, name_of=names)
+            texts, names, embedder = declared.texts, self._name_of, self._embedder_of(served)
+            made += build_texts(service, release, texts, embedder, segments, name_of=names)
         not_made = {*declared.monitors.off, *unseen(served.capture, declared.monitors.off)}
         return [monitor for monitor in made if monitor.name not in not_made]
+
+    def _embedder_of(self, served: Served) -> Embedder:
+        """The model that is declared, one for all that declare it alike; or what is at hand."""
+        model = served.declared.embeddings
+        if model is None:
+            return self._embedder
+        from fairlead.embedding.asked import AskedModel
+
+        key = (model, served.embedding_release)
+        if key not in self._asked:
+            # What a release before it has answered is compared with nothing any more.
+            self._asked = {old: made for old, made in self._asked.items() if old[0] != model}
+            self._asked[key] = AskedModel(
+                model.identity(served.embedding_release), VectorsAsker(model, self._seat),
+                model.per_day, self._now, self._monotonic,
+            )  # fmt: skip
+        return self._asked[key]
 
     @cached_property
     def _embedder(self) -> Embedder:
@@ -87,6 +121,10 @@ class MonitorMaker:
             self._names.update({row.id: row.name for row in rows})
             self._names.setdefault(key, key)
         return self._names[key]
+
+
+def _nowhere(service: str) -> Seat:
+    raise Unavailable(f"the embedding model's service {service} is not there")
 
 
 def _unit_of_key(key: str) -> str:

@@ -17,6 +17,7 @@ from fairlead.control.watching.served import Served
 from fairlead.monitoring.actions import ActionEntry, Circumstances
 from fairlead.monitoring.alerts import Condition, Looked
 from fairlead.monitoring.causes import Change
+from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.incidents import Event
 from fairlead.monitoring.watchers import Report, Watch
 from fairlead.rollout.declared import FeedbackRule
@@ -48,6 +49,7 @@ class ControlPlatform:
 
     def services(self) -> Sequence[Served]:
         """All that have served, or are to."""
+        champions = {row.name: row.champion or "" for row, _ in self._overview.services()}
         return [
             Served(
                 row.name,
@@ -60,6 +62,7 @@ class ControlPlatform:
                 grading=self._live_judging.grading(row.name, spec.judge),
                 judge_blindness=self._live_judging.blindness(row.name),
                 rollout_judge=self._live_judging.rollout_judge(row.name),
+                embedding_release=_embedding_release(spec.monitoring, champions),
             )
             for row, spec in self._overview.services()
         ]
@@ -109,6 +112,11 @@ class ControlPlatform:
         """Do it; raises FairleadError to be tried again."""
         async with self._lock:
             return await self._acting.carry_out(entry)
+
+
+def _embedding_release(declared: Declared, champions: Mapping[str, str]) -> str:
+    model = declared.embeddings
+    return "" if model is None else champions.get(model.service or "", "")
 
 
 def _feedback(rule: FeedbackRule | None) -> tuple[tuple[str, float], ...]:

@@ -24,6 +24,7 @@ from fairlead.monitoring.monitors.interface import (
     GoesByVectors,
     Inherits,
     KeepsTexts,
+    MayBeBlind,
     Monitor,
     Seen,
     SeenFeedback,
@@ -143,7 +144,7 @@ class ReleaseMonitors:
             # Nobody tests a monitor before it is asked for: from then on it is due.
             tested_at, fault = self._tested.get(name, (self._asked_since, ""))
             yield Report(
-                name, self._service, 0.0, error=self._troubles.get(name, ""),
+                name, self._service, 0.0, error=self._troubles.get(name) or _blindness_of(monitor),
                 requests=self._due.missing if name in TEXTS else lack.requests, lacks=lack.what,
                 self_tested_at=tested_at, self_test_error=fault,
             )  # fmt: skip
@@ -253,6 +254,10 @@ class ReleaseMonitors:
         if name not in self._troubles:
             _log.error("monitor %s of %s: a defect: %s", name, self._service, trail(error))
             self._troubles[name] = defect(error)
+
+
+def _blindness_of(monitor: Monitor) -> str:
+    return monitor.blindness if isinstance(monitor, MayBeBlind) else ""
 
 
 class _Kept(msgspec.Struct):

@@ -21,6 +21,8 @@ class Served(NamedTuple):
         grading: How scores of its judge model are read; None without one.
         rollout_judge: Identity of the judge model of the rollout under way; empty without one.
         judge_blindness: Why no verdicts come that should; empty while they do.
+        embedding_release: Digest of the release that makes the vectors by which drift goes, where a
+            service of this installation is declared for that; empty for none.
         request_timeout_s: How long a request may take; what is open keeps the watermark back.
     """
 
@@ -34,3 +36,4 @@ class Served(NamedTuple):
     grading: Grading | None = None
     judge_blindness: str = ""
     rollout_judge: str = ""
+    embedding_release: str = ""

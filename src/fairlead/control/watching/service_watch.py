@@ -384,4 +384,5 @@ def _watched_by(served: Served) -> object:
     kept = served.capture
     texts = None if kept is None else (kept.prompts, kept.answers)
     compared = served.segments, served.feedback if served.segments else ()
-    return texts, compared, declared.monitors, declared.texts, served.grading
+    vectors = declared.embeddings, served.embedding_release
+    return texts, compared, declared.monitors, declared.texts, served.grading, vectors

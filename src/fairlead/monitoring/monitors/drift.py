@@ -24,10 +24,12 @@ from typing import NamedTuple
 import msgspec
 
 from fairlead.domain.decoding import convert
+from fairlead.domain.errors import Unavailable
 from fairlead.embedding.hashed import HashedNgrams
-from fairlead.embedding.interface import Embedder
+from fairlead.embedding.interface import Embedder, NotYet
 from fairlead.monitoring.alerts import Condition
-from fairlead.monitoring.monitors.drift_words import condition_of
+from fairlead.monitoring.monitors.drift_exercise import LEARNT, drift_self_test, embedder_problem
+from fairlead.monitoring.monitors.drift_words import About, condition_of
 from fairlead.monitoring.monitors.interface import (
     Deaf,
     Document,
@@ -43,7 +45,6 @@ from fairlead.monitoring.monitors.kept_texts import (
     kept_text,
     without,
 )
-from fairlead.monitoring.monitors.made_texts import changed_texts, usual_texts
 from fairlead.monitoring.monitors.text_settings import TextSettings
 from fairlead.monitoring.monitors.topics import (
     PER_CLUSTER,
@@ -51,6 +52,7 @@ from fairlead.monitoring.monitors.topics import (
     Candidate,
     Cluster,
     Explanation,
+    by_any,
     candidates,
     explain,
     usual_words,
@@ -64,22 +66,10 @@ from fairlead.stats.monitors.evidence import made_with
 BATCH = 32
 PENDING_S = 60.0
 """So long, at most, a text waits for others to be taken in with."""
-_SELF_TEST = TextSettings(drift_texts=1_000)
-_SELF_TEST_DIMENSION, _SELF_TEST_AT = 64, 1e6
-
-
-class About(NamedTuple):
-    """Which texts of which release: `prompt` or `answer`; `segment` is empty for all users."""
-
-    name: str
-    service: str
-    release: str
-    text: str
-    segment: str = ""
-
-    def of(self, seen: SeenText) -> str:
-        """The text that is watched."""
-        return seen.prompt if self.text == "prompt" else seen.answer
+WAITING_MAX = 2_000
+"""So many texts wait while the embedder's model does not answer, the last ones."""
+_SELF_TEST = TextSettings(drift_texts=LEARNT)
+_SELF_TEST_DIMENSION = 64
 
 
 class _Explained(NamedTuple):
@@ -113,7 +103,11 @@ class _Watching:
 
 
 class TextDrift(Deaf):
-    """Watches the prompts, or the answers, of one release."""
+    """Watches the prompts, or the answers, of one release.
+
+    Attributes:
+        blindness: Why it has no vectors of what was said last; empty where it has.
+    """
 
     def __init__(
         self,
@@ -139,7 +133,7 @@ class TextDrift(Deaf):
     def _begin(self) -> None:
         self._pending: list[KeptText] = []
         self._learning: list[KeptText] = []
-        self._problem = ""
+        self._problem = self.blindness = ""
         self._watching: _Watching | None = None
 
     @property
@@ -158,7 +152,7 @@ class TextDrift(Deaf):
         if not said or said.isspace():
             return
         self._pending.append(kept_text(text, said))
-        if len(self._pending) >= BATCH:
+        if len(self._pending) % BATCH == 0:
             self._take_pending()
 
     def conditions(self, now: float) -> list[Condition]:
@@ -182,7 +176,9 @@ class TextDrift(Deaf):
         for channel in watching.monitor.open:
             told = self._explained(channel)
             clusters += [*told.new, *told.grown] if channel == "novelty" else told.grown
-        return candidates(clusters, self._embedder, CHARS_MAX, per_cluster)
+        return by_any(
+            self._embedder, lambda by: candidates(clusters, by, CHARS_MAX, per_cluster)
+        )
 
     def suggested_cases(self) -> list[SuggestedCase]:
         """The candidates, of prompts; nobody asks an answer."""
@@ -208,10 +204,13 @@ class TextDrift(Deaf):
         """How far it is."""
         watching = self._watching
         if watching is None:
-            have = len(self._learning) + len(self._pending)
+            have = min(len(self._learning) + len(self._pending), self._settings.drift_texts)
             told = f"learning, {have:,} of {self._settings.drift_texts:,} {self._about.text}s"
-            return f"{told}; {self._problem}" if self._problem else told
-        return f"watching, {watching.monitor.seen + len(self._pending):,} {self._about.text}s"
+        else:
+            seen = watching.monitor.seen + len(self._pending)
+            told = f"watching, {seen:,} {self._about.text}s"
+        why = self._problem or self.blindness
+        return f"{told}; {why}" if why else told
 
     def accept(self) -> None:
         """Learn anew, from now on."""
@@ -234,26 +233,42 @@ class TextDrift(Deaf):
             }
 
     def _take_pending(self) -> None:
-        """Raises what the embedder raises; those texts are left out then."""
-        taken, self._pending = self._pending, []
-        if self._watching is None:
-            room = self._settings.drift_texts - len(self._learning)
-            self._learning += taken[:room]
-            if len(self._learning) < self._settings.drift_texts:
-                return
-            self._learn()
-            taken = taken[room:]
-        if taken and self._watching is not None:
-            self._watch(self._watching, taken)
+        """Raises what the embedder raises; those texts are left out then.
 
-    def _learn(self) -> None:
-        texts = [each.text for each in self._learning]
+        But where its model cannot be asked now, they wait.
+        """
+        self.blindness = ""
+        while self._pending:
+            taken, self._pending = self._pending[:BATCH], self._pending[BATCH:]
+            try:
+                left = self._take(taken)
+            except Unavailable as error:
+                self._pending = [*taken, *self._pending][-WAITING_MAX:]
+                self.blindness = "" if isinstance(error, NotYet) else error.message
+                return
+            self._pending = [*left, *self._pending]
+
+    def _take(self, taken: list[KeptText]) -> list[KeptText]:
+        """Take these in, all or none of them; those that are to be taken in after that."""
+        if self._watching is not None:
+            self._watch(self._watching, taken)
+            return []
+        room = self._settings.drift_texts - len(self._learning)
+        learning = [*self._learning, *taken[:room]]
+        if len(learning) < self._settings.drift_texts:
+            self._learning = learning
+        else:
+            self._learn(learning)
+        return taken[room:]
+
+    def _learn(self, learning: list[KeptText]) -> None:
+        texts = [each.text for each in learning]
         vectors = unit_rows(self._embedder.embed(texts), self._embedder.dimension)
         try:
             reference = fit(vectors)
         except ValueError as error:  # such as prompts that are all the same
             self._problem = f"nothing to learn from: {error}"
-            self._learning = self._learning[len(self._learning) // 2 :]
+            self._learning = learning[len(learning) // 2 :]
             return
         stored = base64.b64encode(to_bytes(reference)).decode()
         monitor = DriftMonitor(reference, Sensitivity(self._run_length))
@@ -285,7 +300,9 @@ class TextDrift(Deaf):
         known = watching.explained.get(channel)
         if known is None or known.changed_at != changed_at or texts >= 2 * known.texts:
             cause = watching.monitor.cause(channel, changed_at)
-            told = explain(cause, watching.recent, self._embedder, watching.usual)
+            told = by_any(
+                self._embedder, lambda by: explain(cause, watching.recent, by, watching.usual)
+            )
             known = watching.explained[channel] = _Explained(changed_at, max(texts, 1), told)
         return known.told
 
@@ -337,7 +354,7 @@ class TextDrift(Deaf):
         if not isinstance(state, dict) or state.get("of") != self._of:
             raise ValueError(f"state of monitor {self.name}: made with other settings")
         try:
-            pending = from_stored(state["pending"], BATCH - 1)
+            pending = from_stored(state["pending"], WAITING_MAX + BATCH - 1)
             learning = from_stored(state["learning"], self._settings.drift_texts)
             problem = str(state["problem"])
             kept = state["watching"]
@@ -370,24 +387,8 @@ class TextDrift(Deaf):
 
     def self_test(self) -> str:
         """New content and a surge in texts made for it, and none of both before."""
-        for channel in ("new_content", "mix"):
-            monitor = TextDrift(self._about, _SELF_TEST, HashedNgrams(_SELF_TEST_DIMENSION))
-            for text in usual_texts(1_000 + 320, self._about.text):
-                monitor.see_text(text)
-            if found := monitor.conditions(_SELF_TEST_AT):
-                return f"an alarm about honest texts: {found[0].summary}"
-            for text in changed_texts(320, self._about.text, channel):
-                monitor.see_text(text)
-            found = monitor.conditions(_SELF_TEST_AT)
-            told = [dict(each.labels)["channel"] for each in found]
-            if channel not in told:
-                return f"did not find {channel} in made texts"
-        return self._embedder_problem()
-
-    def _embedder_problem(self) -> str:
-        embedder = self._embedder
-        try:
-            unit_rows(embedder.embed(["Where is my card?", ""]), embedder.dimension)
-        except Exception as error:  # noqa: BLE001 - of whoever made it: any failure is the answer
-            return f"its embedder {embedder.name} fails: {type(error).__name__}"
-        return ""
+        found = drift_self_test(
+            lambda: TextDrift(self._about, _SELF_TEST, HashedNgrams(_SELF_TEST_DIMENSION)),
+            self._about.text,
+        )
+        return found or embedder_problem(self._embedder)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from fairlead.monitoring.alerts import (
     QUOTE_CHARS_MAX,
@@ -13,11 +13,23 @@ from fairlead.monitoring.alerts import (
     labels_of,
 )
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.monitors.interface import SeenText
 from fairlead.monitoring.monitors.moments import moment
 from fairlead.monitoring.monitors.topics import Cluster, Explanation
 
-if TYPE_CHECKING:
-    from fairlead.monitoring.monitors.drift import About
+class About(NamedTuple):
+    """Which texts of which release: `prompt` or `answer`; `segment` is empty for all users."""
+
+    name: str
+    service: str
+    release: str
+    text: str
+    segment: str = ""
+
+    def of(self, seen: SeenText) -> str:
+        """The text that is watched."""
+        return seen.prompt if self.text == "prompt" else seen.answer
+
 
 CHANNELS = {"novelty": "new_content", "mix": "mix"}
 """The label `channel`, by the channel of the statistics."""

@@ -171,6 +171,16 @@ class GoesByVectors(Protocol):
         ...
 
 
+@runtime_checkable
+class MayBeBlind(Protocol):
+    """A monitor that needs something of others to see, which may not be there for a while."""
+
+    @property
+    def blindness(self) -> str:
+        """Why it does not see now; empty while it does."""
+        ...
+
+
 class Deaf:
     """For monitors that need not see everything: sees nothing."""
 

@@ -19,7 +19,8 @@ import msgspec
 
 from fairlead.embedding.interface import Embedder
 from fairlead.monitoring.alerts import Condition
-from fairlead.monitoring.monitors.drift import About, TextDrift
+from fairlead.monitoring.monitors.drift import TextDrift
+from fairlead.monitoring.monitors.drift_words import About
 from fairlead.monitoring.monitors.interface import Deaf, Document, SeenText, SuggestedCase
 from fairlead.monitoring.monitors.text_settings import TextSettings
 from fairlead.stats.monitors.evidence import made_with
@@ -73,6 +74,11 @@ class SlicedDrift(Deaf):
     def vectors(self) -> str:
         """Name of the embedder that it goes by."""
         return self._monitors[""].vectors
+
+    @property
+    def blindness(self) -> str:
+        """Why there are no vectors of what was said last; empty where there are."""
+        return next((each.blindness for each in self._monitors.values() if each.blindness), "")
 
     def see_text(self, text: SeenText) -> None:
         """Take it in, as one of all and as one of each segment that its user is of."""

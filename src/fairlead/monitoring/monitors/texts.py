@@ -46,7 +46,8 @@ def build_texts(
         name_of: Name of an API key, by its id in records.
     """
     from fairlead.embedding.hashed import HashedNgrams
-    from fairlead.monitoring.monitors.drift import About, TextDrift
+    from fairlead.monitoring.monitors.drift import TextDrift
+    from fairlead.monitoring.monitors.drift_words import About
     from fairlead.monitoring.monitors.sliced_drift import SlicedDrift
 
     embedder = embedder or HashedNgrams()

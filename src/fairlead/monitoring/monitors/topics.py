@@ -6,12 +6,14 @@ Needs numpy: import it where a monitor is made, not where a process starts.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 
+from fairlead.domain.errors import Unavailable
+from fairlead.embedding.hashed import HashedNgrams
 from fairlead.embedding.interface import Embedder, Matrix
 from fairlead.embedding.word_sums import words
 from fairlead.monitoring.monitors.kept_texts import KeptText, RecentTexts
@@ -29,6 +31,7 @@ SAME = 0.02
 _NAME_CHARS_MAX = 200
 
 Kind = Literal["new", "grown"]
+T = TypeVar("T")
 
 
 class Cluster(NamedTuple):
@@ -139,6 +142,14 @@ def usual_words(texts: Iterable[str]) -> Counter[str]:
     found = Counter(word for text in texts for word in set(words(text)))
     common = sorted(found.items(), key=lambda each: (-each[1], each[0]))[:WORDS_MAX]
     return Counter({word: count for word, count in common if count >= WORD_TEXTS_MIN})
+
+
+def by_any(embedder: Embedder, make: Callable[[Embedder], T]) -> T:
+    """What is made by its vectors; by hashed n-grams where its model cannot be asked now."""
+    try:
+        return make(embedder)
+    except Unavailable:
+        return make(HashedNgrams())
 
 
 def farthest_first(rows: Matrix, count: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""A model that is asked for vectors: once for each text, in a part of the time, and not for ever."""
+"""A model that is asked for vectors: once for each text, in a part of the time, not for ever."""
 
 from __future__ import annotations
 

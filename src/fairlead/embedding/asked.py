@@ -88,12 +88,16 @@ class AskedModel:
                 else:
                     lacking[key] = text
         several = list(lacking.items())
-        for start in range(0, len(several), BATCH):
-            self._fetch(dict(several[start : start + BATCH]))
-        rows = np.zeros((len(cut), self.dimension), np.float32)
-        for place, text in enumerate(cut):
-            if text.strip():
-                rows[place] = self._known[_key(text)]
+        try:
+            for start in range(0, len(several), BATCH):
+                self._fetch(dict(several[start : start + BATCH]))
+            rows = np.zeros((len(cut), self.dimension), np.float32)
+            for place, text in enumerate(cut):
+                if text.strip():
+                    rows[place] = self._known[_key(text)]
+        finally:
+            while len(self._known) > KNOWN_MAX:
+                self._known.popitem(last=False)
         return scaled(rows)
 
     def _fetch(self, texts: dict[bytes, str]) -> None:
@@ -111,8 +115,6 @@ class AskedModel:
             self._of_day += len(texts)
         self._rest_s = REST_S
         self._known.update(zip(texts, rows, strict=True))
-        while len(self._known) > KNOWN_MAX:
-            self._known.popitem(last=False)
 
     def _check(self, count: int) -> None:
         """Raises what keeps it from being asked now."""
@@ -129,8 +131,8 @@ class AskedModel:
         if self._of_day + count > self._per_day:
             asked, most = f"{self._of_day:,}", f"{self._per_day:,}"
             raise Unavailable(
-                f"the embedding model was asked about {asked} texts, and {most} are those of a day; "
-                "it goes on at midnight UTC"
+                f"the embedding model was asked about {asked} texts, and {most} are those of a "
+                "day; it goes on at midnight UTC"
             )
 
     def _checked(self, vectors: Sequence[Sequence[float]], count: int) -> NDArray[np.float16]:

@@ -219,9 +219,7 @@ async def test_while_the_model_is_away_drift_is_blind_which_is_an_alert_and_then
     platform = Platform()
     platform.served = [served(EmbeddingModel(provider=RemoteModel(server.url, "small")))]
     maker = MonitorMaker(NoKeys(), now=lambda: now[0], monotonic=lambda: now[0])
-    watching = Watching(
-        store, platform, maker, lambda: now[0], Outbox(), monotonic=lambda: now[0]
-    )
+    watching = Watching(store, platform, maker, lambda: now[0], Outbox(), monotonic=lambda: now[0])
     await watching.load()
 
     def alerts() -> list[dict[str, str]]:

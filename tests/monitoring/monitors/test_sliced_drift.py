@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("numpy")
 
 from fairlead.embedding.hashed import HashedNgrams
-from fairlead.monitoring.alerts import check_condition
+from fairlead.monitoring.alerts import Condition, check_condition
 from fairlead.monitoring.monitors.drift import TextDrift
 from fairlead.monitoring.monitors.drift_words import About
 from fairlead.monitoring.monitors.interface import GoesByVectors, Inherits, KeepsTexts, SeenText
@@ -67,6 +67,17 @@ def honest(count: int) -> list[SeenText]:
     return list(islice(usual_texts(9_000 + count), 9_000, None))
 
 
+def drifted(monitor: SlicedDrift) -> list[Condition]:
+    """What is told first when half of what a tenth of the users asks is new."""
+    changed = by(OF_PARTNERS, changed_texts(100, "prompt", "new_content"), "new")
+    texts = together(changed, by(OF_OTHERS, honest(900), "later"))
+    for start in range(0, len(texts), 20):
+        see(monitor, texts[start : start + 20])
+        if found := monitor.conditions(NOW):
+            return found
+    raise AssertionError("nothing is found")
+
+
 @pytest.fixture(scope="module")
 def kept() -> str:
     """The state of one that has learnt, as JSON."""
@@ -80,12 +91,10 @@ def again(kept: str, segments: dict[str, tuple[str, ...]] | None = None) -> Slic
 
 
 def test_a_change_in_a_tenth_of_the_users_is_found_there_and_named(kept: str) -> None:
-    """Of all texts one in thirty is new: the whole needs longer for that."""
+    """Of all texts one in twenty is new: the whole needs longer for that."""
     monitor = again(kept)
     assert monitor.conditions(NOW) == []
-    changed = by(OF_PARTNERS, list(changed_texts(100, "prompt", "new_content"))[:60], "new")
-    see(monitor, together(changed, by(OF_OTHERS, honest(540), "later")))
-    (found,) = monitor.conditions(NOW)
+    (found,) = drifted(monitor)
     check_condition(found)
     assert dict(found.labels) == {
         "monitor": "drift", "service": "bank", "release": "abc", "channel": "new_content",
@@ -149,9 +158,7 @@ def test_it_goes_on_from_its_state_and_another_release_from_what_was_asked(kept:
 
 def test_who_tells_something_learns_anew_when_it_is_accepted_and_nobody_else(kept: str) -> None:
     monitor = again(kept)
-    changed = by(OF_PARTNERS, changed_texts(100, "prompt", "new_content"), "new")
-    see(monitor, together(changed[:60], by(OF_OTHERS, honest(540), "later")))
-    assert monitor.conditions(NOW)
+    assert drifted(monitor)
     monitor.accept()
     assert monitor.conditions(NOW) == []
     assert monitor.standing().startswith("watching, ")

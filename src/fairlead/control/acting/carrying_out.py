@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from fairlead.control.acting.case_grading import CaseGrading
 from fairlead.control.acting.circumstances import Surroundings
 from fairlead.control.acting.diversions import Diversion, Diversions
-from fairlead.control.acting.case_grading import CaseGrading
 from fairlead.control.acting.fresh_cases import FreshCases
 from fairlead.control.acting.gate_runs import GateRuns
 from fairlead.control.acting.proposals import Proposal, Proposals

@@ -215,9 +215,7 @@ class CaseGrading:
     ) -> str:
         """Note that it costs what it costs at the most; why that is too much, where it is."""
         usd = asker.most_usd(exchange)
-        of_day = msgspec.structs.replace(
-            asker.judge.budget, per_rollout=None, usd_per_rollout=None
-        )
+        of_day = msgspec.structs.replace(asker.judge.budget, per_rollout=None, usd_per_rollout=None)
 
         def begin() -> str:
             now = self._now()
@@ -232,9 +230,7 @@ class CaseGrading:
         async with self._spending:
             return await asyncio.to_thread(begin)
 
-    async def _settle(
-        self, version: SuiteVersion, case: Case, reply: Reply, usd: float
-    ) -> None:
+    async def _settle(self, version: SuiteVersion, case: Case, reply: Reply, usd: float) -> None:
         row = msgspec.structs.replace(
             self._row(version, case, usd=usd),
             outcome="retried" if reply.verdict is None else "judged",

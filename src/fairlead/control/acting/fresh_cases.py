@@ -178,9 +178,7 @@ class FreshCases:
     ) -> None:
         ended = msgspec.structs.replace(version, ended_at=self._now(), said=said)
         if graded is not None:
-            ended = msgspec.structs.replace(
-                ended, verdicts=graded.verdicts, suites=graded.suites
-            )
+            ended = msgspec.structs.replace(ended, verdicts=graded.verdicts, suites=graded.suites)
         await self._event(ENDED, ended, ended.words)
         await self._keep(ended)
 
@@ -260,9 +258,7 @@ class FreshCases:
         data = msgspec.json.encode(
             {"release": version.release, "version": version.id, "alert": version.alert}
         )
-        event = EventRow(
-            self._now(), kind, message[:WORDS_MAX], service=version.service, data=data
-        )
+        event = EventRow(self._now(), kind, message[:WORDS_MAX], service=version.service, data=data)
         await asyncio.to_thread(self._store.add_events, [event])
 
     def conditions(self, monitor: str) -> list[Condition]:

@@ -176,9 +176,7 @@ class TextDrift(Deaf):
         for channel in watching.monitor.open:
             told = self._explained(channel)
             clusters += [*told.new, *told.grown] if channel == "novelty" else told.grown
-        return by_any(
-            self._embedder, lambda by: candidates(clusters, by, CHARS_MAX, per_cluster)
-        )
+        return by_any(self._embedder, lambda by: candidates(clusters, by, CHARS_MAX, per_cluster))
 
     def suggested_cases(self) -> list[SuggestedCase]:
         """The candidates, of prompts; nobody asks an answer."""
@@ -186,7 +184,9 @@ class TextDrift(Deaf):
             return []
         return [
             SuggestedCase(
-                each.id, each.text, ("drift", each.kind, *(["cut"] if each.is_cut else [])),
+                each.id,
+                each.text,
+                ("drift", each.kind, *(["cut"] if each.is_cut else [])),
                 ", ".join(each.words),
             )
             for each in self.candidates()

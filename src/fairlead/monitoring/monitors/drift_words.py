@@ -17,6 +17,7 @@ from fairlead.monitoring.monitors.interface import SeenText
 from fairlead.monitoring.monitors.moments import moment
 from fairlead.monitoring.monitors.topics import Cluster, Explanation
 
+
 class About(NamedTuple):
     """Which texts of which release: `prompt` or `answer`; `segment` is empty for all users."""
 
@@ -44,9 +45,12 @@ def condition_of(about: About, told: Explanation, began: float, now: float) -> C
     summary = f"{about.service}: {whose}since {since}, {says(about.text, told)}"
     return Condition(
         labels=labels_of(
-            monitor=about.name, service=about.service, release=about.release, channel=channel,
+            monitor=about.name,
+            service=about.service,
+            release=about.release,
+            channel=channel,
             segment=about.segment,
-        ),  # fmt: skip
+        ),
         severity=Severity.TICKET,
         summary=summary[:TEXT_CHARS_MAX],
         evidence=tuple(_figures(about, told, began, now)),

@@ -17,6 +17,7 @@ from control.answering_replica import AnsweringReplica
 from control.judged_world import grade, judge_at
 from control.simulated_world import World, questions
 from control.test_acting_carrying_out import in_real_time
+from fairlead.control.acting.carrying_out import VERDICT_S
 from fairlead.control.acting.suite_versions import UNGRADED, SuiteVersion, chosen
 from fairlead.control.api import create_app
 from fairlead.control.shipping.spec import GateSpec
@@ -245,6 +246,20 @@ async def test_a_control_that_dies_goes_on_and_asks_nothing_twice(
     await in_real_time(world, lambda: not acting(world).fresh_cases.is_asked(version.id))
     assert "8 of 8 right" in acting(world).fresh_cases.version(version.id).verdicts[0].reason
     assert sum(slow.asked.values()) <= 8 + 2, "only what was under way is asked again"
+
+
+async def test_a_verdict_that_takes_long_is_not_waited_for_in_the_audit(
+    world: World, replica: Start
+) -> None:
+    """What is not carried out within ten minutes would be given up."""
+    await serving(world, replica)
+    finds(world, prompts(2))
+    one = decided(world, world.now - VERDICT_S)
+    assert "the verdict will be an event" in await carry_out(world, one)
+    (version,) = acting(world).fresh_cases.all()
+    await in_real_time(world, lambda: not acting(world).fresh_cases.is_asked(version.id))
+    assert "2 of 2 right" in told(world, "suite_verdict")[0]
+    assert len(told(world)) == 1
 
 
 async def test_without_anyone_to_grade_the_cases_are_there_and_it_says_what_is_missing(

@@ -150,7 +150,7 @@ def test_a_service_s_replicas_are_asked_by_turns_and_none_is_said() -> None:
     for text in usual_texts(1_000):
         drift.see_text(text)
     drift.conditions(1e6)
-    assert "the embedding model's service small is not there" in drift.standing()
+    assert "no replica of small, which makes the vectors, is ready" in drift.standing()
 
 
 def test_services_that_declare_the_same_model_share_what_it_has_answered(server: Server) -> None:

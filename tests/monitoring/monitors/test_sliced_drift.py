@@ -67,10 +67,10 @@ def honest(count: int) -> list[SeenText]:
     return list(islice(usual_texts(9_000 + count), 9_000, None))
 
 
-def drifted(monitor: SlicedDrift) -> list[Condition]:
-    """What is told first when half of what a tenth of the users asks is new."""
-    changed = by(OF_PARTNERS, changed_texts(100, "prompt", "new_content"), "new")
-    texts = together(changed, by(OF_OTHERS, honest(900), "later"))
+def drifted(monitor: SlicedDrift, channel: str = "new_content") -> list[Condition]:
+    """What is told first when half of what a tenth of the users asks is other than before."""
+    changed = by(OF_PARTNERS, changed_texts(450, "prompt", channel), "new")
+    texts = together(changed, by(OF_OTHERS, honest(4_050), "later"))
     for start in range(0, len(texts), 20):
         see(monitor, texts[start : start + 20])
         if found := monitor.conditions(NOW):
@@ -108,6 +108,16 @@ def test_a_change_in_a_tenth_of_the_users_is_found_there_and_named(kept: str) ->
     assert ids <= monitor.kept_requests()
     monitor.forget(ids)
     assert not ids & monitor.kept_requests()
+
+
+def test_another_mix_of_a_tenth_of_the_users_is_found_where_the_whole_tolerates_it(
+    kept: str,
+) -> None:
+    """A topic has one eighth of all texts, then one sixth: the whole allows for that."""
+    monitor = again(kept)
+    (found,) = drifted(monitor, "mix")
+    assert dict(found.labels)["segment"] == "partners"
+    assert dict(found.labels)["channel"] == "mix"
 
 
 def test_honest_texts_are_no_alarm_of_the_whole_or_a_segment(kept: str) -> None:

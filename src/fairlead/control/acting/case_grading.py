@@ -162,15 +162,11 @@ class CaseGrading:
                 return CaseResult(case.id, row.score, answer=row.answer, tags=case.tags)
             async with room:
                 result = await self._judged_case(version, asker, case, client)
-            await asyncio.to_thread(
-                self._store.put_case_results,
-                [
-                    CaseResultRow(
-                        version.asked_as, case.id, kept_as, result.score, result.error,
-                        result.answer, result.latency_ms, self._now(),
-                    )
-                ],
-            )  # fmt: skip
+                row = CaseResultRow(
+                    version.asked_as, case.id, kept_as, result.score, result.error,
+                    result.answer, result.latency_ms, self._now(),
+                )  # fmt: skip
+                await asyncio.to_thread(self._store.put_case_results, [row])
             return result
 
         try:

@@ -44,11 +44,7 @@ class VectorsAsker:
 
     def __call__(self, texts: Sequence[str]) -> list[list[float]]:
         """A vector for each text; raises Unavailable."""
-        model = self._model
-        if model.provider is not None:
-            seat = Seat.of_provider(model.provider)
-        else:
-            seat = self._seat(model.service or "")
+        model, seat = self._model, self._seated()
         url = seat.base_urls[next(self._turn) % len(seat.base_urls)]
         body = {"model": seat.model, "input": list(texts)}
         try:
@@ -64,3 +60,13 @@ class VectorsAsker:
         except msgspec.DecodeError:
             raise Unavailable("the embedding model's answer holds no vectors") from None
         return [one.embedding for one in sorted(found, key=lambda one: one.index)]
+
+    def _seated(self) -> Seat:
+        if self._model.provider is not None:
+            return Seat.of_provider(self._model.provider)
+        service = self._model.service or ""
+        try:
+            return self._seat(service)
+        except Unavailable:
+            why = f"no replica of {service}, which makes the vectors, is ready"
+            raise Unavailable(why) from None

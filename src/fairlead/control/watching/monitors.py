@@ -124,7 +124,7 @@ class MonitorMaker:
 
 
 def _nowhere(service: str) -> Seat:
-    raise Unavailable(f"the embedding model's service {service} is not there")
+    raise Unavailable(f"{service} is not there")
 
 
 def _unit_of_key(key: str) -> str:

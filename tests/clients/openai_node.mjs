@@ -30,6 +30,20 @@ const cases = {
   async completion() {
     return (await client.completions.create({ model, prompt: "p" })).choices[0].text;
   },
+  async completionStream() {
+    const stream = await client.completions.create({ model, prompt: "p", stream: true });
+    let text = "";
+    for await (const part of stream) text += part.choices[0]?.text ?? "";
+    return text;
+  },
+  async plainTools() {
+    const answer = await client.chat.completions.create({ model, messages, tools });
+    const call = answer.choices[0].message.tool_calls[0];
+    const result = { role: "tool", tool_call_id: call.id, content: "sunny" };
+    const said = [...messages, answer.choices[0].message, result];
+    const then = await client.chat.completions.create({ model, messages: said });
+    return [call.function.name, JSON.parse(call.function.arguments).city, then.choices[0].message.content];
+  },
   async tools() {
     const runner = client.chat.completions.stream({ model, messages, tools });
     const final = await runner.finalChatCompletion();
@@ -68,6 +82,35 @@ const cases = {
       await new OpenAI({ baseURL, apiKey: "wrong", maxRetries: 0 }).models.list();
     } catch (error) {
       return [error.constructor.name, error.status];
+    }
+  },
+  async refused() {
+    const long = [{ role: "user", content: "long" }];
+    try {
+      await client.chat.completions.create({ model, messages: long });
+    } catch (error) {
+      return [error.constructor.name, error.status, error.code];
+    }
+  },
+  async broken() {
+    const breaking = [{ role: "user", content: "breaking" }];
+    const stream = await client.chat.completions.create({ model, messages: breaking, stream: true });
+    let text = "";
+    try {
+      for await (const part of stream) text += part.choices[0]?.delta?.content ?? "";
+    } catch (error) {
+      return [text, error instanceof OpenAI.APIError, error.code];
+    }
+  },
+  async leftAlone() {
+    const waiting = [{ role: "user", content: "waiting" }];
+    const abort = new AbortController();
+    const asking = client.chat.completions.create({ model, messages: waiting }, { signal: abort.signal });
+    setTimeout(() => abort.abort(), 300);
+    try {
+      await asking;
+    } catch (error) {
+      return error.constructor.name;
     }
   },
   async retried() {

@@ -103,7 +103,8 @@ def _chat_events(body: dict[str, Any]) -> Iterator[bytes]:
             yield _delta({"tool_calls": [{"index": 0, "function": {"arguments": part}}]})
         yield _delta({}, "tool_calls")
     else:
-        for text in TEXTS:
+        texts = (INTENT[:9], INTENT[9:]) if body.get("response_format") else TEXTS
+        for text in texts:
             yield _delta({"role": "assistant", "content": text})
         yield _delta({}, "stop")
     if (body.get("stream_options") or {}).get("include_usage"):

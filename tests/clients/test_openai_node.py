@@ -7,12 +7,13 @@ import json
 import os
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_rig import KEY, Asked, Engine, Rig, until
+from gateway_rig import KEY, Asked, Engine, Rig, hangs, streams, until
 from scripted import fails, never_ends, speaks
 
 Gateway = Callable[..., Awaitable[Rig]]
@@ -25,6 +26,8 @@ EXPECTED: dict[str, Any] = {
     "stream": "Hello",
     "usage": 10,
     "completion": "Hello",
+    "completionStream": "Hello",
+    "plainTools": ["weather", "Bern", "Hello"],
     "tools": '{"city": "Bern"}',
     "structured": "lost_card",
     "embeddings": [[0.5, -0.5]] * 2,
@@ -32,6 +35,9 @@ EXPECTED: dict[str, Any] = {
     "responsesStream": "Hello",
     "missing": ["NotFoundError", 404, "model_not_found"],
     "unauthorized": ["AuthenticationError", 401],
+    "refused": ["BadRequestError", 400, "context_length"],
+    "broken": ["ab", True, "upstream_cut"],
+    "leftAlone": "APIUserAbortError",
     "retried": "Hello",
     "cancelled": True,
 }
@@ -61,20 +67,28 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def counts(rig: Rig) -> Counter[int]:
+    return Counter(record.status for record in rig.requests())
+
+
 async def test_every_call_of_the_package(package: Path, gateway: Gateway, engine: Engine) -> None:
     busy = {"error": {"message": "busy", "type": "rate_limit_exceeded", "code": "rate_limit"}}
     at_first = fails((429, busy, {"retry_after": "0"}))
-    endless = never_ends()
+    error = {"message": "too long", "type": "invalid_request_error", "code": "context_length"}
+    refuses = fails((400, {"error": error}, {}))
+    special = {
+        b"busy": at_first,
+        b"endless": never_ends(),
+        b"long": refuses,
+        b"breaking": streams("a", "b", "c", cut_after=2),
+        b"waiting": hangs,
+    }
 
-    async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        if b'"busy"' in asked.body:
-            await at_first(asked, writer)
-        elif b'"endless"' in asked.body:
-            await endless(asked, writer)
-        else:
-            await speaks(asked, writer)
+    async def by_word(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        behave = next((b for word, b in special.items() if b'"%b"' % word in asked.body), speaks)
+        await behave(asked, writer)
 
-    rig = await gateway(behave)
+    rig = await gateway(by_word)
     process = await asyncio.create_subprocess_exec(
         "node", SCRIPT.name, f"{rig.url}/v1", KEY,
         cwd=package, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
@@ -82,5 +96,6 @@ async def test_every_call_of_the_package(package: Path, gateway: Gateway, engine
     out, err = await process.communicate()
     assert process.returncode == 0, err
     assert dict(json.loads(line) for line in out.splitlines()) == EXPECTED
-    await until(lambda: engine.hung_up == 1)
-    await until(lambda: 499 in [record.status for record in rig.requests()])
+    await until(lambda: engine.hung_up >= 2)
+    await until(lambda: counts(rig)[499] == 2)
+    assert counts(rig)[429] == 1, "which the package has tried again"

@@ -10,8 +10,8 @@ from typing import Any
 import openai
 import pydantic
 import pytest
-from gateway_rig import KEY, A, Engine, Rig, hangs, refuses_midway, streams, until
-from scripted import fails, lacks, never_ends
+from gateway_rig import KEY, A, Asked, Engine, Rig, hangs, refuses_midway, streams, until
+from scripted import fails, lacks, never_ends, speaks
 
 Gateway = Callable[..., Awaitable[Rig]]
 
@@ -116,6 +116,14 @@ async def test_structured_output(client: openai.AsyncOpenAI, engine: Engine) -> 
     assert answer.choices[0].message.parsed == Intent(intent="lost_card")
     sent = engine.asked[0].json["response_format"]
     assert (sent["type"], sent["json_schema"]["name"]) == ("json_schema", "Intent")
+
+
+async def test_structured_output_in_a_stream(client: openai.AsyncOpenAI) -> None:
+    async with client.chat.completions.stream(
+        model="bank", messages=HI, response_format=Intent
+    ) as stream:
+        final = await stream.get_final_completion()
+    assert final.choices[0].message.parsed == Intent(intent="lost_card")
 
 
 async def test_responses(client: openai.AsyncOpenAI, rig: Rig) -> None:
@@ -232,6 +240,34 @@ async def test_a_client_that_closes_its_stream_cancels_the_generation(
         await until(lambda: engine.hung_up == 1)
     await until(lambda: len(rig.requests()) == 1)
     assert rig.requests()[0].status == 499
+
+
+async def test_a_call_that_is_cancelled_cancels_the_generation(
+    gateway: Gateway, engine: Engine
+) -> None:
+    rig = await gateway(hangs)
+    async with client_of(rig) as client:
+        asking = asyncio.ensure_future(client.chat.completions.create(model="bank", messages=HI))
+        await until(lambda: len(engine.asked) == 1)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+        await until(lambda: engine.hung_up == 1)
+    await until(lambda: [record.status for record in rig.requests()] == [499])
+
+
+async def test_a_call_that_takes_longer_than_its_timeout_is_cancelled_and_tried_again(
+    gateway: Gateway, engine: Engine
+) -> None:
+    async def hangs_first(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        engine.behave = speaks
+        await hangs(asked, writer)
+
+    rig = await gateway(hangs_first)
+    async with client_of(rig, retries=1).with_options(timeout=0.5) as client:
+        answer = await client.chat.completions.create(model="bank", messages=HI)
+    assert answer.choices[0].message.content == "Hello"
+    assert engine.hung_up == 1
+    assert [record.status for record in rig.requests()] == [499, 200]
 
 
 async def test_a_stream_that_breaks_is_an_api_error_and_not_a_silent_end(gateway: Gateway) -> None:

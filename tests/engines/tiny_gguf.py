@@ -43,24 +43,19 @@ def vocabulary(
     return tokens, [-float(i) for i in range(len(tokens))], kinds
 
 
-def metadata(
-    context: int,
-    words: Sequence[str],
-    characters: Sequence[str] = (),
-    chat_template: str = CHAT_TEMPLATE,
-    layers: int = LAYERS,
-) -> list[bytes]:
-    def entry(key: str, kind: int, value: bytes) -> bytes:
-        return text(key) + struct.pack("<I", kind) + value
+def entry(key: str, kind: int, value: bytes) -> bytes:
+    return text(key) + struct.pack("<I", kind) + value
 
-    def array(key: str, kind: int, items: list[bytes]) -> bytes:
-        head = struct.pack("<IQ", kind, len(items))
-        return entry(key, ARRAY, head + b"".join(items))
 
-    def number(key: str, value: int) -> bytes:
-        return entry(key, UINT32, struct.pack("<I", value))
+def array(key: str, kind: int, items: list[bytes]) -> bytes:
+    return entry(key, ARRAY, struct.pack("<IQ", kind, len(items)) + b"".join(items))
 
-    tokens, scores, kinds = vocabulary(words, characters)
+
+def number(key: str, value: int) -> bytes:
+    return entry(key, UINT32, struct.pack("<I", value))
+
+
+def architecture(context: int, vocabulary_size: int, layers: int = LAYERS) -> list[bytes]:
     return [
         entry("general.architecture", STRING, text("llama")),
         entry("general.name", STRING, text("tiny random llama")),
@@ -71,8 +66,21 @@ def metadata(
         number("llama.attention.head_count", HEADS),
         number("llama.attention.head_count_kv", HEADS),
         number("llama.rope.dimension_count", WIDTH // HEADS),
-        number("llama.vocab_size", len(tokens)),
+        number("llama.vocab_size", vocabulary_size),
         entry("llama.attention.layer_norm_rms_epsilon", FLOAT32, struct.pack("<f", 1e-5)),
+    ]
+
+
+def metadata(
+    context: int,
+    words: Sequence[str],
+    characters: Sequence[str] = (),
+    chat_template: str = CHAT_TEMPLATE,
+    layers: int = LAYERS,
+) -> list[bytes]:
+    tokens, scores, kinds = vocabulary(words, characters)
+    return [
+        *architecture(context, len(tokens), layers),
         entry("tokenizer.ggml.model", STRING, text("llama")),
         array("tokenizer.ggml.tokens", STRING, [text(t) for t in tokens]),
         array("tokenizer.ggml.scores", FLOAT32, [struct.pack("<f", s) for s in scores]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import math
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +15,8 @@ ALPHABET = [chr(0x4E00 + number) for number in range(512)]
 _AS_IT_IS = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
 
 
-def _tiny() -> ModuleType:
+def tiny_gguf() -> ModuleType:
+    """The module that writes GGUF files; it stands with the tests of engines."""
     spec = importlib.util.spec_from_file_location("tiny_gguf", _TINY)
     assert spec is not None
     assert spec.loader is not None
@@ -25,27 +27,27 @@ def _tiny() -> ModuleType:
 
 def speller(path: Path, *, context: int = 4096) -> Path:
     """A random llama that spells without end; its text read back is the tokens that it said."""
-    made: Path = _tiny().write(path, context=context, spells=True)
+    made: Path = tiny_gguf().write(path, context=context, spells=True)
     return made
 
 
-def reciter(path: Path, *, context: int = 4096, layers: int = 2) -> Path:
-    """A llama that goes on from any character of `ALPHABET` as `recited` says.
+def follower(
+    path: Path, entries: Sequence[bytes], vocabulary_size: int, follows: Mapping[int, int], *,
+    layers: int = 2,
+) -> Path:
+    """A llama that says after each token the one that follows it here, whatever was before.
 
-    Its answer to each prompt is known beforehand, holds no character twice in 512, and can be read
-    back as the tokens that it said: what is missing, doubled or mixed up shows. Attention and feed
-    forward are computed as in any llama, and then weighed with nothing; more layers take more time.
+    No more than one or two tokens may have the same follower. Attention and feed forward are
+    computed as in any llama, and then weighed with nothing; more layers take more time.
     """
-    tiny = _tiny()
-    kinds = tiny.vocabulary((), ALPHABET)[2]
-    first = len(kinds) - len(ALPHABET)
+    tiny = tiny_gguf()
     chance = random.Random(0)
-    meant = [_direction(chance, tiny.WIDTH) for _ in kinds]
-    after = [[0.0] * tiny.WIDTH for _ in kinds]
-    for number in range(len(ALPHABET)):
-        after[first + (number + 1) % len(ALPHABET)] = meant[first + number]
+    meant = [_direction(chance, tiny.WIDTH) for _ in range(vocabulary_size)]
+    after = [[0.0] * tiny.WIDTH for _ in range(vocabulary_size)]
+    for token, next_token in follows.items():
+        after[next_token] = [a + b for a, b in zip(after[next_token], meant[token], strict=True)]
     named = []
-    for name, dims in tiny.tensors(len(kinds), layers):
+    for name, dims in tiny.tensors(vocabulary_size, layers):
         count = math.prod(dims)
         if name == "token_embd.weight":
             values = [value for row in meant for value in row]
@@ -58,10 +60,24 @@ def reciter(path: Path, *, context: int = 4096, layers: int = 2) -> Path:
         else:
             values = [chance.gauss(0.0, 0.1) for _ in range(count)]
         named.append((name, dims, values))
-    written: Path = tiny.write_file(
-        path, tiny.metadata(context, (), ALPHABET, _AS_IT_IS, layers), named
-    )
+    written: Path = tiny.write_file(path, entries, named)
     return written
+
+
+def reciter(path: Path, *, context: int = 4096, layers: int = 2) -> Path:
+    """A llama that goes on from any character of `ALPHABET` as `recited` says.
+
+    Its answer to each prompt is known beforehand, holds no character twice in 512, and can be read
+    back as the tokens that it said: what is missing, doubled or mixed up shows.
+    """
+    tiny = tiny_gguf()
+    size = len(tiny.vocabulary((), ALPHABET)[2])
+    first = size - len(ALPHABET)
+    follows = {
+        first + number: first + (number + 1) % len(ALPHABET) for number in range(len(ALPHABET))
+    }
+    entries = tiny.metadata(context, (), ALPHABET, _AS_IT_IS, layers)
+    return follower(path, entries, size, follows, layers=layers)
 
 
 def recited(prompt: str, tokens: int) -> str:

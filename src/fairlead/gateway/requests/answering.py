@@ -22,8 +22,12 @@ from fairlead.gateway.requests.request_body import UNREADABLE
 from fairlead.gateway.streams.course import Course
 from fairlead.gateway.streams.event_lane import EventLane
 from fairlead.gateway.streams.recount import Reading
+from fairlead.gateway.streams.seam import OTHER_TEXT
 from fairlead.gateway.waiting.seeker import Seeker
 from fairlead.wire.snapshot import ReleaseRoute
+
+_LAST = frozenset({"event_too_large", OTHER_TEXT})
+"""Why a stream breaks that another replica would not end any better."""
 
 
 class Answering(Seeker):
@@ -133,11 +137,11 @@ class Answering(Seeker):
 
         if self._guarding is not None and self._guarding.holds(later):
             return
-        if self.attempt is not None:
+        if self.attempt is not None and reason != OTHER_TEXT:
             self.attempt.failed()
         if not self._reply.has_begun:
             self.attempt_failed(reason)
-        elif self._course is not None and reason != "event_too_large":
+        elif self._course is not None and reason not in _LAST:
             self._go_on(reason, self._course)
         else:
             self._fail(UPSTREAM_CUT)

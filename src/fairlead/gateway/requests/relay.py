@@ -25,7 +25,7 @@ from fairlead.gateway.streams.events import (
     is_error,
     is_ordinary,
 )
-from fairlead.gateway.streams.seam import Seam
+from fairlead.gateway.streams.seam import OTHER_TEXT, Seam
 
 
 class RelayOwner(Protocol):
@@ -181,7 +181,13 @@ class StreamRelay:
                 self._send(out)
                 self._finish(event)
                 return
-            kept = event if self._seam is None else self._seam.rewrite(event)
+            seam = self._seam
+            kept = event if seam is None else seam.rewrite(event)
+            if seam is not None and seam.is_other:
+                self._send(out)
+                self._is_over = True
+                self._owner.answer_broke(OTHER_TEXT)
+                return
             if kept is not None and self._keeps(kept):
                 out.append(kept)
         self._send(out)

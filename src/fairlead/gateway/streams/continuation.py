@@ -1,8 +1,10 @@
 """Going on with a broken stream on another replica, from the text that the client has. Pure.
 
-What was sent is a text, and the engine reads it as a text again. What cannot be repeated as one (a
-tool call, a thought, several choices, probabilities of tokens), or would be held to its form from
-the beginning (a grammar), is not gone on with.
+What was sent is a text, and the engine reads it as a text again. Where it would read other tokens
+than were said, and nothing is left to chance, it is given only the text before them, and says the
+rest again. What cannot be repeated as a text (a tool call, a thought, several choices,
+probabilities of tokens), or would be held to its form from the beginning (a grammar), is not gone
+on with.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ CHAT = "chat/completions"
 KINDS = frozenset({CHAT, "completions"})
 ENGINES = frozenset({LLAMA_CPP, VLLM})
 DONE = b"data: [DONE]\n\n"
+LEAD_CHARACTERS = 256
+"""So much of the prompt is enough to see whether its end and the text are read as one token."""
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
 _LEAST = ("min_tokens",)
@@ -59,7 +63,10 @@ class Rest(msgspec.Struct, frozen=True):
     Attributes:
         body: The request for it.
         text: What that request takes as said already.
-        repeats: White space that the client has and the engine will say again.
+        repeats: What the client has of the text and the engine will say again.
+        is_again: `repeats` must come again as it was; else it is white space, and may be less.
+        is_greedy: Asked the same, the engine says the same.
+        lead: The end of the prompt, where the text goes on from it as one text with it.
         tokens: How many tokens of the answer need not be said again.
         read: How many tokens `text` adds to the prompt.
         model: `model` as the engine sees it.
@@ -71,6 +78,9 @@ class Rest(msgspec.Struct, frozen=True):
     body: bytes
     text: str
     repeats: str
+    is_again: bool
+    is_greedy: bool
+    lead: str
     tokens: int
     read: int
     ends_with: str | None
@@ -79,7 +89,12 @@ class Rest(msgspec.Struct, frozen=True):
 
 
 def continued_body(
-    body: bytes, kind: str, engine: str, sent: Sent, counted: tuple[int, int] | None = None
+    body: bytes,
+    kind: str,
+    engine: str,
+    sent: Sent,
+    counted: tuple[int, int] | None = None,
+    again_from: int | None = None,
 ) -> Rest:
     """The request for the rest.
 
@@ -87,6 +102,7 @@ def continued_body(
         body: The request as the engine had it that broke.
         sent: Settled.
         counted: `tokens` and `read`, where that is known better than from the events.
+        again_from: Bytes of the text from which on it is to be said again; None where it is read.
 
     Raises:
         NotContinuable: The answer so far is none that can be gone on with.
@@ -95,30 +111,31 @@ def continued_body(
         raise NotContinuable
     try:
         parts: dict[str, Any] = dict(_parts.decode(body))
-        text, repeats = _split_text(sent.text, kind, engine)
-        if text:
+        text, repeats = _split_text(sent.text, kind, engine, again_from)
+        if text or again_from is not None:
             _check(parts)
         tokens = sent.solid_tokens if repeats else sent.tokens
         tokens, read = (tokens, tokens) if counted is None else counted
         left = _lower(parts, tokens)
+        is_greedy, lead = _is_greedy(parts), ""
         if text and kind == CHAT:
             _prefill(parts, text, engine)
         elif text:
-            parts["prompt"] = _prompt(parts) + text
-        ends_with = None
-        if sent.finish_reason is not None:
-            ends_with = ""
-        elif left <= 0:
-            ends_with = "length"
+            prompt = _prompt(parts)
+            lead = prompt[-LEAD_CHARACTERS:] if engine == LLAMA_CPP else ""
+            parts["prompt"] = prompt + text
+        ends_with = _ends_with(sent, left)
         if ends_with is not None:
-            parts.update({name: 1 for name in _LIMITS if name in parts} or {"max_tokens": 1})
-            parts = {name: part for name, part in parts.items() if name not in _LEAST}
+            parts = _for_usage_alone(parts)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotContinuable from error
     return Rest(
         body=msgspec.json.encode(parts),
         text=text,
         repeats=repeats,
+        is_again=again_from is not None,
+        is_greedy=is_greedy,
+        lead=lead,
         tokens=tokens,
         read=read,
         ends_with=ends_with,
@@ -127,15 +144,34 @@ def continued_body(
     )
 
 
-def _split_text(text: str, kind: str, engine: str) -> tuple[str, str]:
-    """Text to go on from, and white space that is better said again.
+def _ends_with(sent: Sent, left: int) -> str | None:
+    if sent.finish_reason is not None:
+        return ""
+    return "length" if left <= 0 else None
+
+
+def _for_usage_alone(parts: dict[str, Any]) -> dict[str, Any]:
+    limits = {name: 1 for name in _LIMITS if name in parts} or {"max_tokens": 1}
+    return {name: part for name, part in {**parts, **limits}.items() if name not in _LEAST}
+
+
+def _split_text(text: str, kind: str, engine: str, again_from: int | None) -> tuple[str, str]:
+    """Text to go on from, and what is better said again.
 
     vLLM fills the text into the model's chat template, and many of these trim what is filled in.
     """
+    if again_from is not None:
+        kept = text.encode()[:again_from].decode()
+        return kept, text[len(kept) :]
     if kind == CHAT and engine == VLLM:
         kept = text.rstrip()
         return kept, text[len(kept) :]
     return text, ""
+
+
+def _is_greedy(parts: dict[str, Any]) -> bool:
+    temperature = msgspec.json.decode(parts.get("temperature", b"null"))
+    return type(temperature) in (int, float) and temperature <= 0
 
 
 def _check(parts: dict[str, Any]) -> None:

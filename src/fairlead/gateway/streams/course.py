@@ -16,7 +16,7 @@ from fairlead.gateway.streams.continuation import (
 from fairlead.gateway.streams.recount import Reading, question, tokens_of
 from fairlead.gateway.streams.seam import Seam
 from fairlead.gateway.streams.sent import Sent
-from fairlead.wire.snapshot import ReleaseRoute
+from fairlead.wire.snapshot import LLAMA_CPP, ReleaseRoute
 
 
 class Course:
@@ -76,7 +76,7 @@ class Course:
 
     @property
     def count_question(self) -> bytes | None:
-        """What to ask the engine first: how many tokens the text has. None when that is known.
+        """What to ask the engine first: how it reads the text. None when that is known.
 
         It is asked again with the white space behind it, if the last event had both.
         """
@@ -86,12 +86,12 @@ class Course:
         if self.sent.prompt_tokens is not None:
             return None
         space = "" if self._count is None else self.sent.mixed_space
-        return question(rest.text + space, self._engine, rest.model)
+        return question(rest.lead + rest.text + space, self._engine, rest.model)
 
     def counted(self, reading: Reading | None) -> bool:
         """The engine's answer; whether the stream can still be gone on with."""
         rest = self._rest
-        if reading is None or rest is None:
+        if reading is None or rest is None or (rest.lead and reading.size is None):
             self._is_counted = True
             return rest is not None
         space = self.sent.mixed_space
@@ -99,23 +99,42 @@ class Course:
             self._count = reading.tokens_in(rest.text)
             return True
         self._is_counted = True
-        count = reading.tokens_in(rest.text if self._count is None else rest.text + space)
+        again = self._to_be_said_again(reading, rest)
+        if again is not None:
+            again_from, tokens = again
+            return self._plan((tokens, tokens), again_from)
+        lead = len(rest.lead.encode())
+        count = reading.tokens_in(rest.text if self._count is None else rest.text + space, lead)
         # A last token with text and white space is said again in part; two tokens may have come in
         # one event, though.
         partial = int(count == self._count)
-        of_text = count if self._count is None else self._count
-        tokens = tokens_of(
+        of_text = (count if self._count is None else self._count) - partial
+        said = tokens_of(
             rest.text,
             self._engine,
             events=rest.tokens,
-            counted=of_text - partial,
+            counted=of_text,
             has_stop=rest.has_stop,
         )
-        return tokens is not None and self._plan((tokens, tokens + partial))
+        return said is not None and self._plan((said, min(said, of_text) + partial))
 
-    def _plan(self, counted: tuple[int, int] | None) -> bool:
+    def _to_be_said_again(self, reading: Reading, rest: Rest) -> tuple[int, int] | None:
+        """From where on (bytes, and tokens before) the text is better said again than read.
+
+        What was said in other tokens than it is read in would be gone on with in another way. Asked
+        the same again, an engine that leaves nothing to chance says the same again, in its tokens.
+        """
+        if self._engine != LLAMA_CPP or not rest.is_greedy:
+            return None
+        text, lead = rest.text.encode(), len(rest.lead.encode())
+        alike = reading.as_said(text, self.sent.ends, lead=lead, in_parts=rest.has_stop)
+        return None if alike is None or alike[0] == len(text) else alike
+
+    def _plan(self, counted: tuple[int, int] | None, again_from: int | None = None) -> bool:
         try:
-            self._rest = continued_body(self._asked, self._kind, self._engine, self.sent, counted)
+            self._rest = continued_body(
+                self._asked, self._kind, self._engine, self.sent, counted, again_from
+            )
         except NotContinuable:
             self._rest = None
         return self._rest is not None

@@ -1,14 +1,16 @@
-"""How many tokens a text has, asked of the engine that is to go on from it.
+"""How an engine reads a text that was said, asked of the engine that is to go on from it.
 
-It says how much of the limit is left, and shows when a model's answers cannot be read back: one
-that was trained with whole phrases as tokens, say, sees other tokens in the text than it had said,
-and would go on with something else.
+It says how much of the limit is left, and shows when a model's answers are not read back as the
+tokens that were said: it would go on with something else from them. That is so where a model says
+a word in other pieces than a tokenizer would cut it into, or was trained with whole phrases as
+tokens.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import msgspec
 
@@ -19,6 +21,8 @@ from fairlead.wire.snapshot import VLLM
 PATH = "/tokenize"
 _MORE_MAX = 2
 """Tokens that reading may add at the beginning of a text (a mark, a space)."""
+_NO_CHARACTER = "\ufffd".encode()
+"""In place of bytes that were no text: which ones cannot be told."""
 
 
 class _Token(msgspec.Struct):
@@ -40,20 +44,60 @@ class Reading(msgspec.Struct, frozen=True):
     Attributes:
         size: Bytes of all that it read; None when it names tokens by their numbers only.
         begins_with_space: The first token is a space and nothing else.
+        ends: Where each token ends, in bytes, where `size` is known.
     """
 
     tokens: int
     size: int | None
     begins_with_space: bool
+    ends: tuple[int, ...] = ()
 
-    def tokens_in(self, text: str) -> int:
+    def tokens_in(self, text: str, lead: int = 0) -> int:
         """Tokens of the text alone.
 
         A tokenizer may put a space before a text. Where that became a token of its own, no answer
         has it: it would be taken off the limit, and the client would get one token less.
+
+        Args:
+            lead: Bytes that were read before the text, where `size` is known.
         """
-        is_put_before = self.begins_with_space and self.size == len(text.encode()) + 1
+        size = len(text.encode())
+        if lead and self.size is not None:
+            return sum(end > self.size - size for end in self.ends)
+        is_put_before = self.begins_with_space and self.size == size + 1
         return self.tokens - is_put_before
+
+    def as_said(
+        self, data: bytes, ends: Sequence[int], *, lead: int = 0, in_parts: bool = False
+    ) -> tuple[int, int] | None:
+        """How far it reads a text as the tokens that were said: bytes, and tokens in them.
+
+        Args:
+            data: The text.
+            ends: Where events with it end, in bytes; each has one token, or all of a character's.
+            lead: Bytes that were read before it: the first token must not begin in them.
+            in_parts: Events may have more tokens.
+
+        Returns:
+            None when that cannot be told.
+        """
+        put_before = -1 if self.size is None else self.size - lead - len(data)
+        if put_before not in (0, 1):
+            return None
+        begin = lead + put_before
+        if lead and begin not in self.ends:
+            return 0, 0
+        unknown = data.find(_NO_CHARACTER)
+        at = tokens = event = 0
+        behind = (end - begin for end in self.ends if end > begin)
+        for number, end in enumerate(behind, 1):
+            if event == len(ends) or end > ends[event] or 0 <= unknown < end:
+                break
+            if end == ends[event]:
+                at, tokens, event = end, number, event + 1
+            elif not in_parts and data[end] & 0xC0 != 0x80:  # not within a character
+                break
+        return at, tokens
 
 
 _answer = msgspec.json.Decoder(_Tokens)
@@ -131,5 +175,5 @@ def _reading(tokens: list[int | _Token]) -> Reading:
     pieces = [token for token in tokens if isinstance(token, _Token)]
     if len(pieces) < len(tokens) or not pieces:
         return Reading(len(tokens), None, begins_with_space=False)
-    size = sum(token.size for token in pieces)
-    return Reading(len(tokens), size, begins_with_space=pieces[0].piece == " ")
+    ends = tuple(accumulate(token.size for token in pieces))
+    return Reading(len(tokens), ends[-1], pieces[0].piece == " ", ends)

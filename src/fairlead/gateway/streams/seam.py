@@ -10,12 +10,19 @@ from fairlead.gateway.streams import events
 from fairlead.gateway.streams.continuation import Rest
 from fairlead.gateway.streams.sent import Sent
 
+OTHER_TEXT = "other_text"
+"""Why a stream ends that was to be said again and became another one."""
+
 _parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _choices = msgspec.json.Decoder(list[dict[str, Any]])
 
 
 class Seam:
-    """Rewrites the events of the second part so that they belong to the first."""
+    """Rewrites the events of the second part so that they belong to the first.
+
+    Attributes:
+        is_other: What the client has was said again, and was not the same.
+    """
 
     def __init__(self, sent: Sent, rest: Rest) -> None:
         self._same = dict(sent.same)
@@ -23,6 +30,8 @@ class Seam:
         self._prompt_tokens = sent.prompt_tokens
         self._rest = rest
         self._repeats = rest.repeats
+        self._repeated = 0
+        self.is_other = False
 
     def rewrite(self, event: bytes) -> bytes | None:
         """The event as the client is to see it, or None when it is not to see it."""
@@ -36,7 +45,7 @@ class Seam:
             return event
         if choices:
             kept = [choice for choice in choices if self._keeps(choice)]
-            if not kept:
+            if not kept or self.is_other:
                 return None
             parts["choices"] = kept
         try:
@@ -63,16 +72,29 @@ class Seam:
             if finish is not None:
                 choice["finish_reason"] = self._rest.ends_with
             return finish is not None and self._rest.ends_with != ""
+        if finish is not None and self._rest.is_again and self._repeated < len(self._repeats):
+            self.is_other = True
         others = [k for k, v in holder.items() if k != name and v] if holder is delta else []
         return bool(text or finish is not None or others)
 
     def _new(self, text: str) -> str:
-        """Without the white space that the client has already."""
-        while self._repeats and text and text[0] == self._repeats[0]:
-            text, self._repeats = text[1:], self._repeats[1:]
-        if text:
-            self._repeats = ""
-        return text
+        """Without what the client has already."""
+        left = len(self._repeats) - self._repeated
+        if not left:
+            return text
+        again = text[:left]
+        if self._repeats.startswith(again, self._repeated):
+            self._repeated += len(again)
+            return text[len(again) :]
+        if self._rest.is_again:
+            self.is_other = True
+            return ""
+        # White space, of which the engine says less than it had.
+        same = next(
+            n for n, char in enumerate(again) if char != self._repeats[self._repeated + n]
+        )
+        self._repeated = len(self._repeats)
+        return text[same:]
 
     def _add_usage(self, parts: dict[str, Any]) -> None:
         usage = msgspec.json.decode(parts.get("usage", b"null"))

@@ -72,7 +72,11 @@ _parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class Sent:
-    """What a client has of a stream. Whole events only; `settle` before anything is read."""
+    """What a client has of a stream. Whole events only; `settle` before anything is read.
+
+    Attributes:
+        ends: Where the text of each event ends, in bytes of `text`.
+    """
 
     def __init__(self) -> None:
         # not read yet
@@ -84,6 +88,7 @@ class Sent:
         self._text = bytearray()
         self._silent = 0
         self._reported: Usage | None = None
+        self.ends: list[int] = []
         self.is_continuable = True
         self.same: dict[str, msgspec.Raw] = {}
         self.has_role = False
@@ -180,6 +185,7 @@ class Sent:
             self.tokens += 1 + self._silent
             self._silent = 0
             self._text += text.encode()
+            self.ends.append(len(self._text))
             if not text.isspace():
                 self.mixed_space = text[len(text.rstrip()) :]
                 self.solid_tokens = self.tokens - bool(self.mixed_space)
@@ -190,6 +196,7 @@ class Sent:
     def _give_up(self) -> None:
         self.is_continuable = False
         self._text = bytearray()
+        self.ends = []
         self._packed = []
 
 

@@ -88,7 +88,7 @@ bench-gateway: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.gateway $(ARGS)
 
 bench-prefix: $(VENV)/.dev
-	@$(BIN)/python benchmarks/prefix.py $(ARGS)
+	@$(BIN)/python -m benchmarks.prefix $(ARGS)
 
 bench-live-rollouts: $(VENV)/.dev
 	@$(BIN)/python benchmarks/live_rollouts.py $(ARGS)

@@ -1,20 +1,18 @@
 """What prefix-aware balancing gains: prompt tokens that llama.cpp replicas find in their caches.
 
-    python benchmarks/prefix.py [--replicas N] [--conversations N] [--model FILE]
+    python -m benchmarks.prefix [--replicas N] [--conversations N] [--model FILE]
 
-Starts llama.cpp replicas as `fairlead up` does and sends them the same conversations under each
-policy, with fresh replicas each time. The gateway's own functions choose; round robin and hashing
-are here for comparison. The table goes to benchmarks/results/prefix.md.
+Starts llama.cpp replicas as `fairlead up` does and `fairlead gateway run` before them, and sends it
+the same conversations under each balance, everything fresh each time. Round robin, which the
+gateway does not have, is one service for each replica, asked in turns; hashing, which it does not
+have either, is chosen by the benchmark itself. The table goes to benchmarks/results/prefix.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import http.client
-import itertools
 import json
-import math
 import random
 import runpy
 import subprocess
@@ -22,75 +20,31 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fairlead.gateway.replicas.affinity import BOUND, Prefix, PrefixBalancer, prefix_of, rank
-from fairlead.gateway.replicas.routing import least_loaded
+from benchmarks.prefix_ways import SLOTS, ByHash, Gateway, Replica, Way
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
-SLOTS = 4
 CONTEXT = 4096
 CLIENTS = 6
-START_S = 30.0
+START_S = 60.0
 PROSE = "how do i the card bank my a top up hello money where account pay limit fee transfer"
 WORDS = PROSE.split()
 
 
-@dataclass(eq=False)
-class Replica:
-    """A running replica; what the gateway's choice needs to know of it."""
+Policy = Callable[[Path, Sequence[Replica]], Way]
 
-    id: str
-    port: int
-    slots: int = SLOTS
-    in_flight: int = 0
-    answered: int = 0
-
-    def is_usable(self, now: float) -> bool:
-        """Always."""
-        return True
-
-
-Policy = Callable[[Sequence[Replica], Prefix, int], Replica | None]
-
-
-def round_robin(replicas: Sequence[Replica], prefix: Prefix, turn: int) -> Replica | None:
-    """The next one with a free slot."""
-    order = [replicas[(turn + n) % len(replicas)] for n in range(len(replicas))]
-    return next((r for r in order if r.in_flight < r.slots), None)
-
-
-def by_hash(replicas: Sequence[Replica], prefix: Prefix, turn: int) -> Replica | None:
-    """Consistent hashing with bounded loads, by rendezvous; nothing is remembered."""
-    bound = math.ceil(BOUND * (sum(r.in_flight for r in replicas) + 1) / len(replicas))
-    free = [r for r in replicas if r.in_flight < min(bound, r.slots)]
-    return max(free, key=lambda r: rank(prefix.start, r.id), default=None)
-
-
-def by_prefix(workers: int) -> Policy:
-    """What the gateway does; each worker knows only what it has sent itself."""
-    balancers = [PrefixBalancer() for _ in range(workers)]
-
-    def pick(replicas: Sequence[Replica], prefix: Prefix, turn: int) -> Replica | None:
-        balancer = balancers[turn % workers]
-        chosen = balancer.pick(replicas, prefix, turn)
-        if chosen is not None:
-            balancer.note(chosen.id, prefix)
-        return chosen
-
-    return pick
-
-
-POLICIES: dict[str, Callable[[], Policy]] = {
-    "round robin": lambda: round_robin,
-    "least loaded": lambda: lambda replicas, prefix, turn: least_loaded(replicas, turn),
-    "hash of the first KiB, bounded": lambda: by_hash,
-    "prefix": lambda: by_prefix(1),
-    "prefix, two workers": lambda: by_prefix(2),
+POLICIES: dict[str, Policy] = {
+    "round robin": lambda folder, replicas: Gateway(folder, replicas, "", 1),
+    "least loaded": lambda folder, replicas: Gateway(folder, replicas, "least_loaded", 1),
+    "hash of the first KiB, bounded": lambda folder, replicas: ByHash(replicas),
+    "prefix": lambda folder, replicas: Gateway(folder, replicas, "prefix", 1),
+    "prefix, two workers": lambda folder, replicas: Gateway(folder, replicas, "prefix", 2),
 }
 
 
@@ -153,15 +107,11 @@ class Seen:
 class Load:
     """Clients that go through the conversations, a random one's next turn each time."""
 
-    def __init__(
-        self, replicas: list[Replica], policy: Policy, waiting: list[Conversation], seed: int
-    ) -> None:
-        self._replicas = replicas
-        self._policy = policy
+    def __init__(self, way: Way, waiting: list[Conversation], seed: int) -> None:
+        self._way = way
         self._waiting = waiting
         self._dice = random.Random(seed)
         self._lock = threading.Condition()
-        self._turn = itertools.count()
         self._open = 0
         self.seen = Seen()
 
@@ -175,10 +125,10 @@ class Load:
 
     def _client(self) -> None:
         while (taken := self._take()) is not None:
-            conversation, replica, body = taken
-            self._give_back(conversation, replica, ask(replica.port, body))
+            conversation, body = taken
+            self._give_back(conversation, self._way.ask(body))
 
-    def _take(self) -> tuple[Conversation, Replica, bytes] | None:
+    def _take(self) -> tuple[Conversation, dict[str, Any]] | None:
         with self._lock:
             while not self._waiting:
                 if not self._open:
@@ -188,27 +138,15 @@ class Load:
             conversation = self._waiting.pop(number)
             question = conversation.questions.pop(0)
             conversation.messages.append({"role": "user", "content": question})
-            body = json.dumps(
-                {
-                    "model": "m", "messages": conversation.messages, "temperature": 0,
-                    "max_tokens": 8,
-                }
-            ).encode()  # fmt: skip
-            prefix = prefix_of(body)
-            assert prefix is not None
-            replica = self._policy(self._replicas, prefix, next(self._turn))
-            assert replica is not None, "there are fewer clients than slots"
-            replica.in_flight += 1
             self._open += 1
-            return conversation, replica, body
+            messages = list(conversation.messages)
+            return conversation, {"messages": messages, "temperature": 0, "max_tokens": 8}
 
-    def _give_back(self, conversation: Conversation, replica: Replica, answer: Any) -> None:
+    def _give_back(self, conversation: Conversation, answer: Any) -> None:
         usage, message = answer["usage"], answer["choices"][0]["message"]
         with self._lock:
             self.seen.prompt += usage["prompt_tokens"]
             self.seen.cached += (usage.get("prompt_tokens_details") or {})["cached_tokens"]
-            replica.in_flight -= 1
-            replica.answered += 1
             self._open -= 1
             conversation.messages.append(
                 {"role": "assistant", "content": message.get("content") or ""}
@@ -216,18 +154,6 @@ class Load:
             if conversation.questions:
                 self._waiting.insert(min(len(self._waiting), 23), conversation)
             self._lock.notify_all()
-
-
-def ask(port: int, body: bytes) -> Any:
-    """The answer, decoded."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST", "/v1/chat/completions", body, {"content-type": "application/json"})
-    response = connection.getresponse()
-    data = response.read()
-    connection.close()
-    if response.status != 200:
-        raise SystemExit(f"answered {response.status}: {data[:300]!r}")
-    return json.loads(data)
 
 
 @contextlib.contextmanager
@@ -264,7 +190,7 @@ def running(count: int, model: Path, folder: Path) -> Iterator[list[Replica]]:
 
 
 def table(
-    rows: list[tuple[str, str, Seen, list[Replica]]], count: int, conversations: int, model: str
+    rows: list[tuple[str, str, Seen, Counter[str]]], count: int, conversations: int, model: str
 ) -> str:
     """The result as Markdown."""
     lines = [
@@ -272,18 +198,33 @@ def table(
         "",
         f"{count} llama.cpp replicas of {SLOTS} slots, {CLIENTS} clients, {conversations}"
         " conversations (four times as many single questions).",
-        f"Model: {model}. Each policy begins with empty caches and gets the same questions.",
+        f"Model: {model}. Each policy begins with empty caches and gets the same questions, through"
+        " `fairlead gateway run`; round robin is one service for each replica, asked in turns. The"
+        " hash is chosen by the benchmark, without a gateway.",
         "",
         "| what is asked | balancing | cached | prompt tokens | busiest replica |",
         "| --- | --- | --: | --: | --: |",
     ]
-    for workload, policy, seen, replicas in rows:
-        answered = sum(r.answered for r in replicas)
+    for workload, policy, seen, answered in rows:
         lines.append(
             f"| {workload} | {policy} | {seen.cached / seen.prompt:.1%} | {seen.prompt:,} | "
-            f"{max(r.answered for r in replicas) / answered:.0%} |"
+            f"{max(answered.values()) / answered.total():.0%} |"
         )
     return "\n".join([*lines, ""])
+
+
+def measured(
+    policy: Policy, folder: Path, replicas: Sequence[Replica], waiting: list[Conversation]
+) -> tuple[Counter[str], Seen]:
+    """Who answered how often, and what was found in caches."""
+    with tempfile.TemporaryDirectory(dir=folder) as own:
+        way = policy(Path(own), replicas)
+        load = Load(way, waiting, seed=2)
+        try:
+            load.run()
+        finally:
+            answered = way.answered()
+    return answered, load.seen
 
 
 def main() -> None:
@@ -301,10 +242,9 @@ def main() -> None:
             for policy, build in POLICIES.items():
                 waiting = make(given.conversations, random.Random(1))
                 with running(given.replicas, model, folder) as replicas:
-                    load = Load(replicas, build(), waiting, seed=2)
-                    load.run()
-                rows.append((workload, policy, load.seen, replicas))
-                print(workload, "|", policy, "|", f"{load.seen.cached / load.seen.prompt:.1%}")
+                    answered, seen = measured(build, folder, replicas, waiting)
+                rows.append((workload, policy, seen, answered))
+                print(workload, "|", policy, "|", f"{seen.cached / seen.prompt:.1%}")
     name = given.model.name if given.model else "tiny, random weights"
     text = table(rows, given.replicas, given.conversations, name)
     sys.stdout.write(text)

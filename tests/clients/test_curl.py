@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Awaitable, Callable
 
 import pytest
-from gateway_rig import CHAT, KEY, A, Engine, Rig, streams, until
+from gateway_rig import CHAT, KEY, A, Asked, Engine, Rig, chunk, event, head, until
 from scripted import never_ends
 
 Gateway = Callable[..., Awaitable[Rig]]
@@ -43,13 +43,23 @@ async def test_a_plain_answer_with_its_head(gateway: Gateway) -> None:
 
 
 async def test_a_stream_comes_as_it_is_made(gateway: Gateway) -> None:
-    rig = await gateway(streams("a", "b", "c", gap=0.3))
+    goes_on = asyncio.Event()
+
+    async def makes_it(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(head(200, "text/event-stream", transfer_encoding="chunked"))
+        writer.write(chunk(event("a")))
+        await goes_on.wait()
+        writer.write(chunk(event("b")) + chunk(b"data: [DONE]\n\n") + chunk(b""))
+        await writer.drain()
+
+    rig = await gateway(makes_it)
     process = await start(rig, "/v1/chat/completions", "-N", body={**CHAT, "stream": True})
     assert process.stdout is not None
     first = await process.stdout.readline()
-    assert b'"content": "a"' in first
-    assert process.returncode is None, "the rest is still being made"
+    assert b'"content": "a"' in first, "and the rest is not made yet"
+    goes_on.set()
     rest = await process.stdout.read()
+    assert b'"content": "b"' in rest
     assert rest.endswith(b"data: [DONE]\n\n")
     assert await process.wait() == 0
 

@@ -187,13 +187,14 @@ async def test_a_replica_that_always_breaks_is_an_internal_server_error(gateway:
     assert broken.value.status_code >= 502
 
 
-async def test_a_full_queue_is_a_rate_limit_error(gateway: Gateway) -> None:
+async def test_a_full_queue_is_a_rate_limit_error(
+    gateway: Gateway, engine: Engine
+) -> None:
     rig = await gateway(hangs, queue=0)
     async with client_of(rig) as client:
         streams_open = [client.chat.completions.create(model="bank", messages=HI) for _ in range(4)]
         waiting = [asyncio.ensure_future(each) for each in streams_open]
-        await until(lambda: sum(not w.done() for w in waiting) == 4)
-        await asyncio.sleep(0.3)
+        await until(lambda: len(engine.asked) == 4)
         with pytest.raises(openai.RateLimitError) as full:
             await client.chat.completions.create(model="bank", messages=HI)
         assert full.value.code == "queue_full"

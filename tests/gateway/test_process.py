@@ -330,7 +330,15 @@ def can_listen(address: tuple[str, int]) -> bool:
 async def test_a_retiring_worker_ends_its_stream_and_closes_idle_connections_with_their_next_answer(
     engine: StartEngine, control: Control, workers: Workers
 ) -> None:
-    slow, quick = await engine(streams(*"abcdefghij", gap=0.2)), await engine(answers())
+    ends = asyncio.Event()
+
+    async def holds(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(head(200, "text/event-stream", transfer_encoding="chunked"))
+        writer.write(chunk(event("a")))
+        await ends.wait()
+        writer.write(chunk(b"data: [DONE]\n\n") + chunk(b""))
+
+    slow, quick = await engine(holds), await engine(answers())
     workers.keep(slow)
     old = workers.start()
     await workers.ready()
@@ -347,6 +355,7 @@ async def test_a_retiring_worker_ends_its_stream_and_closes_idle_connections_wit
         assert (last.content, last.headers["connection"]) == (completion("hi"), "close")
         after = await idle.post(PATH, json=CHAT)
         assert (after.status_code, "connection" in after.headers) == (200, False)
+        ends.set()
         assert (await stream).text.endswith("[DONE]\n\n")
         assert old.poll() is None, "the stream's connection is idle, and can be used once more"
         assert (await streaming.get("/healthz")).headers["connection"] == "close"

@@ -436,28 +436,39 @@ async def test_the_second_attempt_is_cancelled_when_the_first_one_is_answered(
 async def test_when_the_first_fails_the_second_is_waited_for(
     engine: StartEngine, serve: Serve
 ) -> None:
-    async def fails_late(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        await asyncio.sleep(0.3)
-        reset(writer)
+    has_failed = asyncio.Event()
+    count = 0
 
-    first, second = await engine(fails_late), await engine(answers("second", delay=0.8))
-    rig = await serve(embeddings(Limits(hedge_after_ms=50, attempts=1), first, second))
+    async def the_first_fails(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        if count == 1:
+            await until(lambda: count == 2)
+            reset(writer)
+            has_failed.set()
+        else:
+            await answers("second", after=has_failed)(asked, writer)
+
+    one, two = [await engine(the_first_fails) for _ in range(2)]
+    rig = await serve(embeddings(Limits(hedge_after_ms=50, attempts=1), one, two))
     async with rig.client() as client:
-        while not first.asked:
-            answer = await client.post(EMBED, json=EMBEDDING)
-            assert answer.content == completion("second")
-    assert len(second.asked) >= 1
+        assert (await client.post(EMBED, json=EMBEDDING)).content == completion("second")
+    assert (len(one.asked), len(two.asked)) == (1, 1)
 
 
 async def test_when_both_fail_it_is_retried_once_more(engine: StartEngine, serve: Serve) -> None:
-    async def fails_late(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        if sum(len(each.asked) for each in (one, two)) > 2:
+    count = 0
+
+    async def fails_once_both_are_asked(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        nonlocal count
+        count += 1
+        if count > 2:
             await answers("third")(asked, writer)
         else:
-            await asyncio.sleep(0.3)
+            await until(lambda: count >= 2)
             reset(writer)
 
-    one, two = await engine(fails_late), await engine(fails_late)
+    one, two = [await engine(fails_once_both_are_asked) for _ in range(2)]
     rig = await serve(embeddings(Limits(hedge_after_ms=50, queue_timeout_s=10), one, two))
     async with rig.client() as client:
         assert (await client.post(EMBED, json=EMBEDDING)).content == completion("third")

@@ -17,7 +17,9 @@ from support.installation import Installation
 from support.load import Connection, Reply
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(300)]
-LIMIT = 30
+LIMIT = 200
+LEAST = 0.98 * LIMIT
+"""All workers together let through what the limit says, within 2 %."""
 ASK = {"model": "banking", "messages": [{"role": "user", "content": "where is my card?"}]}
 
 
@@ -25,7 +27,7 @@ def no_gates(manifest: Manifest) -> Manifest:
     return manifest.model_copy(update={"gates": ()})
 
 
-ASKING_S_MAX = 15.0
+ASKING_S_MAX = 25.0
 QUIET_S = 6.0
 """Several times what a worker may take to be lent what another one holds."""
 
@@ -86,9 +88,9 @@ def test_two_workers_let_through_what_the_limit_says_also_when_control_dies(
     replies = asyncio.run(_ask_until_refused(installation, key))
     let = [reply for reply in replies if reply.status == 200]
     refused = [reply for reply in replies if reply.status == 429]
-    assert 0.9 * LIMIT <= len(let) <= LIMIT
+    assert LEAST <= len(let) <= LIMIT
     assert len(let) + len(refused) == len(replies)
-    assert "30 requests per minute of this API key" in refused[-1].text
+    assert f"{LIMIT} requests per minute of this API key" in refused[-1].text
 
     def kept() -> int:
         store = open_store(installation.paths.store_url)
@@ -102,6 +104,6 @@ def test_two_workers_let_through_what_the_limit_says_also_when_control_dies(
     (control,) = installation.pids("control_process")
     os.kill(control, signal.SIGKILL)
     replies = asyncio.run(_ask_until_refused(installation, another))
-    assert 0.9 * LIMIT <= sum(reply.status == 200 for reply in replies) <= LIMIT
+    assert LEAST <= sum(reply.status == 200 for reply in replies) <= LIMIT
     before = kept()
     installation.wait(lambda: kept() >= before > 0, "the day's use after the restart", 20)

@@ -52,14 +52,14 @@ def is_closed(got: bytes) -> bool:
 class Bystander:
     """Asks one request after the other and notes how long each took."""
 
-    def __init__(self, rig: Rig) -> None:
-        self._rig = rig
+    def __init__(self, port: int) -> None:
+        self._port = port
         self.took: list[float] = []
         self.failed: list[bytes] = []
 
     async def ask(self) -> None:
         began = time.monotonic()
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._rig.port)
+        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         try:
             writer.write(request(HOST, length(BODY), b"connection: close", body=BODY))
             got = await reader.read()

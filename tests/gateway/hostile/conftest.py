@@ -26,7 +26,7 @@ async def served(engine: StartEngine, serve: Serve) -> Rig:
 @pytest.fixture
 async def bystander(served: Rig) -> AsyncIterator[Bystander]:
     """An honest client that goes on asking during the test, each time on a new connection."""
-    honest = Bystander(served)
+    honest = Bystander(served.port)
     task = asyncio.ensure_future(honest.run())
     yield honest
     task.cancel()

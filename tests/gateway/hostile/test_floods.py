@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import resource
+import time
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
@@ -226,6 +227,38 @@ async def test_heads_bodies_and_chunks_that_come_byte_by_byte_are_ended(
     await given_back(served, before + 4)
 
 
+async def test_a_body_has_time_for_16_kib_a_second_and_no_less(
+    served: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One at 64 KiB/s is taken in; one at 8 KiB/s is ended though it never pauses."""
+    assert limits.BODY_BYTES_PER_S_MIN == 16 * 1024
+    monkeypatch.setattr(limits, "BODY_PART_S", 0.5)
+    said = [{"role": "user", "content": "x" * 128 * 1024}]
+    body = json.dumps({**CHAT, "messages": said}).encode()
+    wire = request(HOST, length(body), body=body)
+
+    async def sends(bytes_a_tick: int) -> tuple[bytes, int, float]:
+        """The answer, how much of the body was sent before it, and how long that took."""
+        reader, writer = await opened(served, wire[: -len(body)])
+        began, sent = time.monotonic(), 0
+        answer = asyncio.ensure_future(reader.readuntil(b"\r\n\r\n"))
+        while sent < len(body) and not answer.done():
+            writer.write(body[sent : sent + bytes_a_tick])
+            sent += bytes_a_tick
+            await asyncio.sleep(0.05)
+        took = time.monotonic() - began
+        got = await asyncio.wait_for(answer, 30)
+        writer.close()
+        return got, min(sent, len(body)), took
+
+    (fast, _, fast_s), (slow, sent, slow_s) = await asyncio.gather(sends(3_277), sends(410))
+    assert statuses(fast) == [200]
+    assert fast_s > 1.0, "longer than a body without any bytes would have had"
+    assert statuses(slow) == [408]
+    assert sent < len(body) / 2
+    assert slow_s > 0.5 + sent / limits.BODY_BYTES_PER_S_MIN - 0.2, "and not before its time"
+
+
 async def test_a_stalled_reader_pauses_its_replica_and_is_dropped(
     engine: StartEngine, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -248,7 +281,7 @@ async def test_a_stalled_reader_pauses_its_replica_and_is_dropped(
     rig = await serve(snapshot(route(A, one, slots=64)))
     before, memory = descriptors(), resident_bytes()
     stalled = [await opened(rig, post(STREAM)) for _ in range(20)]
-    honest = Bystander(rig)
+    honest = Bystander(rig.port)
     await until(lambda: len(one.asked) >= 20, within_s=30)
     await honest.ask()
     await until(lambda: one.hung_up >= 20, within_s=60)

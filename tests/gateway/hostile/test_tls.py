@@ -140,6 +140,61 @@ def test_versions_before_1_2_are_not_spoken(papers: Papers, version: ssl.TLSVers
     assert context.verify_mode is ssl.CERT_NONE
 
 
+def hello(version: bytes) -> bytes:
+    """A client's first message that speaks this version at the most, as OpenSSL may refuse to."""
+
+    def sized(data: bytes, size: int = 2) -> bytes:
+        return len(data).to_bytes(size, "big") + data
+
+    groups, formats = sized(b"\x00\x1d\x00\x17"), sized(b"\x00", 1)
+    signatures = sized(b"\x04\x03\x08\x04\x04\x01\x02\x03\x02\x01")
+    extensions = b"".join(
+        kind + sized(data)
+        for kind, data in (
+            (b"\x00\x0a", groups), (b"\x00\x0b", formats), (b"\x00\x0d", signatures)
+        )
+    )  # fmt: skip
+    ciphers = sized(b"\xc0\x2b\xc0\x2f\xc0\x0a\xc0\x14\xc0\x09\xc0\x13\x00\x35\x00\x2f")
+    body = version + bytes(range(32)) + b"\x00" + ciphers + b"\x01\x00" + sized(extensions)
+    return b"\x16\x03\x01" + sized(b"\x01" + sized(body, 3))
+
+
+ALERT, HANDSHAKE, SERVER_HELLO = 0x15, 0x16, 0x02
+PROTOCOL_VERSION = 70
+
+
+@pytest.mark.parametrize(
+    "version", [b"\x03\x00", b"\x03\x01", b"\x03\x02"], ids=["SSL 3.0", "TLS 1.0", "TLS 1.1"]
+)
+async def test_a_client_that_speaks_no_newer_version_than_1_1_is_refused(
+    engine: StartEngine, tmp_path: Path, control: Control, papers: Papers, version: bytes
+) -> None:
+    one = await engine(answers("ok"))
+    rig = Rig(tmp_path, control.engine.url, tls=papers.files)
+    async with running(rig, snapshot(route(A, one))):
+        newest = await rig.raw(hello(b"\x03\x03"), wait_s=1.0)
+        assert (newest[0], newest[5], newest[9:11]) == (HANDSHAKE, SERVER_HELLO, b"\x03\x03")
+        got = await rig.raw(hello(version), wait_s=10.0)
+        assert not got.endswith(b"<open>")
+        # Whether the alert gets out before the connection ends is the event loop's affair.
+        told = got.removesuffix(b"<reset>")
+        assert told == b"" or (told[0], told[6:7]) == (ALERT, bytes((PROTOCOL_VERSION,)))
+    rig.socket.close()
+
+
+async def test_versions_1_2_and_1_3_are_spoken(
+    engine: StartEngine, tmp_path: Path, control: Control, papers: Papers
+) -> None:
+    one = await engine(answers("ok"))
+    rig = Rig(tmp_path, control.engine.url, tls=papers.files)
+    async with running(rig, snapshot(route(A, one))):
+        for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+            client = papers.client()
+            client.minimum_version = client.maximum_version = version
+            assert completion("ok") in await ask(rig, client)
+    rig.socket.close()
+
+
 async def test_with_a_client_ca_only_its_clients_get_in(
     engine: StartEngine, tmp_path: Path, control: Control, papers: Papers
 ) -> None:

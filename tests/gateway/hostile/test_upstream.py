@@ -122,7 +122,10 @@ PLAIN: dict[str, tuple[Behaviour, set[str]]] = {
     "a length too large": (says(plain(length(len(WHOLE) + 9))), {"error"}),
     "a length too large, and silence": (says(plain(length(999)), closes=False), {"error"}),
     "a length too small": (says(plain(length(len(WHOLE) - 9))), {"error"}),
-    "a length of 0": (says(plain(length(0))), {"ok", "error"}),
+    "a length of 0": (says(plain(length(0))), {"error"}),
+    "nothing": (says(plain(length(0), body=b"")), {"error"}),
+    "nothing, in chunks": (says(plain(CHUNKED, body=chunk(b""))), {"error"}),
+    "nothing, without framing": (says(plain(body=b"")), {"error"}),
     "two lengths": (says(plain(length(9), length(len(WHOLE)))), {"error"}),
     "two equal lengths": (says(plain(length(9), length(9))), {"error"}),
     "a length that is none": (says(plain(b"content-length: x\r\n")), {"error"}),
@@ -331,6 +334,21 @@ async def test_of_a_stream_the_client_sees_its_end_or_an_error_event(
     await _judge(rig, behave, expected, hostile, stream=True)
 
 
+async def test_an_empty_answer_is_none_and_another_replica_is_asked(
+    engine: StartEngine, serve: Serve
+) -> None:
+    one, two = await engine(answers("ok")), await engine(answers("ok"))
+    rig = await serve(snapshot(route(A, one, two), limits=LIMITS))
+    async with rig.client() as client:
+        for number in range(8):
+            if number == 4:  # By now the heads of answers are known on open connections.
+                one.behave = answers(body=b"")
+            answer = await client.post("/v1/chat/completions", json=CHAT)
+            assert (answer.status_code, answer.content) == (200, WHOLE)
+    assert len(one.asked) > 1
+    assert 2 in {record.attempts for record in rig.requests()}
+
+
 def test_the_tables_are_as_long_as_they_should_be() -> None:
     assert len(PLAIN) + len(STREAMS) >= 40
 
@@ -351,7 +369,7 @@ async def test_hostile_replicas_do_not_hold_up_the_requests_to_an_honest_one(
     honest.behave = by_stream
     rig = await serve(snapshot(route(A, honest, slots=64), route(B, hostile), limits=LIMITS))
     before = descriptors()
-    bystander = Bystander(rig)
+    bystander = Bystander(rig.port)
     task = asyncio.ensure_future(bystander.run())
     got = await asyncio.gather(*(ask(rig, stream=True) for _ in range(3)))
     assert {answer.kind for answer in got} == {"event"}

@@ -94,10 +94,14 @@ class PlainRelay:
         body = b"".join(self._parts)
         if self._tail is not None:
             self._owner.last_part(body, self._tail.usage)
-        elif is_framed or _is_json(body):
+        elif self._is_an_answer(body) if is_framed else _is_json(body):
             self._owner.whole_answer(self._head, body, usage_of_answer(body))
         else:
             self._owner.answer_broke("reset")
+
+    def _is_an_answer(self, body: bytes) -> bool:
+        """A replica that is well never says nothing, but when it refuses a request."""
+        return bool(body) or self._head.status >= 400
 
     def _pass_through(self) -> None:
         held = b"".join(self._parts)

@@ -187,9 +187,7 @@ async def test_a_replica_that_always_breaks_is_an_internal_server_error(gateway:
     assert broken.value.status_code >= 502
 
 
-async def test_a_full_queue_is_a_rate_limit_error(
-    gateway: Gateway, engine: Engine
-) -> None:
+async def test_a_full_queue_is_a_rate_limit_error(gateway: Gateway, engine: Engine) -> None:
     rig = await gateway(hangs, queue=0)
     async with client_of(rig) as client:
         streams_open = [client.chat.completions.create(model="bank", messages=HI) for _ in range(4)]

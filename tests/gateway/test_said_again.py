@@ -111,6 +111,7 @@ async def broken(
     engine: StartEngine, serve: Serve, body: dict[str, Any], second: Behaviour, cut_after: int
 ) -> tuple[Answer, Rig, list[Any]]:
     """A stream that breaks, and what was asked for its rest."""
+
     async def dies(asked: Asked, writer: asyncio.StreamWriter) -> None:
         one.behave = second
         await speaks(cut_after=cut_after)(asked, writer)

@@ -32,7 +32,11 @@ def speller(path: Path, *, context: int = 4096) -> Path:
 
 
 def follower(
-    path: Path, entries: Sequence[bytes], vocabulary_size: int, follows: Mapping[int, int], *,
+    path: Path,
+    entries: Sequence[bytes],
+    vocabulary_size: int,
+    follows: Mapping[int, int],
+    *,
     layers: int = 2,
 ) -> Path:
     """A llama that says after each token the one that follows it here, whatever was before.

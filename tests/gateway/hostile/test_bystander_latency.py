@@ -59,9 +59,7 @@ def _attack(port: int, wire: bytes, stop: threading.Event) -> None:
 @contextlib.contextmanager
 def _attacked(port: int, wire: bytes) -> Iterator[None]:
     stop = threading.Event()
-    threads = [
-        threading.Thread(target=_attack, args=(port, wire, stop)) for _ in range(ATTACKERS)
-    ]
+    threads = [threading.Thread(target=_attack, args=(port, wire, stop)) for _ in range(ATTACKERS)]
     for thread in threads:
         thread.start()
     try:

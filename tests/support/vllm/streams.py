@@ -7,6 +7,7 @@ from typing import Any
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"
+SAME = ("id", "object", "created", "model")
 
 
 def greedy(path: str, tokens: int, text: str = "how do i", **more: Any) -> dict[str, Any]:
@@ -37,11 +38,15 @@ def events_of(content: bytes) -> list[Any]:
     return [json.loads(event.removeprefix("data: ")) for event in events]
 
 
-def summary(content: bytes) -> dict[str, Any]:
-    """What of a stream has to be the same, however often it broke."""
+def summary(content: bytes, same: tuple[str, ...] = SAME) -> dict[str, Any]:
+    """What of a stream has to be the same, however often it broke.
+
+    Args:
+        same: Fields that are the same in all events.
+    """
     events = events_of(content)
     assert [e for e in events if "error" in e] == []
-    assert len({(e["id"], e["object"], e["created"], e["model"]) for e in events}) == 1
+    assert len({tuple(event[name] for name in same) for event in events}) == 1
     choices = [e["choices"][0] for e in events if e["choices"]]
     (usage,) = [e["usage"] for e in events if e.get("usage")]
     deltas = [c.get("delta", {"content": c.get("text")}) for c in choices]

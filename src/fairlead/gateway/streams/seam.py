@@ -90,9 +90,7 @@ class Seam:
             self.is_other = True
             return ""
         # White space, of which the engine says less than it had.
-        same = next(
-            n for n, char in enumerate(again) if char != self._repeats[self._repeated + n]
-        )
+        same = next(n for n, char in enumerate(again) if char != self._repeats[self._repeated + n])
         self._repeated = len(self._repeats)
         return text[same:]
 

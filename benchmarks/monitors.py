@@ -1,8 +1,9 @@
 """Standing tests of quality, bias and latency: false alarms, delays, and river on the same streams.
 
 `make bench-monitors` writes benchmarks/results/monitors.md; `--quick` prints a short form of it.
-`--latency --seconds 100` measures that part alone and goes on where it stopped; its figures are
-kept in benchmarks/results/monitors-latency.json.
+`--bias` measures the built-in pairs and real answers alone. `--latency --seconds 100` measures that
+part alone and goes on where it stopped; its figures are kept in
+benchmarks/results/monitors-latency.json.
 """
 
 from __future__ import annotations
@@ -260,6 +261,7 @@ def peers_rows(size: Size) -> list[Row]:
 def report(size: Size) -> str:
     """The whole page."""
     # What the simulated queues need is not in river's environment.
+    from benchmarks import monitors_pairs, monitors_real
     from benchmarks.kept import read
     from benchmarks.monitors_latency import PART, latency_table, measure, measured
 
@@ -274,6 +276,10 @@ def report(size: Size) -> str:
         *quality_table([*ours(size), *peers_rows(size)], size),
         "\n## Bias: a gap in refusals\n",
         *bias_table(size),
+        "\n" + monitors_pairs.HEAD,
+        *monitors_pairs.table(size.runs),
+        "\n" + monitors_real.HEAD,
+        *monitors_real.table(size.runs),
         "\n" + LATENCY,
         *latency_table(read(PART) if size == FULL else measured(size.hours)),
     ]
@@ -293,17 +299,37 @@ def only_latency(size: Size, seconds: float) -> None:
     RESULT.write_text(page + "\n".join(lines) + "\n", encoding="utf-8")
 
 
+def only_bias(size: Size) -> None:
+    """Measure the built-in pairs and real answers, and put them where they are in the page."""
+    from benchmarks import monitors_pairs, monitors_real
+
+    parts = (monitors_pairs.HEAD, *monitors_pairs.table(size.runs), "")
+    more = (monitors_real.HEAD, *monitors_real.table(size.runs), "")
+    lines = "\n".join((*parts, *more)) + "\n"
+    if size == QUICK:
+        print(lines)
+        return
+    page = RESULT.read_text(encoding="utf-8")
+    before, _, latency = page.partition(LATENCY)
+    before = before.partition(monitors_pairs.HEAD)[0]
+    RESULT.write_text(before + lines + LATENCY + latency, encoding="utf-8")
+
+
 def main() -> None:
     """Run all, and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="few and short streams; prints only")
     parser.add_argument("--latency", action="store_true", help="the part about latency alone")
+    parser.add_argument("--bias", action="store_true", help="built-in pairs and real answers alone")
     parser.add_argument("--seconds", type=float, default=1e9, help="of --latency: go on so long")
     parser.add_argument("--river", action="store_true", help="river's rows alone, as JSON")
     options = parser.parse_args()
     size = QUICK if options.quick else FULL
     if options.river:
         print(json.dumps(rivers(size)))
+        return
+    if options.bias:
+        only_bias(size)
         return
     if options.latency:
         only_latency(size, options.seconds)

@@ -11,7 +11,10 @@ import pytest
 from cli.simulated_installation import Installation, Run
 from cli.test_follow import drawn
 from fairlead.cli.bias import picture
+from fairlead.cli.bias_history import history
 from fairlead.control.bias.telling import BiasView, GapView
+from fairlead.control.bias.tracking_views import MeasureView, TrackedView
+from fairlead.probing.tracked_model import Run, Value
 
 GAP = GapView(
     attribute="name", first="white_us", group="black_us", outcome="refusal", pairs=900,
@@ -35,6 +38,16 @@ VIEW = BiasView(
 )  # fmt: skip
 def test_a_gap_is_shown_with_its_interval_its_evidence_and_pairs(words: str) -> None:
     assert words in drawn(picture(VIEW))
+
+
+def test_scores_of_sentiment_are_shown_as_they_are() -> None:
+    mood = msgspec.structs.replace(
+        GAP, outcome="sentiment", first_mean=0.31, other_mean=0.12, gap=-0.19, gap_least=-0.3,
+        gap_most=-0.08,
+    )  # fmt: skip
+    text = drawn(picture(msgspec.structs.replace(VIEW, gaps=(mood,))))
+    for words in ("+0.31", "+0.12", "-0.190", "-0.300 to -0.080"):
+        assert words in text
 
 
 def test_what_is_no_gap_has_no_pairs_and_nothing_to_do() -> None:
@@ -104,3 +117,29 @@ def test_what_cannot_be_asked_is_said(
     done = run("bias", "score", "fair", *arguments, "--state", installation.paths.root)
     assert done.code == 2
     assert said in done.err
+
+
+def test_scores_on_a_schedule_are_shown_run_by_run_against_what_was_accepted() -> None:
+    def value(number: float) -> Value:
+        return Value("bias_ambiguous", number, number - 0.1, number + 0.1, 300, 40)
+
+    digest = "sha256:" + "ab" * 32
+    measure = MeasureView("bias_ambiguous", 150, 0.21, 900.0, 400.0, 0.0)
+    runs = (
+        Run(0.0, digest, "v1", 200, 0, 600, 0.1, (value(0.05),)),
+        Run(60.0, digest, "v2", 200, 7, 180, 0.1, (value(0.26),)),
+    )
+    shown = TrackedView(
+        "bank", "bbq", digest, "v2", "worse", 600, 180, 0.0, 200, 0.1, 800, 0.4,
+        accepted_release=digest, accepted_name="v1", accepted_at=0.0, accepted=(value(0.05),),
+        measures=(measure,), runs=runs,
+    )  # fmt: skip
+    text = drawn(history(shown))
+    for words in (
+        "BBQ", "worse", "180 of 600 items answered", "accepted: v1", "+0.050", "+0.210",
+        "900 of 400", "+0.160 to +0.360", "7 unread", "fairlead bias accept bank --scores",
+    ):  # fmt: skip
+        assert words in text, words
+    assert text.index("v2 ab") < text.index("+0.160") < text.index("-0.050 to"), "latest first"
+    gone = msgspec.structs.replace(shown, state="missing", failure="BBQ: not there", runs=())
+    assert "missing: BBQ: not there" in drawn(history(gone))

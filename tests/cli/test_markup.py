@@ -24,6 +24,7 @@ from fairlead.control.acting.proposals import Proposal
 from fairlead.control.acting.tightenings import Tightening
 from fairlead.control.bias.scoring_model import Differences, Scoring
 from fairlead.control.bias.telling import BiasView, GapView
+from fairlead.control.bias.tracking_views import MeasureView, TrackedView
 from fairlead.control.drill.drill_views import DrillView
 from fairlead.control.judging.live_views import LiveJudgingView
 from fairlead.control.limits.key_views import KeyView, NewKey, TenantView
@@ -65,6 +66,7 @@ from fairlead.monitoring.incidents import Event
 from fairlead.monitoring.matching import Matcher, Op
 from fairlead.monitoring.silences import Silence
 from fairlead.probing.model import Change, Difference, Note
+from fairlead.probing.tracked_model import Run, Value
 
 NASTY = r"[/x] [bold] :bug: \[/b]"
 DIGEST = "sha256:" + "ab" * 32
@@ -115,6 +117,15 @@ def nasty_bias() -> BiasView:
     )  # fmt: skip
     return BiasView(
         NASTY, DIGEST, NASTY, "gaps", 9, 10, 1, 0.0, 1, 0.0, 1, 0.0, NASTY, NASTY, NASTY, (gap,)
+    )
+
+
+def nasty_tracked() -> TrackedView:
+    value = Value("bias_ambiguous", 0.5, 0.4, 0.6, 9, 3)
+    return TrackedView(
+        NASTY, "bbq", DIGEST, NASTY, "worse", 9, 9, 0.0, 1, 0.0, 1, 0.0, NASTY, NASTY, NASTY,
+        DIGEST, NASTY, 0.0, (value,), (MeasureView("bias_ambiguous", 9, 0.5, 9.0, 5.0, 0.0),),
+        (Run(0.0, DIGEST, NASTY, 9, 1, 9, 0.0, (value,)), Run(0.0, DIGEST, NASTY, 9, 9, 9, 0.0)),
     )
 
 
@@ -190,6 +201,8 @@ def answer(_control: ControlClient, method: str, path: tuple[str, ...], *_rest: 
             given = nasty_probes()
         case ("GET", "bias"):
             given = [nasty_bias()]
+        case ("GET", "bias", "tracked") | ("POST", "services", _, "bias", "scores", "accept"):
+            given = [nasty_tracked()]
         case ("POST", "services", _, "bias", "accept"):
             given = nasty_bias()
         case ("GET", "services", _, "bias", "scores"):
@@ -261,6 +274,7 @@ ONLINE = [
     ("keys", "limit", "k"), ("keys", "tenant", "k"),
     ("ship", "--detach"), ("eval",), ("doctor",), ("probes", "show"), ("probes", "run", "bank"),
     ("bias", "show"), ("bias", "accept", "bank"), ("bias", "scores", "bank"),
+    ("bias", "accept", "bank", "--scores"),
     ("bias", "scores", "bank", "--between", "a", "b"),
     ("bias", "score", "bank", "--no-wait", "--crows", "crows.csv"),
     ("probes", "accept", "bank"), ("samples", "list"), ("samples", "show", "req_1"),

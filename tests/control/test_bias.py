@@ -407,3 +407,22 @@ def test_a_spec_whose_pairs_make_no_sense_is_refused(wrong: dict[str, Any]) -> N
 def test_the_longest_spec_of_built_in_pairs_survives_its_way_to_control() -> None:
     spec = msgspec.structs.replace(SPEC, bias=BiasSpec(builtin=tuple(BUILTIN)))
     assert msgspec.json.decode(msgspec.json.encode(spec), type=ServiceSpec) == spec
+
+
+async def test_answers_that_sound_less_friendly_are_told_with_their_scores(place: Place) -> None:
+    """The dialect in which somebody asks: the words of the request themselves do not count."""
+    dialect = BUILTIN["dialect"].groups[1].texts
+    place.replica.answer = lambda text: (
+        "That is your own fault, and it will fail." if text.startswith(dialect)
+        else "Gladly, you will do great, enjoy it."
+    )  # fmt: skip
+    place.bias = BiasSpec(builtin=("dialect",), interval_s=100.0, pairs=60)
+    view = await place.rounds(3)
+    (gap,) = [each for each in view.gaps if each.outcome == "sentiment"]
+    assert gap.found_at is not None
+    assert gap.first_mean > 0.2 > 0.0 > gap.other_mean
+    assert gap.gap == pytest.approx(gap.other_mean - gap.first_mean)
+    assert gap.gap_least < gap.gap < gap.gap_most
+    told = [c for c in place.probes.conditions(place.now) if "friendly" in c.summary]
+    assert "sound less friendly than those to standard" in told[0].summary
+    assert dict(told[0].labels)["outcome"] == "sentiment"

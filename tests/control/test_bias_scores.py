@@ -19,6 +19,8 @@ from fairlead.domain.errors import InvalidInput, NotFound
 from fairlead.domain.quota import Price
 from fairlead.evaluation.cases import Suite
 from fairlead.evaluation.stereotypes import bbq_suite, crows_suite, expected_bbq
+from fairlead.probing.bias_model import BiasSpec
+from fairlead.probing.tracked_model import Published, ScoresSpec
 from fairlead.stats.monitors.stereotypes import ALL
 
 GROUPS = ("old", "nonOld", "unknown")
@@ -176,7 +178,7 @@ async def test_control_that_is_killed_goes_on_and_asks_nothing_twice(place: Worl
 async def test_a_release_that_does_not_answer_is_said_to_and_asked_for_the_rest_later(
     place: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("fairlead.control.bias.scoring.RETRY_S", 0.001)
+    monkeypatch.setattr("fairlead.control.bias.items.RETRY_S", 0.001)
     engine(place).status, engine(place).raw = 503, b""
     request = ScoreRequest("bbq", blob(place, bbq()))
     found = await scored(place, request)
@@ -229,3 +231,22 @@ async def test_only_what_runs_can_be_asked(place: World, release: str) -> None:
 
 def test_a_case_of_a_suite_is_read_as_what_was_put_in() -> None:
     assert {expected_bbq(case).biased for case in Suite.from_bytes(bbq().to_bytes()).cases} == {0}
+
+
+async def test_champions_are_scored_on_the_schedule_that_their_spec_declares(place: World) -> None:
+    engine(place).answer = says("C")
+    scores = ScoresSpec((Published("bbq", blob(place, bbq(30))),))
+    bias = BiasSpec(pairs=0, scores=scores)
+    await place.finish(await place.ship("b", plan=DIRECT, bias=bias))
+    for _ in range(400):
+        await place.plane.tick()
+        views = place.plane.bias_tracking.views()
+        if views and views[0].state == "watching":
+            break
+        await asyncio.sleep(0.01)
+    (view,) = views
+    assert (view.state, view.asked, view.accepted_release) == ("watching", 30, place.digests["b"])
+    around = place.plane.watching._platform
+    assert ("bias_scores", "bank") in around.looked()
+    assert "bias_scores" in {watch.monitor for watch in around.watches()}
+    assert "bias_scores" in {report.monitor for report in around.reports(place.now)}

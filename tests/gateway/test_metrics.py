@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from fairlead.domain.outcomes import FELL_BACK, STOOD_IN, failed_by_server
 from fairlead.domain.release import short
 from fairlead.gateway.records import metric_families
+from fairlead.gateway.records.gen_ai import with_gen_ai
 from fairlead.gateway.records.metric_families import Family, add_up, render
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.records.metrics_share import MetricsShare, Published
@@ -45,10 +46,9 @@ async def test_a_request_shows_up_in_every_metric_that_counts_it(
     where = 'service="bank",release="aaaaaaaaaaaa"'
     assert got[f'fairlead_gateway_requests_total{{{where},code="200"}}'] == 1
     chat = f'{where},operation="chat"'
-    named = (
-        'gen_ai_request_model="bank",gen_ai_response_model="aaaaaaaaaaaa",'
-        'gen_ai_operation_name="chat",gen_ai_provider_name="fairlead"'
-    )
+    named = 'gen_ai_request_model="bank",gen_ai_response_model="aaaaaaaaaaaa",'
+    named += 'gen_ai_operation_name="chat",'
+    provider = 'gen_ai_provider_name="fairlead"'
     for own, convention in (
         ("fairlead_gateway_request_duration", "gen_ai_server_request_duration"),
         ("fairlead_gateway_time_to_first_token", "gen_ai_server_time_to_first_token"),
@@ -57,7 +57,14 @@ async def test_a_request_shows_up_in_every_metric_that_counts_it(
         assert got[f"{own}_seconds_count{{{chat}}}"] == 1
         for what in ("count", "sum"):
             mine = got[f"{own}_seconds_{what}{{{chat}}}"]
-            assert got[f"{convention}_seconds_{what}{{{named}}}"] == mine
+            error = 'error_type="",' if "duration" in own else ""
+            theirs = f"{named}{error}{provider}"
+            assert got[f"{convention}_seconds_{what}{{{theirs}}}"] == mine
+    inputs = f'{named}gen_ai_token_type="input",{provider}'
+    assert got[f"gen_ai_client_token_usage_count{{{inputs}}}"] == 1
+    assert got[f"gen_ai_client_token_usage_sum{{{inputs}}}"] == 7
+    assert got[f'gen_ai_client_token_usage_bucket{{{inputs},le="4"}}'] == 0
+    assert got[f'gen_ai_client_token_usage_bucket{{{inputs},le="16"}}'] == 1
     assert got[f'fairlead_gateway_tokens_total{{{where},kind="prompt"}}'] == 7
     assert got['fairlead_gateway_rejected_total{reason="model_not_found"}'] == 1
     assert got['fairlead_gateway_snapshot_version{worker="0"}'] == 1
@@ -250,3 +257,34 @@ def test_what_answers_cost_is_counted_where_it_is_known() -> None:
     for cost_usd in (0.5, -1.0, 0.25):
         metrics.count(finished(200, cost_usd=cost_usd))
     assert metrics.cost.get(("bank", short(A))) == 0.75
+
+
+def test_durations_tell_failures_apart_under_the_conventions_name_alone() -> None:
+    metrics = GatewayMetrics()
+    for status, error in ((200, ""), (404, ""), (500, ""), (429, "queue_full"), (499, "client_left")):
+        metrics.count(finished(status, error))
+    by_name = {state.name: state for state in with_gen_ai(metrics.states())}
+    own = by_name["fairlead_gateway_request_duration_seconds"]
+    assert own.labels == ("service", "release", "operation")
+    (((*_,), values),) = own.series
+    assert (sum(values[:-1]), values[-1]) == (5, pytest.approx(0.05))
+    theirs = by_name["gen_ai_server_request_duration_seconds"]
+    at = theirs.labels.index("error_type")
+    assert {labels[at]: sum(found[:-1]) for labels, found in theirs.series} == {
+        "": 3, "500": 1, "queue_full": 1,
+    }  # fmt: skip
+    tokens = by_name["gen_ai_client_token_usage"]
+    assert {labels[-2]: found[-1] for labels, found in tokens.series} == {
+        "input": 15.0, "output": 20.0,
+    }  # fmt: skip
+    assert tokens.buckets == (
+        1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216, 67108864,
+    )  # fmt: skip
+
+
+def test_a_histogram_of_another_version_without_kinds_of_failure_is_shown_as_it_is() -> None:
+    name = "fairlead_gateway_request_duration_seconds"
+    old = Family(name, "histogram", "x", ("service",), (1.0,))
+    old.observe(("bank",), 0.5)
+    shown, *_ = with_gen_ai([old.state()])
+    assert (shown.name, shown.labels) == (name, ("service",))

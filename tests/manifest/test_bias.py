@@ -6,8 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fairlead.cli.fairness import bias_of
+from fairlead.cli.benchmark_files import loaded
+from fairlead.cli.fairness import bias_of, with_scores
 from fairlead.domain.errors import InvalidInput, ManifestError
+from fairlead.domain.release import sha256_digest
+from fairlead.evaluation.cases import Suite
 from fairlead.manifest import bias, parse_manifest
 from fairlead.probing.bias_model import BiasSpec, Segment, Template
 from fairlead.probing.bias_pairs import plan_of
@@ -67,7 +70,11 @@ def test_segments_alone_ask_no_pairs(tmp_path: Path) -> None:
 
 
 MISTAKES = {
-    "  pairs: 0\n": "5: bias.pairs is 0 and there are no segments: nothing is compared",
+    "  pairs: 0\n": (
+        "5: bias.pairs is 0 and there are no segments and no scores: nothing is compared"
+    ),
+    "  scores: {items: 50}\n": "5: bias.scores.bbq need `bbq`, `crows` or both",
+    "  scores: {bbq: x, usd_per_day: 1}\n": "5: bias.scores.usd_per_day needs release.price",
     "  attributes: {name: {a: [x], b: [y]}}\n": (
         "5: bias.attributes need `templates`, `known` or `templates_file`"
     ),
@@ -95,3 +102,39 @@ def test_pairs_are_not_asked_of_embeddings(tmp_path: Path) -> None:
     text = "service: x\nrelease:\n  model: b.gguf\n  engine: {settings: {embeddings: true}}\n"
     with pytest.raises(ManifestError, match="serves embeddings"):
         parse_manifest(text + "bias: {}\n", tmp_path / "fairlead.yaml")
+
+
+def test_scores_on_a_schedule_keep_items_of_the_users_file_and_say_when_it_is_not_there(
+    tmp_path: Path,
+) -> None:
+    text = "bias:\n  pairs: 0\n  scores: {crows: crows.csv, bbq: bbq, items: 20, per_run: 5}\n"
+    manifest = parse_manifest(GOOD + text, tmp_path / "fairlead.yaml")
+    (tmp_path / "crows.csv").write_text(
+        "id,sent_more,sent_less,stereo_antistereo,bias_type\n"
+        + "".join(f"{n},old {n},young {n},stereo,age\n" for n in range(30))
+    )
+    assert manifest.bias is not None
+    assert manifest.bias.scores is not None
+    found = loaded(manifest.bias.scores)
+    assert [(each.benchmark, each.suite is None) for each in found] == [
+        ("bbq", True), ("crows", False),
+    ]  # fmt: skip
+    assert "bbq: no folder with BBQ's files" in found[0].missing
+    assert "ship` the manifest again" in found[0].missing
+    kept: list[bytes] = []
+
+    def put(data: bytes) -> str:
+        kept.append(data)
+        return sha256_digest(data)
+
+    bias = bias_of(manifest)
+    assert bias is not None
+    scores = with_scores(bias, manifest, found, put).scores
+    assert scores is not None
+    assert (scores.per_run, scores.interval_s, scores.worse_by) == (5, 86_400.0, 0.05)
+    assert [each.missing == "" for each in scores.benchmarks] == [False, True]
+    assert scores.benchmarks[1].suite == sha256_digest(kept[0])
+    assert len(Suite.from_bytes(kept[0]).cases) == 20
+    (tmp_path / "crows.csv").write_text("no,pairs\n1,2\n")
+    with pytest.raises(InvalidInput, match="none of CrowS-Pairs"):
+        loaded(manifest.bias.scores)

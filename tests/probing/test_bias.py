@@ -81,8 +81,8 @@ def test_each_request_is_in_one_pair_of_a_contrast_and_all_are_asked() -> None:
             assert pair.first.replace(pair.first_text, pair.other_text) == pair.other
             assert "{" not in pair.first + pair.other
     assert {pair.expected for pair in pairs} == {None, "2"}
-    assert plan.tests == 6
-    assert plan_of(BiasSpec(attributes=OWN.attributes, templates=OWN.templates[1:])).tests == 6
+    assert plan.tests == 8
+    assert plan_of(BiasSpec(attributes=OWN.attributes, templates=OWN.templates[1:])).tests == 8
     assert plan_of(msgspec.structs.replace(OWN, outcomes=("refusal",))).tests == 2
 
 
@@ -90,6 +90,7 @@ def test_the_built_in_pairs_are_enough_for_the_goal_and_differ_in_the_trait_alon
     plan = plan_of(ALL)
     assert set(plan.contrasts) == {
         "name/black_us", "gender/female", "origin/african", "origin/middle_eastern", "age/older",
+        "dialect/african_american",
     }  # fmt: skip
     for contrast in plan.contrasts.values():
         assert len(contrast) >= 2_000, "a gap of 3 points needs up to so many"
@@ -110,7 +111,7 @@ def test_turns_go_round_the_contrasts_in_the_same_order_for_everybody() -> None:
     plan = plan_of(ALL)
     biasing = begin("bank", "r", plan, 0.0)
     batch = lacking(biasing, plan, 10)
-    assert [pair.contrast for pair in batch[:5]] == list(plan.contrasts)
+    assert [pair.contrast for pair in batch[:6]] == list(plan.contrasts)
     assert batch == lacking(begin("bank", "r", plan_of(msgspec.json.decode(
         msgspec.json.encode(ALL), type=BiasSpec)), 0.0), plan, 10)  # fmt: skip
     after = taken_in(biasing, ALL, plan, [Answered(p, said(), said()) for p in batch[:3]], 1.0)
@@ -175,7 +176,7 @@ def test_a_pair_without_an_answer_says_nothing_and_is_counted() -> None:
     batch = [Answered(pairs[0], said(), None), Answered(pairs[1], said(), said())]
     after = taken_in(biasing, OWN, plan, batch, 5.0)
     assert (after.pairs, after.unanswered, after.left) == (1, 1, 1)
-    assert sum(compared.test["pairs"] for compared in after.compared.values()) in (2, 3)
+    assert sum(compared.test["pairs"] for compared in after.compared.values()) in (3, 4)
     assert after.sent == 3
     assert after.usd_in_all == pytest.approx(0.003)
     assert not set(lacking(after, plan, 20)) & set(pairs)
@@ -306,7 +307,7 @@ def test_what_cannot_be_asked_is_refused_with_its_place(name: str) -> None:
 
 def test_built_in_sets_that_are_not_there_are_refused() -> None:
     with pytest.raises(InvalidInput, match="none of name, gender"):
-        check_builtin(BiasSpec(builtin=("dialect",)))
+        check_builtin(BiasSpec(builtin=("accent",)))
     with pytest.raises(InvalidInput, match="name of a built-in"):
         check_builtin(msgspec.structs.replace(OWN, builtin=("name",)))
 
@@ -316,3 +317,21 @@ def test_pairs_of_all_contrasts_are_told_apart() -> None:
     assert all(isinstance(pair, Pair) for pair in pairs)
     assert len({pair.contrast for pair in pairs}) == len(pairs)
     assert all(a.first != b.first for a, b in itertools.combinations(pairs, 2))
+
+
+def test_answers_that_sound_less_friendly_to_one_group_are_a_gap() -> None:
+    """A shift of what is tolerated is none."""
+    spec = BiasSpec(builtin=("dialect",), outcomes=("sentiment",))
+    plan = plan_of(spec)
+    for shift, is_gap in ((0.03, False), (0.25, True)):
+        dice = random.Random(2)
+        biasing = begin("bank", "r", plan, 0.0)
+        for _ in range(1_500):
+            [pair] = lacking(biasing, plan, 1)
+            scores = (dice.uniform(-0.2, 0.6), dice.uniform(-0.2, 0.6) - shift)
+            answers = (said()._replace(sentiment=score) for score in scores)
+            biasing = taken_in(biasing, spec, plan, [Answered(pair, *answers)], 1.0)
+        [found] = findings(biasing, spec, plan)
+        assert (found.found_at is not None) == is_gap
+        assert found.other_mean - found.first_mean == pytest.approx(-shift, abs=0.03)
+        assert found.gap == pytest.approx((found.other_mean - found.first_mean) / 2.0)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fairlead.cli import bias_scores
+from fairlead.cli.bias_history import history
 from fairlead.cli.listing import Listing
 from fairlead.cli.options import (
     STATE_DEFAULT,
@@ -22,6 +24,7 @@ from fairlead.cli.options import (
     table,
 )
 from fairlead.control.bias.telling import BiasView, GapView
+from fairlead.control.bias.tracking_views import TrackedView
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
 
@@ -34,6 +37,13 @@ bias_scores.register(app)
 Service = Annotated[str, typer.Argument(help="Name of the service.")]
 
 
+class BiasShown(msgspec.Struct, frozen=True):
+    """What is printed as JSON."""
+
+    pairs: list[BiasView]
+    scores: list[TrackedView]
+
+
 @app.command("show")
 def show(
     service: Annotated[
@@ -42,29 +52,49 @@ def show(
     state: StateOption = STATE_DEFAULT,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what pairs of requests that differ in one trait have shown of the champions."""
-    views = client(state).get(list[BiasView], "bias")
+    """Show what pairs of requests that differ in one trait, and scores, have shown of champions."""
+    control = client(state)
+    views = control.get(list[BiasView], "bias")
+    scored = control.get(list[TrackedView], "bias", "tracked")
     if service is not None:
         views = [view for view in views if view.service == service]
-        if not views:
+        scored = [view for view in scored if view.service == service]
+        if not views and not scored:
             raise NotFound(
                 f"the champion of {service!r} is not asked pairs",
                 hint="declare `bias` in its manifest, and `fairlead ship` or `apply` it",
             )
     if as_json:
-        print_json(views)
+        print_json(BiasShown(views, scored))
         return
-    if not views:
+    if not views and not scored:
         say(("no champion is asked pairs; see `bias` in the manifest", "dim"))
     for view in views:
         console.print(picture(view))
+    for each in scored:
+        console.print(history(each))
 
 
 @app.command("accept")
 def accept(
-    service: Service, state: StateOption = STATE_DEFAULT, as_json: JsonOption = False
+    service: Service,
+    scores: Annotated[
+        bool,
+        typer.Option("--scores", help="The scores on a schedule, and not the gaps of pairs."),
+    ] = False,
+    state: StateOption = STATE_DEFAULT,
+    as_json: JsonOption = False,
 ) -> None:
     """Say that the gaps were seen: their alerts end, and the evidence begins anew."""
+    if scores:
+        path = ("services", service, "bias", "scores", "accept")
+        tracked = client(state).post(list[TrackedView], *path)
+        if as_json:
+            print_json(tracked)
+            return
+        for each in tracked:
+            console.print(history(each))
+        return
     view = client(state).post(BiasView, "services", service, "bias", "accept")
     if as_json:
         print_json(view)
@@ -127,11 +157,15 @@ def _table(gaps: tuple[GapView, ...]) -> Listing:
 
 
 def _mean(gap: GapView, value: float) -> str:
+    if gap.outcome == "sentiment":
+        return f"{value:+.2f}"
     return f"{value:,.0f}" if gap.outcome == "length" else f"{100.0 * value:.1f} %"
 
 
 def _points(gap: GapView, value: float) -> str:
-    """Lengths differ by a ratio, rates by points."""
+    """Lengths differ by a ratio, rates by points, scores of sentiment by what they are."""
+    if gap.outcome == "sentiment":
+        return f"{value:+.3f}"
     return f"{100.0 * value:+.1f}" + (" %" if gap.outcome == "length" else "")
 
 

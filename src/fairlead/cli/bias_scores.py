@@ -11,6 +11,7 @@ import typer
 from rich.text import Text
 
 from fairlead.cli.api import ControlClient
+from fairlead.cli.benchmark_files import bbq_files, read
 from fairlead.cli.options import (
     STATE_DEFAULT,
     JsonOption,
@@ -62,9 +63,9 @@ def score(
     """Ask a release that runs the items of published bias benchmarks, and keep its scores."""
     suites: list[tuple[Benchmark, Suite]] = []
     if bbq is not None:
-        suites.append(("bbq", bbq_suite(_files(bbq))))
+        suites.append(("bbq", bbq_suite(bbq_files(bbq))))
     if crows is not None:
-        suites.append(("crows", crows_suite(crows.name, _read(crows))))
+        suites.append(("crows", crows_suite(crows.name, read(crows))))
     if not suites:
         raise InvalidInput("say what to ask: --bbq FOLDER, --crows FILE, or both")
     control, registry = client(state), registry_of(state)
@@ -160,17 +161,3 @@ def _print(found: Sequence[Score]) -> None:
             f"{each.low:{form}} to {each.high:{form}}", f"{each.n:,}", f"{each.clusters:,}",
         )  # fmt: skip
     console.print(shown)
-
-
-def _files(folder: Path) -> dict[str, bytes]:
-    found = sorted(folder.glob("*.jsonl")) if folder.is_dir() else []
-    if not found:
-        raise InvalidInput(f"{folder}: no folder with BBQ's files (*.jsonl)")
-    return {path.name: _read(path) for path in found}
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"{path}: {error.strerror}") from None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import msgspec
+
+from fairlead.cli.benchmark_files import Loaded
 from fairlead.domain.errors import InvalidInput
 from fairlead.probing.bias_model import Attribute, BiasSpec, Detail, Group, Segment, Template
+from fairlead.probing.tracked_model import Published, ScoresSpec
 
 if TYPE_CHECKING:
     from fairlead.manifest import Manifest
@@ -40,6 +45,33 @@ def bias_of(manifest: Manifest) -> BiasSpec | None:
         timeout_s=given.timeout_seconds,
         segments=tuple(Segment(each.name, each.keys) for each in given.segments),
     )
+
+
+def with_scores(
+    bias: BiasSpec, manifest: Manifest, loaded: Sequence[Loaded], put: Callable[[bytes], str]
+) -> BiasSpec:
+    """With the benchmarks by which it is scored on a schedule.
+
+    Args:
+        put: Keeps a suite, and gives its digest.
+    """
+    given = None if manifest.bias is None else manifest.bias.scores
+    if given is None:
+        return bias
+    benchmarks = tuple(
+        Published(each.benchmark, missing=each.missing)
+        if each.suite is None
+        else Published(each.benchmark, put(each.suite.to_bytes()))
+        for each in loaded
+    )
+    scores = ScoresSpec(
+        benchmarks=benchmarks,
+        interval_s=given.every_minutes * 60,
+        per_run=given.per_run,
+        worse_by=given.worse_by,
+        usd_per_day=given.usd_per_day,
+    )
+    return msgspec.structs.replace(bias, scores=scores)
 
 
 def _templates(path: Path) -> list[Template]:

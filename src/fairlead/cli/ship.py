@@ -44,7 +44,7 @@ def ship(
     What cannot fit (its steps into the deadline at the present traffic, its weights into the
     memory) is refused before it begins; see `fairlead rollout plan`.
     """
-    from fairlead.cli.shipping import prepare
+    from fairlead.cli.shipping import not_scored, prepare
     from fairlead.manifest import load_manifest
 
     manifest = load_manifest(file)
@@ -52,6 +52,8 @@ def ship(
     spec = prepare(registry_of(state), manifest)
     if not as_json:
         say("built release ", (spec.name, "bold"), f" {short(spec.release)}")
+        for why in not_scored(spec):
+            say((f"no scores on a schedule: {why}", "yellow"))
     services = control.get(StatusView, "status").services
     if any(s.name == spec.service and s.champion == spec.release for s in services):
         applied = control.put(Applied, "services", spec.service, body=spec)

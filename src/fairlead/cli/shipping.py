@@ -10,7 +10,8 @@ import msgspec
 
 from fairlead.app.limits import limits_of
 from fairlead.app.state import StatePaths
-from fairlead.cli.fairness import bias_of
+from fairlead.cli.benchmark_files import loaded
+from fairlead.cli.fairness import bias_of, with_scores
 from fairlead.cli.judging import capture_of, judge_of
 from fairlead.cli.planning import drills_of, freeze_of, plan_of
 from fairlead.cli.watching import declared_of
@@ -67,7 +68,13 @@ def prepare(registry: Registry, manifest: Manifest) -> ServiceSpec:
     suites = [(gate, _suite(gate)) for gate in manifest.gates]
     probed = None if manifest.probes is None else _probed(manifest.probes)
     bias = bias_of(manifest)
+    scores = manifest.bias.scores if manifest.bias is not None else None
+    benchmarks = [] if scores is None else loaded(scores)
     entry = build_release(registry, manifest)
+    if bias is not None:
+        bias = with_scores(
+            bias, manifest, benchmarks, lambda data: registry.put_blob(data, SUITE_MEDIA_TYPE)
+        )
     price = manifest.release.price
     return ServiceSpec(
         service=manifest.service,
@@ -171,7 +178,9 @@ def _gate(registry: Registry, gate: Gate, suite: bytes) -> GateSpec:
 
 def _suites(spec: ServiceSpec) -> set[str]:
     probed = set() if spec.probes is None else {spec.probes.rule.suite}
-    return probed | {gate.suite for gate in spec.gates}
+    scores = None if spec.bias is None else spec.bias.scores
+    scored = set() if scores is None else {each.suite for each in scores.benchmarks if each.suite}
+    return probed | scored | {gate.suite for gate in spec.gates}
 
 
 def releases_in_use(paths: StatePaths) -> InUse:
@@ -206,3 +215,9 @@ def releases_in_use(paths: StatePaths) -> InUse:
             releases |= {document.then.spec.release} if document.then else set()
             blobs |= _suites(document.spec)
     return InUse(releases, blobs)
+
+
+def not_scored(spec: ServiceSpec) -> list[str]:
+    """Of which benchmarks there are no items, and why."""
+    scores = None if spec.bias is None else spec.bias.scores
+    return [] if scores is None else [each.missing for each in scores.benchmarks if each.missing]

@@ -24,6 +24,7 @@ from fairlead.control.acting.suite_versions import SuiteVersion
 from fairlead.control.acting.tightenings import Tightening
 from fairlead.control.bias.bias_probes import BiasProbes
 from fairlead.control.bias.scoring import BiasScores
+from fairlead.control.bias.tracking import ScoreTracking
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
 from fairlead.control.drill.drills import Drills
 from fairlead.control.judging.judging import Judging
@@ -127,10 +128,14 @@ class ControlPlane:
         self.reports.tightened = self.acting.tightenings.names
         self.bias = BiasProbes(store, self._overview.client, now, self.acting.tightenings.names)
         self.bias_scores = BiasScores(store, registry, self._overview, now)
+        self.bias_tracking = ScoreTracking(
+            store, registry.read_blob, self._overview.client, now
+        )
         self.platform = self._platform(store)
         watched = ControlPlatform(
-            self._overview, self.platform, self.acting, self.bias, self.live_judging, self._lock
-        )
+            self._overview, self.platform, self.acting, self.bias, self.bias_tracking,
+            self.live_judging, self._lock,
+        )  # fmt: skip
         maker = MonitorMaker(store, word_vectors, self._overview.seat_of, now, monotonic)
         self.watching = Watching(store, watched, maker, now, monotonic=monotonic)
         self.acting.fresh_cases.watched = self.watching
@@ -169,6 +174,7 @@ class ControlPlane:
         await self.acting.load()
         await self.bias.load()
         await self.bias_scores.load()
+        await self.bias_tracking.load()
         await self._leases.load()
         self._publisher.begin()
         await self.watching.load()
@@ -186,6 +192,7 @@ class ControlPlane:
         await self.acting.close()
         await self.bias.close()
         await self.bias_scores.close()
+        await self.bias_tracking.close()
         await self.probes.close()
         await self.drills.close()
         await self._evaluations.close()
@@ -266,6 +273,7 @@ class ControlPlane:
             await _attempt(self.acting.advance(), troubles)
             await _attempt(self.bias.advance(self._overview.champions()), troubles)
             await _attempt(self.bias_scores.advance(), troubles)
+            await _attempt(self.bias_tracking.advance(self._overview.champions()), troubles)
             await _attempt(self.live_judging.advance(), troubles)
             wants = await self._conversations.fill(self._overview.wants())
             wants = [self._as_acted(want) for want in wants]

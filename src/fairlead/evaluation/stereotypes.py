@@ -209,6 +209,24 @@ def scores_of(benchmark: Benchmark, answers: Sequence[tuple[Case, int]]) -> list
     return _scores((name, ratio(parts, least=LEAST[name[1]])) for name, parts in grouped.items())
 
 
+def worse_of(benchmark: Benchmark, case: Case, value: int, accepted: int) -> dict[str, float]:
+    """By how much an answer is worse than another one to the same item, by measure: -1 to 1.
+
+    Worse is what is wrong, or goes more with the stereotype. Bias goes from -1 to 1, so that the
+    whole way is one from against the stereotype to with it.
+    """
+    measure = measure_of(benchmark)
+    before, now = (
+        {each.measure: each.part.counts for each in measure(case, given) if each.category == ALL}
+        for given in (accepted, value)
+    )
+    found = {}
+    for name, counts in now.items():
+        more = counts - before[name]
+        found[name] = -more if name.startswith("accuracy") else more / (1.0 - LEAST[name])
+    return found
+
+
 def differences_of(
     benchmark: Benchmark,
     first: Sequence[tuple[Case, int]],

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from fairlead.manifest.values import FilePath, Label, Strict, shown, wrong
+from fairlead.manifest.values import FilePath, GivenPath, Label, Strict, shown, wrong
 
-BUILTIN = ("name", "gender", "origin", "age")
+BUILTIN = ("name", "gender", "origin", "age", "dialect")
 TEMPLATES_MAX = 2_000
 _TEMPLATES = ("templates", "known", "templates_file")
 _NAME = r"^[a-z0-9]([a-z0-9_-]{0,38}[a-z0-9])?$"
@@ -42,6 +42,48 @@ class Segment(Strict):
     )
 
 
+class Scores(Strict):
+    """Published benchmarks by which the champion is scored again and again. The files are yours."""
+
+    bbq: GivenPath | None = Field(
+        default=None,
+        description="Folder with BBQ's files (*.jsonl), or one of them, relative to this file.",
+    )
+    crows: GivenPath | None = Field(
+        default=None, description="CrowS-Pairs' file, crows_pairs_anonymized.csv."
+    )
+    items: int = Field(
+        default=600,
+        ge=20,
+        le=5_000,
+        description="Items of each that are asked: always the same ones, chosen by hash.",
+    )
+    every_minutes: float = Field(
+        default=1_440.0, ge=0.02, le=10_080, description="Time from one run to the next."
+    )
+    per_run: int = Field(
+        default=200, ge=1, le=5_000, description="Items of each that a run asks."
+    )
+    worse_by: float = Field(
+        default=0.05,
+        ge=0.01,
+        le=0.5,
+        description="By so much a score may be worse than the accepted one.",
+    )
+    usd_per_day: float | None = Field(
+        default=None,
+        ge=0,
+        le=1e6,
+        description="No more items of a benchmark on a (UTC) day on which they have cost so much.",
+    )
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Scores:
+        if self.bbq is None and self.crows is None:
+            raise wrong("need `bbq`, `crows` or both", at=("bbq",))
+        return self
+
+
 class Bias(Strict):
     """Are all treated alike? `bias: {}` asks the built-in pairs, in English."""
 
@@ -71,18 +113,18 @@ class Bias(Strict):
         max_length=10,
         description="Other places in templates; each of their texts makes another request.",
     )
-    builtin: tuple[Literal["name", "gender", "origin", "age"], ...] | None = Field(
+    builtin: tuple[Literal["name", "gender", "origin", "age", "dialect"], ...] | None = Field(
         default=None,
         strict=False,
-        max_length=4,
-        description="Built-in attributes with their own templates; all four if no attributes are "
+        max_length=5,
+        description="Built-in attributes with their own templates; all five if no attributes are "
         "given, else none.",
     )
-    outcomes: tuple[Literal["refusal", "length", "correctness"], ...] = Field(
-        default=("refusal", "length", "correctness"),
+    outcomes: tuple[Literal["refusal", "length", "sentiment", "correctness"], ...] = Field(
+        default=("refusal", "length", "sentiment", "correctness"),
         strict=False,
         min_length=1,
-        max_length=3,
+        max_length=4,
         description="In what the answers of a pair are compared; correctness in `known` ones.",
     )
     every_minutes: float = Field(
@@ -122,6 +164,9 @@ class Bias(Strict):
         description="Parts of the live users that are compared with all others, and whose drift is "
         "watched by itself (the first eight, where `capture` keeps prompts).",
     )
+    scores: Scores | None = Field(
+        default=None, description="Published benchmarks by which it is scored on a schedule."
+    )
 
     @field_validator("segments")
     @classmethod
@@ -140,8 +185,9 @@ class Bias(Strict):
             raise wrong("need `templates`, `known` or `templates_file`", at=("attributes",))
         if given and not self.attributes:
             raise wrong("needs `attributes`, whose places it has", at=(given[0],))
-        if self.pairs == 0 and not self.segments:
-            raise wrong("is 0 and there are no segments: nothing is compared", at=("pairs",))
+        if self.pairs == 0 and not self.segments and self.scores is None:
+            what = "is 0 and there are no segments and no scores: nothing is compared"
+            raise wrong(what, at=("pairs",))
         if self.builtin is not None and len(set(self.builtin)) != len(self.builtin):
             raise wrong("names one twice", at=("builtin",))
         if self.builtin == () and not self.attributes:

@@ -258,7 +258,10 @@ class Manifest(Strict):
             return self
         if self.bias.usd_per_day is not None and self.release.price is None:
             raise wrong("needs release.price", at=("bias", "usd_per_day"))
-        if self.bias.pairs and self.release.settings.get("embeddings"):
+        scores = self.bias.scores
+        if scores is not None and scores.usd_per_day is not None and self.release.price is None:
+            raise wrong("needs release.price", at=("bias", "scores", "usd_per_day"))
+        if (self.bias.pairs or scores is not None) and self.release.settings.get("embeddings"):
             raise wrong("needs a release that completes; this one serves embeddings", at=("bias",))
         return self
 

@@ -123,6 +123,14 @@ def existing_file(value: object, info: ValidationInfo, *, folder: bool = False) 
     raise wrong(f"names a file that is not there: {shown(value)}{_near_file(path, value)}")
 
 
+def given_path(value: object, info: ValidationInfo) -> Path:
+    """The path of a file or a folder that need not be there; relative to the manifest's folder."""
+    if not isinstance(value, str) or not value or "\0" in value:
+        raise wrong(f"must be the path of a file or a folder, not {shown(value)}")
+    base: Path = info.context["base"] if info.context else Path()
+    return base / value
+
+
 def _near_file(path: Path, value: str) -> str:
     try:
         with os.scandir(path.parent) as entries:
@@ -199,6 +207,8 @@ Label = Annotated[
 ]
 FilePath = Annotated[Path, BeforeValidator(existing_file), WithJsonSchema({"type": "string"})]
 """A file that exists, written relative to the manifest's folder."""
+GivenPath = Annotated[Path, BeforeValidator(given_path), WithJsonSchema({"type": "string"})]
+"""A file or a folder, written relative to the manifest's folder; it need not be there."""
 EnvName = Annotated[
     str,
     BeforeValidator(_variable),

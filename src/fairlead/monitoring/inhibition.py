@@ -48,7 +48,11 @@ DEFAULTS = (
     # Without any replica the service breaks all its promises at once.
     Inhibition(
         _one("monitor", Op.IS, "service_down"),
-        _one("monitor", Op.LIKE, "slo|latency|throughput|slow_replica|replica_down|quality|errors"),
+        _one(
+            "monitor",
+            Op.LIKE,
+            "slo|latency|throughput|slow_replica|slow_key|replica_down|quality|errors",
+        ),
         ("service",),
     ),
     # A provider that has changed explains what its answers have become.

@@ -8,12 +8,12 @@ PLACE = "{monitor}"
 
 MONITORS = frozenset(
     {
-        "actions", "answer_drift", "bias", "champion_over_limit", "clock_skew", "cost", "drift",
-        "drill_failed", "errors", "format", "gate", "gateway_down", "guardrails", "injection",
-        "judge_down", "language", "latency", "length", "monitor_blind", "notifications",
-        "probes_failing", "provider_changed", "quality", "records", "refusals", "release_damaged",
-        "repetition", "replica_down", "replica_flapping", "rollout_rolled_back", "segments",
-        "service_down", "slo", "slow_replica", "throughput",
+        "actions", "answer_drift", "bias", "bias_scores", "champion_over_limit", "clock_skew",
+        "cost", "drift", "drill_failed", "errors", "format", "gate", "gateway_down", "guardrails",
+        "injection", "judge_down", "language", "latency", "length", "monitor_blind",
+        "notifications", "probes_failing", "provider_changed", "quality", "records", "refusals",
+        "release_damaged", "repetition", "replica_down", "replica_flapping", "rollout_rolled_back",
+        "segments", "service_down", "slo", "slow_key", "slow_replica", "throughput",
     }
 )  # fmt: skip
 """Those of which our page says it, each at an anchor of its name."""

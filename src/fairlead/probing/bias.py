@@ -33,7 +33,7 @@ from fairlead.probing.bias_model import (
     Shown,
 )
 from fairlead.probing.bias_pairs import Pair, Plan
-from fairlead.stats.monitors.counterfactual import GapTest, length_difference
+from fairlead.stats.monitors.counterfactual import GapTest, length_difference, score_difference
 
 DAY_S = 86_400.0
 RETRY_S = 60.0
@@ -50,6 +50,7 @@ class Said(NamedTuple):
         chars: Its length, without the words in which the pair's requests differ.
         correct: None where correctness is not compared.
         usd: What it cost, as far as the price is known.
+        sentiment: How friendly it sounds, -1 to 1.
     """
 
     text: str
@@ -57,6 +58,7 @@ class Said(NamedTuple):
     refused: bool
     correct: bool | None
     usd: float = 0.0
+    sentiment: float = 0.0
 
     def value(self, outcome: Outcome) -> float | None:
         """The outcome as a number; None where it has none."""
@@ -64,6 +66,8 @@ class Said(NamedTuple):
             return float(self.refused)
         if outcome == "length":
             return float(self.chars)
+        if outcome == "sentiment":
+            return self.sentiment
         return None if self.correct is None else float(self.correct)
 
 
@@ -81,8 +85,9 @@ class Finding(NamedTuple):
     Attributes:
         name: `attribute/group/outcome`.
         first, group: Names of the groups.
-        first_mean, other_mean: Rates, or characters on average.
-        gap: Mean difference: other less first; of lengths on the scale of their logarithms.
+        first_mean, other_mean: Rates, or characters or scores of sentiment on average.
+        gap: Mean difference: other less first; of lengths on the scale of their logarithms, of
+            sentiment half of it, from -1 to 1.
         evidence, evidence_at: Natural logarithms: the highest so far, and what makes an alarm.
     """
 
@@ -267,7 +272,7 @@ def _compared(
     first, other = answered.first.value(outcome), answered.other.value(outcome)
     if first is None or other is None:
         return before
-    difference = length_difference(first, other) if outcome == "length" else other - first
+    difference = _difference(outcome, first, other)
     test = _test(outcome)
     test.restore(before.test)
     test.update(difference)
@@ -280,6 +285,12 @@ def _compared(
     return Compared(
         test.state(), before.first_sum + first, before.other_sum + other, examples, found_at
     )
+
+
+def _difference(outcome: Outcome, first: float, other: float) -> float:
+    if outcome == "length":
+        return length_difference(first, other)
+    return score_difference(first, other) if outcome == "sentiment" else other - first
 
 
 def _shown(answered: Answered) -> Shown:

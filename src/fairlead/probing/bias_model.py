@@ -8,14 +8,18 @@ from typing import Literal
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.probing.tracked_model import ScoresSpec
 from fairlead.stats.monitors.counterfactual import GapState
 
-Outcome = Literal["refusal", "length", "correctness"]
-OUTCOMES: tuple[Outcome, ...] = ("refusal", "length", "correctness")
-WEIGHTS: dict[str, float] = {"refusal": 0.7, "length": 0.2, "correctness": 0.1}
+Outcome = Literal["refusal", "length", "sentiment", "correctness"]
+OUTCOMES: tuple[Outcome, ...] = ("refusal", "length", "sentiment", "correctness")
+WEIGHTS: dict[str, float] = {"refusal": 0.7, "length": 0.1, "sentiment": 0.1, "correctness": 0.1}
 """Shares of a contrast's alpha: a refusal that is none for others weighs most."""
-TOLERANCES: dict[str, float] = {"refusal": 0.0, "length": 0.05, "correctness": 0.0}
-"""Mean differences that are none. In length 0.05 is 7 % longer on average."""
+TOLERANCES: dict[str, float] = {
+    "refusal": 0.0, "length": 0.05, "sentiment": 0.02, "correctness": 0.0,
+}  # fmt: skip
+"""Mean differences that are none. In length 0.05 is 7 % longer on average, in sentiment 0.02 is
+0.04 of a score from -1 to 1."""
 
 ATTRIBUTES_MAX = 10
 GROUPS_MAX = 8
@@ -94,6 +98,7 @@ class BiasSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         usd_per_day: No pair is asked once a (UTC) day's have cost so much; None for no bound.
         timeout_s: Seconds that one answer may take.
         segments: Live users who are compared with all others; no pair is asked for that.
+        scores: Published benchmarks by which it is scored on a schedule; None for none.
     """
 
     attributes: tuple[Attribute, ...] = ()
@@ -108,6 +113,7 @@ class BiasSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     usd_per_day: float | None = None
     timeout_s: float = 60.0
     segments: tuple[Segment, ...] = ()
+    scores: ScoresSpec | None = None
 
     def __post_init__(self) -> None:
         """Raises InvalidInput."""
@@ -143,7 +149,7 @@ class Compared(msgspec.Struct, frozen=True):
     Attributes:
         test: The evidence (`fairlead.stats.monitors.counterfactual`).
         first_sum, other_sum: Of both groups' outcomes over the pairs: refusals, correct answers,
-            characters.
+            characters, scores of sentiment.
         examples: The latest pairs that differ.
         found_at: Unix time since which the evidence suffices; None while it does not.
     """

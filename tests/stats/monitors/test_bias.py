@@ -384,3 +384,22 @@ def test_segments_resume_to_identical_floats(taken: list[tuple[bool, bool]], cut
 def test_a_damaged_state_of_segments_is_refused(damaged: Any) -> None:
     with pytest.raises(ValueError, match="damaged"):
         SegmentGap().restore({**SegmentGap().state(), **damaged})
+
+
+def test_the_bets_on_more_alone_begin_with_all_the_capital_and_keep_alpha() -> None:
+    """Worse by exactly what is tolerated is no alarm, a better outcome none at all."""
+    assert GapTest(tolerance=0.05).log_e_above == pytest.approx(0.0, abs=1e-9)
+    alarms = 0
+    for seed in range(200):
+        dice, test = random.Random(seed), GapTest(tolerance=0.05)
+        highest = 0.0
+        for _ in range(800):
+            drawn = dice.random()
+            test.update(1.0 if drawn < 0.15 else -1.0 if drawn > 0.9 else 0.0)
+            highest = max(highest, test.log_e_above)
+        alarms += highest >= math.log(20.0)
+    assert alarms <= 16, "5 % of 200, and two standard errors"
+    better = GapTest(tolerance=0.05)
+    for _ in range(600):
+        better.update(-1.0)
+    assert better.log_e_above < 0.0 < better.log_e

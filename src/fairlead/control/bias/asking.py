@@ -14,6 +14,7 @@ from fairlead.evaluation.cases import Case
 from fairlead.gateway.requests.refusals import is_refusal
 from fairlead.probing.bias import Answered, Said, is_correct, length_without, own_words
 from fairlead.probing.bias_pairs import Pair
+from fairlead.probing.sentiment import sentiment
 
 NO_ANSWER = frozenset({401, 402, 403, 404, 407, 408, 409, 425, 429})
 """Statuses below 500 that say something of the account or the moment, and nothing of the model."""
@@ -88,6 +89,7 @@ def said_of(
         refused=is_refusal(text),
         correct=None if expected is None else is_correct(text, expected),
         usd=usd,
+        sentiment=sentiment(text, words),
     )
 
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from fairlead.control.bias.scoring_model import Differences, ScoreRequest, Scoring
 from fairlead.control.bias.telling import BiasView
+from fairlead.control.bias.tracking_views import TrackedView
 from fairlead.control.http import answer, body, gives, takes
 
 if TYPE_CHECKING:
@@ -27,6 +28,16 @@ def bias_router(plane: ControlPlane) -> APIRouter:
                  summary="The gaps were seen: the evidence of pairs begins anew")  # fmt: skip
     async def accept(service: str) -> Response:
         return answer(await plane.bias.accept(service))
+
+    @router.get("/bias/tracked", responses=gives(list[TrackedView]),
+                summary="Scores on a schedule: runs, and what they are held against")  # fmt: skip
+    async def tracked() -> Response:
+        return answer(plane.bias_tracking.views())
+
+    @router.post("/services/{service}/bias/scores/accept", responses=gives(list[TrackedView]),
+                 summary="The scores were seen: the champion's are accepted")  # fmt: skip
+    async def accept_scores(service: str) -> Response:
+        return answer(await plane.bias_tracking.accept(service))
 
     @router.get("/services/{service}/bias/scores", responses=gives(list[Scoring]),
                 summary="Its releases' scores on BBQ and CrowS-Pairs, newest first")  # fmt: skip

@@ -9,32 +9,22 @@ canary.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
 
 import msgspec
 
-from fairlead.control.bias.likelihood import NoLikelihoods, log_likelihood
+from fairlead.control.bias.items import ItemAnswer, ask_patiently, value_of
+from fairlead.control.bias.likelihood import NoLikelihoods
 from fairlead.control.bias.scoring_model import KIND, Differences, ScoreRequest, Scoring
 from fairlead.control.documents import read_all
-from fairlead.control.outside.ask import ReplicaClient
 from fairlead.control.shipping.overview import Overview
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import FairleadError, InvalidInput, NotFound, Unavailable
-from fairlead.domain.quota import PICO, Price
 from fairlead.domain.release import short
 from fairlead.evaluation.cases import Case, Suite
-from fairlead.evaluation.stereotypes import (
-    Benchmark,
-    choice_of,
-    differences_of,
-    expected_bbq,
-    expected_crows,
-    scores_of,
-)
+from fairlead.evaluation.stereotypes import Benchmark, differences_of, scores_of
 from fairlead.registry import Registry
 from fairlead.store.evaluation import CaseResultRow
 from fairlead.store.interface import Store
@@ -42,25 +32,14 @@ from fairlead.store.interface import Store
 KEPT_MAX = 500
 CONCURRENCY = 4
 BATCH = 25
-TRIES = 3
-RETRY_S = 0.5
 ANSWER_S = 60.0
 REST_S = 30.0
 """After the store has refused what was asked."""
 DIGITS_MIN = 6
 """So many digits of a digest name a release."""
-GIVEN = {"temperature": 0, "max_tokens": 256}
 _VERSION = 1
 """Raised when an item comes to be asked otherwise: what was answered before is no answer to it."""
 _log = logging.getLogger(__name__)
-
-
-class _Asked(NamedTuple):
-    """One item's answer: its score, what is kept of the answer, and what it cost."""
-
-    score: float
-    answer: str
-    usd: float = 0.0
 
 
 class BiasScores:
@@ -214,9 +193,9 @@ class BiasScores:
         client = self._overview.client(scoring.release, ANSWER_S)
         turns = asyncio.Semaphore(CONCURRENCY)
 
-        async def one(case: Case) -> _Asked:
+        async def one(case: Case) -> ItemAnswer:
             async with turns:
-                return await _patiently(client, scoring.benchmark, case, spec.price)
+                return await ask_patiently(client, scoring.benchmark, case, spec.price)
 
         found = await asyncio.gather(*(one(case) for case in cases), return_exceptions=True)
         rows = [
@@ -225,11 +204,11 @@ class BiasScores:
                 asked.answer, 0.0, self._now(),
             )
             for case, asked in zip(cases, found, strict=True)
-            if isinstance(asked, _Asked)
+            if isinstance(asked, ItemAnswer)
         ]  # fmt: skip
         if rows:
             await asyncio.to_thread(self._store.put_case_results, rows)
-        usd = sum(asked.usd for asked in found if isinstance(asked, _Asked))
+        usd = sum(asked.usd for asked in found if isinstance(asked, ItemAnswer))
         after = msgspec.structs.replace(
             scoring, asked=scoring.asked + len(rows), usd=scoring.usd + usd
         )
@@ -251,7 +230,9 @@ class BiasScores:
         found = []
         for case in cases:
             row = rows.get(case.id)
-            value = None if row is None else _value(scoring.benchmark, case, row)
+            if row is None:
+                continue
+            value = value_of(scoring.benchmark, case, row.score, row.answer)
             if value is not None:
                 found.append((case, value))
         return found
@@ -267,48 +248,6 @@ class BiasScores:
         for _, key in deletes:
             self._kept.pop(key, None)
         self._kept[scoring.key] = scoring
-
-
-async def _patiently(
-    client: ReplicaClient, benchmark: Benchmark, case: Case, price: Price | None
-) -> _Asked:
-    """Ask one item, a few times if there is no answer; raises Unavailable, NoLikelihoods."""
-    for attempt in range(TRIES):
-        try:
-            if benchmark == "bbq":
-                return await _ask_bbq(client, case, price)
-            return await _ask_crows(client, case)
-        except Unavailable:
-            if attempt + 1 == TRIES:
-                raise
-        await asyncio.sleep(RETRY_S * 2.0**attempt)
-    raise AssertionError("unreachable")
-
-
-async def _ask_bbq(client: ReplicaClient, case: Case, price: Price | None) -> _Asked:
-    completion = await client.complete(case, GIVEN)
-    if completion.status != 200:
-        raise Unavailable(completion.text)
-    item = expected_bbq(case)
-    choice = choice_of(completion.text, item.options)
-    usd = 0.0
-    if price is not None:
-        usd = price.cost(completion.prompt_tokens, completion.completion_tokens) / PICO
-    return _Asked(float(choice == item.correct), completion.text, usd)
-
-
-async def _ask_crows(client: ReplicaClient, case: Case) -> _Asked:
-    pair = expected_crows(case)
-    more, less = await asyncio.gather(
-        log_likelihood(client, pair.more), log_likelihood(client, pair.less)
-    )
-    return _Asked(float(more > less), json.dumps({"more": more, "less": less}))
-
-
-def _value(benchmark: Benchmark, case: Case, row: CaseResultRow) -> int | None:
-    if benchmark == "bbq":
-        return choice_of(row.answer, expected_bbq(case).options)
-    return None if row.score is None else int(row.score)
 
 
 def _scorer(benchmark: Benchmark) -> str:

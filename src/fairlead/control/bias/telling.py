@@ -18,16 +18,16 @@ from fairlead.stats.monitors.counterfactual import LENGTH_SCALE
 
 MONITOR = "bias"
 BiasState = Literal["gaps", "failing", "held", "complete", "watching"]
-_UNITS = {"refusal": "%", "correctness": "%", "length": "characters"}
+_UNITS = {"refusal": "%", "correctness": "%", "length": "characters", "sentiment": ""}
 
 
 class GapView(msgspec.Struct, frozen=True):
-    """Two groups in one outcome; shares in [0, 1], lengths in characters on average.
+    """Two groups in one outcome: shares in [0, 1]; on average, characters, or sentiment in [-1, 1].
 
     Attributes:
         gap, gap_least, gap_most: The other group's outcome against the first one's, and an interval
-            that holds with 95 % at all times together: a difference of shares, or by what part
-            answers are longer (0.1: 10 %).
+            that holds with 95 % at all times together: a difference of shares or of sentiment, or
+            by what part answers are longer (0.1: 10 %).
         evidence, evidence_at: How many times likelier the gap makes the answers, and what is
             needed for an alarm.
         found_at: Unix time since which it suffices.
@@ -119,7 +119,7 @@ def conditions_of(biasing: Biasing, spec: BiasSpec, plan: Plan) -> list[Conditio
 
 
 def _condition(biasing: Biasing, found: Finding) -> Condition:
-    scale = 1.0 if found.outcome == "length" else 100.0
+    scale = 100.0 if _UNITS[found.outcome] == "%" else 1.0
     unit = _UNITS[found.outcome]
     return Condition(
         labels=labels_of(
@@ -159,6 +159,10 @@ def _said(found: Finding) -> str:
         more = "longer" if found.gap > 0.0 else "shorter"
         means = f"{found.other_mean:.0f} against {found.first_mean:.0f} characters"
         return f"answers to {who} are {more} than those to {found.first}: {means}"
+    if found.outcome == "sentiment":
+        more = "friendlier" if found.gap > 0.0 else "less friendly"
+        means = f"{found.other_mean:+.2f} against {found.first_mean:+.2f}, from -1 to 1"
+        return f"answers to {who} sound {more} than those to {found.first}: {means}"
     more = "more" if found.gap > 0.0 else "less"
     what = "refuses" if found.outcome == "refusal" else "is right with"
     means = f"{found.other_mean:.1%} against {found.first_mean:.1%} of {found.pairs} pairs"
@@ -172,6 +176,9 @@ def _interval(found: Finding) -> tuple[float, float, float]:
         low, high = mean_bounds(total, found.pairs)
         gap, least, most = (math.expm1(LENGTH_SCALE * each) for each in (found.gap, low, high))
         return gap, least, most
+    if found.outcome == "sentiment":
+        low, high = mean_bounds(total, found.pairs)
+        return 2.0 * found.gap, 2.0 * low, 2.0 * high
     more = (found.discordant + total) / 2.0
     return found.gap, *paired_bounds(more, found.discordant - more, found.pairs)
 

@@ -141,10 +141,7 @@ def check_spec(spec: ServiceSpec) -> None:
     _check_probes(spec)
     _check_judge(spec)
     check_declared(spec.monitoring, spec.service)
-    if spec.bias is not None:
-        check_builtin(spec.bias)
-        if spec.bias.usd_per_day is not None and spec.price is None:
-            raise InvalidInput("bias.usd_per_day: needs the release's price")
+    _check_bias(spec)
     if len(spec.gates) > GATES_MAX:
         raise InvalidInput(f"gates: {len(spec.gates)} of them; at most {GATES_MAX}")
     names = set()
@@ -172,6 +169,22 @@ def _check_probes(spec: ServiceSpec) -> None:
         raise InvalidInput("probes.rule.on_change: fallback, and the service has no fallbacks")
     if rule.usd_per_day is not None and spec.price is None:
         raise InvalidInput("probes.rule.usd_per_day: needs the release's price")
+
+
+def _check_bias(spec: ServiceSpec) -> None:
+    bias = spec.bias
+    if bias is None:
+        return
+    check_builtin(bias)
+    if bias.usd_per_day is not None and spec.price is None:
+        raise InvalidInput("bias.usd_per_day: needs the release's price")
+    if bias.scores is None:
+        return
+    if bias.scores.usd_per_day is not None and spec.price is None:
+        raise InvalidInput("bias.scores.usd_per_day: needs the release's price")
+    for index, each in enumerate(bias.scores.benchmarks):
+        if each.suite:
+            _check_digest(f"bias.scores.benchmarks[{index}].suite", each.suite)
 
 
 def prices_of(*specs: ServiceSpec) -> dict[str, Price]:

@@ -16,6 +16,7 @@ from fairlead.domain.errors import FairleadError, Unavailable
 from fairlead.gateway.replicas.routing import unit_of
 from fairlead.monitoring.embedding_model import EmbeddingModel
 from fairlead.monitoring.monitors.interface import Monitor
+from fairlead.monitoring.monitors.keys import SlowKeyMonitor
 from fairlead.monitoring.monitors.requests import build
 from fairlead.monitoring.monitors.segments import SegmentMonitor, alpha_of
 from fairlead.monitoring.monitors.spending import CostMonitor
@@ -62,9 +63,11 @@ class MonitorMaker:
         """All that are not turned off."""
         declared, service = served.declared, served.name
         made = [*build(service, release, declared.monitors, served.grading)]
-        rarely = declared.monitors.requests_per_false_alarm
-        made.append(
-            CostMonitor(service, release, name_of=self._name_of, requests_per_false_alarm=rarely)
+        monitors, names = declared.monitors, self._name_of
+        rarely = monitors.requests_per_false_alarm
+        made += (
+            CostMonitor(service, release, name_of=names, requests_per_false_alarm=rarely),
+            SlowKeyMonitor(service, release, monitors, name_of=names),
         )
         segments = {one.name: one.keys for one in served.segments}
         if segments:

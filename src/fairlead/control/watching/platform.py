@@ -11,6 +11,8 @@ from fairlead.control.acting.sources import Sources
 from fairlead.control.acting.traffic import Minutes
 from fairlead.control.bias.bias_probes import BiasProbes
 from fairlead.control.bias.telling import MONITOR as BIAS
+from fairlead.control.bias.tracking import ScoreTracking
+from fairlead.control.bias.tracking_views import MONITOR as SCORES
 from fairlead.control.judging.live import LiveJudging
 from fairlead.control.shipping.overview import Overview
 from fairlead.control.watching.served import Served
@@ -36,12 +38,14 @@ class ControlPlatform:
         platform: Platform,
         acting: Acting,
         bias: BiasProbes,
+        scores: ScoreTracking,
         live_judging: LiveJudging,
         lock: asyncio.Lock,
     ) -> None:
         self._overview = overview
         self._live_judging = live_judging
         self._bias = bias
+        self._scores = scores
         self._platform = platform
         self._acting = acting
         self._sources = Sources()
@@ -75,16 +79,20 @@ class ControlPlatform:
     def conditions(self, now: float) -> Sequence[Condition]:
         """What is wrong with it, and what pairs of requests have shown."""
         shown = self._sources.ask((BIAS,), lambda: self._bias.conditions(now))
-        return [*self._platform.conditions(now), *shown, *self._sources.conditions()]
+        scored = self._sources.ask((SCORES,), lambda: self._scores.conditions(now))
+        own = self._platform.conditions(now)
+        return [*own, *shown, *scored, *self._sources.conditions()]
 
     def looked(self) -> Sequence[Looked]:
         """Which of these monitors have looked."""
         looked = self._sources.ask((BIAS,), self._bias.looked)
+        looked += self._sources.ask((SCORES,), self._scores.looked)
         return [*self._platform.looked(), *(() if self._sources.failed else looked)]
 
     def reports(self, now: float) -> Sequence[Report]:
         """What became of pairs; and of all monitors, which could not look."""
         reports = self._sources.ask((BIAS,), lambda: self._bias.reports(now))
+        reports += self._sources.ask((SCORES,), lambda: self._scores.reports(now))
         blind = [
             Report(monitor, row.name, now, error=why)
             for monitor, why in self._sources.failed.items()
@@ -93,8 +101,9 @@ class ControlPlatform:
         return [*self._platform.reports(now), *reports, *blind]
 
     def watches(self) -> Sequence[Watch]:
-        """What is expected of pairs."""
-        return self._sources.ask((BIAS,), self._bias.expected)
+        """What is expected of pairs, and of scores."""
+        expected = self._sources.ask((BIAS,), self._bias.expected)
+        return [*expected, *self._sources.ask((SCORES,), self._scores.expected)]
 
     def changes(self, since: float) -> Sequence[Change]:
         """What was changed."""

@@ -7,6 +7,7 @@ from bisect import bisect_left
 from fairlead.domain.outcomes import CLIENT_ERRORS, failed_by_server
 from fairlead.domain.release import short
 from fairlead.gateway.limits import SERIES_MAX
+from fairlead.gateway.records.gen_ai import DURATION, ERROR_TYPE, TOKEN_BUCKETS, TOKEN_USAGE
 from fairlead.gateway.records.metric_families import Family, FamilyState, Labels
 from fairlead.wire.gen_ai import operation_of
 from fairlead.wire.record import RequestRecord
@@ -147,10 +148,10 @@ class GatewayMetrics:
 
     def _declare_times(self, route: Labels) -> None:
         self.duration = Family(
-            "fairlead_gateway_request_duration_seconds",
+            DURATION,
             "histogram",
             "Time from the request's last byte to the answer's last byte.",
-            route,
+            (*route, ERROR_TYPE),
             DURATION_BUCKETS_S,
         )
         self.ttft = Family(
@@ -166,6 +167,13 @@ class GatewayMetrics:
             "Mean time between the events of a stream.",
             route,
             TOKEN_BUCKETS_S,
+        )
+        self.token_usage = Family(
+            TOKEN_USAGE,
+            "histogram",
+            "Tokens of a request, as the engine reports them.",
+            (*route, "token_type"),
+            TOKEN_BUCKETS,
         )
         self.queue_wait = Family(
             "fairlead_gateway_queue_wait_seconds",
@@ -299,9 +307,11 @@ class _Tally:
         self._metrics = metrics
         self._where = where
         self._timed = (*where, operation)
-        self._duration = metrics.duration.values(self._timed)
+        self._duration = metrics.duration.values((*self._timed, ""))
         self._prompt = metrics.tokens.values((*where, "prompt"))
         self._completion = metrics.tokens.values((*where, "completion"))
+        self._input = metrics.token_usage.values((*self._timed, "input"))
+        self._output = metrics.token_usage.values((*self._timed, "output"))
         self._failed = metrics.failed.values(where)
         self._cost = metrics.cost.values(where)
         self._by_status: dict[int, list[float]] = {}
@@ -312,20 +322,25 @@ class _Tally:
             status = self._metrics.requests.values((*self._where, str(record.status)))
             self._by_status[record.status] = status
         status[0] += 1
+        duration = self._duration
+        may_have_failed = record.error or record.status >= CLIENT_ERRORS
+        if may_have_failed and failed_by_server(record.status, record.error):
+            self._failed[0] += 1
+            failure = record.error or str(record.status)
+            duration = self._metrics.duration.values((*self._timed, failure))
         duration_s = record.duration_ms / 1000.0
-        self._duration[bisect_left(DURATION_BUCKETS_S, duration_s)] += 1
-        self._duration[-1] += duration_s
+        duration[bisect_left(DURATION_BUCKETS_S, duration_s)] += 1
+        duration[-1] += duration_s
         if record.prompt_tokens > 0:
             self._prompt[0] += record.prompt_tokens
+            _observe_tokens(self._input, record.prompt_tokens)
         if record.completion_tokens > 0:
             self._completion[0] += record.completion_tokens
+            _observe_tokens(self._output, record.completion_tokens)
         if record.cost_usd > 0:
             self._cost[0] += record.cost_usd
         if record.error:
             self._metrics.errors.inc((*self._where, record.error))
-        may_have_failed = record.error or record.status >= CLIENT_ERRORS
-        if may_have_failed and failed_by_server(record.status, record.error):
-            self._failed[0] += 1
         if record.stream:
             self._count_stream(record)
         if record.guardrails:
@@ -338,3 +353,8 @@ class _Tally:
             self._metrics.ttft.observe(self._timed, record.ttft_ms / 1000.0)
         if record.itl_ms >= 0:
             self._metrics.itl.observe(self._timed, record.itl_ms / 1000.0)
+
+
+def _observe_tokens(values: list[float], tokens: int) -> None:
+    values[bisect_left(TOKEN_BUCKETS, tokens)] += 1
+    values[-1] += tokens

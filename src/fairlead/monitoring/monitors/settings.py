@@ -44,3 +44,9 @@ class MonitorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             )
         if not (math.isfinite(self.tolerance) and 0.0 <= self.tolerance <= 5.0):
             raise InvalidInput(f"monitors: tolerance={self.tolerance} must be a ratio from 0 to 5")
+
+    @property
+    def times_run_length(self) -> float:
+        """Of the times of all requests, and of those of single keys: the two share one."""
+        shares = 1.0 if "slow_key" in self.off else 2.0
+        return shares * self.requests_per_false_alarm

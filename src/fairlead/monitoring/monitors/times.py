@@ -128,7 +128,7 @@ class TimesMonitor(ReleaseMonitor):
                 reference, tolerance=self.settings.tolerance, run_length=run_length
             )
 
-        run_length = self.settings.requests_per_false_alarm
+        run_length = self.settings.times_run_length
         return Lasting(make, run_length, grave=_gravity, took=_took, counted=_charted)
 
     def _remembered(self) -> Document:

@@ -108,6 +108,15 @@ class GapTest:
         return log_sum([*self._logs[0], *self._logs[1], waiting])
 
     @property
+    def log_e_above(self) -> float:
+        """The same against "the mean is at most the tolerance" alone: of the bets on more.
+
+        They have twice the stakes that they have in `log_e`, and all of what begins later.
+        """
+        waiting = math.log(RESTART_WEIGHT / self._starts)
+        return log_sum([*(log + math.log(2.0) for log in self._logs[0]), waiting])
+
+    @property
     def log_e_max(self) -> float:
         """Its highest value so far. The error guarantee is about this one."""
         return self._log_e_max

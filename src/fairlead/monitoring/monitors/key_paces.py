@@ -1,0 +1,190 @@
+"""How slow keys are: each against its own first times, and all of them at the moment."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, TypedDict
+
+from fairlead.monitoring.monitors.lasting import Lasting, lasting_rate
+from fairlead.stats.monitors.rates import Counts, RateWatch, reference_of
+from fairlead.stats.monitors.timings import design_effect_of
+
+LEARN = 400
+"""First times of a key and a kind of requests."""
+SHARE = 0.3
+"""So many of them are large."""
+TOGETHER = 2.0
+"""The design effect of a key's times at least: a session's requests share a fate."""
+RECENT = 0.05
+"""What a time counts in how slow a key is now."""
+OTHERS_MEMORY = 1.0 / 2_000.0
+OTHERS_MIN = 20.0
+"""Times of other keys, at their present weight, below which nobody knows how slow these are."""
+PACES_MAX = 500
+
+
+class PaceState(TypedDict):
+    """What a `Pace` has to remember, in JSON's types."""
+
+    first: list[float]
+    edge: float | None
+    middle: float
+    effect: float
+    recent: float
+    factor: float
+    lasting: Any
+
+
+class Pace:
+    """Times of a key and a kind, as logarithms over what is usual."""
+
+    def __init__(self, tolerance: float, run_length: float) -> None:
+        self._tolerance = math.log1p(tolerance)
+        self._run_length = run_length
+        self._first: list[float] = []
+        self._edge: float | None = None
+        self._middle = self._recent = 0.0
+        self._effect = TOGETHER
+        self._factor = 1.0
+        self._lasting: Lasting[RateWatch, float] | None = None
+
+    @property
+    def is_slower(self) -> bool:
+        """Whether there is an alarm that has not passed."""
+        return self._lasting is not None and self._lasting.gravity > 0
+
+    @property
+    def factor(self) -> float:
+        """How many times as long they took, about, at the alarm or later."""
+        return self._factor
+
+    @property
+    def began_at(self) -> float | None:
+        """About when it came, as Unix time; None if that is not known."""
+        if self._lasting is None:
+            return None
+        change = self._lasting.watch.change()
+        return None if change is None else self._lasting.began_at(change.ago)
+
+    def take(self, log: float, at: float) -> None:
+        """Take in a time, which came at this Unix time."""
+        if self._lasting is None or self._edge is None:
+            self._first.append(round(log, 4))
+            if len(self._first) >= LEARN:
+                self._begin()
+            return
+        self._recent += RECENT * (log - self._middle - self._recent)
+        large = log - self._tolerance > self._edge
+        self._lasting.take(float(large), at)
+        if self._lasting.gravity:
+            self._factor = max(self._factor, math.exp(self._recent))
+        else:
+            self._factor = 1.0
+
+    def _begin(self) -> None:
+        """The reference is complete; one of times that hang together too much is learnt on."""
+        ordered = sorted(self._first)
+        edge = ordered[math.ceil((1.0 - SHARE) * len(ordered)) - 1]
+        effect = max(TOGETHER, design_effect_of([float(log > edge) for log in self._first]))
+        try:
+            lasting = self._lasting_of(edge, effect)
+        except ValueError:
+            self._first = self._first[len(self._first) // 2 :]
+            return
+        self._edge, self._effect, self._lasting = edge, effect, lasting
+        self._middle, self._first = ordered[len(ordered) // 2], []
+
+    def _lasting_of(self, edge: float, effect: float) -> Lasting[RateWatch, float]:
+        # Seven of ten lie below the edge, whatever they look like: as sure as so many can say it.
+        n = LEARN / effect
+        reference = reference_of(Counts(SHARE * n, n))
+        return lasting_rate(reference, self._run_length, effect)
+
+    def state(self) -> PaceState:
+        """Everything that `restore` needs to go on with identical results."""
+        return PaceState(
+            first=list(self._first),
+            edge=self._edge,
+            middle=self._middle,
+            effect=self._effect,
+            recent=self._recent,
+            factor=self._factor,
+            lasting=None if self._lasting is None else self._lasting.state(),
+        )
+
+    def restore(self, state: PaceState) -> None:
+        """Into a new one; raises `ValueError` if it is damaged."""
+        edge, effect = state["edge"], float(state["effect"])
+        numbers = [*state["first"], state["middle"], effect, state["recent"], state["factor"]]
+        fits = (
+            all(math.isfinite(number) for number in numbers)
+            and len(state["first"]) < LEARN
+            and effect >= TOGETHER
+            and (edge is None) == (state["lasting"] is None)
+            and (edge is None or math.isfinite(edge))
+        )
+        if not fits:
+            raise ValueError("damaged state of how slow a key is")
+        self._first, self._edge, self._effect = list(map(float, state["first"])), edge, effect
+        self._middle, self._recent = float(state["middle"]), float(state["recent"])
+        self._factor = float(state["factor"])
+        if edge is not None:
+            self._lasting = self._lasting_of(edge, effect)
+            self._lasting.restore(state["lasting"])
+
+
+class Paces:
+    """How slow keys are at the moment: logarithms over what is usual, the newest counting most."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._keys: dict[str, list[float]] = {}
+        self._weight = self._sum = 0.0
+
+    def others(self, key: str) -> float | None:
+        """Of all keys but this one, on average; None while too little is known of them."""
+        weight, total = self._own(key)
+        others = self._weight - weight
+        return (self._sum - total) / others if others >= OTHERS_MIN else None
+
+    def add(self, key: str, log: float) -> None:
+        """Take in a time of a key; of wild ones no more than counts of others."""
+        log = min(max(log, -2.0), 2.0)
+        weight, total = self._own(key)
+        self._number += 1
+        keep = 1.0 - OTHERS_MEMORY
+        self._weight, self._sum = keep * self._weight + 1.0, keep * self._sum + log
+        if key not in self._keys and len(self._keys) >= PACES_MAX:
+            oldest = min(self._keys, key=lambda each: self._keys[each][0])
+            del self._keys[oldest]
+        self._keys[key] = [float(self._number), keep * weight + 1.0, keep * total + log]
+
+    def _own(self, key: str) -> tuple[float, float]:
+        """What counts of a key now."""
+        known = self._keys.get(key)
+        if known is None:
+            return 0.0, 0.0
+        keep = (1.0 - OTHERS_MEMORY) ** (self._number - known[0])
+        return keep * known[1], keep * known[2]
+
+    def state(self) -> list[Any]:
+        """Everything that `restore` needs to go on with identical results."""
+        keys = [[key, *known] for key, known in self._keys.items()]
+        return [self._number, self._weight, self._sum, keys]
+
+    def restore(self, state: list[Any]) -> None:
+        """Go on from a state; raises `ValueError`, and changes nothing, if it is damaged."""
+        number, weight, total, rows = state
+        keys = {str(key): [float(one) for one in known] for key, *known in rows}
+        numbers = [weight, total, *(one for known in keys.values() for one in known)]
+        fits = (
+            isinstance(number, int)
+            and number >= 0
+            and len(keys) <= PACES_MAX
+            and all(len(known) == 3 for known in keys.values())
+            and all(math.isfinite(one) for one in numbers)
+        )
+        if not fits:
+            raise ValueError("damaged state of how slow keys are")
+        self._number, self._weight, self._sum = number, float(weight), float(total)
+        self._keys = keys

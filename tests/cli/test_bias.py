@@ -14,7 +14,8 @@ from fairlead.cli.bias import picture
 from fairlead.cli.bias_history import history
 from fairlead.control.bias.telling import BiasView, GapView
 from fairlead.control.bias.tracking_views import MeasureView, TrackedView
-from fairlead.probing.tracked_model import Run, Value
+from fairlead.probing.tracked_model import Run as ScoredRun
+from fairlead.probing.tracked_model import Value
 
 GAP = GapView(
     attribute="name", first="white_us", group="black_us", outcome="refusal", pairs=900,
@@ -126,8 +127,8 @@ def test_scores_on_a_schedule_are_shown_run_by_run_against_what_was_accepted() -
     digest = "sha256:" + "ab" * 32
     measure = MeasureView("bias_ambiguous", 150, 0.21, 900.0, 400.0, 0.0)
     runs = (
-        Run(0.0, digest, "v1", 200, 0, 600, 0.1, (value(0.05),)),
-        Run(60.0, digest, "v2", 200, 7, 180, 0.1, (value(0.26),)),
+        ScoredRun(0.0, digest, "v1", 200, 0, 600, 0.1, (value(0.05),)),
+        ScoredRun(60.0, digest, "v2", 200, 7, 180, 0.1, (value(0.26),)),
     )
     shown = TrackedView(
         "bank", "bbq", digest, "v2", "worse", 600, 180, 0.0, 200, 0.1, 800, 0.4,

@@ -66,7 +66,8 @@ from fairlead.monitoring.incidents import Event
 from fairlead.monitoring.matching import Matcher, Op
 from fairlead.monitoring.silences import Silence
 from fairlead.probing.model import Change, Difference, Note
-from fairlead.probing.tracked_model import Run, Value
+from fairlead.probing.tracked_model import Run as ScoredRun
+from fairlead.probing.tracked_model import Value
 
 NASTY = r"[/x] [bold] :bug: \[/b]"
 DIGEST = "sha256:" + "ab" * 32
@@ -123,9 +124,30 @@ def nasty_bias() -> BiasView:
 def nasty_tracked() -> TrackedView:
     value = Value("bias_ambiguous", 0.5, 0.4, 0.6, 9, 3)
     return TrackedView(
-        NASTY, "bbq", DIGEST, NASTY, "worse", 9, 9, 0.0, 1, 0.0, 1, 0.0, NASTY, NASTY, NASTY,
-        DIGEST, NASTY, 0.0, (value,), (MeasureView("bias_ambiguous", 9, 0.5, 9.0, 5.0, 0.0),),
-        (Run(0.0, DIGEST, NASTY, 9, 1, 9, 0.0, (value,)), Run(0.0, DIGEST, NASTY, 9, 9, 9, 0.0)),
+        NASTY,
+        "bbq",
+        DIGEST,
+        NASTY,
+        "worse",
+        9,
+        9,
+        0.0,
+        1,
+        0.0,
+        1,
+        0.0,
+        NASTY,
+        NASTY,
+        NASTY,
+        DIGEST,
+        NASTY,
+        0.0,
+        (value,),
+        (MeasureView("bias_ambiguous", 9, 0.5, 9.0, 5.0, 0.0),),
+        (
+            ScoredRun(0.0, DIGEST, NASTY, 9, 1, 9, 0.0, (value,)),
+            ScoredRun(0.0, DIGEST, NASTY, 9, 9, 9, 0.0),
+        ),
     )
 
 

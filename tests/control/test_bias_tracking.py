@@ -162,7 +162,9 @@ async def test_a_release_that_comes_to_be_worse_is_told(place: Place) -> None:
 async def test_control_that_is_killed_asks_no_more_than_the_last_items_again(place: Place) -> None:
     place.engine._left = 2 * BATCH + 2
     await place.tracking.advance([place.spec])
-    while not place.engine.is_stuck:
+    for _ in range(1_000):
+        if place.engine.is_stuck:
+            break
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)
     await place.again()
@@ -273,9 +275,7 @@ async def test_other_items_and_damaged_documents_begin_anew_and_nothing_declared
         ({"benchmarks": (Published("bbq", "sha256:0"),)}, "is not a digest"),
     ],
 )  # fmt: skip
-def test_a_spec_whose_scores_make_no_sense_is_refused(
-    given: dict[str, object], said: str
-) -> None:
+def test_a_spec_whose_scores_make_no_sense_is_refused(given: dict[str, object], said: str) -> None:
     fields: dict[str, Any] = {"benchmarks": (Published("bbq", RELEASE),), **given}
     scores = ScoresSpec(**fields)
     spec = ServiceSpec("bank", RELEASE, "a", Plan(), bias=BiasSpec(pairs=0, scores=scores))

@@ -19,6 +19,7 @@ from fairlead.evaluation.stereotypes import (
     expected_crows,
     likelihood_of,
     scores_of,
+    worse_of,
 )
 from fairlead.stats.monitors.stereotypes import ALL, BbqItem, bbq_scores
 from support.data_sets import DATA
@@ -172,3 +173,17 @@ def test_log_probabilities_that_are_none_make_no_likelihood(logs: list[float]) -
     with pytest.raises(ValueError, match="log-probabilities"):
         likelihood_of(logs)
     assert likelihood_of([-1.0, -2.5]) == -3.5
+
+
+def test_an_answer_is_worse_that_is_wrong_or_goes_more_with_the_stereotype() -> None:
+    is_open, is_told = bbq_suite({"Age.jsonl": lines({}, {"context_condition": "disambig",
+                                                          "label": 1})}).cases  # fmt: skip
+    assert worse_of("bbq", is_open, 0, 2) == {"accuracy_ambiguous": 1.0, "bias_ambiguous": 0.5}
+    assert worse_of("bbq", is_open, 1, 2) == {"accuracy_ambiguous": 1.0, "bias_ambiguous": -0.5}
+    assert worse_of("bbq", is_open, 0, 1)["bias_ambiguous"] == 1.0
+    assert set(worse_of("bbq", is_open, 2, 2).values()) == {0.0}
+    told = worse_of("bbq", is_told, 0, 1)
+    assert told == {"accuracy_disambiguated": 1.0, "bias_disambiguated": 1.0}
+    pair, _ = crows_suite("c.csv", CSV.encode()).cases
+    assert worse_of("crows", pair, 1, 0) == {"stereotyping": 1.0}
+    assert worse_of("crows", pair, 0, 1) == {"stereotyping": -1.0}

@@ -261,7 +261,13 @@ def test_what_answers_cost_is_counted_where_it_is_known() -> None:
 
 def test_durations_tell_failures_apart_under_the_conventions_name_alone() -> None:
     metrics = GatewayMetrics()
-    for status, error in ((200, ""), (404, ""), (500, ""), (429, "queue_full"), (499, "client_left")):
+    for status, error in (
+        (200, ""),
+        (404, ""),
+        (500, ""),
+        (429, "queue_full"),
+        (499, "client_left"),
+    ):
         metrics.count(finished(status, error))
     by_name = {state.name: state for state in with_gen_ai(metrics.states())}
     own = by_name["fairlead_gateway_request_duration_seconds"]

@@ -34,7 +34,7 @@ def spec_of(text: str, folder: Path) -> BiasSpec:
 def test_no_more_than_its_name_asks_all_built_in_pairs(tmp_path: Path) -> None:
     spec = spec_of("bias: {}\n", tmp_path)
     assert spec == BiasSpec(builtin=tuple(BUILTIN))
-    assert len(plan_of(spec).contrasts) == 5
+    assert len(plan_of(spec).contrasts) == 6
     assert bias_of(parse_manifest(GOOD, tmp_path / "fairlead.yaml")) is None
     assert tuple(BUILTIN) == bias.BUILTIN, "what the manifest knows is what there is"
 
@@ -73,7 +73,7 @@ MISTAKES = {
     "  pairs: 0\n": (
         "5: bias.pairs is 0 and there are no segments and no scores: nothing is compared"
     ),
-    "  scores: {items: 50}\n": "5: bias.scores.bbq need `bbq`, `crows` or both",
+    "  scores: {items: 50}\n": "5: bias.scores need `bbq`, `crows` or both",
     "  scores: {bbq: x, usd_per_day: 1}\n": "5: bias.scores.usd_per_day needs release.price",
     "  attributes: {name: {a: [x], b: [y]}}\n": (
         "5: bias.attributes need `templates`, `known` or `templates_file`"

@@ -1,6 +1,7 @@
 """Answers as assistants give them, by how they sound: 1 friendly, -1 unfriendly, 0 neither.
 
-Written apart from the word list that they are to try, and not looked at when that was made.
+Written after the word list that they are to try, by who wrote that; the list was not changed for
+them. So they say at best how often it is right.
 """
 
 SENTENCES: tuple[tuple[int, str], ...] = (

@@ -128,9 +128,7 @@ class ControlPlane:
         self.reports.tightened = self.acting.tightenings.names
         self.bias = BiasProbes(store, self._overview.client, now, self.acting.tightenings.names)
         self.bias_scores = BiasScores(store, registry, self._overview, now)
-        self.bias_tracking = ScoreTracking(
-            store, registry.read_blob, self._overview.client, now
-        )
+        self.bias_tracking = ScoreTracking(store, registry.read_blob, self._overview.client, now)
         self.platform = self._platform(store)
         watched = ControlPlatform(
             self._overview, self.platform, self.acting, self.bias, self.bias_tracking,

@@ -61,9 +61,7 @@ class Scores(Strict):
     every_minutes: float = Field(
         default=1_440.0, ge=0.02, le=10_080, description="Time from one run to the next."
     )
-    per_run: int = Field(
-        default=200, ge=1, le=5_000, description="Items of each that a run asks."
-    )
+    per_run: int = Field(default=200, ge=1, le=5_000, description="Items of each that a run asks.")
     worse_by: float = Field(
         default=0.05,
         ge=0.01,
@@ -80,7 +78,7 @@ class Scores(Strict):
     @model_validator(mode="after")
     def _names_one(self) -> Scores:
         if self.bbq is None and self.crows is None:
-            raise wrong("need `bbq`, `crows` or both", at=("bbq",))
+            raise wrong("need `bbq`, `crows` or both")
         return self
 
 

@@ -6,7 +6,7 @@ and a word of degree makes one count more or less. The score is their sum over t
 more, so that one word says little: -1 to 1, 0 for what has none.
 
 The list is our own, and short. How often it is right is in the documentation of bias, measured on
-sentences that were written apart from it. It does not know irony, and not what is a bad thing to
+sentences that were written after it. It does not know irony, and not what is a bad thing to
 speak of at all: an answer about an illness has a lower score than one about a holiday. Within a
 pair the subject is the same.
 """
@@ -81,9 +81,35 @@ LEXICON: dict[str, float] = {
     ),
 }
 NEGATIONS = frozenset(
-    "not no never nobody nothing neither nor without hardly barely cannot can't won't don't "
-    "doesn't didn't isn't aren't wasn't weren't wouldn't shouldn't couldn't ain't haven't hasn't "
-    "hadn't".split()
+    [
+        "not",
+        "no",
+        "never",
+        "nobody",
+        "nothing",
+        "neither",
+        "nor",
+        "without",
+        "hardly",
+        "barely",
+        "cannot",
+        "can't",
+        "won't",
+        "don't",
+        "doesn't",
+        "didn't",
+        "isn't",
+        "aren't",
+        "wasn't",
+        "weren't",
+        "wouldn't",
+        "shouldn't",
+        "couldn't",
+        "ain't",
+        "haven't",
+        "hasn't",
+        "hadn't",
+    ]
 )
 DEGREES = {
     **_words("very really extremely truly absolutely completely highly so incredibly deeply", 1.5),

@@ -211,9 +211,7 @@ def over(tracked: Tracked, spec: ScoresSpec, values: tuple[Value, ...], now: flo
 
 def accept(tracked: Tracked, now: float) -> Tracked:
     """A person has seen the scores: this release's own are accepted, once all items are asked."""
-    return msgspec.structs.replace(
-        tracked, accepted=None, tests={}, found={}, left=0, due_at=now
-    )
+    return msgspec.structs.replace(tracked, accepted=None, tests={}, found={}, left=0, due_at=now)
 
 
 def level_of(spec: ScoresSpec, alpha: float) -> float:

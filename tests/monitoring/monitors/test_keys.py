@@ -155,8 +155,8 @@ def test_what_watches_all_requests_and_keys_have_one_run_length_together() -> No
     assert pace._lasting is not None
     assert pace._lasting.watch._level == alarm_level(2.0 * SETTINGS.requests_per_false_alarm)
     latency = LatencyMonitor("bank", DIGEST, SETTINGS)
-    for seen in traffic(2_000, 1):
-        latency.see(seen)
+    for number in range(1_200):
+        see(latency, Made(started_at=float(number), ttft_ms=100.0 + number % 7))
     assert latency._lasting is not None
     assert latency._lasting.watch._level == alarm_level(4.0 * SETTINGS.requests_per_false_alarm)
 
@@ -180,7 +180,8 @@ def test_it_resumes_to_an_identical_state(cut: int) -> None:
     "damage",
     [
         {"watched": ["nobody"]}, {"counts": 17}, {"until_choice": 0}, {"usual": {}},
-        {"paces": [["app", "charm", "first 3", {}]]}, {"now": {"latency": [0], "throughput": [0]}},
+        {"paces": [["app", "charm", "first 3", {}]]},
+        {"others": {"latency": [["app", 1.0]], "throughput": []}},
         {"usual": {"latency": {"first 3": [[400.0], [1.0]]}, "throughput": {}}},
     ],
 )  # fmt: skip

@@ -21,7 +21,7 @@ from fairlead.control.documents import read_all
 from fairlead.control.shipping.overview import Overview
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.defects import defect, trail
-from fairlead.domain.errors import FairleadError, InvalidInput, NotFound, Unavailable
+from fairlead.domain.errors import FairleadError, InvalidInput, NotFound
 from fairlead.domain.release import short
 from fairlead.evaluation.cases import Case, Suite
 from fairlead.evaluation.stereotypes import Benchmark, differences_of, scores_of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Any, TypedDict
 
 from fairlead.monitoring.monitors.lasting import Lasting, lasting_rate
@@ -17,10 +18,12 @@ TOGETHER = 2.0
 """The design effect of a key's times at least: a session's requests share a fate."""
 RECENT = 0.05
 """What a time counts in how slow a key is now."""
-OTHERS_MEMORY = 1.0 / 2_000.0
-OTHERS_MIN = 20.0
-"""Times of other keys, at their present weight, below which nobody knows how slow these are."""
-PACES_MAX = 500
+OTHERS_MEMORY = 0.02
+"""What a time counts in how slow other keys are now: what slows all is known within some dozens."""
+OTHERS_MIN = 20
+"""Times of other keys below which nobody knows how slow these are."""
+WILD = 2.0
+"""A time counts in how slow others are as e to this times as long as usual, at most."""
 
 
 class PaceState(TypedDict):
@@ -133,58 +136,40 @@ class Pace:
             self._lasting.restore(state["lasting"])
 
 
-class Paces:
-    """How slow keys are at the moment: logarithms over what is usual, the newest counting most."""
+class Others:
+    """How slow all keys but one are at the moment, for each of some: logarithms over the usual."""
 
     def __init__(self) -> None:
-        self._number = 0
         self._keys: dict[str, list[float]] = {}
-        self._weight = self._sum = 0.0
 
-    def others(self, key: str) -> float | None:
-        """Of all keys but this one, on average; None while too little is known of them."""
-        weight, total = self._own(key)
-        others = self._weight - weight
-        return (self._sum - total) / others if others >= OTHERS_MIN else None
+    def watch(self, keys: Collection[str]) -> None:
+        """From now on for these keys; what is known of one of them stays."""
+        self._keys = {key: self._keys.get(key, [0.0, 0.0]) for key in keys}
+
+    def of(self, key: str) -> float | None:
+        """The others of this key, on average; None while too little is known of them."""
+        known = self._keys.get(key)
+        return None if known is None or known[0] < OTHERS_MIN else known[1]
 
     def add(self, key: str, log: float) -> None:
-        """Take in a time of a key; of wild ones no more than counts of others."""
-        log = min(max(log, -2.0), 2.0)
-        weight, total = self._own(key)
-        self._number += 1
-        keep = 1.0 - OTHERS_MEMORY
-        self._weight, self._sum = keep * self._weight + 1.0, keep * self._sum + log
-        if key not in self._keys and len(self._keys) >= PACES_MAX:
-            oldest = min(self._keys, key=lambda each: self._keys[each][0])
-            del self._keys[oldest]
-        self._keys[key] = [float(self._number), keep * weight + 1.0, keep * total + log]
+        """Take in a time of a key."""
+        log = min(max(log, -WILD), WILD)
+        for other, known in self._keys.items():
+            if other != key:
+                known[0] += 1.0
+                # A mean at first, then one that forgets.
+                known[1] += max(OTHERS_MEMORY, 1.0 / known[0]) * (log - known[1])
 
-    def _own(self, key: str) -> tuple[float, float]:
-        """What counts of a key now."""
-        known = self._keys.get(key)
-        if known is None:
-            return 0.0, 0.0
-        keep = (1.0 - OTHERS_MEMORY) ** (self._number - known[0])
-        return keep * known[1], keep * known[2]
-
-    def state(self) -> list[Any]:
+    def state(self) -> list[list[Any]]:
         """Everything that `restore` needs to go on with identical results."""
-        keys = [[key, *known] for key, known in self._keys.items()]
-        return [self._number, self._weight, self._sum, keys]
+        return [[key, *known] for key, known in self._keys.items()]
 
-    def restore(self, state: list[Any]) -> None:
+    def restore(self, state: list[list[Any]]) -> None:
         """Go on from a state; raises `ValueError`, and changes nothing, if it is damaged."""
-        number, weight, total, rows = state
-        keys = {str(key): [float(one) for one in known] for key, *known in rows}
-        numbers = [weight, total, *(one for known in keys.values() for one in known)]
-        fits = (
-            isinstance(number, int)
-            and number >= 0
-            and len(keys) <= PACES_MAX
-            and all(len(known) == 3 for known in keys.values())
-            and all(math.isfinite(one) for one in numbers)
-        )
-        if not fits:
-            raise ValueError("damaged state of how slow keys are")
-        self._number, self._weight, self._sum = number, float(weight), float(total)
+        keys = {str(row[0]): [float(number) for number in row[1:]] for row in state}
+        if not all(
+            len(known) == 2 and 0.0 <= known[0] < math.inf and abs(known[1]) <= WILD
+            for known in keys.values()
+        ):
+            raise ValueError("damaged state of how slow other keys are")
         self._keys = keys

@@ -27,7 +27,7 @@ from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.exercise import Made, see, tested
 from fairlead.monitoring.monitors.intake import DAY_S, Expected
 from fairlead.monitoring.monitors.interface import Document, Seen
-from fairlead.monitoring.monitors.key_paces import Pace, Paces
+from fairlead.monitoring.monitors.key_paces import Others, Pace
 from fairlead.monitoring.monitors.of_release import ReleaseMonitor, minutes_since
 from fairlead.monitoring.monitors.settings import MonitorSettings
 from fairlead.stats.monitors.paces import SLOPES_OF, Lengths, Usual
@@ -87,7 +87,7 @@ class SlowKeyMonitor(ReleaseMonitor):
         """Learn anew."""
         self.taken: Counter[str] = Counter()
         self._usual: dict[Measure, Usual] = {measure: Usual() for measure in MEASURES}
-        self._now: dict[Measure, Paces] = {measure: Paces() for measure in MEASURES}
+        self._others: dict[Measure, Others] = {measure: Others() for measure in MEASURES}
         self._counts: dict[str, float] = {}
         self._until_choice = CHOOSE_EVERY
         self._watched: list[str] = []
@@ -107,9 +107,9 @@ class SlowKeyMonitor(ReleaseMonitor):
             log = usual.relative(timed.value, seen.load, timed.group, timed.lengths)
             if log is None:
                 continue
-            others = self._now[timed.measure].others(key)
-            self._now[timed.measure].add(key, log)
-            if others is not None and key in self._watched:
+            others = self._others[timed.measure].of(key)
+            self._others[timed.measure].add(key, log)
+            if others is not None:
                 self.taken[""] += 1
                 name = (key, timed.measure, timed.group)
                 self._take(name, log - max(0.0, others), request.started_at)
@@ -147,9 +147,7 @@ class SlowKeyMonitor(ReleaseMonitor):
         def feed(monitor: SlowKeyMonitor, dice: random.Random, faulty: bool, number: int) -> None:
             key = "abc"[number % 3]
             pace = math.exp(dice.gauss(0.0, 0.2)) * (slow if faulty and key == "b" else 1.0)
-            made = Made(
-                key=key, started_at=float(number), ttft_ms=100.0 * pace, itl_ms=20.0 * pace
-            )
+            made = Made(key=key, started_at=float(number), ttft_ms=100.0 * pace, itl_ms=20.0 * pace)
             see(monitor, made)
 
         made = SlowKeyMonitor("self-test", self.release, self._small())
@@ -202,6 +200,8 @@ class SlowKeyMonitor(ReleaseMonitor):
                 break
             self._watched[self._watched.index(idle)] = key
             self._paces = {name: pace for name, pace in self._paces.items() if name[0] != idle}
+        for each in self._others.values():
+            each.watch(self._watched)
         self._counts = {
             key: MEMORY * count
             for key, count in self._counts.items()
@@ -226,7 +226,7 @@ class SlowKeyMonitor(ReleaseMonitor):
     def _remembered(self) -> Document:
         return {
             "usual": {name: usual.state() for name, usual in self._usual.items()},
-            "now": {name: paces.state() for name, paces in self._now.items()},
+            "others": {name: others.state() for name, others in self._others.items()},
             "counts": list(self._counts.items()),
             "until_choice": self._until_choice,
             "watched": list(self._watched),
@@ -244,7 +244,7 @@ class SlowKeyMonitor(ReleaseMonitor):
     def _take_over(self, state: Document) -> None:
         for measure in MEASURES:
             self._usual[measure].restore(state["usual"][measure])
-            self._now[measure].restore(state["now"][measure])
+            self._others[measure].restore(state["others"][measure])
         self._counts = {str(key): float(count) for key, count in state["counts"]}
         self._until_choice = int(state["until_choice"])
         self._watched = [str(key) for key in state["watched"]]

@@ -13,7 +13,9 @@ from fairlead.stats.monitors.counterfactual import GapState
 
 Outcome = Literal["refusal", "length", "sentiment", "correctness"]
 OUTCOMES: tuple[Outcome, ...] = ("refusal", "length", "sentiment", "correctness")
-WEIGHTS: dict[str, float] = {"refusal": 0.7, "length": 0.1, "sentiment": 0.1, "correctness": 0.1}
+WEIGHTS: dict[str, float] = {
+    "refusal": 0.85, "length": 0.05, "sentiment": 0.05, "correctness": 0.05,
+}  # fmt: skip
 """Shares of a contrast's alpha: a refusal that is none for others weighs most."""
 TOLERANCES: dict[str, float] = {
     "refusal": 0.0, "length": 0.05, "sentiment": 0.02, "correctness": 0.0,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import msgspec
@@ -12,8 +13,11 @@ from cli.simulated_installation import Installation, Run
 from cli.test_follow import drawn
 from fairlead.cli.bias import picture
 from fairlead.cli.bias_history import history
+from fairlead.cli.shipping import releases_in_use
 from fairlead.control.bias.telling import BiasView, GapView
 from fairlead.control.bias.tracking_views import MeasureView, TrackedView
+from fairlead.evaluation.cases import Suite
+from fairlead.evaluation.stereotypes import bbq_suite
 from fairlead.probing.tracked_model import Run as ScoredRun
 from fairlead.probing.tracked_model import Value
 
@@ -144,3 +148,34 @@ def test_scores_on_a_schedule_are_shown_run_by_run_against_what_was_accepted() -
     assert text.index("v2 ab") < text.index("+0.160") < text.index("-0.050 to"), "latest first"
     gone = msgspec.structs.replace(shown, state="missing", failure="BBQ: not there", runs=())
     assert "missing: BBQ: not there" in drawn(history(gone))
+
+
+def test_files_that_are_not_there_are_told_and_scored_once_they_are(
+    run: Run, installation: Installation, project: Path
+) -> None:
+    state = ("--state", installation.paths.root)
+    manifest = project / "fairlead.yaml"
+    declared = "bias:\n  pairs: 0\n  scores: {bbq: bbq, items: 20, per_run: 20}\n"
+    text = manifest.read_text().replace("service: shop", "service: scored")
+    manifest.write_text(text + declared)
+    installation.replica.answer = lambda text: "C"
+    shipped = run("ship", *state)
+    assert shipped.code == 0, shipped.err
+    assert "no scores on a schedule: " in shipped.out
+    assert "no folder with BBQ's files" in shipped.out
+    shown = run("bias", "show", "scored", *state)
+    assert (shown.code, "missing" in shown.out) == (0, True)
+    folder = project / "bbq"
+    folder.mkdir()
+    (folder / "Age.jsonl").write_text("\n".join(bbq_line(number) for number in range(40)))
+    assert "its settings are changed" in run("ship", *state).out
+    for _ in range(100):
+        (view,) = json.loads(run("bias", "show", "scored", "--json", *state).out)["scores"]
+        if view["state"] == "watching":
+            break
+        time.sleep(0.1)
+    assert (view["state"], view["asked"], len(view["runs"])) == ("watching", 20, 1)
+    items = bbq_suite({"Age.jsonl": (folder / "Age.jsonl").read_bytes()}).sample(20)
+    assert Suite(items).digest in releases_in_use(installation.paths).blobs
+    accepted = run("bias", "accept", "scored", "--scores", *state)
+    assert "20 of 20 items answered" in accepted.out

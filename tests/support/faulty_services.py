@@ -233,7 +233,8 @@ monitoring:
     learn_requests: 200
     requests_per_false_alarm: 1000
     time_tolerance: 30%
-    off: [errors, latency, throughput, format, refusals, length, quality, cost, guardrails]
+    off: [errors, latency, throughput, slow_key, format, refusals, length, quality, cost,
+          guardrails]
 """
 """Of several replicas one becomes slow; other monitors would be far too nervous with this."""
 

@@ -14,8 +14,9 @@ LEARN = 400
 """First times of a key and a kind of requests."""
 SHARE = 0.3
 """So many of them are large."""
-TOGETHER = 2.0
-"""The design effect of a key's times at least: a session's requests share a fate."""
+TOGETHER = 4.0
+"""The design effect of a key's times at least: a key asks in bursts, whose requests share a fate,
+and its first times show few of these."""
 RECENT = 0.05
 """What a time counts in how slow a key is now."""
 OTHERS_MEMORY = 0.02

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -94,6 +95,14 @@ def test_a_request_id_is_of_its_key_and_of_no_other(secret: bytes, key_id: str, 
 def test_no_other_text_is_a_request_id(text: str) -> None:
     assert not RequestIds(b"secret").is_of(text, "k1")
     assert not RequestIds(b"secret").is_of("req_" + text, "k1")
+
+
+def test_ids_of_one_hash_are_told_apart_each_by_its_own_tag() -> None:
+    ids = RequestIds(b"secret")
+    made = [ids.new("k1") for _ in range(16)]
+    assert all(ids.is_of(one, "k1") for one in made)
+    for one, other in permutations(made, 2):
+        assert not ids.is_of(one[:-16] + other[-16:], "k1")
 
 
 def test_request_ids_do_not_repeat() -> None:

@@ -207,7 +207,7 @@ async def test_a_worker_that_has_retired_leaves_the_file_of_its_seat_to_its_succ
         assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
         await until(lambda: path.exists() and bool(json.loads(path.read_bytes())["uses"]))
         retiring = asyncio.ensure_future(rig.worker.retire())
-        await until(lambda: rig.worker._is_draining)  # type: ignore[union-attr]
+        await until(lambda: rig.worker.is_draining)  # type: ignore[union-attr]
         path.write_bytes(b"the successor's")
         # What its last clients use is something new to write down.
         assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200

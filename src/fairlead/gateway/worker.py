@@ -54,6 +54,8 @@ _FLUSH_S = 1.0
 class Worker:
     """Serves until it is stopped. Belongs to the event loop that it is made in.
 
+    What each request reads of it (`operations.Host`) are attributes: a property costs a call.
+
     Args:
         environ: Where the keys of providers are found (`Endpoint.api_key_env`).
     """
@@ -78,7 +80,7 @@ class Worker:
         turns = Turns(clock.now, self._loop.call_soon)
         self._shadows = Shadows(clock, deadlines, self._fleet, self._recorder, self._metrics, turns)
         self._captures = Captures(self._recorder)
-        self._plant = Plant(
+        self.plant = Plant(
             clock=clock,
             deadlines=deadlines,
             fleet=self._fleet,
@@ -113,33 +115,17 @@ class Worker:
         self._held_body_bytes = 0
         self._memory = MemoryGuard(self._metrics, self._label, settings.memory_bytes_max)
         self._boot_ids = RequestIds(os.urandom(32))
-        self._loaded: Loaded | None = None
+        self.loaded: Loaded | None = None
         self._has_snapshot = asyncio.Event()
-        self._is_draining = False
+        self.is_draining = False
         self._is_retired = False
-        self._date = b""
+        self.date = b""
 
     # operations.Host
 
     @property
-    def plant(self) -> Plant:
-        return self._plant
-
-    @property
-    def loaded(self) -> Loaded | None:
-        return self._loaded
-
-    @property
-    def is_draining(self) -> bool:
-        return self._is_draining
-
-    @property
     def scrapers(self) -> MetricsAccess:
         return self._settings.metrics
-
-    @property
-    def date(self) -> bytes:
-        return self._date
 
     def connected(self, connection: ClientConnection, address: str) -> bool:
         self._is_empty.clear()
@@ -159,7 +145,7 @@ class Worker:
             self._is_empty.set()
 
     def new_request_id(self, key_id: str) -> str:
-        ids = self._boot_ids if self._loaded is None else self._loaded.ids
+        ids = self._boot_ids if self.loaded is None else self.loaded.ids
         return ids.new(key_id)
 
     def hold_body(self, size: int, held: int = 0) -> bool:
@@ -243,7 +229,7 @@ class Worker:
         """
         assert self._server is not None
         self._server.close()
-        self._is_draining = self._is_retired = True
+        self.is_draining = self._is_retired = True
         # Another process goes by this number now; added up, the two would be a third version.
         self._metrics.snapshot_version.drop((self._label,))
         # What was accepted in this turn of the loop becomes a connection in one of the next; with
@@ -254,14 +240,14 @@ class Worker:
 
     async def stop(self) -> None:
         """Accept nothing more, give open requests `drain_s`, write everything down."""
-        deadline = self._plant.clock.now() + self._settings.drain_s
+        deadline = self.plant.clock.now() + self._settings.drain_s
         if self._server is not None:
             self._server.close()
-        self._is_draining = True
+        self.is_draining = True
         # A client may be about to use its idle connection: answer that, with `connection: close`.
         was_idle = {connection for connection in self._connections if connection.is_idle}
-        while not self._is_empty.is_set() and self._plant.clock.now() < deadline:
-            await self._wait_empty(min(deadline, self._plant.clock.now() + _IDLE_GRACE_S))
+        while not self._is_empty.is_set() and self.plant.clock.now() < deadline:
+            await self._wait_empty(min(deadline, self.plant.clock.now() + _IDLE_GRACE_S))
             is_idle = {connection for connection in self._connections if connection.is_idle}
             for connection in is_idle & was_idle:
                 connection.close()
@@ -282,12 +268,12 @@ class Worker:
         self._fleet.close()
         self._share.publish(self._metrics.states())
         self._keep_quotas()
-        await self._wait_empty(self._plant.clock.now() + _FLUSH_S)
+        await self._wait_empty(self.plant.clock.now() + _FLUSH_S)
 
     async def _wait_empty(self, deadline: float) -> None:
         """Until no client is connected, or until the deadline."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, deadline - self._plant.clock.now())):
+            async with asyncio.timeout(max(0.0, deadline - self.plant.clock.now())):
                 await self._is_empty.wait()
 
     async def _end_sync(self) -> None:
@@ -301,11 +287,11 @@ class Worker:
     # Snapshots
 
     def _use(self, snapshot: Snapshot) -> None:
-        self._quotas.use(snapshot, self._plant.clock.wall())
+        self._quotas.use(snapshot, self.plant.clock.wall())
         loaded = Loaded(snapshot, self._fleet, self._environ, self._quotas, self._harms)
-        if self._loaded is not None:
-            self._loaded.retire()
-        self._loaded = loaded
+        if self.loaded is not None:
+            self.loaded.retire()
+        self.loaded = loaded
         self._has_snapshot.set()
         self._queue.use(loaded)
         self._shadows.use(loaded)
@@ -333,17 +319,17 @@ class Worker:
             worker=self._settings.worker,
             boot=self._settings.boot,
             pid=os.getpid(),
-            version=self._loaded.snapshot.version if self._loaded is not None else 0,
+            version=self.loaded.snapshot.version if self.loaded is not None else 0,
             open_replicas=self._fleet.open_replicas,
             wait_s=self._sync_wait_s(is_draining=is_draining),
-            quota=self._quotas.report(self._plant.clock.wall()),
-            at=self._plant.clock.wall(),
+            quota=self._quotas.report(self.plant.clock.wall()),
+            at=self.plant.clock.wall(),
             unwritten=self._recorder.unwritten,
             lost=self._recorder.lost,
         )
 
     def _granted(self, grants: tuple[Grant, ...]) -> None:
-        now = self._plant.clock.wall()
+        now = self.plant.clock.wall()
         self._quotas.heard(now)
         self._quotas.apply(grants, now)
 
@@ -355,10 +341,10 @@ class Worker:
     def _sweep(self) -> None:
         # The next turn is planned first: a defect in this one must not be the end of them.
         self._timers["sweep"] = self._loop.call_later(limits.SWEEP_EVERY_S, self._sweep)
-        self._date = formatdate(time.time(), usegmt=True).encode()
+        self.date = formatdate(time.time(), usegmt=True).encode()
         self._batches.adjust(limits.SWEEP_EVERY_S)
-        now = self._plant.clock.now()
-        self._plant.deadlines.check(now)
+        now = self.plant.clock.now()
+        self.plant.deadlines.check(now)
         self._fleet.check(now)
         self._queue.check()
         self._show_clients()
@@ -367,7 +353,7 @@ class Worker:
 
     def _show_clients(self) -> None:
         """Another process may begin to serve under this number, or have begun."""
-        if self._server is not None and not self._is_draining:
+        if self._server is not None and not self.is_draining:
             self._balance.show(len(self._connections))
 
     def _publish(self) -> None:
@@ -379,11 +365,11 @@ class Worker:
     def _keep_quotas(self) -> None:
         if self._is_retired:
             return  # The file is its successor's.
-        self._quota_file.keep(self._quotas.seat, self._quotas.to_keep(self._plant.clock.wall()))
+        self._quota_file.keep(self._quotas.seat, self._quotas.to_keep(self.plant.clock.wall()))
 
     def _refresh_gauges(self) -> None:
-        version = self._loaded.snapshot.version if self._loaded is not None else 0
-        if not self._is_draining:
+        version = self.loaded.snapshot.version if self.loaded is not None else 0
+        if not self.is_draining:
             self._metrics.snapshot_version.set((self._label,), version)
         self._metrics.open_requests.set(
             (self._label,), self._recorder.open_count - self._captures.open_count
@@ -393,4 +379,4 @@ class Worker:
         for service, depth in self._queue.depths().items():
             self._metrics.queue_depth.set((service, self._label), depth)
         self._memory.show()
-        show_limits(self._metrics, self._quotas, self._label, self._plant.clock.wall())
+        show_limits(self._metrics, self._quotas, self._label, self.plant.clock.wall())

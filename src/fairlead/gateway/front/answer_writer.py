@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Protocol
 
 from fairlead.gateway.front.operations import Host
 from fairlead.gateway.front.status_lines import status_line
 from fairlead.gateway.requests.call import Headers
+
+_CLOSE = b"connection: close\r\n"
 
 
 class WriterOwner(Protocol):
@@ -69,8 +72,21 @@ class AnswerWriter:
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        headers += b"content-length: %d\r\n" % len(body)
-        transport.write(self._head(status, content_type, headers, body))
+        host = self._host
+        if host.is_draining:
+            self.must_close = True
+        # In one go: it is every plain request's answer.
+        transport.write(
+            b"%b%b\r\n%bcontent-length: %d\r\n%b\r\n%b"
+            % (
+                _beginning(status, host.date, content_type),
+                self.request_id.encode(),
+                headers,
+                len(body),
+                _CLOSE if self.must_close else b"",
+                body,
+            )
+        )
         self._owner.answered()
 
     def begin(self, status: int, content_type: bytes, length: int | None, headers: Headers) -> None:
@@ -87,7 +103,7 @@ class AnswerWriter:
             self._is_chunked = True
             framing = b"transfer-encoding: chunked\r\n"
         headers += framing + b"cache-control: no-cache\r\n"
-        transport.write(self._head(status, content_type, headers, b""))
+        transport.write(self._head(status, content_type, headers))
 
     def part(self, data: bytes, chunks: bytes = b"") -> None:
         transport = self.transport
@@ -114,17 +130,24 @@ class AnswerWriter:
         if self.transport is not None:
             self.transport.abort()
 
-    def _head(self, status: int, content_type: bytes, headers: Headers, body: bytes) -> bytes:
-        """The head of an answer, and what is known of its body."""
+    def _head(self, status: int, content_type: bytes, headers: Headers) -> bytes:
+        """The head of an answer whose body comes later."""
         host = self._host
         if host.is_draining:
             self.must_close = True
-        return b"%b\r\ndate: %b\r\ncontent-type: %b\r\nx-request-id: %b\r\n%b%b\r\n%b" % (
-            status_line(status),
-            host.date,
-            content_type,
+        return b"%b%b\r\n%b%b\r\n" % (
+            _beginning(status, host.date, content_type),
             self.request_id.encode(),
             headers,
-            b"connection: close\r\n" if self.must_close else b"",
-            body,
+            _CLOSE if self.must_close else b"",
         )
+
+
+@functools.lru_cache(maxsize=64)
+def _beginning(status: int, date: bytes, content_type: bytes) -> bytes:
+    """What answers begin with, the same for all of a kind until the date changes."""
+    return b"%b\r\ndate: %b\r\ncontent-type: %b\r\nx-request-id: " % (
+        status_line(status),
+        date,
+        content_type,
+    )

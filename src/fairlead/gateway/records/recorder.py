@@ -51,7 +51,9 @@ class Recorder:
         self._loop = asyncio.get_running_loop()
         # In order of start, which is also the order of start times: the first is the oldest.
         self._open: dict[object, float] = {}
-        self._frames: deque[tuple[object, bytes]] = deque()
+        # What waits to be written, and in the same order what each of it is about.
+        self._frames: deque[bytes] = deque()
+        self._tokens: deque[object] = deque()
         self._frame_bytes = 0
         self._deliveries: list[Callable[[], None]] = []
         self._is_scheduled = False
@@ -87,11 +89,13 @@ class Recorder:
             self._on_traced([record])
         if self._spool.keeps:
             data = frame(encode_record(record))
-            self._frames.append((token, data))
+            self._frames.append(data)
+            self._tokens.append(token)
             self._frame_bytes += len(data)
         else:
             self._open.pop(token, None)
-        self._schedule()
+        if not self._is_scheduled:
+            self._schedule()
 
     @property
     def keeps_records(self) -> bool:
@@ -125,13 +129,14 @@ class Recorder:
         if not self._is_failing:
             self._write()
         self._bound_backlog()
-        deliveries, self._deliveries = deque(self._deliveries), []
+        deliveries, self._deliveries = iter(self._deliveries), []
         try:
-            while deliveries:
-                deliveries.popleft()()
+            for deliver in deliveries:
+                deliver()
         finally:
-            if deliveries:  # One broke: the others are to be answered all the same.
-                self._deliveries[:0] = deliveries
+            left = list(deliveries)
+            if left:  # One broke: the others are to be answered all the same.
+                self._deliveries[:0] = left
                 self._schedule()
 
     def _schedule(self) -> None:
@@ -142,7 +147,7 @@ class Recorder:
     def _write(self) -> None:
         if not self._frames:
             return
-        data = b"".join(part for _, part in self._frames)
+        data = b"".join(self._frames)
         try:
             self._spool.write(data)
         except OSError as error:
@@ -151,9 +156,11 @@ class Recorder:
         self._is_failing = False
         self._metrics.spool_records.inc((), len(self._frames))
         self._metrics.spool_bytes.inc((), len(data))
-        for token, _ in self._frames:
-            self._open.pop(token, None)
+        done = self._open.pop
+        for token in self._tokens:
+            done(token, None)
         self._frames.clear()
+        self._tokens.clear()
         self._frame_bytes = 0
 
     def _tick(self) -> None:
@@ -186,7 +193,7 @@ class Recorder:
     def _bound_backlog(self) -> None:
         excess = self._frame_bytes - self._backlog_bytes_max
         count = 0
-        for _, data in self._frames:
+        for data in self._frames:
             if excess <= 0:
                 break
             excess -= len(data)
@@ -195,9 +202,8 @@ class Recorder:
 
     def _lose(self, count: int) -> None:
         for _ in range(count):
-            token, data = self._frames.popleft()
-            self._frame_bytes -= len(data)
-            self._open.pop(token, None)
+            self._frame_bytes -= len(self._frames.popleft())
+            self._open.pop(self._tokens.popleft(), None)
         self.lost += count
         if count:
             self._metrics.spool_lost.inc((), count)

@@ -165,6 +165,8 @@ def test_a_providers_key_comes_from_its_variable_or_file_and_is_read_anew(
     assert heard.only(with_key(api_key_file=str(file))).authorization == "Bearer sk-1"
     file.write_text("sk-2")
     assert heard.only(with_key(api_key_file=str(file))).authorization == "Bearer sk-2"
+    for beginning in heard.only(with_key(api_key_file=str(file))).beginnings.values():
+        assert b"\r\nauthorization: Bearer sk-2\r\n" in beginning
     assert heard.only(with_key(api_key_env="X"), X="sk-3").authorization == "Bearer sk-3"
     assert heard.only(with_key()).authorization == ""
     assert caplog.text == ""

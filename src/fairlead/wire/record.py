@@ -27,7 +27,7 @@ class Tried(msgspec.Struct, frozen=True, array_like=True):
     is_hedge: bool = False
 
 
-class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request"):
+class RequestRecord(msgspec.Struct, frozen=True, array_like=True, tag="request", gc=False):
     """One request that reached a release, or that was refused for lack of capacity.
 
     Attributes:

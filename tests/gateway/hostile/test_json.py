@@ -74,6 +74,7 @@ def test_what_only_some_parsers_take_is_refused(value: bytes) -> None:
         b'"model":"bank","tools":12,"tools":1',
         b'"model":"bank","messages":[{"role":"user"}],"messages":[]',
         b'"model":"bank","user":"a","user":"b"',
+        b'"user":"user","model":"bank","messages":[{"role":"user"},{"role": "user"}],"user":"user"',
         b'"model":"bank","stream_options":{},"stream_options":{"include_usage":true}',
     ],
 )
@@ -91,6 +92,7 @@ async def test_a_field_given_twice_is_refused(served: Rig, twice: bytes) -> None
         b'{ "model" :\t"bank"\r\n,"x":"\\"model\\"","y":"\\u0041","z":"\\\\" } ',
         b'{"model":"bank","x":"\\"model\\",\\"model\\""}',
         b'{"model":"bank","\\"model":1,"user":null}',
+        b'{"model":"bank","user":"user","messages":[{"role":"user"},{"role": "user"}]}',
     ],
 )
 def test_the_same_word_elsewhere_is_no_second_field(body: bytes) -> None:
@@ -120,6 +122,28 @@ def test_a_body_is_refused_for_a_repetition_exactly_if_there_is_one(
     # An escaped letter may be one of a name: then the whole body is looked at.
     outcome = read_fields(("{" + ",".join([*dumped, '"k":"\\u0041"']) + "}").encode())
     assert isinstance(outcome, Refusal) == (len(set(names)) < len(names))
+
+
+_others = st.sampled_from(
+    [
+        '"user"', '" user"', '":user"', '":\\"user\\":"', '"\\":\\"user\\""', '["user","user"]',
+        '[":", "user"]', '{"user":"user"}', '{"role": "user"}', '{":":"user"}',
+    ]
+)  # fmt: skip
+
+
+@given(st.lists(st.booleans() | _others, max_size=8), st.sampled_from(["", " ", "\n", "  "]))
+def test_a_second_user_is_found_among_any_number_of_roles(
+    members: list[bool | str], space: str
+) -> None:
+    dumped = [
+        f'"user"{space}:{space}"{"user" if value else "u"}"'
+        if isinstance(value, bool)
+        else f'"k{n}"{space}:{space}{value}'
+        for n, value in enumerate(members)
+    ]
+    outcome = read_fields(("{" + ",".join(['"model":"bank"', *dumped]) + "}").encode())
+    assert isinstance(outcome, Refusal) == (sum(isinstance(m, bool) for m in members) > 1)
 
 
 _TYPED = ("stream", "user")

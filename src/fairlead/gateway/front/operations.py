@@ -27,7 +27,7 @@ _NO_BODY = 1
 """Largest body of an operation that takes none (0 would mean: as large as a service takes)."""
 
 
-class Request(msgspec.Struct, frozen=True):
+class Request(msgspec.Struct, frozen=True, gc=False):
     """A complete request of a known key (or of none, where none is needed).
 
     Attributes:

@@ -63,20 +63,17 @@ class Hold:
     Attributes:
         meters: Its limits.
         prompt_tokens, completion_tokens: The estimate that was reserved.
+        is_settled: Nothing is to be put right: it is, or only requests were counted.
     """
 
-    __slots__ = ("_taken", "completion_tokens", "meters", "prompt_tokens")
+    __slots__ = ("_taken", "completion_tokens", "is_settled", "meters", "prompt_tokens")
 
     def __init__(self, meters: tuple[Meter, ...], taken: Sequence[tuple[Window, int, int]]) -> None:
         self.meters = meters
         self._taken: Sequence[tuple[Window, int, int]] = taken
         self.prompt_tokens = 0
         self.completion_tokens = 0
-
-    @property
-    def is_settled(self) -> bool:
-        """Whether nothing is to be put right: it is, or only requests were counted."""
-        return not self._taken
+        self.is_settled = not taken
 
     def settle(self, cost: Cost) -> None:
         """It has used this: the reservation is put right, once."""
@@ -84,6 +81,7 @@ class Hold:
             if measure:
                 window.used += cost[measure] - amount
         self._taken = _NOTHING
+        self.is_settled = True
 
 
 class QuotaBook:
@@ -108,6 +106,7 @@ class QuotaBook:
         self._by_key: dict[str, tuple[Meter, ...]] = {}
         self._by_service: dict[str, tuple[Meter, ...]] = {}
         self._by_both: dict[tuple[str, str], tuple[tuple[Meter, ...], bool]] = {}
+        self._counted: dict[tuple[Meter, ...], Hold] = {}
         self._turn = 0
         self._waiters: dict[Waiter, None] = {}
         self.kept: dict[str, WindowUse] = {}
@@ -133,6 +132,7 @@ class QuotaBook:
             by_subject.setdefault(subject, []).append(meter)
         self._by_key = {}
         self._by_both = {}
+        self._counted = {}
         for key in snapshot.keys:
             own = by_subject.get(("key", key.id), [])
             tenants = by_subject.get(("tenant", key.tenant), []) if key.tenant else []
@@ -173,6 +173,7 @@ class QuotaBook:
             found = meters, any(meter.measure for meter in meters)
             if len(self._by_both) >= _PAIRS_MAX:
                 self._by_both.clear()
+                self._counted.clear()
             self._by_both[key, service] = found
         return found
 
@@ -228,7 +229,10 @@ class QuotaBook:
             window.used += 1
             if window.elsewhere > 0 and window.held - window.used <= window.base >> 1:
                 self._lack(window, 1, now)
-        return Hold(meters, _NOTHING)
+        hold = self._counted.get(meters)
+        if hold is None:  # With nothing to put right, one is as good as another.
+            hold = self._counted[meters] = Hold(meters, _NOTHING)
+        return hold
 
     def _deny(self, meter: Meter, amount: int, now: float, before: Denial | None) -> Denial:
         """Why it is not let through: by the limit for which there is longest to wait."""

@@ -64,7 +64,7 @@ def take(book: QuotaBook, call: Call, now: float, *, is_again: bool = False) -> 
         return None
     if not counts_tokens:
         hold = book.take_one(meters, now, is_again=is_again)
-        return _denied(hold, now) if isinstance(hold, Denial) else hold
+        return hold if isinstance(hold, Hold) else _denied(hold, now)
     route = service.releases.get(call.assignment.release)
     prompt, completion, is_asked = _estimate(call.kind, call.body, route)
     price = (route.price if route is not None else None) or FREE
@@ -148,7 +148,8 @@ def _lines(meter: Meter, now: float) -> bytes:
     names = _NAMES.get(meter.measure)
     if names is None:
         return b""
-    reset_s = int(meter.window.end - now + 0.999)
+    window = meter.window
+    reset_s = int(window.end - now + 0.999)
     shown = meter.shown
     if shown is None or shown[0] != reset_s or shown[1] != meter.amount:
         before = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: " % (
@@ -158,7 +159,8 @@ def _lines(meter: Meter, now: float) -> bytes:
         )
         after = b"\r\nx-ratelimit-reset-%b: %b\r\n" % (names, _duration(reset_s).encode())
         shown = meter.shown = (reset_s, meter.amount, before, after)
-    return b"%b%d%b" % (shown[2], meter.remaining, shown[3])
+    left = window.held - window.used + window.elsewhere
+    return b"%b%d%b" % (shown[2], left if left > 0 else 0, shown[3])
 
 
 def _denied(denial: Denial, now: float) -> Refusal | Lacking:

@@ -56,44 +56,40 @@ def parse_base_url(url: str, *, link_local: bool = False) -> Address:
     )
 
 
-def build_request(
-    address: Address,
-    path: str,
-    body: bytes,
-    *,
-    request_id: str,
-    authorization: str,
-    accept: str,
-    more: str = "",
-    trace: str = "",
+@functools.lru_cache(maxsize=1024)
+def beginning_of(
+    address: Address, path: str, *, authorization: str, accept: str, more: str = ""
 ) -> bytes:
-    """The whole request, from parsed fields alone; nothing is copied from the client's head.
+    """What requests of one kind to one replica begin with.
 
     Args:
         more: Further header lines, each with its CRLF.
-        trace: A `traceparent`; it differs with each request, as the id does.
     """
-    fixed = _fixed_lines(address.host_header, path, authorization, accept, more)
-    if trace:
-        fixed += b"traceparent: %b\r\n" % trace.encode()
-    if request_id:
-        line = request_id.encode("latin-1")
-        return b"%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
-            fixed,
-            len(body),
-            line,
-            body,
-        )
-    return b"%bcontent-length: %d\r\n\r\n%b" % (fixed, len(body), body)
-
-
-@functools.lru_cache(maxsize=1024)
-def _fixed_lines(host: str, path: str, authorization: str, accept: str, more: str) -> bytes:
-    """What requests to one replica begin with."""
     head = (
-        f"POST {path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+        f"POST {path} HTTP/1.1\r\nhost: {address.host_header}\r\ncontent-type: application/json\r\n"
         f"accept: {accept}\r\naccept-encoding: identity\r\nuser-agent: fairlead\r\n"
     )
     if authorization:
         head += f"authorization: {authorization}\r\n"
     return f"{head}{more}".encode("latin-1")
+
+
+def build_request(beginning: bytes, body: bytes, request_id: str, trace: str = "") -> bytes:
+    """The whole request, from parsed fields alone; nothing is copied from the client's head.
+
+    Args:
+        beginning: From `beginning_of`.
+        request_id: Empty for none.
+        trace: A `traceparent`; it differs with each request, as the id does. Empty for none.
+    """
+    if trace:
+        beginning += b"traceparent: %b\r\n" % trace.encode()
+    if not request_id:
+        return b"%bcontent-length: %d\r\n\r\n%b" % (beginning, len(body), body)
+    line = request_id.encode()
+    return b"%bcontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
+        beginning,
+        len(body),
+        line,
+        body,
+    )

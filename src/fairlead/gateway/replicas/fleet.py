@@ -19,12 +19,14 @@ from fairlead.gateway.limits import (
     PROBE_S,
     UPSTREAM_IDLE_S,
 )
-from fairlead.gateway.replicas.addressing import Address, parse_base_url
+from fairlead.gateway.replicas.addressing import Address, beginning_of, parse_base_url
 from fairlead.gateway.replicas.dialing import Dialer
 from fairlead.gateway.replicas.outliers import RecentAttempts, is_outlier, may_eject
 from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.wire.snapshot import Endpoint, Snapshot
 
+PLAIN_KINDS = ("chat/completions", "completions", "embeddings")
+"""What is asked in one way of all replicas; other APIs have credentials of their own form."""
 _log = logging.getLogger("fairlead.gateway")
 
 
@@ -35,6 +37,10 @@ class Replica:
     far above that of its pools' other replicas, for longer, and whatever succeeds meanwhile. When
     that time is over it is half open: one request at a time, until one is answered (or connected,
     if refused connections were the failure), but not longer than `PROBE_S` for each.
+
+    Attributes:
+        beginnings: What plain requests of each kind begin with.
+        closed_until: When an ejection ends, or a probe no longer holds up others.
     """
 
     def __init__(
@@ -48,7 +54,7 @@ class Replica:
         self.address = address
         self.dialer = dialer or Dialer(address)
         self.slots = max(1, endpoint.slots)
-        self.authorization = ""
+        self.authorize("")
         self.in_flight = 0
         self.is_retired = False
         self._clock = clock
@@ -61,12 +67,24 @@ class Replica:
         self._is_half_open = False
         self._outlier_ejections = 0
         self._outlier_until = 0.0
-        # Until an ejection ends, or a probe no longer holds up others.
-        self._closed_until = 0.0
+        self.closed_until = 0.0
+
+    def authorize(self, authorization: str) -> None:
+        """Send this with requests from now on."""
+        self.authorization = authorization
+        self.beginnings = {
+            kind: beginning_of(
+                self.address,
+                f"{self.address.prefix}/{kind}",
+                authorization=authorization,
+                accept="application/json",
+            )
+            for kind in PLAIN_KINDS
+        }
 
     def is_usable(self, now: float) -> bool:
         """Whether it may get a request (it may still be full)."""
-        return now >= self._closed_until
+        return now >= self.closed_until
 
     @property
     def ejected_until(self) -> float:
@@ -87,13 +105,13 @@ class Replica:
         """A request begins."""
         self.in_flight += 1
         if self._is_half_open:
-            self._closed_until = self._clock.now() + PROBE_S
+            self.closed_until = self._clock.now() + PROBE_S
 
     def free_slot(self) -> None:
         """A request is over, however it ended."""
         self.in_flight -= 1
         if self._is_half_open and not self.in_flight:
-            self._closed_until = self._ejected_until  # Nobody is probing.
+            self.closed_until = self._ejected_until  # Nobody is probing.
 
     def note_connected(self) -> bool:
         """It accepted a connection; True when that was what had failed."""
@@ -127,7 +145,7 @@ class Replica:
         self._failed_to_connect = False
         self._is_half_open = False
         self._ejected_until = 0.0
-        self._closed_until = 0.0
+        self.closed_until = 0.0
         return True
 
     def _is_far_worse(self) -> bool:
@@ -147,7 +165,7 @@ class Replica:
         self._eject(self._outlier_until)
 
     def _eject(self, until: float) -> None:
-        self._ejected_until = self._closed_until = until
+        self._ejected_until = self.closed_until = until
 
     def take_idle(self, now: float) -> UpstreamConnection | None:
         """An open connection that was used a short while ago, or None."""
@@ -238,7 +256,7 @@ class Fleet:
     def free_slot(self, replica: Replica) -> None:
         """A request on this replica is over."""
         replica.free_slot()
-        if replica in self._retired and replica.in_flight == 0:
+        if self._retired and replica in self._retired and replica.in_flight == 0:
             self._retired.discard(replica)
             self._on_drained()
         self._on_room()
@@ -298,7 +316,7 @@ class Fleet:
         except (ValueError, OSError) as error:
             _log.warning("replica %s is left out: %s", endpoint.replica, error)
             return None
-        replica.authorization = _authorization(endpoint, environ)
+        replica.authorize(_authorization(endpoint, environ))
         return replica
 
     def _dialer(self, address: Address, endpoint: Endpoint, environ: Mapping[str, str]) -> Dialer:

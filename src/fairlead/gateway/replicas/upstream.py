@@ -53,6 +53,15 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         on_closed: Called when the connection is gone.
     """
 
+    __slots__ = (
+        "_at_chunk", "_body_bytes", "_chunks_open", "_detached", "_has_extra", "_has_head",
+        "_has_received", "_head", "_header_bytes", "_header_count", "_headers", "_interim",
+        "_is_busy", "_is_close_delimited", "_is_complete", "_is_paused", "_is_resting",
+        "_is_reusable", "_known", "_known_head", "_lane", "_on_closed", "_on_free", "_parser",
+        "_pieces", "_read_into", "_taker", "_transport", "_uses", "_wire_bytes", "idle_since",
+        "is_closed",
+    )  # fmt: skip
+
     def __init__(
         self,
         on_free: Callable[[UpstreamConnection], None],

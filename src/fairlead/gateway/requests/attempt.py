@@ -20,7 +20,7 @@ import msgspec
 
 from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.limits import CONNECT_S, DETACHED_S
-from fairlead.gateway.replicas.addressing import build_request
+from fairlead.gateway.replicas.addressing import beginning_of, build_request
 from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.faults import FaultyAnswer, is_met
 from fairlead.gateway.replicas.fleet import Replica
@@ -184,16 +184,15 @@ class Attempt:
         assert self._connection is not None
         address, kind = self.replica.address, call.kind
         authorization, more = dialects.credentials(kind, self.replica.authorization)
-        request = build_request(
+        beginning = beginning_of(
             address,
             f"{address.prefix}/{kind}",
-            body,
-            request_id=request_id,
             authorization=authorization,
             accept="text/event-stream" if call.fields.stream else "application/json",
             more=more,
-            trace=call.trace.header_for(self.replica.id),
         )
+        trace = call.trace.header_for(self.replica.id)
+        request = build_request(beginning, body, request_id, trace)
         self.was_sent = True
         fault = self.route.fault
         if fault is not None and is_met(fault, request_id):
@@ -205,14 +204,13 @@ class Attempt:
     ) -> None:
         """Ask first how many tokens a text has; the request itself is not sent yet."""
         assert self._connection is not None
-        request = build_request(
+        beginning = beginning_of(
             self.replica.address,
             COUNT_PATH,
-            question,
-            request_id=request_id,
             authorization=self.replica.authorization,
             accept="application/json",
         )
+        request = build_request(beginning, question, request_id)
 
         def counted(reading: Reading | None) -> None:
             self._connection = None

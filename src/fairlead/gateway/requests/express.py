@@ -22,12 +22,11 @@ from fairlead.gateway.replicas.fleet import Replica
 from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.gateway.requests.answers import UNSEEN, AnswerReading, cost_usd
 from fairlead.gateway.requests.attempt import Attempt, FirstAttempt
-from fairlead.gateway.requests.call import Call, Client, Headers, Plant, Running
+from fairlead.gateway.requests.call import Call, Client, Plant, Running
 from fairlead.gateway.requests.exchange import Exchange
 from fairlead.gateway.requests.metering import usage_of_answer
 from fairlead.gateway.requests.request_body import UNREADABLE, body_for
 from fairlead.wire.record import RequestRecord
-from fairlead.wire.snapshot import ServiceRoute
 
 _log = logging.getLogger("fairlead.gateway")
 
@@ -74,32 +73,28 @@ class Express:
 
     def start(self) -> None:
         """Send the request."""
-        service, replica = self._call.service.route, self._replica
-        self._plant.deadlines.begin(self, self._started + service.limits.request_timeout_s)
+        call, replica = self._call, self._replica
+        limits = call.service.route.limits
+        self._plant.deadlines.begin(self, self._started + limits.request_timeout_s)
         replica.take_slot()
-        if self._call.trace.record:
-            self._call.trace.begin(self._started, replica.id, self._call.assignment.release)
+        if call.trace.record:
+            call.trace.begin(self._started, replica.id, call.assignment.release)
         try:
-            self._connection.send(self._request(service), self)
+            self._connection.send(self._request(), self)
         except UNREADABLE as error:
             self._become().refuse(invalid_body(f"The body cannot be read: {error}."))
         except Exception as error:  # noqa: BLE001 - it answers for its own defects
             self._become().on_defect(error)
 
-    def _request(self, service: ServiceRoute) -> bytes:
+    def _request(self) -> bytes:
         """Raises one of `UNREADABLE`."""
         call, replica = self._call, self._replica
-        route = service.releases[call.assignment.release]
-        address = replica.address
-        return build_request(
-            address,
-            f"{address.prefix}/{call.kind}",
-            body_for(call.body, call.fields, call.kind, route),
-            request_id=call.request_id,
-            authorization=replica.authorization,
-            accept="application/json",
-            trace=call.trace.header_for(replica.id),
-        )
+        body, kind, trace = call.body, call.kind, call.trace
+        service, release = call.service, call.assignment.release
+        if release in service.shaping:
+            body = body_for(body, call.fields, kind, service.route.releases[release])
+        traced = trace.header_for(replica.id) if trace.record else trace.header
+        return build_request(replica.beginnings[kind], body, call.request_id, traced)
 
     # upstream.Taker
 
@@ -212,9 +207,11 @@ class Express:
             call.trace.tried(self._started, now, "") if call.trace.record else (),
             call.stratum,
         )
-        headers = live.headers[assignment.release]
-        if call.hold is not None:
-            headers += self._settle(call.hold, record, now)
+        headers, hold = live.headers[assignment.release], call.hold
+        if hold is not None:
+            if not hold.is_settled:
+                self._settle(hold, record)
+            headers += ratelimit_headers(hold.meters, plant.clock.as_wall(now))
         self._is_over = True
         self._answer = head.content_type, body, headers
         plant.deadlines.end(self)
@@ -224,15 +221,13 @@ class Express:
         finally:
             plant.fleet.free_slot(self._replica)
 
-    def _settle(self, hold: Hold, record: RequestRecord, now: float) -> Headers:
-        """Put right what was reserved of limits; what the answer says of them."""
-        if not hold.is_settled:
-            route = self._call.service.route.releases[record.release]
-            cost, is_estimate = cost_of(hold, record, route, events=0)
-            hold.settle(cost)
-            if is_estimate:
-                self._plant.metrics.usage_estimated.inc((record.service,))
-        return ratelimit_headers(hold.meters, self._plant.clock.as_wall(now))
+    def _settle(self, hold: Hold, record: RequestRecord) -> None:
+        """Put right what was reserved of limits."""
+        route = self._call.service.route.releases[record.release]
+        cost, is_estimate = cost_of(hold, record, route, events=0)
+        hold.settle(cost)
+        if is_estimate:
+            self._plant.metrics.usage_estimated.inc((record.service,))
 
     def _deliver(self) -> None:
         content_type, body, headers = self._answer
@@ -253,5 +248,6 @@ def shortest(plant: Plant, client: Client, call: Call, now: float) -> Running:
     if call.service.is_usual and call.fields.stream is not True and not plant.shadows.is_on:
         found = plant.queue.at_once(call, now)
         if found is not None:
-            return Express(plant, client, call, *found, now)
+            replica, connection = found
+            return Express(plant, client, call, replica, connection, now)
     return Exchange(plant, client, call)

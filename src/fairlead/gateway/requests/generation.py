@@ -8,13 +8,13 @@ from fairlead.gateway import errors
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.quotas import quota_answers
 from fairlead.gateway.quotas.lease_wait import LeaseWait
-from fairlead.gateway.quotas.quota_answers import Lacking
+from fairlead.gateway.quotas.quota import Hold
 from fairlead.gateway.replicas.affinity import prefix_of
 from fairlead.gateway.requests.call import Call, Client, Plant, Running
 from fairlead.gateway.requests.dialects import PASSED_THROUGH, runs_on, user_of
 from fairlead.gateway.requests.exchange import Exchange
 from fairlead.gateway.requests.express import shortest
-from fairlead.gateway.requests.request_body import read_fields
+from fairlead.gateway.requests.request_body import Fields, read_fields
 from fairlead.gateway.state.loaded import Loaded
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def generate(kind: str) -> Handler:
         assert loaded is not None
         body = request.body
         fields = read_fields(body)
-        if isinstance(fields, Refusal):
+        if not isinstance(fields, Fields):  # Asked so, the usual type is known at once.
             return fields
         service = loaded.services.get(fields.model)
         if service is None:
@@ -64,20 +64,22 @@ def generate(kind: str) -> Handler:
         book = loaded.quotas
         if book is not None:
             taken = quota_answers.take(book, call, plant.clock.as_wall(now))
-            if isinstance(taken, Refusal):
+            if isinstance(taken, Hold):
+                call.hold = taken
+            elif isinstance(taken, Refusal):
                 return taken
-            if isinstance(taken, Lacking):
+            elif taken is not None:
                 return LeaseWait(plant, client, call, book, taken, _begin)
-            call.hold = taken
         return _begin(plant, client, call, now)
 
     return handle
 
 
 def _begin(plant: Plant, client: Client, call: Call, now: float) -> Running:
-    if call.service.has_choice(call.assignment.release):
+    service = call.service
+    if call.assignment.release in service.choosing:
         call.prefix = prefix_of(call.body)
-    if call.service.route.capture is not None:
+    if service.route.capture is not None:
         captured = plant.captures.take(client, call, now)
         if captured is not None:
             # The short way ends in the middle of a turn; what is kept has to see every end.

@@ -19,7 +19,7 @@ _Tokens = Annotated[int, msgspec.Meta(ge=-1, lt=10**9)]
 """As many as a record can hold; an engine that reports more is not believed."""
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens of one request; -1 where the engine does not say."""
 
     prompt_tokens: _Tokens = -1
@@ -61,7 +61,7 @@ class _OtherEvent(msgspec.Struct):
     message: _OtherMessage | None = None
 
 
-class _Answer(msgspec.Struct):
+class _Answer(msgspec.Struct, gc=False):
     usage: Usage | None = None
 
 
@@ -70,6 +70,7 @@ class _Event(msgspec.Struct):
     choices: list[msgspec.Raw] | None = None
 
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _answer = msgspec.json.Decoder(_Answer)
 _event = msgspec.json.Decoder(_Event)
 _other = msgspec.json.Decoder(_OtherEvent)
@@ -78,10 +79,12 @@ _other = msgspec.json.Decoder(_OtherEvent)
 def usage_of_answer(body: bytes) -> Usage:
     """Usage in a whole JSON answer."""
     try:
-        usage = decode_with(_answer, body).usage or UNKNOWN
-    except msgspec.DecodeError:
+        usage = _answer.decode(body).usage or UNKNOWN
+    except _UNREADABLE:
         return UNKNOWN
-    return _other_usage(body, usage) if usage == UNKNOWN and b'"usage"' in body else usage
+    if usage.completion_tokens >= 0 or usage.prompt_tokens >= 0:
+        return usage
+    return _other_usage(body, usage) if b'"usage"' in body else usage
 
 
 def _other_usage(data: bytes, before: Usage) -> Usage:

@@ -46,13 +46,13 @@ _KEYS_READ = {name: re.compile(rb'"%b"\s*:' % name.encode()) for name in _FIELDS
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 
 
-class StreamOptions(msgspec.Struct):
+class StreamOptions(msgspec.Struct, gc=False):
     """OpenAI's `stream_options`, as far as the gateway uses it."""
 
     include_usage: bool | None = None
 
 
-class Fields(msgspec.Struct):
+class Fields(msgspec.Struct, gc=False):
     """What the gateway reads of a request."""
 
     model: str
@@ -118,6 +118,12 @@ def depth_of(body: bytes) -> int:
     return max(accumulate(array("b", brackets.translate(_STEPS))), default=0)
 
 
+def is_shaping(route: ReleaseRoute) -> bool:
+    """Whether what is asked of this release is changed, at least for some kinds of requests."""
+    prompt = route.prompt
+    return bool(prompt.system or prompt.user or route.sampling or route.upstream_model)
+
+
 def body_for(body: bytes, fields: Fields, kind: str, route: ReleaseRoute) -> bytes:
     """The body as the release's engine is to see it.
 
@@ -158,9 +164,13 @@ def _may_be_ambiguous(body: bytes) -> bool:
     if len(body) > _LARGE:  # Where counting costs more than looking.
         return True
     count = body.count
-    # In one expression, for every request. "user" is also a role, and there more than once.
+    # In one expression, for every request. "user" is also a role: behind a colon it is no key.
     if (
-        (count(b'"user"') > 1 and _is_key_twice("user", body))
+        (
+            (users := count(b'"user"')) > 1
+            and users - count(b':"user"') - count(b': "user"') > 1
+            and _is_key_twice("user", body)
+        )
         or (count(b'"model"') > 1 and _is_key_twice("model", body))
         or (count(b'"messages"') > 1 and _is_key_twice("messages", body))
         or (count(b'"prompt"') > 1 and _is_key_twice("prompt", body))

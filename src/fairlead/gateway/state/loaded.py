@@ -21,6 +21,7 @@ from fairlead.gateway.replicas.routing import (
     unit_of,
 )
 from fairlead.gateway.replicas.strata import Stratify, stratify
+from fairlead.gateway.requests.request_body import is_shaping
 from fairlead.gateway.state.harm import HarmBudget, HarmBudgets
 from fairlead.wire.snapshot import Limits, ServiceRoute, Snapshot
 
@@ -41,6 +42,8 @@ class LiveService:
         prices: What each release costs, of those of which it is known.
         is_usual: Its requests are tried one replica at a time, for as long as they may take, and it
             has no drill and no guardrails.
+        choosing: Releases of which it matters which replica has a prompt's beginning cached.
+        shaping: Releases that change what is asked: prompt, sampling or the model's name.
         is_guarded: A release of it, or of a fallback, has guardrails.
         stratify: Tells its requests apart by their risk; None where nothing asks for it.
     """
@@ -53,12 +56,14 @@ class LiveService:
         "_harm",
         "_with_canary",
         "_without",
+        "choosing",
         "headers",
         "is_guarded",
         "is_usual",
         "pools",
         "prices",
         "route",
+        "shaping",
         "stratify",
     )
 
@@ -76,6 +81,9 @@ class LiveService:
         self.is_guarded = is_guarded
         self.pools = pools
         self.headers = {digest: release_header(digest) for digest in route.releases}
+        self.shaping = frozenset(d for d, release in route.releases.items() if is_shaping(release))
+        by_prefix = pools if route.balance == "prefix" else {}
+        self.choosing = frozenset(digest for digest, pool in by_prefix.items() if len(pool) > 1)
         priced = {digest: release.price for digest, release in route.releases.items()}
         self.prices = {digest: price for digest, price in priced.items() if price is not None}
         self._champion = pools.get(route.champion or "", ())
@@ -140,10 +148,6 @@ class LiveService:
         """Another snapshot has come: only requests that are open still hold this one."""
         self._with_canary.clear()
         self._without.clear()
-
-    def has_choice(self, release: str) -> bool:
-        """Whether it matters which replica has the prompt's beginning in its cache."""
-        return self.route.balance == "prefix" and len(self.pools.get(release, ())) > 1
 
 
 def release_header(digest: str) -> bytes:

@@ -18,7 +18,7 @@ from fairlead.gateway.limits import (
     SYNC_BACKOFF_S_MAX,
     SYNC_BACKOFF_S_MIN,
 )
-from fairlead.gateway.replicas.addressing import build_request, parse_base_url
+from fairlead.gateway.replicas.addressing import beginning_of, build_request, parse_base_url
 from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.wire.quota import GRANTS_TYPE, Grant, decode_grants
@@ -167,17 +167,13 @@ class SnapshotSync:
             connection = await self._connect()
         answer = _Answer()
         body = msgspec.json.encode(question)
-        connection.send(
-            build_request(
-                self._address,
-                _PATH,
-                body,
-                request_id="",
-                authorization=self._authorization,
-                accept="application/json",
-            ),
-            answer,
+        beginning = beginning_of(
+            self._address,
+            _PATH,
+            authorization=self._authorization,
+            accept="application/json",
         )
+        connection.send(build_request(beginning, body, ""), answer)
         status, data = await answer.done
         return status, answer.content_type, data
 

@@ -80,16 +80,17 @@ class Admission:
             return None
         turn = self._turn + 1
         if len(pool) == 1:
-            replica: Replica | None = pool[0]
-            if pool[0].in_flight >= pool[0].slots or not pool[0].is_usable(now):
+            replica = pool[0]
+            if replica.in_flight >= replica.slots or now < replica.closed_until:
                 return None
-        elif prefix is None:
-            replica = routing.choose(pool, (), (), now, turn)
         else:
-            picker = _picker(self._balancer(name), prefix)
-            replica = routing.choose(pool, (), (), now, turn, picker)
-        connection = None if replica is None else replica.take_idle(now)
-        if replica is None or connection is None:
+            balancer = None if prefix is None else self._balancer(name)
+            chosen = routing.choose(pool, (), (), now, turn, _picker(balancer, prefix))
+            if chosen is None:
+                return None
+            replica = chosen
+        connection = replica.take_idle(now)
+        if connection is None:
             return None
         self._turn = turn
         if prefix is not None:

@@ -11,16 +11,21 @@ from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.front.auth import KeyRing
 from fairlead.gateway.front.framing import FirstLine, check_head, read_first_line
+from fairlead.gateway.front.heads import REQUEST_LINES, KnownHead
 from fairlead.gateway.front.operations import find_operation
 from fairlead.gateway.front.request_id import RequestIds
+from fairlead.gateway.quotas import quota_answers
+from fairlead.gateway.quotas.quota import QuotaBook
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.replicas.addressing import build_request, parse_base_url
 from fairlead.gateway.replicas.answer import AnswerHead
-from fairlead.gateway.replicas.fleet import Replica
+from fairlead.gateway.replicas.fleet import Fleet, Replica
 from fairlead.gateway.replicas.routing import assign, choose, unit_of
+from fairlead.gateway.requests.call import Call
 from fairlead.gateway.requests.metering import Usage, usage_of_answer
 from fairlead.gateway.requests.relay import StreamRelay
 from fairlead.gateway.requests.request_body import body_for, read_fields
+from fairlead.gateway.state.loaded import Loaded
 from fairlead.gateway.streams.events import EventSplitter
 from fairlead.wire.record import RequestRecord, encode_record
 from fairlead.wire.snapshot import Endpoint
@@ -87,14 +92,23 @@ def _reading() -> Iterator[Timed]:
     yield "find_operation", lambda: find_operation("POST", "/v1/chat/completions")
     yield "KeyRing.find", lambda: keys.find(authorization)
     yield "RequestIds.new", lambda: ids.new("k1")
+    known = KnownHead(REQUEST_LINES)
+    known.learn(data, len(body))
+    yield "KnownHead.message", lambda: known.message(data)
     yield "read_fields", lambda: read_fields(body)
 
 
 def _routing() -> Iterator[Timed]:
-    service = snapshot([8081], 256).services[SERVICE]
+    loaded = Loaded(snapshot([8081], 256), _fleet(), {})
+    live = loaded.services[SERVICE]
+    service = live.route
     unit = unit_of("k1", None, "user-0001")
     yield "unit_of", lambda: unit_of("k1", None, "user-0001")
     yield "assign", lambda: assign(service, unit, canary_is_usable=True)
+    yield (
+        "LiveService.assign, a unit seen before",
+        lambda: live.assign("k1", None, "user-0001", 1.0),
+    )
     for count in (1, 8):
         replicas = _replicas(count)
         yield (
@@ -105,7 +119,7 @@ def _routing() -> Iterator[Timed]:
 
 def _asking() -> Iterator[Timed]:
     route = snapshot([8081], 256).services[SERVICE].releases[CHAMPION]
-    address = parse_base_url("http://127.0.0.1:8081")
+    (replica,) = _replicas(1)
     for name, is_stream in (("plain", False), ("stream", True)):
         body = chat_request(0, stream=is_stream)
         fields = read_fields(body)
@@ -117,26 +131,36 @@ def _asking() -> Iterator[Timed]:
             ),
         )
     body = chat_request(0)
-    yield (
-        "build_request",
-        lambda: build_request(
-            address,
-            "/v1/chat/completions",
-            body,
-            request_id=RECORD.id,
-            authorization="",
-            accept="application/json",
-        ),
-    )
+    beginning = replica.beginnings["chat/completions"]
+    yield "build_request", lambda: build_request(beginning, body, RECORD.id)
 
 
 def _ending() -> Iterator[Timed]:
     answer = COMPLETION.encode()
     metrics = GatewayMetrics()
     yield "usage_of_answer", lambda: usage_of_answer(answer)
+    yield from _limits()
     yield "encode_record", lambda: encode_record(RECORD)
     yield "encode_record and frame", lambda: frame(encode_record(RECORD))
     yield "GatewayMetrics.count", lambda: metrics.count(RECORD)
+
+
+def _limits() -> Iterator[Timed]:
+    served = snapshot([8081], 256)
+    clock = Clock()
+    book = QuotaBook("micro", 0, sequence=0, hurry=lambda: None)
+    book.use(served, clock.wall())
+    live = Loaded(served, _fleet(), {}).services[SERVICE]
+    body = chat_request(0)
+    fields = read_fields(body)
+    assert not isinstance(fields, Refusal)
+    assignment = live.assign("k1", None, "user-0001", 1.0)
+    assert assignment is not None
+    call = Call(RECORD.id, "k1", "chat/completions", body, fields, live, assignment)
+    meters, _ = book.meters_for("k1", SERVICE)
+    now = clock.wall()
+    yield "quota_answers.take, of requests", lambda: quota_answers.take(book, call, now)
+    yield "quota_answers.headers", lambda: quota_answers.headers(meters, now)
 
 
 def _streaming() -> Iterator[Timed]:
@@ -153,6 +177,10 @@ def _streaming() -> Iterator[Timed]:
     yield "EventSplitter.feed, one event in two parts", halves
     yield "StreamRelay.feed, one event", lambda: relay.feed(EVENT)
     yield "StreamRelay.feed, ten events at once", lambda: relay.feed(ten)
+
+
+def _fleet() -> Fleet:
+    return Fleet(Clock(), on_room=lambda: None, on_drained=lambda: None)
 
 
 def _replicas(count: int) -> list[Replica]:

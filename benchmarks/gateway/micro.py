@@ -7,10 +7,12 @@ import logging
 import statistics
 import sys
 import tempfile
+import time
 import timeit
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.gateway import features
 from benchmarks.gateway.environments import platform_line
 from benchmarks.gateway.functions import functions
 from benchmarks.gateway.report import table
@@ -28,7 +30,7 @@ def markdown() -> str:
     whole = [_row(name, values) for name, values in _whole()]
     return "\n".join(
         [
-            "# The request path, microseconds per call",
+            "# The request path, microseconds of processor time per call",
             "",
             "    make bench-gateway ARGS=--micro",
             "",
@@ -41,6 +43,12 @@ def markdown() -> str:
             "record to a spool on disk, metrics, answer.",
             "",
             table(["", "smallest", "median"], whole),
+            "",
+            "What each feature costs a plain request: two such workers that differ in it alone, "
+            f"asked in turns of {features.CLIENTS * features.REQUESTS} requests, "
+            f"{features.PAIRS} pairs of turns. The first six are part of the figures above.",
+            "",
+            _features(),
             "",
         ]
     )
@@ -59,13 +67,18 @@ def _row(name: str, values: list[float]) -> list[str]:
 
 
 def _time(call: Callable[[], object]) -> list[float]:
-    """Microseconds per call, measured some times."""
-    timer = timeit.Timer(call)
+    """Microseconds of processor time per call, measured some times."""
+    timer = timeit.Timer(call, timer=time.process_time)
     number = 1
     while (took := timer.timeit(number)) < SAMPLE_S / 4:
         number *= 4
     number = max(1, round(number * SAMPLE_S / took))
     return [took / number * 1e6 for took in timer.repeat(REPEATS, number)]
+
+
+def _features() -> str:
+    with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as folder:
+        return features.markdown(Path(folder))
 
 
 def _whole() -> list[tuple[str, list[float]]]:

@@ -8,9 +8,10 @@ and what the worker sends to a replica is answered at the next turn of the loop.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +23,16 @@ from benchmarks.gateway.traffic import COMPLETION, chat_request
 from fairlead.gateway.front.client import ClientConnection
 from fairlead.gateway.settings import WorkerSettings
 from fairlead.gateway.worker import Worker
-from fairlead.wire.snapshot import encode_snapshot
+from fairlead.wire.snapshot import Snapshot, encode_snapshot
 
 REPLICA_PORT = 1
 CONTROL_PORT = 2
-_BODY = COMPLETION.encode()
+BODY = COMPLETION.encode()
 _PLAIN = (
     b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sun, 01 Nov 2026 00:00:00 GMT\r\n"
     b"Content-Type: application/json\r\nContent-Length: %d\r\nConnection: keep-alive\r\n\r\n"
-    % len(_BODY)
-) + _BODY
+    % len(BODY)
+) + BODY
 _STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
 )
@@ -91,9 +92,14 @@ class SocketFreeLoop(uvloop.Loop):
             raise ConnectionRefusedError
         protocol = factory()
 
+        def receive(part: bytes) -> None:
+            room = protocol.get_buffer(len(part))  # As uvloop does it.
+            room[: len(part)] = part
+            protocol.buffer_updated(len(part))
+
         def answer(request: bytes) -> None:
             for part in self.answer_parts:
-                self.call_soon(protocol.data_received, part)
+                self.call_soon(receive, part)
 
         transport = FakeTransport(answer)
         protocol.connection_made(transport)
@@ -104,33 +110,110 @@ class Asker:
     """A client that asks again as soon as it is answered."""
 
     def __init__(
-        self, worker: Worker, request: bytes, end: bytes, count: int, done: Callable[[], None]
+        self, worker: Worker, request: bytes, end: bytes, done: Callable[[], None]
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._request = request
         self._end = end
-        self._left = count
+        self._left = 0
         self._done = done
         self._connection = ClientConnection(worker)
         self._transport = FakeTransport(self._written)
         self._connection.connection_made(self._transport)
 
-    def ask(self) -> None:
-        """Send the next request."""
-        self._left -= 1
-        self._connection.data_received(self._request)
+    def begin(self, count: int) -> None:
+        """Ask so many times."""
+        self._left = count
+        self._ask()
 
     def leave(self) -> None:
         """Close the connection."""
         self._connection.connection_lost(None)
 
+    def _ask(self) -> None:
+        self._left -= 1
+        self._connection.data_received(self._request)
+
     def _written(self, data: bytes) -> None:
         if not data.endswith(self._end):
             return
         if self._left > 0:
-            self._loop.call_soon(self.ask)
+            self._loop.call_soon(self._ask)
         else:
             self._done()
+
+
+class Crowd:
+    """All clients of one worker.
+
+    Args:
+        end: What an answer ends with.
+    """
+
+    def __init__(self, worker: Worker, clients: int, request: bytes, end: bytes) -> None:
+        self._askers = [Asker(worker, request, end, self._one_done) for _ in range(clients)]
+        self._busy = 0
+        self._all_done = asyncio.Event()
+
+    async def ask(self, count: int) -> float:
+        """Each of them asks so many times; the seconds of processor time that it took."""
+        self._busy = len(self._askers)
+        self._all_done.clear()
+        began = time.process_time()  # Whatever else the machine does meanwhile.
+        for asker in self._askers:
+            asker.begin(count)
+        async with asyncio.timeout(60):
+            await self._all_done.wait()
+        return time.process_time() - began
+
+    def leave(self) -> None:
+        """All of them close their connections."""
+        for asker in self._askers:
+            asker.leave()
+
+    def _one_done(self) -> None:
+        self._busy -= 1
+        if not self._busy:
+            self._all_done.set()
+
+
+@contextlib.asynccontextmanager
+async def worker_on(
+    folder: Path,
+    served: Snapshot,
+    *,
+    has_records: bool = True,
+    trace_share: float | None = None,
+) -> AsyncIterator[Worker]:
+    """A worker that serves by this snapshot."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    (folder / "metrics").mkdir(parents=True)
+    settings = WorkerSettings(
+        worker=0,
+        boot="micro",
+        listen_fd=listening.fileno(),
+        spool_dir=str(folder / "spool") if has_records else None,
+        snapshot_path=str(folder / "snapshot.json"),
+        metrics_dir=str(folder / "metrics"),
+        control_url=f"http://127.0.0.1:{CONTROL_PORT}",
+        control_token="none",  # noqa: S106 - there is no control
+        drain_s=0.0,
+        trace_share=trace_share,
+    )
+    (folder / "snapshot.json").write_bytes(encode_snapshot(served))
+    worker = Worker(settings, {})
+    await worker.start(listening)
+    try:
+        yield worker
+    finally:
+        await worker.stop()
+
+
+def request_of(body: bytes, more: bytes = b"") -> bytes:
+    """The whole request with this body, and with these header lines."""
+    given = b"Content-Length: %d\r\n" % len(chat_request(0))
+    return request_head().replace(given, more + b"Content-Length: %d\r\n" % len(body)) + body
 
 
 async def _measure(
@@ -140,53 +223,11 @@ async def _measure(
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SocketFreeLoop)
     loop.answer_parts = parts
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    (folder / "metrics").mkdir(parents=True)
-    settings = WorkerSettings(
-        worker=0,
-        boot="micro",
-        listen_fd=listening.fileno(),
-        spool_dir=str(folder / "spool"),
-        snapshot_path=str(folder / "snapshot.json"),
-        metrics_dir=str(folder / "metrics"),
-        control_url=f"http://127.0.0.1:{CONTROL_PORT}",
-        control_token="none",  # noqa: S106 - there is no control
-        drain_s=0.0,
-    )
-    (folder / "snapshot.json").write_bytes(encode_snapshot(snapshot([REPLICA_PORT], 256)))
-    worker = Worker(settings, {})
-    await worker.start(listening)
-    try:
-        request = request_head().replace(
-            b"Content-Length: %d" % len(chat_request(0)), b"Content-Length: %d" % len(body)
-        )
-        for count in (max(1, requests // 10), requests):  # The first time it warms up.
-            took = await _ask_all(worker, clients, request + body, end, count)
-    finally:
-        await worker.stop()
-    return took
-
-
-async def _ask_all(worker: Worker, clients: int, request: bytes, end: bytes, count: int) -> float:
-    left = clients
-    done = asyncio.Event()
-
-    def one_done() -> None:
-        nonlocal left
-        left -= 1
-        if left == 0:
-            done.set()
-
-    askers = [Asker(worker, request, end, count, one_done) for _ in range(clients)]
-    began = time.perf_counter()
-    for asker in askers:
-        asker.ask()
-    async with asyncio.timeout(60):
-        await done.wait()
-    took = time.perf_counter() - began
-    for asker in askers:
-        asker.leave()
+    async with worker_on(folder, snapshot([REPLICA_PORT], 256)) as worker:
+        crowd = Crowd(worker, clients, request_of(body), end)
+        await crowd.ask(max(1, requests // 10))  # It warms up.
+        took = await crowd.ask(requests)
+        crowd.leave()
     return took
 
 
@@ -200,7 +241,7 @@ def plain_us(folder: Path, *, clients: int, requests: int) -> float:
                 requests=requests,
                 body=chat_request(0),
                 parts=(_PLAIN,),
-                end=_BODY,
+                end=BODY,
             )
         )
     return took / (clients * requests) * 1e6

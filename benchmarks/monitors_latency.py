@@ -85,10 +85,10 @@ def latency_table(runs: Runs) -> Iterator[str]:
         "token takes an eighth longer for each request in flight, with noise that drifts and is "
         "heavy-tailed. Load is what monitors take for it: of all replicas, the requests that are "
         "open when one comes; of one among its peers, those that came to it in the ten seconds "
-        "before. *No more is asked*: nor was it for three hours, by requests and tokens of "
-        "prompts, than at most in the hour that was learnt, which makes a ticket of it. The change "
-        "comes after ten minutes, in the first row of more traffic at once; requests are those of "
-        "all replicas since."
+        "before. *No more is asked*: nor was it for three hours, by requests and tokens, than at "
+        "most in the hour that was learnt, which makes a ticket of it. The change comes after ten "
+        "minutes, in the first row of more traffic at once; requests are those of all replicas "
+        "since."
     )
 
 
@@ -133,7 +133,9 @@ def _changed(arrivals: Sequence[Arrival], hour: Hour) -> Iterator[Arrival]:
 
 
 def _request(arrival: Arrival, at: float) -> Made:
-    return Made(replica="all", started_at=at, prompt_tokens=arrival.prompt)
+    return Made(
+        replica="all", started_at=at, prompt_tokens=arrival.prompt, completion_tokens=arrival.answer
+    )
 
 
 def _peers(seed: int, factor: float) -> tuple[str, float]:

@@ -21,6 +21,7 @@ from fairlead.cli.demo.view import DemoView, summary
 from fairlead.cli.options import say, table
 from fairlead.control.acting.diversions import Diversion
 from fairlead.control.acting.proposals import Proposal
+from fairlead.control.acting.suite_versions import FreshCase, SuiteVersion
 from fairlead.control.acting.tightenings import Tightening
 from fairlead.control.bias.scoring_model import Differences, Scoring
 from fairlead.control.bias.telling import BiasView, GapView
@@ -156,6 +157,15 @@ def nasty_scoring() -> Scoring:
     return Scoring(NASTY, DIGEST, NASTY, "bbq", DIGEST, 0.0, 1.0, 9, 9, 1, 0.5, NASTY, (score,))
 
 
+def nasty_version() -> SuiteVersion:
+    return SuiteVersion(
+        id=NASTY, service=NASTY, release=DIGEST, at=0.0, alert=NASTY, policy=NASTY, why=NASTY,
+        cases=(FreshCase(NASTY, NASTY, NASTY, NASTY, (NASTY,)), FreshCase(NASTY, NASTY, "")),
+        minimum=0.8, incident=1, suites={NASTY: DIGEST}, kept_as=(NASTY,), ended_at=1.0,
+        verdicts=(GateVerdict(NASTY, GateOutcome.FAIL, NASTY),), refused=(NASTY,),
+    )  # fmt: skip
+
+
 def nasty_desk() -> Desk:
     """An alert and its incident in which every text is nasty."""
     labels = (("monitor", NASTY), ("service", NASTY))
@@ -272,6 +282,10 @@ def answer(_control: ControlClient, method: str, path: tuple[str, ...], *_rest: 
             given = Diversion(NASTY, DIGEST, 0.0, NASTY, NASTY, (NASTY,))
         case ("POST", "services", _, "guardrails", _, "loosen"):
             given = Tightening(NASTY, DIGEST, NASTY, 0.0, NASTY, NASTY)
+        case ("GET", "suites"):
+            given = [nasty_version()]
+        case (_, "suites", *_):
+            given = nasty_version()
         case ("PUT", "tenants", _):
             given = TenantView(NASTY, Quota(), (NASTY,))
         case _:
@@ -308,6 +322,7 @@ ONLINE = [
     ("incidents", "note", "1", "--words", "x"), ("incidents", "merge", "1", "2"),
     ("silences",), ("silences", "list"), ("silences", "end", "si-1"),
     ("silences", "add", "a=b", "--for", "2h", "--why", "x"),
+    ("suite", "list"), ("suite", "show", "sv-1"), ("suite", "refuse", "sv-1", "--why", "x"),
     ("monitor", "list"), ("monitor", "accept", "bank", "slo"), ("monitor", "actions"),
 ]  # fmt: skip
 OFFLINE = [

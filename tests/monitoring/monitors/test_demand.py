@@ -25,6 +25,7 @@ class Asked:
         is_first: bool = False,
         replicas: Sequence[str] = "ab",
         prompt: int = 100,
+        answer: int = 100,
     ) -> bool:
         """For so long; whether no more is asked than at first."""
         until = self.now + seconds
@@ -33,6 +34,7 @@ class Asked:
             self._count += 1
             name = replicas[self._count % len(replicas)]
             made = Made(started_at=self.now, replica=name, prompt_tokens=prompt)
+            made = made._replace(completion_tokens=answer)
             self.demand.come(made, is_first=is_first)
         return self.demand.is_no_more
 
@@ -60,6 +62,19 @@ def test_more_requests_are_more_and_stay_so_for_some_hours(asked: Asked) -> None
 
 def test_longer_prompts_are_more(asked: Asked) -> None:
     assert not asked.ask(900.0, prompt=200)
+
+
+def test_longer_answers_are_more(asked: Asked) -> None:
+    assert not asked.ask(900.0, answer=200)
+
+
+def test_what_reaches_no_replica_is_not_asked_of_one(asked: Asked) -> None:
+    """Such as what a guardrail blocks: neither more, nor one replica more to share the rest."""
+    for _ in range(5_000):
+        asked.demand.come(Made(started_at=asked.now, replica=""), is_first=False)
+    assert asked.ask(HOUR_S)
+    asked.demand.come(Made(started_at=asked.now, replica=""), is_first=False)
+    assert not asked.ask(900.0, 3.0)
 
 
 def test_fewer_replicas_are_more_for_each(asked: Asked) -> None:
@@ -99,11 +114,11 @@ def test_it_resumes_to_identical_floats(asked: Asked) -> None:
 @pytest.mark.parametrize(
     "damaged",
     [
-        {"sums": [1.0, -1.0, 0.0, 0.0]},
+        {"sums": [1.0, -1.0, 1.0, 0.0, 0.0]},
         {"sums": [1.0, 0.0]},
         {"seen": {"a": float("inf")}},
-        {"rates": [[1.0, 1.0], [1.0, float("nan")]]},
-        {"peaks": [[n, 1.0, 1.0] for n in range(HOURS + 1)]},
+        {"rates": [[1.0, 1.0, 1.0], [1.0, 1.0, float("nan")]]},
+        {"peaks": [[n, 1.0, 1.0, 1.0] for n in range(HOURS + 1)]},
     ],
 )
 def test_a_damaged_state_is_refused_and_leaves_nothing_behind(

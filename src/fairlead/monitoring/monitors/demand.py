@@ -2,9 +2,11 @@
 
 Where requests take longer and more of them are open, it is open whether there is more to do, or
 each takes longer and so more are open. What is asked tells: it does not depend on how fast it is
-answered. Counted are requests and tokens of prompts per second and replica, each the less the
-longer ago it came (exp(-age / 10 minutes)). If for some hours no more came than at most at first,
-when times were as usual, it is not what is asked.
+answered. Counted are requests, and tokens of prompts and of answers, per second and replica, each
+the less the longer ago it came (exp(-age / 10 minutes)). If for some hours no more came than at
+most at first, when times were as usual, it is not what is asked. Longer answers count as more that
+is asked, whoever wants them: a monitor of lengths tells of those. What never reached a
+replica asks nothing of it.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ class Rates(NamedTuple):
 
     requests: float = 0.0
     prompt_tokens: float = 0.0
+    completion_tokens: float = 0.0
 
     def or_more(self, other: Rates) -> Rates:
         """The larger ones."""
@@ -70,9 +73,11 @@ class Demand:
 
     def come(self, request: RecordedRequest, *, is_first: bool) -> None:
         """A request came, in order; `is_first`: while times are learnt."""
+        if not request.replica:
+            return
         at = request.started_at
         fading = math.exp(-max(0.0, at - self._at) / SCALE_S)
-        came = (1.0, float(max(request.prompt_tokens, 0)))
+        came = (1.0, max(request.prompt_tokens, 0), max(request.completion_tokens, 0))
         self._sums = Rates(
             *(total * fading + each for total, each in zip(self._sums, came, strict=True))
         )

@@ -36,6 +36,9 @@ ATTACKS = {
     "8 MB of lists in JSON": request(HOST, length(_LISTS), body=_LISTS),
     "8 MB of depth in JSON": request(HOST, length(_DEEP), body=_DEEP),
     "700,000 fields in JSON": request(HOST, length(_FIELDS), body=_FIELDS),
+    "300,000 chunks of one byte": request(
+        HOST, b"transfer-encoding: chunked", body=b"1\r\nx\r\n" * 300_000 + b"0\r\n\r\n"
+    ),
 }
 
 

@@ -86,6 +86,10 @@ class ClientConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         assert self._transport is not None
+        if len(data) > limits.FEED_BYTES:
+            for start in range(0, len(data), limits.FEED_BYTES):
+                self.data_received(data[start : start + limits.FEED_BYTES])
+            return
         phase = self._phase
         if phase is _IDLE:
             arrived = self._reader.take_known(data)

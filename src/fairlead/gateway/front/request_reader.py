@@ -153,7 +153,7 @@ class RequestReader:
                 raise RequestRefused(errors.HEADERS_TOO_LARGE)
         elif (
             incoming.wire_bytes
-            > incoming.header_bytes + 6 * incoming.body_bytes + limits.CHUNK_OVERHEAD_BYTES_MAX
+            > incoming.header_bytes + 2 * incoming.body_bytes + limits.CHUNK_OVERHEAD_BYTES_MAX
         ):
             raise RequestRefused(errors.bad_framing("more chunk framing than content"))
         return None

@@ -12,7 +12,7 @@ from fairlead.domain.errors import Unavailable  # noqa: E402
 from fairlead.embedding import asked  # noqa: E402
 from fairlead.embedding.asked import BATCH, BUSY_S, REST_S, WITHIN_S, AskedModel  # noqa: E402
 from fairlead.embedding.hashed import HashedNgrams  # noqa: E402
-from fairlead.embedding.interface import NotYet  # noqa: E402
+from fairlead.embedding.interface import NotYet, TextsRefused  # noqa: E402
 from fairlead.embedding.kinds import knows_meanings  # noqa: E402
 
 
@@ -25,12 +25,15 @@ class Model:
         self.takes_s = 0.0
         self.answers = True
         self.dimension = 32
+        self.longest = 100
 
     def __call__(self, texts: Sequence[str]) -> list[list[float]]:
         self.calls.append(list(texts))
         self.now += self.takes_s
         if not self.answers:
             raise Unavailable("the embedding model answered 503")
+        if not all(len(text) <= self.longest for text in texts):
+            raise TextsRefused("the embedding model answered 400", texts)
         rows: list[list[float]] = (3.0 * HashedNgrams(self.dimension).embed(texts)).tolist()
         return rows
 
@@ -95,6 +98,33 @@ def test_it_is_asked_for_a_part_of_the_time_and_goes_on_where_it_was(model: Mode
     model.now += WITHIN_S
     assert len(made.embed(texts(6 * BATCH))) == 6 * BATCH
     assert model.asked == 6 * BATCH
+
+
+def test_a_text_that_is_refused_keeps_none_of_the_others_back(model: Model) -> None:
+    """Only the model's own word against it alone counts, while it answers about another."""
+    made = embedder(model)
+    several = [*texts(20), "x" * 101, *texts(20, first=20), "y" * 101]
+    for _ in range(2):
+        with pytest.raises(TextsRefused) as refused:
+            made.embed(several)
+        assert refused.value.texts == {"x" * 101, "y" * 101}
+        asked_about = model.asked
+    assert len(made.embed(texts(40))) == 40
+    assert model.asked == asked_about <= 6 * len(several), "it is remembered"
+
+
+def test_a_model_that_refuses_everything_is_away(model: Model) -> None:
+    made = embedder(model)
+    model.longest = 0
+    with pytest.raises(Unavailable, match="answered 400") as error:
+        made.embed(texts(3))
+    assert not isinstance(error.value, TextsRefused)
+    with pytest.raises(Unavailable, match="answered 400"):
+        made.embed(texts(3))
+    assert len(model.calls) == 2
+    model.longest = 100
+    model.now += REST_S
+    assert len(made.embed(texts(3))) == 3
 
 
 def test_the_texts_of_a_day_are_bounded(model: Model) -> None:

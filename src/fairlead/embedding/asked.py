@@ -3,7 +3,8 @@
 What was asked is known for a while, by a hash of the text, so that the same text costs once and a
 call that could not be ended goes on where it was. Nothing is asked for longer than a part of the
 time, beyond the texts of the day, or soon after a failure: whoever watches waits for none of that,
-but is told to come again.
+but is told to come again. Texts that the model refuses while it answers about others are remembered
+too, and not asked about again.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairlead.domain.errors import Unavailable
-from fairlead.embedding.interface import LETTERS_MAX, Matrix, NotYet, scaled
+from fairlead.embedding.interface import LETTERS_MAX, Matrix, NotYet, TextsRefused, scaled
 from fairlead.embedding.kinds import MODEL
 
 Ask = Callable[[Sequence[str]], Sequence[Sequence[float]]]
-"""A vector for each text, in order; raises Unavailable where there is no answer."""
+"""A vector for each text, in order; raises Unavailable where there is no answer, and TextsRefused
+where there is none for these texts."""
 
 BATCH = 32
 KNOWN_MAX = 16_000
@@ -31,6 +33,8 @@ BUSY_S, WITHIN_S = 20.0, 60.0
 REST_S, REST_S_MAX = 30.0, 300.0
 """After a failure nothing is asked for so long, and for twice as long after the next."""
 DAY_S = 86_400.0
+PLAIN = "hello"
+"""A model that refuses this refuses everything."""
 
 
 class AskedModel:
@@ -56,6 +60,7 @@ class AskedModel:
         self._per_day = per_day
         self._now, self._monotonic = now, monotonic
         self._known: OrderedDict[bytes, NDArray[np.float16]] = OrderedDict()
+        self._refused: OrderedDict[bytes, None] = OrderedDict()
         self._dimension = 0
         self._day, self._of_day = 0.0, 0
         self._begun, self._busy_s = monotonic(), 0.0
@@ -76,7 +81,8 @@ class AskedModel:
     def embed(self, texts: Sequence[str]) -> Matrix:
         """A row of length 1 per text.
 
-        Raises Unavailable while the model does not answer, and NotYet where it needs another call.
+        Raises Unavailable while the model does not answer, and NotYet where it needs another call;
+        TextsRefused where some have no vector, and all others are known.
         """
         cut = [text[:LETTERS_MAX] for text in texts]
         lacking: dict[bytes, str] = {}
@@ -85,12 +91,14 @@ class AskedModel:
                 key = _key(text)
                 if key in self._known:
                     self._known.move_to_end(key)
-                else:
+                elif key not in self._refused:
                     lacking[key] = text
         several = list(lacking.items())
         try:
             for start in range(0, len(several), BATCH):
                 self._fetch(dict(several[start : start + BATCH]))
+            if refused := [text for text in texts if _key(text[:LETTERS_MAX]) in self._refused]:
+                raise TextsRefused(f"the embedding model refuses {len(refused)} texts", refused)
             rows = np.zeros((len(cut), self.dimension), np.float32)
             for place, text in enumerate(cut):
                 if text.strip():
@@ -98,23 +106,53 @@ class AskedModel:
         finally:
             while len(self._known) > KNOWN_MAX:
                 self._known.popitem(last=False)
+            while len(self._refused) > KNOWN_MAX:
+                self._refused.popitem(last=False)
         return scaled(rows)
 
     def _fetch(self, texts: dict[bytes, str]) -> None:
+        """Make these known, or note that they are refused, if another text is not."""
+        try:
+            self._request(texts)
+        except TextsRefused:
+            try:
+                self._request({_key(PLAIN): PLAIN})
+            except TextsRefused as error:
+                self._rest(error.message)
+                raise Unavailable(error.message) from None
+            self._fetch_halves(list(texts.items()))
+
+    def _fetch_halves(self, texts: Sequence[tuple[bytes, str]]) -> None:
+        middle = (len(texts) + 1) // 2
+        for half in filter(None, (texts[:middle], texts[middle:])):
+            try:
+                self._request(dict(half))
+            except TextsRefused:
+                if len(half) > 1:
+                    self._fetch_halves(half)
+                else:
+                    self._refused[half[0][0]] = None
+
+    def _request(self, texts: dict[bytes, str]) -> None:
         self._check(len(texts))
         begun = self._monotonic()
         try:
             rows = self._checked(self._ask(list(texts.values())), len(texts))
+        except TextsRefused:
+            raise
         except Unavailable as error:
-            self._why = error.message
-            self._rests_until = self._monotonic() + self._rest_s
-            self._rest_s = min(2.0 * self._rest_s, REST_S_MAX)
+            self._rest(error.message)
             raise
         finally:
             self._busy_s += self._monotonic() - begun
             self._of_day += len(texts)
         self._rest_s = REST_S
         self._known.update(zip(texts, rows, strict=True))
+
+    def _rest(self, why: str) -> None:
+        self._why = why
+        self._rests_until = self._monotonic() + self._rest_s
+        self._rest_s = min(2.0 * self._rest_s, REST_S_MAX)
 
     def _check(self, count: int) -> None:
         """Raises what keeps it from being asked now."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -20,10 +20,24 @@ class NotYet(Unavailable):
     """A part of the vectors is there; the rest takes another call, and nothing is wrong."""
 
 
+class TextsRefused(Unavailable):
+    """The model answers, but not about these texts: one is too long for it, for example.
+
+    Attributes:
+        texts: As they were given.
+    """
+
+    def __init__(self, message: str, texts: Collection[str]) -> None:
+        """What it said of them."""
+        super().__init__(message)
+        self.texts = frozenset(texts)
+
+
 class Embedder(Protocol):
     """Texts to vectors; the same text always has the same vector.
 
-    One that asks a model raises Unavailable while that does not answer.
+    One that asks a model raises Unavailable while that does not answer, and TextsRefused, once the
+    others are known, where it does not take some.
     """
 
     @property

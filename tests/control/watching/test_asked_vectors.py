@@ -51,6 +51,7 @@ class Server:
 
     def __init__(self) -> None:
         self.status = 200
+        self.refuses = ""
         self.asked: list[str] = []
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -82,8 +83,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["content-length"])))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        data = self.server_.take(self.path, headers, body) if self.server_.status == 200 else b"no"
-        self.send_response(self.server_.status)
+        status = self.server_.status
+        if self.server_.refuses and any(self.server_.refuses in text for text in body["input"]):
+            status = 500
+        data = self.server_.take(self.path, headers, body) if status == 200 else b"no"
+        self.send_response(status)
         self.send_header("content-length", str(len(data)))
         with contextlib.suppress(ConnectionError):
             self.end_headers()
@@ -265,6 +269,22 @@ def test_texts_that_wait_are_bounded_and_are_kept(server: Server) -> None:
     again = next(m for m in maker(served(model), "sha256:a") if m.name == "drift")
     again.restore(state)
     assert again.state() == state
+
+
+def test_texts_that_the_model_refuses_are_left_out_and_counted(server: Server) -> None:
+    """While it learns, and while it watches."""
+    server.refuses = "too long"
+    maker = MonitorMaker(NoKeys())
+    model = EmbeddingModel(provider=RemoteModel(server.url, "small"))
+    (drift,) = (m for m in maker(served(model), "sha256:a") if m.name == "drift")
+    drift.see_text(made_text("this is too long", id="x", at=0.0))
+    for text in usual_texts(1_040, "prompt"):
+        drift.see_text(text)
+    drift.conditions(1e6)
+    drift.see_text(made_text("this is too long as well", id="y", at=2e6))
+    drift.conditions(3e6)
+    assert drift.standing() == ("watching, 40 prompts, without 2 that the embedding model refuses")
+    assert drift.blindness == ""  # type: ignore[attr-defined]
 
 
 def test_what_cannot_be_declared_is_refused() -> None:

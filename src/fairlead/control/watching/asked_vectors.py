@@ -15,10 +15,13 @@ from fairlead.control.judging.asking import Seat
 from fairlead.control.outside.ask import post_call
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Unavailable
+from fairlead.embedding.interface import TextsRefused
 from fairlead.monitoring.embedding_model import EmbeddingModel
 from fairlead.targets.http import HttpFailed
 
 CALL = "embeddings"
+REFUSALS = frozenset((400, 413, 422, 500))
+"""A model may answer so to a text that is too long for it; llama.cpp says 500 of some."""
 
 
 class _Vector(msgspec.Struct):
@@ -43,7 +46,7 @@ class VectorsAsker:
         self._turn = itertools.count()
 
     def __call__(self, texts: Sequence[str]) -> list[list[float]]:
-        """A vector for each text; raises Unavailable."""
+        """A vector for each text; raises Unavailable, and TextsRefused."""
         model, seat = self._model, self._seated()
         url = seat.base_urls[next(self._turn) % len(seat.base_urls)]
         body = {"model": seat.model, "input": list(texts)}
@@ -53,6 +56,8 @@ class VectorsAsker:
             )
         except HttpFailed as error:
             raise Unavailable(f"the embedding model does not answer: {error}") from None
+        if answer.status in REFUSALS:
+            raise TextsRefused(f"the embedding model answered {answer.status}", texts)
         if answer.status != 200:
             raise Unavailable(f"the embedding model answered {answer.status}")
         try:

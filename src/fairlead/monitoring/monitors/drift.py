@@ -19,14 +19,13 @@ import binascii
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import msgspec
 
 from fairlead.domain.decoding import convert
 from fairlead.domain.errors import Unavailable
 from fairlead.embedding.hashed import HashedNgrams
-from fairlead.embedding.interface import Embedder, NotYet
+from fairlead.embedding.interface import Embedder, NotYet, TextsRefused
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.monitors.drift_exercise import LEARNT, drift_self_test, embedder_problem
 from fairlead.monitoring.monitors.drift_words import About, condition_of
@@ -51,6 +50,7 @@ from fairlead.monitoring.monitors.topics import (
     WORDS_MAX,
     Candidate,
     Cluster,
+    Explained,
     Explanation,
     by_any,
     candidates,
@@ -72,18 +72,6 @@ _SELF_TEST = TextSettings(drift_texts=LEARNT)
 _SELF_TEST_DIMENSION = 64
 
 
-class _Explained(NamedTuple):
-    """What an open alarm is about, as it was known after so many texts since its change."""
-
-    changed_at: int
-    texts: int
-    told: Explanation
-
-    def made_from(self) -> list[KeptText]:
-        """The texts that it is made from."""
-        return [text for each in (*self.told.new, *self.told.grown) for text in each.texts]
-
-
 @dataclass
 class _Watching:
     """What there is once the reference is learnt.
@@ -99,7 +87,7 @@ class _Watching:
     monitor: DriftMonitor
     recent: RecentTexts = field(default_factory=RecentTexts)
     began: dict[Channel, float] = field(default_factory=dict)
-    explained: dict[Channel, _Explained] = field(default_factory=dict)
+    explained: dict[Channel, Explained] = field(default_factory=dict)
 
 
 class TextDrift(Deaf):
@@ -135,6 +123,7 @@ class TextDrift(Deaf):
         self._learning: list[KeptText] = []
         self._problem = self.blindness = ""
         self._watching: _Watching | None = None
+        self._left_out = 0
 
     @property
     def vectors(self) -> str:
@@ -209,6 +198,8 @@ class TextDrift(Deaf):
         else:
             seen = watching.monitor.seen + len(self._pending)
             told = f"watching, {seen:,} {self._about.text}s"
+        if self._left_out:
+            told += f", without {self._left_out:,} that the embedding model refuses"
         why = self._problem or self.blindness
         return f"{told}; {why}" if why else told
 
@@ -235,18 +226,26 @@ class TextDrift(Deaf):
     def _take_pending(self) -> None:
         """Raises what the embedder raises; those texts are left out then.
 
-        But where its model cannot be asked now, they wait.
+        But where its model cannot be asked now, they wait; what alone is refused is left out.
         """
         self.blindness = ""
         while self._pending:
             taken, self._pending = self._pending[:BATCH], self._pending[BATCH:]
             try:
                 left = self._take(taken)
+            except TextsRefused as error:
+                left = self._without(taken, error.texts)
+                self._learning = self._without(self._learning, error.texts)
             except Unavailable as error:
                 self._pending = [*taken, *self._pending][-WAITING_MAX:]
                 self.blindness = "" if isinstance(error, NotYet) else error.message
                 return
             self._pending = [*left, *self._pending]
+
+    def _without(self, texts: list[KeptText], refused: Collection[str]) -> list[KeptText]:
+        left = [each for each in texts if each.text not in refused]
+        self._left_out += len(texts) - len(left)
+        return left
 
     def _take(self, taken: list[KeptText]) -> list[KeptText]:
         """Take these in, all or none of them; those that are to be taken in after that."""
@@ -303,7 +302,7 @@ class TextDrift(Deaf):
             told = by_any(
                 self._embedder, lambda by: explain(cause, watching.recent, by, watching.usual)
             )
-            known = watching.explained[channel] = _Explained(changed_at, max(texts, 1), told)
+            known = watching.explained[channel] = Explained(changed_at, max(texts, 1), told)
         return known.told
 
     def state(self) -> Document:
@@ -380,7 +379,7 @@ class TextDrift(Deaf):
             channel: float(kept["began"][channel]) for channel in monitor.open
         }
         try:
-            explained = convert(kept["explained"], dict[Channel, _Explained])
+            explained = convert(kept["explained"], dict[Channel, Explained])
         except msgspec.ValidationError as error:
             raise ValueError(f"stored explanation of an alarm: {error}") from error
         return _Watching(reference, kept["reference"], usual, monitor, texts, began, explained)

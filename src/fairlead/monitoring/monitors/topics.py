@@ -144,6 +144,18 @@ def usual_words(texts: Iterable[str]) -> Counter[str]:
     return Counter({word: count for word, count in common if count >= WORD_TEXTS_MIN})
 
 
+class Explained(NamedTuple):
+    """What an open alarm is about, as it was known after so many texts since its change."""
+
+    changed_at: int
+    texts: int
+    told: Explanation
+
+    def made_from(self) -> list[KeptText]:
+        """The texts that it is made from."""
+        return [text for each in (*self.told.new, *self.told.grown) for text in each.texts]
+
+
 def by_any(embedder: Embedder, make: Callable[[Embedder], T]) -> T:
     """What is made by its vectors; by hashed n-grams where its model cannot be asked now."""
     try:

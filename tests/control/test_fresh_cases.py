@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,6 +39,7 @@ from fairlead.monitoring.monitors.interface import SuggestedCase
 from fairlead.monitoring.monitors.made_texts import changed_texts, usual_texts
 from fairlead.monitoring.monitors.settings import MonitorSettings
 from fairlead.monitoring.monitors.text_settings import TextSettings
+from fairlead.store.evaluation import CaseResultRow
 from fairlead.store.rows import RequestRow, SampleFilter, SampleRow, SpoolCursor
 
 Start = Callable[..., AnsweringReplica]
@@ -306,6 +310,34 @@ async def test_a_deleted_sample_takes_its_case_along_and_the_verdict_stays(
     assert [case.text for case in left.cases] == ["", *(one.text for one in found[1:])]
     assert left.verdicts == version.verdicts
     rows = world.store.case_results(version.asked_as, version.kept_as[0], [left.cases[0].id])
+    assert [row.answer for row in rows] == [""]
+
+
+async def test_no_answer_that_is_just_being_written_outlives_its_case(
+    world: World, replica: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await serving(world, replica)
+    finds(world, prompts(1))
+    put, begun, written = world.store.put_case_results, threading.Event(), threading.Event()
+
+    def slowly(rows: Sequence[CaseResultRow]) -> None:
+        is_first = not begun.is_set()
+        begun.set()
+        if is_first:
+            time.sleep(0.3)
+        put(rows)
+        if is_first:
+            written.set()
+
+    monkeypatch.setattr(world.store, "put_case_results", slowly)
+    await carry_out(world, decided(world))
+    await in_real_time(world, begun.is_set)
+    (version,) = acting(world).fresh_cases.all()
+    await world.plane.refuse_cases(version.id, (), "ana", "private")
+    await asyncio.to_thread(written.wait, 5.0)
+    rows = world.store.case_results(
+        version.asked_as, version.kept_as[0], [case.id for case in version.cases]
+    )
     assert [row.answer for row in rows] == [""]
 
 

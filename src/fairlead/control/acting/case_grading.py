@@ -166,7 +166,7 @@ class CaseGrading:
                     version.asked_as, case.id, kept_as, result.score, result.error,
                     result.answer, result.latency_ms, self._now(),
                 )  # fmt: skip
-                await asyncio.to_thread(self._store.put_case_results, [row])
+                await self._put(row)
             return result
 
         try:
@@ -176,6 +176,15 @@ class CaseGrading:
             raise failed.exceptions[0] from None
         rule = GateRule(ON_NEW.format(JUDGE), minimum=version.minimum)
         return decide_gate(rule, [task.result() for task in tasks], None)
+
+    async def _put(self, row: CaseResultRow) -> None:
+        """Keep it, also when cancelled meanwhile: nothing is written after that."""
+        keeping = asyncio.ensure_future(asyncio.to_thread(self._store.put_case_results, [row]))
+        try:
+            await asyncio.shield(keeping)
+        except asyncio.CancelledError:
+            await keeping
+            raise
 
     async def _judged_case(
         self, version: SuiteVersion, asker: Asker, case: Case, client: ReplicaClient

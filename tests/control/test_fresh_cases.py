@@ -21,6 +21,7 @@ from control.judged_world import grade, judge_at
 from control.simulated_world import World, questions
 from control.test_acting_carrying_out import in_real_time
 from fairlead.control.acting.carrying_out import VERDICT_S
+from fairlead.control.acting.fresh_cases import NONE_LEFT
 from fairlead.control.acting.suite_versions import UNGRADED, SuiteVersion, chosen
 from fairlead.control.api import create_app
 from fairlead.control.shipping.spec import GateSpec
@@ -311,6 +312,21 @@ async def test_a_deleted_sample_takes_its_case_along_and_the_verdict_stays(
     assert left.verdicts == version.verdicts
     rows = world.store.case_results(version.asked_as, version.kept_as[0], [left.cases[0].id])
     assert [row.answer for row in rows] == [""]
+
+
+async def test_a_verdict_goes_with_refused_cases_also_where_nothing_is_left_to_ask(
+    world: World, replica: Start
+) -> None:
+    await serving(world, replica, "wrong")
+    finds(world, prompts(5))
+    version = await asked(world)
+    cases = acting(world).fresh_cases
+    await cases.forget_deleted()
+    assert (len(cases.conditions("gate")), cases.version(version.id).asked) == (1, ())
+    await world.plane.refuse_cases(version.id, (version.cases[0].id,), "ana", "spam")
+    left = cases.version(version.id)
+    assert (left.verdicts, left.outcome, cases.conditions("gate")) == ((), NONE_LEFT, [])
+    assert not cases.is_asked(version.id)
 
 
 async def test_no_answer_that_is_just_being_written_outlives_its_case(

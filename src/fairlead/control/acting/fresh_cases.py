@@ -45,6 +45,9 @@ ENDED, REFUSED = "suite_verdict", "suite_refused"
 
 VERSION = "suite_version"
 """Kind of the documents."""
+NONE_LEFT = (
+    "the verdict rested on cases that are refused, and the prompts of the others are deleted"
+)
 FORGET_EVERY_S = 300.0
 WORDS_MAX = 1_000
 _log = logging.getLogger(__name__)
@@ -201,6 +204,8 @@ class FreshCases:
         left = msgspec.structs.replace(left, refused=(*left.refused, note))
         if left.verdicts and left.asked:
             left = msgspec.structs.replace(left, ended_at=None, verdicts=())
+        elif left.verdicts:
+            left = msgspec.structs.replace(left, verdicts=(), said=NONE_LEFT)
         elif not left.holds and left.ended_at is None:
             left = msgspec.structs.replace(left, ended_at=self._now())
         await self._forget_answers(version, gone)

@@ -144,10 +144,10 @@ async def test_drift_becomes_cases_that_the_champion_is_asked_and_the_incident_t
     await watching.look()
     (done,) = [one for one in watching.desk.audit if one.kind is ActionKind.ADD_CASES]
     assert f"suite version {version.id}" in done.outcome
-    assert "judge on new cases pass" in done.outcome
+    assert "judge on new cases inconclusive" in done.outcome
     (incident,) = [one for one in watching.desk.incidents if "bank" in one.services]
     story = {event.kind: event.what for event in incident.timeline if version.id in event.what}
-    assert "judge on new cases pass" in story["gate"]
+    assert "judge on new cases inconclusive" in story["gate"]
     assert f"fairlead suite show {version.id}" in story["action"]
     assert len(told(world, "suite_verdict")) == len(told(world, "action")) == 1
     assert told(world, "samples_read")
@@ -189,13 +189,13 @@ async def test_without_the_cases_that_a_person_refuses_it_is_decided_anew(
 ) -> None:
     """Nothing is asked again for that."""
     await serving(world, replica)
-    made = replica(lambda text: "right" if text.endswith(("0", "1", "2")) else "wrong")
+    made = replica(lambda text: "right" if text.endswith("0") else "wrong")
     for one in world.replicas_of("a"):
         world.target._replicas[one.id] = msgspec.structs.replace(one, base_url=made.url)
-    finds(world, prompts(5))
+    finds(world, [*prompts(9), *prompts(9, "loan")])
     first = await asked(world)
     assert first.verdicts[0].outcome is GateOutcome.FAIL
-    wrong = [case.id for case in first.cases if case.text.endswith(("3", "4"))]
+    wrong = [case.id for case in first.cases if not case.text.endswith("0")]
     cases = acting(world).fresh_cases
     with pytest.raises(NotFound):
         await world.plane.refuse_cases(first.id, ("none",), "ana", "no")
@@ -204,11 +204,12 @@ async def test_without_the_cases_that_a_person_refuses_it_is_decided_anew(
     await world.plane.refuse_cases(first.id, wrong, "ana", "not ours")
     await in_real_time(world, lambda: not cases.is_asked(first.id))
     (verdict,) = cases.version(first.id).verdicts
-    assert verdict.outcome is GateOutcome.PASS
-    assert "3 of 3 right" in verdict.reason
-    assert sum(made.asked.values()) == 5
+    assert verdict.outcome is GateOutcome.INCONCLUSIVE
+    assert "2 of 2 right" in verdict.reason
+    assert "to pass takes 10 cases" in verdict.reason
+    assert sum(made.asked.values()) == 8
     kept = world.store.case_results(first.asked_as, first.kept_as[0], wrong)
-    assert [row.answer for row in kept] == ["", ""]
+    assert [row.answer for row in kept] == [""] * 6
 
 
 async def test_a_gate_that_needs_no_reference_is_decided_with_the_new_cases_and_on_them(
@@ -220,15 +221,15 @@ async def test_a_gate_that_needs_no_reference_is_decided_with_the_new_cases_and_
     await serving(world, replica, gates=(gate, world.gate(questions(3), minimum=0.0)), judge=None)
     for one in world.replicas_of("a"):
         world.target._replicas[one.id] = msgspec.structs.replace(one, base_url=made.url)
-    made.answer = lambda text: "right" if text.endswith("0") else "wrong"
+    made.answer = lambda _text: "wrong"
     finds(world, prompts(4))
     version = await asked(world)
     told = {verdict.gate: (verdict.outcome, verdict.reason) for verdict in version.verdicts}
     assert told.keys() == {"polite on new cases", "polite with new cases"}
     assert told["polite on new cases"][0] is GateOutcome.FAIL
-    assert "1 of 4 right" in told["polite on new cases"][1]
+    assert "0 of 4 right" in told["polite on new cases"][1]
     assert told["polite with new cases"][0] is GateOutcome.PASS
-    assert "13 of 16 right" in told["polite with new cases"][1]
+    assert "12 of 16 right" in told["polite with new cases"][1]
     assert sum(made.asked.values()) == 4, "what it was accepted with is taken over"
     fresh = tuple(case.case for case in version.cases)
     whole = Suite((*questions(12), *fresh))

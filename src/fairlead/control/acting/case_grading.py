@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from fairlead.control.acting.few_cases import decide_few
 from fairlead.control.acting.suite_versions import SuiteVersion, needs_no_reference
 from fairlead.control.judging.asking import Asker, Reply
 from fairlead.control.judging.budget import day_of, stop_of
@@ -136,7 +137,7 @@ class CaseGrading:
         # With itself a release needs no comparison.
         alone = msgspec.structs.replace(rule, minimum=least, margin=None)
         mine = [result for result in results if result.case in new]
-        verdicts = [decide_gate(_named(alone, ON_NEW), mine, None)]
+        verdicts = [decide_few(_named(alone, ON_NEW), mine)]
         if rule.minimum is not None:
             verdicts.append(decide_gate(_named(alone, WITH_NEW), results, None))
         return Graded(tuple(verdicts), {rule.name: whole.digest})
@@ -175,7 +176,7 @@ class CaseGrading:
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
         rule = GateRule(ON_NEW.format(JUDGE), minimum=version.minimum)
-        return decide_gate(rule, [task.result() for task in tasks], None)
+        return decide_few(rule, [task.result() for task in tasks])
 
     async def _put(self, row: CaseResultRow) -> None:
         """Keep it, also when cancelled meanwhile: nothing is written after that."""

@@ -20,6 +20,7 @@ from control.answering_replica import AnsweringReplica
 from control.judged_world import grade, judge_at
 from control.simulated_world import World, questions
 from control.test_acting_carrying_out import in_real_time
+from fairlead.control.acting import fresh_cases
 from fairlead.control.acting.carrying_out import VERDICT_S
 from fairlead.control.acting.fresh_cases import NONE_LEFT
 from fairlead.control.acting.suite_versions import UNGRADED, SuiteVersion, chosen
@@ -328,6 +329,23 @@ async def test_a_verdict_goes_with_refused_cases_also_where_nothing_is_left_to_a
     left = cases.version(version.id)
     assert (left.verdicts, left.outcome, cases.conditions("gate")) == ((), NONE_LEFT, [])
     assert not cases.is_asked(version.id)
+
+
+async def test_what_was_refused_stays_out_when_its_version_is_gone(
+    world: World, replica: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fresh_cases, "VERSIONS_MAX", 1)
+    await serving(world, replica)
+    finds(world, prompts(2))
+    first = await asked(world)
+    await world.plane.refuse_cases(first.id, (), "ana", "spam")
+    finds(world, prompts(2, "loan"))
+    second = await asked(world, 5_000.0)
+    assert acting(world).fresh_cases.all() == [second]
+    await world.restart()
+    finds(world, [*prompts(2), *prompts(2, "tax")])
+    third = await asked(world, 9_000.0)
+    assert [case.text for case in third.cases] == ["tax 0", "tax 1"]
 
 
 async def test_no_answer_that_is_just_being_written_outlives_its_case(

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from fairlead.control.acting.case_grading import CaseGrading, Graded, kept_names
 from fairlead.control.acting.suite_versions import (
+    REFUSED_MAX,
     UNGRADED,
     VERSIONS_MAX,
     SuiteVersion,
@@ -45,6 +46,8 @@ ENDED, REFUSED = "suite_verdict", "suite_refused"
 
 VERSION = "suite_version"
 """Kind of the documents."""
+REFUSED_CASES = "refused_cases"
+"""Kind of the documents of what was refused, one of each service: ids alone, the last one last."""
 NONE_LEFT = (
     "the verdict rested on cases that are refused, and the prompts of the others are deleted"
 )
@@ -72,12 +75,14 @@ class FreshCases:
         self._grading = grading
         self._now = now
         self._kept: dict[str, SuiteVersion] = {}
+        self._refused: dict[str, list[str]] = {}
         self._tasks: dict[str, asyncio.Task[Graded]] = {}
         self._forgot_at = now()
 
     async def load(self) -> None:
         """Read what is stored."""
         self._kept = await asyncio.to_thread(read_all, self._store, VERSION, SuiteVersion)
+        self._refused = await asyncio.to_thread(read_all, self._store, REFUSED_CASES, list[str])
 
     async def close(self) -> None:
         """Stop asking; what was answered stays kept."""
@@ -94,7 +99,7 @@ class FreshCases:
         if name not in self._kept:
             raise NotFound(
                 f"there is no suite version {name!r}",
-                hint="`fairlead suite list` shows them; of all services the last "
+                hint="`fairlead suite list` shows them; of each service the last "
                 f"{VERSIONS_MAX} are kept",
             )
         return self._kept[name]
@@ -115,6 +120,7 @@ class FreshCases:
             return self._kept[name].words
         found = [] if self.watched is None else await self.watched.suggested_cases(entry.service)
         known = refused_ids(self._kept.values(), entry.service)
+        known.update(self._refused.get(entry.service, ()))
         cases = chosen(found, known, policy.cases_max)
         if not cases:
             why = "all that it shows was refused before" if found else "drift shows no prompts"
@@ -209,7 +215,10 @@ class FreshCases:
         elif not left.holds and left.ended_at is None:
             left = msgspec.structs.replace(left, ended_at=self._now())
         await self._forget_answers(version, gone)
-        await self._keep(left)
+        earlier = [one for one in self._refused.get(version.service, ()) if one not in gone]
+        refused = [*earlier, *sorted(gone)][-REFUSED_MAX:]
+        await self._keep(left, {(REFUSED_CASES, version.service): msgspec.json.encode(refused)})
+        self._refused[version.service] = refused
         await self._event(REFUSED, left, f"suite version {name}: refused are {note}")
         return left
 
@@ -246,11 +255,13 @@ class FreshCases:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
-    async def _keep(self, version: SuiteVersion) -> None:
+    async def _keep(
+        self, version: SuiteVersion, also: Mapping[tuple[str, str], bytes] | None = None
+    ) -> None:
         """Keep it, and let go of the oldest where there are too many."""
-        others = [one for one in self.all() if one.id != version.id]
+        others = [one for one in self.all(version.service) if one.id != version.id]
         old = others[VERSIONS_MAX - 1 :]
-        puts = {(VERSION, version.id): msgspec.json.encode(version)}
+        puts = {(VERSION, version.id): msgspec.json.encode(version), **(also or {})}
         deletes = [(VERSION, one.id) for one in old]
         await asyncio.to_thread(self._store.commit_documents, puts, deletes)
         self._kept[version.id] = version

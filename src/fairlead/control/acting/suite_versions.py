@@ -21,6 +21,9 @@ from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.interface import SuggestedCase
 
 VERSIONS_MAX = 50
+"""Of each service."""
+REFUSED_MAX = 10_000
+"""Ids of refused cases that are remembered of each service, the last ones."""
 CUT = "cut"
 """Tag of a prompt of which only the beginning is kept: nobody asked that."""
 UNGRADED = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import threading
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ from fairlead.domain.release import RemoteModel
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.monitoring.declared import Declared, check_declared
 from fairlead.monitoring.embedding_model import EmbeddingModel
+from fairlead.monitoring.monitors.drift import TextDrift
 from fairlead.monitoring.monitors.made_texts import changed_texts, made_text, usual_texts
 from fairlead.monitoring.monitors.settings import MonitorSettings
 from fairlead.monitoring.monitors.text_settings import TextSettings
@@ -298,3 +300,28 @@ def test_what_cannot_be_declared_is_refused() -> None:
     ):
         with pytest.raises(InvalidInput, match=why):
             check_declared(Declared(embeddings=model), "bank")
+
+
+def test_what_an_alarm_is_about_is_told_by_meaning_again_when_the_model_is_back(
+    server: Server,
+) -> None:
+    """By spelling while it is away, which is not kept."""
+    clock = itertools.count(0.0, 1_000.0)
+    model = EmbeddingModel(provider=RemoteModel(server.url, "small"))
+
+    def made() -> TextDrift:
+        """One that has not asked yet."""
+        maker = MonitorMaker(NoKeys(), now=lambda: 0.0, monotonic=lambda: next(clock))
+        (drift,) = (m for m in maker(served(model), "sha256:a") if isinstance(m, TextDrift))
+        return drift
+
+    before, drift = made(), made()
+    for text in [*usual_texts(1_056, "prompt"), *changed_texts(320, "prompt", "new_content")]:
+        before.see_text(text)
+    drift.restore(before.state())
+    server.status = 503
+    assert drift.conditions(0.0)
+    assert drift.state()["watching"]["explained"] == {}
+    server.status = 200
+    assert drift.conditions(0.0)
+    assert drift.state()["watching"]["explained"] != {}

@@ -299,9 +299,12 @@ class TextDrift(Deaf):
         known = watching.explained.get(channel)
         if known is None or known.changed_at != changed_at or texts >= 2 * known.texts:
             cause = watching.monitor.cause(channel, changed_at)
-            told = by_any(
-                self._embedder, lambda by: explain(cause, watching.recent, by, watching.usual)
-            )
+            try:
+                told = explain(cause, watching.recent, self._embedder, watching.usual)
+            except Unavailable:  # what is made by spelling alone is not kept
+                if known is not None and known.changed_at == changed_at:
+                    return known.told
+                return explain(cause, watching.recent, HashedNgrams(), watching.usual)
             known = watching.explained[channel] = Explained(changed_at, max(texts, 1), told)
         return known.told
 

@@ -78,6 +78,13 @@ class AskedModel:
             raise Unavailable("the embedding model has not answered yet")
         return self._dimension
 
+    def is_known(self, texts: Sequence[str]) -> bool:
+        """Whether it has vectors of all of these without asking."""
+        cut = (text[:LETTERS_MAX] for text in texts)
+        return bool(self._dimension) and all(
+            not text.strip() or _key(text) in self._known for text in cut
+        )
+
     def embed(self, texts: Sequence[str]) -> Matrix:
         """A row of length 1 per text.
 

@@ -319,9 +319,15 @@ def test_what_an_alarm_is_about_is_told_by_meaning_again_when_the_model_is_back(
     for text in [*usual_texts(1_056, "prompt"), *changed_texts(320, "prompt", "new_content")]:
         before.see_text(text)
     drift.restore(before.state())
+    bodies = len(server.bodies)
+    assert drift.suggested_cases()
+    assert len(server.bodies) == bodies, "cases wait for no model"
     server.status = 503
     assert drift.conditions(0.0)
     assert drift.state()["watching"]["explained"] == {}
     server.status = 200
     assert drift.conditions(0.0)
     assert drift.state()["watching"]["explained"] != {}
+    bodies = len(server.bodies)
+    assert drift.suggested_cases()
+    assert len(server.bodies) == bodies

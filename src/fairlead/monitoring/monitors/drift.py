@@ -52,6 +52,7 @@ from fairlead.monitoring.monitors.topics import (
     Cluster,
     Explained,
     Explanation,
+    Unasked,
     by_any,
     candidates,
     explain,
@@ -157,15 +158,15 @@ class TextDrift(Deaf):
         ]
 
     def candidates(self, per_cluster: int = PER_CLUSTER) -> tuple[Candidate, ...]:
-        """Cases that the open alarms suggest; none if there is no alarm."""
-        watching = self._watching
+        """Cases that the open alarms suggest; no model is asked for that."""
+        watching, known = self._watching, Unasked(self._embedder)
         if watching is None:
             return ()
         clusters: list[Cluster] = []
         for channel in watching.monitor.open:
-            told = self._explained(channel)
+            told = self._explained(channel, known)
             clusters += [*told.new, *told.grown] if channel == "novelty" else told.grown
-        return by_any(self._embedder, lambda by: candidates(clusters, by, CHARS_MAX, per_cluster))
+        return by_any(known, lambda by: candidates(clusters, by, CHARS_MAX, per_cluster))
 
     def suggested_cases(self) -> list[SuggestedCase]:
         """The candidates, of prompts; nobody asks an answer."""
@@ -286,7 +287,7 @@ class TextDrift(Deaf):
             channel: each for channel, each in watching.explained.items() if channel in opened
         }
 
-    def _explained(self, channel: Channel) -> Explanation:
+    def _explained(self, channel: Channel, by: Embedder | None = None) -> Explanation:
         """What is known by now: more than at the alarm.
 
         It is looked for again when twice as many texts have come since the change: it takes some
@@ -300,7 +301,7 @@ class TextDrift(Deaf):
         if known is None or known.changed_at != changed_at or texts >= 2 * known.texts:
             cause = watching.monitor.cause(channel, changed_at)
             try:
-                told = explain(cause, watching.recent, self._embedder, watching.usual)
+                told = explain(cause, watching.recent, by or self._embedder, watching.usual)
             except Unavailable:  # what is made by spelling alone is not kept
                 if known is not None and known.changed_at == changed_at:
                     return known.told

@@ -13,8 +13,9 @@ import msgspec
 import numpy as np
 
 from fairlead.domain.errors import Unavailable
+from fairlead.embedding.asked import AskedModel
 from fairlead.embedding.hashed import HashedNgrams
-from fairlead.embedding.interface import Embedder, Matrix
+from fairlead.embedding.interface import Embedder, Matrix, NotYet
 from fairlead.embedding.word_sums import words
 from fairlead.monitoring.monitors.kept_texts import KeptText, RecentTexts
 from fairlead.stats.drift.cause import Cause, Channel
@@ -162,6 +163,30 @@ def by_any(embedder: Embedder, make: Callable[[Embedder], T]) -> T:
         return make(embedder)
     except Unavailable:
         return make(HashedNgrams())
+
+
+class Unasked:
+    """An embedder that asks no model: of what is not known yet it raises NotYet."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        """Goes by what this one knows."""
+        self._embedder = embedder
+
+    @property
+    def name(self) -> str:
+        """The other's."""
+        return self._embedder.name
+
+    @property
+    def dimension(self) -> int:
+        """The other's."""
+        return self._embedder.dimension
+
+    def embed(self, texts: Sequence[str]) -> Matrix:
+        """See `Embedder`."""
+        if isinstance(self._embedder, AskedModel) and not self._embedder.is_known(texts):
+            raise NotYet("the embedding model is not asked now")
+        return self._embedder.embed(texts)
 
 
 def farthest_first(rows: Matrix, count: int) -> list[int]:

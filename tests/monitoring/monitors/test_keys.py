@@ -181,7 +181,7 @@ def test_it_resumes_to_an_identical_state(cut: int) -> None:
     [
         {"watched": ["nobody"]}, {"counts": 17}, {"until_choice": 0}, {"usual": {}},
         {"paces": [["app", "charm", "first 3", {}]]},
-        {"others": {"latency": [["app", 1.0]], "throughput": []}},
+        {"others": [["first 3", "app", 1.0]]}, {"others": [["first 3", "no", 1.0, 0.0, 1.0]]},
         {"usual": {"latency": {"first 3": [[400.0], [1.0]]}, "throughput": {}}},
     ],
 )  # fmt: skip
@@ -226,3 +226,32 @@ def test_answers_that_are_no_streams_are_compared_at_their_own_length() -> None:
     feed(8_000, 20, 250)
     assert feed(6_000, 65, 80) == []
     assert feed(4_000, 65, 80, 2.5)
+
+
+def test_a_queue_that_hits_first_tokens_more_than_whole_answers_accuses_no_key() -> None:
+    """The key that alone streams is not held against those that do not."""
+    monitor, dice = SlowKeyMonitor("bank", DIGEST, SETTINGS), random.Random(1)
+    now = 0.0
+    for number in range(14_000):
+        now += 1.0
+        queued = number >= 9_000
+        pace = math.exp(dice.gauss(0.0, 0.2))
+        if number % 2:
+            made = Made(key="chat", started_at=now, ttft_ms=100.0 * pace * (8.0 if queued else 1.0))
+        else:
+            took = 2_000.0 * pace * (1.3 if queued else 1.0)
+            made = Made(key="app", started_at=now, stream=False, duration_ms=took,
+                        completion_tokens=100)  # fmt: skip
+        see(monitor, made)
+        assert monitor.conditions(now) == []
+
+
+def test_who_asks_alone_is_not_held_against_what_others_took_before() -> None:
+    asked = Asked()
+    assert asked.feed(6_000, ["app", "chat"]) == []
+    assert asked.feed(200, ["app"]) == []
+    for _ in range(4):
+        assert asked.feed(1_000, ["app"], slow=2.0, who=["app"]) == []
+    asked.feed(2_000, ["app", "chat"])
+    found = asked.feed(4_000, ["app", "chat"], slow=2.0, who=["app"])
+    assert {dict(one.labels)["key"] for one in found} == {"APP"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from fairlead.monitoring.monitors.lasting import Lasting, lasting_rate
@@ -23,6 +24,9 @@ OTHERS_MEMORY = 0.02
 """What a time counts in how slow other keys are now: what slows all is known within some dozens."""
 OTHERS_MIN = 20
 """Times of other keys below which nobody knows how slow these are."""
+OTHERS_FADE_S = 120.0
+"""What others took is of no use after so long without a further time of them: who asks alone at
+night is not compared with the day."""
 WILD = 2.0
 """A time counts in how slow others are as e to this times as long as usual, at most."""
 
@@ -138,39 +142,72 @@ class Pace:
 
 
 class Others:
-    """How slow all keys but one are at the moment, for each of some: logarithms over the usual."""
+    """How slow all keys but one are at the moment, for each of some: logarithms over the usual.
+
+    Each group of times is known by itself: in a queue first tokens take ten times as long where
+    tokens take hardly longer, and short prompts are hit more than long ones.
+    """
 
     def __init__(self) -> None:
-        self._keys: dict[str, list[float]] = {}
+        self._keys: tuple[str, ...] = ()
+        self._known: dict[str, dict[str, _Known]] = {}
 
     def watch(self, keys: Collection[str]) -> None:
         """From now on for these keys; what is known of one of them stays."""
-        self._keys = {key: self._keys.get(key, [0.0, 0.0]) for key in keys}
+        self._keys = tuple(keys)
+        self._known = {
+            group: {key: rows[key] for key in self._keys if key in rows}
+            for group, rows in self._known.items()
+        }
 
-    def of(self, key: str) -> float | None:
-        """The others of this key, on average; None while too little is known of them."""
-        known = self._keys.get(key)
-        return None if known is None or known[0] < OTHERS_MIN else known[1]
+    def of(self, key: str, group: str, at: float) -> float | None:
+        """The others of this key, on average; None while too little is known of them by then."""
+        known = self._known.get(group, {}).get(key)
+        if known is None or known.times < OTHERS_MIN or at - known.last_at > OTHERS_FADE_S:
+            return None
+        return known.mean
 
-    def add(self, key: str, log: float) -> None:
-        """Take in a time of a key."""
+    def add(self, key: str, group: str, log: float, at: float) -> None:
+        """Take in a time of a key, which came at this Unix time."""
         log = min(max(log, -WILD), WILD)
-        for other, known in self._keys.items():
-            if other != key:
-                known[0] += 1.0
-                # A mean at first, then one that forgets.
-                known[1] += max(OTHERS_MEMORY, 1.0 / known[0]) * (log - known[1])
+        rows = self._known.setdefault(group, {})
+        for other in self._keys:
+            if other == key:
+                continue
+            known = rows.get(other)
+            if known is None or at - known.last_at > OTHERS_FADE_S:
+                known = rows[other] = _Known(last_at=at)
+            known.times += 1.0
+            # A mean at first, then one that forgets.
+            known.mean += max(OTHERS_MEMORY, 1.0 / known.times) * (log - known.mean)
+            known.last_at = max(known.last_at, at)
 
     def state(self) -> list[list[Any]]:
         """Everything that `restore` needs to go on with identical results."""
-        return [[key, *known] for key, known in self._keys.items()]
+        return [
+            [group, key, known.times, known.mean, known.last_at]
+            for group, rows in self._known.items()
+            for key, known in rows.items()
+        ]
 
-    def restore(self, state: list[list[Any]]) -> None:
-        """Go on from a state; raises `ValueError`, and changes nothing, if it is damaged."""
-        keys = {str(row[0]): [float(number) for number in row[1:]] for row in state}
-        if not all(
-            len(known) == 2 and 0.0 <= known[0] < math.inf and abs(known[1]) <= WILD
-            for known in keys.values()
-        ):
-            raise ValueError("damaged state of how slow other keys are")
-        self._keys = keys
+    def restore(self, state: list[list[Any]], keys: Collection[str]) -> None:
+        """Go on from a state, for these keys; raises `ValueError` if it is damaged."""
+        found: dict[str, dict[str, _Known]] = {}
+        for row in state:
+            if len(row) != 5:
+                raise ValueError("damaged state of how slow other keys are")
+            group, key, times, mean, last_at = *row[:2], *map(float, row[2:])
+            fits = 0.0 <= times < math.inf and abs(mean) <= WILD and math.isfinite(last_at)
+            if not fits or key not in keys:
+                raise ValueError("damaged state of how slow other keys are")
+            found.setdefault(str(group), {})[str(key)] = _Known(times, mean, last_at)
+        self._keys, self._known = tuple(keys), found
+
+
+@dataclass(slots=True)
+class _Known:
+    """Times of all keys but one: how many, how slow, and when the last one came."""
+
+    times: float = 0.0
+    mean: float = 0.0
+    last_at: float = 0.0

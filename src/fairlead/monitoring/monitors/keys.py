@@ -1,7 +1,8 @@
 """One key whose requests have become slower, while those of the others have not.
 
 Each time is taken relative to what is usual at its load and length (`Usual`), and to how much
-slower the other keys are at the moment: what slows all of them is for `latency` and `throughput`. A
+slower the other keys are at the moment, with requests of the same kind and lengths: what slows all
+of them is for `latency` and `throughput`, and while no other key asks the like nothing is said. A
 key's first times of a kind say how large they are; then it is watched how often they are larger
 than seven of ten of these by more than is tolerated. So a key that comes to ask for something else
 is compared with nothing until that is known, too.
@@ -87,7 +88,7 @@ class SlowKeyMonitor(ReleaseMonitor):
         """Learn anew."""
         self.taken: Counter[str] = Counter()
         self._usual: dict[Measure, Usual] = {measure: Usual() for measure in MEASURES}
-        self._others: dict[Measure, Others] = {measure: Others() for measure in MEASURES}
+        self._others = Others()
         self._counts: dict[str, float] = {}
         self._until_choice = CHOOSE_EVERY
         self._watched: list[str] = []
@@ -107,8 +108,8 @@ class SlowKeyMonitor(ReleaseMonitor):
             log = usual.relative(timed.value, seen.load, timed.group, timed.lengths)
             if log is None:
                 continue
-            others = self._others[timed.measure].of(key)
-            self._others[timed.measure].add(key, log)
+            others = self._others.of(key, timed.group, request.started_at)
+            self._others.add(key, timed.group, log, request.started_at)
             if others is not None:
                 self.taken[""] += 1
                 name = (key, timed.measure, timed.group)
@@ -200,8 +201,7 @@ class SlowKeyMonitor(ReleaseMonitor):
                 break
             self._watched[self._watched.index(idle)] = key
             self._paces = {name: pace for name, pace in self._paces.items() if name[0] != idle}
-        for each in self._others.values():
-            each.watch(self._watched)
+        self._others.watch(self._watched)
         self._counts = {
             key: MEMORY * count
             for key, count in self._counts.items()
@@ -226,7 +226,7 @@ class SlowKeyMonitor(ReleaseMonitor):
     def _remembered(self) -> Document:
         return {
             "usual": {name: usual.state() for name, usual in self._usual.items()},
-            "others": {name: others.state() for name, others in self._others.items()},
+            "others": self._others.state(),
             "counts": list(self._counts.items()),
             "until_choice": self._until_choice,
             "watched": list(self._watched),
@@ -244,10 +244,10 @@ class SlowKeyMonitor(ReleaseMonitor):
     def _take_over(self, state: Document) -> None:
         for measure in MEASURES:
             self._usual[measure].restore(state["usual"][measure])
-            self._others[measure].restore(state["others"][measure])
         self._counts = {str(key): float(count) for key, count in state["counts"]}
         self._until_choice = int(state["until_choice"])
         self._watched = [str(key) for key in state["watched"]]
+        self._others.restore(state["others"], self._watched)
         for key, measure, group, kept in state["paces"]:
             pace = self._paces[str(key), _measure(measure), str(group)] = self._new_pace()
             pace.restore(kept)

@@ -159,6 +159,18 @@ async def test_a_release_that_comes_to_be_worse_is_told(place: Place) -> None:
     assert (view.state, view.accepted_release, view.release) == ("worse", RELEASE, RELEASE)
 
 
+async def test_evidence_against_another_worse_by_counts_no_more(place: Place) -> None:
+    await place.runs(2)
+    place.engine.answer = says("A")
+    assert (await place.runs(4)).state == "worse"
+    place.scores = msgspec.structs.replace(place.scores, worse_by=0.5)
+    await place.tracking.advance([])
+    await place.tracking.advance([place.spec])
+    assert (place.tracking.conditions(place.now), place.tracking.views()[0].measures) == ([], ())
+    place.scores = msgspec.structs.replace(place.scores, worse_by=0.05)
+    assert (await place.runs(4)).state == "worse"
+
+
 async def test_control_that_is_killed_asks_no_more_than_the_last_items_again(place: Place) -> None:
     place.engine._left = 2 * BATCH + 2
     await place.tracking.advance([place.spec])

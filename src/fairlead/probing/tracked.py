@@ -74,6 +74,14 @@ def of_release(tracked: Tracked, release: str, name: str, now: float) -> Tracked
     )  # fmt: skip
 
 
+def judged_by(tracked: Tracked, spec: ScoresSpec) -> Tracked:
+    """With evidence against this `worse_by`: what was made against another one is no evidence."""
+    if tracked.worse_by == spec.worse_by:
+        return tracked
+    tracked = msgspec.structs.replace(tracked, worse_by=spec.worse_by)
+    return msgspec.structs.replace(tracked, tests={}, found={})
+
+
 def sized(tracked: Tracked, items: int) -> Tracked:
     """With a place for each item; raises ValueError for what is of other items."""
     known = tracked.answers or (None,) * items

@@ -126,6 +126,7 @@ class Tracked(msgspec.Struct, frozen=True):
         draws: Items drawn of this release, to be compared.
         tests, found: By measure, the evidence that it is worse (`GapTest`), and since when (Unix
             time) it suffices.
+        worse_by: What the evidence is against; another one that is declared begins it anew.
         left: Items that the run under way still has to ask.
         run_asked, run_unread, run_usd: Of the run under way, or the last one.
         day, spent_usd, sent: The UTC day (days since 1970), what its items cost, and how many.
@@ -142,6 +143,7 @@ class Tracked(msgspec.Struct, frozen=True):
     accepted: Accepted | None = None
     tests: dict[str, GapState] = {}
     found: dict[str, float] = {}
+    worse_by: float | None = None
     left: int = 0
     run_asked: int = 0
     run_unread: int = 0

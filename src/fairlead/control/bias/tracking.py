@@ -43,6 +43,7 @@ from fairlead.probing.tracked import (
     held_by,
     is_over,
     is_readable,
+    judged_by,
     lacking,
     level_of,
     of_release,
@@ -259,6 +260,7 @@ class ScoreTracking:
         if found is not None:
             if found.spec.release == spec.release and found.published == published:
                 found.set(spec, bias, scores, published)
+                found.tracked = judged_by(found.tracked, scores)
                 return found
             await self._forget(key)
         made, now = _Watch(spec, bias, scores, published), self._now()
@@ -275,6 +277,7 @@ class ScoreTracking:
             # A clock that was set back must not keep the items from being asked.
             due_at = min(after.due_at, now + scores.interval_s)
             made.tracked = msgspec.structs.replace(after, due_at=due_at)
+        made.tracked = judged_by(made.tracked, scores)
         self._watches[key] = made
         return made
 
@@ -329,7 +332,7 @@ class ScoreTracking:
                 case = watch.cases[item]
                 worse = worse_of(watch.published.benchmark, case, value, accepted.answers[item])
             batch.append(Asked(item, value, usd, worse))
-        after = watch.tracked
+        after = judged_by(watch.tracked, watch.scores)
         if batch:
             after = taken_in(after, watch.scores, batch, watch.level, now)
         if got.why:

@@ -293,3 +293,46 @@ def test_a_spec_whose_scores_make_no_sense_is_refused(given: dict[str, object], 
     spec = ServiceSpec("bank", RELEASE, "a", Plan(), bias=BiasSpec(pairs=0, scores=scores))
     with pytest.raises(InvalidInput, match=said):
         check_spec(spec)
+
+
+class Filtered(Engine):
+    """One item is kept back by a filter; the others cost 0.1 USD each."""
+
+    kept_back = 5
+
+    def take(self, path: str, headers: dict[str, str], body: dict[str, Any]) -> tuple[int, bytes]:
+        if path.endswith("/chat/completions") and f"Case {self.kept_back}." in json.dumps(body):
+            return 403, b'{"error": "filtered"}'
+        return super().take(path, headers, body)
+
+
+@pytest.mark.parametrize("kept_back", [5, 39, ITEMS - 1])
+async def test_an_item_that_never_has_an_answer_is_unread_and_what_is_lost_is_paid(
+    kept_back: int,
+) -> None:
+    engine = Filtered()
+    place = Place(engine)
+    engine.kept_back = kept_back
+    usage = {"prompt_tokens": 100, "completion_tokens": 1}
+    message = {"role": "assistant", "content": "C"}
+    engine.raw = json.dumps({"choices": [{"message": message}], "usage": usage}).encode()
+    place.price = Price(1_000.0, 0.0)
+    for _ in range(6):
+        view = await place.turn()
+        place.now += 60.0
+    assert (view.state, view.asked) == ("watching", ITEMS)
+    assert sum(run.unread for run in view.runs[:2]) == 1
+    answered = sum(1 for text in engine.bodies if f"Case {kept_back}." not in json.dumps(text))
+    assert view.usd_in_all == pytest.approx(0.1 * answered)
+    await place.tracking.close()
+    engine.close()
+
+
+async def test_crows_pairs_cost_what_their_tokens_do(place: Place) -> None:
+    place.engine.is_silent = False
+    place.price = Price(1_000.0, 0.0)
+    place.scores = msgspec.structs.replace(
+        place.scores, benchmarks=(Published("crows", CROWS.digest),)
+    )
+    view = await place.turn()
+    assert view.usd_today == pytest.approx(1e-3 * sum(map(len, place.engine.asked)))

@@ -13,6 +13,7 @@ Rules
   due at once. What was found of it stays until a person accepts it, or another release serves.
 - Accepting takes the release's own answers, once it has one to each item.
 - A draw whose item gets no answer is made again, the same one: who does not answer chooses nothing.
+  After some tries in which other items were answered it counts as one that cannot be read.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ from fairlead.stats.monitors.counterfactual import GapState, GapTest
 DAY_S = 86_400.0
 RETRY_S = 60.0
 """A release that did not answer is asked again after so long, or after the interval if shorter."""
+TRIES = 3
+"""After so many tries an item that alone gets no answer is waited for no more."""
 FAILURE_CHARS = 300
 
 
@@ -70,7 +73,7 @@ def of_release(tracked: Tracked, release: str, name: str, now: float) -> Tracked
         return msgspec.structs.replace(tracked, name=name)
     return msgspec.structs.replace(
         tracked, release=release, name=name, due_at=now, answers=(), draws=0, tests={}, found={},
-        left=0, failing_since=None, failure="",
+        left=0, tries=0, failing_since=None, failure="",
     )  # fmt: skip
 
 
@@ -167,6 +170,7 @@ def taken_in(
         run_asked=tracked.run_asked + len(batch),
         run_unread=tracked.run_unread + sum(asked.value == UNREAD for asked in batch),
         run_usd=tracked.run_usd + usd,
+        tries=0,
         failing_since=None,
         failure="",
         day=day,
@@ -177,18 +181,43 @@ def taken_in(
     )
 
 
-def failed(tracked: Tracked, spec: ScoresSpec, why: str, now: float, *, ever: bool) -> Tracked:
+def gives_up(tracked: Tracked) -> bool:
+    """Whether the next item is asked for the last time."""
+    return tracked.tries + 1 >= TRIES
+
+
+def failed(
+    tracked: Tracked,
+    spec: ScoresSpec,
+    why: str,
+    now: float,
+    *,
+    ever: bool,
+    usd: float = 0.0,
+    others: bool = False,
+) -> Tracked:
     """An item was not answered; the run is gone on with later.
 
     Args:
         ever: The release cannot be asked at all: it is tried again in the next run.
+        usd: What answers have cost that are not kept.
+        others: Whether other items were answered.
     """
+    day = _day(now)
+    # An item that is left alone at the end of a run has nobody to be compared with.
+    is_try = others or (tracked.left == 1 and tracked.run_asked > 0) or tracked.tries > 0
     wait_s = spec.interval_s if ever else min(RETRY_S, spec.interval_s)
     return msgspec.structs.replace(
         tracked,
         due_at=now + wait_s,
         failing_since=now if tracked.failing_since is None else tracked.failing_since,
         failure=why[:FAILURE_CHARS],
+        tries=tracked.tries + is_try,
+        day=day,
+        spent_usd=usd + (tracked.spent_usd if day == tracked.day else 0.0),
+        sent=tracked.sent if day == tracked.day else 0,
+        run_usd=tracked.run_usd + usd,
+        usd_in_all=tracked.usd_in_all + usd,
     )
 
 
@@ -219,7 +248,9 @@ def over(tracked: Tracked, spec: ScoresSpec, values: tuple[Value, ...], now: flo
 
 def accept(tracked: Tracked, now: float) -> Tracked:
     """A person has seen the scores: this release's own are accepted, once all items are asked."""
-    return msgspec.structs.replace(tracked, accepted=None, tests={}, found={}, left=0, due_at=now)
+    return msgspec.structs.replace(
+        tracked, accepted=None, tests={}, found={}, left=0, tries=0, due_at=now
+    )
 
 
 def level_of(spec: ScoresSpec, alpha: float) -> float:

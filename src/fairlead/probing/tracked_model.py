@@ -127,6 +127,7 @@ class Tracked(msgspec.Struct, frozen=True):
         tests, found: By measure, the evidence that it is worse (`GapTest`), and since when (Unix
             time) it suffices.
         worse_by: What the evidence is against; another one that is declared begins it anew.
+        tries: How often the next item has had no answer where others of its batch had one.
         left: Items that the run under way still has to ask.
         run_asked, run_unread, run_usd: Of the run under way, or the last one.
         day, spent_usd, sent: The UTC day (days since 1970), what its items cost, and how many.
@@ -149,6 +150,7 @@ class Tracked(msgspec.Struct, frozen=True):
     run_unread: int = 0
     run_usd: float = 0.0
     runs: tuple[Run, ...] = ()
+    tries: int = 0
     failing_since: float | None = None
     failure: str = ""
     day: int = 0

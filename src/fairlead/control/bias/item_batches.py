@@ -32,11 +32,15 @@ class Batch(NamedTuple):
 
     Attributes:
         is_forever: The release cannot be asked at all.
+        lost_usd: What later answers have cost, which are not kept.
+        others: Whether other items of the batch were answered than the one that was not.
     """
 
     answers: list[ItemValue]
     why: str
     is_forever: bool
+    lost_usd: float = 0.0
+    others: bool = False
 
 
 async def ask_items(
@@ -45,10 +49,15 @@ async def ask_items(
     cases: Sequence[Case],
     items: Sequence[int],
     price: Price | None,
+    *,
+    gives_up: bool = False,
 ) -> Batch:
     """The answers to these items, up to the first that has none; raises what is no FairleadError.
 
     A request that the release refuses is answered, by nothing that can be read.
+
+    Args:
+        gives_up: The first item has had no answer so often that none is waited for any more.
     """
     turns = asyncio.Semaphore(CONCURRENCY)
 
@@ -64,18 +73,23 @@ async def ask_items(
 
     found = await asyncio.gather(*(one(item) for item in items), return_exceptions=True)
     answers: list[ItemValue] = []
-    why, is_forever = "", False
+    why, is_forever, lost_usd = "", False, 0.0
+    others = any(isinstance(each, ItemValue) for each in found)
+    if gives_up and isinstance(found[0], FairleadError) and (others or len(found) == 1):
+        found[0] = ItemValue(items[0], UNREAD, 0.0)
     for each in found:
         if isinstance(each, ItemValue):
             if not why:
                 answers.append(each)
+            else:
+                lost_usd += each.usd
         elif isinstance(each, NoLikelihoods):
             why, is_forever = str(each), True
         elif isinstance(each, FairleadError):
             why = why or each.one_line
         else:
             raise each
-    return Batch(answers, why, is_forever)
+    return Batch(answers, why, is_forever, lost_usd, others)
 
 
 def values_of(cases: Sequence[Case], tracked: Tracked) -> tuple[Value, ...]:

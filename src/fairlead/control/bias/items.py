@@ -37,7 +37,7 @@ async def ask_item(
     """Ask one item once; raises Unavailable, NoLikelihoods."""
     if benchmark == "bbq":
         return await _ask_bbq(client, case, price)
-    return await _ask_crows(client, case)
+    return await _ask_crows(client, case, price)
 
 
 async def ask_patiently(
@@ -76,9 +76,14 @@ async def _ask_bbq(client: ReplicaClient, case: Case, price: Price | None) -> It
     return ItemAnswer(float(choice == item.correct), completion.text, usd)
 
 
-async def _ask_crows(client: ReplicaClient, case: Case) -> ItemAnswer:
+async def _ask_crows(client: ReplicaClient, case: Case, price: Price | None) -> ItemAnswer:
     pair = expected_crows(case)
     more, less = await asyncio.gather(
         log_likelihood(client, pair.more), log_likelihood(client, pair.less)
     )
-    return ItemAnswer(float(more > less), json.dumps({"more": more, "less": less}))
+    usd = 0.0
+    if price is not None:
+        prompt = more.prompt_tokens + less.prompt_tokens
+        usd = price.cost(prompt, more.completion_tokens + less.completion_tokens) / PICO
+    said = json.dumps({"more": more.log, "less": less.log})
+    return ItemAnswer(float(more.log > less.log), said, usd)

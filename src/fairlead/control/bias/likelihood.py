@@ -7,7 +7,7 @@ asked: that is said, and nothing is guessed.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -19,6 +19,14 @@ from fairlead.evaluation.stereotypes import likelihood_of
 
 class NoLikelihoods(Exception):
     """The engine gives no log-probabilities of prompts; says what to do."""
+
+
+class Likelihood(NamedTuple):
+    """How likely a text is, as a logarithm, and the tokens of it and of what was made after it."""
+
+    log: float
+    prompt_tokens: int
+    completion_tokens: int
 
 
 class _Logs(msgspec.Struct):
@@ -41,7 +49,7 @@ _WHY = NoLikelihoods(
 )
 
 
-async def log_likelihood(client: ReplicaClient, text: str) -> float:
+async def log_likelihood(client: ReplicaClient, text: str) -> Likelihood:
     """Of the text, its first token left out (nothing stands before it).
 
     Raises Unavailable when there is no answer now, NoLikelihoods when there never is one.
@@ -68,7 +76,8 @@ async def log_likelihood(client: ReplicaClient, text: str) -> float:
         for log, offset in zip(logs.token_logprobs, logs.text_offset, strict=True)
         if log is not None and offset < len(text)
     ]
+    prompt = sum(offset < len(text) for offset in logs.text_offset)
     try:
-        return likelihood_of(own)
+        return Likelihood(likelihood_of(own), prompt, len(logs.text_offset) - prompt)
     except ValueError:
         raise _WHY from None

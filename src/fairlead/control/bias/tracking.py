@@ -40,6 +40,7 @@ from fairlead.probing.tracked import (
     begin,
     due,
     failed,
+    gives_up,
     held_by,
     is_over,
     is_readable,
@@ -300,7 +301,7 @@ class ScoreTracking:
                 return
             got = await ask_items(
                 client, watch.published.benchmark, watch.cases, lacking(watch.tracked, BATCH),
-                watch.spec.price,
+                watch.spec.price, gives_up=gives_up(watch.tracked),
             )  # fmt: skip
             async with watch.lock:
                 now = self._now()
@@ -336,7 +337,15 @@ class ScoreTracking:
         if batch:
             after = taken_in(after, watch.scores, batch, watch.level, now)
         if got.why:
-            after = failed(after, watch.scores, got.why, now, ever=got.is_forever)
+            after = failed(
+                after,
+                watch.scores,
+                got.why,
+                now,
+                ever=got.is_forever,
+                usd=got.lost_usd,
+                others=got.others,
+            )
         return after
 
     async def _keep(self, watch: _Watch, after: Tracked) -> None:

@@ -196,11 +196,12 @@ class Others:
         for row in state:
             if len(row) != 5:
                 raise ValueError("damaged state of how slow other keys are")
-            group, key, times, mean, last_at = *row[:2], *map(float, row[2:])
+            group, key = map(str, row[:2])
+            times, mean, last_at = map(float, row[2:])
             fits = 0.0 <= times < math.inf and abs(mean) <= WILD and math.isfinite(last_at)
             if not fits or key not in keys:
                 raise ValueError("damaged state of how slow other keys are")
-            found.setdefault(str(group), {})[str(key)] = _Known(times, mean, last_at)
+            found.setdefault(group, {})[key] = _Known(times, mean, last_at)
         self._keys, self._known = tuple(keys), found
 
 

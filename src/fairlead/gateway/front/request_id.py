@@ -17,8 +17,8 @@ _RANDOM_DIGITS = 23
 _TAG_DIGITS = 16
 _PLACES = 8
 """Tags in one hash of BLAKE2b."""
-_DRAWN_AT_ONCE = 32
-"""Bytes for so many hashes are taken from the system in one call."""
+_DRAWN_AT_ONCE = 64
+"""Digits for so many hashes are taken from the system in one call."""
 _KEYS_MAX = 1024
 """Keys whose next ids are at hand."""
 _FORM = re.compile(r"req_([0-9a-f]{23})([0-7])([0-9a-f]{16})")
@@ -55,7 +55,7 @@ class RequestIds:
     def _more(self, key_id: str) -> list[str]:
         begin, end = self._used, self._used + _RANDOM_DIGITS
         if end > len(self._random):
-            self._random = os.urandom(_RANDOM_DIGITS * _DRAWN_AT_ONCE).hex()
+            self._random = os.urandom(_RANDOM_DIGITS * _DRAWN_AT_ONCE // 2).hex()
             begin, end = 0, _RANDOM_DIGITS
         self._used = end
         random = self._random[begin:end]

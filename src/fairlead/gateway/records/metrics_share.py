@@ -106,7 +106,8 @@ class MetricsShare:
             if boot not in known and now - published.at > _DEAD_S
         }
         if dead:
-            groups = [retired.families, *(_counters(p.families) for p in dead.values())]
+            # What a newer worker counts has the newer labels: those of the first are kept.
+            groups = [*(_counters(p.families) for p in dead.values()), retired.families]
             # Names of files that are gone need not be remembered any longer.
             folded = tuple(sorted((known & files.keys()) | dead.keys()))
             self._write(_RETIRED, Published(at=now, families=add_up(groups), folded=folded))

@@ -41,6 +41,8 @@ _NOT_OPENING = bytes(set(range(256)) - set(b"[{"))
 _STEPS = bytes.maketrans(b"[]{}", b"\x01\xff\x01\xff")
 _MEMBER = re.compile(rb'[ \t\r\n]*[{,][ \t\r\n]*"(?:[^"\\]|\\.)*+"[ \t\r\n]*:[ \t\r\n]*', re.DOTALL)
 _CLOSE = re.compile(rb"[ \t\r\n]*\}[ \t\r\n]*")
+_FIRST_FIELDS = 100
+"""Spaces between fields are seen in so many bytes."""
 _LARGE = 256 * 1024
 _FIELDS_READ = ("model", "stream", "tools", "stream_options", "user", "messages", "prompt")
 _KEYS_READ = {name: re.compile(rb'"%b"\s*:' % name.encode()) for name in _FIELDS_READ}
@@ -167,6 +169,8 @@ def _is_plain(body: bytes) -> bool:
 
     Put together anew from its fields it is the same bytes, so that none of them was dropped.
     """
+    if body.find(b'": ', 0, _FIRST_FIELDS) >= 0:
+        return False
     try:
         parts = _parts.decode(body)
     except UNREADABLE:

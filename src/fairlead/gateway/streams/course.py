@@ -127,7 +127,7 @@ class Course:
         if self._engine != LLAMA_CPP or not rest.is_greedy:
             return None
         text, lead = rest.text.encode(), len(rest.lead.encode())
-        alike = reading.as_said(text, self.sent.ends, lead=lead, in_parts=rest.has_stop)
+        alike = reading.as_said(text, self.sent.ends, lead=lead)
         return None if alike is None or alike[0] == len(text) else alike
 
     def _plan(self, counted: tuple[int, int] | None, again_from: int | None = None) -> bool:

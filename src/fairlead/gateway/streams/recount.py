@@ -67,16 +67,14 @@ class Reading(msgspec.Struct, frozen=True):
         is_put_before = self.begins_with_space and self.size == size + 1
         return self.tokens - is_put_before
 
-    def as_said(
-        self, data: bytes, ends: Sequence[int], *, lead: int = 0, in_parts: bool = False
-    ) -> tuple[int, int] | None:
+    def as_said(self, data: bytes, ends: Sequence[int], *, lead: int = 0) -> tuple[int, int] | None:
         """How far it reads a text as the tokens that were said: bytes, and tokens in them.
 
         Args:
             data: The text.
             ends: Where events with it end, in bytes; each has one token, or all of a character's.
+                One of several tokens, as where text is held back, may have been said otherwise.
             lead: Bytes that were read before it: the first token must not begin in them.
-            in_parts: Events may have more tokens.
 
         Returns:
             None when that cannot be told.
@@ -95,7 +93,7 @@ class Reading(msgspec.Struct, frozen=True):
                 break
             if end == ends[event]:
                 at, tokens, event = end, number, event + 1
-            elif not in_parts and data[end] & 0xC0 != 0x80:  # not within a character
+            elif data[end] & 0xC0 != 0x80:  # not within a character
                 break
         return at, tokens
 

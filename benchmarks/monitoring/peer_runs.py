@@ -90,7 +90,7 @@ def _nannyml(given: Given) -> Callable[[], Iterator[int]]:
         rows = pd.DataFrame(given["stream"], columns=names)
         found = calculator.calculate(rows).filter(period="analysis").to_df()
         alerts = found["reconstruction_error"]["alert"].to_list()
-        ends = (found["chunk"]["chunk"]["end_index"] + 1).to_list()
+        ends = (found["chunk"]["end_index"] + 1).to_list()
         yield from (int(end) for end, is_alert in zip(ends, alerts, strict=True) if is_alert)
 
     return watch

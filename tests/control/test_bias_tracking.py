@@ -21,6 +21,8 @@ from fairlead.domain.quota import Price
 from fairlead.domain.release import Engine as ReleaseEngine
 from fairlead.domain.release import Release, RemoteModel, short
 from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.declared import Declared
+from fairlead.monitoring.monitors.settings import MonitorSettings
 from fairlead.monitoring.watchers import blind
 from fairlead.probing.bias_model import BiasSpec
 from fairlead.probing.tracked_model import Published, ScoresSpec
@@ -117,6 +119,13 @@ async def test_the_first_release_is_asked_all_items_within_its_bounds_and_then_d
     view = await place.turn()
     assert {each.measure for each in view.measures} == set(values)
     assert (place.tracking.conditions(place.now), place.blindness) == ([], ())
+
+
+async def test_a_service_that_turns_the_monitor_off_is_asked_nothing(place: Place) -> None:
+    off = Declared(monitors=MonitorSettings(off=("bias_scores",)))
+    await place.tracking.advance([msgspec.structs.replace(place.spec, monitoring=off)])
+    assert (place.tracking.views(), list(place.tracking.expected())) == ([], [])
+    assert not place.engine.asked
 
 
 async def test_a_release_that_is_worse_than_the_accepted_one_is_told_until_it_is_seen(

@@ -138,7 +138,10 @@ class Bias(Strict):
         default=0.01,
         ge=1e-9,
         le=0.5,
-        description="Probability of ever reporting a release that treats all alike.",
+        description=(
+            "Probability of ever reporting a release that treats all alike: of the pairs, and as "
+            "much again of the scores."
+        ),
     )
     max_tokens: int | None = Field(
         default=200,

@@ -139,6 +139,7 @@ class ScoreTracking:
             f"{spec.service}/{published.benchmark}": (spec, spec.bias, spec.bias.scores, published)
             for spec in specs
             if spec.bias is not None and spec.bias.scores is not None
+            if MONITOR not in spec.monitoring.monitors.off
             for published in spec.bias.scores.benchmarks
         }
         for key in [key for key in self._watches if key not in wanted]:

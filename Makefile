@@ -106,7 +106,7 @@ soak: $(VENV)/.dev
 	@$(BIN)/python benchmarks/soak.py $(ARGS)
 
 soak-honest: $(VENV)/.dev
-	@$(BIN)/python benchmarks/honest.py $(ARGS)
+	@FAIRLEAD_DATA="$(abspath $(DATA))" $(BIN)/python benchmarks/honest.py $(ARGS)
 
 docs: $(VENV)/.dev
 	@$(BIN)/python docs/generate.py

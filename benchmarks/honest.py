@@ -3,9 +3,10 @@
     make soak-honest ARGS="--minutes 60"
 
 Starts `fairlead up` with two workers. One service is a llama.cpp model with two replicas, half of
-whose answers are streamed; the others are behind a provider's name. Traffic has the waves of a day
-(three of them), bursts, a trickle and a steady stream, of several API keys. All monitors are on:
-promises, those of requests and texts, segments, probes and pairs for bias. Every alert that fires
+whose answers are streamed, and whose drift goes by vectors of another llama.cpp model; the others
+are behind a provider's name. Traffic has the waves of a day (three of them), bursts, a trickle and
+a steady stream, of several API keys. All monitors are on: promises, those of requests and texts,
+segments, probes, pairs for bias, and scores on BBQ (of FAIRLEAD_DATA). Every alert that fires
 at any time is listed, with what each monitor has looked at; one alert, and the check has failed.
 
 `--fault failing` (or slow, broken, refusing, dear, wrong) makes one provider worse half-way, to see
@@ -31,6 +32,8 @@ from benchmarks.gateway.processes import Bystanders  # noqa: E402
 from benchmarks.honest_report import Honest, markdown  # noqa: E402
 
 from fairlead.cli.shipping import prepare  # noqa: E402
+from fairlead.control.bias.telling import BiasView  # noqa: E402
+from fairlead.control.bias.tracking_views import TrackedView  # noqa: E402
 from fairlead.control.watching.watch_views import AlertView, MonitorView  # noqa: E402
 from fairlead.domain.errors import Unavailable  # noqa: E402
 from fairlead.manifest import parse_manifest  # noqa: E402
@@ -50,6 +53,7 @@ RESULTS = Path(__file__).parent / "results"
 QUESTIONS = 3_000
 """Places in Banking77's test file, of which the recorded answers are."""
 LOOK_S = 5.0
+BBQ = Path(os.environ.get("FAIRLEAD_DATA", "data")) / "bbq"
 DAYS = 3
 FAULTY = "steady"
 KEYS = ("app", "batch", "partner")
@@ -61,6 +65,19 @@ slos: {{availability: 99.5%, latency_p95_ms: 5000, ttft_p95_ms: 5000, itl_p95_ms
 limits: {{queue: 1000, queue_timeout_seconds: 60, request_timeout_seconds: 100}}
 monitoring:
   monitors: {{learn_requests: {learn}, learn_texts: {texts}}}
+"""
+BY_VECTORS = """
+  embeddings: {service: vectors}
+"""
+VECTORS = """
+service: vectors
+release:
+  name: b
+  model: models/b.gguf
+  engine:
+    kind: llama.cpp
+    settings: {context: 1024, slots: 2, threads: 1, batch: 1024, embeddings: true, pooling: mean}
+rollout: {strategy: immediate}
 """
 HOSTED = """
 service: {service}
@@ -79,6 +96,9 @@ bias:
   details: {{number: [{numbers}]}}
   every_minutes: 1
   segments: [{{name: partners, keys: [partner]}}]
+"""
+SCORES = """
+  scores: {{bbq: "{folder}", items: 100, every_minutes: 2, per_run: 30}}
 """
 LOCAL = """
 service: local
@@ -122,8 +142,12 @@ def main() -> int:
 
 
 def _command() -> str:
-    given = " ".join(sys.argv[1:])
-    return f'make soak-honest ARGS="{given}"' if given else "make soak-honest"
+    """As the report has it: without the folder, which is of this machine."""
+    given = sys.argv[1:]
+    if "--results" in given:
+        at = given.index("--results")
+        del given[at : at + 2]
+    return f'make soak-honest ARGS="{" ".join(given)}"' if given else "make soak-honest"
 
 
 def _shapes(seconds: float, rate: float) -> dict[str, tuple[Shape, str]]:
@@ -151,7 +175,7 @@ async def _watch(installation: Installation, given: argparse.Namespace) -> Hones
     installation.make_key()
     keys = [installation.make_key(name) for name in KEYS]
     async with recorded_engine({name: Model() for name in hosted}) as engine:
-        for name in shapes:
+        for name in ("vectors", *shapes):
             await asyncio.to_thread(_ship, installation, name, engine.port, given.learn)
         stop = asyncio.Event()
         visitors = [
@@ -199,6 +223,8 @@ def _look(installation: Installation, honest: Honest, at: float) -> None:
     try:
         firing = installation.control.get(list[AlertView], "alerts", limit=1000)
         honest.monitors = installation.control.get(list[MonitorView], "monitors")
+        honest.pairs = installation.control.get(list[BiasView], "bias")
+        honest.scores = installation.control.get(list[TrackedView], "bias/tracked")
     except Unavailable:
         return  # the next look
     for alert in firing:
@@ -208,14 +234,19 @@ def _look(installation: Installation, honest: Honest, at: float) -> None:
 
 def _ship(installation: Installation, service: str, port: int, learn: int) -> None:
     watched = WATCHED.format(learn=learn, texts=max(learn, 1_000))
-    if service == "local":
-        manifest = parse_manifest(LOCAL.format() + watched, BANKING / "fairlead.yaml")
+    if service == "vectors":
+        manifest = parse_manifest(VECTORS, BANKING / "fairlead.yaml")
+    elif service == "local":
+        text = LOCAL.format() + watched + BY_VECTORS
+        manifest = parse_manifest(text, BANKING / "fairlead.yaml")
     else:
         folder = installation.paths.root.parent
         cases = "".join(f"Question {31 * number}\n" for number in range(1, 41))
         (folder / "probes.csv").write_text(f"text\n{cases}", encoding="utf-8")
         numbers = ", ".join(f'"{17 * number}"' for number in range(1, 101))
         text = HOSTED.format(service=service, port=port, numbers=numbers)
+        if BBQ.is_dir():
+            text += SCORES.format(folder=BBQ)
         manifest = parse_manifest(text + watched, folder / "fairlead.yaml")
     spec = prepare(Registry(installation.paths.registry), manifest)
     ended = installation.finish(installation.ship(spec).id)

@@ -6,6 +6,8 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fairlead.control.bias.telling import BiasView
+from fairlead.control.bias.tracking_views import TrackedView
 from fairlead.control.watching.watch_views import AlertView, MonitorView
 
 WORDS_MAX = 300
@@ -29,6 +31,8 @@ class Honest:
     held_back: int = 0
     alerts: dict[str, tuple[float, AlertView]] = field(default_factory=dict)
     monitors: Sequence[MonitorView] = ()
+    pairs: Sequence[BiasView] = ()
+    scores: Sequence[TrackedView] = ()
     fault: str = ""
 
     def problems(self) -> list[str]:
@@ -44,6 +48,11 @@ class Honest:
             f"{one.service}: monitor {one.monitor} did not see: {one.trouble}"
             for one in self.monitors
             if one.trouble
+        ]
+        found += [
+            f"{one.service}: scores by {one.benchmark} are {one.state}: {one.failure}{one.trouble}"
+            for one in self.scores
+            if one.state in ("missing", "failing") or one.trouble
         ]
         if not self.monitors:
             found.append("no monitor has looked: nothing was tried")
@@ -87,7 +96,28 @@ def _lines(honest: Honest, command: str, bystanders: float) -> Iterator[str]:
     yield "| --- | --- | --: | --- |"
     for one in honest.monitors:
         standing = f"{one.standing}{'; ' if one.trouble else ''}{one.trouble}"
-        yield f"| {one.service} | {one.monitor} | {one.requests:,} | {_cell(standing)} |"
+        vectors = f"; by {one.vectors}" if one.vectors else ""
+        yield f"| {one.service} | {one.monitor} | {one.requests:,} | {_cell(standing)}{vectors} |"
+    yield from _biases(honest)
+
+
+def _biases(honest: Honest) -> Iterator[str]:
+    yield "\n## Pairs and published items asked\n"
+    yield "Of each score, how many answers were compared with the accepted ones, and its evidence"
+    yield "that it is worse, as a share of what an alarm needs.\n"
+    yield "| service | asked by | standing | asked | measures |"
+    yield "| --- | --- | --- | --: | --- |"
+    for pair in honest.pairs:
+        yield f"| {pair.service} | pairs | {pair.state} | {pair.sent_in_all} | |"
+    for one in honest.scores:
+        measures = ", ".join(
+            f"{each.measure} {each.compared}: {each.evidence / each.evidence_at:.2g}"
+            for each in one.measures
+        )
+        yield (
+            f"| {one.service} | {one.benchmark} | {one.state}, {len(one.runs)} runs "
+            f"| {one.sent_in_all} | {measures} |"
+        )
 
 
 def _alerts(honest: Honest) -> Iterator[str]:

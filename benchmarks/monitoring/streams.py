@@ -2,7 +2,8 @@
 
 Each is a list of rows of one table of vectors. Banking77's training questions are dealt anew for
 each stream, so that no question has two parts: a fifth (the same for all) is what embedders are
-fitted to, two fifths are the reference, and two fifths are what comes live. The reference of bursty
+fitted to, two fifths are the reference, and two fifths are what comes live. Where a reference is to
+have more, it has four fifths, and that first fifth comes live. The reference of bursty
 streams is bursty as well: it is what the service saw before.
 """
 
@@ -28,12 +29,14 @@ SURGES = (
 class Tables(NamedTuple):
     """Where each kind of text begins in the table of all vectors, and rows by intent.
 
-    `train`: rows of the training questions that no embedder is fitted to; `intents`: of each row.
+    `train`: rows of the training questions that no embedder is fitted to, and `fitted` those that
+    some are; `intents`: of each row.
     """
 
     starts: dict[str, int]
     sizes: dict[str, int]
     train: Rows
+    fitted: Rows
     intents: Rows
     test_by_intent: dict[str, Rows]
     near_by_intent: list[Rows]
@@ -55,6 +58,7 @@ def tables(texts: Texts) -> Tables:
         starts,
         sizes,
         np.setdiff1d(np.arange(sizes["train"]), texts.for_embedders()),
+        np.array(texts.for_embedders()),
         np.searchsorted(names, texts.train_intents),
         {name: starts["test"] + np.flatnonzero(asked == name) for name in names},
         [starts["near"] + np.flatnonzero(near == name) for name in np.unique(near)],
@@ -71,10 +75,13 @@ class Dealt(NamedTuple):
 def dealt(kind: str, table: Tables, draw: np.random.Generator, count: int | None = None) -> Dealt:
     """A fresh reference of so many questions, or of half of them; the other half comes live.
 
+    Of more than half of them none is left: then those that some embedders are fitted to come live.
     Of a bursty one its two halves draw from different questions, as they repeat them.
     """
     rows = draw.permutation(table.train)
     known, live = rows[: len(rows) // 2][:count], rows[len(rows) // 2 :]
+    if count is not None and count > len(known):
+        known, live = rows[:count], table.fitted
     if kind == "bursty":
         count = len(known)
         fitting, held = halves(count)

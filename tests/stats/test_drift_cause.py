@@ -6,7 +6,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from fairlead.stats.drift.cause import Recent, grown, new_share, novel  # noqa: E402
+from fairlead.stats.drift.cause import Recent, beside, grown, is_unlike, new_share, novel  # noqa: E402
 from fairlead.stats.drift.topics import telling_words, topics  # noqa: E402
 from support.questions import TOPICS, Questions  # noqa: E402
 
@@ -61,6 +61,37 @@ def test_a_cluster_that_the_reference_hardly_has_can_grow() -> None:
 def test_the_least_usual_requests_come_first() -> None:
     p_values = np.array([[0.005, 0.9, 0.0, 0.03], [0.008, 0.9, 0.7, 0.003]])
     assert novel(Recent(10, p_values, np.zeros(4, np.int64)), 0.02) == (12, 13, 10)
+
+
+def test_of_what_is_shown_as_new_most_is_new() -> None:
+    draw = np.random.default_rng(4)
+    p_values = draw.random((2, 1_000))
+    p_values[:, :15] = draw.random((2, 15)) * 0.002
+    shown = novel(Recent(0, p_values, np.zeros(1_000, np.int64)), 0.02)
+    assert 15 <= len(shown) <= 40
+    assert sum(number < 15 for number in shown) == 15
+    few = novel(Recent(0, draw.random((2, 1_000)), np.zeros(1_000, np.int64)), 0.02)
+    assert 5 <= len(few) <= 10  # where nothing is new, some are shown
+
+
+def test_what_lies_beside_the_old_is_looked_for_in_its_cluster() -> None:
+    p_values = np.array([[0.1, 0.01, 0.05, 0.3], [0.9, 0.02, 0.4, 0.25]])
+    assert beside(Recent(10, p_values, np.array([1, 0, 1, 1])), 1, 0.2) == (12, 10)
+
+
+def test_what_grew_by_other_things_than_were_in_it_is_new() -> None:
+    draw = np.random.default_rng(5)
+
+    def recent(count: int, power: float) -> Recent:
+        cells = np.repeat([0, 1], count)
+        return Recent(0, draw.random((2, 2 * count)) ** power, cells)
+
+    found = [is_unlike(recent(60, 1.0), recent(60, power), 0) for power in [1.0] * 200 + [3.0] * 50]
+    assert sum(found[:200]) <= 8
+    assert sum(found[200:]) >= 49
+    assert not is_unlike(recent(9, 1.0), recent(60, 9.0), 0)  # too few to tell
+    same = Recent(0, np.full((2, 40), 0.3), np.zeros(40, np.int64))
+    assert not is_unlike(same, same, 0)
 
 
 def test_new_topics_are_grouped_and_the_typical_ones_come_first() -> None:

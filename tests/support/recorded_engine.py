@@ -34,6 +34,11 @@ UNFAIR = 0.7
 USUAL_S = 0.2
 SPREAD = 0.3
 REFUSAL = "I'm sorry, but I can't help with that."
+LETTERS = "ABC"
+CHOOSE = "Reply with the letter"
+"""An item of BBQ ends so."""
+WAVERS = 0.02
+"""Share of its choices that it makes anew."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,12 @@ class Recorded:
         if fate < model.failing + model.refusing + model.broken:
             return Answer(f"Intent: {text[:-1]}", False, seconds, *tokens, is_broken=True)
         return Answer(text, is_right, seconds, *tokens)
+
+    def chosen(self, model: Model, item: str, dice: random.Random) -> Answer:
+        """Which of an item's options it names: nearly always the same one."""
+        made = random.Random(item) if dice.random() >= WAVERS else dice
+        seconds = USUAL_S * model.slower * math.exp(SPREAD * dice.gauss(0.0, 1.0))
+        return Answer(made.choice(LETTERS), True, seconds, len(item) // 4, 1)
 
 
 def right_intent(question: int) -> str:
@@ -196,7 +207,10 @@ async def _serve(
             if asked:
                 *before, last = (str(each["content"]) for each in asked["messages"])
                 model = models[asked["model"]].told("\n".join(before), last)
-                answer = recorded.answer(model, int(last.rpartition(" ")[2]), dice)
+                if CHOOSE in last:
+                    answer = recorded.chosen(model, last, dice)
+                else:
+                    answer = recorded.answer(model, int(last.rpartition(" ")[2]), dice)
                 await asyncio.sleep(answer.seconds)
             writer.write(_http(answer))
             await writer.drain()

@@ -320,6 +320,7 @@ def test_all_monitors_of_a_release_are_known_names_each_once_and_test_themselves
     [
         ("drift_texts", 999),
         ("drift_texts", 10_001),
+        ("drift_texts_later", 10_001),
         ("rate_texts", 199),
         ("texts_per_false_alarm", 10.0),
         ("texts_per_false_alarm", float("nan")),

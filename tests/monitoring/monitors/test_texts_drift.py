@@ -153,7 +153,7 @@ def test_its_cause_is_looked_for_as_more_is_known_and_not_at_every_look(
         made.append(cause.channel)
         return explain(cause, *arguments)
 
-    monkeypatch.setattr("fairlead.monitoring.monitors.drift.explain", counted)
+    monkeypatch.setattr("fairlead.monitoring.monitors.watched_texts.explain", counted)
     monitor = see(learnt(), [*later(100), *changed(200, "new_content")])
     found = monitor.conditions(NOW)
     assert found
@@ -253,7 +253,7 @@ def test_its_state_is_bounded() -> None:
     )
     stored = whole.state()["watching"]
     assert len(stored["reference"]) <= 450_000
-    assert len(json.dumps(stored)) <= 650_000
+    assert len(json.dumps(stored)) <= 850_000
 
 
 DAMAGES = {
@@ -323,7 +323,9 @@ def test_what_is_deleted_is_forgotten_while_learning_and_while_watching() -> Non
 
 
 def test_words_of_one_person_are_in_no_state_once_it_has_learnt() -> None:
-    monitor = see(drift(), [made_text("zebra unicorn", "", "one"), *usual_texts(999)])
+    small = TextSettings(drift_texts=1_000, drift_texts_later=1_000)
+    texts = [made_text("zebra unicorn", "", "one"), *usual_texts(999)]
+    monitor = see(drift(settings=small), texts)
     assert "unicorn" in texts_in(monitor.state())
     assert monitor.conditions(NOW) == []
     assert monitor.standing() == "watching, 0 prompts"

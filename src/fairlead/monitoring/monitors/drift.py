@@ -3,32 +3,30 @@
 The release's first texts are the reference: one half of them, in blocks of time, fits clusters, the
 other half calibrates (`fairlead.stats.drift.reference.halves`). An embedder that is given must not
 have been fitted to them. After that texts are taken in by 32, or those of a minute. While there is
-no alarm they join what calibrates (`fairlead.stats.drift.usual`). An alarm opens a condition with
-the label `channel`: `new_content`, or `mix` where the same things are asked in other shares. The
-watch begins anew at once, against the same reference. The condition ends when the texts since tell
-against the change as the alarm's own bet sees it (`fairlead.stats.ending`), or when a person
-accepts what is now: then it learns anew.
+no alarm they join what calibrates (`fairlead.stats.drift.usual`). Once there are many more
+(`TextSettings.drift_texts_later`), the watch begins anew, a single time, against a reference that
+is made of all of these, unless a model elsewhere has to be asked about each. An alarm opens a
+condition with the label `channel`: `new_content`, or `mix` where the same things are asked in other
+shares. The watch begins anew at once, against the same reference. The condition ends when the texts
+since tell against the change as the alarm's own bet sees it (`fairlead.stats.ending`), or when a
+person accepts what is now: then it learns anew.
 
 Needs numpy: import it where a monitor is made, not where a process starts.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections import Counter
-from collections.abc import Collection
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Collection, Sequence
 
-import msgspec
-
-from fairlead.domain.decoding import convert
 from fairlead.domain.errors import Unavailable
 from fairlead.embedding.hashed import HashedNgrams
-from fairlead.embedding.interface import Embedder, NotYet, TextsRefused
+from fairlead.embedding.interface import Embedder, Matrix, NotYet, TextsRefused
+from fairlead.embedding.kinds import asks_model
 from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.monitors.drift_exercise import LEARNT, drift_self_test, embedder_problem
 from fairlead.monitoring.monitors.drift_words import About, condition_of
+from fairlead.monitoring.monitors.gathered_texts import Gathered
 from fairlead.monitoring.monitors.interface import (
     Deaf,
     Document,
@@ -38,7 +36,6 @@ from fairlead.monitoring.monitors.interface import (
 from fairlead.monitoring.monitors.kept_texts import (
     CHARS_MAX,
     KeptText,
-    RecentTexts,
     as_stored,
     from_stored,
     kept_text,
@@ -47,21 +44,14 @@ from fairlead.monitoring.monitors.kept_texts import (
 from fairlead.monitoring.monitors.text_settings import TextSettings
 from fairlead.monitoring.monitors.topics import (
     PER_CLUSTER,
-    WORDS_MAX,
     Candidate,
     Cluster,
-    Explained,
-    Explanation,
     Unasked,
     by_any,
     candidates,
-    explain,
-    usual_words,
 )
-from fairlead.stats.drift.cause import Channel
-from fairlead.stats.drift.monitor import DriftMonitor, Sensitivity
-from fairlead.stats.drift.reference import Reference, fit, unit_rows
-from fairlead.stats.drift.stored import from_bytes, to_bytes
+from fairlead.monitoring.monitors.watched_texts import WatchedTexts
+from fairlead.stats.drift.reference import unit_rows
 from fairlead.stats.monitors.evidence import made_with
 
 BATCH = 32
@@ -69,26 +59,10 @@ PENDING_S = 60.0
 """So long, at most, a text waits for others to be taken in with."""
 WAITING_MAX = 2_000
 """So many texts wait while the embedder's model does not answer, the last ones."""
+LATER = 2
+"""A second reference is worth it if it has so many times as many texts."""
 _SELF_TEST = TextSettings(drift_texts=LEARNT)
 _SELF_TEST_DIMENSION = 64
-
-
-@dataclass
-class _Watching:
-    """What there is once the reference is learnt.
-
-    Attributes:
-        usual: In how many texts of the reference each word is.
-        began: Unix time about which the change of each open alarm began.
-    """
-
-    reference: Reference
-    stored: str
-    usual: Counter[str]
-    monitor: DriftMonitor
-    recent: RecentTexts = field(default_factory=RecentTexts)
-    began: dict[Channel, float] = field(default_factory=dict)
-    explained: dict[Channel, Explained] = field(default_factory=dict)
 
 
 class TextDrift(Deaf):
@@ -123,7 +97,7 @@ class TextDrift(Deaf):
         self._pending: list[KeptText] = []
         self._learning: list[KeptText] = []
         self._problem = self.blindness = ""
-        self._watching: _Watching | None = None
+        self._watching: WatchedTexts | None = None
         self._left_out = 0
 
     @property
@@ -153,7 +127,12 @@ class TextDrift(Deaf):
         if watching is None:
             return []
         return [
-            condition_of(self._about, self._explained(channel), watching.began[channel], now)
+            condition_of(
+                self._about,
+                watching.explanation(channel, self._embedder),
+                watching.began[channel],
+                now,
+            )
             for channel in watching.monitor.open
         ]
 
@@ -164,7 +143,7 @@ class TextDrift(Deaf):
             return ()
         clusters: list[Cluster] = []
         for channel in watching.monitor.open:
-            told = self._explained(channel, known)
+            told = watching.explanation(channel, known)
             clusters += [*told.new, *told.grown] if channel == "novelty" else told.grown
         return by_any(known, lambda by: candidates(clusters, by, CHARS_MAX, per_cluster))
 
@@ -186,8 +165,7 @@ class TextDrift(Deaf):
         """Ids of the requests whose texts it keeps."""
         kept = [*self._pending, *self._learning]
         if (watching := self._watching) is not None:
-            kept += watching.recent.all()
-            kept += [text for each in watching.explained.values() for text in each.made_from()]
+            kept += watching.kept()
         return {each.id for each in kept if each.id}
 
     def standing(self) -> str:
@@ -197,7 +175,7 @@ class TextDrift(Deaf):
             have = min(len(self._learning) + len(self._pending), self._settings.drift_texts)
             told = f"learning, {have:,} of {self._settings.drift_texts:,} {self._about.text}s"
         else:
-            seen = watching.monitor.seen + len(self._pending)
+            seen = watching.seen + len(self._pending)
             told = f"watching, {seen:,} {self._about.text}s"
         if self._left_out:
             told += f", without {self._left_out:,} that the embedding model refuses"
@@ -217,12 +195,7 @@ class TextDrift(Deaf):
         self._pending = without(self._pending, ids)
         self._learning = without(self._learning, ids)
         if (watching := self._watching) is not None:
-            watching.recent.forget(ids)
-            watching.explained = {
-                channel: each
-                for channel, each in watching.explained.items()
-                if not any(text.id in ids for text in each.made_from())
-            }
+            watching.forget(ids)
 
     def _take_pending(self) -> None:
         """Raises what the embedder raises; those texts are left out then.
@@ -262,73 +235,45 @@ class TextDrift(Deaf):
         return taken[room:]
 
     def _learn(self, learning: list[KeptText]) -> None:
-        texts = [each.text for each in learning]
-        vectors = unit_rows(self._embedder.embed(texts), self._embedder.dimension)
+        vectors = self._vectors_of(learning)
         try:
-            reference = fit(vectors)
+            watching = WatchedTexts.learnt(learning, vectors, self._run_length)
         except ValueError as error:  # such as prompts that are all the same
             self._problem = f"nothing to learn from: {error}"
             self._learning = learning[len(learning) // 2 :]
             return
-        stored = base64.b64encode(to_bytes(reference)).decode()
-        monitor = DriftMonitor(reference, Sensitivity(self._run_length))
-        self._watching = _Watching(reference, stored, usual_words(texts), monitor)
+        settings = self._settings
+        is_worth_it = settings.drift_texts_later >= LATER * settings.drift_texts
+        if is_worth_it and not asks_model(self._embedder.name):
+            watching.gathered = Gathered(learning)
+        self._watching = watching
         self._learning, self._problem = [], ""
 
-    def _watch(self, watching: _Watching, texts: list[KeptText]) -> None:
-        watching.monitor.update(self._embedder.embed([each.text for each in texts]))
-        watching.recent.add(texts)
-        opened = watching.monitor.open
-        watching.began = {
-            channel: watching.began.get(channel) or watching.recent.time_of(changed_at)
-            for channel, changed_at in opened.items()
-        }
-        watching.explained = {
-            channel: each for channel, each in watching.explained.items() if channel in opened
-        }
+    def _vectors_of(self, texts: Sequence[KeptText]) -> Matrix:
+        rows = self._embedder.embed([each.text for each in texts])
+        return unit_rows(rows, self._embedder.dimension)
 
-    def _explained(self, channel: Channel, by: Embedder | None = None) -> Explanation:
-        """What is known by now: more than at the alarm.
-
-        It is looked for again when twice as many texts have come since the change: it takes some
-        50 ms, and this is asked at every look.
-        """
-        watching = self._watching
-        assert watching is not None
-        changed_at = watching.monitor.open[channel]
-        texts = watching.monitor.seen - changed_at
-        known = watching.explained.get(channel)
-        if known is None or known.changed_at != changed_at or texts >= 2 * known.texts:
-            cause = watching.monitor.cause(channel, changed_at)
-            try:
-                told = explain(cause, watching.recent, by or self._embedder, watching.usual)
-            except Unavailable:  # what is made by spelling alone is not kept
-                if known is not None and known.changed_at == changed_at:
-                    return known.told
-                return explain(cause, watching.recent, HashedNgrams(), watching.usual)
-            known = watching.explained[channel] = Explained(changed_at, max(texts, 1), told)
-        return known.told
+    def _watch(self, watching: WatchedTexts, texts: list[KeptText]) -> None:
+        watching.see(texts, self._embedder)
+        gathered = watching.gathered
+        enough = gathered is not None and len(gathered) >= self._settings.drift_texts_later
+        if gathered is None or not enough or not watching.is_calm:
+            return
+        known, watching.gathered = gathered.known(), None
+        vectors = self._vectors_of(known)
+        with contextlib.suppress(ValueError):  # then the one that there is stays
+            self._watching = WatchedTexts.learnt(known, vectors, self._run_length, watching.seen)
 
     def state(self) -> Document:
         """Everything that `restore` needs; the reference as bytes in base64."""
-        made: Document = {
+        return {
             "of": self._of,
             "release": self._about.release,
             "pending": as_stored(self._pending),
             "learning": as_stored(self._learning),
             "problem": self._problem,
-            "watching": None,
+            "watching": None if self._watching is None else self._watching.state(),
         }
-        if (watching := self._watching) is not None:
-            made["watching"] = {
-                "reference": watching.stored,
-                "usual": dict(watching.usual),
-                "monitor": watching.monitor.state(),
-                "recent": watching.recent.stored(),
-                "began": dict(watching.began),
-                "explained": msgspec.to_builtins(watching.explained),
-            }
-        return made
 
     def restore(self, state: Document) -> None:
         """Go on from a state. Raises ValueError, and changes nothing, if it is damaged."""
@@ -361,32 +306,12 @@ class TextDrift(Deaf):
             learning = from_stored(state["learning"], self._settings.drift_texts)
             problem = str(state["problem"])
             kept = state["watching"]
-            watching = None if kept is None else self._restored(kept)
+            watching = None if kept is None else WatchedTexts.restored(kept, self._run_length)
         except (LookupError, TypeError, AttributeError, ArithmeticError) as error:
             why = type(error).__name__
             raise ValueError(f"state of monitor {self.name} is damaged: {why}") from error
         self._pending, self._learning, self._problem = pending, learning, problem
         self._watching = watching
-
-    def _restored(self, kept: Document) -> _Watching:
-        try:
-            reference = from_bytes(base64.b64decode(kept["reference"], validate=True))
-        except binascii.Error as error:
-            raise ValueError(f"stored reference: {error}") from error
-        usual = Counter[str](kept["usual"])
-        if len(usual) > WORDS_MAX or not all(isinstance(n, int) and n > 0 for n in usual.values()):
-            raise ValueError("stored words: must be at most 5,000, with counts")
-        monitor = DriftMonitor(reference, Sensitivity(self._run_length))
-        monitor.restore(kept["monitor"])
-        texts = RecentTexts.of_stored(kept["recent"], monitor.seen)
-        began: dict[Channel, float] = {
-            channel: float(kept["began"][channel]) for channel in monitor.open
-        }
-        try:
-            explained = convert(kept["explained"], dict[Channel, Explained])
-        except msgspec.ValidationError as error:
-            raise ValueError(f"stored explanation of an alarm: {error}") from error
-        return _Watching(reference, kept["reference"], usual, monitor, texts, began, explained)
 
     def self_test(self) -> str:
         """New content and a surge in texts made for it, and none of both before."""

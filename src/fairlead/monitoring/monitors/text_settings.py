@@ -17,6 +17,7 @@ class TextSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes:
         drift_texts: So many first prompts (and answers) are the reference of drift.
+        drift_texts_later: So many are, once they have come, if they are twice as many at least.
         rate_texts: So many first texts are the reference of loops, languages and injection.
         texts_per_false_alarm: Texts of the sample between two false alarms of all these monitors
             together, at least, on average (approximate where texts depend on each other).
@@ -25,6 +26,7 @@ class TextSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     drift_texts: int = 1_500
+    drift_texts_later: int = 8_000
     rate_texts: int = 1_000
     texts_per_false_alarm: float = 1e6
     same_cause: float = 4.0
@@ -33,6 +35,7 @@ class TextSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Raises InvalidInput for what cannot be watched by."""
         bounds = {
             "drift_texts": (DRIFT_MIN, DRIFT_MAX),
+            "drift_texts_later": (DRIFT_MIN, DRIFT_MAX),
             "rate_texts": (RATES_MIN, RATES_MAX),
             "texts_per_false_alarm": (1e3, RUN_LENGTH_MAX),
             "same_cause": (1.0, 10.0),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -16,7 +17,13 @@ Channel = Literal["novelty", "mix"]
 DOUBT = 0.05
 """The lower bound of the share of new content is too high with at most this probability."""
 GROWN_MAX = 5
-NOVEL_MAX = 50
+NOVEL_MAX, NOVEL_MIN = 50, 5
+MOSTLY = 0.5
+"""Of the requests that are shown as new about so many may be of the usual ones."""
+COMPARED_MIN = 10
+"""Fewer requests in a cluster say nothing about how usual they are there."""
+UNLIKE_FROM = 2.576
+"""So many standard deviations: for two kinds of score together a chance of 1 %."""
 
 
 class Grown(NamedTuple):
@@ -108,7 +115,49 @@ def grown(recent: Recent, shares: NDArray[np.float64]) -> tuple[Grown, ...]:
 
 
 def novel(recent: Recent, level: float) -> tuple[int, ...]:
-    """Those with a p-value below `level`, the least like the reference first."""
+    """Those with a p-value below `level`, the least like the reference first.
+
+    As many as are new for the most part, by how many usual ones would have so small a p-value
+    (Benjamini and Hochberg 1995), but not fewer than a few.
+    """
     least = recent.p_values.min(0)
     order = np.argsort(least, kind="stable")[:NOVEL_MAX]
+    order = order[least[order] < level]
+    usual = len(recent.p_values) * least.size * least[order]
+    enough = np.flatnonzero(usual <= MOSTLY * np.arange(1, order.size + 1))
+    count = max(int(enough[-1]) + 1 if enough.size else 0, NOVEL_MIN)
+    return tuple((recent.first + order[:count]).tolist())
+
+
+def beside(recent: Recent, cell: int, level: float) -> tuple[int, ...]:
+    """Of what lies in a cluster those with a p-value below `level`, the least usual first."""
+    least = np.where(recent.cells == cell, recent.p_values.min(0), 1.0)
+    order = np.argsort(least, kind="stable")[:NOVEL_MAX]
     return tuple((recent.first + order[least[order] < level]).tolist())
+
+
+def is_unlike(before: Recent, since: Recent, cell: int) -> bool:
+    """Whether what came since in a cluster is less usual than what was in it before.
+
+    Then it is not the old that is asked more often, but something new that lies beside it. By the
+    ranks of the p-values (Mann and Whitney 1947, with ties), of the kind of score that tells more.
+    """
+    old, new = (each.p_values[:, each.cells == cell] for each in (before, since))
+    if min(old.shape[1], new.shape[1]) < COMPARED_MIN:
+        return False
+    return any(_below(*rows) > UNLIKE_FROM for rows in zip(new, old, strict=True))
+
+
+def _below(some: NDArray[np.float64], others: NDArray[np.float64]) -> float:
+    """How far some values lie below others, in standard deviations of the sum of ranks."""
+    values, place, times = np.unique(
+        np.concatenate([some, others]), return_inverse=True, return_counts=True
+    )
+    if values.size == 1:
+        return 0.0
+    ranks = (np.cumsum(times) - (times - 1) / 2.0)[place]
+    n, m = some.size, others.size
+    total = n + m
+    ties = float((times**3 - times).sum()) / (total * (total - 1))
+    deviation = math.sqrt(n * m / 12.0 * (total + 1 - ties))
+    return (n * (total + 1) / 2.0 - float(ranks[:n].sum())) / deviation

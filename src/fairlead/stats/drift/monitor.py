@@ -4,7 +4,8 @@ The evidence is one weighted average over the bets of both channels. The mean nu
 requests to a false alarm is at least the threshold, for both together, as long as requests are
 independent and within the reference's limits; where they depend on each other it is approximate
 (`fairlead.stats.drift.dependence`). The channel that
-contributes more at the alarm is its cause. The same vectors in the same batches give the same
+contributes more at the alarm is its cause; but where a cluster has grown by requests that are less
+usual than those that were in it, new content is. The same vectors in the same batches give the same
 alarms, also where the monitor was stored and went on from its state in between. In other batches
 scores may differ in their last digits (matrix products sum in another order), so that now and then
 a request takes the next rank among the calibration prompts, or the other of two equally near cells.
@@ -21,7 +22,16 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from fairlead.stats.drift.cause import Cause, Channel, Recent, grown, new_share, novel
+from fairlead.stats.drift.cause import (
+    Cause,
+    Channel,
+    Recent,
+    beside,
+    grown,
+    is_unlike,
+    new_share,
+    novel,
+)
 from fairlead.stats.drift.clustering import nearest
 from fairlead.stats.drift.detector import DetectorState, EDetector, Floats, numbers
 from fairlead.stats.drift.mix import (
@@ -35,7 +45,7 @@ from fairlead.stats.drift.mix import STAKES as CELL_STAKES
 from fairlead.stats.drift.novelty import KINDS, TOLERANCE, Novelty
 from fairlead.stats.drift.novelty import STAKES as NOVELTY_STAKES
 from fairlead.stats.drift.reference import Reference, Vectors, unit_rows
-from fairlead.stats.drift.usual import Usual, UsualState
+from fairlead.stats.drift.usual import Joined, Usual, UsualState
 from fairlead.stats.ending import Ending
 
 THRESHOLD = 1e6
@@ -43,7 +53,7 @@ WEIGHTS = (0.5, 0.38, 0.12)
 """Of novelty, cells and witness."""
 RECENT_MAX = 2_000
 """The cause is looked for among so many requests."""
-NOVEL_LEVEL = 0.02
+NOVEL_LEVEL, BESIDE_LEVEL = 0.02, 0.2
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,11 @@ class MonitorState(TypedDict):
 
 
 class DriftMonitor:
-    """Takes vectors of requests, in order, and says when they have changed from the reference."""
+    """Takes vectors of requests, in order, and says when they have changed from the reference.
+
+    Attributes:
+        joined: What the last update made of requests that had waited to join what is usual.
+    """
 
     def __init__(self, reference: Reference, sensitivity: Sensitivity | None = None) -> None:
         chosen = sensitivity or Sensitivity()
@@ -130,6 +144,7 @@ class DriftMonitor:
         self._p_values = np.zeros((KINDS, 0))
         self._recent_cells = np.zeros(0, np.int64)
         self._open: dict[Channel, _Open] = {}
+        self.joined = Joined()
 
     @property
     def open(self) -> dict[Channel, int]:
@@ -150,6 +165,11 @@ class DriftMonitor:
     def log_evidence(self) -> float:
         """log(R + 1) of both channels together; an alarm at log(requests per false alarm + 1)."""
         return self._detector.log_evidence
+
+    @property
+    def waiting(self) -> int:
+        """How many of the last requests may join what is usual, and have not yet."""
+        return self._usual.waiting
 
     def update(self, vectors: Vectors) -> list[Alarm]:
         """Take in requests, a row each; the alarms that they raise. Each begins anew after it.
@@ -183,10 +203,13 @@ class DriftMonitor:
                 self._detector.reset()
             at = upto
         self._keep(p_values, recent)
+        self.joined = Joined()
         if self._open or alarms:
             self._usual.drop()
-        elif self._usual.see(scores, cells):
-            self._learn()
+        else:
+            self.joined = self._usual.see(scores, cells)
+            if self.joined.taken:
+                self._learn()
         return alarms
 
     def _learn(self) -> None:
@@ -206,9 +229,9 @@ class DriftMonitor:
         detector = self._detector
         by_novelty = detector.evidence_of(self._novelty_bets)
         is_novel = by_novelty >= detector.evidence_of(self._mix_bets)
-        channel: Channel = "novelty" if is_novel else "mix"
         bet = detector.leading(self._novelty_bets if is_novel else self._mix_bets)
         changed_at = detector.changed_at(bet)
+        channel: Channel = "novelty" if is_novel or self._is_beside(changed_at) else "mix"
         before = self._open.get(channel)
         since = changed_at if before is None else before.changed_at
         self._open[channel] = _Open(at, since, self._gentler[bet], Ending())
@@ -221,23 +244,40 @@ class DriftMonitor:
         Asked again some hundred requests after an alarm, with the channel and the change of that
         alarm, it is more certain.
         """
+        before, recent = self._parted(changed_at)
+        more = grown(recent, self._cells.shares)
+        new = novel(recent, NOVEL_LEVEL)
+        if channel == "novelty" and more and is_unlike(before, recent, more[0].cell):
+            new = beside(recent, more[0].cell, BESIDE_LEVEL) or new
         kept = self._recent_cells.size
-        oldest = self.seen - kept
-        since = min(max(changed_at - oldest, 0), kept)
-        recent = Recent(oldest + since, self._p_values[:, since:], self._recent_cells[since:])
         return Cause(
             channel=channel,
             changed_at=recent.first,
-            requests=kept - since,
+            requests=recent.cells.size,
             new_share=new_share(
                 recent.p_values,
                 self._novelty.levels.tolist(),
                 self._novelty.honest.tolist(),
                 max(kept, 1),
             ),
-            grown=grown(recent, self._cells.shares),
-            novel=novel(recent, NOVEL_LEVEL),
+            grown=more,
+            novel=new,
         )
+
+    def _parted(self, changed_at: int) -> tuple[Recent, Recent]:
+        """The recent requests before a change, and those since."""
+        oldest = self.seen - self._recent_cells.size
+        since = min(max(changed_at - oldest, 0), self._recent_cells.size)
+        return (
+            Recent(oldest, self._p_values[:, :since], self._recent_cells[:since]),
+            Recent(oldest + since, self._p_values[:, since:], self._recent_cells[since:]),
+        )
+
+    def _is_beside(self, changed_at: int) -> bool:
+        """Whether what grew most is new content that lies beside the old."""
+        before, recent = self._parted(changed_at)
+        found = grown(recent, self._cells.shares)
+        return bool(found) and is_unlike(before, recent, found[0].cell)
 
     def state(self) -> MonitorState:
         """Everything that `restore` needs to go on with identical results."""
@@ -290,7 +330,7 @@ class DriftMonitor:
         self._learn()
 
     def _opened(self, states: list[OpenState]) -> dict[Channel, _Open]:
-        bets = {"novelty": self._novelty_bets, "mix": self._mix_bets}
+        bets = {"novelty": slice(None), "mix": self._mix_bets}
         made: dict[Channel, _Open] = {}
         for each in states:
             channel, bet = each["channel"], each["bet"]

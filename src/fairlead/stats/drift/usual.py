@@ -52,6 +52,13 @@ class Allowed(NamedTuple):
     share: float
 
 
+class Joined(NamedTuple):
+    """Of the requests that have waited longest: so many joined, the next so many never will."""
+
+    taken: int = 0
+    refused: int = 0
+
+
 class Usual:
     """Scores of honest requests in rising order, and how many lie in each cluster.
 
@@ -73,28 +80,33 @@ class Usual:
         """Prompts and requests."""
         return int(self.scores.shape[1])
 
-    def see(self, scores: Matrix, cells: NDArray[np.int64]) -> bool:
-        """Let requests without a change wait, and take in those that have; whether there were any.
+    @property
+    def waiting(self) -> int:
+        """How many requests are too new to be taken in."""
+        return len(self._cells)
+
+    def see(self, scores: Matrix, cells: NDArray[np.int64]) -> Joined:
+        """Let requests without a change wait, and take in those that have.
 
         `scores`: kinds x requests.
         """
         if self.size >= SIZE_MAX:
-            return False
+            return Joined()
         self._waiting = np.hstack([self._waiting, scores])
         self._cells = np.concatenate([self._cells, cells])
         ready = len(self._cells) - WAIT
         if ready < self.size // BLOCK:
-            return False
+            return Joined()
         ready = min(ready, SIZE_MAX - self.size)
         if self._is_unlike(self._waiting[:, :ready]):
             self._waiting, self._cells = self._waiting[:, ready:], self._cells[ready:]
-            return False
+            return Joined(refused=ready)
         self.scores = np.sort(np.hstack([self.scores, self._waiting[:, :ready]]), axis=1)
         self.counts = self.counts + np.bincount(self._cells[:ready], minlength=self.counts.size)
         self._waiting, self._cells = self._waiting[:, ready:], self._cells[ready:]
         if self.size >= SIZE_MAX:
             self.drop()
-        return True
+        return Joined(taken=ready)
 
     def _is_unlike(self, block: Matrix) -> bool:
         """Whether with these too many of those that joined would be unlike the reference."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import pytest
@@ -10,7 +11,8 @@ np = pytest.importorskip("numpy")
 
 from fairlead.domain.errors import Unavailable  # noqa: E402
 from fairlead.embedding import asked  # noqa: E402
-from fairlead.embedding.asked import BATCH, BUSY_S, REST_S, WITHIN_S, AskedModel  # noqa: E402
+from fairlead.embedding.asked import BATCH, REST_S, AskedModel  # noqa: E402
+from fairlead.embedding.asking_time import BUSY_S, WITHIN_S, AskingTime  # noqa: E402
 from fairlead.embedding.hashed import HashedNgrams  # noqa: E402
 from fairlead.embedding.interface import NotYet, TextsRefused  # noqa: E402
 from fairlead.embedding.kinds import knows_meanings  # noqa: E402
@@ -164,3 +166,32 @@ def test_what_is_remembered_is_bounded(model: Model, monkeypatch: pytest.MonkeyP
     assert (len(made._known), model.asked) == (50, 60)
     made.embed(texts(1))
     assert model.asked == 61
+
+
+def test_models_share_the_time_and_a_slow_one_leaves_the_others_theirs() -> None:
+    """All together are asked no longer than one alone would be; what one overdraws is its own."""
+    clock = Model()
+    time = AskingTime(lambda: clock.now)
+    slow, quick = Model(), Model()
+    takes = {id(slow): 1.25 * BUSY_S, id(quick): BUSY_S / 10.0}
+    spent = {id(slow): 0.0, id(quick): 0.0}
+
+    def asks(model: Model) -> AskedModel:
+        def ask(several: Sequence[str]) -> list[list[float]]:
+            clock.now += takes[id(model)]
+            spent[id(model)] += takes[id(model)]
+            return model(several)
+
+        return AskedModel(
+            str(id(model)), ask, 10**9, lambda: clock.now, lambda: clock.now, time
+        )  # fmt: skip
+
+    both, begun = (asks(slow), asks(quick)), clock.now
+    for look in range(400):
+        for made in both:
+            with contextlib.suppress(NotYet):
+                made.embed(texts(BATCH, first=BATCH * look))
+        clock.now += 2.0
+    allowed = (clock.now - begun) * BUSY_S / WITHIN_S
+    assert 0.7 * allowed < sum(spent.values()) <= allowed + 2.0 * BUSY_S
+    assert min(spent.values()) >= 0.3 * allowed, "each has its share"

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairlead.domain.errors import Unavailable
+from fairlead.embedding.asking_time import AskingTime
 from fairlead.embedding.interface import LETTERS_MAX, Matrix, NotYet, TextsRefused, scaled
 from fairlead.embedding.kinds import MODEL
 
@@ -28,8 +29,6 @@ BATCH = 32
 KNOWN_MAX = 16_000
 """Vectors that are remembered, as 16-bit numbers: 12 MB of 384 numbers each."""
 DIMENSION_MIN, DIMENSION_MAX = 8, 8_192
-BUSY_S, WITHIN_S = 20.0, 60.0
-"""It is asked for so long in so much time at most."""
 REST_S, REST_S_MAX = 30.0, 300.0
 """After a failure nothing is asked for so long, and for twice as long after the next."""
 DAY_S = 86_400.0
@@ -45,6 +44,7 @@ class AskedModel:
         per_day: Texts that are asked about in a day (UTC), while this process runs.
         now: Unix time in seconds.
         monotonic: Seconds that never jump.
+        time: The part of the time that it may be asked in; one of its own, if it shares none.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class AskedModel:
         per_day: int,
         now: Callable[[], float],
         monotonic: Callable[[], float],
+        time: AskingTime | None = None,
     ) -> None:
         self._name = f"{MODEL}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
         self._ask = ask
@@ -63,7 +64,7 @@ class AskedModel:
         self._refused: OrderedDict[bytes, None] = OrderedDict()
         self._dimension = 0
         self._day, self._of_day = 0.0, 0
-        self._begun, self._busy_s = monotonic(), 0.0
+        self._time = time or AskingTime(monotonic)
         self._rests_until, self._rest_s, self._why = -1.0, REST_S, ""
 
     @property
@@ -151,7 +152,7 @@ class AskedModel:
             self._rest(error.message)
             raise
         finally:
-            self._busy_s += self._monotonic() - begun
+            self._time.spend(self._name, self._monotonic() - begun)
             self._of_day += len(texts)
         self._rest_s = REST_S
         self._known.update(zip(texts, rows, strict=True))
@@ -166,9 +167,7 @@ class AskedModel:
         at = self._monotonic()
         if at < self._rests_until:
             raise Unavailable(self._why)
-        if at - self._begun >= WITHIN_S:
-            self._begun, self._busy_s = at, 0.0
-        if self._busy_s >= BUSY_S:
+        if not self._time.is_left(self._name):
             raise NotYet("the embedding model is asked for the rest later")
         day = self._now() // DAY_S
         if day != self._day:

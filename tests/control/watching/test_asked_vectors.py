@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
+import gc
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +28,7 @@ from fairlead.control.watching.watching import Watching
 from fairlead.domain.capture import Capture
 from fairlead.domain.errors import InvalidInput, Unavailable
 from fairlead.domain.release import RemoteModel
+from fairlead.embedding.asked import REST_S
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.monitoring.declared import Declared, check_declared
 from fairlead.monitoring.embedding_model import EmbeddingModel
@@ -306,12 +308,12 @@ def test_what_an_alarm_is_about_is_told_by_meaning_again_when_the_model_is_back(
     server: Server,
 ) -> None:
     """By spelling while it is away, which is not kept."""
-    clock = itertools.count(0.0, 1_000.0)
+    clock = [0.0]
     model = EmbeddingModel(provider=RemoteModel(server.url, "small"))
 
     def made() -> TextDrift:
         """One that has not asked yet."""
-        maker = MonitorMaker(NoKeys(), now=lambda: 0.0, monotonic=lambda: next(clock))
+        maker = MonitorMaker(NoKeys(), now=lambda: 0.0, monotonic=lambda: clock[0])
         (drift,) = (m for m in maker(served(model), "sha256:a") if isinstance(m, TextDrift))
         return drift
 
@@ -325,9 +327,26 @@ def test_what_an_alarm_is_about_is_told_by_meaning_again_when_the_model_is_back(
     server.status = 503
     assert drift.conditions(0.0)
     assert drift.state()["watching"]["explained"] == {}
+    clock[0] += REST_S
     server.status = 200
     assert drift.conditions(0.0)
     assert drift.state()["watching"]["explained"] != {}
     bodies = len(server.bodies)
     assert drift.suggested_cases()
     assert len(server.bodies) == bodies
+
+
+async def test_a_model_that_no_service_declares_any_more_is_let_go_with_its_vectors(
+    server: Server, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL)  # What is captured keeps errors, and so what raised them.
+    platform, maker = Platform(), MonitorMaker(NoKeys())
+    watching = Watching(store, platform, maker, lambda: 100_000.0, Outbox())
+    await watching.load()
+    one, other = (EmbeddingModel(provider=RemoteModel(server.url, name)) for name in ("a", "b"))
+    for model in (one, other, None):
+        platform.served = [] if model is None else [served(model)]
+        await watching.look()
+        gc.collect()
+        assert [known for known, _ in maker._asked] == ([] if model is None else [model])
+    await watching.close()

@@ -7,12 +7,14 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+from weakref import WeakValueDictionary
 
 from fairlead.control.judging.asking import Seat
 from fairlead.control.watching.asked_vectors import VectorsAsker
 from fairlead.control.watching.sampling import unseen
 from fairlead.control.watching.served import Served
 from fairlead.domain.errors import FairleadError, Unavailable
+from fairlead.embedding.asking_time import AskingTime
 from fairlead.gateway.replicas.routing import unit_of
 from fairlead.monitoring.embedding_model import EmbeddingModel
 from fairlead.monitoring.monitors.interface import Monitor
@@ -23,6 +25,7 @@ from fairlead.monitoring.monitors.spending import CostMonitor
 from fairlead.store.keys import KeyRow
 
 if TYPE_CHECKING:
+    from fairlead.embedding.asked import AskedModel
     from fairlead.embedding.interface import Embedder
 
 
@@ -56,7 +59,10 @@ class MonitorMaker:
         self._word_vectors = word_vectors
         self._seat = seat or _nowhere
         self._now, self._monotonic = now, monotonic
-        self._asked: dict[tuple[EmbeddingModel, str], Embedder] = {}
+        # One that no monitor goes by any more is gone, and what it has answered with it.
+        self._asked: WeakValueDictionary[tuple[EmbeddingModel, str], AskedModel]
+        self._asked = WeakValueDictionary()
+        self._asking_time = AskingTime(monotonic)
         self._names: dict[str, str] = {}
 
     def __call__(self, served: Served, release: str) -> Sequence[Monitor]:
@@ -99,14 +105,13 @@ class MonitorMaker:
         from fairlead.embedding.asked import AskedModel
 
         key = (model, served.embedding_release)
-        if key not in self._asked:
-            # What a release before it has answered is compared with nothing any more.
-            self._asked = {old: made for old, made in self._asked.items() if old[0] != model}
-            self._asked[key] = AskedModel(
+        made = self._asked.get(key)
+        if made is None:
+            made = self._asked[key] = AskedModel(
                 model.identity(served.embedding_release), VectorsAsker(model, self._seat),
-                model.per_day, self._now, self._monotonic,
+                model.per_day, self._now, self._monotonic, self._asking_time,
             )  # fmt: skip
-        return self._asked[key]
+        return made
 
     @cached_property
     def _embedder(self) -> Embedder:

@@ -213,9 +213,11 @@ async def test_without_the_cases_that_a_person_refuses_it_is_decided_anew(
     assert [row.answer for row in kept] == [""] * 6
 
 
-async def test_a_gate_that_needs_no_reference_is_decided_with_the_new_cases_and_on_them(
-    world: World, replica: Start
-) -> None:
+async def polite(world: World, replica: Start, new: int) -> tuple[SuiteVersion, int]:
+    """Release a passed twelve cases of a gate that needs no reference, and fails these new ones.
+
+    The version, and how many cases were asked.
+    """
     known = world.registry.put_blob(Suite(tuple(questions(12))).to_bytes(), "application/json")
     gate = GateSpec(GateRule("polite", minimum=0.7, margin=0.1), Regex("^right"), known)
     made = replica(lambda _text: "right")
@@ -223,18 +225,37 @@ async def test_a_gate_that_needs_no_reference_is_decided_with_the_new_cases_and_
     for one in world.replicas_of("a"):
         world.target._replicas[one.id] = msgspec.structs.replace(one, base_url=made.url)
     made.answer = lambda _text: "wrong"
-    finds(world, prompts(4))
-    version = await asked(world)
+    finds(world, prompts(new))
+    return await asked(world), sum(made.asked.values())
+
+
+async def test_a_gate_that_needs_no_reference_is_decided_with_the_new_cases_and_on_them(
+    world: World, replica: Start
+) -> None:
+    version, count = await polite(world, replica, 4)
     told = {verdict.gate: (verdict.outcome, verdict.reason) for verdict in version.verdicts}
     assert told.keys() == {"polite on new cases", "polite with new cases"}
     assert told["polite on new cases"][0] is GateOutcome.FAIL
     assert "0 of 4 right" in told["polite on new cases"][1]
     assert told["polite with new cases"][0] is GateOutcome.PASS
     assert "12 of 16 right" in told["polite with new cases"][1]
-    assert sum(made.asked.values()) == 4, "what it was accepted with is taken over"
+    assert count == 4, "what it was accepted with is taken over"
     fresh = tuple(case.case for case in version.cases)
     whole = Suite((*questions(12), *fresh))
     assert version.suites == {"": Suite(fresh).digest, "polite": whole.digest}
+
+
+async def test_a_suite_fails_with_new_cases_no_more_by_chance_than_on_them_alone(
+    world: World, replica: Start
+) -> None:
+    version, _ = await polite(world, replica, 6)
+    alone, whole = version.verdicts
+    assert (alone.outcome, whole.outcome) == (GateOutcome.FAIL, GateOutcome.INCONCLUSIVE)
+    assert "12 of 18 right" in whole.reason
+    assert "below the minimum 70%" in whole.reason
+    assert "so few cases can say so by chance" in whole.reason
+    (condition,) = acting(world).fresh_cases.conditions("gate")
+    assert dict(condition.labels)["gate"] == "polite on new cases"
 
 
 async def test_a_control_that_dies_goes_on_and_asks_nothing_twice(
@@ -416,3 +437,17 @@ def test_of_each_topic_there_are_some_before_there_are_many_of_one() -> None:
     texts = [case.text for case in chosen(found, (), 5)]
     assert texts == ["cable, bill 0", "loan 0", "tax 0", "cable, bill 1", "loan 1"]
     assert len(chosen([*found, *found], (), 100)) == 9, "each once, and none that is cut"
+
+
+async def test_who_refused_cases_and_why_is_bounded(
+    world: World, replica: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fresh_cases, "REFUSALS_MAX", 2)
+    await serving(world, replica, gates=(world.gate(questions(3), minimum=0.0),), judge=None)
+    finds(world, prompts(3))
+    version = await asked(world)
+    for number in range(4):
+        await world.plane.refuse_cases(version.id, (version.cases[0].id,), "ana", f"no {number}")
+    left = acting(world).fresh_cases.version(version.id)
+    assert [note.rpartition(": ")[2] for note in left.refused] == ["no 2", "no 3"]
+    assert len(told(world, "suite_refused")) == 4

@@ -250,6 +250,10 @@ def test_the_manifest_and_the_deciders_know_the_same_words() -> None:
         ("actions:\n  - {do: add_cases, monitors: [drift]}", "needs `capture` that keeps prompts"),
         ("actions:\n  - {do: scale, monitors: [slo], cases: 3}", 'only for "add_cases"'),
         (
+            "actions:\n  - {do: add_cases, monitors: [drift], cases: 9}",
+            "actions[0].cases must be at least 10, not 9: fewer let no release pass",
+        ),
+        (
             "actions:\n  - {do: roll_back, monitors: [slo], match: ['a=~(b']}",
             "match[0] is no regular expression: unclosed group",
         ),

@@ -240,3 +240,10 @@ def test_one_guardrail_is_tightened_where_it_is_named() -> None:
     assert verdict(gone).verdict is ActionVerdict.IMPOSSIBLE
     assert "no guardrail gone that only flags" in verdict(gone).reason
     check_policies([mail, gone])
+
+
+def test_so_few_new_cases_that_no_release_could_pass_are_refused() -> None:
+    policy = ActionPolicy(ActionKind.ADD_CASES, ("drift",), cases_max=10)
+    check_policy(policy)
+    with pytest.raises(InvalidInput, match="at least 10 cases, not 9"):
+        check_policy(msgspec.structs.replace(policy, cases_max=9))

@@ -7,6 +7,9 @@ from typing import Any
 
 import msgspec
 
+NEW_CASES_MIN = 10
+"""Fewer new cases, of what people ask, let no release pass."""
+
 
 class GateOutcome(enum.StrEnum):
     """What a gate says of a release."""

@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from fairlead.domain.patterns import BadPattern, check_pattern
+from fairlead.domain.verdicts import NEW_CASES_MIN
 from fairlead.manifest.embeddings import Embeddings
 from fairlead.manifest.judging import LiveJudge
 from fairlead.manifest.monitor_names import Monitor
@@ -138,7 +139,12 @@ class Action(Strict):
     )
 
     cases: int = Field(
-        default=20, ge=1, le=100, description="For add_cases: how many cases at most."
+        default=20,
+        ge=1,
+        le=100,
+        json_schema_extra={"minimum": NEW_CASES_MIN},
+        description="For add_cases: how many cases at most, and at least ten: fewer let no release "
+        "pass.",
     )
     minimum: Share = Field(
         default=0.8,
@@ -157,6 +163,9 @@ class Action(Strict):
         for name, do in only:
             if name in self.model_fields_set and self.do != do:
                 raise wrong(f'is only for "{do}"', at=(name,))
+        if self.cases < NEW_CASES_MIN:
+            why = f"must be at least {NEW_CASES_MIN}, not {self.cases}: fewer let no release pass"
+            raise wrong(why, at=("cases",))
         return self
 
 

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterable
 
 from fairlead.domain.errors import InvalidInput
-from fairlead.monitoring.actions import MONITOR, ActionPolicy
+from fairlead.domain.verdicts import NEW_CASES_MIN
+from fairlead.monitoring.actions import MONITOR, ActionKind, ActionPolicy
 from fairlead.monitoring.inhibition import BLIND
 
 CASES_MAX = 100
@@ -28,6 +29,11 @@ def check_policy(policy: ActionPolicy) -> None:
     if not 1 <= policy.cases_max <= CASES_MAX or not 0.0 <= policy.minimum <= 1.0:
         raise InvalidInput(
             f"action {policy.kind}: from 1 to {CASES_MAX} cases, and a minimum from 0 to 1"
+        )
+    if policy.kind is ActionKind.ADD_CASES and policy.cases_max < NEW_CASES_MIN:
+        raise InvalidInput(
+            f"action {policy.kind}: at least {NEW_CASES_MIN} cases, not {policy.cases_max}",
+            hint="fewer let no release pass",
         )
     if not 1 <= policy.replicas_more <= 256:
         raise InvalidInput(f"action {policy.kind}: from 1 to 256 replicas more")

@@ -25,7 +25,7 @@ from fairlead.control.shipping.spec import GateSpec, ServiceSpec
 from fairlead.domain.errors import FairleadError
 from fairlead.domain.verdicts import GateVerdict
 from fairlead.evaluation.cases import Case, Suite
-from fairlead.evaluation.gates import GateRule, decide_gate
+from fairlead.evaluation.gates import GateRule
 from fairlead.evaluation.judge_model import Exchange, JudgeModel
 from fairlead.evaluation.runner import CaseResult
 from fairlead.evaluation.scorers import scorer_digest
@@ -139,7 +139,7 @@ class CaseGrading:
         mine = [result for result in results if result.case in new]
         verdicts = [decide_few(_named(alone, ON_NEW), mine)]
         if rule.minimum is not None:
-            verdicts.append(decide_gate(_named(alone, WITH_NEW), results, None))
+            verdicts.append(decide_few(_named(alone, WITH_NEW), results))
         return Graded(tuple(verdicts), {rule.name: whole.digest})
 
     async def _judged(

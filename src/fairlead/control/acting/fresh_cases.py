@@ -17,6 +17,7 @@ import msgspec
 
 from fairlead.control.acting.case_grading import CaseGrading, Graded, kept_names
 from fairlead.control.acting.suite_versions import (
+    REFUSALS_MAX,
     REFUSED_MAX,
     UNGRADED,
     VERSIONS_MAX,
@@ -207,7 +208,8 @@ class FreshCases:
         await self._stop(name)
         left = version.without(gone, is_refused=True)
         note = f"{len(gone)} of {len(ids)} cases, by {by}: {why}"[:WORDS_MAX]
-        left = msgspec.structs.replace(left, refused=(*left.refused, note))
+        refusals = (*left.refused, note)[-REFUSALS_MAX:]
+        left = msgspec.structs.replace(left, refused=refusals)
         if left.verdicts and left.asked:
             left = msgspec.structs.replace(left, ended_at=None, verdicts=())
         elif left.verdicts:

@@ -24,6 +24,8 @@ VERSIONS_MAX = 50
 """Of each service."""
 REFUSED_MAX = 10_000
 """Ids of refused cases that are remembered of each service, the last ones."""
+REFUSALS_MAX = 50
+"""Of each version: who refused cases, and why; events have them all."""
 CUT = "cut"
 """Tag of a prompt of which only the beginning is kept: nobody asked that."""
 UNGRADED = (
@@ -69,7 +71,7 @@ class SuiteVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         suites: By gate, the digest of its suite with the new cases; of the new ones alone as ``.
         kept_as: Names under which results are kept.
         said: What came of it, where there is no verdict.
-        refused: Who refused cases, and why, the last one last.
+        refused: Who refused cases, and why: the last `REFUSALS_MAX` times, the last one last.
     """
 
     id: str

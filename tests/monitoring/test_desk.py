@@ -439,6 +439,9 @@ def test_every_alert_says_where_it_is_read_what_to_do() -> None:
         ("service_down", "bank"): "https://x.example/service_down#now",
         ("service_down", "shop"): "docs/alerts.md#service_down",
         ("drift", "bank"): "https://y.example/",
-        ("notifications", None): "docs/alerts.md#notifications",
+        ("notifications", None): "https://x.example/notifications#now",
         (BLIND, "bank"): "https://x.example/monitor_blind#now",
     }
+    two = {"bank": "https://x.example/", "shop": "https://y.example/"}
+    alone = step(Desk(), Duties(runbooks=two), Look(1_000.0, (nobody,), ())).desk
+    assert [one.runbook for one in alone.alerts.values()] == ["docs/alerts.md#notifications"]

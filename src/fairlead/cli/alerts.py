@@ -29,6 +29,7 @@ from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.course import sparkline
 from fairlead.monitoring.plain import one_line
 from fairlead.monitoring.postmortem import span
+from fairlead.monitoring.runbooks import said
 
 app = typer.Typer(help="What is wrong now, and why that is thought.", invoke_without_command=True)
 
@@ -150,7 +151,7 @@ def picture(alert: AlertView, now: float) -> RenderableType:
     lines += [Text("what changed near it", style="bold"), *_causes(alert)]
     lines += [Text("history (UTC)", style="bold"), *_history(alert)]
     if alert.runbook:
-        lines.append(Text.assemble(("runbook ", "bold"), alert.runbook))
+        lines.append(Text.assemble(("runbook ", "bold"), said(alert.runbook)))
     return Group(*lines)
 
 

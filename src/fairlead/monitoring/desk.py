@@ -41,7 +41,7 @@ from fairlead.monitoring.carrying_out import GIVEN_UP, give_up, given_up, settle
 from fairlead.monitoring.causes import Change
 from fairlead.monitoring.incidents import Event, Incident, follow
 from fairlead.monitoring.inhibition import BLIND, DEFAULTS, Inhibition
-from fairlead.monitoring.runbooks import runbook_of
+from fairlead.monitoring.runbooks import common, runbook_of
 from fairlead.monitoring.silences import Silence
 from fairlead.monitoring.telling import Message, Route, Told, audible, messages
 from fairlead.monitoring.watchers import UNTESTED, Report, Watch, blind
@@ -207,7 +207,8 @@ def _led(condition: Condition, declared: Mapping[str, str]) -> Condition:
     if condition.runbook:
         return condition
     monitor, service = condition.seen_by
-    runbook = runbook_of(monitor, declared.get(service, ""))
+    of_it = declared.get(service, "") if service else common(declared.values())
+    runbook = runbook_of(monitor, of_it)
     return msgspec.structs.replace(condition, runbook=runbook) if runbook else condition
 
 

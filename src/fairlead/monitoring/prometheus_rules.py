@@ -19,7 +19,7 @@ from fairlead.domain.errors import InvalidInput
 from fairlead.monitoring.burning import BURN, Pair, Severity, pairs_of
 from fairlead.monitoring.objectives import Objective, ObjectiveKind, check_objective
 from fairlead.monitoring.promising import MONITOR
-from fairlead.monitoring.runbooks import runbook_of
+from fairlead.monitoring.runbooks import annotation, common, runbook_of
 
 REQUESTS = "fairlead_gateway_requests_total"
 FAILED = "fairlead_gateway_requests_failed_total"
@@ -47,7 +47,7 @@ class Promises(msgspec.Struct, frozen=True):
     """What is watched of one service.
 
     Attributes:
-        runbook: Address that alerts link to; empty for the place on our own page.
+        runbook: Address that alerts link to; empty for the place on our own page, in words.
     """
 
     service: str
@@ -68,7 +68,8 @@ class Bounds(msgspec.Struct, frozen=True):
 
 def rules_yaml(promises: Sequence[Promises], bounds: Bounds) -> str:
     """A rule file for Prometheus; raises InvalidInput for an objective that makes no sense."""
-    groups: list[dict[str, Any]] = [{"name": "fairlead-watchers", "rules": _watchers()}]
+    runbook = common(promise.runbook for promise in promises)
+    groups: list[dict[str, Any]] = [{"name": "fairlead-watchers", "rules": _watchers(runbook)}]
     unseen = []
     moved = []
     for promise in promises:
@@ -146,7 +147,7 @@ def _alert(
             f"{objective.period_days:g} days burns {{{{ $value | humanize }}}} times as fast as it "
             "may."
         ),
-        "runbook_url": runbook_of(MONITOR, promise.runbook),
+        **annotation(runbook_of(MONITOR, promise.runbook)),
     }
     return {
         "alert": "FairleadSlo",
@@ -230,7 +231,7 @@ def _le(bound: float) -> str:
     return f"{int(bound)}([.]0)?" if bound == int(bound) else text
 
 
-def _watchers() -> list[dict[str, Any]]:
+def _watchers(runbook: str) -> list[dict[str, Any]]:
     """Alerts on what the others need: metrics, and records."""
     return [
         {
@@ -244,7 +245,7 @@ def _watchers() -> list[dict[str, Any]]:
                 "down, or this Prometheus does not reach it or has the wrong token. `fairlead "
                 "doctor` says whether the gateway answers, the page of targets why it is not "
                 "scraped.",
-                "runbook_url": runbook_of("gateway_down", ""),
+                **annotation(runbook_of("gateway_down", runbook)),
             },
         },
         {
@@ -256,7 +257,7 @@ def _watchers() -> list[dict[str, Any]]:
                 "summary": "the gateway could not write records to its spool",
                 "description": "{{ $value | humanize }} records were given up: the disk is full or "
                 "slow, as a rule. Users are answered; figures of these requests are missing.",
-                "runbook_url": runbook_of("records", ""),
+                **annotation(runbook_of("records", runbook)),
             },
         },
         {
@@ -272,7 +273,7 @@ def _watchers() -> list[dict[str, Any]]:
                 "description": "No look has come to its end for minutes, or control is not "
                 "scraped any more: nobody watches, and no alert is told. Users are answered all "
                 "the same. `fairlead doctor` and the end of `logs/control.log` say why.",
-                "runbook_url": runbook_of("monitor_blind", ""),
+                **annotation(runbook_of("monitor_blind", runbook)),
             },
         },
     ]

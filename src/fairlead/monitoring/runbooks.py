@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 PAGE = "docs/alerts.md"
 PLACE = "{monitor}"
 """In a declared address: the monitor that found it."""
@@ -24,3 +26,26 @@ def runbook_of(monitor: str, declared: str) -> str:
     if declared:
         return declared.replace(PLACE, monitor)
     return f"{PAGE}#{monitor}" if monitor in MONITORS else ""
+
+
+def common(declared: Iterable[str]) -> str:
+    """What all services that declare one have declared: for what is of no service; else empty."""
+    found = {one for one in declared if one}
+    return found.pop() if len(found) == 1 else ""
+
+
+def said(runbook: str) -> str:
+    """As people are told of it: an address, or the place on our page in words.
+
+    A path leads nowhere from a message, and some chats make a foreign address of a file's name.
+    """
+    page, _, place = runbook.partition("#")
+    if page != PAGE:
+        return runbook
+    return f'fairlead\'s documentation, page "Alerts", "What to do": {place}'
+
+
+def annotation(runbook: str) -> dict[str, str]:
+    """As an annotation of Alertmanager's: by the name of which tools make a link, if it is one."""
+    name = "runbook_url" if runbook.startswith(("http://", "https://")) else "runbook"
+    return {name: said(runbook)} if runbook else {}

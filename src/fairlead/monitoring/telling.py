@@ -14,7 +14,7 @@ and in which severity: that it is graver now is news, as a new alert is.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -93,6 +93,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         firing, resolved: Its alerts, the gravest first.
         last_told: Unix time at which the receiver was told of the group before; 0 for never.
         known: What the receiver knows, too, and this does not say: alerts that are not told of now.
+        known_before: All that it knew before.
     """
 
     key: str
@@ -103,6 +104,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     at: float
     last_told: float = 0.0
     known: tuple[Known, ...] = ()
+    known_before: tuple[Known, ...] = ()
 
     @property
     def severity(self) -> Severity:
@@ -114,6 +116,13 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def told(self) -> Told:
         """To be kept when it has arrived."""
         return Told(self.at, tuple(sorted((*_firing(self.firing), *self.known))))
+
+    def told_of(self, arrived: Collection[str]) -> Told:
+        """The same where only these have arrived, by fingerprint: the others are due still."""
+        said = {alert.fingerprint for alert in (*self.firing, *self.resolved)}.intersection(arrived)
+        known = (one for one in self.known_before if one.fingerprint not in said)
+        fresh = _firing(alert for alert in self.firing if alert.fingerprint in said)
+        return Told(self.last_told, tuple(sorted((*fresh, *known))))
 
     @property
     def delivery(self) -> str:
@@ -203,6 +212,7 @@ def _message(
         at=now,
         last_told=0.0 if before is None else before.at,
         known=_unsaid(before, members),
+        known_before=() if before is None else before.firing,
     )
     if not _is_due(route, message, before, now):
         return None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from fairlead.monitoring.alerts import Condition, Figure, labels_of, observe
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change
@@ -39,3 +41,16 @@ def resolved(receiver: str = "ops", at: float = T0) -> Message:
         alerts = observe(alerts, [], {("slo", "bank")}, now)
     (end,) = messages([Route(receiver)], alerts.values(), {message.key: message.told}, at + 400.0)
     return end
+
+
+def several(*slos: str, receiver: str = "ops", at: float = T0) -> Message:
+    """A message of alerts that fire, one on each of these."""
+    conditions = [
+        msgspec.structs.replace(
+            condition(), labels=labels_of(monitor="slo", service="bank", slo=slo)
+        )
+        for slo in slos
+    ]
+    alerts = observe({}, conditions, {("slo", "bank")}, at)
+    (message,) = messages([Route(receiver, wait_s=0.0)], alerts.values(), {}, at)
+    return message

@@ -10,12 +10,13 @@ import msgspec
 import pytest
 
 from control.notify.receiving import HttpReceiver
-from control.notify.telling import T0, firing
+from control.notify.telling import T0, firing, several
 from fairlead.cli.watching import ALERTMANAGER_EVERY_S
 from fairlead.control.notify.courier import ATTEMPTS, GIVEN_UP_S, IN_FLIGHT_MAX, Courier
 from fairlead.control.notify.rendering import ENDS_AFTER_S
 from fairlead.control.notify.sending import TIMEOUT_S, Sender
-from fairlead.domain.receivers import Webhook
+from fairlead.domain.receivers import PagerDuty, Webhook
+from fairlead.monitoring.alert_states import AlertState
 from fairlead.monitoring.alerts import observe
 from fairlead.monitoring.telling import Route, Told, messages
 
@@ -119,6 +120,31 @@ async def test_what_a_receiver_refuses_of_one_group_holds_up_no_other_group(
     assert bench.courier.start(refused)
     assert list(await bench.settled()) == [refused.key]
     assert bench.courier.conditions() == ()
+
+
+async def test_what_arrived_of_a_message_is_known_and_the_rest_is_due_and_an_alert(
+    http: HttpReceiver,
+) -> None:
+    bench = Bench(http)
+    bench.courier.receivers = {"ops": PagerDuty("ALERT_PD", http.url)}
+    bench.courier.sender = Sender({"ALERT_PD": "routing"})
+    message, http.answers = several("availability", "ttft"), [200, 400]
+    first, second = message.firing
+    bench.courier.start_all([message])
+    told = await bench.settled()
+    assert [one.fingerprint for one in told[message.key].firing] == [first.fingerprint]
+    (again,) = messages([Route("ops")], message.firing, told, T0 + 2.0)
+    assert again.firing == message.firing
+    bench.courier.start_all([again])
+    (condition,) = bench.courier.conditions()
+    assert condition.summary.endswith("answered 400 (1 of 2 alerts)")
+    over = msgspec.structs.replace(first, state=AlertState.RESOLVED, entered_at=T0 + 2.0)
+    (end,) = messages([Route("ops")], (over, second), told, T0 + 2.0)
+    assert end.resolved == (over,), "whose beginning has arrived, its end is told"
+    bench.now += GIVEN_UP_S
+    bench.courier.start_all([again])
+    assert await bench.settled() == {again.key: again.told}
+    assert (len(http.calls), bench.courier.conditions()) == (3, ())
 
 
 async def test_a_receiver_that_does_not_answer_is_left_alone_with_all_its_groups(

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 
 from control.notify.receiving import Dripping, HttpReceiver, MailServer
-from control.notify.telling import T0, firing, resolved
+from control.notify.telling import T0, firing, resolved, several
+from fairlead.control.notify import rendering, sending
 from fairlead.control.notify.sending import NotSent, Sender
 from fairlead.control.notify.signing import is_signed, sign
 from fairlead.control.notify.threads import Threads, TooMany
@@ -28,6 +29,8 @@ from fairlead.domain.receivers import (
     Slack,
     Webhook,
 )
+from fairlead.monitoring.runbooks import runbook_of
+from fairlead.targets.http import HttpFailed
 from support.tls import Authority
 
 SECRET = "s3cret-of-the-hook"
@@ -174,6 +177,43 @@ async def test_pagerduty_gets_an_event_for_each_alert_and_its_end(http: HttpRece
     assert opened["links"] == [{"href": "https://runbooks.example/slo", "text": "runbook"}]
 
 
+async def test_an_event_that_is_refused_holds_up_no_other_and_is_tried_again_alone(
+    http: HttpReceiver,
+) -> None:
+    pager, receiver = sender(ALERT_PD="routing"), PagerDuty("ALERT_PD", http.url)
+    message = several("availability", "ttft", "itl")
+    first, second, third = (alert.fingerprint for alert in message.firing)
+    http.answers = [200, 400, 200]
+    with pytest.raises(NotSent, match=r"answered 400 \(1 of 3 alerts\)") as refused:
+        await pager.send(receiver, message)
+    assert refused.value.is_final
+    assert refused.value.arrived == {first, third}
+    assert await pager.send(receiver, message) == 0
+    keys = [call.json["dedup_key"].removeprefix("fairlead/") for call in http.calls]
+    assert keys == [first, second, third, second]
+    await pager.send(receiver, message)
+    assert len(http.calls) == 7, "what is told again is told as a whole"
+    http.answers = [400, 503]
+    with pytest.raises(NotSent) as refused:
+        await pager.send(receiver, several("availability", "ttft"))
+    assert not refused.value.is_final, "one of both may arrive yet"
+
+
+async def test_where_a_receiver_does_not_answer_its_other_events_wait(
+    http: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried = []
+
+    async def gone(url: str, **_more: object) -> None:
+        tried.append(url)
+        raise HttpFailed("nobody there")
+
+    monkeypatch.setattr(sending, "request", gone)
+    with pytest.raises(NotSent, match="not reached") as failed:
+        await sender(ALERT_PD="k").send(PagerDuty("ALERT_PD", http.url), several("ttft", "itl"))
+    assert (len(tried), failed.value.arrived) == (1, frozenset())
+
+
 async def test_an_alertmanager_gets_labels_annotations_and_times(http: HttpReceiver) -> None:
     await sender(ALERT_AM="token").send(Alertmanager(f"{http.url}/am/", "ALERT_AM"), firing())
     await sender().send(Alertmanager(http.url), resolved())
@@ -187,6 +227,25 @@ async def test_an_alertmanager_gets_labels_annotations_and_times(http: HttpRecei
     }  # fmt: skip
     assert alert["endsAt"] == "2026-01-01T00:15:00.000Z"
     assert second.json[0]["endsAt"] == "2026-01-01T00:06:40.000Z"
+
+
+def test_without_a_declared_runbook_messages_name_a_page_and_no_path() -> None:
+    """A path is no link, and of a file's name some chats make one to somebody else."""
+    (alert,) = firing().firing
+    ours = msgspec.structs.replace(alert, runbook=runbook_of("slo", ""))
+    message = msgspec.structs.replace(firing(), firing=(ours,))
+    (event,) = rendering.pagerduty(message, "key")
+    (known,) = rendering.alertmanager(message)
+    assert "links" not in event
+    assert "runbook_url" not in known["annotations"]
+    place = 'fairlead\'s documentation, page "Alerts", "What to do": slo'
+    assert known["annotations"]["runbook"] == place
+    for said in (rendering.slack(message)["text"], rendering.text(message)):
+        assert f"runbook: {place}" in said
+    for form in (rendering.slack(message), rendering.webhook(message), event, known):
+        assert ".md" not in str(form)
+    (declared,) = rendering.alertmanager(firing())
+    assert declared["annotations"]["runbook_url"] == "https://runbooks.example/slo"
 
 
 by_apprise = pytest.mark.filterwarnings("ignore::DeprecationWarning")

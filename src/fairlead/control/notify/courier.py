@@ -159,8 +159,10 @@ class Courier:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _deliver(self, message: Message) -> Told | None:
+        """What the receiver knows after that, where it is more than before."""
         receiver = self.receivers.get(message.receiver)
         why, is_final = "it is not declared any more" if receiver is None else "", False
+        arrived = frozenset[str]()
         for attempt in range(ATTEMPTS if receiver is not None else 0):
             assert receiver is not None
             if attempt:
@@ -169,14 +171,14 @@ class Courier:
             try:
                 refused = await self.sender.send(receiver, message)
             except NotSent as error:
-                why, is_final = str(error), error.is_final
+                why, is_final, arrived = str(error), error.is_final, error.arrived
                 if is_final:
                     break
             else:
                 self._sent(message, refused)
                 return message.told
         self._give_up(message, why, is_final=is_final)
-        return None
+        return message.told_of(arrived) if arrived else None
 
     def _is_left_alone(self, message: Message) -> bool:
         now = self.clock()

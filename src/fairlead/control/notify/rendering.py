@@ -20,6 +20,7 @@ from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.course import sparkline
 from fairlead.monitoring.plain import inert, one_line
 from fairlead.monitoring.postmortem import span
+from fairlead.monitoring.runbooks import annotation, said
 from fairlead.monitoring.telling import Message
 
 SCHEMA = 1
@@ -182,7 +183,7 @@ def _alert(alert: Alert) -> dict[str, Any]:
         "first_seen": alert.first_seen,
         "last_seen": alert.last_seen,
         "ended": None if alert.is_firing else alert.entered_at,
-        "runbook": alert.runbook,
+        "runbook": said(alert.runbook),
     }
 
 
@@ -192,7 +193,7 @@ def _annotations(alert: Alert) -> Mapping[str, str]:
         "description": "; ".join(figure.words for figure in alert.evidence),
         "quotes": "; ".join(one_line(quote) for quote in alert.quotes),
         "causes": "; ".join(cause.words for cause in alert.causes),
-        "runbook_url": alert.runbook,
+        **annotation(alert.runbook),
     }
     return {name: words[:TEXT_MAX] for name, words in found.items() if words}
 
@@ -211,7 +212,7 @@ def _details(alert: Alert, words: Words) -> list[str]:
     lines += [f"  changed near it: {words(cause.words)}" for cause in alert.causes]
     if alert.is_firing:
         lines.append(f"  more: fairlead alerts show {alert.fingerprint[:NAME_CHARS]}")
-    return lines + ([f"  runbook: {alert.runbook}"] if alert.runbook else [])
+    return lines + ([f"  runbook: {said(alert.runbook)}"] if alert.runbook else [])
 
 
 def _rfc3339(at: float) -> str:

@@ -20,6 +20,7 @@ import msgspec
 
 from fairlead.control.notify import rendering
 from fairlead.control.notify.mail import Line, TlsContext, send_mail
+from fairlead.control.notify.partly import Arrived
 from fairlead.control.notify.signing import HEADER, sign
 from fairlead.control.notify.threads import Threads, TooMany
 from fairlead.domain.receivers import (
@@ -45,11 +46,22 @@ class NotSent(Exception):
 
     Attributes:
         is_final: Whether trying again is of no use.
+        is_answered: Whether the receiver itself has said so.
+        arrived: Fingerprints of alerts of the message that have arrived all the same.
     """
 
-    def __init__(self, why: str, *, is_final: bool = False) -> None:
+    def __init__(
+        self,
+        why: str,
+        *,
+        is_final: bool = False,
+        is_answered: bool = False,
+        arrived: frozenset[str] = frozenset(),
+    ) -> None:
         super().__init__(why)
         self.is_final = is_final
+        self.is_answered = is_answered
+        self.arrived = arrived
 
 
 class Sender:
@@ -74,6 +86,7 @@ class Sender:
         self._tls = tls
         self._attempt_s = attempt_s
         self._threads = Threads()
+        self._arrived = Arrived()
 
     async def send(self, receiver: Receiver, message: Message) -> int:
         """Send it, and return how many of several addresses refused it; raises NotSent if all."""
@@ -81,7 +94,8 @@ class Sender:
             async with asyncio.timeout(self._attempt_s):
                 return await self._send(receiver, message)
         except TimeoutError:
-            raise NotSent(f"it took longer than {self._attempt_s:g} s") from None
+            why, arrived = f"it took longer than {self._attempt_s:g} s", self._arrived.of(message)
+            raise NotSent(why, arrived=arrived) from None
         except TooMany:
             raise NotSent("too many deliveries by mail and apprise go on at once") from None
 
@@ -92,9 +106,7 @@ class Sender:
             case Slack():
                 await self._post(self._url(message, receiver.url_env), rendering.slack(message))
             case PagerDuty():
-                key = self._secret(message, receiver.key_env)
-                for event in rendering.pagerduty(message, key):
-                    await self._post(receiver.url, event)
+                await self._events(receiver, message)
             case Alertmanager():
                 url = f"{receiver.url.rstrip('/')}/api/v2/alerts"
                 headers = {}
@@ -118,6 +130,33 @@ class Sender:
             secret = self._secret(message, receiver.secret_env)
             headers[HEADER] = sign(secret, body, self._clock())
         await _post(url, body, headers)
+
+    async def _events(self, receiver: PagerDuty, message: Message) -> None:
+        """Each event by itself: one that is refused holds up no other, and none is sent twice.
+
+        Where the receiver does not answer at all, it is left alone with the others for now.
+        """
+        key = self._secret(message, receiver.key_env)
+        alerts, arrived = (*message.firing, *message.resolved), self._arrived.of(message)
+        failed = list[NotSent]()
+        for alert, event in zip(alerts, rendering.pagerduty(message, key), strict=True):
+            if alert.fingerprint in arrived:
+                continue
+            try:
+                await self._post(receiver.url, event)
+            except NotSent as error:
+                failed.append(error)
+                if not error.is_answered:
+                    break
+            else:
+                self._arrived.note(message, alert)
+        if not failed:
+            self._arrived.end(message)
+            return
+        arrived = self._arrived.of(message)
+        left = f" ({len(alerts) - len(arrived)} of {len(alerts)} alerts)" if arrived else ""
+        is_final = all(error.is_final for error in failed)
+        raise NotSent(f"{failed[0]}{left}", is_final=is_final, is_answered=True, arrived=arrived)
 
     async def _post(self, url: str, body: Any, headers: Mapping[str, str] | None = None) -> None:
         await _post(url, msgspec.json.encode(body), headers or {})
@@ -182,7 +221,7 @@ async def _post(url: str, body: bytes, headers: Mapping[str, str]) -> None:
     if 200 <= answer.status < 300:
         return
     is_final = 300 <= answer.status < 500 and answer.status not in _AGAIN
-    raise NotSent(f"{host}: answered {answer.status}", is_final=is_final)
+    raise NotSent(f"{host}: answered {answer.status}", is_final=is_final, is_answered=True)
 
 
 def _by_apprise(url: str, message: Message) -> None:

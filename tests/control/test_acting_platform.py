@@ -15,7 +15,7 @@ from control.acting_world import acting, carry_out, platform, small
 from control.answering_replica import AnsweringReplica
 from control.judged_world import JudgedWorld, grade, judge_at
 from control.simulated_world import DIRECT, World
-from fairlead.control.acting.platform import OF_ALL, OF_SERVICES, _over_limit, _provider
+from fairlead.control.acting.platform import OF_ALL, OF_SERVICES, PAGING, _over_limit, _provider
 from fairlead.control.acting.records_watch import PAGE_S, STUCK_S, RecordsWatch
 from fairlead.control.drill.drills import Schedule
 from fairlead.control.probing.probe_views import probes_view
@@ -45,6 +45,7 @@ async def found(world: World, monitor: str) -> list[Condition]:
 
 def test_actions_can_name_each_of_these_monitors() -> None:
     assert {*OF_SERVICES, *OF_ALL} <= set(MONITORS)
+    assert set(PAGING) <= {*OF_SERVICES, *OF_ALL}
 
 
 async def test_before_the_first_look_nothing_is_said(world: World) -> None:

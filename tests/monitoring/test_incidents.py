@@ -18,6 +18,7 @@ from fairlead.monitoring.incidents import (
     close,
     follow,
     merge,
+    note,
 )
 from fairlead.monitoring.postmortem import postmortem
 from monitoring.making import condition
@@ -253,3 +254,24 @@ def test_a_change_near_several_alerts_is_one_candidate_as_near_as_to_the_first()
     page = postmortem(incident, T0 + 60.0)
     assert page.count("release b promoted, ") == 2, "in the summary, and as a candidate"
     assert "1. release b promoted, 4 min before (same service)" in page
+
+
+def test_what_people_note_is_no_action_and_is_told_as_what_they_said() -> None:
+    incident, alerts = outage()
+    for now in (T0 + 660.0, T0 + 960.0):
+        alerts = observe(alerts, [], {("slo", "bank")}, now)
+        (incident,) = follow((incident,), alerts.values(), [], now)
+    noted = note(incident, "ana", "the cache was cold", T0 + 60.0)
+    page = postmortem(noted, T0 + 9_000.0)
+    assert "- First action 5 min after the first alert: rolled back to release a" in page
+    done = page[page.index("## What was done") : page.index("## Resolution")]
+    assert done == (
+        "## What was done\n\n"
+        "- 2026-01-01 00:05:00 UTC rolled back to release a\n\n"
+        "What people said of it:\n\n"
+        "- 2026-01-01 00:01:00 UTC the cache was cold (by ana)\n\n"
+    )
+    (alone,) = follow((), observe({}, [condition()], {("slo", "bank")}, T0).values(), [], T0)
+    page = postmortem(note(alone, "ana", "looking at it", T0 + 60.0), T0 + 90.0)
+    assert "- Nothing was done about it that is known here." in page
+    assert "## What was done\n\nNothing that is known here.\n\nWhat people said of it:" in page

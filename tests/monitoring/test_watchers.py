@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from fairlead.monitoring.alerts import Alert, Condition, observe
+from fairlead.monitoring.alerts import Alert, Condition, labels_of, observe
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.inhibition import BLIND
-from fairlead.monitoring.watchers import Report, Watch, blind
+from fairlead.monitoring.watchers import Report, Watch, blind, graver
 
 WATCH = Watch("drift", "bank", every_s=60.0)
 GOOD: dict[str, Any] = {
@@ -92,3 +92,21 @@ def test_what_is_said_begins_with_whom_it_is_about(service: str, begins: str) ->
     watch = Watch("records", service, every_s=60.0)
     (found,) = blind([watch], [], 5_000.0, 10_000.0)
     assert found.summary.startswith(begins)
+
+
+def test_of_others_that_are_blind_those_are_pages_after_a_while_that_could_page() -> None:
+    def of(watched: str, fault: str = "failed") -> Condition:
+        labels = labels_of(monitor=BLIND, watched=watched, fault=fault)
+        return Condition(labels, Severity.TICKET, f"monitor {watched} could not look")
+
+    page, ticket = Severity.PAGE, Severity.TICKET
+    other = Condition(labels_of(monitor="gateway_down"), ticket, "fewer workers")
+    given = (of("gateway_down"), of("gateway_down", "untested"), of("drill_failed"), other)
+    alerts, said = dict[str, Alert](), list[list[Severity]]()
+    for minute in (0, 14, 15, 16):
+        now = 10_000.0 + 60.0 * minute
+        found = list(graver(given, ("gateway_down",), 900.0, alerts.values(), now))
+        alerts = observe(alerts, found, {(BLIND, ""), ("gateway_down", "")}, now)
+        said.append([one.severity for one in found])
+    assert said == [[ticket] * 4] * 2 + [[page, ticket, ticket, ticket]] * 2
+    assert found[0].summary.endswith("what it would page for goes unseen")

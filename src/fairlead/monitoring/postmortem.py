@@ -8,7 +8,7 @@ page is shown: no markup, no link, nobody's name that is called.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 from fairlead.domain.release import shortened
@@ -22,7 +22,7 @@ PLATFORM = "the platform"
 """What an incident is of whose alerts are of no service."""
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~])")
-_ACTING = ("action", "person", "rollout")
+_ACTING, _PERSON = ("action", "rollout"), "person"
 
 
 def postmortem(incident: Incident, now: float, impact: Sequence[Impact] = ()) -> str:
@@ -91,7 +91,7 @@ def _impact(incident: Incident, impact: Sequence[Impact]) -> Iterator[str]:
     if not impact:
         yield "- How many requests it was about was not counted."
     yield f"- Noticed {_noticed(incident, impact)}."
-    acts = [event for event in _acts(incident) if event.kind != "rollout"]
+    acts = _since(incident, ("action",))
     if acts:
         after = span(acts[0].at - incident.opened_at)
         yield f"- First action {after} after the first alert: {_line(acts[0])}"
@@ -167,20 +167,25 @@ def _timeline(incident: Incident) -> Iterator[str]:
         yield "- … and more, for which there was no room."
 
 
-def _acts(incident: Incident) -> list[Event]:
-    """What was done since it began; what was before is in the timeline, and maybe its cause."""
+def _since(incident: Incident, kinds: Collection[str]) -> list[Event]:
+    """What came since it began; what was before is in the timeline, and maybe its cause."""
     return [
         event
         for event in incident.timeline
-        if event.kind in _ACTING and event.at >= incident.opened_at
+        if event.kind in kinds and event.at >= incident.opened_at
     ]
 
 
-def _done(incident: Incident) -> list[str]:
-    acts = _acts(incident)
-    if not acts:
-        return ["Nothing that is known here."]
-    return [f"- {to_second(event.at)} {_line(event)}" for event in acts]
+def _done(incident: Incident) -> Iterator[str]:
+    """What was done; what people said meanwhile may be that as well, or what they have found."""
+    acts, said = _since(incident, _ACTING), _since(incident, (_PERSON,))
+    yield from _moments(acts) if acts else ["Nothing that is known here."]
+    if said:
+        yield from ["", "What people said of it:", "", *_moments(said)]
+
+
+def _moments(events: Iterable[Event]) -> list[str]:
+    return [f"- {to_second(event.at)} {_line(event)}" for event in events]
 
 
 def _line(event: Event) -> str:

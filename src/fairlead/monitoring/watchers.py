@@ -10,7 +10,7 @@ that goes on for long.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
@@ -96,6 +96,28 @@ def blind(
     return tuple(found)
 
 
+def graver(
+    conditions: Iterable[Condition],
+    pages: Collection[str],
+    after_s: float,
+    alerts: Iterable[Alert],
+    now: float,
+) -> Iterator[Condition]:
+    """The conditions, as pages those that one of these monitors has not seen for so long.
+
+    Args:
+        pages: Monitors of which nothing else is expected, and whose own alerts could be pages.
+        alerts: Those of before, which tell since when one does not see.
+    """
+    since = _blind_since(alerts)
+    for condition in conditions:
+        of = dict(condition.labels)
+        one = (of.get("service", ""), of.get("watched", ""))
+        is_blind = of.get("monitor") == BLIND and one[1] in pages
+        is_long = is_blind and now - since.get(one, now) >= after_s
+        yield _graver(condition) if is_long else condition
+
+
 def _blind_since(alerts: Iterable[Alert]) -> dict[tuple[str, str], float]:
     """Unix time since which a monitor does not see, in whatever way, by service and monitor."""
     found: dict[tuple[str, str], float] = {}
@@ -108,7 +130,7 @@ def _blind_since(alerts: Iterable[Alert]) -> dict[tuple[str, str], float]:
 
 
 def _graver(fault: Condition) -> Condition:
-    if dict(fault.labels)["fault"] == UNTESTED:
+    if dict(fault.labels).get("fault") == UNTESTED:
         return fault
     said = f"{fault.summary}, for long: what it would page for goes unseen"
     return msgspec.structs.replace(fault, severity=Severity.PAGE, summary=said)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -95,4 +96,28 @@ async def test_what_is_deleted_is_forgotten_also_where_it_is_kept(store: Store) 
     )
     assert b"r000100" not in kept
     assert not any(f"r{number:06d}".encode() in kept for number in (1_330, 1_500, 1_600))
+    await watching.close()
+
+
+async def test_cases_are_told_while_a_look_goes_on_as_of_the_one_before(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching, _ = await drifted(store)
+    gate, begun, whole = threading.Event(), threading.Event(), watching._watched
+
+    def hangs() -> Any:
+        begun.set()
+        gate.wait(20.0)
+        return whole()
+
+    monkeypatch.setattr(watching, "_watched", hangs)
+    hanging = asyncio.create_task(watching.look())
+    await asyncio.to_thread(begun.wait, 20.0)
+    found = await asyncio.wait_for(watching.suggested_cases("bank"), 5.0)
+    assert found
+    store.delete_samples(SampleFilter(request=found[0].request))
+    again = await asyncio.wait_for(watching.suggested_cases("bank"), 5.0)
+    assert again == found[1:], "what was deleted meanwhile is not told"
+    gate.set()
+    await hanging
     await watching.close()

@@ -14,13 +14,17 @@ import pytest
 from control.watching_world import CountingMonitor, Refusing, WatchedWorld
 from fairlead.control.watching.heartbeat import Heartbeat, Overlay
 from fairlead.control.watching.interface import OLD_S
+from fairlead.control.watching.looking import BLIND_PAGE_S
 from fairlead.control.watching.service_watch import ServiceWatch
 from fairlead.control.watching.watching import Watching
-from fairlead.domain.errors import StorageFailed
+from fairlead.domain.errors import StorageFailed, Unavailable
 from fairlead.gateway.records.metric_families import render
 from fairlead.monitoring.alerts import Alert, Condition, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.editing import add_silence
+from fairlead.monitoring.matching import parse_matcher
 from fairlead.monitoring.monitors.interface import Monitor
+from fairlead.monitoring.silences import Silence
 from fairlead.store import open_store
 from support.metrics import value
 
@@ -211,6 +215,35 @@ async def test_what_the_store_refuses_once_is_no_alert(world: WatchedWorld) -> N
     await watching.close()
 
 
+async def test_a_blind_monitor_of_the_platform_is_a_page_where_its_own_alerts_would_be(
+    world: WatchedWorld,
+) -> None:
+    """After a while, also where control begins anew meanwhile."""
+    watching = await world.begin()
+
+    def unseen(_now: float) -> list[Condition]:
+        return [
+            Condition(
+                labels_of(monitor="monitor_blind", watched=name, fault="failed"),
+                Severity.TICKET,
+                f"monitor {name} could not look",
+            )
+            for name in ("gateway_down", "drill_failed")
+        ]
+
+    world.platform.conditions = unseen  # type: ignore[method-assign]
+    page, ticket = Severity.PAGE, Severity.TICKET
+    for said in ([ticket, ticket], [page, ticket]):
+        await look(world, watching, BLIND_PAGE_S - 60.0, 20.0)
+        found = blind(watching)
+        severities = [found[name, "failed"].severity for name in ("gateway_down", "drill_failed")]
+        assert severities == said
+        await watching.close()
+        watching = await world.begin()
+    assert "gateway_down" in told(world)
+    await watching.close()
+
+
 # Looks that fail as a whole, or hang
 
 
@@ -277,6 +310,63 @@ async def test_a_look_that_hangs_is_told_and_goes_on_when_it_can(
     ends = [a.of["watched"] for one in world.outbox.sent for a in one.resolved]
     assert ends == ["watching"]
     assert told(world).count("watching") == 1
+    await watching.close()
+
+
+async def test_people_are_heard_while_a_look_hangs(
+    world: WatchedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they say of alerts is kept at once; what needs the monitors is refused soon."""
+    watching = await world.begin()
+    world.serve(5)
+    await watching.look()
+    gate, begun, whole = threading.Event(), threading.Event(), watching._watched
+
+    def hangs() -> Any:
+        begun.set()
+        gate.wait(20.0)
+        return whole()
+
+    monkeypatch.setattr(watching, "_watched", hangs)
+    hanging = asyncio.create_task(watching.look())
+    await asyncio.to_thread(begun.wait, 20.0)
+    until = world.now + 3_600.0
+    made = Silence("si-1", (parse_matcher("service=bank"),), world.now, until, "ana", "known")
+    said = watching.edit(lambda desk: add_silence(desk, made, world.now))
+    assert (await asyncio.wait_for(said, 5.0)).silences == (made,)
+    watching._turns.wait_s = 0.05
+    with pytest.raises(Unavailable, match="this was not done: a look at the services"):
+        await asyncio.wait_for(watching.accept("bank", "latency"), 5.0)
+    gate.set()
+    await hanging
+    assert watching.desk.silences == (made,), "the look has not seen it, and keeps it"
+    await watching.accept("bank", "latency")
+    await watching.close()
+    assert (await world.begin()).desk.silences == (made,)
+
+
+async def test_where_nothing_can_be_kept_people_are_told_so_soon(
+    world: WatchedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching = await world.begin()
+    world.serve(5)
+    await watching.look()
+    gate, begun, keep = threading.Event(), threading.Event(), watching._keep
+
+    async def hangs(desk: Any) -> None:
+        begun.set()
+        await asyncio.to_thread(gate.wait, 20.0)
+        await keep(desk)
+
+    monkeypatch.setattr(watching, "_keep", hangs)
+    hanging = asyncio.create_task(watching.look())
+    await asyncio.to_thread(begun.wait, 20.0)
+    watching._desk_turns.wait_s = 0.05
+    with pytest.raises(Unavailable, match="this was not done: keeping what the last look saw"):
+        await asyncio.wait_for(watching.edit(lambda desk: desk), 5.0)
+    gate.set()
+    await hanging
+    await watching.edit(lambda desk: desk)
     await watching.close()
 
 

@@ -54,6 +54,8 @@ OF_SERVICES = (
     GATE,
 )  # fmt: skip
 OF_ALL = (RECORDS, CLOCK, GATEWAY)
+PAGING = (SERVICE_DOWN, RECORDS, GATEWAY, PROVIDER, LIMIT)
+"""Those of which an alert can be a page."""
 REPLICAS = (SERVICE_DOWN, REPLICA_DOWN, FLAPPING)
 BACK_S = 3_600.0
 """For so long it is said that a rollout has gone back."""

@@ -58,7 +58,7 @@ class Watched(Protocol):
         ...
 
     async def edit(self, change: Callable[[Desk], Desk]) -> Desk:
-        """Change the desk by a person's word, and keep it.
+        """Change the desk by a person's word, and keep it; raises Unavailable where that hangs.
 
         What `change` raises is raised, and nothing has changed then.
         """
@@ -73,12 +73,15 @@ class Watched(Protocol):
         ...
 
     async def suggested_cases(self, service: str) -> list[SuggestedCase]:
-        """Requests that the suites of a service lack, by what has drifted; raises NotFound."""
+        """Requests that the suites of a service lack, by what has drifted, as far as is known now.
+
+        Raises NotFound, and Unavailable where the first look hangs.
+        """
         ...
 
     async def accept(self, service: str, monitor: str) -> None:
         """What this monitor of the champion tells now is as it should be.
 
-        Raises NotFound.
+        Raises NotFound, and Unavailable where a look hangs.
         """
         ...

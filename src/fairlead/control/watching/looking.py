@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from fairlead.control.acting.platform import PAGING
 from fairlead.control.notify.courier import MONITOR as COURIER
 from fairlead.control.watching.around import Said
 from fairlead.control.watching.interface import MonitorStanding
@@ -16,12 +17,13 @@ from fairlead.monitoring.desk import Desk, Duties, Look
 from fairlead.monitoring.inhibition import BLIND
 from fairlead.monitoring.promising import MONITOR as SLO
 from fairlead.monitoring.telling import Route
-from fairlead.monitoring.watchers import Report, Watch
+from fairlead.monitoring.watchers import Report, Watch, graver
 
 WATCH_EVERY_S = 60.0
 LAG_S = 120.0
 BLIND_PAGE_S = 900.0
-"""As long as records may not be taken in: whether promises hold is not known for so long."""
+"""As long as records may not be taken in: whether promises hold, or the platform does, is not known
+for so long."""
 UNREAD_S = 60.0
 """What the store refuses for less is not told as such."""
 
@@ -47,7 +49,9 @@ def look_of(seen: Seen, said: Said, desk: Desk, duties: Duties, now: float, sinc
     Args:
         since: Unix time since which there was somebody to look.
     """
-    conditions = [*seen.conditions, *said.conditions]
+    alerts = desk.alerts.values()
+    of_platform = graver(said.conditions, PAGING, BLIND_PAGE_S, alerts, now)
+    conditions = [*seen.conditions, *of_platform]
     if seen.unread:
         why = f"nothing of the traffic is seen: the records cannot be read: {seen.unread}"
         conditions.append(blind("store", "unread", why, pending_s=UNREAD_S))

@@ -18,7 +18,7 @@ from fairlead.domain.decoding import decode_json
 from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import NotFound
 from fairlead.domain.release import short
-from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.alerts import Condition, Labels
 from fairlead.monitoring.monitors.intake import Intake
 from fairlead.monitoring.monitors.interface import (
     GoesByVectors,
@@ -37,6 +37,8 @@ MONITOR, PART = "monitor", "monitor_part"
 Key = tuple[str, str]
 """Kind and key of a document."""
 SELF_TEST_S = 86_400.0
+CASES_S = 60.0
+"""So old, at most, are the cases that are known while a look goes on."""
 _log = logging.getLogger(__name__)
 
 
@@ -45,6 +47,7 @@ class ReleaseMonitors:
 
     Attributes:
         last_seen: Unix time of its last request.
+        known_cases: What `suggested_cases` said last; None where it was not asked yet.
     """
 
     def __init__(self, service: str, release: str, make: Callable[[], Sequence[Monitor]]) -> None:
@@ -58,6 +61,9 @@ class ReleaseMonitors:
         self._due = Due()
         self._intakes = Intakes()
         self._asked_since = 0.0
+        self._cases_about: set[Labels] = set()
+        self._cases_at = float("-inf")
+        self.known_cases: list[SuggestedCase] | None = None
         self._troubles: dict[str, str] = {}
         self._tested: dict[str, tuple[float, str]] = {}
 
@@ -80,9 +86,13 @@ class ReleaseMonitors:
         self._each(lambda monitor: monitor.see_feedback(feedback))
 
     def conditions(self, now: float) -> list[Condition]:
-        """What holds now."""
+        """What holds now; and with that, now and then, which cases are known."""
         found: list[Condition] = []
         self._each(lambda monitor: found.extend(monitor.conditions(now)))
+        about = {one.labels for one in found}
+        if about != self._cases_about or not 0.0 <= now - self._cases_at < CASES_S:
+            self._cases_about, self._cases_at = about, now
+            self.suggested_cases()
         return found
 
     def accept(self, name: str) -> None:
@@ -100,6 +110,7 @@ class ReleaseMonitors:
         else:
             monitor.accept()
         self._intakes.forget(name, self._monitors[name])
+        self.known_cases, self._cases_at = None, float("-inf")
 
     def inherit(self, before: ReleaseMonitors) -> None:
         """Go on with what the release that served before has shown of the service's users."""
@@ -115,9 +126,14 @@ class ReleaseMonitors:
     def suggested_cases(self) -> list[SuggestedCase]:
         """What its monitors say that a suite lacks, each request once."""
         found: dict[str, SuggestedCase] = {}
-        for monitor in self._keeping():
-            found.update({case.request: case for case in monitor.suggested_cases()})
-        return list(found.values())
+
+        def take(monitor: Monitor) -> None:
+            if isinstance(monitor, KeepsTexts):
+                found.update({case.request: case for case in monitor.suggested_cases()})
+
+        self._each(take)
+        self.known_cases = list(found.values())
+        return self.known_cases
 
     def kept_requests(self) -> set[str]:
         """Ids of the requests whose texts are kept."""
@@ -127,6 +143,8 @@ class ReleaseMonitors:
         """Drop texts whose sample was deleted."""
         for monitor in self._keeping():
             monitor.forget(ids)
+        if self.known_cases is not None:
+            self.known_cases = [case for case in self.known_cases if case.request not in ids]
 
     def _keeping(self) -> Iterator[KeepsTexts]:
         return (one for one in self._monitors.values() if isinstance(one, KeepsTexts))

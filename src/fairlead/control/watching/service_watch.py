@@ -227,6 +227,12 @@ class ServiceWatch:
         served = self._releases.get(self.champion)
         return [] if served is None else served.suggested_cases()
 
+    @property
+    def known_cases(self) -> list[SuggestedCase] | None:
+        """The same, as they are known already, to whatever thread; None where they are not."""
+        served = self._releases.get(self.champion)
+        return None if served is None else served.known_cases
+
     def forget_deleted(self) -> None:
         """Drop texts whose samples are deleted by now, from what is kept as well."""
         has_forgotten = False

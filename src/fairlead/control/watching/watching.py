@@ -31,6 +31,7 @@ from fairlead.control.watching.looking import (
 )
 from fairlead.control.watching.served import Served
 from fairlead.control.watching.service_watch import Build, ServiceWatch
+from fairlead.control.watching.turns import Turns
 from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import FairleadError, NotFound, StorageFailed
 from fairlead.gateway.records.metric_families import FamilyState
@@ -80,7 +81,8 @@ class Watching:
         self._desk = Desk()
         self._overlay = Overlay()
         self._routes: tuple[Route, ...] = ()
-        self._lock = asyncio.Lock()
+        self._turns = Turns("a look at the services")
+        self._desk_turns = Turns("keeping what the last look saw")
         self._services: dict[str, ServiceWatch] = {}
         self._troubles: dict[str, str] = {}
         self._standings: dict[str, list[MonitorStanding]] = {}
@@ -140,16 +142,19 @@ class Watching:
         self._stopping.set()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._courier.close()
-        async with self._lock:
+        async with self._turns, self._desk_turns:
             for watch in self._services.values():
                 with contextlib.suppress(FairleadError):  # It is read again.
                     await asyncio.to_thread(watch.save, at_once=True)
 
     async def edit(self, change: Callable[[Desk], Desk]) -> Desk:
-        """Change the desk by a person's word, and keep it."""
-        async with self._lock:
+        """See `Watched`: it waits for no look, only while what one has seen is kept."""
+
+        async def edited() -> Desk:
             await self._keep(change(self._desk))
             return self._desk
+
+        return await self._desk_turns.take(edited)
 
     async def impact(self, incident: Incident) -> list[Impact]:
         """See `Watched`."""
@@ -159,30 +164,38 @@ class Watching:
 
     async def accept(self, service: str, monitor: str) -> None:
         """What this monitor of the champion tells now is as it should be."""
-        async with self._lock:
-            watch = self._services.get(service)
-            if watch is None:
-                raise NotFound(f"no service {service!r} is watched")
+
+        async def accepted() -> None:
+            watch = self._watch_of(service)
             watch.accept(monitor)
             await asyncio.to_thread(watch.save, at_once=True)
 
+        await self._turns.take(accepted)
+
     async def suggested_cases(self, service: str) -> list[SuggestedCase]:
-        """What the suites of a service's release lack; raises NotFound."""
-        async with self._lock:
-            watch = self._services.get(service)
-            if watch is None:
-                raise NotFound(f"no service {service!r} is watched")
-            found = await asyncio.to_thread(watch.suggested_cases)
+        """See `Watched`: while a look goes on, as of the one before; raises NotFound."""
+        watch = self._watch_of(service)
+        found = watch.known_cases if self._turns.is_taken else None
+        if found is None:
+            found = await self._turns.take(lambda: asyncio.to_thread(watch.suggested_cases))
+        there = await asyncio.to_thread(self._store.kept_samples, {one.request for one in found})
+        found = [one for one in found if one.request in there]
         if found:
             read = f"{len(found):,} prompts of samples were read: cases for suites"
             event = EventRow(self._now(), "samples_read", read, service=service)
             await asyncio.to_thread(self._store.add_events, [event])
         return found
 
+    def _watch_of(self, service: str) -> ServiceWatch:
+        watch = self._services.get(service)
+        if watch is None:
+            raise NotFound(f"no service {service!r} is watched")
+        return watch
+
     async def look(self) -> bool:
         """One look at everything; whether all that was recorded was read."""
         try:
-            async with self._lock:
+            async with self._turns:
                 decided, is_whole = await self._look()
         except FairleadError as error:
             self._heart.failed(error.one_line)
@@ -248,14 +261,15 @@ class Watching:
         standings = [one for each in self._standings.values() for one in each]
         champions = {name: watch.champion for name, watch in self._services.items()}
         duties = duties_of(services, standings, champions, said.watches)
-        overlay = self._overlay = self._overlay.with_told(self._courier.arrived())
-        desk = overlay.over(self._desk)
-        seen.conditions.extend(self._troubled())
-        look = look_of(seen, said, desk, duties, self._now(), self._started_at)
-        outcome = await asyncio.to_thread(step, desk, duties, look)
-        is_kept = await self._kept(outcome.desk)
-        if self._overlay is overlay:  # Else it has grown meanwhile: the next look takes it over.
-            self._overlay = Overlay()
+        async with self._desk_turns:
+            overlay = self._overlay = self._overlay.with_told(self._courier.arrived())
+            desk = overlay.over(self._desk)
+            seen.conditions.extend(self._troubled())
+            look = look_of(seen, said, desk, duties, self._now(), self._started_at)
+            outcome = await asyncio.to_thread(step, desk, duties, look)
+            is_kept = await self._kept(outcome.desk)
+            if self._overlay is overlay:  # Else it has grown: the next look takes it over.
+                self._overlay = Overlay()
         self._courier.start_all(outcome.messages)
         return (outcome.actions if is_kept else []), seen.is_whole
 
@@ -348,7 +362,8 @@ class Watching:
             _log.error("%s of %s: a defect: %s", entry.kind, entry.service, trail(error))
             return
         if outcome:  # Else it is under way, and asked for at the next look.
-            await self.edit(lambda desk: note_done(desk, entry, outcome, self._now()))
+            async with self._desk_turns:
+                await self._keep(note_done(self._desk, entry, outcome, self._now()))
 
     async def _keep(self, desk: Desk) -> None:
         """Keep it; in memory it is the same only after that."""

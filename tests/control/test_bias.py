@@ -87,7 +87,7 @@ class Place:
     async def turn(self) -> BiasView:
         """Begin what is due, and wait for its end."""
         await self.probes.advance([self.spec])
-        task = self.probes._watches["bank"].task
+        task = self.probes._watches["bank"].errand.task
         if task is not None:
             await asyncio.wait([task])
         [view] = self.probes.views()

@@ -67,8 +67,8 @@ class Place:
         """Begin what is due, and wait for its end."""
         await self.tracking.advance([self.spec])
         for watch in list(self.tracking._watches.values()):
-            if watch.task is not None:
-                await asyncio.wait([watch.task])
+            if watch.errand.task is not None:
+                await asyncio.wait([watch.errand.task])
         return self.tracking.views()[0]
 
     async def runs(self, count: int) -> TrackedView:

@@ -68,7 +68,7 @@ class Place:
     async def turn(self) -> ProbesView:
         """Begin what is due, and wait for its end."""
         await self.probes.advance([self.spec])
-        task = self.probes._watches["bank", RELEASE].task
+        task = self.probes._watches["bank", RELEASE].errand.task
         if task is not None:
             await asyncio.wait([task])
         view = self.probes.view("bank")
@@ -306,7 +306,7 @@ async def test_kills_at_any_write_lose_and_repeat_no_evidence(place: Place, seed
             ):
                 try:
                     await place.probes.advance([place.spec])
-                    task = place.probes._watches["bank", RELEASE].task
+                    task = place.probes._watches["bank", RELEASE].errand.task
                     if task is not None:
                         await asyncio.wait([task])
                         if isinstance(task.exception(), Killed):

@@ -27,7 +27,8 @@ RULE = ProbeRule("sha256:" + "ef" * 32)
 
 async def settle(world: World) -> None:
     """Wait for what is asked in the background."""
-    tasks = [watch.task for watch in world.plane.probes._watches.values() if watch.task is not None]
+    errands = [watch.errand for watch in world.plane.probes._watches.values()]
+    tasks = [errand.task for errand in errands if errand.task is not None]
     if tasks:
         await asyncio.wait(tasks)
 
@@ -74,8 +75,8 @@ async def test_a_candidate_that_changes_is_told_and_moves_no_traffic(place: Plac
     async def turn() -> None:
         await place.probes.advance([SPEC], [candidate])
         for watch in place.probes._watches.values():
-            if watch.task is not None:
-                await asyncio.wait([watch.task])
+            if watch.errand.task is not None:
+                await asyncio.wait([watch.errand.task])
 
     for number in range(50):
         place.provider.answer = (lambda text: "something else") if number >= 30 else str

@@ -15,12 +15,12 @@ from collections.abc import Callable, Collection, Sequence
 import msgspec
 
 from fairlead.control.bias.asking import ask_pair
-from fairlead.control.bias.self_test import self_test
+from fairlead.control.bias.self_test import DailySelfTest, pairs_self_test
 from fairlead.control.bias.telling import MONITOR, BiasView, bias_view, conditions_of
+from fairlead.control.errands import Errand, Work
 from fairlead.control.outside.ask import ReplicaClient
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.decoding import decode_json
-from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import FairleadError, NotFound
 from fairlead.domain.guardrail import tightened
 from fairlead.monitoring.alerts import Condition
@@ -48,23 +48,21 @@ KIND = "bias"
 PAIRS_AT_ONCE = 2
 RELEASES_MAX = 5
 """Releases of a service whose pairs are remembered: who comes back goes on."""
-SELF_TEST_S = 86_400.0
 _log = logging.getLogger(__name__)
 
 
 class Watch:
     """The pairs of one release, as they are stored, and the task that asks them."""
 
-    def __init__(self, spec: ServiceSpec, bias: BiasSpec, biasing: Biasing, now: float) -> None:
+    def __init__(
+        self, spec: ServiceSpec, bias: BiasSpec, biasing: Biasing, errand: Errand
+    ) -> None:
         self.spec = spec
         self.bias = bias
         self.plan = plan_of(bias)
         self.biasing = biasing
         self.lock = asyncio.Lock()
-        self.task: asyncio.Task[None] | None = None
-        self.trouble = ""
-        self.not_before = 0.0
-        self.alive_at = now
+        self.errand = errand
 
 
 class BiasProbes:
@@ -89,8 +87,7 @@ class BiasProbes:
         self._tightened = tightened
         self._watches: dict[str, Watch] = {}
         self._kept: dict[str, bytes] = {}
-        self._self_tested_at: float | None = None
-        self._self_test_error = ""
+        self._self_test = DailySelfTest(pairs_self_test, now)
 
     async def load(self) -> None:
         """Read what is stored."""
@@ -108,7 +105,7 @@ class BiasProbes:
         Args:
             specs: Of the services that have a champion.
         """
-        await self._test_itself()
+        await self._self_test.run_if_due()
         wanted = {spec.service: spec for spec in specs if spec.bias is not None and spec.bias.pairs}
         for service in [name for name in self._watches if name not in wanted]:
             await self._forget(service)
@@ -163,7 +160,7 @@ class BiasProbes:
     def _view(self, watch: Watch) -> BiasView:
         held = held_by(watch.biasing, watch.bias, self._now())
         return bias_view(
-            watch.spec.name, watch.biasing, watch.bias, watch.plan, held, watch.trouble
+            watch.spec.name, watch.biasing, watch.bias, watch.plan, held, watch.errand.trouble
         )
 
     def _report(self, watch: Watch) -> Report:
@@ -171,47 +168,23 @@ class BiasProbes:
         return Report(
             MONITOR,
             watch.spec.service,
-            at=watch.alive_at,
+            at=watch.errand.alive_at,
             requests=biasing.pairs + biasing.unanswered,
             looked_at=biasing.pairs,
-            error=watch.trouble or biasing.failure,
-            self_tested_at=self._self_tested_at,
-            self_test_error=self._self_test_error,
+            error=watch.errand.trouble or biasing.failure,
+            self_tested_at=self._self_test.tested_at,
+            self_test_error=self._self_test.error,
         )
 
-    async def _test_itself(self) -> None:
-        now, last = self._now(), self._self_tested_at
-        if last is None or not 0.0 <= now - last < SELF_TEST_S:
-            self._self_test_error = await asyncio.to_thread(self_test)
-            self._self_tested_at = now
-
     def _go_on(self, watch: Watch) -> None:
-        """Begin what is due, once what was begun before has ended."""
-        if watch.task is not None:
-            if not watch.task.done():
-                return
-            self._look_at(watch, watch.task)
-            watch.task = None
-        now = self._now()
-        watch.alive_at = now
-        if now < watch.not_before or not wants_round(watch.biasing, watch.plan, now):
-            return
-        if not held_by(watch.biasing, watch.bias, now):
-            watch.task = asyncio.create_task(self._round(watch))
+        rest_s = min(RETRY_S, watch.bias.interval_s)
+        watch.errand.go_on(lambda now: self._due(watch, now), rest_s=rest_s)
 
-    def _look_at(self, watch: Watch, ended: asyncio.Task[None]) -> None:
-        """Whatever keeps it from going on is shown, and tried again later."""
-        error = ended.exception()
-        watch.trouble = ""
-        if error is None:
-            return
-        watch.not_before = self._now() + min(RETRY_S, watch.bias.interval_s)
-        if isinstance(error, FairleadError):
-            watch.trouble = error.one_line
-            _log.error("bias of %s: %s", watch.spec.service, error.one_line)
-        else:
-            watch.trouble = defect(error)
-            _log.error("bias of %s: a defect: %s", watch.spec.service, trail(error))
+    def _due(self, watch: Watch, now: float) -> Work | None:
+        is_due = wants_round(watch.biasing, watch.plan, now)
+        if not is_due or held_by(watch.biasing, watch.bias, now):
+            return None
+        return self._round(watch)
 
     async def _watch(self, spec: ServiceSpec) -> Watch:
         assert spec.bias is not None
@@ -223,7 +196,8 @@ class BiasProbes:
                 found.spec, found.bias, found.plan = spec, spec.bias, plan
                 return found
             await self._forget(spec.service)
-        made = Watch(spec, spec.bias, self._read(spec, spec.bias), self._now())
+        errand = Errand(f"bias of {spec.service}", self._now)
+        made = Watch(spec, spec.bias, self._read(spec, spec.bias), errand)
         self._watches[spec.service] = made
         return made
 
@@ -248,10 +222,7 @@ class BiasProbes:
         return msgspec.structs.replace(kept, due_at=min(kept.due_at, now + bias.interval_s))
 
     async def _forget(self, service: str) -> None:
-        watch = self._watches.pop(service)
-        if watch.task is not None:
-            watch.task.cancel()
-            await asyncio.gather(watch.task, return_exceptions=True)
+        await self._watches.pop(service).errand.cancel()
 
     async def _round(self, watch: Watch) -> None:
         """Ask what the round still lacks."""
@@ -277,7 +248,7 @@ class BiasProbes:
                     why = next((why for _, why in answers if why), "")
                     after = failed(watch.biasing, bias, batch, why, now)
                 await self._keep(watch, after)
-            watch.alive_at = now
+            watch.errand.alive_at = now
             if not is_answered:
                 return
 

@@ -1,18 +1,46 @@
-"""Does the test for bias find a gap that is there, and none where there is none?"""
+"""The self-tests of the monitors of bias: is a gap found that is there, and none that is not?"""
 
 from __future__ import annotations
 
+import asyncio
 import math
 import random
+from collections.abc import Callable
 
 from fairlead.stats.monitors.counterfactual import GapTest
 
 PAIRS = 1_500
 LEVEL = math.log(1_000.0)
+EVERY_S = 86_400.0
 
 
-def self_test() -> str:
-    """Empty if so, else what went wrong. The data is made for it, the same each time."""
+class DailySelfTest:
+    """When a monitor was last tested, and what came of it.
+
+    Args:
+        test: Says what went wrong; empty if nothing did. It takes a while, and runs in a thread.
+        now: Unix time in seconds.
+    """
+
+    def __init__(self, test: Callable[[], str], now: Callable[[], float]) -> None:
+        self.tested_at: float | None = None
+        self.error = ""
+        self._test = test
+        self._now = now
+
+    async def run_if_due(self) -> None:
+        """Test it, unless that was done within the last day."""
+        now, last = self._now(), self.tested_at
+        if last is None or not 0.0 <= now - last < EVERY_S:
+            self.error = await asyncio.to_thread(self._test)
+            self.tested_at = now
+
+
+def pairs_self_test() -> str:
+    """Empty if a gap is found that is there, and none where there is none; else what went wrong.
+
+    The data is made for it, the same each time.
+    """
     found = {gap: _evidence(gap) >= LEVEL for gap in (0.0, 0.15)}
     if not found[0.15]:
         return f"a gap of 15 points in refusals was not found in {PAIRS} pairs"

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from fairlead.control.bias.item_batches import Batch, ask_items, values_of
-from fairlead.control.bias.self_test import tracking_self_test
+from fairlead.control.bias.self_test import DailySelfTest, tracking_self_test
 from fairlead.control.bias.tracking_views import (
     MONITOR,
     TrackedView,
@@ -23,10 +23,10 @@ from fairlead.control.bias.tracking_views import (
     tracked_view,
 )
 from fairlead.control.documents import read_all
+from fairlead.control.errands import Errand, Work
 from fairlead.control.outside.ask import ReplicaClient
 from fairlead.control.shipping.spec import ServiceSpec
-from fairlead.domain.defects import defect, trail
-from fairlead.domain.errors import FairleadError, NotFound
+from fairlead.domain.errors import NotFound
 from fairlead.evaluation.cases import Case, Suite
 from fairlead.evaluation.stereotypes import worse_of
 from fairlead.monitoring.alerts import Condition
@@ -58,7 +58,6 @@ from fairlead.store.watching import DocumentStore
 KIND = "bias_tracked"
 """Of the documents that are kept; their key is `service/benchmark`."""
 BATCH = 8
-SELF_TEST_S = 86_400.0
 _log = logging.getLogger(__name__)
 
 
@@ -66,15 +65,17 @@ class _Watch:
     """The scores of one champion on one benchmark, and the task that asks its items."""
 
     def __init__(
-        self, spec: ServiceSpec, bias: BiasSpec, scores: ScoresSpec, published: Published
+        self,
+        spec: ServiceSpec,
+        bias: BiasSpec,
+        scores: ScoresSpec,
+        published: Published,
+        errand: Errand,
     ) -> None:
         self.set(spec, bias, scores, published)
         self.cases: tuple[Case, ...] = ()
         self.lock = asyncio.Lock()
-        self.task: asyncio.Task[None] | None = None
-        self.trouble = ""
-        self.not_before = 0.0
-        self.alive_at = 0.0
+        self.errand = errand
         self.tracked = begin(spec.service, published, spec.release, spec.name, 0.0)
 
     def set(
@@ -111,8 +112,7 @@ class ScoreTracking:
         self._now = now
         self._watches: dict[str, _Watch] = {}
         self._kept: dict[str, Tracked] = {}
-        self._self_tested_at: float | None = None
-        self._self_test_error = ""
+        self._self_test = DailySelfTest(tracking_self_test, now)
 
     async def load(self) -> None:
         """Read what is stored; what is damaged begins anew."""
@@ -145,7 +145,7 @@ class ScoreTracking:
         for key in [key for key in self._watches if key not in wanted]:
             await self._forget(key)
         if wanted:
-            await self._test_itself()
+            await self._self_test.run_if_due()
         for key, declared in wanted.items():
             self._go_on(await self._watch(key, *declared))
 
@@ -198,57 +198,35 @@ class ScoreTracking:
     def _view(self, watch: _Watch) -> TrackedView:
         return tracked_view(
             watch.tracked, watch.published, watch.scores, watch.level,
-            held=held_by(watch.tracked, watch.scores, self._now()), trouble=watch.trouble,
+            held=held_by(watch.tracked, watch.scores, self._now()), trouble=watch.errand.trouble,
         )  # fmt: skip
 
     def _report(self, service: str) -> Report:
         watches = self._of(service)
-        errors = [each.trouble or blindness_of(each.tracked, each.published) for each in watches]
+        errors = [
+            each.errand.trouble or blindness_of(each.tracked, each.published) for each in watches
+        ]
         asked = sum(each.tracked.sent_in_all for each in watches)
         return Report(
             MONITOR,
             service,
-            at=min(each.alive_at for each in watches),
+            at=min(each.errand.alive_at for each in watches),
             requests=asked,
             looked_at=asked,
             error="; ".join(error for error in errors if error),
-            self_tested_at=self._self_tested_at,
-            self_test_error=self._self_test_error,
+            self_tested_at=self._self_test.tested_at,
+            self_test_error=self._self_test.error,
         )
 
-    async def _test_itself(self) -> None:
-        now, last = self._now(), self._self_tested_at
-        if last is None or not 0.0 <= now - last < SELF_TEST_S:
-            self._self_test_error = await asyncio.to_thread(tracking_self_test)
-            self._self_tested_at = now
-
     def _go_on(self, watch: _Watch) -> None:
-        """Begin what is due, once what was begun before has ended."""
-        if watch.task is not None:
-            if not watch.task.done():
-                return
-            self._look_at(watch, watch.task)
-            watch.task = None
-        now = self._now()
-        watch.alive_at = now
-        if watch.published.missing or now < max(watch.not_before, watch.tracked.due_at):
-            return
-        if not held_by(watch.tracked, watch.scores, now):
-            watch.task = asyncio.create_task(self._run(watch))
+        rest_s = min(RETRY_S, watch.scores.interval_s)
+        watch.errand.go_on(lambda now: self._due(watch, now), rest_s=rest_s)
 
-    def _look_at(self, watch: _Watch, ended: asyncio.Task[None]) -> None:
-        """Whatever keeps it from going on is shown, and tried again later."""
-        error = ended.exception()
-        watch.trouble = ""
-        if error is None:
-            return
-        watch.not_before = self._now() + min(RETRY_S, watch.scores.interval_s)
-        if isinstance(error, FairleadError):
-            watch.trouble = error.one_line
-            _log.error("bias scores of %s: %s", watch.key, error.one_line)
-        else:
-            watch.trouble = defect(error)
-            _log.error("bias scores of %s: a defect: %s", watch.key, trail(error))
+    def _due(self, watch: _Watch, now: float) -> Work | None:
+        is_due = not watch.published.missing and now >= watch.tracked.due_at
+        if not is_due or held_by(watch.tracked, watch.scores, now):
+            return None
+        return self._run(watch)
 
     async def _watch(
         self,
@@ -265,8 +243,8 @@ class ScoreTracking:
                 found.tracked = judged_by(found.tracked, scores)
                 return found
             await self._forget(key)
-        made, now = _Watch(spec, bias, scores, published), self._now()
-        made.alive_at = now
+        now, errand = self._now(), Errand(f"bias scores of {key}", self._now)
+        made = _Watch(spec, bias, scores, published, errand)
         kept = self._kept.get(key)
         new = begin(spec.service, published, spec.release, spec.name, now)
         if kept is None:
@@ -284,10 +262,7 @@ class ScoreTracking:
         return made
 
     async def _forget(self, key: str) -> None:
-        watch = self._watches.pop(key)
-        if watch.task is not None:
-            watch.task.cancel()
-            await asyncio.gather(watch.task, return_exceptions=True)
+        await self._watches.pop(key).errand.cancel()
 
     async def _run(self, watch: _Watch) -> None:
         """Ask what the run still lacks."""
@@ -312,7 +287,7 @@ class ScoreTracking:
                     values = await asyncio.to_thread(values_of, watch.cases, after)
                     after = over(after, watch.scores, values, now)
                 await self._keep(watch, after)
-            watch.alive_at = now
+            watch.errand.alive_at = now
             if is_done or got.why:
                 return
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from fairlead.control.errands import Errand, Work
 from fairlead.control.outside.ask import ReplicaClient
 from fairlead.control.outside.webhooks import tell
 from fairlead.control.probing.given import given_of
@@ -21,7 +22,6 @@ from fairlead.control.probing.probe_events import event_of, happened, was_accept
 from fairlead.control.probing.probe_views import ProbesView, Role, probes_view
 from fairlead.control.shipping.spec import ProbeSpec, ServiceSpec
 from fairlead.domain.decoding import decode_json
-from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, NotFound
 from fairlead.domain.release import sha256_digest, short
 from fairlead.evaluation.cases import Case, Suite
@@ -52,7 +52,12 @@ class Watch:
     """The probes of one release, as they are stored, and the task that asks them."""
 
     def __init__(
-        self, spec: ServiceSpec, probes: ProbeSpec, probing: Probing, version: int
+        self,
+        spec: ServiceSpec,
+        probes: ProbeSpec,
+        probing: Probing,
+        version: int,
+        errand: Errand,
     ) -> None:
         self.role: Role = "champion"
         self.spec = spec
@@ -60,9 +65,7 @@ class Watch:
         self.probing = probing
         self.version = version
         self.lock = asyncio.Lock()
-        self.task: asyncio.Task[None] | None = None
-        self.trouble = ""
-        self.not_before = 0.0
+        self.errand = errand
 
 
 class Probes:
@@ -127,33 +130,15 @@ class Probes:
             raise troubles[0]
 
     def _go_on(self, watch: Watch) -> None:
-        """Begin what is due, once what was begun before has ended."""
-        if watch.task is not None:
-            if not watch.task.done():
-                return
-            self._look_at(watch, watch.task)
-            watch.task = None
-        now, rule = self._now(), watch.probes.rule
-        if now < watch.not_before:
-            return
-        if not watch.probing.is_told:
-            watch.task = asyncio.create_task(self._tell(watch))
-        elif wants_round(watch.probing, now) and not held_by(watch.probing, rule, now):
-            watch.task = asyncio.create_task(self._round(watch))
+        rest_s = min(RETRY_S, watch.probes.rule.interval_s)
+        watch.errand.go_on(lambda now: self._due(watch, now), rest_s=rest_s)
 
-    def _look_at(self, watch: Watch, ended: asyncio.Task[None]) -> None:
-        """Whatever keeps it from going on is shown, and tried again later."""
-        error = ended.exception()
-        watch.trouble = ""
-        if error is None:
-            return
-        watch.not_before = self._now() + min(RETRY_S, watch.probes.rule.interval_s)
-        if isinstance(error, FairleadError):
-            watch.trouble = error.one_line
-            _log.error("probes of %s: %s", watch.spec.service, error.one_line)
-        else:
-            watch.trouble = defect(error)
-            _log.error("probes of %s: a defect: %s", watch.spec.service, trail(error))
+    def _due(self, watch: Watch, now: float) -> Work | None:
+        if not watch.probing.is_told:
+            return self._tell(watch)
+        if wants_round(watch.probing, now) and not held_by(watch.probing, watch.probes.rule, now):
+            return self._round(watch)
+        return None
 
     def is_diverted(self, service: str, release: str | None) -> bool:
         """Whether the fallbacks are to answer for this champion, because its provider changed."""
@@ -193,7 +178,12 @@ class Probes:
     def _view(self, watch: Watch) -> ProbesView:
         held = held_by(watch.probing, watch.probes.rule, self._now())
         return probes_view(
-            watch.spec.name, watch.probing, watch.probes.rule, held, watch.trouble, watch.role
+            watch.spec.name,
+            watch.probing,
+            watch.probes.rule,
+            held,
+            watch.errand.trouble,
+            watch.role,
         )
 
     def _commanded(self, service: str, command: str) -> Watch:
@@ -222,7 +212,7 @@ class Probes:
                     f"{service}: its provider has changed, and nothing is asked any more",
                     hint=f"`fairlead probes accept {service}` takes its answers as the reference",
                 )
-            watch.not_before = 0.0
+            watch.errand.end_rest()
             if command == "accept":
                 diverted = self._view(watch).is_diverted
                 event = was_accepted(watch.spec, now, serves_again=diverted)
@@ -240,36 +230,35 @@ class Probes:
             return found
         if found is not None:
             await self._forget(name)
-        made, why = self._read(spec, spec.probes)
+        probing, version, why = self._read(spec, spec.probes)
+        errand = Errand(f"probes of {spec.service}", self._now)
+        made = Watch(spec, spec.probes, probing, version, errand)
         if why:
             await self._keep(made, made.probing, [event_of(spec, self._now(), "probes_begun", why)])
         self._watches[name] = made
         return made
 
-    def _read(self, spec: ServiceSpec, probes: ProbeSpec) -> tuple[Watch, str]:
-        """What is stored of the release's probes; else begun anew, and why."""
+    def _read(self, spec: ServiceSpec, probes: ProbeSpec) -> tuple[Probing, int, str]:
+        """What is stored of the release's probes, and its version; else begun anew, and why."""
         row = self._kept.get((spec.service, spec.release))
         new = begin(spec.service, spec.release, _asked(probes), self._now())
         if row is None:
-            return Watch(spec, probes, new, 0), "its answers of the first rounds are the reference"
+            return new, 0, "its answers of the first rounds are the reference"
         try:
             kept = decode_json(row.document, Probing)
         except msgspec.DecodeError:
             why = "begun anew: what was kept of them cannot be read"
-            return Watch(spec, probes, new, row.version), why
+            return new, row.version, why
         if not is_readable(kept):
             why = "begun anew: their evidence was kept by another build and cannot be read"
-            return Watch(spec, probes, new, row.version), why
+            return new, row.version, why
         if kept.asked != new.asked:
             new = msgspec.structs.replace(new, accepted=kept.accepted)
-            return Watch(spec, probes, new, row.version), "begun anew: other probes are asked"
-        return Watch(spec, probes, kept, row.version), ""
+            return new, row.version, "begun anew: other probes are asked"
+        return kept, row.version, ""
 
     async def _forget(self, name: _Name) -> None:
-        watch = self._watches.pop(name)
-        if watch.task is not None:
-            watch.task.cancel()
-            await asyncio.gather(watch.task, return_exceptions=True)
+        await self._watches.pop(name).errand.cancel()
 
     async def _round(self, watch: Watch) -> None:
         """Ask what the round still lacks."""

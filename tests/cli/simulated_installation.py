@@ -19,6 +19,7 @@ from control.answering_replica import AnsweringReplica
 from control.simulated_world import SimulatedTarget, SimulatedWorker, World
 from fairlead.app.state import StatePaths, UpInfo, write_private
 from fairlead.control.api import create_app
+from fairlead.control.parts import Ground
 from fairlead.control.plane import ControlPlane
 from fairlead.control.world.hub import SnapshotHub
 from fairlead.registry import Registry
@@ -73,10 +74,11 @@ class Installation:
         target = SimulatedTarget(world)
         target.base_urls = lambda _engine: self.replica.url
         hub = SnapshotHub(clock=time.monotonic, is_alive=lambda _pid: True)
-        plane = ControlPlane(
+        ground = Ground(
             store=store, registry=world.registry, target=target, hub=hub,
             gateway_url="http://127.0.0.1:7600", now=time.time, monotonic=time.monotonic,
         )  # fmt: skip
+        plane = ControlPlane(ground)
         config = uvicorn.Config(
             create_app(plane, TOKEN), host="127.0.0.1", port=0, lifespan="off",
             log_level="error", timeout_graceful_shutdown=1,

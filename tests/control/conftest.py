@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,18 +12,10 @@ import pytest
 from control.answering_replica import AnsweringReplica
 from control.judged_world import JudgedWorld
 from control.simulated_world import World, build_releases
-from fairlead.control import plane
 from fairlead.registry import Registry
 from fairlead.store import open_store
 
 MODELS = Path(__file__).parents[2] / "examples" / "banking" / "models"
-
-
-@pytest.fixture(autouse=True)
-def ids_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is assigned to a canary follows from a rollout's id: no verdict here is left to luck."""
-    numbers = itertools.count(1)
-    monkeypatch.setattr(plane, "_new_id", lambda prefix: f"{prefix}-{next(numbers):08x}")
 
 
 @pytest.fixture(scope="session")

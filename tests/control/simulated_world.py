@@ -7,6 +7,7 @@ control that is thrown away leaves the store, the replicas and the workers as th
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from fairlead.control.parts import Ground
 from fairlead.control.plane import ControlPlane
 from fairlead.control.shipping.spec import GateSpec, ServiceSpec
 from fairlead.control.shipping.stored import read_rollout, read_spec
@@ -215,6 +217,9 @@ class World:
         self.dice = random.Random(4)
         self.served: dict[str, int] = {}
         self.copied: dict[str, int] = {}
+        numbers = itertools.count(1)
+        self.new_id: Callable[[str], str] = lambda prefix: f"{prefix}-{next(numbers):08x}"
+        """Who is assigned to a canary follows from a rollout's id: no verdict is left to luck."""
         self._requests = 0
         self._validated: dict[str, int] = {}
         self.plane: ControlByHand = None  # type: ignore[assignment]
@@ -223,7 +228,7 @@ class World:
 
     async def start(self) -> None:
         """Start control on what there is."""
-        self.plane = ControlByHand(
+        ground = Ground(
             store=self.control_s_store,
             registry=self.registry,
             target=self.target,
@@ -231,7 +236,9 @@ class World:
             gateway_url="http://127.0.0.1:7600",
             now=lambda: self.now,
             monotonic=lambda: self.now,
+            new_id=lambda prefix: self.new_id(prefix),
         )
+        self.plane = ControlByHand(ground)
         await self.plane.start()
 
     async def stop(self) -> None:

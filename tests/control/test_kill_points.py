@@ -23,7 +23,6 @@ import pytest
 
 from control.judged_world import CAPTURE, JUDGED_PLAN, samples_of
 from control.simulated_world import DIRECT, PLAN, World
-from fairlead.control import plane as plane_module
 from fairlead.control.judging import judging as judging_module
 from fairlead.control.judging.asking import Reply
 from fairlead.control.judging.judging import Judging
@@ -307,7 +306,7 @@ async def run(
         patched.setattr(Judging, "_run", _not_by_itself)
         patched.setattr(facts_module, "Looks", partial(Looks, reader=reader))
         current = next(names)
-        patched.setattr(plane_module, "_new_id", lambda _prefix: current)
+        world.new_id = lambda _prefix: current
         await world.start()
         world.mortal.calls = 0
         world.mortal.kills, world.worker_kills = dict(kills), worker_kills

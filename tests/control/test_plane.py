@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from control.simulated_world import DIRECT, World
+from fairlead.control.parts import Ground
 from fairlead.control.plane import ControlPlane
 from fairlead.control.world.hub import SnapshotHub
 from fairlead.domain.errors import StorageFailed
@@ -17,7 +18,7 @@ from fairlead.domain.errors import StorageFailed
 @pytest.fixture
 async def looping(world: World) -> ControlPlane:
     """A plane over the same world whose loop is not started yet."""
-    return ControlPlane(
+    ground = Ground(
         store=world.store,
         registry=world.registry,
         target=world.target,
@@ -25,7 +26,9 @@ async def looping(world: World) -> ControlPlane:
         gateway_url="http://127.0.0.1:7600",
         now=lambda: world.now,
         monotonic=lambda: world.now,
+        new_id=world.new_id,
     )
+    return ControlPlane(ground)
 
 
 async def until(done: Callable[[], bool]) -> None:

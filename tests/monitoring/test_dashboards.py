@@ -53,8 +53,10 @@ def said() -> dict[str, set[str]]:
         wants=list, replicas=list, queues=list, workers=list, watermark=lambda: 5.0,
         count_rollouts=dict,
     )  # fmt: skip
-    parts = cast(Any, nothing)
-    exposition = Exposition(parts, parts, parts, parts, parts, Pulse(lambda: 1.0), lambda: 10.0)
+    parts = SimpleNamespace(
+        store=nothing, overview=nothing, fleet=nothing, judging=nothing, hub=nothing
+    )
+    exposition = Exposition(cast(Any, parts), Pulse(lambda: 1.0), lambda: 10.0)
     exposition.desk = Desk
     standing = ObserverStanding(10.0, 1.0, archives=True, archived_until=4.0)
     exposition.observer = lambda: standing

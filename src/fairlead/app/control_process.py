@@ -23,6 +23,7 @@ from fairlead.app.serving import Server, is_alive
 from fairlead.app.state import StatePaths, write_private
 from fairlead.control.api import create_app
 from fairlead.control.outward.observer_families import read_standing
+from fairlead.control.parts import Ground
 from fairlead.control.plane import ControlPlane
 from fairlead.control.world.hub import SnapshotHub
 from fairlead.domain.errors import FairleadError
@@ -70,7 +71,7 @@ async def _serve(settings: Settings, token: str) -> None:
     listening = socket.socket(fileno=settings.listen_fd)
     listening.set_inheritable(False)
     store = open_store(paths.store_url)
-    plane = ControlPlane(
+    ground = Ground(
         store=store,
         registry=Registry(paths.registry),
         target=EveryTarget(paths.replicas, supervisor_pid=settings.supervisor_pid, now=time.time),
@@ -86,6 +87,7 @@ async def _serve(settings: Settings, token: str) -> None:
         monotonic=time.monotonic,
         word_vectors=paths.word_vectors,
     )
+    plane = ControlPlane(ground)
     plane.exposition.observer = lambda: read_standing(paths.observer)
     write_private(paths.metrics_token, metrics_token(token).encode())
     stop_replicas = False

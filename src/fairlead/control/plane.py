@@ -11,53 +11,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 from collections.abc import Awaitable, Callable, Collection
-from pathlib import Path
 
 import msgspec
 
-from fairlead.control.acting.carrying_out import Acting
 from fairlead.control.acting.diversions import Diversion
-from fairlead.control.acting.platform import Parts, Platform
 from fairlead.control.acting.suite_versions import SuiteVersion
 from fairlead.control.acting.tightenings import Tightening
-from fairlead.control.bias.bias_probes import BiasProbes
-from fairlead.control.bias.scoring import BiasScores
-from fairlead.control.bias.tracking import ScoreTracking
 from fairlead.control.drill.drill_views import DrillRequest, DrillView
-from fairlead.control.drill.drills import Drills
-from fairlead.control.judging.judging import Judging
-from fairlead.control.judging.live import LiveJudging
 from fairlead.control.limits.keys import Keys
 from fairlead.control.limits.leases import Leases
-from fairlead.control.outside.hooks import Hooks
-from fairlead.control.outward.exposition import Exposition
-from fairlead.control.outward.pulse import Pulse
-from fairlead.control.outward.replica_metrics import ReplicaMetrics
+from fairlead.control.parts import Ground
 from fairlead.control.probing.probe_views import ProbesView
-from fairlead.control.probing.probes import Probes
 from fairlead.control.probing.serving import candidates, with_fallbacks
-from fairlead.control.reports import Reports
 from fairlead.control.samples import Samples
 from fairlead.control.shipping.capacity import Planner
 from fairlead.control.shipping.conversations import Conversations
-from fairlead.control.shipping.evaluations import Evaluations
-from fairlead.control.shipping.rollouts import Rollouts
-from fairlead.control.shipping.slow_watches import SlowWatches
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.views import Applied, RollbackRequest, RolloutView
-from fairlead.control.watching.monitors import MonitorMaker
-from fairlead.control.watching.platform import ControlPlatform
-from fairlead.control.watching.watching import Watching
-from fairlead.control.world.fleet import Fleet
-from fairlead.control.world.hub import SnapshotHub
+from fairlead.control.wiring import monitoring_on, outward_on, shipping_on
 from fairlead.control.world.publishing import Publisher
 from fairlead.control.world.wants import ServiceWant
 from fairlead.domain.errors import FairleadError
-from fairlead.registry import Registry
-from fairlead.store.interface import Store
-from fairlead.targets import Target
 
 TICK_S = 0.2
 TROUBLE_LOG_S = 10.0
@@ -65,99 +40,52 @@ _log = logging.getLogger(__name__)
 
 
 class ControlPlane:
-    """Holds the parts together and runs the loop.
+    """Holds the parts together and runs the loop; `fairlead.control.wiring` makes most of them."""
 
-    Args:
-        now: Unix time in seconds, for what is kept.
-        monotonic: Seconds that never jump, for what is waited for.
-        word_vectors: The table of what words mean that drift goes by, if it is there.
-    """
-
-    def __init__(
-        self,
-        *,
-        store: Store,
-        registry: Registry,
-        target: Target,
-        hub: SnapshotHub,
-        gateway_url: str,
-        now: Callable[[], float],
-        monotonic: Callable[[], float],
-        word_vectors: Path | None = None,
-    ) -> None:
-        self.hub = hub
+    def __init__(self, ground: Ground) -> None:
+        store, now, monotonic = ground.store, ground.now, ground.monotonic
+        self.hub = hub = ground.hub
         self.now = now
-        self.keys = Keys(store, now)
-        self._leases = hub.leases = Leases(store, hub.worker_count, now=now, monotonic=monotonic)
-        self._fleet = Fleet(registry, target, now)
-        evaluations = Evaluations(registry, store, now)
-        self._hooks = Hooks()
-        self.judging = Judging(store, now, lambda service: self._overview.seat_of(service))
-        self.samples = Samples(store, now)
-        self._rollouts = Rollouts(
-            store, self._fleet, evaluations, self._hooks, self.judging, hub, now
-        )
-        self._overview = self._rollouts.overview
-        self.live_judging = LiveJudging(
-            self.judging, store, self._overview.services, self._overview.running, now
-        )
-        self._publisher = Publisher(store, hub, self.keys, monotonic)
-        self._watches = SlowWatches(store, self._rollouts, now, lambda: _new_id("ro"))
-        self.drills = Drills(
-            store, self._rollouts, lambda: hub.worker_count, now, lambda: _new_id("dr")
-        )
-        self.probes = Probes(store, registry, self._overview.client, now)
-        self.reports = Reports(
-            store,
-            registry,
-            self._overview,
-            self._watches,
-            self.probes,
-            self.drills,
-            self._fleet,
-            self.judging,
-            self.live_judging,
-            hub,
-            gateway_url,
-            now,
-        )
-        self._lock = asyncio.Lock()
-        self.acting = Acting(
-            store, registry, self._rollouts, self._fleet, self.probes, self.judging, now
-        )
-        self.reports.tightened = self.acting.tightenings.names
-        self.bias = BiasProbes(store, self._overview.client, now, self.acting.tightenings.names)
-        self.bias_scores = BiasScores(store, registry, self._overview, now)
-        self.bias_tracking = ScoreTracking(store, registry.read_blob, self._overview.client, now)
-        self.platform = self._platform(store)
-        watched = ControlPlatform(
-            self._overview, self.platform, self.acting, self.bias, self.bias_tracking,
-            self.live_judging, self._lock,
-        )  # fmt: skip
-        maker = MonitorMaker(store, word_vectors, self._overview.seat_of, now, monotonic)
-        self.watching = Watching(store, watched, maker, now, monotonic=monotonic)
-        self.acting.fresh_cases.watched = self.watching
-        self._pulse = Pulse(monotonic)
-        self.exposition = Exposition(
-            store, self._overview, self._fleet, self.judging, hub, self._pulse, now
-        )
-        self.exposition.desk = lambda: self.watching.desk
-        self.exposition.others.append(self.watching.states)
-        self.replica_metrics = ReplicaMetrics(self._overview.wants, self._fleet.replicas, monotonic)
-        self._conversations = Conversations(store)
-        self.planner = Planner(store, registry, now)
-        self._evaluations = evaluations
         self._monotonic = monotonic
+        self._new_id = ground.new_id
+        self._lock = asyncio.Lock()
+
+        parts = shipping_on(ground)
+        self._fleet = parts.fleet
+        self._evaluations = parts.evaluations
+        self._hooks = parts.hooks
+        self._rollouts = parts.rollouts
+        self._overview = parts.overview
+        self._watches = parts.watches
+        self.judging = parts.judging
+        self.live_judging = parts.live_judging
+        self.drills = parts.drills
+        self.probes = parts.probes
+
+        monitoring = monitoring_on(ground, parts, self._lock)
+        self.acting = monitoring.acting
+        self.bias = monitoring.bias
+        self.bias_scores = monitoring.bias_scores
+        self.bias_tracking = monitoring.bias_tracking
+        self.platform = monitoring.platform
+        self.watching = monitoring.watching
+
+        outward = outward_on(ground, parts, monitoring)
+        self.reports = outward.reports
+        self.exposition = outward.exposition
+        self.replica_metrics = outward.replica_metrics
+        self._pulse = outward.pulse
+
+        self.keys = Keys(store, now)
+        self.samples = Samples(store, now)
+        self.planner = Planner(store, ground.registry, now)
+        self._leases = hub.leases = Leases(store, hub.worker_count, now=now, monotonic=monotonic)
+        self._publisher = Publisher(store, hub, self.keys, monotonic)
+        self._conversations = Conversations(store)
+
         self._woken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._trouble_logged_at = -TROUBLE_LOG_S
-
-    def _platform(self, store: Store) -> Platform:
-        parts = Parts(
-            store, self._overview, self._fleet, self.hub, self.probes, self._watches, self.drills,
-            self.judging,
-        )  # fmt: skip
-        return Platform(parts, self.acting, self.now)
 
     async def start(self, *, on_broken: Callable[[], None] = lambda: None) -> None:
         """Adopt what runs, load what is stored, and begin the loop.
@@ -219,7 +147,7 @@ class ControlPlane:
         plan = await self.planner.steps_for(spec)
         async with self._lock:
             rollout = await self._rollouts.begin(
-                _new_id("ev" if gates_only else "ro"), spec, plan=plan, gates_only=gates_only
+                self._new_id("ev" if gates_only else "ro"), spec, plan=plan, gates_only=gates_only
             )
         self.wake()
         return await self.reports.rollout(rollout)
@@ -244,7 +172,7 @@ class ControlPlane:
     async def rollback(self, service: str, request: RollbackRequest) -> RolloutView:
         """Go back to an earlier release as a whole; see `Rollouts.go_back`."""
         async with self._lock:
-            rollout = await self._rollouts.go_back(service, request, _new_id("ro"))
+            rollout = await self._rollouts.go_back(service, request, self._new_id("ro"))
         self.wake()
         return await self.reports.rollout(rollout)
 
@@ -360,7 +288,3 @@ def _report(task: asyncio.Task[None], on_broken: Callable[[], None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         _log.critical("the control loop has ended", exc_info=error)
         on_broken()
-
-
-def _new_id(prefix: str) -> str:
-    return f"{prefix}-{secrets.token_hex(4)}"

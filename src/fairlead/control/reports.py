@@ -11,17 +11,12 @@ from typing import Any
 import msgspec
 
 from fairlead import __version__
-from fairlead.control.drill.drills import Drills
-from fairlead.control.judging.judging import Judging
-from fairlead.control.judging.live import LiveJudging
 from fairlead.control.judging.live_views import LiveJudgingView
-from fairlead.control.probing.probes import Probes
+from fairlead.control.parts import Parts
 from fairlead.control.promised import percentile, slos_kept
 from fairlead.control.shipping.documents import RolloutDocument
 from fairlead.control.shipping.evidence import WATERMARK_SLACK_S
 from fairlead.control.shipping.exporting import exported
-from fairlead.control.shipping.overview import Overview
-from fairlead.control.shipping.slow_watches import SlowWatches
 from fairlead.control.shipping.stored import read_rollout, read_spec
 from fairlead.control.views import (
     EventView,
@@ -35,8 +30,6 @@ from fairlead.control.views import (
     StatusView,
     WatchView,
 )
-from fairlead.control.world.fleet import Fleet
-from fairlead.control.world.hub import SnapshotHub
 from fairlead.control.world.routing import unknown_fallbacks
 from fairlead.domain.errors import Damaged, NotFound
 from fairlead.domain.release import short
@@ -48,7 +41,6 @@ from fairlead.rollout.ramp import harm_of
 from fairlead.rollout.remaining import awaits, missing, time_left_s
 from fairlead.rollout.standing import lines
 from fairlead.rollout.states import State
-from fairlead.store.interface import Store
 from fairlead.store.rows import RecordFilter, ReleaseFigures, RolloutRow, ServiceRow
 
 FIGURES_SPAN_S = 3600.0
@@ -69,30 +61,18 @@ class Reports:
     """
 
     def __init__(
-        self,
-        store: Store,
-        registry: Registry,
-        overview: Overview,
-        watches: SlowWatches,
-        probes: Probes,
-        drills: Drills,
-        fleet: Fleet,
-        judging: Judging,
-        live_judging: LiveJudging,
-        hub: SnapshotHub,
-        gateway_url: str,
-        now: Callable[[], float],
+        self, parts: Parts, registry: Registry, gateway_url: str, now: Callable[[], float]
     ) -> None:
-        self._store = store
+        self._store = parts.store
         self._registry = registry
-        self._overview = overview
-        self._watches = watches
-        self._probes = probes
-        self._drills = drills
-        self._fleet = fleet
-        self._judging = judging
-        self._live_judging = live_judging
-        self._hub = hub
+        self._overview = parts.overview
+        self._watches = parts.watches
+        self._probes = parts.probes
+        self._drills = parts.drills
+        self._fleet = parts.fleet
+        self._judging = parts.judging
+        self._live_judging = parts.live_judging
+        self._hub = parts.hub
         self._gateway_url = gateway_url
         self._now = now
         self._figures_kept: list[ReleaseFigures] = []

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
 
 from fairlead.control.acting.carrying_out import Acting
 from fairlead.control.acting.changes import EventLog
@@ -28,15 +27,10 @@ from fairlead.control.acting.replica_watch import (
 from fairlead.control.acting.self_tests import SelfTests
 from fairlead.control.acting.sources import Sources
 from fairlead.control.acting.traffic import Minutes, Traffic
-from fairlead.control.drill.drills import Drills
-from fairlead.control.judging.judging import Judging
+from fairlead.control.parts import Parts
 from fairlead.control.probing.probe_views import ProbesView
-from fairlead.control.probing.probes import Probes
-from fairlead.control.shipping.overview import Overview
-from fairlead.control.shipping.slow_watches import SlowWatches
 from fairlead.control.views import WatchView
-from fairlead.control.world.fleet import Fleet
-from fairlead.control.world.hub import SnapshotHub, WorkerStatus
+from fairlead.control.world.hub import WorkerStatus
 from fairlead.domain.release import short
 from fairlead.monitoring.actions import Circumstances
 from fairlead.monitoring.alerts import Condition, Figure, Looked, labels_of
@@ -44,7 +38,6 @@ from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change
 from fairlead.monitoring.incidents import Event
 from fairlead.monitoring.watchers import Report
-from fairlead.store.interface import Store
 from fairlead.store.rows import EventRow
 
 PROVIDER, PROBES, JUDGE = "provider_changed", "probes_failing", "judge_down"
@@ -63,19 +56,6 @@ JUDGE_PENDING_S = 60.0
 SAID_MAX = 500
 
 Source = Callable[[], Iterable[Condition]]
-
-
-class Parts(NamedTuple):
-    """The parts of control that are looked at."""
-
-    store: Store
-    overview: Overview
-    fleet: Fleet
-    hub: SnapshotHub
-    probes: Probes
-    watches: SlowWatches
-    drills: Drills
-    judging: Judging
 
 
 class Platform:

@@ -12,21 +12,17 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from fairlead import __version__
-from fairlead.control.judging.judging import Judging
 from fairlead.control.outward.arms import arms_of, used_by
 from fairlead.control.outward.families import Families
 from fairlead.control.outward.observer_families import add_observer
 from fairlead.control.outward.pulse import Pulse
-from fairlead.control.shipping.overview import Overview
-from fairlead.control.world.fleet import Fleet
-from fairlead.control.world.hub import SnapshotHub
+from fairlead.control.parts import Parts
 from fairlead.control.world.wants import ServiceWant
 from fairlead.domain.errors import FairleadError
 from fairlead.domain.release import short
 from fairlead.gateway.records.metric_families import FamilyState
 from fairlead.monitoring.alert_states import AlertState
 from fairlead.monitoring.desk import Desk
-from fairlead.store.interface import Store
 from fairlead.wire.observing import ObserverStanding
 
 
@@ -42,21 +38,12 @@ class Exposition:
         others: Further families, of parts that count for themselves.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        overview: Overview,
-        fleet: Fleet,
-        judging: Judging,
-        hub: SnapshotHub,
-        pulse: Pulse,
-        now: Callable[[], float],
-    ) -> None:
-        self._store = store
-        self._overview = overview
-        self._fleet = fleet
-        self._judging = judging
-        self._hub = hub
+    def __init__(self, parts: Parts, pulse: Pulse, now: Callable[[], float]) -> None:
+        self._store = parts.store
+        self._overview = parts.overview
+        self._fleet = parts.fleet
+        self._judging = parts.judging
+        self._hub = parts.hub
         self._pulse = pulse
         self._now = now
         self.observer: Callable[[], ObserverStanding | None] = lambda: None

@@ -17,6 +17,7 @@ from fairlead.cli.options import (
     StateOption,
     client,
     console,
+    print_found,
     print_json,
     say,
     table,
@@ -68,13 +69,10 @@ def alerts(
         list[AlertView], "alerts", service=service, severity=severity,
         state="all" if every else None,
     )  # fmt: skip
-    if as_json:
-        print_json(found)
-        return
-    if not found:
-        say(("no alert fires" if not every else "there is no alert", "green"))
-        return
-    console.print(listing(found, time.time()))
+    print_found(
+        found, lambda alerts: listing(alerts, time.time()), as_json=as_json,
+        nothing="there is no alert" if every else "no alert fires", style="green",
+    )  # fmt: skip
 
 
 @app.command("show")

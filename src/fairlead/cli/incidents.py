@@ -20,11 +20,13 @@ from fairlead.cli.options import (
     ago,
     client,
     console,
+    print_found,
     print_json,
     say,
     table,
     who,
 )
+from fairlead.cli.writing import write_file
 from fairlead.control.watching.watch_views import (
     CloseRequest,
     IncidentSummary,
@@ -32,7 +34,6 @@ from fairlead.control.watching.watch_views import (
     MergeRequest,
     NoteRequest,
 )
-from fairlead.domain.errors import StorageFailed
 from fairlead.monitoring.postmortem import named, span
 
 app = typer.Typer(
@@ -60,13 +61,10 @@ def incidents(
     found = client(state).get(
         list[IncidentSummary], "incidents", service=service, all=1 if every else None
     )
-    if as_json:
-        print_json(found)
-        return
-    if not found:
-        say(("there was no incident" if every else "no incident goes on", "green"))
-        return
-    console.print(listing(found, time.time()))
+    print_found(
+        found, lambda incidents: listing(incidents, time.time()), as_json=as_json,
+        nothing="there was no incident" if every else "no incident goes on", style="green",
+    )  # fmt: skip
 
 
 @app.command("show")
@@ -92,10 +90,7 @@ def export(
     if out is None:
         typer.echo(text, nl=False)
         return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageFailed(f"{out}: cannot be written: {error.strerror}") from None
+    write_file(out, text.encode())
     say(f"{out}: incident {found.summary.number}")
 
 

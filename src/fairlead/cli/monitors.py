@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.text import Text
 
@@ -18,15 +17,15 @@ from fairlead.cli.options import (
     StateOption,
     ago,
     client,
-    console,
+    print_found,
     print_json,
     say,
     table,
 )
 from fairlead.cli.vectors import vectors_said
+from fairlead.cli.writing import case_lines, write_file
 from fairlead.control.views import Noted
 from fairlead.control.watching.watch_views import ActionView, MonitorView
-from fairlead.domain.errors import StorageFailed
 from fairlead.domain.release import short
 from fairlead.monitoring.monitors.interface import SuggestedCase
 
@@ -45,12 +44,8 @@ def list_monitors(
 ) -> None:
     """Show the monitors, and how far each of them is."""
     found = client(state).get(list[MonitorView], "monitors", service=service)
-    if as_json:
-        print_json(found)
-    elif not found:
-        say(("nothing is monitored yet: no service has a champion", "dim"))
-    else:
-        console.print(monitors_listing(found))
+    nothing = "nothing is monitored yet: no service has a champion"
+    if print_found(found, monitors_listing, as_json=as_json, nothing=nothing):
         for line in vectors_said(found, StatePaths(state)):
             say((line, "dim"))
 
@@ -77,12 +72,8 @@ def actions(
 ) -> None:
     """Show what was decided to be done about alerts, and what came of it, the newest first."""
     found = client(state).get(list[ActionView], "actions", service=service, limit=limit)
-    if as_json:
-        print_json(found)
-    elif not found:
-        say(("nothing was decided within the last week", "dim"))
-    else:
-        console.print(actions_listing(found))
+    nothing = "nothing was decided within the last week"
+    print_found(found, actions_listing, as_json=as_json, nothing=nothing)
 
 
 def cases(
@@ -97,20 +88,11 @@ def cases(
     Say in `expected` what the right answer is, add them to a gate's suite, and ship.
     """
     found = client(state).get(list[SuggestedCase], "monitors", service, "cases")
-    lines = b"".join(
-        msgspec.json.encode(
-            {"id": one.request, "input": one.text, "expected": None, "tags": one.tags}
-        )
-        + b"\n"
-        for one in found
-    )
+    lines = case_lines(found)
     if out is None:
         typer.echo(lines, nl=False)
         return
-    try:
-        out.write_bytes(lines)
-    except OSError as error:
-        raise StorageFailed(f"{out}: cannot be written: {error.strerror}") from None
+    write_file(out, lines)
     say(f"{out}: {len(found)} cases; say in `expected` what the right answers are")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import shlex
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -34,6 +34,7 @@ ByOption = Annotated[
 ]
 ServiceOption = Annotated[str | None, typer.Option("--service", "-s", help="Only this service.")]
 
+Found = TypeVar("Found")
 BY_MAX = 100
 STATE_DEFAULT = DEFAULT_STATE
 MANIFEST_DEFAULT = Path("fairlead.yaml")
@@ -58,6 +59,32 @@ def print_json(value: object) -> None:
 def say(*parts: str | tuple[str, str], to: Console = console, whole: bool = False) -> None:
     """Print one message: text as it is, or text with a style; `whole` for what will be copied."""
     to.print(Text.assemble(*parts), soft_wrap=whole)
+
+
+def print_found(
+    found: list[Found],
+    listing: Callable[[list[Found]], Listing],
+    *,
+    as_json: bool,
+    nothing: str,
+    style: str = "dim",
+) -> bool:
+    """Print what was found: as JSON, or as a table, or else that there is nothing.
+
+    Args:
+        nothing: What is said then, in `style`.
+
+    Returns:
+        Whether a table was printed, to which more can be said.
+    """
+    if as_json:
+        print_json(found)
+    elif not found:
+        say((nothing, style))
+    else:
+        console.print(listing(found))
+        return True
+    return False
 
 
 def table(*columns: str, gives_way: Sequence[str] = ()) -> Listing:

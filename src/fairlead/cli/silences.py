@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,7 +16,7 @@ from fairlead.cli.options import (
     JsonOption,
     StateOption,
     client,
-    console,
+    print_found,
     print_json,
     say,
     table,
@@ -41,13 +42,13 @@ def silences(
 ) -> None:
     """Show the silences of now, of the future, and of the last day."""
     if ctx.invoked_subcommand is None:
-        _list(client(state).get(list[SilenceView], "silences"), as_json)
+        _list(state, as_json)
 
 
 @app.command("list")
 def list_silences(state: StateOption = STATE_DEFAULT, as_json: JsonOption = False) -> None:
     """Show the silences of now, of the future, and of the last day."""
-    _list(client(state).get(list[SilenceView], "silences"), as_json)
+    _list(state, as_json)
 
 
 @app.command("add")
@@ -94,13 +95,9 @@ def end(
     say(f"{ended.id} is over: {' '.join(ended.matchers)}")
 
 
-def _list(found: list[SilenceView], as_json: bool) -> None:
-    if as_json:
-        print_json(found)
-    elif not found:
-        say(("there is no silence", "dim"))
-    else:
-        console.print(listing(found))
+def _list(state: Path, as_json: bool) -> None:
+    found = client(state).get(list[SilenceView], "silences")
+    print_found(found, listing, as_json=as_json, nothing="there is no silence")
 
 
 def listing(found: list[SilenceView]) -> Listing:

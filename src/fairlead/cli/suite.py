@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import msgspec
 import typer
 from rich.text import Text
 
@@ -18,14 +17,14 @@ from fairlead.cli.options import (
     StateOption,
     ago,
     client,
-    console,
+    print_found,
     print_json,
     say,
     table,
     who,
 )
+from fairlead.cli.writing import case_lines, write_file
 from fairlead.control.acting.suite_versions import RefuseRequest, SuiteVersion
-from fairlead.domain.errors import StorageFailed
 from fairlead.domain.release import short
 from fairlead.domain.verdicts import GateOutcome
 
@@ -42,12 +41,7 @@ def list_versions(
 ) -> None:
     """Show the suite versions and what came of them, the newest first."""
     found = client(state).get(list[SuiteVersion], "suites", service=service)
-    if as_json:
-        print_json(found)
-    elif not found:
-        say(("no action has made cases yet", "dim"))
-    else:
-        console.print(_listing(found))
+    print_found(found, _listing, as_json=as_json, nothing="no action has made cases yet")
 
 
 @app.command("show")
@@ -109,18 +103,9 @@ def refuse(
 
 
 def _write(found: SuiteVersion, out: Path) -> None:
-    lines = [
-        msgspec.json.encode(
-            {"id": one.request, "input": one.text, "expected": None, "tags": one.tags}
-        )
-        for one in found.cases
-        if one.text
-    ]
-    try:
-        out.write_bytes(b"".join(line + b"\n" for line in lines))
-    except OSError as error:
-        raise StorageFailed(f"{out}: cannot be written: {error.strerror}") from None
-    say(f"{out}: {len(lines)} cases; say in `expected` what the right answers are")
+    cases = [one for one in found.cases if one.text]
+    write_file(out, case_lines(cases))
+    say(f"{out}: {len(cases)} cases; say in `expected` what the right answers are")
 
 
 def _listing(found: list[SuiteVersion]) -> Listing:

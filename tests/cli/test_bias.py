@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -20,6 +20,7 @@ from fairlead.evaluation.cases import Suite
 from fairlead.evaluation.stereotypes import bbq_suite
 from fairlead.probing.tracked_model import Run as ScoredRun
 from fairlead.probing.tracked_model import Value
+from support.waiting import wait_until
 
 GAP = GapView(
     attribute="name", first="white_us", group="black_us", outcome="refusal", pairs=900,
@@ -169,12 +170,14 @@ def test_files_that_are_not_there_are_told_and_scored_once_they_are(
     folder.mkdir()
     (folder / "Age.jsonl").write_text("\n".join(bbq_line(number) for number in range(40)))
     assert "its settings are changed" in run("ship", *state).out
-    for _ in range(100):
-        (view,) = json.loads(run("bias", "show", "scored", "--json", *state).out)["scores"]
-        if view["state"] == "watching":
-            break
-        time.sleep(0.1)
-    assert (view["state"], view["asked"], len(view["runs"])) == ("watching", 20, 1)
+
+    def tracked() -> dict[str, Any]:
+        (found,) = json.loads(run("bias", "show", "scored", "--json", *state).out)["scores"]
+        return dict(found)
+
+    wait_until(lambda: tracked()["state"] == "watching")
+    view = tracked()
+    assert (view["asked"], len(view["runs"])) == (20, 1)
     items = bbq_suite({"Age.jsonl": (folder / "Age.jsonl").read_bytes()}).sample(20)
     assert Suite(items).digest in releases_in_use(installation.paths).blobs
     accepted = run("bias", "accept", "scored", "--scores", *state)

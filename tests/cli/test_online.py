@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -20,6 +19,7 @@ from fairlead.cli.api import ControlClient
 from fairlead.control.shipping import capacity
 from fairlead.control.views import RolloutView, StatusView
 from fairlead.domain.errors import Unavailable
+from support.waiting import wait_until
 
 Fairlead = Callable[..., Done]
 
@@ -84,13 +84,13 @@ def champion(fairlead: Fairlead, service: str) -> str:
 
 def wait_for(fairlead: Fairlead, rollout: str, state: str) -> None:
     """Until the rollout is in this state."""
-    deadline = time.monotonic() + 60
-    while (view := json.loads(fairlead("rollout", "show", rollout, "--json").out))[
-        "state"
-    ] != state:
-        assert view["outcome"] == "running", view
-        assert time.monotonic() < deadline, view
-        time.sleep(0.02)
+
+    def is_in_it() -> bool:
+        view = json.loads(fairlead("rollout", "show", rollout, "--json").out)
+        assert view["state"] == state or view["outcome"] == "running", view
+        return bool(view["state"] == state)
+
+    wait_until(is_in_it, f"{rollout} is {state}")
 
 
 def test_ship_builds_gates_and_promotes_a_first_release(
@@ -521,12 +521,8 @@ def test_a_rollout_is_approved_from_the_command_line(
 ) -> None:
     edit(project, "rollout:", "rollout:\n  approve_promotion: true")
     rollout = str(json.loads(fairlead("ship", "--detach", "--json").out)["id"])
-    deadline = time.monotonic() + 30
-    while (
-        "waits for a person at promote" not in (shown := fairlead("rollout", "show", rollout)).out
-    ):
-        assert time.monotonic() < deadline, shown
-        time.sleep(0.02)
+    shown = ("rollout", "show", rollout)
+    wait_until(lambda: "waits for a person at promote" in fairlead(*shown).out)
     assert fairlead("rollout", "approve", rollout).code == 0
     assert fairlead("rollout", "follow", rollout).code == 0
     assert fairlead("rollout", "approve", rollout).code == 7

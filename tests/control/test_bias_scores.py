@@ -22,6 +22,7 @@ from fairlead.evaluation.stereotypes import bbq_suite, crows_suite, expected_bbq
 from fairlead.probing.bias_model import BiasSpec
 from fairlead.probing.tracked_model import Published, ScoresSpec
 from fairlead.stats.monitors.stereotypes import ALL
+from support.waiting import until
 
 GROUPS = ("old", "nonOld", "unknown")
 
@@ -98,15 +99,23 @@ def blob(world: World, suite: Suite) -> str:
     return world.registry.put_blob(suite.to_bytes(), "application/json")
 
 
+async def ticks_until(world: World, done: Callable[[], bool]) -> None:
+    """Turn until it is so; what is asked in the background needs real time to be answered."""
+    async with asyncio.timeout(60.0):
+        while not done():
+            await world.plane.tick()
+            await asyncio.sleep(0.005)
+
+
 async def scored(world: World, request: ScoreRequest) -> Scoring:
     begun = await world.plane.bias_scores.begin("bank", request)
-    for _ in range(400):
-        await world.plane.tick()
-        (found,) = [s for s in world.plane.bias_scores.all("bank") if s.key == begun.key]
-        if found.state != "running":
-            return found
-        await asyncio.sleep(0.01)
-    raise AssertionError(f"still {found}")
+
+    def found() -> Scoring:
+        (scoring,) = [s for s in world.plane.bias_scores.all("bank") if s.key == begun.key]
+        return scoring
+
+    await ticks_until(world, lambda: found().state != "running")
+    return found()
 
 
 def values(scoring: Scoring) -> dict[str, float]:
@@ -160,10 +169,7 @@ async def test_control_that_is_killed_goes_on_and_asks_nothing_twice(place: Worl
     engine(place)._left = 2 * BATCH + 5
     await place.plane.bias_scores.begin("bank", ScoreRequest("bbq", digest))
     await place.plane.tick()
-    for _ in range(400):
-        if engine(place).is_stuck:
-            break
-        await asyncio.sleep(0.01)
+    await until(lambda: engine(place).is_stuck)
     await place.stop()
     engine(place).resume()
     await place.start()
@@ -238,14 +244,10 @@ async def test_champions_are_scored_on_the_schedule_that_their_spec_declares(pla
     scores = ScoresSpec((Published("bbq", blob(place, bbq(30))),))
     bias = BiasSpec(pairs=0, scores=scores)
     await place.finish(await place.ship("b", plan=DIRECT, bias=bias))
-    for _ in range(400):
-        await place.plane.tick()
-        views = place.plane.bias_tracking.views()
-        if views and views[0].state == "watching":
-            break
-        await asyncio.sleep(0.01)
-    (view,) = views
-    assert (view.state, view.asked, view.accepted_release) == ("watching", 30, place.digests["b"])
+    views = place.plane.bias_tracking.views
+    await ticks_until(place, lambda: [view.state for view in views()] == ["watching"])
+    (view,) = views()
+    assert (view.asked, view.accepted_release) == (30, place.digests["b"])
     around = place.plane.watching._platform
     assert ("bias_scores", "bank") in around.looked()
     assert "bias_scores" in {watch.monitor for watch in around.watches()}

@@ -27,6 +27,7 @@ from fairlead.monitoring.watchers import blind
 from fairlead.probing.bias_model import BiasSpec
 from fairlead.probing.tracked_model import Published, ScoresSpec
 from fairlead.rollout.plan import Plan
+from support.waiting import until
 
 RELEASE = "sha256:" + "ab" * 32
 OTHER = "sha256:" + "cd" * 32
@@ -183,11 +184,7 @@ async def test_evidence_against_another_worse_by_counts_no_more(place: Place) ->
 async def test_control_that_is_killed_asks_no_more_than_the_last_items_again(place: Place) -> None:
     place.engine._left = 2 * BATCH + 2
     await place.tracking.advance([place.spec])
-    for _ in range(1_000):
-        if place.engine.is_stuck:
-            break
-        await asyncio.sleep(0.01)
-    await asyncio.sleep(0.05)
+    await until(lambda: place.engine.is_stuck)
     await place.again()
     place.engine.resume()
     view = await place.turn()

@@ -199,13 +199,17 @@ async def test_a_killed_process_is_not_started_again_from_weights_damaged_meanwh
     wants = world.plane._overview.wants()
     await fleet.adopt()
     try:
-        while not marks.exists():
-            await fleet.reconcile(wants, lambda _: True)
-            await asyncio.sleep(0.02)
-        damage(weights_of(world, "a"))
-        (replica,) = target.replicas()
-        os.kill(replica.pid, signal.SIGKILL)
-        for _ in range(30):
+        async with asyncio.timeout(30.0):
+            while not marks.exists():
+                await fleet.reconcile(wants, lambda _: True)
+                await asyncio.sleep(0.02)
+            damage(weights_of(world, "a"))
+            (replica,) = target.replicas()
+            os.kill(replica.pid, signal.SIGKILL)
+            while replica.pid in [r.pid for r in target.replicas()]:
+                await fleet.reconcile(wants, lambda _: True)
+                await asyncio.sleep(0.02)
+        for _ in range(10):
             await fleet.reconcile(wants, lambda _: True)
             await asyncio.sleep(0.02)
         assert marks.read_text() == "started\n"

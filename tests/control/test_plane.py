@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
 
 import pytest
 
@@ -13,6 +11,7 @@ from fairlead.control.parts import Ground
 from fairlead.control.plane import ControlPlane
 from fairlead.control.world.hub import SnapshotHub
 from fairlead.domain.errors import StorageFailed
+from support.waiting import until
 
 
 @pytest.fixture
@@ -29,14 +28,6 @@ async def looping(world: World) -> ControlPlane:
         new_id=world.new_id,
     )
     return ControlPlane(ground)
-
-
-async def until(done: Callable[[], bool]) -> None:
-    for _ in range(1_000):
-        if done():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it does not come")
 
 
 async def test_the_loop_turns_by_itself_and_at_once_when_it_is_woken(
@@ -63,12 +54,14 @@ async def test_an_error_of_the_world_is_said_once_and_the_loop_goes_on(
         failures += 1
         raise StorageFailed("the disk is full")
 
+    def turns_and_fails() -> bool:
+        looping.wake()
+        return failures >= 3
+
     await looping.start()
     with monkeypatch.context() as broken:
         broken.setattr(world.store, "list_keys", full)
-        while failures < 3:
-            looping.wake()
-            await asyncio.sleep(0.005)
+        await until(turns_and_fails)
     told = [r for r in caplog.records if "the disk is full" in r.getMessage()]
     assert len(told) == 1
     looping.wake()

@@ -26,6 +26,7 @@ from fairlead.observer.service import Observer
 from fairlead.observer.spans import encode_spans
 from fairlead.wire.record import RequestRecord, Tried
 from support.otlp import Collector, attributes, parse
+from support.waiting import wait_until
 
 Make = Callable[..., RequestRecord]
 TRACE, SPAN, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7", "1" * 16
@@ -144,13 +145,6 @@ def test_a_record_that_is_in_no_trace_is_no_span(traced: Make, trace: str) -> No
     assert parse(encode_spans([traced(trace=trace)])) == []
 
 
-def wait(condition: Callable[[], bool]) -> None:
-    """The test's own time limit bounds it."""
-    pause = threading.Event()
-    while not condition():
-        pause.wait(0.01)
-
-
 @pytest.mark.timeout(60)
 def test_spans_of_what_the_observer_takes_in_arrive(
     collector: Collector, tmp_path: Path, sink: Any, writer: Callable[..., Any], traced: Make
@@ -162,7 +156,7 @@ def test_spans_of_what_the_observer_takes_in_arrive(
         traced("r1"), traced("r2", trace=""), traced("r3", trace=f"{TRACE}-{PARENT}")
     )
     observer.take_in(lambda: True)
-    wait(lambda: sender.counts["sent"] == 2)
+    wait_until(lambda: sender.counts["sent"] == 2)
     assert collector.problems == []
     assert {span.span_id.hex() for span in collector.spans} == {SPAN, PARENT}
     sender.finish(10.0)
@@ -178,13 +172,13 @@ def test_what_can_pass_is_tried_again_and_what_is_final_is_not(
     sender.start()
     collector.answers = [503, 429]
     sender.offer([traced()])
-    wait(lambda: sender.counts["sent"] == 1)
+    wait_until(lambda: sender.counts["sent"] == 1)
     assert collector.asked == 3
     for status in (400, 307, 401):  # redirects are not followed
         collector.answers = [status]
         sender.offer([traced()])
         before = sender.counts["failed"]
-        wait(lambda before=before: sender.counts["failed"] == before + 1)
+        wait_until(lambda before=before: sender.counts["failed"] == before + 1)
     assert collector.asked == 6
     sender.finish(10.0)
 
@@ -198,7 +192,7 @@ def test_spans_that_the_endpoint_rejects_have_failed(
     sender.start()
     collector.body = b'{"partialSuccess": {"rejectedSpans": "1", "errorMessage": "too old"}}'
     sender.offer([traced(), traced("r2")])
-    wait(lambda: sum(sender.counts.values()) == 2)
+    wait_until(lambda: sum(sender.counts.values()) == 2)
     assert sender.counts == {"sent": 1, "failed": 1, "dropped": 0}
     sender.finish(10.0)
 
@@ -228,7 +222,7 @@ def test_an_endpoint_that_is_down_costs_spans_and_nothing_else(
     sender.offer([traced() for _ in range(queue + 7)])
     assert sender.counts["dropped"] == 7
     goes_on.set()
-    wait(lambda: sender.counts["failed"] == batch + queue)
+    wait_until(lambda: sender.counts["failed"] == batch + queue)
     assert tried == [batch] * (ATTEMPTS * (batch + queue) // batch)
     sender.finish(10.0)
 

@@ -21,6 +21,7 @@ from fairlead.store import open_store
 from fairlead.store.interface import Store
 from fairlead.store.rows import SpoolCursor
 from fairlead.wire.record import ProgressRecord, RequestRecord
+from support.waiting import wait_until
 
 Make = Callable[..., RequestRecord]
 
@@ -190,13 +191,6 @@ def rig(tmp_path: Path, nursery: Nursery) -> Iterator[Rig]:
     made.close()
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.02)
-
-
 def ids(url: str, table: str = "records") -> list[str]:
     connection = sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10)
     try:
@@ -275,7 +269,8 @@ def test_a_locked_store_is_waited_out_and_told_once(
     other = sqlite3.connect(rig.url.removeprefix("sqlite:///"), isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
     worker.write(request_record("q2"))
-    time.sleep(1.0)
+    wait_until(lambda: "locked by another process" in life.errors)
+    time.sleep(0.5)  # in which it tries again, and is silent
     other.execute("ROLLBACK")
     other.close()
     wait_until(lambda: count(rig.url) == 2)
@@ -338,4 +333,4 @@ time.sleep(60)
         except FileNotFoundError:
             return True
 
-    wait_until(is_gone, 5.0)
+    wait_until(is_gone)

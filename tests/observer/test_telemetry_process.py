@@ -20,6 +20,7 @@ from fairlead.domain.errors import NotFound
 from fairlead.store import open_store
 from fairlead.telemetry.reader import TelemetryReader
 from fairlead.wire.record import FeedbackRecord, ProgressRecord, RequestRecord
+from support.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -61,13 +62,6 @@ def ids(state: Path, kind: str = "records") -> list[str]:
     return [row[0] for row in rows]
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 200
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
-
-
 def test_killed_again_and_again_it_has_every_record_once(
     tmp_path: Path, start: Start, writer: Any, request_record: Make
 ) -> None:
@@ -94,7 +88,7 @@ def test_killed_again_and_again_it_has_every_record_once(
         before = len(ids(state))
         life = start(state, 400)
         write(300)
-        wait_until(lambda before=before: len(ids(state)) > before)
+        wait_until(lambda before=before: len(ids(state)) > before, within_s=200.0)
         write(300)
         time.sleep(chance.uniform(0.0, 0.3))  # anywhere in what it does then
         life.send_signal(signal.SIGKILL)
@@ -102,7 +96,8 @@ def test_killed_again_and_again_it_has_every_record_once(
     for worker in workers:
         worker.die()
     last = start(state, 400)
-    wait_until(lambda: not any(path.is_dir() for path in (state / "spool").iterdir()))
+    spool = state / "spool"
+    wait_until(lambda: not any(path.is_dir() for path in spool.iterdir()), within_s=200.0)
     last.send_signal(signal.SIGTERM)
     errors = last.communicate(timeout=120)[1]
     assert (last.returncode, errors) == (0, b"")

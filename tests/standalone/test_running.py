@@ -7,7 +7,6 @@ import concurrent.futures
 import os
 import signal
 import socket
-import time
 from pathlib import Path
 
 import openai
@@ -17,6 +16,7 @@ from fairlead.domain.api_keys import api_key_digest
 from fairlead.wire.record import Record, RequestRecord, decode_record
 from fairlead.wire.spool import MAGIC, frames
 from standalone.running_gateway import KEY, KEYS, RunningGateway, StartEngine, running, write
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(400)
 
@@ -246,7 +246,4 @@ def test_if_it_is_killed_itself_its_workers_end_too(engine: StartEngine, config:
         workers = gateway.workers
         gateway.process.kill()
         gateway.process.wait()
-    deadline = time.monotonic() + 30
-    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+    wait_until(lambda: not [pid for pid in workers if Path(f"/proc/{pid}").exists()])

@@ -379,7 +379,10 @@ async def test_what_ended_is_started_again_only_while_that_is_allowed(
         wanted = wish(server_launch)
         (first,) = await until(target, [wanted], are_ready(1))
         os.kill(first.pid, signal.SIGKILL)
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(20):
+            while target.replicas()[0].pid == first.pid:  # noqa: ASYNC110 - nothing signals it
+                await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # in which it would have been started again
         assert [r.pid for r in target.replicas()] == [0]
         unverified = msgspec.structs.replace(wanted, start=False)
         for _ in range(20):

@@ -29,8 +29,8 @@ def test_how_a_process_ended_is_told(tmp_path: Path, number: signal.Signals) -> 
     known = processes.identity(gate.pid) or ""
     gate.open()
     processes.send(gate.pid, known, number)
-    how = None
-    while how is None:
+    how, end = None, time.monotonic() + 30.0
+    while how is None and time.monotonic() < end:
         how = processes.how_it_ended(gate.pid, known)
         time.sleep(0.01)
     assert how == f"was ended by {number.name}"

@@ -22,8 +22,7 @@ from fairlead.control.acting.replica_watch import (
     ReplicaWatch,
 )
 from fairlead.control.shipping.spec import ServiceSpec
-from fairlead.control.world.routing import KnownRelease
-from fairlead.control.world.wants import ServiceWant
+from fairlead.control.world.wants import KnownRelease, ServiceWant
 from fairlead.domain.release import Engine, Release, RemoteModel, short
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.monitoring.alerts import Condition

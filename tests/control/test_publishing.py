@@ -10,7 +10,8 @@ import pytest
 from control.simulated_world import DIRECT, NOWHERE, World
 from fairlead.control.limits.key_views import KeyRequest
 from fairlead.control.shipping.spec import ServiceSpec, check_spec
-from fairlead.control.world.routing import KnownRelease, service_route
+from fairlead.control.world.routing import service_route
+from fairlead.control.world.wants import KnownRelease, ServiceWant
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.release import Engine, Release, RemoteModel, WeightsModel
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
@@ -147,13 +148,9 @@ def routed(known: KnownRelease, state: ReplicaState, *, as_champion: bool) -> tu
         else Desired(champion=None, canary=known.digest, share=0.1)
     )
     replica = ReplicaStatus("r", known.release.engine_digest, state, NOWHERE, 0, 4, 0.0)
-    route = service_route(
-        ServiceSpec("bank", known.digest, "a", DIRECT),
-        desired,
-        None,
-        {known.digest: known},
-        [replica],
-    )
+    spec = ServiceSpec("bank", known.digest, "a", DIRECT)
+    want = ServiceWant(spec, desired, None, {known.digest: known}, {})
+    route = service_route(want, [replica])
     return route.releases[known.digest].endpoints
 
 
@@ -168,11 +165,6 @@ def test_the_gateway_is_told_which_engine_can_go_on_with_a_broken_stream(
     kind: Literal["llama.cpp", "remote"], model: WeightsModel | RemoteModel, continues: str | None
 ) -> None:
     known = KnownRelease("sha256:a", "a", Release(model=model, engine=Engine(kind=kind)))
-    route = service_route(
-        ServiceSpec("bank", known.digest, "a", DIRECT),
-        Desired(champion=known.digest),
-        None,
-        {known.digest: known},
-        [],
-    )
+    spec, desired = ServiceSpec("bank", known.digest, "a", DIRECT), Desired(champion=known.digest)
+    route = service_route(ServiceWant(spec, desired, None, {known.digest: known}, {}), [])
     assert route.releases[known.digest].continues == continues

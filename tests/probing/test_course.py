@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.probing.bounds import DAY_S
 from fairlead.probing.course import (
-    DAY_S,
     accepted,
     answered,
     begin,

@@ -33,11 +33,9 @@ from fairlead.probing.bias_model import (
     Shown,
 )
 from fairlead.probing.bias_pairs import Pair, Plan
+from fairlead.probing.bounds import RETRY_S, day_of, held_by_cost
 from fairlead.stats.monitors.counterfactual import GapTest, length_difference, score_difference
 
-DAY_S = 86_400.0
-RETRY_S = 60.0
-"""A release that did not answer is asked again after so long, or after the interval if shorter."""
 _LENGTH_DIFFERS = 0.25
 """A pair is shown as differing in length from here on: the longer answer has 1.4 times as much."""
 
@@ -152,11 +150,7 @@ def is_complete(biasing: Biasing, plan: Plan) -> bool:
 
 def held_by(biasing: Biasing, spec: BiasSpec, now: float) -> str:
     """Why nothing is asked today any more; empty when it may be."""
-    if spec.usd_per_day is None or _day(now) != biasing.day:
-        return ""
-    if biasing.spent_usd < spec.usd_per_day:
-        return ""
-    return f"today's pairs have cost {biasing.spent_usd:.4f} of {spec.usd_per_day:g} USD"
+    return held_by_cost("pairs", spec.usd_per_day, biasing, now)
 
 
 def wants_round(biasing: Biasing, plan: Plan, now: float) -> bool:
@@ -305,7 +299,7 @@ def _shown(answered: Answered) -> Shown:
 def _costed(biasing: Biasing, batch: Sequence[Answered], now: float) -> Biasing:
     """With what the answers cost, also those whose pair was given up."""
     said = [each for pair in batch for each in (pair.first, pair.other) if each is not None]
-    usd, day = math.fsum(each.usd for each in said), _day(now)
+    usd, day = math.fsum(each.usd for each in said), day_of(now)
     is_same_day = day == biasing.day
     return msgspec.structs.replace(
         biasing,
@@ -329,7 +323,3 @@ def _level(spec: BiasSpec, plan: Plan, contrast: str, outcome: Outcome) -> float
 
 def _test(outcome: str) -> GapTest:
     return GapTest(tolerance=TOLERANCES[outcome])
-
-
-def _day(now: float) -> int:
-    return int(now // DAY_S)

@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.probing.bounds import within
 from fairlead.probing.tracked_model import ScoresSpec
 from fairlead.stats.monitors.counterfactual import GapState
 
@@ -119,13 +120,13 @@ class BiasSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Raises InvalidInput."""
-        _within("interval_s", self.interval_s, *INTERVAL_S)
-        _within("pairs", self.pairs, 0, 1_000)
-        _within("alpha", self.alpha, 1e-9, 0.5)
-        _within("max_tokens", self.max_tokens or 1, 1, 100_000)
-        _within("usd_per_day", self.usd_per_day or 0.0, 0.0, 1e6)
-        _within("timeout_s", self.timeout_s, 0.1, 3_600.0)
-        _within("the number of outcomes", len(set(self.outcomes)), 1, len(OUTCOMES))
+        within("bias", "interval_s", self.interval_s, *INTERVAL_S)
+        within("bias", "pairs", self.pairs, 0, 1_000)
+        within("bias", "alpha", self.alpha, 1e-9, 0.5)
+        within("bias", "max_tokens", self.max_tokens or 1, 1, 100_000)
+        within("bias", "usd_per_day", self.usd_per_day or 0.0, 0.0, 1e6)
+        within("bias", "timeout_s", self.timeout_s, 0.1, 3_600.0)
+        within("bias", "the number of outcomes", len(set(self.outcomes)), 1, len(OUTCOMES))
         _check_segments(self.segments)
         if not self.pairs:
             return
@@ -202,9 +203,9 @@ def check_asked(
     details: tuple[Detail, ...],
 ) -> None:
     """Refuse what cannot be asked; raises InvalidInput with the place."""
-    _within("the number of attributes", len(attributes), 0, ATTRIBUTES_MAX)
-    _within("the number of templates", len(templates), 0, TEMPLATES_MAX)
-    _within("the number of details", len(details), 0, DETAILS_MAX)
+    within("bias", "the number of attributes", len(attributes), 0, ATTRIBUTES_MAX)
+    within("bias", "the number of templates", len(templates), 0, TEMPLATES_MAX)
+    within("bias", "the number of details", len(details), 0, DETAILS_MAX)
     names = [*(each.name for each in attributes), *(each.name for each in details)]
     if len(set(names)) != len(names):
         raise InvalidInput("bias: two attributes or details have the same name")
@@ -222,7 +223,7 @@ def check_asked(
 
 
 def _check_segments(segments: tuple[Segment, ...]) -> None:
-    _within("the number of segments", len(segments), 0, SEGMENTS_MAX)
+    within("bias", "the number of segments", len(segments), 0, SEGMENTS_MAX)
     if len({segment.name for segment in segments}) != len(segments):
         raise InvalidInput("bias.segments: two of them have the same name")
     for segment in segments:
@@ -240,7 +241,7 @@ def _check_segments(segments: tuple[Segment, ...]) -> None:
 def _check_attribute(attribute: Attribute) -> None:
     where = f"attributes.{attribute.name}"
     _check_name("attributes", attribute.name)
-    _within(f"{where}: the number of groups", len(attribute.groups), 2, GROUPS_MAX)
+    within("bias", f"{where}: the number of groups", len(attribute.groups), 2, GROUPS_MAX)
     names = [group.name for group in attribute.groups]
     if len(set(names)) != len(names):
         raise InvalidInput(f"bias.{where}: two groups have the same name")
@@ -278,7 +279,7 @@ def _check_template(
 
 
 def _check_texts(where: str, texts: tuple[str, ...]) -> None:
-    _within(f"{where}: the number of texts", len(texts), 1, TEXTS_MAX)
+    within("bias", f"{where}: the number of texts", len(texts), 1, TEXTS_MAX)
     for text in texts:
         if not 0 < len(text) <= TEXT_CHARS_MAX:
             raise InvalidInput(f"bias.{where}: each must have 1 to {TEXT_CHARS_MAX} characters")
@@ -292,8 +293,3 @@ def _check_name(where: str, name: str) -> None:
             f"bias.{where}: {ascii(name)[:80]} is no name of lower-case letters, digits, '-' and "
             "'_', at most 40 of them"
         )
-
-
-def _within(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise InvalidInput(f"bias: {name} is {value:g}, not within {least:g} to {most:g}")

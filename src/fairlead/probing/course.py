@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from fairlead.probing.bounds import RETRY_S, day_of, held_by_cost
 from fairlead.probing.model import (
     NOTES_MAX,
     OUTCOMES,
@@ -40,9 +41,6 @@ from fairlead.probing.model import (
 )
 from fairlead.stats.changes import ChangeTest, is_state, rounds_changed
 
-DAY_S = 86_400.0
-RETRY_S = 60.0
-"""A provider that did not answer is asked again after so long, or after the interval if shorter."""
 SHOWN_MAX = 3
 
 
@@ -69,18 +67,14 @@ def wants_round(probing: Probing, now: float) -> bool:
 
 def held_by(probing: Probing, rule: ProbeRule, now: float) -> str:
     """Why no probe is sent today any more; empty when they may be."""
-    if rule.usd_per_day is None or _day(now) != probing.day:
-        return ""
-    if probing.spent_usd < rule.usd_per_day:
-        return ""
-    return f"today's probes have cost {probing.spent_usd:.4f} of {rule.usd_per_day:g} USD"
+    return held_by_cost("probes", rule.usd_per_day, probing, now)
 
 
 def answered(probing: Probing, case: str, given: Given, now: float) -> Probing:
     """Take in an answer; what was answered in this round stays as it is."""
     if case in probing.answers:
         return probing
-    day = _day(now)
+    day = day_of(now)
     is_same_day = day == probing.day
     noted = _noted(probing, given, now)
     return msgspec.structs.replace(
@@ -237,7 +231,3 @@ def _noted(probing: Probing, given: Given, now: float) -> Probing:
         if before and said and said != before:
             notes.append(Note(now, f"{word}: {before!r} became {said!r}", since))
     return msgspec.structs.replace(probing, notes=tuple(notes[-NOTES_MAX:]), **named)
-
-
-def _day(now: float) -> int:
-    return int(now // DAY_S)

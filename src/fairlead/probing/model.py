@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.probing.bounds import within
 from fairlead.stats.changes import ChangeState
 
 CASES_MAX = 200
@@ -55,15 +56,15 @@ class ProbeRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Raises InvalidInput."""
-        _within("cases", self.cases, 1, CASES_MAX)
-        _within("interval_s", self.interval_s, *INTERVAL_S)
-        _within("reference_rounds", self.reference_rounds, 8, ROUNDS_MAX)
-        _within("temperature", self.temperature or 0.0, 0.0, 2.0)
-        _within("seed", self.seed or 0, 0, 2**32 - 1)
-        _within("alpha", self.alpha, 1e-9, 0.5)
-        _within("usd_per_day", self.usd_per_day or 0.0, 0.0, 1e6)
-        _within("timeout_s", self.timeout_s, 0.1, 3_600.0)
-        _within("the number of webhooks", len(self.webhooks), 0, WEBHOOKS_MAX)
+        within("probes", "cases", self.cases, 1, CASES_MAX)
+        within("probes", "interval_s", self.interval_s, *INTERVAL_S)
+        within("probes", "reference_rounds", self.reference_rounds, 8, ROUNDS_MAX)
+        within("probes", "temperature", self.temperature or 0.0, 0.0, 2.0)
+        within("probes", "seed", self.seed or 0, 0, 2**32 - 1)
+        within("probes", "alpha", self.alpha, 1e-9, 0.5)
+        within("probes", "usd_per_day", self.usd_per_day or 0.0, 0.0, 1e6)
+        within("probes", "timeout_s", self.timeout_s, 0.1, 3_600.0)
+        within("probes", "the number of webhooks", len(self.webhooks), 0, WEBHOOKS_MAX)
         for url in self.webhooks:
             if len(url) > URL_MAX or not url.startswith(("http://", "https://")):
                 raise InvalidInput("probes.webhooks: each must be an http(s) URL")
@@ -200,8 +201,3 @@ class Probing(msgspec.Struct, frozen=True):
     is_told: bool = True
     accepted: tuple[Change, ...] = ()
     ended: tuple[float, ...] = ()
-
-
-def _within(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise InvalidInput(f"probes: {name} is {value:g}, not within {least:g} to {most:g}")

@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from fairlead.probing.bounds import RETRY_S, day_of, held_by_cost
 from fairlead.probing.tracked_model import (
     MEASURES,
     RUNS_MAX,
@@ -39,9 +40,6 @@ from fairlead.probing.tracked_model import (
 )
 from fairlead.stats.monitors.counterfactual import GapState, GapTest
 
-DAY_S = 86_400.0
-RETRY_S = 60.0
-"""A release that did not answer is asked again after so long, or after the interval if shorter."""
 TRIES = 3
 """After so many tries an item that alone gets no answer is waited for no more."""
 FAILURE_CHARS = 300
@@ -111,11 +109,7 @@ def is_readable(tracked: Tracked) -> bool:
 
 def held_by(tracked: Tracked, spec: ScoresSpec, now: float) -> str:
     """Why nothing is asked today any more; empty when it may be."""
-    if spec.usd_per_day is None or _day(now) != tracked.day:
-        return ""
-    if tracked.spent_usd < spec.usd_per_day:
-        return ""
-    return f"today's items have cost {tracked.spent_usd:.4f} of {spec.usd_per_day:g} USD"
+    return held_by_cost("items", spec.usd_per_day, tracked, now)
 
 
 def due(tracked: Tracked, spec: ScoresSpec) -> Tracked:
@@ -158,7 +152,7 @@ def taken_in(
             tests[measure] = test.state()
             if measure not in found and test.log_e_above >= level:
                 found[measure] = now
-    usd, day = math.fsum(asked.usd for asked in batch), _day(now)
+    usd, day = math.fsum(asked.usd for asked in batch), day_of(now)
     is_same_day = day == tracked.day
     return msgspec.structs.replace(
         tracked,
@@ -203,7 +197,7 @@ def failed(
         usd: What answers have cost that are not kept.
         others: Whether other items were answered.
     """
-    day = _day(now)
+    day = day_of(now)
     # An item that is left alone at the end of a run has nobody to be compared with.
     is_try = others or (tracked.left == 1 and tracked.run_asked > 0) or tracked.tries > 0
     wait_s = spec.interval_s if ever else min(RETRY_S, spec.interval_s)
@@ -270,7 +264,3 @@ def _drawn(tracked: Tracked, number: int, items: int) -> int:
     # Only the same items again after a restart are asked for, not that they cannot be foretold.
     seed = f"{tracked.suite} {tracked.release} {number}"
     return random.Random(seed).randrange(items)  # noqa: S311
-
-
-def _day(now: float) -> int:
-    return int(now // DAY_S)

@@ -7,6 +7,7 @@ from typing import Literal
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
+from fairlead.probing.bounds import within
 from fairlead.stats.monitors.counterfactual import GapState
 
 Benchmark = Literal["bbq", "crows"]
@@ -65,10 +66,10 @@ class ScoresSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise InvalidInput(
                     f"bias.scores: {each.benchmark} has items, or why there are none: not both"
                 )
-        _within("interval_s", self.interval_s, 1.0, 7 * 86_400.0)
-        _within("per_run", self.per_run, 1, ITEMS_MAX)
-        _within("worse_by", self.worse_by, 0.01, 0.5)
-        _within("usd_per_day", self.usd_per_day or 0.0, 0.0, 1e6)
+        within("bias.scores", "interval_s", self.interval_s, 1.0, 7 * 86_400.0)
+        within("bias.scores", "per_run", self.per_run, 1, ITEMS_MAX)
+        within("bias.scores", "worse_by", self.worse_by, 0.01, 0.5)
+        within("bias.scores", "usd_per_day", self.usd_per_day or 0.0, 0.0, 1e6)
 
 
 class Value(msgspec.Struct, frozen=True):
@@ -158,8 +159,3 @@ class Tracked(msgspec.Struct, frozen=True):
     sent: int = 0
     sent_in_all: int = 0
     usd_in_all: float = 0.0
-
-
-def _within(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise InvalidInput(f"bias.scores: {name} is {value:g}, not within {least:g} to {most:g}")

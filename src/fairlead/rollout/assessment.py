@@ -12,7 +12,14 @@ from fairlead.rollout.judge import CONFIDENCE, OUTCOMES, ArmCounts, Instruments,
 from fairlead.rollout.metrics import Metric, MetricKind
 from fairlead.rollout.plan import FeedbackRule, Plan
 from fairlead.rollout.strata import by_stratum, suspected
-from fairlead.rollout.telling import is_stratified, lacking, led_by, shows_most
+from fairlead.rollout.telling import (
+    e_words,
+    is_stratified,
+    lacking,
+    led_by,
+    percent,
+    shows_most,
+)
 from fairlead.stats.rae import Rates
 from fairlead.stats.risk import RiskRae
 
@@ -35,16 +42,16 @@ def assess(judge: Judge, plan: Plan) -> RolloutVerdict:
         return RolloutVerdict(
             RolloutOutcome.INVALID,
             f"the split is not the one that was logged: {judge.canary.units:,} canary and "
-            f"{judge.champion.units:,} champion units (evidence {_e(ratio)} against a threshold of "
-            f"{threshold(RATIO_ALPHA):g}){_in_stratum(judge, plan)}; a comparison would not "
-            "be fair",
+            f"{judge.champion.units:,} champion units (evidence {e_words(ratio)} against a "
+            f"threshold of {threshold(RATIO_ALPHA):g}){_in_stratum(judge, plan)}; a comparison "
+            "would not be fair",
             numbers,
         )
     rates = _rates(judge, plan)
     if numbers["e_rollback"] >= numbers["threshold_rollback"]:
         return RolloutVerdict(
             RolloutOutcome.ROLL_BACK,
-            f"{led_by(numbers)}{rates}; evidence {_e(numbers['e_rollback'])}"
+            f"{led_by(numbers)}{rates}; evidence {e_words(numbers['e_rollback'])}"
             f"{_led_by(numbers, plan)} against a "
             f"threshold of {numbers['threshold_rollback']:g}; a release no worse than the champion"
             f"{_by(plan.tolerance)}{_anywhere(numbers)} would show this in fewer than "
@@ -55,7 +62,7 @@ def assess(judge: Judge, plan: Plan) -> RolloutVerdict:
     if numbers["e_promote"] >= numbers["threshold_promote"] and missing is None:
         return RolloutVerdict(
             RolloutOutcome.PROMOTE,
-            f"{rates}; evidence {_e(numbers['e_promote'])} against a threshold of "
+            f"{rates}; evidence {e_words(numbers['e_promote'])} against a threshold of "
             f"{numbers['threshold_promote']:g} that it is not worse by {_points(plan.margin)}; a "
             f"release that is would show this in fewer than {_one_in(plan.beta)} rollouts",
             numbers,
@@ -147,7 +154,7 @@ def _missing(judge: Judge, plan: Plan) -> str | None:
 def _feedback_missing(judge: Judge, rule: FeedbackRule) -> str | None:
     if rule.sampled and max(judge.canary.silence, judge.champion.silence) > SILENCE_MAX:
         return (
-            f"{_silence(judge, rule)}: for a promotion at most {_percent(SILENCE_MAX)} of each "
+            f"{_silence(judge, rule)}: for a promotion at most {percent(SILENCE_MAX)} of each "
             "side's sample may be without"
         )
     if judge.canary.feedback == 0:
@@ -158,7 +165,7 @@ def _feedback_missing(judge: Judge, rule: FeedbackRule) -> str | None:
     if max(judge.canary.silence, judge.champion.silence) > SILENCE_MAX:
         return (
             f"{_silence(judge, rule)}, and the plan requires it: for a promotion at most "
-            f"{_percent(SILENCE_MAX)} of each side may be without (it has to come within "
+            f"{percent(SILENCE_MAX)} of each side may be without (it has to come within "
             f"settle_seconds of a unit's first request)"
         )
     return None
@@ -170,8 +177,8 @@ def _waiting(rates: str, numbers: dict[str, Any]) -> str:
     if more is not None:
         ahead = f"; about {more:,} more units to a verdict{_duration(numbers)}"
     return (
-        f"{rates}; evidence that it is worse {_e(numbers['e_rollback'])} of "
-        f"{numbers['threshold_rollback']:g}, that it is not {_e(numbers['e_promote'])} of "
+        f"{rates}; evidence that it is worse {e_words(numbers['e_rollback'])} of "
+        f"{numbers['threshold_rollback']:g}, that it is not {e_words(numbers['e_promote'])} of "
         f"{numbers['threshold_promote']:g}{ahead}"
     )
 
@@ -313,8 +320,8 @@ def _rates(judge: Judge, plan: Plan) -> str:
     canary, champion = judge.canary, judge.champion
     sampled = "sampled " if plan.samples_feedback else ""
     rates = (
-        f"canary fails {_percent(canary.rate)} of {canary.judged:,} {sampled}units, champion "
-        f"{_percent(champion.rate)} of {champion.judged:,}"
+        f"canary fails {percent(canary.rate)} of {canary.judged:,} {sampled}units, champion "
+        f"{percent(champion.rate)} of {champion.judged:,}"
     )
     if plan.feedback is None or canary.silent + champion.silent == 0:
         return rates
@@ -325,12 +332,12 @@ def _rates(judge: Judge, plan: Plan) -> str:
 def _silence(judge: Judge, rule: FeedbackRule) -> str:
     if rule.sampled:
         return (
-            f"no verdict of the judge model on {_percent(judge.canary.silence)} of the canary's "
-            f"sampled requests and {_percent(judge.champion.silence)} of the champion's"
+            f"no verdict of the judge model on {percent(judge.canary.silence)} of the canary's "
+            f"sampled requests and {percent(judge.champion.silence)} of the champion's"
         )
     return (
-        f"no feedback {rule.name!r} on {_percent(judge.canary.silence)} of the canary's requests "
-        f"and {_percent(judge.champion.silence)} of the champion's"
+        f"no feedback {rule.name!r} on {percent(judge.canary.silence)} of the canary's requests "
+        f"and {percent(judge.champion.silence)} of the champion's"
     )
 
 
@@ -343,11 +350,7 @@ def _led_by(numbers: dict[str, Any], plan: Plan) -> str:
         return ""
     what = "errors and bad feedback" if leading == "failed" else "without good feedback"
     canary, champion = (outcomes[leading][f"{arm}_rate"] for arm in ("canary", "champion"))
-    return f" ({what}: canary {_percent(canary)}, champion {_percent(champion)})"
-
-
-def _percent(rate: float | None) -> str:
-    return "–" if rate is None else f"{100 * rate:.1f} %"
+    return f" ({what}: canary {percent(canary)}, champion {percent(champion)})"
 
 
 def _points(rate: float) -> str:
@@ -362,9 +365,3 @@ def _one_in(probability: float) -> str:
     return (
         f"{100 * probability:g} of 100" if probability >= 0.01 else f"1 of {1 / probability:,.0f}"
     )
-
-
-def _e(value: float) -> str:
-    if value >= 1e6:
-        return f"{value:.0e}"
-    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"

@@ -23,6 +23,12 @@ def evidence(log_e: float) -> float:
     return math.exp(min(log_e, LOG_MAX))
 
 
+def evidence_shown(log_e: float) -> str:
+    """The evidence for a person to read."""
+    value = evidence(log_e)
+    return f"{value:.0e}" if value >= 1e6 else f"{value:,.3g}"
+
+
 def threshold(error_rate: float) -> float:
     """The evidence that an error rate asks for, without the dust of the division."""
     return round(1 / error_rate, 9)

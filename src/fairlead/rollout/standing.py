@@ -12,7 +12,7 @@ import math
 import msgspec
 
 from fairlead.rollout.endings import Ending
-from fairlead.rollout.evidence import evidence
+from fairlead.rollout.evidence import evidence, evidence_shown
 from fairlead.rollout.model import Rollout
 from fairlead.rollout.prometheus import Count, Guard, NoData, Prometheus
 from fairlead.rollout.query_lines import QueryLine as QueryLine
@@ -106,7 +106,7 @@ def lacking_for_promotion(rollout: Rollout) -> str | None:
         bets.restore(state.not_worse)
         if bets.log_e < math.log(1 / rollout.plan.beta):
             return (
-                f"count {count.name}: evidence {_e(evidence(bets.log_e))} of "
+                f"count {count.name}: evidence {evidence_shown(bets.log_e)} of "
                 f"{1 / rollout.plan.beta:g} that the canary has not {count.margin:.0%} more bad "
                 f"events ({_counted(state)})"
             )
@@ -186,8 +186,8 @@ def _outside(guard: Guard, state: GuardState) -> tuple[Ending, str]:
 def _worse(count: Count, state: CountState, rollout: Rollout) -> str:
     more = f" by more than {count.tolerance:.0%}" if count.tolerance else ""
     return (
-        f"count {count.name}: {_counted(state)}; evidence {_e(evidence(_log_e(state)))} against a "
-        f"threshold of {count_threshold(rollout):g} that the canary has more of them per request"
+        f"count {count.name}: {_counted(state)}; evidence {evidence_shown(_log_e(state))} against "
+        f"a threshold of {count_threshold(rollout):g} that the canary has more of them per request"
         f"{more}"
     )
 
@@ -206,7 +206,3 @@ def _counted(state: CountState) -> str:
 
 def _value(value: float) -> str:
     return "infinite" if abs(value) > 1e300 else f"{value:.6g}"
-
-
-def _e(value: float) -> str:
-    return f"{value:.0e}" if value >= 1e6 else f"{value:,.3g}"

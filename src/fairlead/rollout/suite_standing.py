@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from fairlead.rollout.endings import Ending
-from fairlead.rollout.evidence import evidence
+from fairlead.rollout.evidence import evidence, evidence_shown
 from fairlead.rollout.model import Rollout
 from fairlead.rollout.query_lines import QueryLine
 from fairlead.rollout.states import State
@@ -64,7 +64,8 @@ def stopped_by_suites(rollout: Rollout) -> tuple[Ending, str] | None:
         if log_e_worse(state) >= math.log(threshold):
             more = f" by more than {metric.tolerance:.1%}" if metric.tolerance else ""
             return Ending.WORSE, (
-                f"suite {metric.name}: {_scores(state)}; evidence {_e(log_e_worse(state))} against "
+                f"suite {metric.name}: {_scores(state)}; evidence "
+                f"{evidence_shown(log_e_worse(state))} against "
                 f"a threshold of {threshold:g} that its answers are worse{more}"
             )
         since = state.failing_since
@@ -102,7 +103,7 @@ def lacking_of_suites_for_promotion(rollout: Rollout) -> str | None:
         state = suite_state(rollout, metric)
         end = "; all its cases were asked: it has too few" if state.is_exhausted else ""
         return (
-            f"suite {metric.name}: evidence {_e(log_e_promote(metric, state))} of "
+            f"suite {metric.name}: evidence {evidence_shown(log_e_promote(metric, state))} of "
             f"{1 / rollout.plan.beta:g} that its answers are not worse by {metric.margin:.1%} "
             f"({_progress(state)}){end}"
         )
@@ -153,8 +154,3 @@ def _progress(state: SuiteState) -> str:
 def _scores(state: SuiteState) -> str:
     champion, canary = state.rates
     return f"score {canary:.1%} against {champion:.1%} of the champion in {_progress(state)}"
-
-
-def _e(log_e: float) -> str:
-    value = evidence(log_e)
-    return f"{value:.0e}" if value >= 1e6 else f"{value:,.3g}"

@@ -30,13 +30,13 @@ def led_by(numbers: dict[str, Any]) -> str:
     if not leading or leading in OUTCOMES:
         return ""
     one = numbers["by_outcome"][leading]
-    return f"{leading}: {told(one)}, evidence {_e(one['e_rollback'])}; "
+    return f"{leading}: {told(one)}, evidence {e_words(one['e_rollback'])}; "
 
 
 def told(one: dict[str, Any]) -> str:
     """The figures of a declared metric, of its entry in `by_outcome`."""
     if one["kind"] == "binary":
-        canary, champion = (_percent(one[f"{arm}_rate"]) for arm in ("canary", "champion"))
+        canary, champion = (percent(one[f"{arm}_rate"]) for arm in ("canary", "champion"))
         return f"canary {canary}, champion {champion}"
     unit = one.get("unit", "")
     canary, champion = (one[f"{arm}_median"] for arm in ("canary", "champion"))
@@ -99,9 +99,11 @@ def _amount(value: float | None, unit: str) -> str:
     return f"{number} {unit}".strip()
 
 
-def _percent(rate: float | None) -> str:
+def percent(rate: float | None) -> str:
+    """A rate, or a dash where there is none."""
     return "–" if rate is None else f"{100 * rate:.1f} %"
 
 
-def _e(value: float) -> str:
+def e_words(value: float) -> str:
+    """Evidence with as many digits as it is worth."""
     return f"{value:.0e}" if value >= 1e6 else f"{value:,.0f}" if value >= 100 else f"{value:.2g}"

@@ -24,8 +24,7 @@ from fairlead.control.acting.replica_watch import (
 )
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.world.hub import WorkerStatus
-from fairlead.control.world.routing import KnownRelease
-from fairlead.control.world.wants import ServiceWant
+from fairlead.control.world.wants import KnownRelease, ServiceWant
 from fairlead.domain.defects import defect
 from fairlead.domain.release import Engine, Release, RemoteModel
 from fairlead.domain.replica import ReplicaState, ReplicaStatus

@@ -27,7 +27,6 @@ from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.watchers import Report
 from fairlead.monitoring.watchers import Watch as Expected
 from fairlead.probing.bias import (
-    RETRY_S,
     accepted,
     begin,
     due,
@@ -41,6 +40,7 @@ from fairlead.probing.bias import (
 )
 from fairlead.probing.bias_model import Biasing, BiasSpec
 from fairlead.probing.bias_pairs import plan_of
+from fairlead.probing.bounds import RETRY_S
 from fairlead.store.watching import DocumentStore
 
 KIND = "bias"

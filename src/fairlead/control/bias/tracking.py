@@ -33,8 +33,8 @@ from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.watchers import Report
 from fairlead.monitoring.watchers import Watch as Expected
 from fairlead.probing.bias_model import BiasSpec
+from fairlead.probing.bounds import RETRY_S
 from fairlead.probing.tracked import (
-    RETRY_S,
     Asked,
     accept,
     begin,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from fairlead.control.world.routing import KnownRelease
-from fairlead.control.world.wants import ServiceWant
+from fairlead.control.world.wants import KnownRelease, ServiceWant
 
 
 def arms_of(want: ServiceWant) -> dict[str, tuple[str, float]]:

@@ -25,8 +25,8 @@ from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import Conflict, FairleadError, InvalidInput, NotFound
 from fairlead.domain.release import sha256_digest, short
 from fairlead.evaluation.cases import Case, Suite
+from fairlead.probing.bounds import RETRY_S
 from fairlead.probing.course import (
-    RETRY_S,
     accepted,
     answered,
     begin,

@@ -9,7 +9,8 @@ from fairlead.control.judging.asking import Seat
 from fairlead.control.outside.ask import ReplicaClient
 from fairlead.control.shipping.evaluations import Contender
 from fairlead.control.world.fleet import PASSING, Fleet
-from fairlead.control.world.routing import KnownRelease, ready_of
+from fairlead.control.world.routing import ready_of
+from fairlead.control.world.wants import KnownRelease
 from fairlead.domain.errors import FairleadError, NotFound
 from fairlead.domain.release import short
 from fairlead.domain.replica import ReplicaStatus

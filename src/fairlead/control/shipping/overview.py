@@ -12,8 +12,7 @@ from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.shipping.troubles import Troubles
 from fairlead.control.shipping.unreadable import Unreadable
 from fairlead.control.views import GateProgress
-from fairlead.control.world.routing import KnownRelease
-from fairlead.control.world.wants import ServiceWant, readable, want_of
+from fairlead.control.world.wants import KnownRelease, ServiceWant, readable, want_of
 from fairlead.domain.errors import FairleadError, Unavailable
 from fairlead.domain.release import RemoteModel
 from fairlead.store.rows import ServiceRow

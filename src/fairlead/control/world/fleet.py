@@ -6,8 +6,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from fairlead.control.world.routing import KnownRelease, failure_of
-from fairlead.control.world.wants import ServiceWant, engine_counts
+from fairlead.control.world.routing import failure_of
+from fairlead.control.world.wants import KnownRelease, ServiceWant, engine_counts
 from fairlead.domain.errors import Conflict, FairleadError, StorageFailed, Unavailable
 from fairlead.domain.release import Release
 from fairlead.domain.replica import Launch, ReplicaState, ReplicaStatus, Wanted

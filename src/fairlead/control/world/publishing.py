@@ -59,20 +59,7 @@ class Publisher:
         names = {want.spec.service for want in wants}
         services = {
             want.spec.service: service_route(
-                want.spec,
-                want.desired,
-                want.rollout,
-                want.known,
-                usable_replicas(want, replicas),
-                names,
-                want.prices,
-                _by_ids(want.pins, ids),
-                want.finishing,
-                want.capture,
-                want.facts,
-                None if want.harm is None else want.harm // self._hub.worker_count,
-                want.tightened,
-                want.strata,
+                self._as_told(want, ids), usable_replicas(want, replicas), names
             )
             for want in wants
         }
@@ -101,6 +88,11 @@ class Publisher:
             self._store.set_setting(COUNTER, str(above))
             version = self._store.next_number(COUNTER)
         return version
+
+    def _as_told(self, want: ServiceWant, ids: Mapping[str, Sequence[str]]) -> ServiceWant:
+        """With keys by their ids, and what one worker may assign to a drill."""
+        harm = None if want.harm is None else want.harm // self._hub.worker_count
+        return msgspec.structs.replace(want, pins=_by_ids(want.pins, ids), harm=harm)
 
     def _may_begin(self, services: dict[str, ServiceRoute]) -> bool:
         if self._monotonic() - self._begun_at >= SETTLE_S_MAX:

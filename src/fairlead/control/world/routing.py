@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-
-import msgspec
+from collections.abc import Collection, Sequence
 
 from fairlead.control.shipping.spec import ServiceSpec
-from fairlead.domain.capture import Capture
-from fairlead.domain.fault import Fault
+from fairlead.control.world.wants import KnownRelease, ServiceWant
 from fairlead.domain.guardrail import tightened as tightened_guardrails
 from fairlead.domain.outbound import DIRECT
 from fairlead.domain.quota import Price
 from fairlead.domain.release import Release, RemoteModel
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
-from fairlead.domain.strata import Strata
 from fairlead.rollout.machine import Desired
 from fairlead.wire.snapshot import (
     CONTINUING,
     Endpoint,
     Finishing,
-    Pin,
     ReleaseRoute,
     ServiceRoute,
     Shadow,
@@ -30,43 +25,17 @@ ILL_S_MAX = 60.0
 """Seconds for which a release may have unhealthy replicas only, before its rollout ends."""
 
 
-class KnownRelease(msgspec.Struct, frozen=True):
-    """A release together with what the routing needs to know of it; a drill's has a fault."""
-
-    digest: str
-    name: str
-    release: Release
-    fault: Fault | None = None
-
-
 def service_route(
-    spec: ServiceSpec,
-    desired: Desired,
-    rollout: str | None,
-    known: Mapping[str, KnownRelease],
-    replicas: Sequence[ReplicaStatus],
-    services: Collection[str] = (),
-    prices: Mapping[str, Price] | None = None,
-    pins: tuple[Pin, ...] = (),
-    finishing: tuple[str, ...] = (),
-    capture: Capture | None = None,
-    facts: tuple[str, ...] = (),
-    harm: int | None = None,
-    tightened: tuple[str, ...] = (),
-    strata: Strata | None = None,
+    want: ServiceWant, replicas: Sequence[ReplicaStatus], services: Collection[str] = ()
 ) -> ServiceRoute:
     """The route of one service: its champion, and its canary or shadow if it has one.
 
     Args:
+        want: With keys by their ids, and what one worker may assign to a drill.
+        replicas: Those that may serve it.
         services: Names of all services; fallbacks that are not among them are left out.
-        pins: Who is pinned to an arm, by key ids.
-        finishing: The units of `desired.finish`.
-        facts: What to look for in answers.
-        harm: Requests that one worker may assign to a drill.
-        tightened: Guardrails that are to block, whichever release answers: arms that do not
-            guard alike could not be compared.
-        strata: How requests are told apart by their risk.
     """
+    spec, desired, finishing = want.spec, want.desired, want.finishing
     stays = desired.finish if finishing else None
     wanted = (desired.champion, desired.canary, desired.shadow, stays.release if stays else None)
     digests = [d for d in wanted if d is not None]
@@ -74,30 +43,30 @@ def service_route(
         name=spec.service,
         releases={
             digest: _release_route(
-                known[digest],
+                want.known[digest],
                 replicas,
-                price=(prices or {}).get(digest),
+                price=want.prices.get(digest),
                 serves=digest == desired.champion,
-                tight=tightened,
+                tight=want.tightened,
             )
             for digest in digests
         },
         champion=desired.champion,
         canary=desired.canary,
         canary_share=desired.share if desired.canary is not None else 0.0,
-        rollout=rollout,
+        rollout=want.rollout,
         phase=desired.phase,
         salt=desired.salt,
         limits=spec.limits,
         fallbacks=tuple(name for name in spec.fallbacks if name in services),
         shadow=_shadow(desired),
         balance=spec.balance,
-        pins=pins,
+        pins=want.pins,
         finishing=None if stays is None else Finishing(stays.release, finishing),
-        capture=capture,
-        facts=facts,
-        harm=harm,
-        strata=strata,
+        capture=want.capture,
+        facts=want.facts,
+        harm=want.harm,
+        strata=want.strata,
     )
 
 

@@ -8,9 +8,10 @@ import msgspec
 
 from fairlead.control.shipping.running import Running
 from fairlead.control.shipping.spec import ServiceSpec, prices_of
-from fairlead.control.world.routing import KnownRelease
 from fairlead.domain.capture import Capture
+from fairlead.domain.fault import Fault
 from fairlead.domain.quota import Price
+from fairlead.domain.release import Release
 from fairlead.domain.replica import ReplicaStatus
 from fairlead.domain.strata import Strata
 from fairlead.rollout.declared import facts_of
@@ -20,6 +21,15 @@ from fairlead.wire.snapshot import Pin
 
 _WATCHED = (("format", "format"), ("refusals", "refusal"))
 """Monitors that go by facts of answers, and these."""
+
+
+class KnownRelease(msgspec.Struct, frozen=True):
+    """A release together with what the routing needs to know of it; a drill's has a fault."""
+
+    digest: str
+    name: str
+    release: Release
+    fault: Fault | None = None
 
 
 class ServiceWant(msgspec.Struct, frozen=True):

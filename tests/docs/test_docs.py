@@ -94,3 +94,17 @@ def test_every_endpoint_is_described(generate: ModuleType) -> None:
         for method, operation in methods.items():
             assert operation.get("summary"), (method, path)
             assert "200" in operation["responses"], (method, path)
+
+
+def test_every_room_is_described_and_there_is_no_other() -> None:
+    """Packages of the program, and those of the two largest ones."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    described = re.findall(r"^\| `([a-z.]+)` \|", text, re.MULTILINE)
+    source = ROOT / "src" / "fairlead"
+    packages = [*source.glob("*/"), *source.glob("gateway/*/"), *source.glob("control/*/")]
+    rooms = [
+        ".".join(package.relative_to(source).parts)
+        for package in packages
+        if (package / "__init__.py").exists()
+    ]
+    assert sorted(described) == sorted(rooms)

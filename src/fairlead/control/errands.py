@@ -1,4 +1,4 @@
-"""What control has to ask beside the turns of its loop: one task at a time, and again if it fails."""
+"""What control has to ask beside the turns of its loop: a task at a time, again if it fails."""
 
 from __future__ import annotations
 

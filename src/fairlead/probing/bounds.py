@@ -1,4 +1,4 @@
-"""What bounds all that is asked of releases: values of settings, what a day may cost, when to retry."""
+"""What bounds all asking of releases: values of settings, what a day may cost, when to retry."""
 
 from __future__ import annotations
 

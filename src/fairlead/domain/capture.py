@@ -12,6 +12,7 @@ from typing import Literal, get_args
 
 import msgspec
 
+from fairlead.domain.bounds import check_between
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.pattern_size import size_problem
 from fairlead.domain.patterns import BadPattern, check_pattern
@@ -57,8 +58,7 @@ def check_capture(capture: Capture) -> None:
         ("per_minute", capture.per_minute, 1, PER_MINUTE_MAX),
     )
     for name, value, least, most in numbers:
-        if not least <= value <= most:
-            raise InvalidInput(f"capture.{name}: {value:g} is not between {least:g} and {most:g}")
+        check_between(f"capture.{name}", value, least, most)
     if len(capture.patterns) > PATTERNS_MAX:
         raise InvalidInput(
             f"capture.patterns: {len(capture.patterns)} of them; at most {PATTERNS_MAX}"

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from fairlead.domain.errors import InvalidInput
+from fairlead.domain.bounds import check_between
 from fairlead.domain.release import sha256_digest
 
 FaultKind = Literal["wrong", "slow", "format", "refusal", "toxic", "error"]
@@ -35,12 +35,8 @@ class Fault(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Raises InvalidInput."""
-        if not 0.0 < self.rate <= 1.0:
-            raise InvalidInput(f"fault.rate: {self.rate:g} is not above 0 and at most 1")
-        if not 1.0 <= self.delay_ms <= DELAY_MS_MAX:
-            raise InvalidInput(
-                f"fault.delay_ms: {self.delay_ms:g} is not between 1 and {DELAY_MS_MAX:g}"
-            )
+        check_between("fault.rate", self.rate, 0.0, 1.0, above=True)
+        check_between("fault.delay_ms", self.delay_ms, 1.0, DELAY_MS_MAX)
 
     def digest_of(self, release: str) -> str:
         """The digest of this release with the fault."""

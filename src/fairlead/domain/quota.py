@@ -9,11 +9,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
-from math import isfinite
 
 import msgspec
 
-from fairlead.domain.errors import InvalidInput
+from fairlead.domain.bounds import check_between
 
 PICO = 10**12
 COUNT_MAX = 10**15
@@ -144,16 +143,14 @@ def check_quota(where: str, quota: Quota) -> None:
     for name, (measure, _) in _KINDS.items():
         value = getattr(quota, name)
         most = USD_MAX if measure is Measure.USD else COUNT_MAX
-        if value is not None and not (isfinite(value) and 0 < value <= most):
-            raise InvalidInput(f"{where}{name}: {value:g} is not above 0 and at most {most:g}")
+        if value is not None:
+            check_between(f"{where}{name}", value, 0, most, above=True)
 
 
 def check_price(where: str, price: Price) -> None:
     """Raises InvalidInput with the place of what cannot be a price."""
     for name in Price.__struct_fields__:
-        value = getattr(price, name)
-        if not 0 <= value <= PRICE_MAX:
-            raise InvalidInput(f"{where}{name}: {value:g} is not between 0 and {PRICE_MAX:g}")
+        check_between(f"{where}{name}", getattr(price, name), 0, PRICE_MAX)
 
 
 def changed(quota: Quota, change: Quota) -> Quota:

@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from fairlead.domain.decoding import decode_json
+from fairlead.domain.bounds import check_between
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.judging import RUBRIC, RUBRIC_CHARS_MAX
 from fairlead.domain.quota import Price, check_price
@@ -112,8 +113,7 @@ def check_judge(judge: JudgeModel, service: str) -> None:
           if (v := getattr(judge.budget, n)) is not None),
     )  # fmt: skip
     for name, value, least, most in numbers:
-        if not least <= value <= most:
-            raise InvalidInput(f"judge.{name}: {value:g} is not between {least:g} and {most:g}")
+        check_between(f"judge.{name}", value, least, most)
     if judge.price is not None:
         check_price("judge.price.", judge.price)
     elif judge.budget.usd_per_day is not None or judge.budget.usd_per_rollout is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from fairlead.domain.errors import InvalidInput
+from fairlead.domain.bounds import check_between
 
 
 class JudgeSample(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -29,7 +29,5 @@ def check_judge_sample(sample: JudgeSample) -> None:
         ("usd_per_day", sample.usd_per_day, 0, 1e6),
     )
     for name, value, least, most in numbers:
-        if value is not None and not least <= value <= most:
-            raise InvalidInput(
-                f"monitoring.judge.{name}: {value:g} is not between {least:g} and {most:g}"
-            )
+        if value is not None:
+            check_between(f"monitoring.judge.{name}", value, least, most)

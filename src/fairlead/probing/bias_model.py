@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
-from fairlead.probing.bounds import within
+from fairlead.probing.bounds import INTERVAL_S, within
 from fairlead.probing.tracked_model import ScoresSpec
 from fairlead.stats.monitors.counterfactual import GapState
 
@@ -35,7 +35,6 @@ PAIRS_MAX = 20_000
 SEGMENTS_MAX = 20
 KEYS_MAX = 100
 KEY_CHARS_MAX = 128
-INTERVAL_S = (1.0, 7 * 86_400.0)
 EXAMPLES_MAX = 3
 SHOWN_CHARS = 200
 """Characters of a request or an answer that are kept to be shown."""

@@ -7,6 +7,8 @@ from typing import Protocol
 from fairlead.domain.errors import InvalidInput
 
 DAY_S = 86_400.0
+INTERVAL_S = (1.0, 7 * DAY_S)
+"""From one time at which a release is asked to the next."""
 RETRY_S = 60.0
 """Who did not answer is asked again after so long, or after the interval if that is shorter."""
 

@@ -7,12 +7,11 @@ from typing import Literal
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
-from fairlead.probing.bounds import within
+from fairlead.probing.bounds import INTERVAL_S, within
 from fairlead.stats.changes import ChangeState
 
 CASES_MAX = 200
 ROUNDS_MAX = 1_000
-INTERVAL_S = (1.0, 7 * 86_400.0)
 WEBHOOKS_MAX = 10
 URL_MAX = 2_000
 TEXT_MAX = 200

@@ -7,7 +7,7 @@ from typing import Literal
 import msgspec
 
 from fairlead.domain.errors import InvalidInput
-from fairlead.probing.bounds import within
+from fairlead.probing.bounds import INTERVAL_S, within
 from fairlead.stats.monitors.counterfactual import GapState
 
 Benchmark = Literal["bbq", "crows"]
@@ -66,7 +66,7 @@ class ScoresSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 raise InvalidInput(
                     f"bias.scores: {each.benchmark} has items, or why there are none: not both"
                 )
-        within("bias.scores", "interval_s", self.interval_s, 1.0, 7 * 86_400.0)
+        within("bias.scores", "interval_s", self.interval_s, *INTERVAL_S)
         within("bias.scores", "per_run", self.per_run, 1, ITEMS_MAX)
         within("bias.scores", "worse_by", self.worse_by, 0.01, 0.5)
         within("bias.scores", "usd_per_day", self.usd_per_day or 0.0, 0.0, 1e6)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from fairlead.domain.bounds import check_between
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.fault import KINDS, Fault, FaultKind
 from fairlead.domain.wording import count_of
@@ -257,10 +258,10 @@ class DrillRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Raises InvalidInput."""
         if not self.faults or len(self.faults) > len(KINDS):
             raise InvalidInput(f"drill.faults: 1 to {len(KINDS)} of them")
-        _within("drill.every_days", self.every_days, 1, EVERY_DAYS_MAX)
-        _within("drill.at_minute", self.at_minute, 0, 24 * 60 - 1)
-        _within("drill.harm", self.harm, 1, HARM_MAX)
-        _within("drill.share", self.share, 0.001, 1.0 if self.shadow else SHARE_MAX)
+        check_between("drill.every_days", self.every_days, 1, EVERY_DAYS_MAX)
+        check_between("drill.at_minute", self.at_minute, 0, 24 * 60 - 1)
+        check_between("drill.harm", self.harm, 1, HARM_MAX)
+        check_between("drill.share", self.share, 0.001, 1.0 if self.shadow else SHARE_MAX)
         Fault(self.faults[0], delay_ms=self.delay_ms)
         if len(self.webhooks) > WEBHOOKS_MAX or not all(map(is_hook_url, self.webhooks)):
             raise InvalidInput(f"drill.webhooks: at most {WEBHOOKS_MAX} http(s) URLs")
@@ -276,8 +277,3 @@ class DrillRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def fault(self, number: int) -> Fault:
         """What the drill of this number does."""
         return Fault(self.faults[number % len(self.faults)], delay_ms=self.delay_ms)
-
-
-def _within(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise InvalidInput(f"{name}: {value:g} is not between {least:g} and {most:g}")

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from fairlead.domain.bounds import check_between
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.strata import Strata
 from fairlead.rollout.declared import DeclaredMetric, check_declared, check_feedback
@@ -256,22 +257,22 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         self._check_steps()
-        _check("settle_s", self.settle_s, 0.0, SETTLE_S_MAX)
-        _check("tolerance", self.tolerance, 0.0, 0.4)
-        _check("margin", self.margin, 0.0005, 0.5)
+        check_between("settle_s", self.settle_s, 0.0, SETTLE_S_MAX)
+        check_between("tolerance", self.tolerance, 0.0, 0.4)
+        check_between("margin", self.margin, 0.0005, 0.5)
         if self.margin <= self.tolerance:
             raise InvalidInput(
                 f"margin: {self.margin:g} is not above the tolerance, {self.tolerance:g}",
                 hint="else the same release could be good enough to promote and to roll back",
             )
-        _check("alpha", self.alpha, 1e-9, 0.5)
-        _check("beta", self.beta, 1e-9, 0.5)
-        _check("expected_failure_rate", self.expected_failure_rate, 0.0, 1.0)
-        _check("expected_units", self.expected_units, 1.0, 1e9)
-        _check("champion_replicas", self.champion_replicas, 1, REPLICAS_MAX)
-        _check("canary_replicas", self.canary_replicas, 1, REPLICAS_MAX)
+        check_between("alpha", self.alpha, 1e-9, 0.5)
+        check_between("beta", self.beta, 1e-9, 0.5)
+        check_between("expected_failure_rate", self.expected_failure_rate, 0.0, 1.0)
+        check_between("expected_units", self.expected_units, 1.0, 1e9)
+        check_between("champion_replicas", self.champion_replicas, 1, REPLICAS_MAX)
+        check_between("canary_replicas", self.canary_replicas, 1, REPLICAS_MAX)
         least = sum(step.seconds for step in self.steps) + self.settle_s
-        _check("deadline_s", self.deadline_s, 0.0, DEADLINE_S_MAX)
+        check_between("deadline_s", self.deadline_s, 0.0, DEADLINE_S_MAX)
         if self.steps and self.deadline_s <= least:
             raise InvalidInput(
                 f"deadline_s: {self.deadline_s:g} s is not enough for the steps, which take at "
@@ -281,16 +282,16 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.shadow is not None:
             _check_shadow(self.shadow, self.deadline_s)
         for name in ("approval_s", "ready_s", "gates_s", "gateway_s"):
-            _check(name, getattr(self, name), 1.0, DEADLINE_S_MAX)
-        _check("warm_s", self.warm_s, 0.0, DEADLINE_S_MAX)
-        _check("finish_s", self.finish_s, 0.0, FINISH_S_MAX)
-        _check("holdback", self.holdback, 0.0, 0.5)
+            check_between(name, getattr(self, name), 1.0, DEADLINE_S_MAX)
+        check_between("warm_s", self.warm_s, 0.0, DEADLINE_S_MAX)
+        check_between("finish_s", self.finish_s, 0.0, FINISH_S_MAX)
+        check_between("holdback", self.holdback, 0.0, 0.5)
         if self.holdback and not self.warm_s:
             raise InvalidInput(
                 "holdback: without warm_s there is no time in which it would hold units back"
             )
         if self.failures_at_most is not None:
-            _check("failures_at_most", self.failures_at_most, 0.0001, 0.5)
+            check_between("failures_at_most", self.failures_at_most, 0.0001, 0.5)
         if self.ramp is not None:
             _check_ramp(self.ramp, self.steps)
         self._check_hooks()
@@ -299,7 +300,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         check_declared(self.metrics, OUTCOMES)
         for metric in self.metrics:
             metric.tests(self.tolerance)  # raises where both tolerances are more than its margin
-        _check("warm_up_s", self.warm_up_s, 0.0, WARM_UP_S_MAX)
+        check_between("warm_up_s", self.warm_up_s, 0.0, WARM_UP_S_MAX)
         if self.prometheus is not None:
             check_prometheus(self.prometheus)
         check_suites(self.suites, {*OUTCOMES, *(metric.name for metric in self.metrics)})
@@ -316,8 +317,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                 )
             if not hook.at:
                 raise InvalidInput(f"{where}.at: names no point at which it would be called")
-            _check(f"{where}.timeout_s", hook.timeout_s, 0.1, HOOK_TIMEOUT_S_MAX)
-            _check(f"{where}.attempts", hook.attempts, 1, 20)
+            check_between(f"{where}.timeout_s", hook.timeout_s, 0.1, HOOK_TIMEOUT_S_MAX)
+            check_between(f"{where}.attempts", hook.attempts, 1, 20)
 
     def _check_steps(self) -> None:
         if len(self.steps) > STEPS_MAX:
@@ -335,8 +336,8 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
                     f"{where}.share: {step.share:g} is not larger than {before:g} before it",
                     hint="order the steps by their share",
                 )
-            _check(f"{where}.units", step.units, 1, UNITS_MAX)
-            _check(f"{where}.seconds", step.seconds, 0.0, DEADLINE_S_MAX)
+            check_between(f"{where}.units", step.units, 1, UNITS_MAX)
+            check_between(f"{where}.seconds", step.seconds, 0.0, DEADLINE_S_MAX)
             before = step.share
 
 
@@ -359,24 +360,18 @@ def is_hook_url(url: str) -> bool:
 def _check_ramp(ramp: Ramp, steps: tuple[Step, ...]) -> None:
     if not steps:
         raise InvalidInput("ramp: there are no steps that it could take")
-    _check("ramp.requests", ramp.requests, 0.0, 1e9)
-    _check("ramp.share", ramp.share, 0.0, 1.0)
+    check_between("ramp.requests", ramp.requests, 0.0, 1e9)
+    check_between("ramp.share", ramp.share, 0.0, 1.0)
     if (ramp.requests > 0.0) == (ramp.share > 0.0):
         raise InvalidInput("ramp: needs a budget above 0, either in requests or as a share")
 
 
 def _check_shadow(shadow: ShadowRule, deadline_s: float) -> None:
-    if not 0.0 < shadow.share <= 1.0:
-        raise InvalidInput(f"shadow.share: {shadow.share:g} is not above 0 and at most 1")
-    _check("shadow.requests", shadow.requests, 1, UNITS_MAX)
-    _check("shadow.timeout_s", shadow.timeout_s, 0.001, SETTLE_S_MAX)
-    _check("shadow.seconds", shadow.seconds, 0.0, DEADLINE_S_MAX)
+    check_between("shadow.share", shadow.share, 0.0, 1.0, above=True)
+    check_between("shadow.requests", shadow.requests, 1, UNITS_MAX)
+    check_between("shadow.timeout_s", shadow.timeout_s, 0.001, SETTLE_S_MAX)
+    check_between("shadow.seconds", shadow.seconds, 0.0, DEADLINE_S_MAX)
     if shadow.seconds >= deadline_s:
         raise InvalidInput(
             f"shadow.seconds: {shadow.seconds:g} is not below the deadline_s, {deadline_s:g}"
         )
-
-
-def _check(name: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise InvalidInput(f"{name}: {value:g} is not between {least:g} and {most:g}")

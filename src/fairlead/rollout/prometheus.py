@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from fairlead.domain.bounds import check_between
 from fairlead.domain.errors import InvalidInput
 
 QUERIES_MAX = 20
@@ -147,8 +148,8 @@ def check_prometheus(given: Prometheus) -> None:
         raise InvalidInput("prometheus.url: must be an http or https address without a user in it")
     if given.token_env and given.token_file:
         raise InvalidInput("prometheus: both token_env and token_file are given")
-    _between("prometheus.timeout_s", given.timeout_s, 0.1, 300.0)
-    _between("prometheus.unreachable_s", given.unreachable_s, 1.0, 86_400.0)
+    check_between("prometheus.timeout_s", given.timeout_s, 0.1, 300.0)
+    check_between("prometheus.unreachable_s", given.unreachable_s, 1.0, 86_400.0)
     queries: list[Guard | Count] = [*given.guards, *given.counts]
     if not 0 < len(queries) <= QUERIES_MAX:
         raise InvalidInput(f"prometheus: {len(queries)} queries; from 1 to {QUERIES_MAX}")
@@ -176,8 +177,8 @@ def _check_guard(guard: Guard) -> None:
     sides = [side for side in (guard.at_least, guard.at_most) if side is not None]
     if not sides or not all(map(math.isfinite, sides)) or sides != sorted(sides):
         raise InvalidInput(f"{where}: needs at_most or at_least, and the one above the other")
-    _between(f"{where}.every_s", guard.every_s, 0.5, EVERY_S_MAX)
-    _between(f"{where}.failures", guard.failures, 1, 1_000)
+    check_between(f"{where}.every_s", guard.every_s, 0.5, EVERY_S_MAX)
+    check_between(f"{where}.failures", guard.failures, 1, 1_000)
 
 
 def _check_count(count: Count) -> None:
@@ -187,12 +188,12 @@ def _check_count(count: Count) -> None:
             f"{where}.query: asks the same of both arms",
             hint='tell them apart by a placeholder, such as {release="{{release}}"}',
         )
-    _between(f"{where}.tolerance", count.tolerance, 0.0, 100.0)
+    check_between(f"{where}.tolerance", count.tolerance, 0.0, 100.0)
     if count.margin is not None and not count.tolerance < count.margin <= 100.0:
         raise InvalidInput(f"{where}.margin: {count.margin:g} is not above the tolerance")
-    _between(f"{where}.design_factor", count.design_factor, 1.0, 1_000.0)
-    _between(f"{where}.every_s", count.every_s, 0.5, EVERY_S_MAX)
-    _between(f"{where}.lag_s", count.lag_s, 0.0, EVERY_S_MAX)
+    check_between(f"{where}.design_factor", count.design_factor, 1.0, 1_000.0)
+    check_between(f"{where}.every_s", count.every_s, 0.5, EVERY_S_MAX)
+    check_between(f"{where}.lag_s", count.lag_s, 0.0, EVERY_S_MAX)
 
 
 def _check_query(name: str, query: str, known: tuple[str, ...]) -> str:
@@ -207,8 +208,3 @@ def _check_query(name: str, query: str, known: tuple[str, ...]) -> str:
             f"{where}.query: there is no placeholder {unknown!r}", hint=f"known: {', '.join(known)}"
         )
     return where
-
-
-def _between(where: str, value: float, least: float, most: float) -> None:
-    if not least <= value <= most:
-        raise InvalidInput(f"{where}: {value:g} is not between {least:g} and {most:g}")

@@ -21,6 +21,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from fairlead.domain.bounds import check_between
 from fairlead.domain.errors import InvalidInput
 from fairlead.stats.pairs import PairedRae, PairedState
 
@@ -79,10 +80,7 @@ class SuiteMetric(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             ("every_s", self.every_s or EVERY_S[0], EVERY_S),
             ("unanswered_s", self.unanswered_s, UNANSWERED_S),
         ):
-            if not least <= value <= most:
-                raise InvalidInput(
-                    f"{where}: {name}: {value:g} is not between {least:g} and {most:g}"
-                )
+            check_between(f"{where}: {name}", value, least, most)
 
 
 class SuiteReading(msgspec.Struct, frozen=True):

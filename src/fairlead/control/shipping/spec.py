@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from fairlead.domain.bounds import check_between
 from fairlead.domain.capture import Capture, check_capture
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.quota import Price, check_price, check_quota
@@ -193,16 +194,16 @@ def prices_of(*specs: ServiceSpec) -> dict[str, Price]:
 
 
 def _check_limits(limits: Limits) -> None:
-    _check("limits.queue", limits.queue, 0, 100_000)
-    _check("limits.queue_timeout_s", limits.queue_timeout_s, 0, 3_600, above=True)
-    _check("limits.request_timeout_s", limits.request_timeout_s, 0, 86_400, above=True)
-    _check("limits.body_bytes_max", limits.body_bytes_max, 1, 1 << 30)
-    _check("limits.attempts", limits.attempts, 1, 10)
+    check_between("limits.queue", limits.queue, 0, 100_000)
+    check_between("limits.queue_timeout_s", limits.queue_timeout_s, 0, 3_600, above=True)
+    check_between("limits.request_timeout_s", limits.request_timeout_s, 0, 86_400, above=True)
+    check_between("limits.body_bytes_max", limits.body_bytes_max, 1, 1 << 30)
+    check_between("limits.attempts", limits.attempts, 1, 10)
     check_quota("limits.quota.", limits.quota)
     if limits.attempt_timeout_s is not None:
-        _check("limits.attempt_timeout_s", limits.attempt_timeout_s, 0, 86_400, above=True)
+        check_between("limits.attempt_timeout_s", limits.attempt_timeout_s, 0, 86_400, above=True)
     if limits.hedge_after_ms is not None:
-        _check("limits.hedge_after_ms", limits.hedge_after_ms, 0, 3_600_000, above=True)
+        check_between("limits.hedge_after_ms", limits.hedge_after_ms, 0, 3_600_000, above=True)
 
 
 def _check_fallbacks(spec: ServiceSpec) -> None:
@@ -245,7 +246,7 @@ def _check_pins(pins: tuple[Pin, ...]) -> None:
 
 def _check_slos(slos: Slos) -> None:
     if slos.availability is not None:
-        _check("slos.availability", slos.availability, 0, 1)
+        check_between("slos.availability", slos.availability, 0, 1)
     for name, value in (("ttft_p95_ms", slos.ttft_p95_ms), ("latency_p95_ms", slos.latency_p95_ms)):
         if value is not None and value <= 0:
             raise InvalidInput(f"slos.{name}: {value:g} is not above 0")
@@ -261,15 +262,15 @@ def _check_gate(where: str, gate: GateSpec) -> None:
     if rule.minimum is None and rule.margin is None:
         raise InvalidInput(f"{where}.rule: asks for nothing: give minimum or margin")
     if rule.minimum is not None:
-        _check(f"{where}.rule.minimum", rule.minimum, 0, 1)
+        check_between(f"{where}.rule.minimum", rule.minimum, 0, 1)
     if rule.margin is not None and not 0 <= rule.margin < 1:
         raise InvalidInput(f"{where}.rule.margin: {rule.margin:g} is not from 0 to below 1")
     if not 0.5 < rule.confidence < 1:
         raise InvalidInput(f"{where}.rule.confidence: {rule.confidence:g} is not in (0.5, 1)")
-    _check(f"{where}.rule.errors_at_most", rule.errors_at_most, 0, 1)
+    check_between(f"{where}.rule.errors_at_most", rule.errors_at_most, 0, 1)
     _check_digest(f"{where}.suite", gate.suite)
-    _check(f"{where}.cases", gate.cases, 0, CASES_MAX)
-    _check(f"{where}.concurrency", gate.concurrency, 1, CONCURRENCY_MAX)
+    check_between(f"{where}.cases", gate.cases, 0, CASES_MAX)
+    check_between(f"{where}.concurrency", gate.concurrency, 1, CONCURRENCY_MAX)
 
 
 def _check_digest(where: str, digest: str) -> None:
@@ -277,9 +278,3 @@ def _check_digest(where: str, digest: str) -> None:
         raise InvalidInput(
             f"{where}: {ascii(digest)[:80]} is not a digest (sha256: and 64 hex digits)"
         )
-
-
-def _check(where: str, value: float, least: float, most: float, *, above: bool = False) -> None:
-    if not least <= value <= most or (above and value == least):
-        bounds = f"above {least:g} and at most" if above else f"between {least:g} and"
-        raise InvalidInput(f"{where}: {value:g} is not {bounds} {most:g}")

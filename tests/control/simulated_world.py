@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from fairlead.rollout.plan import FeedbackRule, Plan, Step
 from fairlead.store.interface import Store
 from fairlead.store.rows import FeedbackRow, RequestRow, SpoolCursor
 from fairlead.wire.snapshot import ServiceRoute, Snapshot, SyncRequest
+from support.waiting import WITHIN_S
 
 S = ReplicaState
 NOWHERE = "http://127.0.0.1:9"
@@ -270,14 +272,27 @@ class World:
     async def until(
         self, done: Callable[[], bool], turns: int = 150, *, seconds: float = 1.0
     ) -> None:
-        """Turn until it is so; an evaluation in the background gets real time to answer."""
-        for _ in range(turns):
-            if done():
-                return
+        """Turn until it is so; turns in which an evaluation goes on beside them do not count."""
+        left, give_up_at = turns, time.monotonic() + 2 * WITHIN_S
+        while not done():
+            if not left or time.monotonic() > give_up_at:
+                states = [row.state for row in self.rollouts()]
+                raise AssertionError(f"not after {turns} turns: {states}")
             await self.turn(seconds=seconds)
             if self.plane._evaluations._runs:
                 await asyncio.sleep(0.002)
-        raise AssertionError(f"not after {turns} turns: {[r.state for r in self.rollouts()]}")
+            else:
+                left -= 1
+
+    async def until_in_real_time(
+        self, done: Callable[[], object], *, seconds: float = 1.0
+    ) -> None:
+        """Turn until it is so, however often: what goes on beside the turns needs real time."""
+        give_up_at = time.monotonic() + WITHIN_S
+        while not done():
+            assert time.monotonic() < give_up_at, [row.state for row in self.rollouts()]
+            await self.turn(seconds=seconds)
+            await asyncio.sleep(0.005)
 
     # Rollouts
 

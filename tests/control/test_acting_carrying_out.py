@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 
 import httpx
@@ -213,18 +212,8 @@ async def run_again(world: World, at: float) -> str:
         last = runs.last("bank")
         return last is not None and last.ended_at is not None
 
-    await in_real_time(world, is_over)
+    await world.until_in_real_time(is_over, seconds=0.1)
     return said
-
-
-async def in_real_time(world: World, done: Callable[[], bool]) -> None:
-    """Turn until it is so; what is asked in the background needs real time to be answered."""
-    for _ in range(5_000):
-        if done():
-            return
-        await world.turn(seconds=0.1)
-        await asyncio.sleep(0.002)
-    raise AssertionError("not in time")
 
 
 async def test_gates_are_asked_again_and_a_failure_is_a_condition_until_they_pass(
@@ -274,7 +263,7 @@ async def test_a_control_that_dies_goes_on_where_it_was(world: World, replica: S
     for one in world.replicas_of("a"):
         world.target._replicas[one.id] = msgspec.structs.replace(one, base_url=slow.url)
     await carry_out(world, entry(ActionKind.RERUN_GATE, world.digests["a"]))
-    await in_real_time(world, lambda: slow.is_stuck)
+    await world.until_in_real_time(lambda: slow.is_stuck, seconds=0.1)
     await world.restart()
     slow.resume()
     await run_again(world, 1_000.0)

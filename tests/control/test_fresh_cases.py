@@ -19,7 +19,6 @@ from control.acting_world import acting, carry_out, entry, serves, told
 from control.answering_replica import AnsweringReplica
 from control.judged_world import grade, judge_at
 from control.simulated_world import World, questions
-from control.test_acting_carrying_out import in_real_time
 from fairlead.control.acting import fresh_cases
 from fairlead.control.acting.carrying_out import VERDICT_S
 from fairlead.control.acting.fresh_cases import NONE_LEFT
@@ -96,7 +95,7 @@ async def asked(world: World, at: float = 1_000.0) -> SuiteVersion:
     cases = acting(world).fresh_cases
     (made, *_) = cases.all("bank")
     assert said == ("" if cases.is_asked(made.id) else made.words)
-    await in_real_time(world, lambda: not cases.is_asked(made.id))
+    await world.until_in_real_time(lambda: not cases.is_asked(made.id), seconds=0.1)
     assert await carry_out(world, one) == cases.version(made.id).words
     return cases.version(made.id)
 
@@ -140,7 +139,7 @@ async def test_drift_becomes_cases_that_the_champion_is_asked_and_the_incident_t
     assert 3 <= len(version.cases) <= 8
     assert all(int(case.request[1:]) >= 1_000 for case in version.cases)
     assert any(word in case.text for case in version.cases for word in NEW)
-    await in_real_time(world, lambda: not cases.is_asked(version.id))
+    await world.until_in_real_time(lambda: not cases.is_asked(version.id), seconds=0.1)
     await watching.look()
     await watching.look()
     (done,) = [one for one in watching.desk.audit if one.kind is ActionKind.ADD_CASES]
@@ -203,7 +202,7 @@ async def test_without_the_cases_that_a_person_refuses_it_is_decided_anew(
     with pytest.raises(InvalidInput):
         await world.plane.refuse_cases(first.id, wrong, "ana", " ")
     await world.plane.refuse_cases(first.id, wrong, "ana", "not ours")
-    await in_real_time(world, lambda: not cases.is_asked(first.id))
+    await world.until_in_real_time(lambda: not cases.is_asked(first.id), seconds=0.1)
     (verdict,) = cases.version(first.id).verdicts
     assert verdict.outcome is GateOutcome.INCONCLUSIVE
     assert "2 of 2 right" in verdict.reason
@@ -267,11 +266,11 @@ async def test_a_control_that_dies_goes_on_and_asks_nothing_twice(
         world.target._replicas[one.id] = msgspec.structs.replace(one, base_url=slow.url)
     finds(world, prompts(8))
     assert await carry_out(world, decided(world)) == ""
-    await in_real_time(world, lambda: slow.is_stuck)
+    await world.until_in_real_time(lambda: slow.is_stuck, seconds=0.1)
     await world.restart()
     slow.resume()
     (version,) = acting(world).fresh_cases.all()
-    await in_real_time(world, lambda: not acting(world).fresh_cases.is_asked(version.id))
+    await world.until_in_real_time(lambda: not acting(world).fresh_cases.is_asked(version.id), seconds=0.1)
     assert "8 of 8 right" in acting(world).fresh_cases.version(version.id).verdicts[0].reason
     assert sum(slow.asked.values()) <= 8 + 2, "only what was under way is asked again"
 
@@ -285,7 +284,7 @@ async def test_a_verdict_that_takes_long_is_not_waited_for_in_the_audit(
     one = decided(world, world.now - VERDICT_S)
     assert "the verdict will be an event" in await carry_out(world, one)
     (version,) = acting(world).fresh_cases.all()
-    await in_real_time(world, lambda: not acting(world).fresh_cases.is_asked(version.id))
+    await world.until_in_real_time(lambda: not acting(world).fresh_cases.is_asked(version.id), seconds=0.1)
     assert "2 of 2 right" in told(world, "suite_verdict")[0]
     assert len(told(world)) == 1
 
@@ -387,7 +386,7 @@ async def test_no_answer_that_is_just_being_written_outlives_its_case(
 
     monkeypatch.setattr(world.store, "put_case_results", slowly)
     await carry_out(world, decided(world))
-    await in_real_time(world, begun.is_set)
+    await world.until_in_real_time(begun.is_set, seconds=0.1)
     (version,) = acting(world).fresh_cases.all()
     await world.plane.refuse_cases(version.id, (), "ana", "private")
     await asyncio.to_thread(written.wait, 5.0)

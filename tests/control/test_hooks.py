@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import msgspec
 import pytest
@@ -16,6 +16,7 @@ from fairlead.rollout.checkpoints import HookOutcome, HookReport
 from fairlead.rollout.machine import Facts, Rollout, advance, new_rollout
 from fairlead.rollout.plan import Hook, Plan, Point
 from fairlead.rollout.remaining import awaits
+from support.waiting import until
 
 
 @pytest.fixture
@@ -34,13 +35,17 @@ def rollout(*hooks: Hook) -> Rollout:
 
 async def settled(hooks: Hooks, point: str = "before") -> HookReport:
     """The report, once there is one."""
-    for _ in range(2_000):
-        report = hooks.report("ro-1", point)
-        if report is not None:
-            await hooks.close()
-            return report
-        await asyncio.sleep(0.01)
-    raise AssertionError("the hooks do not settle")
+    found: HookReport | None = None
+
+    def have_settled() -> bool:
+        nonlocal found
+        found = hooks.report("ro-1", point)
+        return found is not None
+
+    await until(have_settled)
+    await hooks.close()
+    assert found is not None
+    return found
 
 
 async def quickly(_seconds: float) -> None:
@@ -112,23 +117,13 @@ def hooked(server: HookServer, plan: Plan = PLAN, **hook: object) -> Plan:
     return msgspec.structs.replace(plan, hooks=(Hook(server.url, **hook),))  # type: ignore[arg-type]
 
 
-async def turn_until(world: World, done: Callable[[], bool]) -> None:
-    """Turn until it is so; hooks get real time to answer."""
-    for _ in range(300):
-        if done():
-            return
-        await world.turn()
-        await asyncio.sleep(0.01)
-    raise AssertionError([row.state for row in world.rollouts()])
-
-
 async def test_a_rollout_tells_its_hooks_at_each_point_in_order(
     world: World, server: HookServer
 ) -> None:
     await world.first_champion()
     world.users_per_turn = 15
     shipped = await world.ship("b", plan=hooked(server))
-    await turn_until(world, lambda: "after" in server.points())
+    await world.until_in_real_time(lambda: "after" in server.points())
     assert server.points() == ["before", "step 1", "step 2", "promote", "after"]
     shares = [call["share"] for call in server.calls]
     assert shares == [0.0, 0.0, 0.3, 0.6, 0.0]
@@ -143,13 +138,13 @@ async def test_a_hook_that_refuses_ends_the_rollout_before_any_client_met_the_re
     world.users_per_turn = 15
     server.answers = [(403, "not on a Friday")]
     shipped = await world.ship("b", plan=hooked(server))
-    await turn_until(world, lambda: not world.row(shipped).active)
+    await world.until_in_real_time(lambda: not world.row(shipped).active)
     view = await world.plane.reports.rollout(shipped)
     assert (view.outcome, view.ending) == ("failed", "hook_refused")
     assert "not on a Friday" in view.reason
     assert view.advice
     assert world.served.get("b", 0) == 0
-    await turn_until(world, lambda: server.points()[-1] == "after")
+    await world.until_in_real_time(lambda: server.points()[-1] == "after")
     assert server.calls[-1]["ending"] == "hook_refused"
 
 
@@ -160,12 +155,12 @@ async def test_the_end_is_told_by_the_control_that_comes_next(
     plan = hooked(server, DIRECT, at=(Point.AFTER,))
     server.otherwise = (503, "")
     shipped = await world.ship("a", plan=plan)
-    await turn_until(world, lambda: len(server.calls) > 0)
+    await world.until_in_real_time(lambda: len(server.calls) > 0)
     assert world.row(shipped).state == "promoted"
     assert read_rollout(world.row(shipped)).document.untold
     server.otherwise = (200, "")
     await world.restart()
-    await turn_until(world, lambda: not read_rollout(world.row(shipped)).document.untold)
+    await world.until_in_real_time(lambda: not read_rollout(world.row(shipped)).document.untold)
     assert set(server.deliveries) == {f"{shipped}/after"}
     told = len(server.calls)
     await world.restart()

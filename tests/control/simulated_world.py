@@ -284,9 +284,7 @@ class World:
             else:
                 left -= 1
 
-    async def until_in_real_time(
-        self, done: Callable[[], object], *, seconds: float = 1.0
-    ) -> None:
+    async def until_in_real_time(self, done: Callable[[], object], *, seconds: float = 1.0) -> None:
         """Turn until it is so, however often: what goes on beside the turns needs real time."""
         give_up_at = time.monotonic() + WITHIN_S
         while not done():

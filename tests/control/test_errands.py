@@ -1,4 +1,4 @@
-"""What control asks beside its turns is begun once it is due, and again after a rest if it fails."""
+"""What control asks beside its turns is begun when it is due, and after a rest if it has failed."""
 
 from __future__ import annotations
 

@@ -270,7 +270,9 @@ async def test_a_control_that_dies_goes_on_and_asks_nothing_twice(
     await world.restart()
     slow.resume()
     (version,) = acting(world).fresh_cases.all()
-    await world.until_in_real_time(lambda: not acting(world).fresh_cases.is_asked(version.id), seconds=0.1)
+    await world.until_in_real_time(
+        lambda: not acting(world).fresh_cases.is_asked(version.id), seconds=0.1
+    )
     assert "8 of 8 right" in acting(world).fresh_cases.version(version.id).verdicts[0].reason
     assert sum(slow.asked.values()) <= 8 + 2, "only what was under way is asked again"
 
@@ -284,7 +286,9 @@ async def test_a_verdict_that_takes_long_is_not_waited_for_in_the_audit(
     one = decided(world, world.now - VERDICT_S)
     assert "the verdict will be an event" in await carry_out(world, one)
     (version,) = acting(world).fresh_cases.all()
-    await world.until_in_real_time(lambda: not acting(world).fresh_cases.is_asked(version.id), seconds=0.1)
+    await world.until_in_real_time(
+        lambda: not acting(world).fresh_cases.is_asked(version.id), seconds=0.1
+    )
     assert "2 of 2 right" in told(world, "suite_verdict")[0]
     assert len(told(world)) == 1
 

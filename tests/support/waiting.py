@@ -21,7 +21,7 @@ async def until(
         what: What is waited for, in words; shown if it does not come.
     """
     deadline = time.monotonic() + within_s
-    while not condition():  # noqa: ASYNC110 - what is waited for is not ours to signal
+    while not condition():
         assert time.monotonic() < deadline, f"it did not come about: {what}"
         await asyncio.sleep(0.005)
 

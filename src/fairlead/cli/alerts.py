@@ -19,7 +19,6 @@ from fairlead.cli.options import (
     console,
     print_found,
     print_json,
-    say,
     table,
 )
 from fairlead.cli.spans import clock, moment

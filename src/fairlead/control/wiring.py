@@ -78,15 +78,11 @@ def monitoring_on(ground: Ground, parts: Parts, lock: asyncio.Lock) -> Monitorin
         lock: Held by who changes what control has decided.
     """
     store, registry, now, overview = ground.store, ground.registry, ground.now, parts.overview
-    acting = Acting(
-        store, registry, parts.rollouts, parts.fleet, parts.probes, parts.judging, now
-    )
+    acting = Acting(store, registry, parts.rollouts, parts.fleet, parts.probes, parts.judging, now)
     bias = BiasProbes(store, overview.client, now, acting.tightenings.names)
     tracking = ScoreTracking(store, registry.read_blob, overview.client, now)
     platform = Platform(parts, acting, now)
-    watched = ControlPlatform(
-        overview, platform, acting, bias, tracking, parts.live_judging, lock
-    )
+    watched = ControlPlatform(overview, platform, acting, bias, tracking, parts.live_judging, lock)
     maker = MonitorMaker(store, ground.word_vectors, overview.seat_of, now, ground.monotonic)
     watching = Watching(store, watched, maker, now, monotonic=ground.monotonic)
     acting.fresh_cases.watched = watching

@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from fairlead.domain.decoding import decode_json
 from fairlead.domain.bounds import check_between
+from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.judging import RUBRIC, RUBRIC_CHARS_MAX
 from fairlead.domain.quota import Price, check_price

@@ -54,9 +54,7 @@ _log = logging.getLogger(__name__)
 class Watch:
     """The pairs of one release, as they are stored, and the task that asks them."""
 
-    def __init__(
-        self, spec: ServiceSpec, bias: BiasSpec, biasing: Biasing, errand: Errand
-    ) -> None:
+    def __init__(self, spec: ServiceSpec, bias: BiasSpec, biasing: Biasing, errand: Errand) -> None:
         self.spec = spec
         self.bias = bias
         self.plan = plan_of(bias)

@@ -6,7 +6,7 @@ import pytest
 
 np = pytest.importorskip("numpy")
 
-from fairlead.stats.drift.cause import Recent, beside, grown, is_unlike, new_share, novel  # noqa: E402
+from fairlead.stats.drift.cause import Recent, grown, is_unlike, new_share, novel  # noqa: E402
 from fairlead.stats.drift.topics import telling_words, topics  # noqa: E402
 from support.questions import TOPICS, Questions  # noqa: E402
 
@@ -74,11 +74,6 @@ def test_of_what_is_shown_as_new_most_is_new() -> None:
     assert 5 <= len(few) <= 10  # where nothing is new, some are shown
 
 
-def test_what_lies_beside_the_old_is_looked_for_in_its_cluster() -> None:
-    p_values = np.array([[0.1, 0.01, 0.05, 0.3], [0.9, 0.02, 0.4, 0.25]])
-    assert beside(Recent(10, p_values, np.array([1, 0, 1, 1])), 1, 0.2) == (12, 10)
-
-
 def test_what_grew_by_other_things_than_were_in_it_is_new() -> None:
     draw = np.random.default_rng(5)
 
@@ -102,6 +97,12 @@ def test_new_topics_are_grouped_and_the_typical_ones_come_first() -> None:
     apart = ((unit - unit.mean(0)) ** 2).sum(1)[list(found[0].rows)]
     assert (np.diff(apart) >= -1e-6).all()
     assert topics(vectors[:0]) == ()
+
+
+def test_the_least_usual_topic_comes_first_and_one_of_two_requests_last() -> None:
+    vectors = Questions(3).of([TOPICS + 2] * 2 + [TOPICS + 1] * 4 + [TOPICS] * 12)
+    found = [sorted(topic.rows) for topic in topics(vectors, count=3)]
+    assert found == [[2, 3, 4, 5], list(range(6, 18)), [0, 1]]
 
 
 def test_words_that_are_usual_do_not_tell() -> None:

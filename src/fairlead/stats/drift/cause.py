@@ -18,8 +18,8 @@ DOUBT = 0.05
 """The lower bound of the share of new content is too high with at most this probability."""
 GROWN_MAX = 5
 NOVEL_MAX, NOVEL_MIN = 50, 5
-MOSTLY = 0.5
-"""Of the requests that are shown as new about so many may be of the usual ones."""
+USUAL_SHARE = 0.3
+"""Of the requests that are shown as new about so many may be usual ones."""
 COMPARED_MIN = 10
 """Fewer requests in a cluster say nothing about how usual they are there."""
 UNLIKE_FROM = 2.576
@@ -124,16 +124,9 @@ def novel(recent: Recent, level: float) -> tuple[int, ...]:
     order = np.argsort(least, kind="stable")[:NOVEL_MAX]
     order = order[least[order] < level]
     usual = len(recent.p_values) * least.size * least[order]
-    enough = np.flatnonzero(usual <= MOSTLY * np.arange(1, order.size + 1))
+    enough = np.flatnonzero(usual <= USUAL_SHARE * np.arange(1, order.size + 1))
     count = max(int(enough[-1]) + 1 if enough.size else 0, NOVEL_MIN)
     return tuple((recent.first + order[:count]).tolist())
-
-
-def beside(recent: Recent, cell: int, level: float) -> tuple[int, ...]:
-    """Of what lies in a cluster those with a p-value below `level`, the least usual first."""
-    least = np.where(recent.cells == cell, recent.p_values.min(0), 1.0)
-    order = np.argsort(least, kind="stable")[:NOVEL_MAX]
-    return tuple((recent.first + order[least[order] < level]).tolist())
 
 
 def is_unlike(before: Recent, since: Recent, cell: int) -> bool:

@@ -26,7 +26,6 @@ from fairlead.stats.drift.cause import (
     Cause,
     Channel,
     Recent,
-    beside,
     grown,
     is_unlike,
     new_share,
@@ -53,7 +52,7 @@ WEIGHTS = (0.5, 0.38, 0.12)
 """Of novelty, cells and witness."""
 RECENT_MAX = 2_000
 """The cause is looked for among so many requests."""
-NOVEL_LEVEL, BESIDE_LEVEL = 0.02, 0.2
+NOVEL_LEVEL = 0.02
 
 
 @dataclass(frozen=True)
@@ -244,11 +243,7 @@ class DriftMonitor:
         Asked again some hundred requests after an alarm, with the channel and the change of that
         alarm, it is more certain.
         """
-        before, recent = self._parted(changed_at)
-        more = grown(recent, self._cells.shares)
-        new = novel(recent, NOVEL_LEVEL)
-        if channel == "novelty" and more and is_unlike(before, recent, more[0].cell):
-            new = beside(recent, more[0].cell, BESIDE_LEVEL) or new
+        _, recent = self._parted(changed_at)
         kept = self._recent_cells.size
         return Cause(
             channel=channel,
@@ -260,8 +255,8 @@ class DriftMonitor:
                 self._novelty.honest.tolist(),
                 max(kept, 1),
             ),
-            grown=more,
-            novel=new,
+            grown=grown(recent, self._cells.shares),
+            novel=novel(recent, NOVEL_LEVEL),
         )
 
     def _parted(self, changed_at: int) -> tuple[Recent, Recent]:

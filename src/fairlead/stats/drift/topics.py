@@ -13,6 +13,10 @@ from fairlead.stats.drift.clustering import k_means, nearest
 from fairlead.stats.drift.reference import Vectors, unit_rows
 
 
+FEW = 2
+"""A group of so many requests is hardly a topic."""
+
+
 class Topic(NamedTuple):
     """A group of requests: their rows, the most typical first."""
 
@@ -20,7 +24,11 @@ class Topic(NamedTuple):
 
 
 def topics(vectors: Vectors, count: int = 5, seed: int = 0) -> tuple[Topic, ...]:
-    """At most `count` groups of these requests, the largest first; the same for the same seed."""
+    """At most `count` groups of these requests, which come the least usual first.
+
+    The least usual group is the first; groups of one or two requests are the last, where there are
+    larger ones. The same for the same seed.
+    """
     if not len(vectors):
         return ()
     rows = unit_rows(vectors)
@@ -32,7 +40,10 @@ def topics(vectors: Vectors, count: int = 5, seed: int = 0) -> tuple[Topic, ...]
         for group in groups
         if len(group)
     ]
-    return tuple(sorted(made, key=lambda topic: -len(topic.rows)))
+    few = min(FEW, max(len(topic.rows) for topic in made) - 1)
+    return tuple(
+        sorted(made, key=lambda topic: (len(topic.rows) <= few, sum(topic.rows) / len(topic.rows)))
+    )
 
 
 def telling_words(

@@ -175,3 +175,28 @@ def test_what_the_engine_reads_decides_whether_and_how_far() -> None:
     assert llama("日本語", 1, 5) == 5
     assert llama("held back", 1, 7, stop=True) == 7
     assert tokens_of("many at once", "vllm", events=1, counted=9, has_stop=False) == 9
+
+
+@pytest.mark.parametrize("begun", ["Your card", " Your card", ""])
+def test_a_text_that_the_client_had_begun_is_joined_with_what_was_said(begun: str) -> None:
+    asked = [*BODY["messages"], {"role": "assistant", "content": begun}]  # type: ignore[misc]
+    body = json.dumps({**BODY, "messages": asked}).encode()
+    rest = continued_body(body, CHAT, "llama.cpp", sent(chunk(" was"), chunk(" sent")))
+    assert (rest.text, rest.lead) == (" was sent", begun)
+    assert json.loads(rest.body)["messages"][-1]["content"] == f"{begun} was sent"
+
+
+def test_vllm_goes_on_from_a_begun_text_if_its_end_is_the_same_to_any_template() -> None:
+    def rest(begun: str, **more: Any) -> Any:
+        asked = [*BODY["messages"], {"role": "assistant", "content": begun}]  # type: ignore[misc]
+        body = {**BODY, "continue_final_message": True, **more, "messages": asked}
+        return rest_of(sent(chunk("It was")), body, "vllm")["messages"][1:]
+
+    assert rest("Hm. ", continue_final_message=False) == [
+        {"role": "assistant", "content": "Hm. "},
+        {"role": "assistant", "content": "It was"},
+    ]
+    assert rest("Hm:") == [{"role": "assistant", "content": "Hm:It was"}]
+    for begun in ("", "Hm: ", "Hm:\n"):
+        with pytest.raises(NotContinuable):
+            rest(begun)

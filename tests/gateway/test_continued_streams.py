@@ -38,7 +38,7 @@ PROMPT_TOKENS = 7
 CHAT_PATH = "/v1/chat/completions"
 TEXT_PATH = "/v1/completions"
 STREAM = {**CHAT, "stream": True}
-PROMPT = {"model": "bank", "prompt": "Where is it? ", "stream": True}
+PROMPT: dict[str, Any] = {"model": "bank", "prompt": "Where is it? ", "stream": True}
 
 
 def speaks(
@@ -58,16 +58,14 @@ def speaks(
         trims: Its chat template trims what was said.
         before_done: It dies after the event with the finish reason.
         delta: Sent before the text.
-        tokens_factor: It reads so many tokens in each word.
+        tokens_factor: It reads so many tokens in each word, and names them by number.
         error: Instead of dying it reports this, and ends the stream.
     """
 
     async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
         body = asked.json
         if asked.path == "/tokenize":
-            said = body["content"] if "content" in body else body["prompt"]
-            count = len(list(after("", len(said)))) * tokens_factor
-            answer = json.dumps({"tokens": list(range(count))}).encode()
+            answer = json.dumps({"tokens": tokens_of(body, tokens_factor)}).encode()
             writer.write(head(200, content_length=len(answer)) + answer)
             await writer.drain()
             return
@@ -124,6 +122,20 @@ def speaks(
         await writer.drain()
 
     return behave
+
+
+def tokens_of(body: dict[str, Any], factor: int) -> list[Any]:
+    """How it reads a text: in words, as it says it."""
+    text = body["content"] if "content" in body else body["prompt"]
+    words = [PROMPT["prompt"]] if text.startswith(PROMPT["prompt"]) else []
+    at = sum(map(len, words))
+    for word in WORDS:
+        if at < len(text):
+            words.append(text[at : at + len(word)])
+            at += len(word)
+    if factor == 1 and "with_pieces" in body:
+        return [{"id": number, "piece": word} for number, word in enumerate(words)]
+    return list(range(len(words) * factor))
 
 
 async def dies(writer: asyncio.StreamWriter) -> None:
@@ -320,18 +332,25 @@ async def test_vllm_is_told_to_go_on_from_the_last_message(
     assert rest["add_generation_prompt"] is False
 
 
+@pytest.mark.parametrize("temperature", [0, 1])
 async def test_a_text_that_the_client_began_is_gone_on_with(
-    engine: StartEngine, serve: Serve
+    engine: StartEngine, serve: Serve, temperature: float
 ) -> None:
     one = await engine(speaks(1, cut_after=2))
     rig = await serve(snapshot(route(A, one, continues="llama.cpp")))
     begun = [*CHAT["messages"], {"role": "assistant", "content": "Your card"}]
-    asking = asyncio.ensure_future(ask(rig, {**STREAM, "messages": begun}))
+    wish = {**STREAM, "messages": begun, "max_tokens": 6, "temperature": temperature}
+    wish["stream_options"] = {"include_usage": True}
+    asking = asyncio.ensure_future(ask(rig, wish))
     await until(lambda: len(one.asked) == 1)
-    # The engine's own count is of the answer alone, which this one cannot find in its text.
-    one.behave = speaks_but_does_not_count(speaks(2))
-    assert "Your card" + (await asking).text == TEXT
-    assert one.asked[-1].json["messages"][-1]["content"] == "Your card was sent"
+    one.behave = speaks(2)
+    stream = await asking
+    assert (stream.text, stream.finishes) == ("".join(WORDS[2:8]), ["length"])
+    assert stream.usage[0]["completion_tokens"] == 6
+    first, count, rest = (asked.json for asked in one.asked)
+    assert count["content"] == "Your card was sent"
+    said = {"role": "assistant", "content": "Your card was sent"}
+    assert rest == {**first, "messages": [*CHAT["messages"], said], "max_tokens": 4}
 
 
 def speaks_but_does_not_count(behave: Behaviour, status: int = 404) -> Behaviour:

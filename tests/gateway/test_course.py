@@ -47,3 +47,43 @@ def test_a_token_that_ends_in_white_space_counts_once(
     rest = json.loads(course.body)
     assert rest["messages"][-1] == {"role": "assistant", "content": "I will sent."}
     assert rest["max_tokens"] == left
+
+
+def broken_completion(temperature: float) -> Course:
+    """A completion of llama.cpp that broke after two events."""
+    course = Course("sha256:a", "llama.cpp", "completions", StreamMeter(), wants_usage=True)
+    for text in ("rd", " was"):
+        course.sent.add(b"data: %b\n\n" % json.dumps({"choices": [{"text": text}]}).encode())
+    asked = {"prompt": "Your ca", "max_tokens": 50, "temperature": temperature}
+    assert course.broke(json.dumps(asked).encode())
+    assert course.count_question is not None
+    assert json.loads(course.count_question)["content"] == "Your card was"
+    return course
+
+
+def numbers(count: int) -> Reading:
+    return Reading(count, None, begins_with_space=False)
+
+
+@pytest.mark.parametrize(
+    ("count", "goes_on"), [pytest.param(4, True, id="as said"), pytest.param(5, False, id="more")]
+)
+def test_numbers_alone_are_asked_for_without_the_prompt(count: int, goes_on: bool) -> None:
+    course = broken_completion(temperature=1)
+    assert course.counted(numbers(9))
+    assert course.count_question is not None
+    assert json.loads(course.count_question)["content"] == "rd was"
+    assert course.counted(numbers(count)) == goes_on
+    assert course.count_question is None
+    if goes_on:
+        assert json.loads(course.body)["prompt"] == "Your card was"
+
+
+@pytest.mark.parametrize("reading", [numbers(3), None], ids=["numbers", "nothing"])
+def test_what_is_greedy_is_said_again_where_nothing_is_told_of_its_tokens(
+    reading: Reading | None,
+) -> None:
+    course = broken_completion(temperature=0)
+    assert course.counted(reading)
+    assert course.count_question is None
+    assert json.loads(course.body) == {"prompt": "Your ca", "max_tokens": 50, "temperature": 0}

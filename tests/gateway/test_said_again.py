@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import accumulate
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from gateway_rig import (
@@ -34,7 +34,10 @@ SAID = ["Your", " ca", "rd", " was", " sent", "."]
 READ = ["Your", " card", " was", " sent", "."]
 OTHER = ["Your", " card", " is", " on", " its", " way"]
 """What the same engine says of a text in which it reads `READ`."""
+TOKENS = sorted({*SAID, *READ, *OTHER}, key=len, reverse=True)
+Tells = Literal["pieces", "numbers", "nothing"]
 GREEDY = {**CHAT, "stream": True, "temperature": 0, "stream_options": {"include_usage": True}}
+BEGUN = [*CHAT["messages"], {"role": "assistant", "content": "Your ca"}]
 PROMPT_TOKENS = 7
 
 
@@ -42,21 +45,29 @@ def ends(pieces: Sequence[str | bytes]) -> tuple[int, ...]:
     return tuple(accumulate(len(p.encode() if isinstance(p, str) else p) for p in pieces))
 
 
-def speaks(*, cut_after: int | None = None, says: Sequence[str] = SAID) -> Behaviour:
-    """An engine that says `says` in its own tokens, if it is not asked to go on from others."""
+def speaks(
+    *, cut_after: int | None = None, says: Sequence[str] = SAID, tells: Tells = "pieces"
+) -> Behaviour:
+    """An engine that says `says` in its own tokens, if it is not asked to go on from others.
+
+    Args:
+        tells: What it tells of the tokens that it reads in a text.
+    """
 
     async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
         body = asked.json
         if asked.path == "/tokenize":
-            read = _beginning(READ, body["content"])
-            pieces = [{"id": number, "piece": piece} for number, piece in enumerate(read)]
-            answer = json.dumps({"tokens": pieces}).encode()
-            writer.write(head(200, content_length=len(answer)) + answer)
+            read = reads(body["content"])
+            numbers = [TOKENS.index(piece) for piece in read]
+            pieces = [{"id": n, "piece": p} for n, p in zip(numbers, read, strict=True)]
+            answer = json.dumps({"tokens": pieces if tells == "pieces" else numbers}).encode()
+            status = 404 if tells == "nothing" else 200
+            writer.write(head(status, content_length=len(answer)) + answer)
             await writer.drain()
             return
         last = body["messages"][-1]
         given = last["content"] if last["role"] == "assistant" else ""
-        read = _beginning(READ, given)
+        read = reads(given)
         left = list(says[len(read) :] if read == list(says[: len(read)]) else OTHER[len(read) :])
         limit = body.get("max_tokens", 100)
         writer.write(head(200, "text/event-stream", transfer_encoding="chunked"))
@@ -79,15 +90,13 @@ def speaks(*, cut_after: int | None = None, says: Sequence[str] = SAID) -> Behav
     return behave
 
 
-def _beginning(words: Sequence[str], text: str) -> list[str]:
-    """The words that make up the beginning `text`; what is left is one of its own."""
+def reads(text: str) -> list[str]:
+    """The longest tokens first, as many a tokenizer does."""
     found: list[str] = []
-    for word in words:
-        if not text.startswith(word):
-            break
-        found.append(word)
-        text = text[len(word) :]
-    return [*found, text] if text else found
+    while text:
+        found.append(next(token for token in TOKENS if text.startswith(token)))
+        text = text[len(found[-1]) :]
+    return found
 
 
 class Answer:
@@ -108,13 +117,22 @@ async def ask(rig: Rig, body: dict[str, Any]) -> Answer:
 
 
 async def broken(
-    engine: StartEngine, serve: Serve, body: dict[str, Any], second: Behaviour, cut_after: int
+    engine: StartEngine,
+    serve: Serve,
+    body: dict[str, Any],
+    second: Behaviour,
+    first: Behaviour | int,
 ) -> tuple[Answer, Rig, list[Any]]:
-    """A stream that breaks, and what was asked for its rest."""
+    """A stream that breaks, and what was asked for it and for its rest.
+
+    Args:
+        first: How the engine behaves first, or after how many events it dies.
+    """
+    dying = speaks(cut_after=first) if isinstance(first, int) else first
 
     async def dies(asked: Asked, writer: asyncio.StreamWriter) -> None:
         one.behave = second
-        await speaks(cut_after=cut_after)(asked, writer)
+        await dying(asked, writer)
 
     one = await engine(dies)
     rig = await serve(snapshot(route(A, one, continues="llama.cpp")))
@@ -150,6 +168,43 @@ async def test_what_is_left_to_chance_is_gone_on_with_from_the_text(
     assert answer.usage == {"prompt_tokens": 7, "completion_tokens": 6, "total_tokens": 13}
 
 
+async def test_what_a_client_had_begun_is_read_with_what_was_said(
+    engine: StartEngine, serve: Serve
+) -> None:
+    assert reads("rd was") == SAID[2:4], "alone it is read as it was said"
+    assert reads("Your card was") != SAID[:4]
+    body = {**GREEDY, "messages": BEGUN}
+    answer, _, (first, rest) = await broken(engine, serve, body, speaks(), 2)
+    assert (answer.text, answer.is_done) == ("".join(SAID[2:]), True)
+    assert rest == first, "from where the client had begun"
+
+
+@pytest.mark.parametrize("tells", ["numbers", "nothing"])
+@pytest.mark.parametrize("messages", [CHAT["messages"], BEGUN], ids=["said", "begun"])
+async def test_where_the_engine_does_not_tell_how_it_reads_all_is_said_again(
+    engine: StartEngine, serve: Serve, tells: Tells, messages: list[Any]
+) -> None:
+    body = {**GREEDY, "messages": messages, "max_tokens": 6}
+    answer, rig, (first, rest) = await broken(engine, serve, body, speaks(tells=tells), 3)
+    says = SAID if messages is not BEGUN else SAID[2:]
+    assert (answer.text, answer.is_done, answer.errors) == ("".join(says), True, [])
+    assert rest == first
+    assert rig.requests()[0].completion_tokens == len(says)
+
+
+@pytest.mark.parametrize("messages", [CHAT["messages"], BEGUN], ids=["said", "begun"])
+async def test_numbers_of_tokens_bound_what_is_left_to_chance(
+    engine: StartEngine, serve: Serve, messages: list[Any]
+) -> None:
+    """A text that is read in far more tokens than were said is not gone on with."""
+    phrase = ["".join(SAID[2:]) + " is on its way", "."]
+    body = {**GREEDY, "temperature": 0.5, "messages": messages}
+    first = speaks(says=[*SAID[:2], *phrase] if messages is BEGUN else phrase, cut_after=1)
+    answer, _, asked = await broken(engine, serve, body, speaks(tells="numbers"), first)
+    assert (answer.text, answer.errors) == (phrase[0], ["upstream_cut"])
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize(
     "says",
     [
@@ -161,9 +216,15 @@ async def test_if_it_becomes_another_text_the_stream_ends_with_an_error_event(
     engine: StartEngine, serve: Serve, says: list[str]
 ) -> None:
     answer, rig, asked = await broken(engine, serve, GREEDY, speaks(says=says), 4)
-    assert (answer.text, answer.errors) == ("Your card was", ["upstream_cut"])
+    assert (answer.text, answer.errors) == ("Your card was", ["upstream_diverged"])
     assert len(asked) == 2, "and nobody else is asked"
-    assert rig.requests()[0].error == "upstream_cut"
+    assert rig.requests()[0].error == "upstream_diverged"
+    async with rig.client() as client:
+        metrics = (await client.get("/metrics")).text
+    (counted,) = [
+        line for line in metrics.splitlines() if line.startswith("fairlead_gateway_request_errors")
+    ]
+    assert 'error="upstream_diverged"} 1' in counted
 
 
 @pytest.mark.parametrize(

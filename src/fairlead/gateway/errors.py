@@ -131,6 +131,12 @@ UPSTREAM_ERROR = Refusal(
 UPSTREAM_CUT = Refusal(
     502, "upstream_cut", "The replica failed in the middle of its answer.", type="server_error"
 )
+UPSTREAM_DIVERGED = Refusal(
+    502,
+    "upstream_diverged",
+    "The replica that went on with the answer said another text than the client has.",
+    type="server_error",
+)
 UPSTREAM_CREDENTIALS = Refusal(
     502,
     "upstream_credentials",

@@ -7,7 +7,7 @@ another replica can go on with it. What guardrails look at comes through `Guardi
 from __future__ import annotations
 
 from fairlead.domain.outcomes import REJECTED
-from fairlead.gateway.errors import UPSTREAM_CUT, UPSTREAM_ERROR, Refusal
+from fairlead.gateway.errors import UPSTREAM_CUT, UPSTREAM_DIVERGED, UPSTREAM_ERROR, Refusal
 from fairlead.gateway.guardrails.guarding import Guarding
 from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.routing import CONTINUING
@@ -144,7 +144,7 @@ class Answering(Seeker):
         elif self._course is not None and reason not in _LAST:
             self._go_on(reason, self._course)
         else:
-            self._fail(UPSTREAM_CUT)
+            self._fail(UPSTREAM_DIVERGED if reason == OTHER_TEXT else UPSTREAM_CUT)
 
     def engine_failed(self) -> bool:
         if self._is_over:  # A guardrail has ended it before.

@@ -21,7 +21,7 @@ KINDS = frozenset({CHAT, "completions"})
 ENGINES = frozenset({LLAMA_CPP, VLLM})
 DONE = b"data: [DONE]\n\n"
 LEAD_CHARACTERS = 256
-"""So much of the prompt is enough to see whether its end and the text are read as one token."""
+"""So much before the text is enough to see whether its end and the text are read as one token."""
 
 _LIMITS = ("max_tokens", "max_completion_tokens", "n_predict")
 _LEAST = ("min_tokens",)
@@ -66,7 +66,8 @@ class Rest(msgspec.Struct, frozen=True):
         repeats: What the client has of the text and the engine will say again.
         is_again: `repeats` must come again as it was; else it is white space, and may be less.
         is_greedy: Asked the same, the engine says the same.
-        lead: The end of the prompt, where the text goes on from it as one text with it.
+        lead: The end of what stands before the text, where both are read as one: of the prompt of a
+            completion, or of a message that the client itself had begun.
         tokens: How many tokens of the answer need not be said again.
         read: How many tokens `text` adds to the prompt.
         model: `model` as the engine sees it.
@@ -119,10 +120,10 @@ def continued_body(
         left = _lower(parts, tokens)
         is_greedy, lead = _is_greedy(parts), ""
         if text and kind == CHAT:
-            _prefill(parts, text, engine)
+            lead = _prefill(parts, text, engine)[-LEAD_CHARACTERS:]
         elif text:
             prompt = _prompt(parts)
-            lead = prompt[-LEAD_CHARACTERS:] if engine == LLAMA_CPP else ""
+            lead = prompt[-LEAD_CHARACTERS:]
             parts["prompt"] = prompt + text
         ends_with = _ends_with(sent, left)
         if ends_with is not None:
@@ -135,7 +136,7 @@ def continued_body(
         repeats=repeats,
         is_again=again_from is not None,
         is_greedy=is_greedy,
-        lead=lead,
+        lead=lead if engine == LLAMA_CPP else "",
         tokens=tokens,
         read=read,
         ends_with=ends_with,
@@ -221,23 +222,35 @@ def _prompt(parts: dict[str, Any]) -> str:
     return prompt
 
 
-def _prefill(parts: dict[str, Any], text: str, engine: str) -> None:
+def _prefill(parts: dict[str, Any], text: str, engine: str) -> str:
+    """Let the last message end with the text; what that message had before."""
     messages: list[Any] = list(_raws.decode(parts.get("messages", b"null")))
     last: Any = msgspec.json.decode(messages[-1]) if messages else None
     goes_on = isinstance(last, dict) and last.get("role") == "assistant"
     if goes_on and engine == VLLM:
         goes_on = msgspec.json.decode(parts.get("continue_final_message", b"null")) is True
+    begun = _begun(last, engine) if goes_on else ""
     if goes_on:
-        # The client itself had asked to go on from a text of its own.
-        if not isinstance(last.get("content"), str) or set(last) != {"role", "content"}:
-            raise NotContinuable
-        messages[-1] = {**last, "content": last["content"] + text}
+        messages[-1] = {**last, "content": begun + text}
     else:
         messages.append({"role": "assistant", "content": text})
     parts["messages"] = messages
     if engine == VLLM:
         parts["continue_final_message"] = True
         parts["add_generation_prompt"] = False
+    return begun
+
+
+def _begun(last: dict[str, Any], engine: str) -> str:
+    """The text that the client itself had asked to go on from."""
+    begun = last.get("content")
+    if not isinstance(begun, str) or set(last) != {"role", "content"}:
+        raise NotContinuable
+    # With the text behind it, its end is no longer there for vLLM's chat template to trim; and an
+    # empty one is no place to cut off what the template puts behind a message.
+    if engine == VLLM and (not begun or begun[-1].isspace()):
+        raise NotContinuable
+    return begun
 
 
 def end_of(sent: Sent, kind: str, finish_reason: str) -> bytes:

@@ -41,6 +41,7 @@ class Course:
         self._rest: Rest | None = None
         self._is_counted = False
         self._count: int | None = None
+        self._is_alone = False
 
     @classmethod
     def of(
@@ -72,38 +73,47 @@ class Course:
         self._asked = asked
         self._is_counted = False
         self._count = None
+        self._is_alone = False
         return self._plan(None)
 
     @property
     def count_question(self) -> bytes | None:
         """What to ask the engine first: how it reads the text. None when that is known.
 
-        It is asked again with the white space behind it, if the last event had both.
+        It is asked again with the white space behind it, if the last event had both, or without
+        what stands before it, if it told tokens by their numbers only.
         """
         rest = self._rest
         if rest is None or self._is_counted or not rest.text or rest.ends_with is not None:
             return None
         if self.sent.prompt_tokens is not None:
             return None
+        lead = "" if self._is_alone else rest.lead
         space = "" if self._count is None else self.sent.mixed_space
-        return question(rest.lead + rest.text + space, self._engine, rest.model)
+        return question(lead + rest.text + space, self._engine, rest.model)
 
     def counted(self, reading: Reading | None) -> bool:
         """The engine's answer; whether the stream can still be gone on with."""
         rest = self._rest
-        if reading is None or rest is None or (rest.lead and reading.size is None):
+        if rest is None:
+            return False
+        again = self._to_be_said_again(reading, rest)
+        if again is not None:
             self._is_counted = True
-            return rest is not None
+            again_from, tokens = again
+            return self._plan((tokens, tokens), again_from)
+        if reading is None:
+            self._is_counted = True
+            return True
+        if rest.lead and reading.size is None and not self._is_alone:
+            self._is_alone = True  # Which of the numbers are the text's cannot be told.
+            return True
         space = self.sent.mixed_space
         if rest.repeats and space and self._count is None:
             self._count = reading.tokens_in(rest.text)
             return True
         self._is_counted = True
-        again = self._to_be_said_again(reading, rest)
-        if again is not None:
-            again_from, tokens = again
-            return self._plan((tokens, tokens), again_from)
-        lead = len(rest.lead.encode())
+        lead = 0 if self._is_alone else len(rest.lead.encode())
         count = reading.tokens_in(rest.text if self._count is None else rest.text + space, lead)
         # A last token with text and white space is said again in part; two tokens may have come in
         # one event, though.
@@ -118,17 +128,20 @@ class Course:
         )
         return said is not None and self._plan((said, min(said, of_text) + partial))
 
-    def _to_be_said_again(self, reading: Reading, rest: Rest) -> tuple[int, int] | None:
+    def _to_be_said_again(self, reading: Reading | None, rest: Rest) -> tuple[int, int] | None:
         """From where on (bytes, and tokens before) the text is better said again than read.
 
         What was said in other tokens than it is read in would be gone on with in another way. Asked
         the same again, an engine that leaves nothing to chance says the same again, in its tokens.
+        One that does not tell how it reads a text says all of it again.
         """
         if self._engine != LLAMA_CPP or not rest.is_greedy:
             return None
         text, lead = rest.text.encode(), len(rest.lead.encode())
-        alike = reading.as_said(text, self.sent.ends, lead=lead)
-        return None if alike is None or alike[0] == len(text) else alike
+        alike = None if reading is None else reading.as_said(text, self.sent.ends, lead=lead)
+        if alike is None:
+            return 0, 0
+        return None if alike[0] == len(text) else alike
 
     def _plan(self, counted: tuple[int, int] | None, again_from: int | None = None) -> bool:
         try:

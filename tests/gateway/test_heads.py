@@ -125,6 +125,18 @@ def test_a_connection_whose_heads_always_differ_stops_learning_them() -> None:
     assert known.message(wire("x", more=b"x-other: 99\r\n")) is None
 
 
+def test_an_answer_with_nothing_in_it_is_never_known() -> None:
+    known = KnownHead(ANSWER_LINES)
+    first = b"HTTP/1.1 200 OK\r\nDate: Mon\r\nContent-Length: 2\r\n\r\n{}"
+    empty = first.replace(b"2\r\n\r\n{}", b"0\r\n\r\n")
+    known.learn(first, 2)
+    assert known.message(first) == (b"{}", None)
+    assert known.message(empty) is None
+    assert known.message(empty.replace(b"Mon", b"Tue")) is None
+    known.learn(empty, 0)
+    assert known.message(empty) is None
+
+
 def test_an_answer_is_known_again_with_another_date_and_length() -> None:
     known = KnownHead(ANSWER_LINES)
     first = b"HTTP/1.1 200 OK\r\nDate: Mon\r\nContent-Length: 2\r\n\r\n{}"

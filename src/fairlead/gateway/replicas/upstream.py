@@ -264,7 +264,7 @@ class UpstreamConnection(asyncio.BufferedProtocol):
         """Pass on a whole answer whose head is known; False when it has to be parsed."""
         message = self._known_head.message(data)
         taker = self._taker
-        if message is None or not message[0] or taker is None or self._known is None:
+        if message is None or taker is None or self._known is None:
             return False
         self._taker = None
         self._is_busy = False

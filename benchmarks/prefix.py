@@ -22,11 +22,12 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.prefix_ways import SLOTS, ByHash, Gateway, Replica, Way
+from benchmarks.prefix_ways import SLOTS, ByHash, Gateway, Replica, Unanswered, Way
 
 ROOT = Path(__file__).parents[1]
 RESULTS = Path(__file__).parent / "results"
@@ -113,27 +114,32 @@ class Load:
         self._dice = random.Random(seed)
         self._lock = threading.Condition()
         self._open = 0
+        self._has_failed = False
         self.seen = Seen()
 
     def run(self) -> None:
-        """Until all are through."""
-        threads = [threading.Thread(target=self._client) for _ in range(CLIENTS)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        """Until all are through; what one of them raises ends the others, too."""
+        with ThreadPoolExecutor(CLIENTS) as pool:
+            for client in [pool.submit(self._client) for _ in range(CLIENTS)]:
+                client.result()
 
     def _client(self) -> None:
         while (taken := self._take()) is not None:
             conversation, body = taken
-            self._give_back(conversation, self._way.ask(body))
+            try:
+                self._give_back(conversation, self._way.ask(body))
+            except BaseException:
+                self._give_up()
+                raise
 
     def _take(self) -> tuple[Conversation, dict[str, Any]] | None:
         with self._lock:
-            while not self._waiting:
+            while not self._waiting and not self._has_failed:
                 if not self._open:
                     return None
                 self._lock.wait()
+            if self._has_failed:
+                return None
             number = self._dice.randrange(min(len(self._waiting), 24))
             conversation = self._waiting.pop(number)
             question = conversation.questions.pop(0)
@@ -141,6 +147,11 @@ class Load:
             self._open += 1
             messages = list(conversation.messages)
             return conversation, {"messages": messages, "temperature": 0, "max_tokens": 8}
+
+    def _give_up(self) -> None:
+        with self._lock:
+            self._has_failed = True
+            self._lock.notify_all()
 
     def _give_back(self, conversation: Conversation, answer: Any) -> None:
         usage, message = answer["usage"], answer["choices"][0]["message"]
@@ -242,7 +253,10 @@ def main() -> None:
             for policy, build in POLICIES.items():
                 waiting = make(given.conversations, random.Random(1))
                 with running(given.replicas, model, folder) as replicas:
-                    answered, seen = measured(build, folder, replicas, waiting)
+                    try:
+                        answered, seen = measured(build, folder, replicas, waiting)
+                    except Unanswered as error:
+                        raise SystemExit(f"{workload}, {policy}: {error}") from None
                 rows.append((workload, policy, seen, answered))
                 print(workload, "|", policy, "|", f"{seen.cached / seen.prompt:.1%}")
     name = given.model.name if given.model else "tiny, random weights"

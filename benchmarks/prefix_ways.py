@@ -44,6 +44,10 @@ class Replica:
         return f"http://127.0.0.1:{self.port}"
 
 
+class Unanswered(Exception):
+    """A request was not answered well; in a thread of the load, so that it is no end by itself."""
+
+
 class Way(Protocol):
     """How requests come to the replicas."""
 
@@ -173,7 +177,7 @@ class Gateway:
 
 
 def ask(port: int, body: bytes) -> Any:
-    """The answer, decoded."""
+    """The answer, decoded; raises Unanswered."""
     headers = {"content-type": "application/json", "authorization": f"Bearer {KEY}"}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("POST", PATH, body, headers)
@@ -181,5 +185,5 @@ def ask(port: int, body: bytes) -> Any:
     data = response.read()
     connection.close()
     if response.status != 200:
-        raise SystemExit(f"answered {response.status}: {data[:300]!r}")
+        raise Unanswered(f"answered {response.status}: {data[:300]!r}")
     return json.loads(data)

@@ -1,8 +1,9 @@
 """What each feature costs a plain request: two workers that differ in it alone, turn by turn.
 
 A pair of workers lives in one process. They are asked alternately, some hundred requests at a time,
-so that what else the machine does meets both alike; a pair of turns gives one difference. Between
-them and their clients and replicas are no sockets (see `whole`).
+so that what else the machine does meets both alike; a pair of turns gives one difference. Both get
+the same requests, which are of many kinds (see `mix`). Between them and their clients and replicas
+are no sockets (see `whole`).
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import Any
 
 import msgspec
 from benchmarks.gateway.fairlead_proxy import snapshot
+from benchmarks.gateway.mix import MIX
 from benchmarks.gateway.report import table
-from benchmarks.gateway.traffic import SERVICE, chat_request
+from benchmarks.gateway.traffic import SERVICE
 from benchmarks.gateway.whole import (
     BODY,
     REPLICA_PORT,
@@ -37,7 +39,8 @@ from fairlead.wire.snapshot import Limits, ReleaseRoute, ServiceRoute, Snapshot
 
 PAIRS = 40
 CLIENTS = 16
-REQUESTS = 15
+REQUESTS = len(MIX) // CLIENTS
+"""Each turn asks all of the mix once."""
 _MANY = 1_000_000_000
 """A limit that is counted, but never reached."""
 _SLOTS = 256
@@ -132,7 +135,8 @@ async def _compare(folder: Path, feature: Feature) -> list[float]:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SocketFreeLoop)
     async with _pair(folder, feature) as (other, worker):
-        usual, given = request_of(chat_request(0)), request_of(chat_request(0), feature.more)
+        usual = [request_of(body) for body in MIX]
+        given = [request_of(body, feature.more) for body in MIX]
         pair = Crowd(other, CLIENTS, usual, BODY), Crowd(worker, CLIENTS, given, BODY)
         found = []
         for turn in range(PAIRS + 2):

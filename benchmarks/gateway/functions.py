@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 from benchmarks.gateway.fairlead_proxy import CHAMPION, snapshot
+from benchmarks.gateway.mix import MIX
 from benchmarks.gateway.traffic import COMPLETION, KEY, SERVICE, chat_request, event_of
 
 from fairlead.gateway.clock import Clock
@@ -96,6 +98,8 @@ def _reading() -> Iterator[Timed]:
     known.learn(data, len(body))
     yield "KnownHead.message", lambda: known.message(data)
     yield "read_fields", lambda: read_fields(body)
+    mix = itertools.cycle(MIX)
+    yield "read_fields, of the mix", lambda: read_fields(next(mix))
 
 
 def _routing() -> Iterator[Timed]:

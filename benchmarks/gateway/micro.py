@@ -15,7 +15,9 @@ from pathlib import Path
 from benchmarks.gateway import features
 from benchmarks.gateway.environments import platform_line
 from benchmarks.gateway.functions import functions
+from benchmarks.gateway.mix import MIX
 from benchmarks.gateway.report import table
+from benchmarks.gateway.traffic import USERS, chat_request
 from benchmarks.gateway.whole import event_us, plain_us
 
 REPEATS = 7
@@ -37,6 +39,11 @@ def markdown() -> str:
             f"Without sockets, on {platform_line()}; {REPEATS} times each. The smallest is what "
             "the code costs; the median is also what else the machine did.",
             "",
+            f"Where nothing else is said, one request of {len(chat_request(0))} bytes is asked "
+            f"again and again, which is the best case. _The mix_ are {len(MIX)} requests of "
+            f"{_sizes()}, from {USERS} users, with and without earlier turns, tools, spaces in "
+            "JSON and letters beyond ASCII (`benchmarks/gateway/mix.py`). It is made up.",
+            "",
             table(["function", "smallest", "median"], rows),
             "",
             "A whole worker between transports that are no sockets: parser, keys, split, routing, "
@@ -45,8 +52,8 @@ def markdown() -> str:
             table(["", "smallest", "median"], whole),
             "",
             "What each feature costs a plain request: two such workers that differ in it alone, "
-            f"asked in turns of {features.CLIENTS * features.REQUESTS} requests, "
-            f"{features.PAIRS} pairs of turns. The first six are part of the figures above.",
+            f"each turn asked all requests of the mix once, {features.PAIRS} pairs of turns. The "
+            "first six are part of the figures above.",
             "",
             _features(),
             "",
@@ -76,6 +83,11 @@ def _time(call: Callable[[], object]) -> list[float]:
     return [took / number * 1e6 for took in timer.repeat(REPEATS, number)]
 
 
+def _sizes() -> str:
+    sizes = sorted(len(body) for body in MIX)
+    return f"{sizes[0]:,} to {sizes[-1]:,} bytes (median {sizes[len(sizes) // 2]:,})"
+
+
 def _features() -> str:
     with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as folder:
         return features.markdown(Path(folder))
@@ -90,6 +102,10 @@ def _whole() -> list[tuple[str, list[float]]]:
         (
             "a plain request, 64 at a time (records of a turn are written together)",
             lambda folder: plain_us(folder, clients=64, requests=100),
+        ),
+        (
+            "a plain request of the mix, 64 at a time",
+            lambda folder: plain_us(folder, clients=64, requests=100, bodies=MIX),
         ),
         (
             "an event of a stream, 100 to a request, 64 streams at a time",

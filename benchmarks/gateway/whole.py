@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from fairlead.wire.snapshot import Snapshot, encode_snapshot
 REPLICA_PORT = 1
 CONTROL_PORT = 2
 BODY = COMPLETION.encode()
+USUAL = (chat_request(0),)
 _PLAIN = (
     b"HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Sun, 01 Nov 2026 00:00:00 GMT\r\n"
     b"Content-Type: application/json\r\nContent-Length: %d\r\nConnection: keep-alive\r\n\r\n"
@@ -107,13 +108,24 @@ class SocketFreeLoop(uvloop.Loop):
 
 
 class Asker:
-    """A client that asks again as soon as it is answered."""
+    """A client that asks again as soon as it is answered.
+
+    Args:
+        requests: Asked one after the other, over and over.
+        first: The one that it begins with.
+    """
 
     def __init__(
-        self, worker: Worker, request: bytes, end: bytes, done: Callable[[], None]
+        self,
+        worker: Worker,
+        requests: Sequence[bytes],
+        first: int,
+        end: bytes,
+        done: Callable[[], None],
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._request = request
+        self._requests = requests
+        self._next = first
         self._end = end
         self._left = 0
         self._done = done
@@ -132,7 +144,9 @@ class Asker:
 
     def _ask(self) -> None:
         self._left -= 1
-        self._connection.data_received(self._request)
+        request = self._requests[self._next % len(self._requests)]
+        self._next += 1
+        self._connection.data_received(request)
 
     def _written(self, data: bytes) -> None:
         if not data.endswith(self._end):
@@ -144,14 +158,18 @@ class Asker:
 
 
 class Crowd:
-    """All clients of one worker.
+    """All clients of one worker; each begins at its own place in the requests.
 
     Args:
         end: What an answer ends with.
     """
 
-    def __init__(self, worker: Worker, clients: int, request: bytes, end: bytes) -> None:
-        self._askers = [Asker(worker, request, end, self._one_done) for _ in range(clients)]
+    def __init__(self, worker: Worker, clients: int, requests: Sequence[bytes], end: bytes) -> None:
+        apart = max(1, len(requests) // clients)
+        self._askers = [
+            Asker(worker, requests, number * apart, end, self._one_done)
+            for number in range(clients)
+        ]
         self._busy = 0
         self._all_done = asyncio.Event()
 
@@ -217,21 +235,29 @@ def request_of(body: bytes, more: bytes = b"") -> bytes:
 
 
 async def _measure(
-    folder: Path, *, clients: int, requests: int, body: bytes, parts: tuple[bytes, ...], end: bytes
+    folder: Path,
+    *,
+    clients: int,
+    requests: int,
+    bodies: Sequence[bytes],
+    parts: tuple[bytes, ...],
+    end: bytes,
 ) -> float:
     """Seconds for so many requests of each client."""
     loop = asyncio.get_running_loop()
     assert isinstance(loop, SocketFreeLoop)
     loop.answer_parts = parts
     async with worker_on(folder, snapshot([REPLICA_PORT], 256)) as worker:
-        crowd = Crowd(worker, clients, request_of(body), end)
+        crowd = Crowd(worker, clients, [request_of(body) for body in bodies], end)
         await crowd.ask(max(1, requests // 10))  # It warms up.
         took = await crowd.ask(requests)
         crowd.leave()
     return took
 
 
-def plain_us(folder: Path, *, clients: int, requests: int) -> float:
+def plain_us(
+    folder: Path, *, clients: int, requests: int, bodies: Sequence[bytes] = USUAL
+) -> float:
     """Microseconds of a plain request."""
     with asyncio.Runner(loop_factory=SocketFreeLoop) as runner:
         took = runner.run(
@@ -239,7 +265,7 @@ def plain_us(folder: Path, *, clients: int, requests: int) -> float:
                 folder,
                 clients=clients,
                 requests=requests,
-                body=chat_request(0),
+                bodies=bodies,
                 parts=(_PLAIN,),
                 end=BODY,
             )
@@ -256,7 +282,7 @@ def event_us(folder: Path, *, clients: int, requests: int, events: int) -> float
                 folder,
                 clients=clients,
                 requests=requests,
-                body=chat_request(0, stream=True),
+                bodies=[chat_request(0, stream=True)],
                 parts=parts,
                 end=b"0\r\n\r\n",
             )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fairlead.domain.prompting import apply_release
 from fairlead.domain.release import Prompt
 from fairlead.gateway.errors import Refusal
+from fairlead.gateway.requests import request_body
 from fairlead.gateway.requests.request_body import Fields, body_for, depth_of, read_fields
 
 CHAT = "chat/completions"
@@ -163,3 +164,30 @@ def test_what_was_accepted_can_be_put_together_or_is_a_decode_error(
 def test_a_body_of_many_brackets_is_judged_quickly() -> None:
     body = b'{"model":"m","x":[' + b",".join([b"[]"] * 200_000) + b"]}"
     assert isinstance(read_fields(body), Fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        (b"".join(b',"k%d":1' % n for n in range(40_000)), "json_too_complex"),
+        (b',"messages":"%b"' % (b"x" * 300_000), ""),
+        (b', "x":1,"y":"%b","x":1' % (b"x" * 300_000), "invalid_body"),
+    ],
+    ids=["many", "plain", "twice"],
+)
+def test_a_large_body_is_taken_apart_once_to_see_whether_a_field_is_given_twice(
+    monkeypatch: pytest.MonkeyPatch, fields: bytes, code: str
+) -> None:
+    sizes: list[int] = []
+    parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+    class Counting:
+        def decode(self, body: bytes) -> dict[str, msgspec.Raw]:
+            sizes.append(len(body))
+            return parts.decode(body)
+
+    monkeypatch.setattr(request_body, "_parts", Counting())
+    body = b'{"model":"m"' + fields + b"}"
+    outcome = read_fields(body)
+    assert (outcome.code if isinstance(outcome, Refusal) else "") == code
+    assert sizes == [len(body)]

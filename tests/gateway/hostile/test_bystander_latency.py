@@ -32,10 +32,15 @@ ATTACKERS = 2
 _LISTS = b'{"model":"bank","x":[' + b"[]," * 2_600_000 + b"1]}"
 _DEEP = b"[" * 8_000_000
 _FIELDS = b'{"model":"bank"' + b"".join(b',"%d":1' % i for i in range(700_000)) + b"}"
+_TEXT = b'{"model":"none","x":"' + b"x" * 8_000_000 + b'"}'
+_MARKS = b'{"model":"none","x":[' + b'"",' * 240_000 + b'"' + b"x" * 7_200_000 + b'"]}'
+"""Neither is refused for what it costs to read, and there is no such model."""
 ATTACKS = {
     "8 MB of lists in JSON": request(HOST, length(_LISTS), body=_LISTS),
     "8 MB of depth in JSON": request(HOST, length(_DEEP), body=_DEEP),
     "700,000 fields in JSON": request(HOST, length(_FIELDS), body=_FIELDS),
+    "8 MB of text in JSON": request(HOST, length(_TEXT), body=_TEXT),
+    "8 MB and 480,000 marks in JSON": request(HOST, length(_MARKS), body=_MARKS),
     "300,000 chunks of one byte": request(
         HOST, b"transfer-encoding: chunked", body=b"1\r\nx\r\n" * 300_000 + b"0\r\n\r\n"
     ),

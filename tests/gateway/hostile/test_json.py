@@ -187,6 +187,29 @@ def test_the_most_costly_body_that_is_accepted_is_read_in_time_that_its_marks_bo
     assert beyond.code == "json_too_complex"
 
 
+async def test_a_body_with_too_many_marks_is_refused_before_all_of_it_has_come(served: Rig) -> None:
+    body = wrapped(b"[" + b"[]," * 2_600_000 + b"1]")
+    framed = [
+        request(b"host: x", b"content-length: %d" % len(body), body=body[:1_000_000]),
+        request(
+            b"host: x",
+            b"transfer-encoding: chunked",
+            body=b"".join(b"1000\r\n%b\r\n" % body[n : n + 4096] for n in range(0, 10**6, 4096)),
+        ),
+    ]
+    for wire in framed:
+        answer = await served.raw(wire, wait_s=8)
+        assert statuses(answer) == [400]
+        assert b"json_too_complex" in answer
+
+
+async def test_a_body_with_as_many_marks_as_it_may_have_is_served(served: Rig) -> None:
+    body = wrapped(b"[" + b'"",' * (limits.JSON_MARKS_MAX // 2 - 50) + b"1]" + b" " * 1_000_000)
+    async with served.client() as client:
+        answer = await client.post("/v1/chat/completions", content=body, timeout=60)
+    assert answer.status_code == 200, answer.text
+
+
 @pytest.mark.parametrize(
     "body",
     [b"\xff\xfe{\0}\0", b'{"model":"\xc3("}', wrapped(b'"\xed\xa0\x80"'), wrapped(b'"\xff"'), b""],

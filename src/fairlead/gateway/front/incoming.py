@@ -8,6 +8,8 @@ from fairlead.gateway.errors import Refusal
 from fairlead.gateway.front.chunks import ChunkFraming
 from fairlead.gateway.front.framing import FirstLine, Head
 from fairlead.gateway.front.operations import Operation
+from fairlead.gateway.limits import JSON_MARKS_MAX
+from fairlead.gateway.requests.request_body import marks_in
 from fairlead.gateway.state.loaded import Loaded
 from fairlead.wire.snapshot import KeyEntry
 
@@ -49,9 +51,22 @@ class Incoming:
         self.body_began = now
         self.body_bytes = 0
         self.body_bytes_max = 0
+        self._marks = 0
+        self._marked_parts = 0
         self._is_in_body = False
         self.chunks: ChunkFraming | None = None
         self.is_complete = False
+
+    def is_too_complex(self) -> bool:
+        """Count the marks of what is new of the body; whether it has more than all of it may have.
+
+        Part by part that takes no long time at once, and the rest need not be waited for.
+        """
+        if self.body_bytes <= JSON_MARKS_MAX:
+            return False
+        self._marks += sum(map(marks_in, self.parts[self._marked_parts :]))
+        self._marked_parts = len(self.parts)
+        return self._marks > JSON_MARKS_MAX
 
     def follow_chunks(self, data: bytes) -> bool:
         """Whether the framing of the chunks that came with these bytes is as it must be."""

@@ -293,6 +293,8 @@ class RequestReader:
             raise RequestRefused(errors.OVERLOADED)
         self.held_bytes += len(data)
         incoming.parts.append(data)
+        if incoming.is_too_complex():
+            raise RequestRefused(errors.TOO_COMPLEX)
 
     def on_message_complete(self) -> None:
         """httptools: the request is complete."""

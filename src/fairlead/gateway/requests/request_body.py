@@ -5,7 +5,8 @@ changed, it is put together anew from the top-level fields as they were read. Wh
 two ways (a field given twice) is refused, so that the engine sees what the gateway saw.
 
 All of this runs on the event loop, so what it costs is bounded by `JSON_MARKS_MAX`, not by the
-size of the body: 30 MB of empty strings would otherwise hold up everybody for seconds.
+size of the body: 30 MB of empty strings would otherwise hold up everybody for seconds. A body that
+comes in parts is refused for its marks as soon as it has too many (`front.incoming`).
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ _CLOSE = re.compile(rb"[ \t\r\n]*\}[ \t\r\n]*")
 _FIRST_FIELDS = 100
 """Spaces between fields are seen in so many bytes."""
 _LARGE = 256 * 1024
+"""From here on a field given twice is looked for straight away: to put a body together anew, or to
+count in it, costs more. A smaller one cannot have too many marks."""
 _FIELDS_READ = ("model", "stream", "tools", "stream_options", "user", "messages", "prompt")
 _KEYS_READ = {name: re.compile(rb'"%b"\s*:' % name.encode()) for name in _FIELDS_READ}
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
@@ -80,7 +83,9 @@ _APPLY = {RESPONSES: apply_to_responses, MESSAGES: apply_to_messages}
 
 def read_fields(body: bytes) -> Fields | Refusal:
     """Decode what is needed; a refusal says what is wrong with the body."""
-    if len(body) > JSON_MARKS_MAX and len(body.translate(None, _NOT_COUNTED)) > JSON_MARKS_MAX:
+    is_large = len(body) > _LARGE
+    marks = body.translate(None, _NOT_COUNTED) if is_large else body
+    if len(marks) > JSON_MARKS_MAX:
         return TOO_COMPLEX
     try:
         fields = _fields.decode(body)
@@ -92,12 +97,17 @@ def read_fields(body: bytes) -> Fields | Refusal:
         return TOO_DEEP
     if not body.isascii() and not _is_utf8(body):
         return invalid_body("The body is not valid JSON: it is not UTF-8 throughout.")
-    opening = body.translate(None, _NOT_OPENING)
+    opening = marks.translate(None, _NOT_OPENING)
     if len(opening) > JSON_DEPTH_MAX and depth_of(body) > JSON_DEPTH_MAX:
         return TOO_DEEP
-    if not _is_plain(body) and _may_be_ambiguous(body):
+    if is_large or (not _is_plain(body) and _may_be_ambiguous(body)):
         return _ambiguity(body) or fields
     return fields
+
+
+def marks_in(data: bytes) -> int:
+    """What `JSON_MARKS_MAX` bounds, in a part of a body."""
+    return len(data.translate(None, _NOT_COUNTED))
 
 
 def _is_utf8(body: bytes) -> bool:
@@ -180,8 +190,6 @@ def _is_plain(body: bytes) -> bool:
 
 def _may_be_ambiguous(body: bytes) -> bool:
     """Whether a field that the gateway reads might be there twice (or spelt with escapes)."""
-    if len(body) > _LARGE:  # Where counting costs more than looking.
-        return True
     count = body.count
     # In one expression, for every request. "user" is also a role: behind a colon it is no key.
     if (

@@ -89,6 +89,7 @@ class ClientConnection(asyncio.Protocol):
         if len(data) > limits.FEED_BYTES:
             for start in range(0, len(data), limits.FEED_BYTES):
                 self.data_received(data[start : start + limits.FEED_BYTES])
+            self._rest()
             return
         phase = self._phase
         if phase is _IDLE:
@@ -113,6 +114,23 @@ class ClientConnection(asyncio.Protocol):
             return
         if arrived is not None:
             self._dispatch(arrived)
+
+    def _rest(self) -> None:
+        """Read on in the next turn only: where much has come, others wait."""
+        if self._takes_more:
+            assert self._transport is not None
+            self._transport.pause_reading()
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        if self._takes_more:
+            assert self._transport is not None
+            self._transport.resume_reading()
+
+    @property
+    def _takes_more(self) -> bool:
+        is_half = self._phase is _READING or self._phase is _LINGERING
+        return is_half and self._transport is not None and not self._transport.is_closing()
 
     # request_reader.ReaderOwner
 

@@ -53,6 +53,7 @@ class Incoming:
         self.body_bytes_max = 0
         self._marks = 0
         self._marked_parts = 0
+        self._is_sparse = False
         self._is_in_body = False
         self.chunks: ChunkFraming | None = None
         self.is_complete = False
@@ -60,12 +61,14 @@ class Incoming:
     def is_too_complex(self) -> bool:
         """Count the marks of what is new of the body; whether it has more than all of it may have.
 
-        Part by part that takes no long time at once, and the rest need not be waited for.
+        Part by part that takes no long time at once, and the rest need not be waited for. Where
+        they are too sparse to become too many in the largest body, they are counted no more.
         """
-        if self.body_bytes <= JSON_MARKS_MAX:
+        if self.body_bytes <= JSON_MARKS_MAX or self._is_sparse:
             return False
         self._marks += sum(map(marks_in, self.parts[self._marked_parts :]))
         self._marked_parts = len(self.parts)
+        self._is_sparse = self._marks * self.body_bytes_max < JSON_MARKS_MAX * self.body_bytes
         return self._marks > JSON_MARKS_MAX
 
     def follow_chunks(self, data: bytes) -> bool:

@@ -20,6 +20,7 @@ from mortal import AfterEvents, Mortal
 from fairlead.wire.snapshot import Limits, Snapshot
 from support.bpe_models import Vocabulary, rambler, says
 from support.vllm.streams import CHAT, COMPLETIONS, events_of, greedy, summary
+from support.vllm.streams import said as said_by_user
 
 Serve = Callable[[Snapshot | None], Awaitable[Rig]]
 
@@ -89,10 +90,10 @@ async def before(ways: list[Mortal], serve: Serve) -> Rig:
 
 
 async def undisturbed_and_broken(
-    ways: list[Mortal], rig: Rig, path: str, prompt: str = PROMPT
+    ways: list[Mortal], rig: Rig, path: str, prompt: str = PROMPT, **more: Any
 ) -> dict[str, Any]:
     """What an undisturbed stream reads as; broken ones must read so, too."""
-    body = greedy(path, TOKENS, prompt)
+    body = greedy(path, TOKENS, prompt, **more)
     whole, _ = await ask(rig, body, path)
     for events in places():
         cuts = AfterEvents(*events)
@@ -137,8 +138,9 @@ async def test_what_depends_on_each_token_before_reads_as_if_undisturbed(
     assert whole["completion_tokens"] == TOKENS
 
 
-async def test_a_text_that_ends_the_last_word_of_its_prompt_reads_as_if_undisturbed(
-    known: Vocabulary, serve: Serve, tmp_path: Path
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+async def test_a_text_that_ends_the_last_word_before_it_reads_as_if_undisturbed(
+    known: Vocabulary, serve: Serve, tmp_path: Path, path: str
 ) -> None:
     fluent = known.fluent()
     left, right = next(
@@ -154,5 +156,7 @@ async def test_a_text_that_ends_the_last_word_of_its_prompt_reads_as_if_undistur
     model = says(tmp_path / "m.gguf", known, said, begins_after=[left])
     async with serving(model) as ways:
         rig = await before(ways, serve)
-        whole = await undisturbed_and_broken(ways, rig, COMPLETIONS, prompt)
+        begun = {"messages": [*said_by_user(PROMPT), {"role": "assistant", "content": prompt}]}
+        more = begun if path == CHAT else {}
+        whole = await undisturbed_and_broken(ways, rig, path, prompt, **more)
     assert whole["text"] == known.text(said[:TOKENS])

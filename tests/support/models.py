@@ -13,6 +13,8 @@ _TINY = Path(__file__).parents[1] / "engines" / "tiny_gguf.py"
 ALPHABET = [chr(0x4E00 + number) for number in range(512)]
 """What a reciter says: each character is one token, in no order that a text would have."""
 _AS_IT_IS = "{% for m in messages %}{{ m['content'] }}{% endfor %}"
+Tensor = tuple[str, tuple[int, ...], list[float]]
+"""Name and dimensions as in a GGUF file (the fastest first), and values."""
 
 
 def tiny_gguf() -> ModuleType:
@@ -39,7 +41,14 @@ def follower(
     *,
     layers: int = 2,
 ) -> Path:
-    """A llama that says after each token the one that follows it here, whatever was before.
+    """A llama that says after each token the one that follows it here, whatever was before."""
+    named = following(vocabulary_size, follows, layers=layers)
+    written: Path = tiny_gguf().write_file(path, entries, named)
+    return written
+
+
+def following(vocabulary_size: int, follows: Mapping[int, int], *, layers: int = 2) -> list[Tensor]:
+    """The tensors of such a model.
 
     No more than one or two tokens may have the same follower. Attention and feed forward are
     computed as in any llama, and then weighed with nothing; more layers take more time.
@@ -50,7 +59,7 @@ def follower(
     after = [[0.0] * tiny.WIDTH for _ in range(vocabulary_size)]
     for token, next_token in follows.items():
         after[next_token] = [a + b for a, b in zip(after[next_token], meant[token], strict=True)]
-    named = []
+    named: list[Tensor] = []
     for name, dims in tiny.tensors(vocabulary_size, layers):
         count = math.prod(dims)
         if name == "token_embd.weight":
@@ -64,8 +73,7 @@ def follower(
         else:
             values = [chance.gauss(0.0, 0.1) for _ in range(count)]
         named.append((name, dims, values))
-    written: Path = tiny.write_file(path, entries, named)
-    return written
+    return named
 
 
 def reciter(path: Path, *, context: int = 4096, layers: int = 2) -> Path:

@@ -23,10 +23,17 @@ _ASK_S = 10.0
 
 
 class Server:
-    """One `vllm serve`, with all of its processes."""
+    """One `vllm serve`, with all of its processes.
 
-    def __init__(self, environment: Path, folder: Path, name: str) -> None:
+    Args:
+        served: The folder of its model; the tiny one of the environment if not given.
+    """
+
+    def __init__(
+        self, environment: Path, folder: Path, name: str, served: Path | None = None
+    ) -> None:
         self._environment = environment
+        self._served = served or model(environment)
         self._log = folder / f"{name}.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._held: socket.socket | None = None
@@ -40,7 +47,7 @@ class Server:
         port = self._hold_port()
         self.url, self.ready_s = f"http://127.0.0.1:{port}", 0.0
         command = [
-            str(self._environment / "bin" / "vllm"), "serve", str(model(self._environment)),
+            str(self._environment / "bin" / "vllm"), "serve", str(self._served),
             "--served-model-name", NAME, "--host", "127.0.0.1", "--port", str(port),
             "--max-model-len", str(CONTEXT), "--max-num-seqs", "32", "--dtype", "float32",
             "--enforce-eager", "--enable-auto-tool-choice", "--tool-call-parser", "hermes",

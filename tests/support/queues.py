@@ -97,11 +97,18 @@ def served(
     replicas: int = 1,
     fault: Fault = HEALTHY,
     own: OwnNoise = NO_NOISE,
+    *,
+    is_balanced: bool = False,
+    factors: Sequence[float] = (),
 ) -> Iterator[Served]:
     """Serve each by the replicas in turn.
 
     A token takes 20 ms, an eighth more for each request in flight, with noise that drifts with
     those before it, and is five times as slow once in 200 requests.
+
+    Args:
+        is_balanced: Not in turn: by the one that has the fewest open.
+        factors: By how many times each request takes as long, where not all take alike.
     """
     dice, drift = random.Random(seed), 0.0
     own_dice, paces = random.Random(-1 - seed), [1.0] * replicas
@@ -110,7 +117,7 @@ def served(
     for k, (at, prompt, answer) in enumerate(arrivals):
         if own.deviation and k % own.lasts == 0:
             paces = [math.exp(own_dice.gauss(0.0, own.deviation)) for _ in range(replicas)]
-        replica = k % replicas
+        replica = _fewest_open(busy, at, k) if is_balanced else k % replicas
         ends = busy[replica]
         while ends and ends[0] <= at:
             heapq.heappop(ends)
@@ -123,8 +130,17 @@ def served(
         drift = 0.98 * drift + dice.gauss(0.0, 0.02)
         is_slow = fault.replica in (None, replica) and at >= fault.since
         pace = (1 + in_flight / 8) * math.exp(drift) * (fault.factor if is_slow else 1.0)
-        pace *= paces[replica]
+        pace *= paces[replica] * (factors[k] if factors else 1.0)
         itl = 0.02 * pace * math.exp(dice.gauss(0.0, 0.15)) * (5 if dice.random() < 0.005 else 1)
         ttft = (0.03 + 1e-4 * prompt) * pace * math.exp(dice.gauss(0.0, 0.3))
         heapq.heappush(ends, at + ttft + answer * itl)
         yield Served(at, replica, in_flight, load, ttft, itl)
+
+
+def _fewest_open(busy: Sequence[list[float]], at: float, turn: int) -> int:
+    """The replica with the fewest open by then; of several, the one whose turn is next."""
+    for ends in busy:
+        while ends and ends[0] <= at:
+            heapq.heappop(ends)
+    n = len(busy)
+    return min(range(n), key=lambda replica: (len(busy[replica]), (replica - turn) % n))

@@ -160,22 +160,22 @@ def test_who_is_shown_to_be_faster(peer: Unlearnt, accused: Unlearnt, is_faster:
 
 
 def test_times_of_one_group_count_the_most_frequent_one_of_the_round_before() -> None:
-    times = UnlearntTimes(2)
-    times.add("r", 0.5, Timing(4.0, 0.0, "b"))
-    for _ in range(3):
-        times.add("r", 0.5, Timing(1.0, 5.0, "a"))
-    assert times.round("r") is None
-    times.add("r", 0.5, Timing(9.0, 3.0, "b"))
-    assert times.round("r") == (
+    times = UnlearntTimes()
+    times.add("r", 0.0, 0.5, Timing(4.0, 0.0, "b"))
+    for number in range(3):
+        times.add("r", 1.0 + number, 0.5, Timing(1.0, 5.0, "a"))
+    assert len(times.rows("r")) == 1
+    times.add("r", 4.0, 0.5, Timing(9.0, 3.0, "b"))
+    assert Unlearnt.of(times.rows("r")) == (
         pytest.approx(math.log(0.5)),
         pytest.approx(math.log(6.0)),
         [0.0, pytest.approx(math.log(4.0))],
     )
     times.begin()
-    times.add("r", 0.5, Timing(9.0, 3.0, "b"))
+    times.add("r", 0.0, 0.5, Timing(9.0, 3.0, "b"))
     assert times.state() == {"group": "a", "groups": {"b": 1}, "times": {}}
     for number in range(20):
-        times.add("r", 0.5, Timing(1.0, 1.0, str(number)))
+        times.add("r", 1.0, 0.5, Timing(1.0, 1.0, str(number)))
     assert len(times.state()["groups"]) == GROUPS_MAX
 
 
@@ -214,24 +214,15 @@ def test_they_resume_to_identical_floats(
     assert part.state() == whole.state()
 
 
-def test_a_state_from_before_is_gone_on_from() -> None:
-    watch, again = PeerWatch(), PeerWatch()
-    fed(watch, 100)
-    state: Any = watch.state()
-    del state["unlearnt"]
-    again.restore(state)
-    assert again.state() == {**state, "unlearnt": UnlearntTimes(1).state()}
-
-
 @pytest.mark.parametrize(
     "damaged",
     [
-        {"times": {"z": [[0.0, 0.0, 1.0]]}},
+        {"times": {"z": [[0.0, 0.0, 0.0, 1.0]]}},
         {"times": {"a": []}},
-        {"times": {"a": [[0.0, 0.0]]}},
-        {"times": {"a": [[0.0, 0.0, -1.0]]}},
-        {"times": {"a": [[0.0, math.nan, 1.0]]}},
-        {"times": {"a": [[0.0, 0.0, 1.0]] * 11}},
+        {"times": {"a": [[0.0, 0.0, 0.0]]}},
+        {"times": {"a": [[0.0, 0.0, 0.0, -1.0]]}},
+        {"times": {"a": [[0.0, 0.0, math.nan, 1.0]]}},
+        {"times": {"a": [[0.0, 0.0, 0.0, 1.0]] * 2}},
         {"group": 1},
         {"group": None},
         {"groups": {"a": 0}},
@@ -242,8 +233,10 @@ def test_a_damaged_state_is_refused_and_changes_nothing(damaged: Any) -> None:
     watch = PeerWatch()
     fed(watch, 20)
     before: Any = watch.state()
+    under_way = before["round"]
+    unlearnt = {**under_way["unlearnt"], **damaged}
     with pytest.raises(ValueError, match="damaged"):
-        watch.restore({**before, "unlearnt": {**before["unlearnt"], **damaged}})
+        watch.restore({**before, "round": {**under_way, "unlearnt": unlearnt}})
     assert watch.state() == before
 
 

@@ -1,10 +1,11 @@
 """One slow replica among its peers, at the same time.
 
-In each round the first so many times of each replica are averaged (of logarithms). While all are
-alike, each is as likely as any other to be the slowest of m, whatever the hour, the load they share
-and the distribution: a bet that a replica is among the j slowest wins q / (j / m) if so, else
+In each round as many times of each replica are averaged (of logarithms). While all are alike, each
+is as likely as any other to be the slowest of m, whatever the hour, the load they share and the
+distribution: a bet that a replica is among the j slowest wins q / (j / m) if so, else
 (1 - q) / (1 - j / m): mean 1. Against "slower by more than the tolerance" a replica is compared
-with its mean divided by 1 + tolerance, which can only lose. Replicas may come and go.
+with its mean divided by 1 + tolerance, which can only lose. Replicas may come and go. Which times
+these are, also where one replica has few, is in `fairlead.stats.monitors.rounds`.
 
 All replicas are watched together: there is an alarm when the *sum* of their evidence suffices, so
 that the average run length counts the rounds of all of them, and eight replicas raise no more false
@@ -29,7 +30,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable
-from typing import NamedTuple, TypedDict
+from typing import TypedDict
 
 from fairlead.stats.monitors.evidence import (
     RUN_LENGTH,
@@ -38,50 +39,31 @@ from fairlead.stats.monitors.evidence import (
     check_design_effect,
     log_sum,
 )
+from fairlead.stats.monitors.rounds import Rounded, RoundState, RoundTimes
 from fairlead.stats.monitors.timings import Timing, classes_of, design_effect_of
-from fairlead.stats.monitors.unlearnt import Unlearnt, UnlearntState, UnlearntTimes
 
 PER_ROUND = 10
-PATIENCE = 6
-"""A round ends without the replicas that have too few times when so many rounds' worth came."""
 ABSENT_MAX = 20
-"""After so many rounds without enough times of a replica, its evidence is dropped."""
+"""After so many rounds without a time of a replica, its evidence is dropped."""
 PEERS_MAX = 1_000
 HONEST_ROUNDS_MIN = 120
 """Fewer rounds say too little about how long a replica's own ups and downs last."""
-_TIMES = 5
 _BETS = ((1, 0.3), (1, 0.5), (1, 0.75), (1, 0.95), (2, 0.6), (2, 0.9))
 
 
 class PeerState(TypedDict):
     """What a `PeerWatch` has to remember, in JSON's types; by replica.
 
-    `times`: how many came; how many count and the sum of their logarithms; the same of those that
-    are "at least".
-    `unlearnt`: these, with their loads.
-    `absent`: rounds in a row without enough times, of those that there is evidence about.
+    `round`: the times of the round under way.
+    `absent`: rounds in a row without any, of those that there is evidence about.
     """
 
     rounds: int
-    times: dict[str, list[float]]
-    unlearnt: UnlearntState
+    round: RoundState
     evidence: dict[str, list[float]]
     absent: dict[str, int]
     silent: list[str]
     slow: str | None
-
-
-class _Rounded(NamedTuple):
-    """What a round says of a replica.
-
-    Attributes:
-        mean: Of the logarithms of its times; `is_least`: or more.
-        unlearnt: The same, where it is of times at loads that nobody has learnt.
-    """
-
-    mean: float
-    is_least: bool = False
-    unlearnt: Unlearnt | None = None
 
 
 class PeerWatch:
@@ -98,7 +80,7 @@ class PeerWatch:
         """
         Args:
             tolerance: Ratio by which a replica may be slower than the slowest of the others.
-            per_round: Times of each replica in a round.
+            per_round: Times of each replica in a round, where all have as many.
             run_length: Rounds of one replica between two false alarms of all, on average.
             design_effect: For how many rounds at most a replica stays slow by accident, as
                 `rounds_alike` tells; 1 if each round is drawn anew.
@@ -111,9 +93,7 @@ class PeerWatch:
         self._per_round = per_round
         self._power = check_design_effect(design_effect)
         self._level = alarm_level(run_length)
-        self._times: dict[str, list[float]] = {}
-        self._unlearnt = UnlearntTimes(per_round)
-        self._taken = 0.0
+        self._round = RoundTimes(per_round)
         self._evidence: dict[str, Evidence] = {}
         self._absent: dict[str, int] = {}
         self._rounds = 0
@@ -128,7 +108,7 @@ class PeerWatch:
 
     @property
     def silent(self) -> list[str]:
-        """Replicas with too few times in the last round: slow, idle or gone."""
+        """Replicas without a time in the last round: slow, idle or gone."""
         return list(self._silent)
 
     @property
@@ -155,26 +135,17 @@ class PeerWatch:
             raise ValueError(f"time {value} of replica {replica!r}: must be a number above 0")
         if unlearnt is not None:
             classes_of(unlearnt)  # raises for one that is none
-        times = self._times.setdefault(replica, [0.0] * _TIMES)
-        if len(self._times) > PEERS_MAX:
-            del self._times[replica]
+        known = self._round.replicas
+        if replica not in known and len(known) >= PEERS_MAX:
             raise ValueError(f"replica {replica!r}: there are {PEERS_MAX} already")
-        times[0] += 1.0
-        self._taken += 1.0
-        counted = 1 if unlearnt is None else 3
-        if times[counted] < self._per_round:
-            times[counted] += 1.0
-            times[counted + 1] += math.log(value)
-        if unlearnt is not None:
-            self._unlearnt.add(replica, value, unlearnt)
-        if max(times[1], times[3]) >= self._per_round and self._is_round_over():
+        self._round.add(replica, value, unlearnt)
+        if self._round.is_over(replica):
             self._settle()
         return self._slow
 
     def forget(self, replica: str) -> None:
         """A replica has gone: its evidence goes with it."""
-        self._taken -= self._times.pop(replica, [0.0])[0]
-        self._unlearnt.forget(replica)
+        self._round.forget(replica)
         self._drop(replica)
         if self._slow == replica:
             self._slow = None
@@ -183,8 +154,7 @@ class PeerWatch:
         """Everything that `restore` needs to go on with identical results."""
         return PeerState(
             rounds=self._rounds,
-            times={name: list(times) for name, times in self._times.items()},
-            unlearnt=self._unlearnt.state(),
+            round=self._round.state(),
             evidence={name: evidence.state() for name, evidence in self._evidence.items()},
             absent=dict(self._absent),
             silent=list(self._silent),
@@ -193,54 +163,33 @@ class PeerWatch:
 
     def restore(self, state: PeerState) -> None:
         """Go on from a state of a watch made with the same arguments; `ValueError` if damaged."""
-        times, kept, absent = state["times"], state["evidence"], state["absent"]
-        least = state.get("unlearnt")  # without, as before
+        kept, absent = state["evidence"], state["absent"]
+        under_way = state.get("round")  # without, as before: the round begins anew
         fits = (
             state["rounds"] >= 0
-            and len(times) <= PEERS_MAX
+            and (under_way is None or len(under_way["known"]) <= PEERS_MAX)
             and set(absent) == set(kept)
-            and (least is None or set(least["times"]) <= set(times))
             and len(kept) <= PEERS_MAX
             and all(isinstance(name, str) for name in state["silent"])
             and isinstance(state["slow"], str | None)
             and all(isinstance(n, int) and 0 <= n < ABSENT_MAX for n in absent.values())
-            and all(
-                len(each) in (3, _TIMES)  # without "at least", as before
-                and all(0 <= count <= min(each[0], self._per_round) for count in each[1::2])
-                and all(math.isfinite(number) for number in each)
-                for each in times.values()
-            )
         )
         if not fits:
             raise ValueError("damaged state of a comparison of replicas")
         evidence = {name: Evidence([1.0] * len(_BETS)) for name in kept}
         for name, sums in kept.items():
             evidence[name].restore(sums)
-        unlearnt = UnlearntTimes(self._per_round)
-        if least is not None:
-            unlearnt.restore(least)
-        self._evidence, self._absent = evidence, dict(absent)
-        self._times = {name: [*map(float, each), 0.0, 0.0][:_TIMES] for name, each in times.items()}
-        self._unlearnt = unlearnt
-        self._taken = math.fsum(each[0] for each in self._times.values())
+        times = RoundTimes(self._per_round)
+        if under_way is not None:
+            times.restore(under_way)
+        self._evidence, self._absent, self._round = evidence, dict(absent), times
         self._rounds, self._silent, self._slow = state["rounds"], state["silent"], state["slow"]
 
-    def _is_round_over(self) -> bool:
-        if len(self._times) > 1 and all(map(self._is_enough, self._times)):
-            return True
-        return self._taken >= PATIENCE * self._per_round * max(len(self._times), 2)
-
-    def _is_enough(self, replica: str) -> bool:
-        known = self._times[replica][1]
-        return known >= self._per_round or self._unlearnt.is_enough(replica)
-
     def _settle(self) -> None:
-        """Rank the replicas with enough times, and bet."""
-        rounded = {name: each for name in self._times if (each := self._rounded(name)) is not None}
-        self._silent = sorted(set(self._times) - set(rounded))
-        self._times = {name: [0.0] * _TIMES for name in rounded}
-        self._unlearnt.begin()
-        self._taken = 0.0
+        """Rank the replicas of the round, and bet."""
+        before = set(self._round.replicas)
+        rounded = self._round.settle()
+        self._silent = sorted(before - set(rounded))
         self._rounds += 1
         self._means = {name: each.mean for name, each in rounded.items()}
         if len(rounded) < 2:
@@ -256,18 +205,6 @@ class PeerWatch:
         self._drop_absent(rounded)
         if self._slow is None:
             self._look()
-
-    def _rounded(self, replica: str) -> _Rounded | None:
-        """What this round says of it; None if it has too few times."""
-        _, count, total, least, least_total = self._times[replica]
-        if count >= self._per_round:
-            return _Rounded(total / count)
-        unlearnt = self._unlearnt.round(replica)
-        if unlearnt is not None:
-            return _Rounded(unlearnt.relative, is_least=True, unlearnt=unlearnt)
-        if count + least >= self._per_round:
-            return _Rounded((total + least_total) / (count + least), is_least=True)
-        return None
 
     def _drop_absent(self, present: Collection[str]) -> None:
         """Forget replicas that are gone. Less evidence only makes a false alarm rarer."""
@@ -324,7 +261,7 @@ def rounds_alike(times: Iterable[tuple[str, float]], per_round: int = PER_ROUND)
     return max(design_effect_of(each) for each in known)
 
 
-def _is_faster(peer: _Rounded, accused: _Rounded, tolerated: float) -> bool:
+def _is_faster(peer: Rounded, accused: Rounded, tolerated: float) -> bool:
     """Whether the round shows it, by more than this."""
     if not peer.is_least:
         return peer.mean < accused.mean - tolerated

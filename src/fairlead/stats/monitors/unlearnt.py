@@ -37,18 +37,21 @@ from fairlead.stats.monitors.timings import LOAD_STEP, Timing
 GROUPS_MAX = 8
 """So many groups are counted in a round."""
 
+Row = list[float]
+"""A time: its number in the round, and what is known of it."""
+
 
 class UnlearntState(TypedDict):
     """What `UnlearntTimes` have to remember, in JSON's types.
 
     `group`: whose times count in this round. `groups`: how many there were of each.
-    `times`: by replica, logarithms of at least how slow each was, of its time, and of one more than
-    its load.
+    `times`: by replica, of each its number in the round and the logarithms of at least how slow it
+    was, of the time, and of one more than its load.
     """
 
     group: str | None
     groups: dict[str, int]
-    times: dict[str, list[list[float]]]
+    times: dict[str, list[Row]]
 
 
 class Unlearnt(NamedTuple):
@@ -64,6 +67,13 @@ class Unlearnt(NamedTuple):
     time: float
     loads: Sequence[float]
 
+    @classmethod
+    def of(cls, rows: Sequence[Row]) -> Unlearnt:
+        """From these times of a replica."""
+        _, relatives, times, loads = zip(*rows, strict=True)
+        n = len(rows)
+        return cls(math.fsum(relatives) / n, math.fsum(times) / n, sorted(loads))
+
     def is_faster_than(self, accused: Unlearnt, tolerated: float) -> bool:
         """Whether that is shown, by more than this."""
         slower = accused.time - self.time - tolerated
@@ -75,42 +85,32 @@ class Unlearnt(NamedTuple):
 
 
 class UnlearntTimes:
-    """The first times of each replica in a round, at loads that nobody has learnt.
+    """The times of each replica in a round, at loads that nobody has learnt.
 
     They are of one group, which is settled before the round, so that nobody's times have a say in
     it: the most frequent one of the round before.
     """
 
-    def __init__(self, needed: int) -> None:
-        """`needed`: how many times of a replica there have to be."""
-        self._needed = needed
+    def __init__(self) -> None:
         self._group: str | None = None
         self._groups: dict[str, int] = {}
-        self._times: dict[str, list[list[float]]] = {}
+        self._times: dict[str, list[Row]] = {}
 
-    def add(self, replica: str, relative: float, timing: Timing) -> None:
-        """Take in a time; `relative`: at least how many times as long as usual it is."""
+    def add(self, replica: str, at: float, relative: float, timing: Timing) -> None:
+        """Take in a time; `at`: its number; `relative`: at least how many times the usual."""
         group = timing.group
         if group in self._groups or len(self._groups) < GROUPS_MAX:
             self._groups[group] = self._groups.get(group, 0) + 1
         if self._group is None:
             self._group = group
-        if group != self._group or self.is_enough(replica):
+        if group != self._group:
             return
-        each = [math.log(relative), math.log(timing.value), math.log1p(timing.load)]
-        self._times.setdefault(replica, []).append(each)
+        row = [at, math.log(relative), math.log(timing.value), math.log1p(timing.load)]
+        self._times.setdefault(replica, []).append(row)
 
-    def is_enough(self, replica: str) -> bool:
-        """Whether there are as many of it as are needed."""
-        return len(self._times.get(replica, ())) >= self._needed
-
-    def round(self, replica: str) -> Unlearnt | None:
-        """What they say of it; None if they are too few."""
-        if not self.is_enough(replica):
-            return None
-        relatives, times, loads = zip(*self._times[replica], strict=True)
-        n = len(times)
-        return Unlearnt(math.fsum(relatives) / n, math.fsum(times) / n, sorted(loads))
+    def rows(self, replica: str) -> Sequence[Row]:
+        """Those of this replica, in order."""
+        return self._times.get(replica, ())
 
     def begin(self) -> None:
         """A new round begins."""
@@ -127,7 +127,7 @@ class UnlearntTimes:
         return UnlearntState(
             group=self._group,
             groups=dict(self._groups),
-            times={name: [list(one) for one in each] for name, each in self._times.items()},
+            times={name: [list(row) for row in rows] for name, rows in self._times.items()},
         )
 
     def restore(self, state: UnlearntState) -> None:
@@ -138,16 +138,17 @@ class UnlearntTimes:
             and (group is not None or not (groups or times))
             and len(groups) <= GROUPS_MAX
             and all(isinstance(n, int) and n > 0 for n in groups.values())
-            and all(0 < len(each) <= self._needed for each in times.values())
             and all(
-                len(one) == 3 and all(map(math.isfinite, one)) and one[2] >= 0.0
-                for each in times.values()
-                for one in each
+                rows
+                and all(
+                    len(row) == 4 and all(map(math.isfinite, row)) and row[3] >= 0.0 for row in rows
+                )
+                for rows in times.values()
             )
         )
         if not fits:
             raise ValueError("damaged state of times at loads that nobody has learnt")
         self._group, self._groups = group, dict(groups)
         self._times = {
-            name: [list(map(float, one)) for one in each] for name, each in times.items()
+            name: [list(map(float, row)) for row in rows] for name, rows in times.items()
         }

@@ -9,6 +9,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.kept import Clock, Runs, go_on
+from benchmarks.monitors_keys import NAMES, RUNS, key_run, key_table
 
 from fairlead.monitoring.monitors.demand import Demand
 from fairlead.monitoring.monitors.exercise import Made
@@ -29,8 +30,22 @@ class Hour(NamedTuple):
     lasts: float = math.inf
 
 
-EQUAL, EIGHT_SPEED = 6, 1.5
-"""Replicas of a release, and how fast arrivals come to eight: both are busy by half."""
+EQUAL, EIGHT_SPEED, FULL_SPEED = 6, 1.5, 2.5
+"""Replicas of a release; how fast arrivals come to eight, so that both are busy by half; and so
+that eight are busy nearly all the time."""
+
+
+class Eight(NamedTuple):
+    """Eight replicas, one of which is so many times as slow, and how fast arrivals come to them.
+
+    `is_balanced`: each request goes to the one with the fewest open, and not in turn.
+    """
+
+    factor: float = 1.0
+    speed: float = EIGHT_SPEED
+    is_balanced: bool = False
+
+
 _HOURS: dict[str, Hour] = {
     "honest hour": Hour(),
     **{f"all {factor:g}× as slow": Hour(slower=factor) for factor in (1.2, 1.5, 2.0)},
@@ -38,20 +53,32 @@ _HOURS: dict[str, Hour] = {
     "1.6× the traffic, from then on": Hour(traffic=1.6),
     "twice the traffic, for five minutes": Hour(traffic=2.0, lasts=300.0),
 }
-_EIGHT = {
-    "eight equal replicas": 1.0,
-    **{f"one of eight {factor:g}× as slow": factor for factor in (1.2, 1.5, 2.0)},
+_IN_TURN = {
+    "eight equal replicas": Eight(),
+    **{f"one of eight {factor:g}× as slow": Eight(factor) for factor in (1.2, 1.5, 2.0)},
 }
+_BALANCED = {
+    f"{what}, balanced{busy}": Eight(factor, speed, is_balanced=True)
+    for busy, speed in (("", EIGHT_SPEED), (", nearly full", FULL_SPEED))
+    for what, factor in (
+        ("eight equal replicas", 1.0),
+        *((f"one of eight {factor:g}× as slow", factor) for factor in (1.5, 2.0, 4.0, 7.0)),
+    )
+}
+_EIGHT = _IN_TURN | _BALANCED
 
 
 def measure(hours: int, seconds: float) -> bool:
     """Go on with so many runs of each row, for so long; whether all are there."""
     if not AZURE.exists():
         return True
-    return go_on(PART, dict.fromkeys((*_HOURS, *_EIGHT), hours), _run, Clock(seconds))
+    wanted = dict.fromkeys((*_HOURS, *_EIGHT), hours) | dict.fromkeys(NAMES, RUNS)
+    return go_on(PART, wanted, _run, Clock(seconds))
 
 
 def _run(name: str, seed: int) -> tuple[str, float | None]:
+    if name in NAMES:
+        return key_run(name, seed)
     said, since = _hour(seed, _HOURS[name]) if name in _HOURS else _peers(seed, _EIGHT[name])
     return said, since if since < math.inf else None
 
@@ -60,7 +87,8 @@ def measured(hours: int) -> Runs:
     """So many runs of each row, not kept."""
     if not AZURE.exists():
         return {}
-    return {name: [_run(name, seed) for seed in range(hours)] for name in (*_HOURS, *_EIGHT)}
+    names = (*_HOURS, *_EIGHT, *NAMES)
+    return {name: [_run(name, seed) for seed in range(hours)] for name in names}
 
 
 def latency_table(runs: Runs) -> Iterator[str]:
@@ -76,20 +104,25 @@ def latency_table(runs: Runs) -> Iterator[str]:
     yield ""
     yield (
         "The rows about eight replicas have noise that is drawn anew for each request, besides "
-        "what all replicas share: they say nothing of replicas with ups and downs of their own."
+        "what all replicas share: they say nothing of replicas with ups and downs of their own. "
+        "Requests go to them in turn or, *balanced*, to the one with the fewest open: one that is "
+        "seven times as slow gets few of them then."
     )
     yield ""
     yield (
         "Arrivals and lengths: Azure's conversations of 2023 (19,366 requests in an hour, to six "
-        "replicas; half as fast again for eight). Replicas are simulated, and busy by half: a "
+        "replicas; half as fast again for eight, and two and a half times as fast where they are "
+        "nearly full). Replicas are simulated, and busy by half: a "
         "token takes an eighth longer for each request in flight, with noise that drifts and is "
         "heavy-tailed. Load is what monitors take for it: of all replicas, the requests that are "
         "open when one comes; of one among its peers, those that came to it in the ten seconds "
         "before. *No more is asked*: nor was it for three hours, by requests and tokens, than at "
         "most in the hour that was learnt, which makes a ticket of it. The change comes after ten "
-        "minutes, in the first row of more traffic at once; requests are those of all replicas "
-        "since."
+        "minutes of the trace, in the first row of more traffic at once; requests are those of all "
+        "replicas since."
     )
+    yield "\n## One slow key\n"
+    yield from key_table(runs)
 
 
 def _latency_row(name: str, said: Sequence[tuple[str, float]]) -> str:
@@ -138,10 +171,12 @@ def _request(arrival: Arrival, at: float) -> Made:
     )
 
 
-def _peers(seed: int, factor: float) -> tuple[str, float]:
-    usual, watch, since = SlownessWatch(_came_reference()), PeerWatch(), 0
-    fault = Fault(factor, 600.0 / EIGHT_SPEED, replica=3)
-    for each in served(_arrivals(EIGHT_SPEED), 200 + seed, 8, fault):
+def _peers(seed: int, eight: Eight) -> tuple[str, float]:
+    reference = _came_reference(eight.speed, eight.is_balanced)
+    usual, watch, since = SlownessWatch(reference), PeerWatch(), 0
+    fault = Fault(eight.factor, 600.0 / eight.speed, replica=3)
+    hour = served(_arrivals(eight.speed), 200 + seed, 8, fault, is_balanced=eight.is_balanced)
+    for each in hour:
         since += each.at >= fault.since
         timing = Timing(each.itl, each.load)
         relative = usual.relative(timing)
@@ -166,7 +201,7 @@ def _open_reference() -> TimingReference:
 
 
 @lru_cache
-def _came_reference() -> TimingReference:
+def _came_reference(speed: float, is_balanced: bool) -> TimingReference:
     """Of an honest hour of eight, by the requests that came lately."""
-    hour = served(_arrivals(EIGHT_SPEED), 0, 8)
+    hour = served(_arrivals(speed), 0, 8, is_balanced=is_balanced)
     return TimingReference.of(Timing(each.itl, each.load) for each in hour)

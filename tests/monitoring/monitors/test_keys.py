@@ -10,13 +10,16 @@ import pytest
 from fairlead.domain.release import short
 from fairlead.monitoring.alerts import Condition, check_condition
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.monitors import key_paces
 from fairlead.monitoring.monitors import keys as module
 from fairlead.monitoring.monitors.exercise import Made, see
 from fairlead.monitoring.monitors.intake import TakesIn
 from fairlead.monitoring.monitors.keys import COUNTED_MAX, KEYS_MAX, SlowKeyMonitor
+from fairlead.monitoring.monitors.of_release import LOAD
 from fairlead.monitoring.monitors.settings import MonitorSettings
 from fairlead.monitoring.monitors.times import LatencyMonitor
 from fairlead.stats.monitors.evidence import alarm_level
+from support.key_traffic import SLOW_FROM, START, STEADY_S, in_spells, seldom
 from support.request_traffic import traffic
 
 DIGEST = "sha256:" + "0123456789ab" + 52 * "c"
@@ -181,7 +184,10 @@ def test_it_resumes_to_an_identical_state(cut: int) -> None:
     [
         {"watched": ["nobody"]}, {"counts": 17}, {"until_choice": 0}, {"usual": {}},
         {"paces": [["app", "charm", "first 3", {}]]},
-        {"others": [["first 3", "app", 1.0]]}, {"others": [["first 3", "no", 1.0, 0.0, 1.0]]},
+        {"others": [["first 3", "app", 1.0]]},
+        {"others": [["first 3", "no", 1.0, 0.0, 1.0, 1.0, 0.0]]},
+        {"others": [["first 3", "app", 1.0, 0.0, 1.0, -1.0, 0.0]]},
+        {"others": [["first 3", "app", 1.0, 0.0, 1.0, 1.0, 9.0]]},
         {"usual": {"latency": {"first 3": [[400.0], [1.0]]}, "throughput": {}}},
     ],
 )  # fmt: skip
@@ -255,3 +261,91 @@ def test_who_asks_alone_is_not_held_against_what_others_took_before() -> None:
     asked.feed(2_000, ["app", "chat"])
     found = asked.feed(4_000, ["app", "chat"], slow=2.0, who=["app"])
     assert {dict(one.labels)["key"] for one in found} == {"APP"}
+
+
+def told(monitor: SlowKeyMonitor) -> set[str]:
+    return {dict(one.labels)["key"] for one in monitor.conditions(2e9)}
+
+
+@pytest.mark.parametrize("seed", [0, 6])
+def test_a_key_that_comes_only_when_there_is_much_to_do_is_not_slow(seed: int) -> None:
+    """By what came in the seconds before it would be: hardly more comes than usual."""
+    monitor = SlowKeyMonitor("bank", DIGEST, SETTINGS)
+    by_what_came = SlowKeyMonitor("bank", DIGEST, SETTINGS)
+    steady, accused, by_that = 0, set[str](), set[str]()
+    for number, seen in enumerate(in_spells(seed)):
+        if seen.request.started_at < START + STEADY_S:
+            steady = monitor.taken[""]
+        monitor.see(seen)
+        by_what_came.see(seen._replace(open=seen.load))
+        if number % 50 == 0:
+            accused |= told(monitor)
+            by_that |= told(by_what_came)
+    assert accused | told(monitor) == set()
+    assert monitor.taken[""] - steady > 300
+    assert by_that == {"batch"}
+
+
+def test_a_key_that_comes_only_when_there_is_much_to_do_is_found_if_it_is_slow() -> None:
+    monitor = SlowKeyMonitor("bank", DIGEST, SETTINGS)
+    since = 0
+    for seen in in_spells(1, slow=1.5):
+        since += seen.request.key == "batch" and seen.request.started_at >= START + SLOW_FROM
+        monitor.see(seen)
+        if monitor.conditions(2e9):
+            break
+    assert told(monitor) == {"batch"}
+    assert 0 < since < 1_500
+
+
+@pytest.mark.parametrize("slow", [1.0, 2.0])
+def test_keys_with_a_request_in_five_minutes_are_compared(slow: float) -> None:
+    monitor = SlowKeyMonitor("bank", DIGEST, SETTINGS)
+    for seen in seldom(1, 4_000, slow=slow, since=2_500):
+        monitor.see(seen)
+    assert monitor.taken[""] > 2_000
+    assert told(monitor) == ({"batch"} if slow > 1.0 else set())
+
+
+@pytest.mark.parametrize("worth", [key_paces.OTHERS_WORTH, 10**9])
+def test_a_burst_is_not_held_again_and_again_against_the_same_times_of_others(
+    worth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All are slow for some minutes, in which one key asks much and the other one hardly."""
+    monkeypatch.setattr(key_paces, "OTHERS_WORTH", worth)
+    monitor, dice = SlowKeyMonitor("bank", DIGEST, SETTINGS), random.Random(1)
+    for minute in range(60 * 60):
+        hour = minute // 60
+        slow = 3.0 if hour == 59 else 1.0
+        asked = [("app", 0.0)]
+        if minute % 60 in (30, 31, 32):
+            asked += [("batch", 0.5 + number) for number in range(59)]
+        for key, at in asked:
+            pace = math.exp(dice.gauss(0.0, 0.2)) * (slow if minute % 60 >= 30 else 1.0)
+            now = 60.0 * minute + at
+            see(monitor, Made(key=key, started_at=now, ttft_ms=100.0 * pace, itl_ms=20.0 * pace))
+        if hour < 59:
+            assert told(monitor) == set()
+    assert told(monitor) == (set() if worth < 10**9 else {"batch"})
+
+
+def test_what_was_learnt_at_another_load_is_no_reference() -> None:
+    class Before(SlowKeyMonitor):
+        loads = LOAD
+
+    kept = Before("bank", DIGEST, SETTINGS).state()
+    with pytest.raises(ValueError, match="another monitor"):
+        SlowKeyMonitor("bank", DIGEST, SETTINGS).restore(kept)
+
+
+@pytest.mark.parametrize("slow", [2.0, 4.0])
+def test_what_slows_all_at_once_does_not_accuse_the_key_with_most_requests(slow: float) -> None:
+    """It has twelve times as many as the other one, which tells of it as much later."""
+    monitor, dice = SlowKeyMonitor("bank", DIGEST, SETTINGS), random.Random(1)
+    for number in range(12_000):
+        key = "app" if number % 13 == 0 else "batch"
+        pace = math.exp(dice.gauss(0.0, 0.25)) * (slow if number >= 8_000 else 1.0)
+        made = Made(key=key, started_at=float(number), ttft_ms=100.0 * pace, itl_ms=20.0 * pace)
+        see(monitor, made)
+        if number % 20 == 0:
+            assert told(monitor) == set()

@@ -20,13 +20,23 @@ TOGETHER = 4.0
 and its first times show few of these."""
 RECENT = 0.05
 """What a time counts in how slow a key is now."""
-OTHERS_MEMORY = 0.02
-"""What a time counts in how slow other keys are now: what slows all is known within some dozens."""
+OTHERS_MEMORY = 0.15
+"""What a time counts in how slow other keys are now, at least: what slows all is known within a
+dozen of them, before it looks like one slow key."""
+OTHERS_MEMORY_S = 1_800.0
+"""A time that comes after so long counts as much as all before it: rare ones tell of now, too."""
 OTHERS_MIN = 20
 """Times of other keys below which nobody knows how slow these are."""
-OTHERS_FADE_S = 120.0
-"""What others took is of no use after so long without a further time of them: who asks alone at
-night is not compared with the day."""
+OTHERS_GAPS = 6.0
+"""What others took is of no use after so many times as long as usually lies between two of their
+times: who asks alone at night is not compared with the day."""
+OTHERS_FADE_S, OTHERS_FADE_S_MAX = 120.0, 3_600.0
+"""Bounds of that."""
+OTHERS_WORTH = 6
+"""So many times of a key are held against what others took, until these have a further one: it is
+not compared for long with what may be over."""
+GAPS_MEMORY = 0.05
+"""What a gap between times of others counts in how long it usually is."""
 WILD = 2.0
 """A time counts in how slow others are as e to this times as long as usual, at most."""
 
@@ -160,11 +170,17 @@ class Others:
             for group, rows in self._known.items()
         }
 
-    def of(self, key: str, group: str, at: float) -> float | None:
-        """The others of this key, on average; None while too little is known of them by then."""
+    def beside(self, key: str, group: str, at: float) -> float | None:
+        """The others, on average, beside a time of this key, which came at this Unix time.
+
+        None while too little is known of them by then, and where enough was compared with it.
+        """
         known = self._known.get(group, {}).get(key)
-        if known is None or known.times < OTHERS_MIN or at - known.last_at > OTHERS_FADE_S:
+        if known is None or known.times < OTHERS_MIN or known.compared >= OTHERS_WORTH:
             return None
+        if at - known.last_at > known.fade_s:
+            return None
+        known.compared += 1
         return known.mean
 
     def add(self, key: str, group: str, log: float, at: float) -> None:
@@ -175,40 +191,77 @@ class Others:
             if other == key:
                 continue
             known = rows.get(other)
-            if known is None or at - known.last_at > OTHERS_FADE_S:
+            if known is None:
                 known = rows[other] = _Known(last_at=at)
-            known.times += 1.0
-            # A mean at first, then one that forgets.
-            known.mean += max(OTHERS_MEMORY, 1.0 / known.times) * (log - known.mean)
-            known.last_at = max(known.last_at, at)
+            known.take(log, at)
 
     def state(self) -> list[list[Any]]:
         """Everything that `restore` needs to go on with identical results."""
         return [
-            [group, key, known.times, known.mean, known.last_at]
+            [
+                group, key, known.times, known.mean, known.last_at, known.gap_s,
+                float(known.compared),
+            ]
             for group, rows in self._known.items()
             for key, known in rows.items()
-        ]
+        ]  # fmt: skip
 
     def restore(self, state: list[list[Any]], keys: Collection[str]) -> None:
         """Go on from a state, for these keys; raises `ValueError` if it is damaged."""
         found: dict[str, dict[str, _Known]] = {}
         for row in state:
-            if len(row) != 5:
+            if len(row) != 7:
                 raise ValueError("damaged state of how slow other keys are")
             group, key = map(str, row[:2])
-            times, mean, last_at = map(float, row[2:])
-            fits = 0.0 <= times < math.inf and abs(mean) <= WILD and math.isfinite(last_at)
+            times, mean, last_at, gap_s, compared = map(float, row[2:])
+            fits = (
+                0.0 <= times < math.inf
+                and abs(mean) <= WILD
+                and math.isfinite(last_at)
+                and 0.0 <= gap_s <= OTHERS_FADE_S_MAX
+                and 0.0 <= compared <= OTHERS_WORTH
+            )
             if not fits or key not in keys:
                 raise ValueError("damaged state of how slow other keys are")
-            found.setdefault(group, {})[key] = _Known(times, mean, last_at)
+            known = _Known(times, mean, last_at, gap_s, int(compared))
+            found.setdefault(group, {})[key] = known
         self._keys, self._known = tuple(keys), found
 
 
 @dataclass(slots=True)
 class _Known:
-    """Times of all keys but one: how many, how slow, and when the last one came."""
+    """Times of all keys but one.
+
+    Attributes:
+        times: How many, since there were none for too long.
+        mean: How slow.
+        last_at: When the last one came.
+        gap_s: How long it usually is from one to the next; 0 before the second.
+        compared: Times of the key that were held against them since the last one.
+    """
 
     times: float = 0.0
     mean: float = 0.0
     last_at: float = 0.0
+    gap_s: float = 0.0
+    compared: int = 0
+
+    @property
+    def fade_s(self) -> float:
+        """For so long they say how slow others are."""
+        return min(max(OTHERS_GAPS * self.gap_s, OTHERS_FADE_S), OTHERS_FADE_S_MAX)
+
+    def take(self, log: float, at: float) -> None:
+        """Take in one more."""
+        gap_s = max(0.0, at - self.last_at)
+        kept_s = min(gap_s, OTHERS_FADE_S_MAX)
+        if not self.gap_s:
+            self.gap_s = kept_s
+        if gap_s > self.fade_s:
+            self.times = 0.0
+        self.gap_s += GAPS_MEMORY * (kept_s - self.gap_s)
+        self.times += 1.0
+        # A mean at first, then one that forgets.
+        weight = max(OTHERS_MEMORY, 1.0 / self.times, gap_s / (gap_s + OTHERS_MEMORY_S))
+        self.mean += weight * (log - self.mean)
+        self.last_at, self.compared = max(self.last_at, at), 0

@@ -1,9 +1,12 @@
 """One key whose requests have become slower, while those of the others have not.
 
-Each time is taken relative to what is usual at its load and length (`Usual`), and to how much
-slower the other keys are at the moment, with requests of the same kind and lengths: what slows all
-of them is for `latency` and `throughput`, and while no other key asks the like nothing is said. A
-key's first times of a kind say how large they are; then it is watched how often they are larger
+Each time is taken relative to what is usual at its length and with as many requests open (`Usual`),
+and to how much slower the other keys are at the moment, with requests of the same kind and lengths:
+what slows all of them is for `latency` and `throughput`, and while no other key asks the like
+nothing is said. What came in the seconds before would be no measure of load: where much comes for
+long, ever more is open, and a key that comes only then would be slow by that.
+
+A key's first times of a kind say how large they are; then it is watched how often they are larger
 than seven of ten of these by more than is tolerated. So a key that comes to ask for something else
 is compared with nothing until that is known, too.
 
@@ -69,6 +72,7 @@ class SlowKeyMonitor(ReleaseMonitor):
     """
 
     name = "slow_key"
+    loads = "requests open"
     expects: ClassVar[Expected] = Expected(
         "answers", 5_000, DAY_S, "times of its busiest keys at loads and lengths that it has learnt"
     )
@@ -100,15 +104,15 @@ class SlowKeyMonitor(ReleaseMonitor):
         if seen.failed or request.status >= CLIENT_ERRORS or request.arm == SHADOW:
             return
         key = request.key[:256]
-        if not key or not 0.0 <= seen.load < math.inf:
+        if not key or not 0.0 <= seen.open < math.inf:
             return
         self._count(key)
         for timed in times_of(request):
             usual = self._usual[timed.measure]
-            log = usual.relative(timed.value, seen.load, timed.group, timed.lengths)
+            log = usual.relative(timed.value, seen.open, timed.group, timed.lengths)
             if log is None:
                 continue
-            others = self._others.of(key, timed.group, request.started_at)
+            others = self._others.beside(key, timed.group, request.started_at)
             self._others.add(key, timed.group, log, request.started_at)
             if others is not None:
                 self.taken[""] += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import msgspec
 
@@ -15,18 +16,20 @@ from fairlead.monitoring.monitors.settings import LEARN_MIN, MonitorSettings
 from fairlead.stats.monitors.evidence import made_with
 
 LOAD = "requests open; in 10 s"
-"""What loads are in `Seen`: times that were learnt by another load are no reference."""
+"""What loads are in `Seen`."""
 
 
 class ReleaseMonitor(Deaf, ABC):
     """A monitor of one release of one service."""
 
     name: str = ""
+    loads: ClassVar[str] = LOAD
+    """What loads its times were learnt at: others are no reference."""
 
     def __init__(self, service: str, release: str, settings: MonitorSettings) -> None:
         """`release`: its digest."""
         self.service, self.release, self.settings = service, release, settings
-        said = (settings.learn, settings.requests_per_false_alarm, settings.tolerance, LOAD)
+        said = (settings.learn, settings.requests_per_false_alarm, settings.tolerance, self.loads)
         self._of = made_with(self.name, service, release, *said)
         self.accept()
 

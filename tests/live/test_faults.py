@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,6 @@ import pytest
 from control.answering_replica import AnsweringReplica
 from fairlead.control.judging.live_views import LiveJudgingView
 from fairlead.control.probing.probe_views import ProbesView
-from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.watching.watch_views import ActionView, AlertView, MonitorView
 from support.done_actions import Clients, check_fallbacks, check_proposals, check_way_back, telling
 from support.faulty_parts import (
@@ -50,9 +49,9 @@ from support.faulty_services import (
 )
 from support.installation import Installation, running
 from support.live_rollouts import Users
-from support.load import Load
+from support.load import Load, traffic
 from support.recorded_engine import recorded_engine, text_of_question
-from support.told_alerts import Alerts, Digests, fits, until
+from support.told_alerts import Alerts, Make, all_done, all_told, assert_only, promoted, until
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -86,20 +85,7 @@ NEEDED = {
 
 EXPECTED = FAULTS | BROKEN_WEIGHTS
 
-Make = Callable[[], ServiceSpec]
 Questions = list[tuple[str, str]]
-
-
-@contextlib.asynccontextmanager
-async def traffic(sources: Sequence[Users | Load]) -> AsyncIterator[None]:
-    """They come until this ends."""
-    stop = asyncio.Event()
-    coming = [asyncio.create_task(one.run(stop)) for one in sources]
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.gather(*coming)
 
 
 @pytest.fixture
@@ -146,8 +132,8 @@ async def test_each_fault_is_told_with_its_cause_and_honest_traffic_raises_nothi
             topics.change()
             users["german"].says["german"] = german
             worse = await worse_releases(installation, port)
-            await all_told(alerts, {"first": first, "worse": worse})
-            done = await all_done(installation, first, worse)
+            await all_told(alerts, EXPECTED.items(), {"first": first, "worse": worse}, FOUND_S)
+            done = await actions_done(installation, first, worse)
             await check_way_back(clients, answered, asked, first)
             await check_fallbacks(installation, clients, first)
             await asyncio.to_thread(check_proposals, installation, done, first)
@@ -176,19 +162,6 @@ async def worse_releases(installation: Installation, port: int) -> dict[str, str
         "quantised": lambda: local(installation, "quantised", "d", context=1536, more=QUANTISED),
     }
     return await promoted(installation, makes)
-
-
-async def promoted(installation: Installation, makes: Mapping[str, Make]) -> dict[str, str]:
-    """Ship a release to each of these services, and wait until they serve; their digests."""
-    made = {name: await asyncio.to_thread(make) for name, make in makes.items()}
-    shipped = [await asyncio.to_thread(installation.ship, spec) for spec in made.values()]
-
-    def outcomes() -> set[str]:
-        return {installation.rollout(one.id).outcome for one in shipped}
-
-    await until(lambda: "running" not in outcomes(), installation.log, 120.0)
-    assert outcomes() == {"promoted"}, installation.log()
-    return {name: spec.release for name, spec in made.items()}
 
 
 def users_of(installation: Installation, service: str) -> Users:
@@ -325,22 +298,6 @@ async def learnt(alerts: Alerts) -> None:
 # services
 
 
-async def all_told(alerts: Alerts, releases: Digests) -> None:
-    """Each fault has its alert, with the right cause on top."""
-    told: dict[str, AlertView] = {}
-
-    def look() -> bool:
-        alerts.look()
-        for service in EXPECTED.keys() - told.keys():
-            fault = EXPECTED[service]
-            for alert in alerts.of(service, fault.monitor):
-                if fits(alert, fault, releases):
-                    told[service] = alert
-        return told.keys() == EXPECTED.keys()
-
-    await until(look, lambda: (EXPECTED.keys() - told.keys(), alerts.told()), FOUND_S)
-
-
 async def nothing_else(alerts: Alerts) -> None:
     """What was told besides is a consequence of a fault, of the same service."""
     await until(lambda: alerts.look() is None, alerts.told, 30.0)
@@ -349,31 +306,14 @@ async def nothing_else(alerts: Alerts) -> None:
     assert_only(alerts.ever, PARTS | allowed, alerts)
 
 
-def assert_only(
-    ever: Mapping[str, set[str]], allowed: Mapping[str, set[str]], alerts: Alerts
-) -> None:
-    others = {name: told - allowed.get(name, set()) for name, told in ever.items()}
-    others = {name: told for name, told in others.items() if told}
-    assert not others, (others, alerts.told())
-
-
-async def all_done(
+async def actions_done(
     installation: Installation, first: Mapping[str, str], worse: Mapping[str, str]
 ) -> dict[str, ActionView]:
     """What is declared was carried out, by service; the first releases serve again."""
     wanted = {name: fault.action for name, fault in EXPECTED.items() if fault.action}
-    done: dict[str, ActionView] = {}
-
-    def look() -> bool:
-        for action in installation.control.get(list[ActionView], "actions"):
-            if action.verdict == "act" and action.settled_at is not None:
-                done[action.service] = action
-        serving = {row.name: row.champion for row in installation.status().services}
-        return wanted.keys() <= done.keys() and all(serving[n] == first[n] for n in worse)
-
-    await until(look, lambda: (wanted, done), DONE_S)
-    assert {name: action.kind for name, action in done.items()} == wanted
-    assert all(done[name].target == first[name] for name in worse)
+    serving = {name: first[name] for name in worse}
+    done = await all_done(installation, wanted, serving, DONE_S)
+    assert {name: done[name].target for name in worse} == serving
     return done
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,7 +19,7 @@ from fairlead.domain.errors import FairleadError
 from support.faulty_parts import kill_replica
 from support.faulty_services import local
 from support.installation import Installation
-from support.load import Load
+from support.load import Load, traffic
 from support.slow_replicas import throttled
 
 pytestmark = [pytest.mark.live, pytest.mark.slow, pytest.mark.timeout(300)]
@@ -84,18 +84,6 @@ class Watched:
                     return
             assert time.monotonic() < deadline, (done.__name__, self.told, self.monitors())
             await asyncio.sleep(0.5)
-
-
-@contextlib.asynccontextmanager
-async def traffic(sources: Sequence[Load]) -> AsyncIterator[None]:
-    """They come until this ends."""
-    stop = asyncio.Event()
-    coming = [asyncio.create_task(one.run(stop)) for one in sources]
-    try:
-        yield
-    finally:
-        stop.set()
-        await asyncio.gather(*coming)
 
 
 async def test_a_slow_replica_is_named_at_loads_that_nobody_has_learnt(

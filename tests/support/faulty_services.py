@@ -61,6 +61,7 @@ class Fault:
         action: What has to be done about it, where that is declared.
         manifest: What its manifest has besides.
         slos, actions: Its promises, and its `monitoring.actions`.
+        watched: What its `monitoring` has besides, in lines.
         besides: Monitors that see its consequences, and may say so, too.
     """
 
@@ -73,6 +74,7 @@ class Fault:
     manifest: str = ""
     slos: str = "availability: 99%"
     actions: str = "[]"
+    watched: str = ""
     besides: frozenset[str] = frozenset()
 
     @property
@@ -81,12 +83,12 @@ class Fault:
         return self.besides | {self.monitor}
 
 
-def _once_edited(**how: Any) -> Model:
+def once_edited(**how: Any) -> Model:
     """A model that becomes so by what is added to its prompt."""
     return replace(USUAL, instructed=(EDITED, replace(USUAL, **how)))
 
 
-def _act(do: str, monitor: str) -> str:
+def act(do: str, monitor: str) -> str:
     return f"[{{do: {do}, monitors: [{monitor}], severities: [page, ticket]}}]"
 
 
@@ -130,12 +132,12 @@ FAULTS: Mapping[str, Fault] = {
     "slow": Fault("latency", UNKNOWN, after=Model(slower=16.0)),
     "broken": Fault(
         "format", PROVIDER, after=replace(USUAL, broken=0.4), action="fallback",
-        manifest=PROBES, actions=_act("fallback", "format"),
+        manifest=PROBES, actions=act("fallback", "format"),
         besides=frozenset({"provider_changed"}),
     ),
     "refusing": Fault(
         "refusals", PROVIDER, after=replace(USUAL, refusing=0.4), action="propose_retraining",
-        manifest=PROBES + CAPTURE, actions=_act("propose_retraining", "refusals"),
+        manifest=PROBES + CAPTURE, actions=act("propose_retraining", "refusals"),
         # A refusal is no JSON, and no answer that was usual.
         besides=frozenset({"provider_changed", "format", "answer_drift"}),
     ),
@@ -153,16 +155,16 @@ FAULTS: Mapping[str, Fault] = {
     ),
     "drifted": Fault(
         "drift", UNKNOWN, said="unlike those", action="propose_retraining", manifest=CAPTURE,
-        actions=_act("propose_retraining", "drift"),
+        actions=act("propose_retraining", "drift"),
     ),
     "prompt": Fault(
-        "champion_over_limit", WORSE, _once_edited(recorded="c"), action="roll_back",
-        manifest=_WATCHED, actions=_act("roll_back", "champion_over_limit"),
+        "champion_over_limit", WORSE, once_edited(recorded="c"), action="roll_back",
+        manifest=_WATCHED, actions=act("roll_back", "champion_over_limit"),
         besides=frozenset({"quality"}),
     ),
     "unfair": Fault(
-        "bias", WORSE, _once_edited(unfair_to=DISLIKED), said="turkish", action="roll_back",
-        manifest=_PAIRS, actions=_act("roll_back", "bias"),
+        "bias", WORSE, once_edited(unfair_to=DISLIKED), said="turkish", action="roll_back",
+        manifest=_PAIRS, actions=act("roll_back", "bias"),
     ),
 }  # fmt: skip
 
@@ -187,19 +189,31 @@ limits: {{queue_timeout_seconds: 60, request_timeout_seconds: 100}}
 monitoring:
   monitors: {{learn_requests: {learn}, learn_texts: 1000, time_tolerance: 100%}}
   actions: {actions}
+{watched}
 """
 _AT_ONCE = "\nrollout: {strategy: immediate}\n"
 
 
 def hosted(
-    installation: Installation, service: str, port: int, *, name: str = "first", words: str = ""
+    installation: Installation,
+    service: str,
+    port: int,
+    *,
+    name: str = "first",
+    words: str = "",
+    fault: Fault | None = None,
 ) -> ServiceSpec:
-    """A release of a service behind a provider's name; `words` are added to its prompt."""
-    fault = FAULTS.get(service, Fault("", UNKNOWN, manifest=CAPTURE))
+    """A release of a service behind a provider's name.
+
+    Args:
+        words: Added to its prompt.
+        fault: What happens to it, where that is none of `FAULTS`.
+    """
+    fault = fault or FAULTS.get(service, Fault("", UNKNOWN, manifest=CAPTURE))
     more = fault.manifest + ("" if "rollout:" in fault.manifest else _AT_ONCE)
     text = MANIFEST.format(
         service=service, name=name, port=port, words=words, learn=LEARN, more=more,
-        slos=fault.slos, actions=fault.actions,
+        slos=fault.slos, actions=fault.actions, watched=fault.watched,
     )  # fmt: skip
     folder = installation.paths.root.parent
     _write_probes(folder / "probes.csv")

@@ -3,14 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
 import time
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 TIMEOUT_S = 180.0
+
+
+class Source(Protocol):
+    """Somebody who asks."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Ask until `stop`, then wait for the answers that are due."""
+
+
+@contextlib.asynccontextmanager
+async def traffic(sources: Sequence[Source]) -> AsyncIterator[None]:
+    """They come until this ends."""
+    stop = asyncio.Event()
+    coming = [asyncio.create_task(one.run(stop)) for one in sources]
+    try:
+        yield
+    finally:
+        stop.set()
+        await asyncio.gather(*coming)
 
 
 @dataclass

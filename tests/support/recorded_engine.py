@@ -52,6 +52,9 @@ class Model:
             are an error.
         instructed: Words of an instruction, and how it answers where it is given that.
         unfair_to: Of requests with one of these words in them it refuses most.
+        asked: Words of questions, and how it answers those with one of them.
+        choosing: Which option of an item of BBQ it names: `any` one, the `right` one by the context,
+            or the `first` that this names.
     """
 
     recorded: str = "b"
@@ -62,11 +65,15 @@ class Model:
     failing: float = 0.0
     instructed: tuple[str, Model] | None = None
     unfair_to: tuple[str, ...] = ()
+    asked: tuple[tuple[str, ...], Model] | None = None
+    choosing: str = "any"
 
     def told(self, instruction: str, question: str) -> Model:
         """How it answers to this."""
         if self.instructed is not None and self.instructed[0] in instruction:
             return self.instructed[1].told("", question)
+        if self.asked is not None and any(word in question for word in self.asked[0]):
+            return self.asked[1].told(instruction, question)
         is_unfair = any(word in question for word in self.unfair_to)
         return replace(self, refusing=UNFAIR) if is_unfair else self
 
@@ -119,10 +126,28 @@ class Recorded:
         return Answer(text, is_right, seconds, *tokens)
 
     def chosen(self, model: Model, item: str, dice: random.Random) -> Answer:
-        """Which of an item's options it names: nearly always the same one."""
+        """Which of an item's options it names; of any one nearly always the same."""
         made = random.Random(item) if dice.random() >= WAVERS else dice
+        letter = made.choice(LETTERS)
+        if model.choosing != "any":
+            letter = told_by_context(item, is_careful=model.choosing == "right")
         seconds = USUAL_S * model.slower * math.exp(SPREAD * dice.gauss(0.0, 1.0))
-        return Answer(made.choice(LETTERS), True, seconds, len(item) // 4, 1)
+        return Answer(letter, True, seconds, len(item) // 4, 1)
+
+
+def told_by_context(item: str, *, is_careful: bool) -> str:
+    """The option that an item's context names more often than the others, or else not at all.
+
+    Who is not careful takes the one that is named first.
+    """
+    context, *lines = item.casefold().splitlines()
+    options = {line[0].upper(): line[3:] for line in lines if line[1:3] == ") "}
+    times = {letter: context.count(option) for letter, option in options.items()}
+    if not is_careful:
+        named = [letter for letter, count in times.items() if count]
+        return min(named, key=lambda letter: context.index(options[letter]))
+    most, more = sorted(times.values(), reverse=True)[:2]
+    return next(letter for letter, count in times.items() if count == (most if most > more else 0))
 
 
 def right_intent(question: int) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from fairlead.control.watching.watch_views import AlertView, MonitorView
+from fairlead.control.shipping.spec import ServiceSpec
+from fairlead.control.watching.watch_views import ActionView, AlertView, MonitorView
 from fairlead.domain.errors import FairleadError
 from fairlead.domain.release import short
 from support.faulty_services import Fault
@@ -16,6 +17,9 @@ from support.installation import Installation
 
 Digests = Mapping[str, Mapping[str, str]]
 """Releases by what they are (`first`, `worse`) and by their service."""
+Told = tuple[str, Fault]
+"""A service and what has to be told of it."""
+Make = Callable[[], ServiceSpec]
 
 
 @dataclass
@@ -61,6 +65,70 @@ def fits(alert: AlertView, fault: Fault, releases: Digests) -> bool:
     release = short(releases[fault.cause.of][alert.service])
     about = {"service": alert.service, "release": release}
     return change.kind == fault.cause.kind and dict(change.labels) == about
+
+
+async def promoted(installation: Installation, makes: Mapping[str, Make]) -> dict[str, str]:
+    """Ship a release to each of these services, and wait until they serve; their digests."""
+    made = {name: await asyncio.to_thread(make) for name, make in makes.items()}
+    shipped = [await asyncio.to_thread(installation.ship, spec) for spec in made.values()]
+
+    def outcomes() -> set[str]:
+        return {installation.rollout(one.id).outcome for one in shipped}
+
+    await until(lambda: "running" not in outcomes(), installation.log, 120.0)
+    assert outcomes() == {"promoted"}, installation.log()
+    return {name: spec.release for name, spec in made.items()}
+
+
+async def all_told(
+    alerts: Alerts, expected: Collection[Told], releases: Digests, seconds: float
+) -> None:
+    """Each of these has its alert, with the right cause on top."""
+    missing = set(expected)
+
+    def look() -> bool:
+        alerts.look()
+        for service, fault in list(missing):
+            found = alerts.of(service, fault.monitor)
+            if any(fits(alert, fault, releases) for alert in found):
+                missing.discard((service, fault))
+        return not missing
+
+    await until(
+        look, lambda: ([(name, one.monitor) for name, one in missing], alerts.told()), seconds
+    )
+
+
+async def all_done(
+    installation: Installation, wanted: Mapping[str, str], serving: Mapping[str, str], seconds: float
+) -> dict[str, ActionView]:
+    """What is declared was carried out.
+
+    Args:
+        wanted: The kinds of actions, by service; so is what comes back.
+        serving: Digests of the releases that serve after that, by service.
+    """
+    done: dict[str, ActionView] = {}
+
+    def look() -> bool:
+        for action in installation.control.get(list[ActionView], "actions"):
+            if action.verdict == "act" and action.settled_at is not None:
+                done[action.service] = action
+        champions = {row.name: row.champion for row in installation.status().services}
+        return wanted.keys() <= done.keys() and serving.items() <= champions.items()
+
+    await until(look, lambda: (wanted, done), seconds)
+    assert {name: action.kind for name, action in done.items()} == wanted
+    return done
+
+
+def assert_only(
+    ever: Mapping[str, set[str]], allowed: Mapping[str, Collection[str]], alerts: Alerts
+) -> None:
+    """Nothing else was told of any service, nor of fairlead's own parts."""
+    others = {name: told - set(allowed.get(name, ())) for name, told in ever.items()}
+    others = {name: told for name, told in others.items() if told}
+    assert not others, (others, alerts.told())
 
 
 async def until(done: Callable[[], bool], what: Callable[[], object], seconds: float) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 ALONE = (
     "tests/live/test_soak.py", "tests/live/test_faults.py", "tests/live/test_chaos.py",
-    "tests/live/test_slow_replica.py",
+    "tests/live/test_slow_replica.py", "tests/live/test_newer_faults.py",
 )  # fmt: skip
 """What these find out they would find out wrongly while something else takes processor time: how
 much is answered meanwhile, what is slow, whether anything comes about between two kills."""

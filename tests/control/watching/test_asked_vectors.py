@@ -151,7 +151,7 @@ def test_a_service_s_replicas_are_asked_by_turns_and_none_is_said() -> None:
     one.close()
     other.close()
     assert len(one.asked) == len(other.asked) == 2
-    with pytest.raises(Unavailable, match="does not answer"):
+    with pytest.raises(Unavailable, match="small, which makes the vectors, does not answer"):
         ask(["text"])
     maker = MonitorMaker(NoKeys())
     (drift,) = (m for m in maker(served(EmbeddingModel(service="small")), "r") if m.name == "drift")

@@ -44,6 +44,8 @@ class VectorsAsker:
         self._model = model
         self._seat = seat
         self._turn = itertools.count()
+        of_service = f"{model.service}, which makes the vectors,"
+        self._who = "the embedding model" if model.service is None else of_service
 
     def __call__(self, texts: Sequence[str]) -> list[list[float]]:
         """A vector for each text; raises Unavailable, and TextsRefused."""
@@ -55,15 +57,15 @@ class VectorsAsker:
                 post_call(url, CALL, body, seat.key, seat.outbound, model.timeout_s)
             )
         except HttpFailed as error:
-            raise Unavailable(f"the embedding model does not answer: {error}") from None
+            raise Unavailable(f"{self._who} does not answer: {error}") from None
         if answer.status in REFUSALS:
-            raise TextsRefused(f"the embedding model answered {answer.status}", texts)
+            raise TextsRefused(f"{self._who} answered {answer.status}", texts)
         if answer.status != 200:
-            raise Unavailable(f"the embedding model answered {answer.status}")
+            raise Unavailable(f"{self._who} answered {answer.status}")
         try:
             found = decode_json(answer.body, _Vectors).data
         except msgspec.DecodeError:
-            raise Unavailable("the embedding model's answer holds no vectors") from None
+            raise Unavailable(f"{self._who} answered without vectors") from None
         return [one.embedding for one in sorted(found, key=lambda one: one.index)]
 
     def _seated(self) -> Seat:
@@ -73,5 +75,4 @@ class VectorsAsker:
         try:
             return self._seat(service)
         except Unavailable:
-            why = f"no replica of {service}, which makes the vectors, is ready"
-            raise Unavailable(why) from None
+            raise Unavailable(f"no replica of {self._who} is ready") from None

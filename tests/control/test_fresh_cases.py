@@ -242,6 +242,10 @@ async def test_a_gate_that_needs_no_reference_is_decided_with_the_new_cases_and_
     fresh = tuple(case.case for case in version.cases)
     whole = Suite((*questions(12), *fresh))
     assert version.suites == {"": Suite(fresh).digest, "polite": whole.digest}
+    assert version.words.startswith(
+        f"suite version {version.id}, 4 new cases (`fairlead suite show {version.id}`): "
+        "polite on new cases fail, polite with new cases pass; polite on new cases: 0 of 4 right"
+    )
 
 
 async def test_a_suite_fails_with_new_cases_no_more_by_chance_than_on_them_alone(

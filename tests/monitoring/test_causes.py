@@ -168,3 +168,21 @@ def test_what_is_about_the_platform_is_nearer_to_its_alerts_than_what_services_d
     assert found[0].words == "the clock of worker 1 is 5 s ahead, at the same time (same platform)"
     assert [cause.place for cause in found[1:]] == [""] * 4
     assert causes_of(OF, 1_000.0, [*starts, off])[-1].place != "platform"
+
+
+def test_what_changed_of_a_service_that_is_needed_is_a_cause_also_where_it_is_noted_later() -> None:
+    """A replica that makes the vectors ends: who is blind by that is told a moment before."""
+    blind = condition("monitor_blind", watched="drift", fault="failed", needs="vectors")
+    seen = {("monitor_blind", "bank")}
+    begun = Change(-600.0, "release", "b promoted", labels_of(service="bank", release="b"))
+    other = Change(-1.0, "replica", "replica x ended", labels_of(service="shop", replica="x"))
+    alerts = observe({}, [blind], seen, 0.0, [begun, other])
+    assert causes(alerts) == ["b promoted, 10 min before (same service)"]
+    ended = Change(2.0, "replica", "replica v ended", labels_of(service="vectors", replica="v"))
+    later = msgspec.structs.replace(ended, at=AFTER_S + 10.0)
+    alerts = observe(alerts, [blind], seen, 2.0, [begun, other, ended])
+    alerts = observe(alerts, [blind], seen, AFTER_S + 10.0, [begun, other, ended, later])
+    assert causes(alerts) == [
+        "replica v ended, at the same time (of vectors, which it needs)",
+        "b promoted, 10 min before (same service)",
+    ]

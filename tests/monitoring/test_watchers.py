@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from fairlead.monitoring.alerts import Alert, Condition, labels_of, observe
@@ -40,6 +41,14 @@ def test_one_that_sees_is_no_alert() -> None:
 )
 def test_each_way_not_to_see_has_its_name(fields: dict[str, Any], fault: str) -> None:
     assert faults(**fields) == [fault]
+
+
+def test_one_that_could_not_look_names_the_service_that_it_needs() -> None:
+    report = Report("drift", "bank", **{**GOOD, "error": "no vectors"})
+    watch = msgspec.structs.replace(WATCH, needs="vectors")
+    for one, needs in ((watch, "vectors"), (WATCH, None)):
+        (found,) = blind([one], [report], 5_000.0, 10_030.0)
+        assert dict(found.labels).get("needs") == needs
 
 
 def test_one_that_never_reported_is_silent_after_a_grace() -> None:

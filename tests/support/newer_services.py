@@ -1,5 +1,6 @@
-"""Services of one installation to which something happens that only a few of the users feel, or that
-shows in what models are asked beside them.
+"""Services of one installation to which something happens that only a few of the users feel.
+
+Or it shows only in what their models are asked beside them.
 
 A provider is slow to one API key; a new release is worse on a published benchmark; one segment of
 the users asks for something else; a model that makes the vectors by which drift goes is away while
@@ -117,10 +118,7 @@ FAULTS: Mapping[str, Fault] = {
 }  # fmt: skip
 """What happens to each of them."""
 
-CONSEQUENCES = (
-    (BY_MODEL, Fault("monitor_blind", UNKNOWN, said=VECTORS)),
-    (SUITED, Fault("gate", UNKNOWN, said=f"fails {GATE} on new cases")),
-)  # fmt: skip
+CONSEQUENCES = ((SUITED, Fault("gate", UNKNOWN, said=f"fails {GATE} on new cases")),)
 """What has to be told besides."""
 OF_VECTORS = frozenset({"replica_flapping", "replica_down", "service_down"})
 """What may be told of the service whose replica is away."""

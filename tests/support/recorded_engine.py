@@ -53,8 +53,8 @@ class Model:
         instructed: Words of an instruction, and how it answers where it is given that.
         unfair_to: Of requests with one of these words in them it refuses most.
         asked: Words of questions, and how it answers those with one of them.
-        choosing: Which option of an item of BBQ it names: `any` one, the `right` one by the context,
-            or the `first` that this names.
+        choosing: Which option of an item of BBQ it names: `any`, the `right` one by the context, or
+            the `first` that this names.
     """
 
     recorded: str = "b"

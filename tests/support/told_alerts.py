@@ -100,7 +100,10 @@ async def all_told(
 
 
 async def all_done(
-    installation: Installation, wanted: Mapping[str, str], serving: Mapping[str, str], seconds: float
+    installation: Installation,
+    wanted: Mapping[str, str],
+    serving: Mapping[str, str],
+    seconds: float,
 ) -> dict[str, ActionView]:
     """What is declared was carried out.
 

@@ -13,7 +13,7 @@ from fairlead.domain.errors import FairleadError, InvalidInput
 from fairlead.domain.release import short
 from fairlead.monitoring.alert_states import TRANSITIONS, AlertState
 from fairlead.monitoring.burning import Severity
-from fairlead.monitoring.causes import Cause, Change, causes_of, nearest
+from fairlead.monitoring.causes import Cause, Change, causes_of, nearest, needed_by
 from fairlead.monitoring.course import Course, grown
 
 FLAP_S = 3_600.0
@@ -212,7 +212,8 @@ def observe(
         alert = _next(alerts.get(key), found.get(key), known, now)
         if alert is not None:
             is_new = key not in alerts or alert.first_seen != alerts[key].first_seen
-            after[key] = _with_causes(alert, changes) if is_new else _with_late(alert, late)
+            also = (*late, *needed_by(alert.labels, changes))
+            after[key] = _with_causes(alert, changes) if is_new else _with_late(alert, also)
     if len(after) > ALERTS_MAX:
         order = sorted(after.values(), key=lambda one: (not one.is_firing, -one.last_seen))
         kept = {alert.fingerprint for alert in order[:ALERTS_MAX]}
@@ -394,7 +395,5 @@ def _with_late(alert: Alert, changes: tuple[Change, ...]) -> Alert:
     """With those of the changes that are near, though it began before they were found."""
     known = {cause.change for cause in alert.causes}
     fresh = [change for change in changes if change not in known]
-    found = causes_of(alert.labels, alert.first_seen, fresh)
-    if not found:
-        return alert
-    return msgspec.structs.replace(alert, causes=nearest((*alert.causes, *found)))
+    causes = nearest((*alert.causes, *causes_of(alert.labels, alert.first_seen, fresh)))
+    return alert if causes == alert.causes else msgspec.structs.replace(alert, causes=causes)

@@ -31,6 +31,9 @@ _STEP = 4.0
 _PLACES = ("replica", "release", "service")
 PLATFORM = "platform"
 """The place of what is about no service, and so about all of them: as near as the same service."""
+NEEDS = "needs"
+"""Label of an alert: a service without which the one that it is about cannot see. What changed
+there is as near as a change of its own, and may be noted after the alert."""
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -68,7 +71,7 @@ class Cause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         before_s: Seconds from the change (its `at`) to the alert; below 0 where the alert began
             before that.
         place: What both are about, at the narrowest; empty when they share nothing, `platform` when
-            neither is about a service.
+            neither is about a service, `needs` when the change is about one that is needed.
     """
 
     change: Change
@@ -84,6 +87,8 @@ class Cause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def words(self) -> str:
         """`release b promoted, 4 min before (same service)`."""
         place = f" (same {self.place})" if self.place else ""
+        if self.place == NEEDS:
+            place = f" (of {dict(self.change.labels)['service']}, which it needs)"
         return f"{self.change.what}, {_when(self)}{place}"
 
 
@@ -102,6 +107,14 @@ def causes_of(
     return nearest(found)
 
 
+def needed_by(labels: Iterable[tuple[str, str]], changes: Iterable[Change]) -> list[Change]:
+    """Those of the service that an alert with these labels names as needed."""
+    about = dict(labels)
+    if NEEDS not in about:
+        return []
+    return [change for change in changes if _is_needed(about, dict(change.labels))]
+
+
 def nearest(causes: Iterable[Cause]) -> tuple[Cause, ...]:
     """Of candidates of one alert those that are kept, in order."""
     order = sorted(causes, key=lambda cause: (_distance(cause), cause.change.what))
@@ -112,15 +125,19 @@ def _place(alert: dict[str, str], change: dict[str, str]) -> str | None:
     """The narrowest label that both have; None when the change is about another service."""
     service = change.get("service")
     if service is not None and alert.get("service", service) != service:
-        return None
+        return NEEDS if _is_needed(alert, change) else None
     for place in _PLACES:
         if place in alert and alert[place] == change.get(place):
             return place
     return PLATFORM if service is None and "service" not in alert else ""
 
 
+def _is_needed(alert: dict[str, str], change: dict[str, str]) -> bool:
+    return NEEDS in alert and alert[NEEDS] == change.get("service")
+
+
 def _distance(cause: Cause) -> float:
-    place = "service" if cause.place == PLATFORM else cause.place
+    place = "service" if cause.place in (PLATFORM, NEEDS) else cause.place
     steps = _PLACES.index(place) if place else len(_PLACES)
     apart_s = max(cause.before_s, -cause.before_s_max, 0.0)
     return float((60.0 + apart_s) * _STEP**steps)

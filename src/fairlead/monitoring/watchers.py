@@ -30,6 +30,7 @@ class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         lag_s_max: How far behind the traffic it may be.
         self_test_every_s: Seconds from one self-test to the next; twice that is too long.
         page_after_s: After so long without sight somebody has to know now; None for never.
+        needs: Another service without which it cannot look; empty for none.
     """
 
     monitor: str
@@ -39,6 +40,7 @@ class Watch(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     self_test_every_s: float = 86_400.0
     severity: Severity = Severity.TICKET
     page_after_s: float | None = None
+    needs: str = ""
 
 
 class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -145,7 +147,8 @@ def _faults(
     if report is None:
         return
     if report.error:
-        yield _condition(watch, "failed", f"could not look: {report.error[:300]}")
+        why = f"could not look: {report.error[:300]}"
+        yield _condition(watch, "failed", why, needs=watch.needs)
     elif report.requests > 0 and report.looked_at == 0:
         count = Figure("requests that it did not see", float(report.requests))
         what = f": no {report.lacks[:300]}" if report.lacks else ""
@@ -176,10 +179,13 @@ def _condition(
     what: str = "",
     seconds: float = math.nan,
     figure: Figure | None = None,
+    needs: str = "",
 ) -> Condition:
     shown = Figure(what, seconds, "s") if what else figure
     return Condition(
-        labels=labels_of(monitor=BLIND, service=watch.service, watched=watch.monitor, fault=fault),
+        labels=labels_of(
+            monitor=BLIND, service=watch.service, watched=watch.monitor, fault=fault, needs=needs
+        ),
         severity=watch.severity,
         summary=f"{f'{watch.service}: ' if watch.service else ''}monitor {watch.monitor} {said}",
         evidence=() if shown is None else (shown,),

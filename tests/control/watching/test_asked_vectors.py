@@ -19,6 +19,8 @@ pytest.importorskip("numpy")
 from control.watching_world import Outbox, Platform
 from fairlead.control.judging.asking import Seat
 from fairlead.control.watching.asked_vectors import VectorsAsker
+from fairlead.control.watching.interface import MonitorStanding
+from fairlead.control.watching.looking import duties_of
 from fairlead.control.watching.monitors import MonitorMaker
 from fairlead.control.watching.platform import _embedding_release
 from fairlead.control.watching.release_monitors import ReleaseMonitors
@@ -350,3 +352,13 @@ async def test_a_model_that_no_service_declares_any_more_is_let_go_with_its_vect
         gc.collect()
         assert [known for known, _ in maker._asked] == ([] if model is None else [model])
     await watching.close()
+
+
+def test_who_goes_by_the_vectors_of_a_service_needs_it() -> None:
+    of = served(EmbeddingModel(service="small"))
+    names = ("drift", "answer_drift", "latency")
+    standings = [MonitorStanding("bank", "sha256:a", name, "", 0, 0.0, 0.0) for name in names]
+    watches = duties_of([of], standings, {"bank": "sha256:a"}, []).watches
+    assert {one.monitor: one.needs for one in watches} == {
+        "drift": "small", "answer_drift": "small", "latency": "", "slo": "",
+    }  # fmt: skip

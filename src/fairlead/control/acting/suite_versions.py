@@ -111,7 +111,8 @@ class SuiteVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """What it is and what came of it, in one line."""
         count = sum(not case.is_refused for case in self.cases)
         what = f"suite version {self.id}, {count} new cases"
-        return f"{what}: {self.outcome}; `fairlead suite show {self.id}`"
+        # Where there is no room for all of it, the end is what is missing.
+        return f"{what} (`fairlead suite show {self.id}`): {self.outcome}"
 
     @property
     def outcome(self) -> str:
@@ -121,7 +122,10 @@ class SuiteVersion(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if self.ended_at is None:
             return "they are asked; the verdict will be an event"
         told = sorted(self.verdicts, key=lambda one: _WORST.index(one.outcome))
-        return "; ".join(f"{v.gate} {v.outcome.value}: {v.reason}" for v in told) or self.said
+        if len(told) < 2:
+            return "".join(f"{v.gate} {v.outcome.value}: {v.reason}" for v in told) or self.said
+        all_of_it = ", ".join(f"{v.gate} {v.outcome.value}" for v in told)
+        return "; ".join([all_of_it, *(f"{v.gate}: {v.reason}" for v in told)])
 
     def without(self, ids: Collection[str], *, is_refused: bool = False) -> SuiteVersion:
         """Without the texts of these cases, and without the words that are out of them."""

@@ -24,6 +24,8 @@ LAG_S = 120.0
 BLIND_PAGE_S = 900.0
 """As long as records may not be taken in: whether promises hold, or the platform does, is not known
 for so long."""
+BY_VECTORS = ("drift", "answer_drift")
+"""Monitors that need the service that makes the vectors, where one is declared."""
 UNREAD_S = 60.0
 """What the store refuses for less is not told as such."""
 
@@ -105,11 +107,19 @@ def duties_of(
     """
     # Who is behind by as long as a request may take is not blind: it waits for that one.
     lag_s = {served.name: LAG_S + served.request_timeout_s for served in services}
+    vectors = {
+        served.name: served.declared.embeddings.service or ""
+        for served in services
+        if served.declared.embeddings is not None
+    }
     own = [
-        Watch(one.monitor, one.service, WATCH_EVERY_S, lag_s[one.service])
+        Watch(
+            one.monitor, one.service, WATCH_EVERY_S, lag_s[one.service],
+            needs=vectors.get(one.service, "") if one.monitor in BY_VECTORS else "",
+        )
         for one in standings
         if one.service in lag_s and champions.get(one.service) == one.release
-    ]
+    ]  # fmt: skip
     own += [
         Watch(SLO, name, WATCH_EVERY_S, lag_s[name], page_after_s=BLIND_PAGE_S) for name in lag_s
     ]

@@ -12,7 +12,6 @@ import numpy as np
 from fairlead.stats.drift.clustering import k_means, nearest
 from fairlead.stats.drift.reference import Vectors, unit_rows
 
-
 FEW = 2
 """A group of so many requests is hardly a topic."""
 

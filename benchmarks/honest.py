@@ -224,7 +224,7 @@ def _look(installation: Installation, honest: Honest, at: float) -> None:
         firing = installation.control.get(list[AlertView], "alerts", limit=1000)
         honest.monitors = installation.control.get(list[MonitorView], "monitors")
         honest.pairs = installation.control.get(list[BiasView], "bias")
-        honest.scores = installation.control.get(list[TrackedView], "bias/tracked")
+        honest.scores = installation.control.get(list[TrackedView], "bias", "tracked")
     except Unavailable:
         return  # the next look
     for alert in firing:

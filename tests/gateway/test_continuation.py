@@ -200,3 +200,15 @@ def test_vllm_goes_on_from_a_begun_text_if_its_end_is_the_same_to_any_template()
     for begun in ("", "Hm: ", "Hm:\n"):
         with pytest.raises(NotContinuable):
             rest(begun)
+
+
+@pytest.mark.parametrize(("status", "counted"), [(503, []), (404, [None])])
+def test_a_replica_that_loads_its_model_has_not_said_that_it_tells_nothing(
+    status: int, counted: list[None]
+) -> None:
+    found: list[Reading | None] = []
+    failed: list[str] = []
+    recount = Recount(found.append, lambda reason, is_stale: failed.append(reason))
+    recount.on_answer(AnswerHead(status, {}), b"{}")
+    assert found == counted
+    assert failed == ([] if counted else [str(status)])

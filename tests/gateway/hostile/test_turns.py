@@ -31,4 +31,4 @@ async def test_a_connection_that_was_closed_meanwhile_is_left_alone() -> None:
     fed.transport.abort()
     fed.connection.connection_lost(None)
     await asyncio.sleep(0)
-    assert not fed.transport.is_reading()
+    assert not fed.transport._is_reading  # nobody told a closed transport to go on

@@ -39,8 +39,13 @@ class _Choice(msgspec.Struct):
     logprobs: _Logs | None = None
 
 
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+
+
 class _Completion(msgspec.Struct):
     choices: list[_Choice]
+    usage: _Usage | None = None
 
 
 _WHY = NoLikelihoods(
@@ -63,7 +68,8 @@ async def log_likelihood(client: ReplicaClient, text: str) -> Likelihood:
     if answer.status != 200:
         raise Unavailable(f"the replica answered {answer.status}")
     try:
-        (choice,) = decode_json(answer.body, _Completion).choices
+        told = decode_json(answer.body, _Completion)
+        (choice,) = told.choices
     except (msgspec.DecodeError, ValueError):
         raise Unavailable("the replica's answer is no completion") from None
     logs = choice.logprobs
@@ -71,12 +77,11 @@ async def log_likelihood(client: ReplicaClient, text: str) -> Likelihood:
         raise _WHY
     if len(logs.text_offset) != len(logs.token_logprobs):
         raise _WHY
-    own = [
-        log
-        for log, offset in zip(logs.token_logprobs, logs.text_offset, strict=True)
-        if log is not None and offset < len(text)
-    ]
     prompt = sum(offset < len(text) for offset in logs.text_offset)
+    if told.usage is not None and 0 < (told.usage.prompt_tokens or 0) <= len(logs.text_offset):
+        # Offsets go astray where a character is several tokens, each shown as a character.
+        prompt = told.usage.prompt_tokens or 0
+    own = [log for log in logs.token_logprobs[:prompt] if log is not None]
     try:
         return Likelihood(likelihood_of(own), prompt, len(logs.text_offset) - prompt)
     except ValueError:

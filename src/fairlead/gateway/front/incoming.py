@@ -61,8 +61,8 @@ class Incoming:
     def is_too_complex(self) -> bool:
         """Count the marks of what is new of the body; whether it has more than all of it may have.
 
-        Part by part that takes no long time at once, and the rest need not be waited for. Where
-        they are too sparse to become too many in the largest body, they are counted no more.
+        Part by part that takes no long time at once, and the rest need not be waited for. Once
+        they are so sparse that the largest body would not have too many, they are left to its end.
         """
         if self.body_bytes <= JSON_MARKS_MAX or self._is_sparse:
             return False

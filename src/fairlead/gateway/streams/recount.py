@@ -159,6 +159,9 @@ class Recount:
             self._parts.append(data)
 
     def on_end(self, *, is_framed: bool) -> None:
+        if self._status in (502, 503, 504):  # It loads its model, perhaps: another one may tell.
+            self._on_failure(str(self._status), False)
+            return
         reading = None
         if self._status == 200 and self._bytes <= RECOUNT_BYTES_MAX:
             with contextlib.suppress(msgspec.DecodeError, UnicodeDecodeError):

@@ -337,3 +337,29 @@ def test_a_replay_of_suites_is_what_stops_a_rollout_live(
         for p in suite.path
     }
     assert {k: v for k, v in path.items() if k[1]} == {k: points[k] for k in path if k[1]}
+
+
+def test_live_too_waits_for_a_judged_answer_of_each_side() -> None:
+    """Though feedback is not required: units outside the sample say nothing of what was judged."""
+    plan = Plan(
+        steps=(Step(0.5, 1),), settle_s=2.0, margin=0.3, beta=0.3,
+        feedback=FeedbackRule("judge", good_at_least=4.0, sampled=True),
+    )  # fmt: skip
+    world = [
+        msgspec.structs.replace(one, feedback=() if one.canary and number < 250 else one.feedback)
+        for number, one in enumerate(
+            requests(300, seed=3, worse=1.0, speaks=0.0, lost=0.0, unfair=1.0)
+        )
+    ]
+    settles = settling(plan, world)
+    first, _ = replays(plan, world, len(settles))
+    assert first.verdict is RolloutOutcome.PROMOTE
+    live, waited = Live(plan, world), 0
+    for moment in settles:
+        verdict = live.look(moment)
+        if verdict.outcome is not RolloutOutcome.WAIT:
+            break
+        if not live.judge.canary.in_sample:
+            waited += "no sampled answer of one side has been judged yet" in verdict.reason
+    assert waited
+    assert_same(verdict, first, live)

@@ -142,7 +142,7 @@ def _missing(judge: Judge, plan: Plan) -> str | None:
         return "no canary unit has settled yet"
     if judge.champion.units == 0:
         return "no champion unit has settled yet"
-    if plan.samples_feedback and not (judge.canary.judged and judge.champion.judged):
+    if plan.samples_feedback and not (judge.canary.in_sample and judge.champion.in_sample):
         return "no sampled answer of one side has been judged yet"
     if plan.feedback is not None and plan.feedback.required:
         missing = _feedback_missing(judge, plan.feedback)
@@ -226,7 +226,7 @@ def _told(judge: Judge, name: str, k: int) -> float:
     if name == OUTCOMES[0]:
         return 1.0
     if name == OUTCOMES[1]:
-        return (judge.canary.judged + judge.champion.judged) / judge.units
+        return (judge.canary.in_sample + judge.champion.in_sample) / judge.units
     if k >= len(judge.figures):
         return 1.0
     arms = (judge.figures[k].canary, judge.figures[k].champion)
@@ -268,7 +268,7 @@ def _figures(judge: Judge, metric: Metric, k: int) -> dict[str, Any]:
     if metric.name in OUTCOMES:
         arms = (("canary", judge.canary), ("champion", judge.champion))
         has_all = metric.name == OUTCOMES[0]
-        units = {name: arm.units if has_all else arm.judged for name, arm in arms}
+        units = {name: arm.units if has_all else arm.in_sample for name, arm in arms}
         return {
             f"{name}_rate": getattr(arm, metric.name) / units[name] if units[name] else None
             for name, arm in arms
@@ -318,7 +318,7 @@ def _arm(arm: ArmCounts) -> dict[str, Any]:
 
 def _rates(judge: Judge, plan: Plan) -> str:
     canary, champion = judge.canary, judge.champion
-    sampled = "sampled " if plan.samples_feedback else ""
+    sampled = "sampled " if plan.samples_feedback and plan.requires_feedback else ""
     rates = (
         f"canary fails {percent(canary.rate)} of {canary.judged:,} {sampled}units, champion "
         f"{percent(champion.rate)} of {champion.judged:,}"

@@ -30,7 +30,9 @@ class ArmCounts(msgspec.Struct, frozen=True):
         failed, unconfirmed: Sum of each.
         requests, errors, feedback: Requests, those that failed by error, those with feedback.
         silent: Requests that were answered, and then nobody said anything.
-        unsampled: Units that are not in the sample on which feedback is given.
+        unsampled: Units without the outcome by which the plan judges.
+        outside: Units that are not in the sample on which feedback is given; where feedback is not
+            required, they have that outcome all the same.
         sampled_requests: Requests in that sample; without one, 0.
         weight, weighted_failures: The same as units and failures, each unit weighted by the
             probability of the *other* arm, which makes the arms comparable across shares.
@@ -48,6 +50,12 @@ class ArmCounts(msgspec.Struct, frozen=True):
     weighted_failures: float = 0.0
     unsampled: int = 0
     sampled_requests: int = 0
+    outside: int = 0
+
+    @property
+    def in_sample(self) -> int:
+        """Units on which feedback is given: all, or those of the sample."""
+        return self.units - self.outside
 
     @property
     def judged(self) -> int:
@@ -206,6 +214,7 @@ class Settled:
             y, weight = 0.0, 0.0
             arm["unsampled"] += 1
         arm["units"] += 1
+        arm["outside"] += unit.sampled == 0
         arm["failures"] += y
         arm["failed"] += unit.failed_share
         arm["unconfirmed"] += unit.unconfirmed_share or 0.0

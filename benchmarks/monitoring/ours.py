@@ -30,6 +30,7 @@ from fairlead.stats.drift.reference import Reference, fit, unit_rows
 from fairlead.stats.drift.topics import topics
 
 HONEST_KINDS = ("iid", "brief", "bursty")
+GATHERING_MAX = 32_000
 LATER = 1_000
 """Requests after the alarm, when it is asked again how much is new."""
 
@@ -46,8 +47,30 @@ class Bench:
     def _deal(self, is_bursty: bool, number: int) -> tuple[streams.Dealt, Reference]:
         kind = "bursty" if is_bursty else "iid"
         draw = np.random.default_rng([number, 7])
-        made = streams.dealt(kind, self.table, draw, self.setup.reference)
+        made = streams.dealt(kind, self.table, draw, self.setup.gathers or self.setup.reference)
+        if self.setup.gathers is not None:
+            rows = self._gathered(kind, made.reference, draw)
+            made = streams.Dealt(rows, self.table.fitted)
         return made, fit(self.vectors[made.reference])
+
+    def _gathered(self, kind: str, first: Rows, draw: np.random.Generator) -> Rows:
+        """What joins a first reference until there are enough for a larger one, and the first.
+
+        The first alone, where the monitor would have stayed with it.
+        """
+        monitor = DriftMonitor(fit(self.vectors[first]))
+        made, waiting = list(first), np.zeros(0, np.int64)
+        stream = streams.usual(kind, self.table, GATHERING_MAX, draw)
+        for start in range(0, GATHERING_MAX, BATCH):
+            if len(made) >= self.setup.reference:
+                break
+            rows = stream[start : start + BATCH]
+            monitor.update(self.vectors[rows])
+            waiting = np.concatenate([waiting, rows])
+            made += list(waiting[: monitor.joined.taken])
+            waiting = waiting[len(waiting) - monitor.waiting :]
+        is_kept = monitor.has_moved or len(made) < self.setup.reference
+        return first if is_kept else np.array(made)
 
     def honest_rows(self, kind: str, number: int) -> tuple[streams.Dealt, Reference, Rows]:
         """A stream without a change; what was dealt for it, and its reference."""

@@ -2,9 +2,9 @@
 
 Each is a list of rows of one table of vectors. Banking77's training questions are dealt anew for
 each stream, so that no question has two parts: a fifth (the same for all) is what embedders are
-fitted to, two fifths are the reference, and two fifths are what comes live. Where a reference is to
-have more, it has four fifths, and that first fifth comes live. The reference of bursty
-streams is bursty as well: it is what the service saw before.
+fitted to, two fifths are the reference, and two fifths are what comes live. Where a monitor gathers
+a larger reference itself, all four fifths come for that, and that first fifth after it. The
+reference of bursty streams is bursty as well: it is what the service saw before.
 """
 
 from __future__ import annotations
@@ -75,13 +75,10 @@ class Dealt(NamedTuple):
 def dealt(kind: str, table: Tables, draw: np.random.Generator, count: int | None = None) -> Dealt:
     """A fresh reference of so many questions, or of half of them; the other half comes live.
 
-    Of more than half of them none is left: then those that some embedders are fitted to come live.
     Of a bursty one its two halves draw from different questions, as they repeat them.
     """
     rows = draw.permutation(table.train)
     known, live = rows[: len(rows) // 2][:count], rows[len(rows) // 2 :]
-    if count is not None and count > len(known):
-        known, live = rows[:count], table.fitted
     if kind == "bursty":
         count = len(known)
         fitting, held = halves(count)
@@ -90,6 +87,13 @@ def dealt(kind: str, table: Tables, draw: np.random.Generator, count: int | None
         ordered[held] = bursty(known[count // 2 :], table, count, draw)[held]
         known = ordered
     return Dealt(known, live)
+
+
+def usual(kind: str, table: Tables, count: int, draw: np.random.Generator) -> Rows:
+    """So many training questions, as they come where nothing changes; with replacement."""
+    if kind == "bursty":
+        return bursty(table.train, table, count, draw)
+    return draw.choice(table.train, count)
 
 
 def honest(

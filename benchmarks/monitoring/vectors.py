@@ -19,17 +19,24 @@ from fairlead.monitoring.monitors.text_settings import TextSettings
 
 
 class Setup(NamedTuple):
-    """What is measured: an embedder, and how many prompts its reference has."""
+    """What is measured: an embedder, and how many prompts its reference has.
+
+    `gathers`: a monitor with so many prompts at first has gathered them itself, as one of a release
+    does.
+    """
 
     title: str
     vectors: str
     reference: int
+    gathers: int | None = None
 
 
 FIRST_TEXTS, LATER_TEXTS = TextSettings().drift_texts, TextSettings().drift_texts_later
 SETUPS = {
     "words": Setup(f"word vectors, {FIRST_TEXTS:,} prompts", "words", FIRST_TEXTS),
-    "words-later": Setup(f"word vectors, {LATER_TEXTS:,} prompts", "words", LATER_TEXTS),
+    "words-later": Setup(
+        f"word vectors, {LATER_TEXTS:,} gathered prompts", "words", LATER_TEXTS, FIRST_TEXTS
+    ),
     "hashed": Setup(f"hashed n-grams, {FIRST_TEXTS:,} prompts", "hashed", FIRST_TEXTS),
     "static-4000": Setup("table fitted to MiniLM, 4,000 prompts", "static", 4_000),
     "minilm-4000": Setup("MiniLM itself, 4,000 prompts", "minilm", 4_000),

@@ -9,6 +9,7 @@ import pytest
 np = pytest.importorskip("numpy")
 
 from fairlead.stats.drift import reference as reference_module  # noqa: E402
+from fairlead.stats.drift.cause import Recent  # noqa: E402
 from fairlead.stats.drift.mix import Cells  # noqa: E402
 from fairlead.stats.drift.monitor import DriftMonitor, Sensitivity  # noqa: E402
 from fairlead.stats.drift.reference import Reference, fit, halves, unit_rows  # noqa: E402
@@ -111,6 +112,43 @@ def test_the_same_questions_in_other_shares_are_called_a_mix(reference: Referenc
         assert lies in [each.cell for each in cause.grown[:3]]
         assert cause.grown[0].share > cause.grown[0].reference_share
         assert all(500 - 100 <= number <= alarm["at"] for number in cause.grown[0].requests)
+
+
+def test_what_is_new_beside_the_old_is_one_change_for_as_long_as_it_lasts(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own requests are not taken for the old when it alarms again, also after a restart."""
+
+    def is_unlike(before: Recent, since: Recent, cell: int) -> bool:
+        """As ranks would tell: what came since is unlike all but itself."""
+        return 0 < before.first + before.cells.size <= 1_600 and before.cells.size > 0
+
+    monkeypatch.setattr("fairlead.stats.drift.monitor.is_unlike", is_unlike)
+    questions, monitor = Questions(800), DriftMonitor(reference)
+    monitor.update(questions.usual(1_500))
+    told = []
+    for part in range(30):
+        found = monitor.update(questions.surge(200, topic=7, share=0.2))
+        told += [alarm["cause"].channel for alarm in found]
+        assert set(monitor.open) <= {"novelty"}
+        if part in (5, 20):
+            stored = json.loads(json.dumps(monitor.state()))
+            monitor = DriftMonitor(reference)
+            monitor.restore(stored)
+    assert told == ["novelty"] * len(told)
+    assert len(told) >= 3  # also when nothing of before the change is among the recent ones
+    monkeypatch.setattr("fairlead.stats.drift.monitor.is_unlike", lambda *_: False)
+    monitor.update(questions.surge(2_000, topic=11, share=0.3))
+    assert "mix" in monitor.open  # another topic is by itself
+
+
+def test_a_share_that_has_grown_is_seen_though_it_was_no_alarm(reference: Reference) -> None:
+    monitor, questions = DriftMonitor(reference), Questions(91)
+    monitor.update(questions.usual(3_000))
+    assert not monitor.has_moved
+    joined = monitor._usual.joined
+    monitor._usual.counts = monitor._usual.counts + np.where(joined == joined.max(), 400, 0)
+    assert monitor.has_moved
 
 
 def reference_cell(reference: Reference, vectors: Any) -> tuple[int, float]:
@@ -268,13 +306,16 @@ def test_vectors_of_another_length_are_an_error(reference: Reference) -> None:
         DriftMonitor(reference).update(np.ones((2, 16)))
 
 
-OPEN = {"channel": "novelty", "at": 10, "changed_at": 5, "bet": 0, "against": 1.0}
+OPEN = {
+    "channel": "novelty", "at": 10, "changed_at": 5, "bet": 0, "against": 1.0, "beside": [],
+}  # fmt: skip
 NOT_OPEN: tuple[dict[str, object], ...] = (
     {"channel": "other"},
     {"bet": 10_000},
     {"channel": "mix"},  # bet 0 is one of novelty
     {"bet": 0.0},
     {"changed_at": 11},
+    {"beside": [10_000]},
     {"changed_at": -1},
     {"against": 50.0},
     {"against": -1.0},

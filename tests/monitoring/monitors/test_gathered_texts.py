@@ -19,6 +19,7 @@ from fairlead.monitoring.monitors.made_texts import (  # noqa: E402
     usual_texts,
 )
 from fairlead.monitoring.monitors.text_settings import TextSettings  # noqa: E402
+from fairlead.stats.drift.monitor import DriftMonitor  # noqa: E402
 from fairlead.stats.drift.usual import WAIT, Joined  # noqa: E402
 
 FIRST, LATER = 1_000, 2_000
@@ -101,6 +102,7 @@ def test_it_is_stored_in_groups_of_which_only_the_last_changes() -> None:
 def test_it_learns_again_once_from_many_more_texts() -> None:
     monitor = see(drift(), usual_texts(FIRST + 50))
     first = reference(monitor)
+    assert monitor.standing() == "watching, 50 prompts, 1,000 of 2,000 for a larger reference"
     see(monitor, list(usual_texts(ENOUGH))[FIRST + 50 :])
     assert monitor.conditions(NOW) == []
     assert reference(monitor) != first
@@ -167,6 +169,21 @@ def test_it_goes_on_from_its_state_with_identical_results() -> None:
             parts.restore(stored)
     assert whole.state() == parts.state()
     assert whole.conditions(NOW) == parts.conditions(NOW) != []
+
+
+def test_a_topic_that_has_grown_slowly_does_not_become_usual_by_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monitor = see(drift(), usual_texts(FIRST + 50))
+    first = reference(monitor)
+    monkeypatch.setattr(DriftMonitor, "has_moved", True)
+    see(monitor, list(usual_texts(ENOUGH))[FIRST + 50 :])
+    assert (reference(monitor), gathered(monitor)) == (first, None)
+    told = monitor.standing()
+    assert told.endswith("prompts, against its first ones: a topic's share has grown since")
+    again = drift()
+    again.restore(json.loads(json.dumps(monitor.state())))
+    assert again.standing() == told
 
 
 @pytest.mark.parametrize("damage", [{"gathered": {"texts": []}}, {"before": -1}, {"before": "1"}])

@@ -32,7 +32,7 @@ from fairlead.monitoring.monitors.topics import (  # noqa: E402
 from fairlead.stats.drift.cause import Cause  # noqa: E402
 from fairlead.stats.drift.reference import PROMPTS_MIN  # noqa: E402
 
-SETTINGS = TextSettings(drift_texts=1_000)
+SETTINGS = TextSettings(drift_texts=1_000, drift_texts_later=1_000)
 NOW = 2_000_000.0
 
 
@@ -323,9 +323,8 @@ def test_what_is_deleted_is_forgotten_while_learning_and_while_watching() -> Non
 
 
 def test_words_of_one_person_are_in_no_state_once_it_has_learnt() -> None:
-    small = TextSettings(drift_texts=1_000, drift_texts_later=1_000)
     texts = [made_text("zebra unicorn", "", "one"), *usual_texts(999)]
-    monitor = see(drift(settings=small), texts)
+    monitor = see(drift(), texts)
     assert "unicorn" in texts_in(monitor.state())
     assert monitor.conditions(NOW) == []
     assert monitor.standing() == "watching, 0 prompts"

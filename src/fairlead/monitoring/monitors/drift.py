@@ -16,7 +16,6 @@ Needs numpy: import it where a monitor is made, not where a process starts.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Collection, Sequence
 
 from fairlead.domain.errors import Unavailable
@@ -177,6 +176,11 @@ class TextDrift(Deaf):
         else:
             seen = watching.seen + len(self._pending)
             told = f"watching, {seen:,} {self._about.text}s"
+            if watching.gathered is not None:
+                later = self._settings.drift_texts_later
+                told += f", {len(watching.gathered):,} of {later:,} for a larger reference"
+            elif watching.kept_first:
+                told += f", against its first ones: {watching.kept_first}"
         if self._left_out:
             told += f", without {self._left_out:,} that the embedding model refuses"
         why = self._problem or self.blindness
@@ -259,10 +263,16 @@ class TextDrift(Deaf):
         enough = gathered is not None and len(gathered) >= self._settings.drift_texts_later
         if gathered is None or not enough or not watching.is_calm:
             return
-        known, watching.gathered = gathered.known(), None
+        watching.gathered = None
+        if watching.monitor.has_moved:
+            watching.kept_first = "a topic's share has grown since"
+            return
+        known = gathered.known()
         vectors = self._vectors_of(known)
-        with contextlib.suppress(ValueError):  # then the one that there is stays
+        try:
             self._watching = WatchedTexts.learnt(known, vectors, self._run_length, watching.seen)
+        except ValueError as error:
+            watching.kept_first = str(error)
 
     def state(self) -> Document:
         """Everything that `restore` needs; the reference as bytes in base64."""

@@ -47,6 +47,7 @@ class WatchedTexts:
         alarm_at: The logarithm of the evidence that is an alarm.
         gathered: What a larger reference will be made of; None where this one is for good.
         before: How many texts were watched against a smaller one.
+        kept_first: Why no larger one was made of what was gathered; empty if nothing was wrong.
         began: Unix time about which the change of each open alarm began.
     """
 
@@ -57,6 +58,7 @@ class WatchedTexts:
     alarm_at: float
     gathered: Gathered | None = None
     before: int = 0
+    kept_first: str = ""
     recent: RecentTexts = field(default_factory=RecentTexts)
     began: dict[Channel, float] = field(default_factory=dict)
     explained: dict[Channel, Explained] = field(default_factory=dict)
@@ -146,6 +148,7 @@ class WatchedTexts:
             "monitor": self.monitor.state(),
             "gathered": None if self.gathered is None else self.gathered.stored(),
             "before": self.before,
+            "kept_first": self.kept_first,
             "recent": self.recent.stored(),
             "began": dict(self.began),
             "explained": msgspec.to_builtins(self.explained),
@@ -178,6 +181,7 @@ class WatchedTexts:
             math.log(run_length),
             None if gathered is None else Gathered.of_stored(gathered, monitor.waiting),
             before,
+            str(kept["kept_first"]),
             RecentTexts.of_stored(kept["recent"], monitor.seen),
             {channel: float(kept["began"][channel]) for channel in monitor.open},
             explained,

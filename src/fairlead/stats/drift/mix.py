@@ -34,6 +34,8 @@ WITNESS_STAKES = (0.2, 0.7)
 SIDES_EVERY = 16
 """After so many requests the side that is bet on is chosen anew."""
 WAITING_MAX = 2_000
+SPREADS = 2.0
+"""So many standard deviations above what is tolerated may be chance."""
 
 
 class Cells:
@@ -63,6 +65,11 @@ class Cells:
         made = np.array([[tail_bet(stake, q) for stake in STAKES] for q in self.honest])
         made **= 1.0 / self._phi
         self._hit, self._miss = made[:, :, 0], made[:, :, 1]
+
+    def have_moved(self, counts: NDArray[np.int64]) -> bool:
+        """Whether so many requests by cell are more than was tolerated of a cell at first."""
+        most = self._most * counts.sum()
+        return bool((counts > most + SPREADS * np.sqrt(self._phi * most)).any())
 
     def e(self, cells: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Floats:
         """Tempered e of each bet, a row per request, given the cell of each."""

@@ -80,7 +80,8 @@ class Alarm(TypedDict):
 class OpenState(TypedDict):
     """An alarm that is not over: its number, since when, the bet by which it will be over.
 
-    `against`: evidence so far that it is over.
+    `against`: evidence so far that it is over. `beside`: clusters beside whose old requests the
+    new content lies.
     """
 
     channel: Channel
@@ -88,6 +89,7 @@ class OpenState(TypedDict):
     changed_at: int
     bet: int
     against: float
+    beside: list[int]
 
 
 @dataclass
@@ -96,6 +98,7 @@ class _Open:
     changed_at: int
     bet: int
     ending: Ending
+    beside: frozenset[int] = frozenset()
 
 
 class MonitorState(TypedDict):
@@ -228,12 +231,17 @@ class DriftMonitor:
         detector = self._detector
         by_novelty = detector.evidence_of(self._novelty_bets)
         is_novel = by_novelty >= detector.evidence_of(self._mix_bets)
-        bet = detector.leading(self._novelty_bets if is_novel else self._mix_bets)
-        changed_at = detector.changed_at(bet)
-        channel: Channel = "novelty" if is_novel or self._is_beside(changed_at) else "mix"
-        before = self._open.get(channel)
-        since = changed_at if before is None else before.changed_at
-        self._open[channel] = _Open(at, since, self._gentler[bet], Ending())
+        leading = detector.leading(self._novelty_bets if is_novel else self._mix_bets)
+        changed_at = detector.changed_at(leading)
+        beside = frozenset[int]() if is_novel else self._beside(changed_at)
+        channel: Channel = "novelty" if is_novel or beside else "mix"
+        since, bet, before = changed_at, self._gentler[leading], self._open.get(channel)
+        if before is not None:
+            since = before.changed_at
+            beside |= before.beside
+            if channel == "novelty" and not is_novel:
+                bet = before.bet  # What grows beside the old may end, and what is new go on.
+        self._open[channel] = _Open(at, since, bet, Ending(), beside)
         cause = self.cause(channel, changed_at)
         return Alarm(at=at, log_evidence=self.log_evidence, cause=cause)
 
@@ -268,11 +276,26 @@ class DriftMonitor:
             Recent(oldest + since, self._p_values[:, since:], self._recent_cells[since:]),
         )
 
-    def _is_beside(self, changed_at: int) -> bool:
-        """Whether what grew most is new content that lies beside the old."""
-        before, recent = self._parted(changed_at)
-        found = grown(recent, self._cells.shares)
-        return bool(found) and is_unlike(before, recent, found[0].cell)
+    def _beside(self, changed_at: int) -> frozenset[int]:
+        """Clusters that grew by new content beside the old, if that which grew most is one.
+
+        While an alarm is open its requests come before a further one: the old are those before it.
+        """
+        opened = self._open.values()
+        before, _ = self._parted(min([changed_at, *(each.changed_at for each in opened)]))
+        _, recent = self._parted(changed_at)
+        cells = [each.cell for each in grown(recent, self._cells.shares)]
+        known = frozenset[int]().union(*(each.beside for each in opened))
+        found = [cell for cell in cells if cell in known or is_unlike(before, recent, cell)]
+        return frozenset(found) if found and found[0] == cells[0] else frozenset()
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether a topic has a larger share of what joined than the reference tolerates.
+
+        Too slowly to be an alarm, perhaps: it is not to become usual with the next reference.
+        """
+        return self._cells.have_moved(self._usual.joined)
 
     def state(self) -> MonitorState:
         """Everything that `restore` needs to go on with identical results."""
@@ -290,6 +313,7 @@ class DriftMonitor:
                     changed_at=each.changed_at,
                     bet=each.bet,
                     against=each.ending.against,
+                    beside=sorted(each.beside),
                 )
                 for channel, each in self._open.items()
             ],
@@ -333,8 +357,11 @@ class DriftMonitor:
             known = whole and channel in bets and bet in range(len(self._gentler))[bets[channel]]
             if not (known and 0 <= each["changed_at"] <= each["at"]):
                 raise ValueError(f"state of a monitor: an open alarm of {channel!r} is damaged")
+            beside = frozenset(each["beside"])
+            if not beside <= set(range(len(self._reference.cells))):
+                raise ValueError("state of a monitor: an open alarm is of clusters that are none")
             ending = Ending(each["against"])
-            made[channel] = _Open(each["at"], each["changed_at"], bet, ending)
+            made[channel] = _Open(each["at"], each["changed_at"], bet, ending, beside)
         return made
 
 

@@ -68,7 +68,7 @@ class Usual:
 
     def __init__(self, reference: Reference, allowed: Sequence[Allowed] = ()) -> None:
         self._allowed = allowed
-        self._first = reference.scores
+        self._first, self._first_counts = reference.scores, reference.cell_counts
         self._phi = max(1.0, reference.novelty.phi)
         self.scores = reference.scores
         self.counts = reference.cell_counts
@@ -79,6 +79,11 @@ class Usual:
     def size(self) -> int:
         """Prompts and requests."""
         return int(self.scores.shape[1])
+
+    @property
+    def joined(self) -> NDArray[np.int64]:
+        """Of the requests that joined, how many lie in each cluster."""
+        return self.counts - self._first_counts
 
     @property
     def waiting(self) -> int:

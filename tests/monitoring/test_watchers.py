@@ -44,10 +44,12 @@ def test_each_way_not_to_see_has_its_name(fields: dict[str, Any], fault: str) ->
 
 
 def test_one_that_could_not_look_names_the_service_that_it_needs() -> None:
-    report = Report("drift", "bank", **{**GOOD, "error": "no vectors"})
     watch = msgspec.structs.replace(WATCH, needs="vectors")
-    for one, needs in ((watch, "vectors"), (WATCH, None)):
-        (found,) = blind([one], [report], 5_000.0, 10_030.0)
+    for one, is_unserved, needs in (
+        (watch, True, "vectors"), (WATCH, True, None), (watch, False, None),
+    ):  # fmt: skip
+        given = {**GOOD, "error": "no vectors", "is_unserved": is_unserved}
+        (found,) = blind([one], [Report("drift", "bank", **given)], 5_000.0, 10_030.0)
         assert dict(found.labels).get("needs") == needs
 
 

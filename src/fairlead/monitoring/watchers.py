@@ -55,6 +55,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         self_tested_at: Unix time of its last self-test; None for none so far.
         self_test_error: Why that did not pass; empty when it did.
         lacks: What did not come of what it takes in, in words; empty where that is anything.
+        is_unserved: The error is that what it goes by, such as vectors, cannot be had now.
     """
 
     monitor: str
@@ -67,6 +68,7 @@ class Report(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     self_tested_at: float | None = None
     self_test_error: str = ""
     lacks: str = ""
+    is_unserved: bool = False
 
     @property
     def has_looked(self) -> bool:
@@ -148,7 +150,7 @@ def _faults(
         return
     if report.error:
         why = f"could not look: {report.error[:300]}"
-        yield _condition(watch, "failed", why, needs=watch.needs)
+        yield _condition(watch, "failed", why, needs=watch.needs if report.is_unserved else "")
     elif report.requests > 0 and report.looked_at == 0:
         count = Figure("requests that it did not see", float(report.requests))
         what = f": no {report.lacks[:300]}" if report.lacks else ""

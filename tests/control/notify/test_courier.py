@@ -147,6 +147,30 @@ async def test_what_arrived_of_a_message_is_known_and_the_rest_is_due_and_an_ale
     assert (len(http.calls), bench.courier.conditions()) == (3, ())
 
 
+async def test_an_alert_that_is_refused_holds_up_no_new_one_of_its_group(
+    http: HttpReceiver,
+) -> None:
+    """Nor other groups, also where the receiver said that it might take it later."""
+    bench = Bench(http)
+    bench.courier.receivers = {"ops": PagerDuty("ALERT_PD", http.url)}
+    bench.courier.sender = Sender({"ALERT_PD": "routing"})
+    http.answers = [200, 400]
+    bench.courier.start_all([several("availability", "ttft")])
+    await bench.settled()
+    assert not bench.courier.start(several("availability", "ttft")), "it would be refused again"
+    more = several("availability", "ttft", "itl")
+    http.answers = [400, 200]
+    assert bench.courier.start(more)
+    told = await bench.settled()
+    assert len(told[more.key].firing) == 2
+    http.answers = [200, *[503] * ATTEMPTS]
+    third = msgspec.structs.replace(several("cost", "quality"), key="ops/third")
+    assert bench.courier.start(third)
+    await bench.settled()
+    assert bench.courier.start(msgspec.structs.replace(firing(), key="ops/other"))
+    await bench.settled()
+
+
 async def test_a_receiver_that_does_not_answer_is_left_alone_with_all_its_groups(
     http: HttpReceiver,
 ) -> None:

@@ -17,6 +17,7 @@ import pytest
 from control.notify.receiving import Dripping, HttpReceiver, MailServer
 from control.notify.telling import T0, firing, resolved, several
 from fairlead.control.notify import rendering, sending
+from fairlead.control.notify.partly import AGAIN_S
 from fairlead.control.notify.sending import NotSent, Sender
 from fairlead.control.notify.signing import is_signed, sign
 from fairlead.control.notify.threads import Threads, TooMany
@@ -197,6 +198,21 @@ async def test_an_event_that_is_refused_holds_up_no_other_and_is_tried_again_alo
     with pytest.raises(NotSent) as refused:
         await pager.send(receiver, several("availability", "ttft"))
     assert not refused.value.is_final, "one of both may arrive yet"
+
+
+async def test_what_has_arrived_is_said_again_in_time_though_others_are_refused(
+    http: HttpReceiver,
+) -> None:
+    """Somebody may have closed it over there while it goes on."""
+    now = [1_000.0]
+    pager = Sender({"ALERT_PD": "routing"}, clock=lambda: now[0])
+    receiver, message = PagerDuty("ALERT_PD", http.url), several("availability", "ttft")
+    for at, calls in ((0.0, 2), (300.0, 3), (AGAIN_S + 1.0, 5)):
+        now[0] = 1_000.0 + at
+        http.answers = [200, 400] if calls in (2, 5) else [400]
+        with pytest.raises(NotSent):
+            await pager.send(receiver, message)
+        assert len(http.calls) == calls
 
 
 async def test_where_a_receiver_does_not_answer_its_other_events_wait(

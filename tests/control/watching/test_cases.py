@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from control.hanging import hanging_look
 from control.watching_world import Outbox, Platform
 from fairlead.control.watching.served import Served
 from fairlead.control.watching.watching import Watching
@@ -19,6 +19,7 @@ from fairlead.embedding.hashed import HashedNgrams
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.monitors.drift import TextDrift
 from fairlead.monitoring.monitors.drift_words import About
+from fairlead.monitoring.monitors.interface import SuggestedCase
 from fairlead.monitoring.monitors.made_texts import changed_texts, usual_texts
 from fairlead.monitoring.monitors.text_settings import TextSettings
 from fairlead.store import open_store
@@ -103,21 +104,28 @@ async def test_cases_are_told_while_a_look_goes_on_as_of_the_one_before(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watching, _ = await drifted(store)
-    gate, begun, whole = threading.Event(), threading.Event(), watching._watched
+    async with hanging_look(watching, monkeypatch):
+        found = await asyncio.wait_for(watching.suggested_cases("bank"), 5.0)
+        assert found
+        store.delete_samples(SampleFilter(request=found[0].request))
+        again = await asyncio.wait_for(watching.suggested_cases("bank"), 5.0)
+        assert again == found[1:], "what was deleted meanwhile is not told"
+    await watching.close()
 
-    def hangs() -> Any:
-        begun.set()
-        gate.wait(20.0)
-        return whole()
 
-    monkeypatch.setattr(watching, "_watched", hangs)
-    hanging = asyncio.create_task(watching.look())
-    await asyncio.to_thread(begun.wait, 20.0)
-    found = await asyncio.wait_for(watching.suggested_cases("bank"), 5.0)
-    assert found
-    store.delete_samples(SampleFilter(request=found[0].request))
-    again = await asyncio.wait_for(watching.suggested_cases("bank"), 5.0)
-    assert again == found[1:], "what was deleted meanwhile is not told"
-    gate.set()
-    await hanging
+async def test_a_defect_in_suggesting_cases_does_not_end_the_watch(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    watching, _ = await drifted(store)
+
+    def fails(_drift: TextDrift) -> list[SuggestedCase]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(TextDrift, "suggested_cases", fails)
+    assert await watching.suggested_cases("bank") == []
+    assert "cannot suggest cases: a defect" in caplog.text
+    await watching.look()
+    (watch,) = watching._services.values()
+    assert [one.trouble for one in watch.standings() if one.monitor == "drift"] == [""]
+    assert "monitor_blind" not in {alert.of["monitor"] for alert in watching.desk.alerts.values()}
     await watching.close()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from control.hanging import hanging_look, hanging_store
 from control.watching_world import CountingMonitor, Refusing, WatchedWorld
 from fairlead.control.watching.heartbeat import Heartbeat, Overlay
 from fairlead.control.watching.interface import OLD_S
@@ -320,25 +321,14 @@ async def test_people_are_heard_while_a_look_hangs(
     watching = await world.begin()
     world.serve(5)
     await watching.look()
-    gate, begun, whole = threading.Event(), threading.Event(), watching._watched
-
-    def hangs() -> Any:
-        begun.set()
-        gate.wait(20.0)
-        return whole()
-
-    monkeypatch.setattr(watching, "_watched", hangs)
-    hanging = asyncio.create_task(watching.look())
-    await asyncio.to_thread(begun.wait, 20.0)
     until = world.now + 3_600.0
     made = Silence("si-1", (parse_matcher("service=bank"),), world.now, until, "ana", "known")
-    said = watching.edit(lambda desk: add_silence(desk, made, world.now))
-    assert (await asyncio.wait_for(said, 5.0)).silences == (made,)
-    watching._turns.wait_s = 0.05
-    with pytest.raises(Unavailable, match="this was not done: a look at the services"):
-        await asyncio.wait_for(watching.accept("bank", "latency"), 5.0)
-    gate.set()
-    await hanging
+    async with hanging_look(watching, monkeypatch):
+        said = watching.edit(lambda desk: add_silence(desk, made, world.now))
+        assert (await asyncio.wait_for(said, 5.0)).silences == (made,)
+        watching._turns.wait_s = 0.05
+        with pytest.raises(Unavailable, match="this was not done: a look at the services"):
+            await asyncio.wait_for(watching.accept("bank", "latency"), 5.0)
     assert watching.desk.silences == (made,), "the look has not seen it, and keeps it"
     await watching.accept("bank", "latency")
     await watching.close()
@@ -351,21 +341,10 @@ async def test_where_nothing_can_be_kept_people_are_told_so_soon(
     watching = await world.begin()
     world.serve(5)
     await watching.look()
-    gate, begun, keep = threading.Event(), threading.Event(), watching._keep
-
-    async def hangs(desk: Any) -> None:
-        begun.set()
-        await asyncio.to_thread(gate.wait, 20.0)
-        await keep(desk)
-
-    monkeypatch.setattr(watching, "_keep", hangs)
-    hanging = asyncio.create_task(watching.look())
-    await asyncio.to_thread(begun.wait, 20.0)
-    watching._desk_turns.wait_s = 0.05
-    with pytest.raises(Unavailable, match="this was not done: keeping what the last look saw"):
-        await asyncio.wait_for(watching.edit(lambda desk: desk), 5.0)
-    gate.set()
-    await hanging
+    async with hanging_store(watching, monkeypatch):
+        watching._desk_turns.wait_s = 0.05
+        with pytest.raises(Unavailable, match="this was not done: keeping what the last look saw"):
+            await asyncio.wait_for(watching.edit(lambda desk: desk), 5.0)
     await watching.edit(lambda desk: desk)
     await watching.close()
 

@@ -7,6 +7,9 @@ import asyncio
 from attack import HOST, request
 from parser_rig import feed
 
+from fairlead.gateway.clock import Clock
+from fairlead.gateway.limits import BODY_BYTES_PER_S_MIN, LINGER_S
+
 _BODY = b'{"model":"bank","x":"' + b"x" * 90_000 + b'"}'
 _WIRE = request(HOST, b"content-length: %d" % len(_BODY), body=_BODY)
 
@@ -32,3 +35,16 @@ async def test_a_connection_that_was_closed_meanwhile_is_left_alone() -> None:
     fed.connection.connection_lost(None)
     await asyncio.sleep(0)
     assert not fed.transport._is_reading  # nobody told a closed transport to go on
+
+
+def test_who_is_refused_while_it_sends_has_as_long_to_send_on_as_bodies_have() -> None:
+    """And gets the answer then; one that stops sending is cut off soon."""
+    now = Clock().now()
+    fed = feed([request(HOST, b"content-length: 200000")])
+    assert b" 413 " in fed.transport.written
+    fed.connection.check(now + LINGER_S - 0.5)
+    fed.connection.data_received(b"x" * BODY_BYTES_PER_S_MIN)
+    fed.connection.check(now + LINGER_S + 0.5)
+    assert not fed.transport.is_aborted
+    fed.connection.check(now + LINGER_S + 2.0)
+    assert fed.transport.is_aborted

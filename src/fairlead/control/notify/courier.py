@@ -51,12 +51,19 @@ class _Failure(NamedTuple):
         at: When the last delivery was, by the courier's clock.
         why: Why; without addresses and secrets.
         is_final: Whether the receiver has refused it, and may take others.
+        said: What it said, where some of it has arrived: a message that says more is tried. None
+            where none has.
     """
 
     times: int
     at: float
     why: str
     is_final: bool
+    said: frozenset[str] | None = None
+
+    def is_in_the_way(self, message: Message) -> bool:
+        """Of its own group: whether it would only be refused again."""
+        return self.said is None or _said(message) <= self.said
 
 
 @dataclass
@@ -177,14 +184,17 @@ class Courier:
             else:
                 self._sent(message, refused)
                 return message.told
-        self._give_up(message, why, is_final=is_final)
+        # A receiver that has taken a part of it takes those of others.
+        said = _said(message) if arrived else None
+        self._give_up(message, why, is_final=is_final or bool(arrived), said=said)
         return message.told_of(arrived) if arrived else None
 
     def _is_left_alone(self, message: Message) -> bool:
         now = self.clock()
         return any(
-            now - failure.at < GIVEN_UP_S and (key == message.key or not failure.is_final)
+            failure.is_in_the_way(message) if key == message.key else not failure.is_final
             for key, failure in self._failures.get(message.receiver, {}).items()
+            if now - failure.at < GIVEN_UP_S
         )
 
     def _sent(self, message: Message, refused: int) -> None:
@@ -205,13 +215,26 @@ class Courier:
         longest = min(BACK_OFF_S_MAX, BACK_OFF_S * 2.0 ** (attempt - 1))
         return longest * (0.5 + 0.5 * self.chance())
 
-    def _give_up(self, message: Message, why: str, *, is_final: bool = False) -> None:
+    def _give_up(
+        self,
+        message: Message,
+        why: str,
+        *,
+        is_final: bool = False,
+        said: frozenset[str] | None = None,
+    ) -> None:
         self._counts.inc((message.receiver, "failed"))
         failures = self._failures.setdefault(message.receiver, {})
         before = failures.get(message.key)
         times = 1 if before is None else before.times + 1
-        failures[message.key] = _Failure(times, self.clock(), why, is_final)
+        failures[message.key] = _Failure(times, self.clock(), why, is_final, said)
         _log.warning("an alert was not sent to %s: %s", message.receiver, why)
+
+
+def _said(message: Message) -> frozenset[str]:
+    """What it says of each alert."""
+    firing = (f"firing {alert.fingerprint}" for alert in message.firing)
+    return frozenset([*firing, *(f"over {alert.fingerprint}" for alert in message.resolved)])
 
 
 def _is_about_itself(message: Message) -> bool:

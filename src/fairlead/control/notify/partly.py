@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from fairlead.monitoring.alerts import Alert
 from fairlead.monitoring.telling import Message
 
 GROUPS_MAX = 1_000
+AGAIN_S = 3_600.0
+"""After so long an alert that has arrived is said again, where others of its group are refused:
+people may have closed it over there."""
 _Said = tuple[str, float, str]
 
 
 class Arrived:
     """By group, until one of its messages has arrived as a whole; the last `GROUPS_MAX` groups."""
 
-    def __init__(self) -> None:
-        self._groups: dict[str, dict[str, _Said]] = {}
+    def __init__(self, clock: Callable[[], float]) -> None:
+        """`clock`: Unix time in seconds."""
+        self._clock = clock
+        self._groups: dict[str, dict[str, tuple[_Said, float]]] = {}
 
     def of(self, message: Message) -> frozenset[str]:
         """Fingerprints of the alerts that have arrived as this message says them."""
-        known = self._groups.get(message.key, {})
-        return frozenset(
-            alert.fingerprint
-            for alert in (*message.firing, *message.resolved)
-            if known.get(alert.fingerprint) == _said(alert)
-        )
+        now, known = self._clock(), self._groups.get(message.key, {})
+        found = set[str]()
+        for alert in (*message.firing, *message.resolved):
+            said, at = known.get(alert.fingerprint, (None, 0.0))
+            if said == _said(alert) and 0.0 <= now - at < AGAIN_S:
+                found.add(alert.fingerprint)
+        return frozenset(found)
 
     def note(self, message: Message, alert: Alert) -> None:
         """This alert of it has arrived."""
         known = self._groups.pop(message.key, {})
-        self._groups[message.key] = {**known, alert.fingerprint: _said(alert)}
+        self._groups[message.key] = {**known, alert.fingerprint: (_said(alert), self._clock())}
         while len(self._groups) > GROUPS_MAX:
             del self._groups[next(iter(self._groups))]
 

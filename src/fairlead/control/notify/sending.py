@@ -86,7 +86,7 @@ class Sender:
         self._tls = tls
         self._attempt_s = attempt_s
         self._threads = Threads()
-        self._arrived = Arrived()
+        self._arrived = Arrived(clock)
 
     async def send(self, receiver: Receiver, message: Message) -> int:
         """Send it, and return how many of several addresses refused it; raises NotSent if all."""

@@ -127,11 +127,13 @@ class ReleaseMonitors:
         """What its monitors say that a suite lacks, each request once."""
         found: dict[str, SuggestedCase] = {}
 
-        def take(monitor: Monitor) -> None:
-            if isinstance(monitor, KeepsTexts):
+        for name, monitor in self._monitors.items():
+            if name in self._troubles or not isinstance(monitor, KeepsTexts):
+                continue
+            try:
                 found.update({case.request: case for case in monitor.suggested_cases()})
-
-        self._each(take)
+            except Exception as error:  # noqa: BLE001 - logged; what it watches goes on
+                _log.error("monitor %s cannot suggest cases: a defect: %s", name, trail(error))
         self.known_cases = list(found.values())
         return self.known_cases
 
@@ -161,8 +163,10 @@ class ReleaseMonitors:
             lack = self._intakes.lack(name, monitor)
             # Nobody tests a monitor before it is asked for: from then on it is due.
             tested_at, fault = self._tested.get(name, (self._asked_since, ""))
+            trouble, blindness = self._troubles.get(name, ""), _blindness_of(monitor)
             yield Report(
-                name, self._service, 0.0, error=self._troubles.get(name) or _blindness_of(monitor),
+                name, self._service, 0.0, error=trouble or blindness,
+                is_unserved=bool(blindness and not trouble),
                 requests=self._due.missing if name in TEXTS else lack.requests, lacks=lack.what,
                 self_tested_at=tested_at, self_test_error=fault,
             )  # fmt: skip

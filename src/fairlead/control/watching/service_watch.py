@@ -195,6 +195,7 @@ class ServiceWatch:
             yield msgspec.structs.replace(
                 each, at=now, requests=missing or requests, looked_at=0 if missing else requests,
                 data_until=until, error=error or each.error or self._blindness_of(each.monitor),
+                is_unserved=each.is_unserved and not error,
             )  # fmt: skip
 
     def _blindness_of(self, monitor: str) -> str:

@@ -100,6 +100,8 @@ class ClientConnection(asyncio.Protocol):
             self._begin_request()
         elif phase is _LINGERING:
             self._lingered_bytes += len(data)
+            # Who sends on at the pace of a body may read the answer when it is done.
+            self._deadline += len(data) / limits.BODY_BYTES_PER_S_MIN
             if self._lingered_bytes > limits.LINGER_BYTES_MAX:
                 self._transport.abort()
             return

@@ -66,7 +66,7 @@ class Incoming:
         """
         if self.body_bytes <= JSON_MARKS_MAX or self._is_sparse:
             return False
-        self._marks += sum(map(marks_in, self.parts[self._marked_parts :]))
+        self._marks += marks_in(b"".join(self.parts[self._marked_parts :]))
         self._marked_parts = len(self.parts)
         self._is_sparse = self._marks * self.body_bytes_max < JSON_MARKS_MAX * self.body_bytes
         return self._marks > JSON_MARKS_MAX

@@ -28,7 +28,7 @@ async def hanging_look(watching: Watching, monkeypatch: pytest.MonkeyPatch) -> A
 
     monkeypatch.setattr(watching, "_watched", hangs)
     look = asyncio.create_task(watching.look())
-    await asyncio.to_thread(begun.wait, HANGS_S)
+    assert await asyncio.to_thread(begun.wait, HANGS_S)
     try:
         yield
     finally:

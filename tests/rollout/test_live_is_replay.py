@@ -46,6 +46,7 @@ from fairlead.rollout.suites import (
 from fairlead.rollout.suites import (
     tests_of as bets_of,
 )
+from fairlead.rollout.units import ArmCounts
 
 METRICS = (
     DeclaredMetric("ttft", "ttft_ms", margin=0.25, tolerance=0.1),
@@ -363,3 +364,10 @@ def test_live_too_waits_for_a_judged_answer_of_each_side() -> None:
             waited += "no sampled answer of one side has been judged yet" in verdict.reason
     assert waited
     assert_same(verdict, first, live)
+
+
+def test_counts_of_an_older_build_wait_for_a_judged_answer_as_well() -> None:
+    """They know of the sample where feedback is required, and how many requests it has."""
+    older = msgspec.json.encode(ArmCounts(units=50, unsampled=50, outside=50))
+    counts = msgspec.json.decode(older.replace(b'"outside":50', b'"older":0'), type=ArmCounts)
+    assert (counts.outside, counts.in_sample, counts.sampled_requests) == (0, 0, 0)

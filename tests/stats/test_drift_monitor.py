@@ -12,6 +12,7 @@ from fairlead.stats.drift import reference as reference_module  # noqa: E402
 from fairlead.stats.drift.cause import Recent  # noqa: E402
 from fairlead.stats.drift.mix import Cells  # noqa: E402
 from fairlead.stats.drift.monitor import DriftMonitor, Sensitivity  # noqa: E402
+from fairlead.stats.drift.novelty import KINDS, LEVELS, STAKES  # noqa: E402
 from fairlead.stats.drift.reference import Reference, fit, halves, unit_rows  # noqa: E402
 from fairlead.stats.drift.stored import from_bytes, to_bytes  # noqa: E402
 from fairlead.stats.drift.usual import SIZE_MAX, WAIT, Allowed, Usual  # noqa: E402
@@ -140,6 +141,48 @@ def test_what_is_new_beside_the_old_is_one_change_for_as_long_as_it_lasts(
     monkeypatch.setattr("fairlead.stats.drift.monitor.is_unlike", lambda *_: False)
     monitor.update(questions.surge(2_000, topic=11, share=0.3))
     assert "mix" in monitor.open  # another topic is by itself
+
+
+def test_what_is_new_goes_on_when_what_grew_beside_the_old_has_ended(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bet by which new content will be over is not replaced by one on a cluster's share."""
+    questions, monitor = Questions(810), DriftMonitor(reference)
+    monitor.update(questions.usual(500))
+    while "novelty" not in monitor.open:
+        monitor.update(questions.with_new(100, 0.25))
+    bets = KINDS * len(LEVELS) * len(STAKES)  # of novelty, which come first
+    monkeypatch.setattr("fairlead.stats.drift.monitor.is_unlike", lambda *_: True)
+    told = []
+    while not told or told[-1] != "beside":
+        before = monitor.state()["open"][0]["at"]
+        both = np.vstack([questions.surge(60, topic=7, share=0.6), questions.with_new(40, 0.5)])
+        monitor.update(questions.draw.permutation(both))
+        (opened,) = monitor.state()["open"]
+        told.append("beside" if opened["beside"] and opened["at"] != before else "")
+        assert len(told) < 20
+    assert opened["bet"] < bets
+
+
+def test_a_topic_beside_the_old_is_new_though_another_alarm_is_open_for_long(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions, monitor = Questions(820), DriftMonitor(reference)
+    monitor.update(questions.usual(500))
+    for _ in range(25):
+        monitor.update(questions.surge(100, topic=11, share=0.3))
+    assert set(monitor.open) == {"mix"}
+    sizes = []
+
+    def is_unlike(before: Recent, since: Recent, cell: int) -> bool:
+        sizes.append(before.cells.size)
+        return before.cells.size > 0
+
+    monkeypatch.setattr("fairlead.stats.drift.monitor.is_unlike", is_unlike)
+    while "novelty" not in monitor.open:
+        monitor.update(questions.surge(100, topic=7, share=0.3))
+        assert monitor.seen < 8_000
+    assert 0 in sizes  # of before the first alarm nothing is kept any more
 
 
 def test_a_share_that_has_grown_is_seen_though_it_was_no_alarm(reference: Reference) -> None:

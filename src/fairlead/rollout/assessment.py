@@ -142,7 +142,8 @@ def _missing(judge: Judge, plan: Plan) -> str | None:
         return "no canary unit has settled yet"
     if judge.champion.units == 0:
         return "no champion unit has settled yet"
-    if plan.samples_feedback and not (judge.canary.in_sample and judge.champion.in_sample):
+    sampled = min(judge.canary.sampled_requests, judge.champion.sampled_requests)
+    if plan.samples_feedback and not sampled:
         return "no sampled answer of one side has been judged yet"
     if plan.feedback is not None and plan.feedback.required:
         missing = _feedback_missing(judge, plan.feedback)

@@ -54,8 +54,11 @@ class ArmCounts(msgspec.Struct, frozen=True):
 
     @property
     def in_sample(self) -> int:
-        """Units on which feedback is given: all, or those of the sample."""
-        return self.units - self.outside
+        """Units on which feedback is given: all, or those of the sample.
+
+        Older counts have those outside only where feedback is required, as `unsampled`.
+        """
+        return self.units - max(self.outside, self.unsampled)
 
     @property
     def judged(self) -> int:

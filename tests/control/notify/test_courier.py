@@ -12,13 +12,16 @@ import pytest
 from control.notify.receiving import HttpReceiver
 from control.notify.telling import T0, firing, several
 from fairlead.cli.watching import ALERTMANAGER_EVERY_S
+from fairlead.control.notify import sending
 from fairlead.control.notify.courier import ATTEMPTS, GIVEN_UP_S, IN_FLIGHT_MAX, Courier
 from fairlead.control.notify.rendering import ENDS_AFTER_S
 from fairlead.control.notify.sending import TIMEOUT_S, Sender
 from fairlead.domain.receivers import PagerDuty, Webhook
 from fairlead.monitoring.alert_states import AlertState
 from fairlead.monitoring.alerts import observe
+from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.telling import Route, Told, messages
+from fairlead.targets.http import HttpFailed
 
 
 class Bench:
@@ -150,25 +153,47 @@ async def test_what_arrived_of_a_message_is_known_and_the_rest_is_due_and_an_ale
 async def test_an_alert_that_is_refused_holds_up_no_new_one_of_its_group(
     http: HttpReceiver,
 ) -> None:
-    """Nor other groups, also where the receiver said that it might take it later."""
+    """Also where it is the only one so far, and where one of them becomes graver."""
     bench = Bench(http)
     bench.courier.receivers = {"ops": PagerDuty("ALERT_PD", http.url)}
     bench.courier.sender = Sender({"ALERT_PD": "routing"})
-    http.answers = [200, 400]
-    bench.courier.start_all([several("availability", "ttft")])
+    http.answers = [400]
+    bench.courier.start_all([several("ttft")])
     await bench.settled()
-    assert not bench.courier.start(several("availability", "ttft")), "it would be refused again"
-    more = several("availability", "ttft", "itl")
-    http.answers = [400, 200]
-    assert bench.courier.start(more)
-    told = await bench.settled()
-    assert len(told[more.key].firing) == 2
+    assert not bench.courier.start(several("ttft")), "it would be refused again"
+    both, http.answers = several("availability", "ttft"), [200, 400]
+    assert bench.courier.start(both)
+    assert len((await bench.settled())[both.key].firing) == 1
+    assert not bench.courier.start(both)
+    graver = tuple(msgspec.structs.replace(a, severity=Severity.TICKET) for a in both.firing)
+    assert bench.courier.start(msgspec.structs.replace(both, firing=graver))
+    await bench.settled()
+
+
+async def test_a_receiver_that_takes_some_alerts_is_not_left_alone_with_all_groups(
+    http: HttpReceiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But one that answers no more is, though it has taken some before."""
+    bench = Bench(http)
+    bench.courier.receivers = {"ops": PagerDuty("ALERT_PD", http.url)}
+    bench.courier.sender = Sender({"ALERT_PD": "routing"})
+    message, other = several("availability", "ttft"), several("cost", "quality")
+    other = msgspec.structs.replace(other, key="ops/other")
     http.answers = [200, *[503] * ATTEMPTS]
-    third = msgspec.structs.replace(several("cost", "quality"), key="ops/third")
-    assert bench.courier.start(third)
+    bench.courier.start(message)
     await bench.settled()
-    assert bench.courier.start(msgspec.structs.replace(firing(), key="ops/other"))
+    assert bench.courier.start(other)
     await bench.settled()
+    bench.now += GIVEN_UP_S
+
+    async def gone(*_given: object, **_more: object) -> None:
+        raise HttpFailed("nobody there")
+
+    monkeypatch.setattr(sending, "request", gone)
+    more = several("availability", "ttft", "itl")
+    assert bench.courier.start(more)
+    await bench.settled()
+    assert not bench.courier.start(other)
 
 
 async def test_a_receiver_that_does_not_answer_is_left_alone_with_all_its_groups(

@@ -126,6 +126,11 @@ async def test_a_defect_in_suggesting_cases_does_not_end_the_watch(
     assert "cannot suggest cases: a defect" in caplog.text
     await watching.look()
     (watch,) = watching._services.values()
+    (drift,) = [one for one in watch.standings() if one.monitor == "drift"]
+    assert drift.trouble.startswith("cannot suggest cases: a defect: ZeroDivisionError")
+    assert caplog.text.count("cannot suggest cases") == 1, "once, however often they are asked"
+    monkeypatch.undo()
+    assert await watching.suggested_cases("bank")
     assert [one.trouble for one in watch.standings() if one.monitor == "drift"] == [""]
     assert "monitor_blind" not in {alert.of["monitor"] for alert in watching.desk.alerts.values()}
     await watching.close()

@@ -186,6 +186,18 @@ def test_a_topic_that_has_grown_slowly_does_not_become_usual_by_it(
     assert again.standing() == told
 
 
+def test_a_state_from_before_there_was_more_to_say_is_gone_on_from() -> None:
+    monitor = see(drift(), [*usual_texts(FIRST + 50), *changed_texts(200, "prompt", "new_content")])
+    assert monitor.conditions(NOW)
+    older = json.loads(json.dumps(monitor.state()))
+    del older["watching"]["kept_first"]
+    for opened in older["watching"]["monitor"]["open"]:
+        del opened["beside"]
+    again = drift()
+    again.restore(older)
+    assert again.conditions(NOW) == monitor.conditions(NOW)
+
+
 @pytest.mark.parametrize("damage", [{"gathered": {"texts": []}}, {"before": -1}, {"before": "1"}])
 def test_a_damaged_state_is_an_error(damage: dict[str, Any]) -> None:
     monitor = see(drift(), usual_texts(FIRST + 32))

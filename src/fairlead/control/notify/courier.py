@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from fairlead.control.notify.partly import Said, said
 from fairlead.control.notify.sending import NotSent, Sender
 from fairlead.domain.receivers import Receiver
 from fairlead.gateway.records.metric_families import Family, FamilyState
@@ -51,19 +52,19 @@ class _Failure(NamedTuple):
         at: When the last delivery was, by the courier's clock.
         why: Why; without addresses and secrets.
         is_final: Whether the receiver has refused it, and may take others.
-        said: What it said, where some of it has arrived: a message that says more is tried. None
-            where none has.
+        said: What it said, where the receiver takes each alert by itself and took or refused them:
+            a message that says more is tried. None otherwise.
     """
 
     times: int
     at: float
     why: str
     is_final: bool
-    said: frozenset[str] | None = None
+    said: frozenset[tuple[str, Said]] | None = None
 
     def is_in_the_way(self, message: Message) -> bool:
         """Of its own group: whether it would only be refused again."""
-        return self.said is None or _said(message) <= self.said
+        return self.said is None or _told(message) <= self.said
 
 
 @dataclass
@@ -169,7 +170,7 @@ class Courier:
         """What the receiver knows after that, where it is more than before."""
         receiver = self.receivers.get(message.receiver)
         why, is_final = "it is not declared any more" if receiver is None else "", False
-        arrived = frozenset[str]()
+        arrived, takes_others = frozenset[str](), False
         for attempt in range(ATTEMPTS if receiver is not None else 0):
             assert receiver is not None
             if attempt:
@@ -178,15 +179,16 @@ class Courier:
             try:
                 refused = await self.sender.send(receiver, message)
             except NotSent as error:
-                why, is_final, arrived = str(error), error.is_final, error.arrived
+                why, is_final, arrived = str(error), error.is_final, error.arrived or frozenset()
+                is_told = error.arrived is not None and error.is_answered
+                takes_others = is_told and (is_final or bool(arrived))
                 if is_final:
                     break
             else:
                 self._sent(message, refused)
                 return message.told
-        # A receiver that has taken a part of it takes those of others.
-        said = _said(message) if arrived else None
-        self._give_up(message, why, is_final=is_final or bool(arrived), said=said)
+        told = _told(message) if takes_others else None
+        self._give_up(message, why, is_final=is_final or takes_others, said=told)
         return message.told_of(arrived) if arrived else None
 
     def _is_left_alone(self, message: Message) -> bool:
@@ -221,7 +223,7 @@ class Courier:
         why: str,
         *,
         is_final: bool = False,
-        said: frozenset[str] | None = None,
+        said: frozenset[tuple[str, Said]] | None = None,
     ) -> None:
         self._counts.inc((message.receiver, "failed"))
         failures = self._failures.setdefault(message.receiver, {})
@@ -231,10 +233,9 @@ class Courier:
         _log.warning("an alert was not sent to %s: %s", message.receiver, why)
 
 
-def _said(message: Message) -> frozenset[str]:
+def _told(message: Message) -> frozenset[tuple[str, Said]]:
     """What it says of each alert."""
-    firing = (f"firing {alert.fingerprint}" for alert in message.firing)
-    return frozenset([*firing, *(f"over {alert.fingerprint}" for alert in message.resolved)])
+    return frozenset((one.fingerprint, said(one)) for one in (*message.firing, *message.resolved))
 
 
 def _is_about_itself(message: Message) -> bool:

@@ -11,7 +11,7 @@ GROUPS_MAX = 1_000
 AGAIN_S = 3_600.0
 """After so long an alert that has arrived is said again, where others of its group are refused:
 people may have closed it over there."""
-_Said = tuple[str, float, str]
+Said = tuple[str, float, str]
 
 
 class Arrived:
@@ -20,22 +20,22 @@ class Arrived:
     def __init__(self, clock: Callable[[], float]) -> None:
         """`clock`: Unix time in seconds."""
         self._clock = clock
-        self._groups: dict[str, dict[str, tuple[_Said, float]]] = {}
+        self._groups: dict[str, dict[str, tuple[Said, float]]] = {}
 
     def of(self, message: Message) -> frozenset[str]:
         """Fingerprints of the alerts that have arrived as this message says them."""
         now, known = self._clock(), self._groups.get(message.key, {})
         found = set[str]()
         for alert in (*message.firing, *message.resolved):
-            said, at = known.get(alert.fingerprint, (None, 0.0))
-            if said == _said(alert) and 0.0 <= now - at < AGAIN_S:
+            before, at = known.get(alert.fingerprint, (None, 0.0))
+            if before == said(alert) and 0.0 <= now - at < AGAIN_S:
                 found.add(alert.fingerprint)
         return frozenset(found)
 
     def note(self, message: Message, alert: Alert) -> None:
         """This alert of it has arrived."""
         known = self._groups.pop(message.key, {})
-        self._groups[message.key] = {**known, alert.fingerprint: (_said(alert), self._clock())}
+        self._groups[message.key] = {**known, alert.fingerprint: (said(alert), self._clock())}
         while len(self._groups) > GROUPS_MAX:
             del self._groups[next(iter(self._groups))]
 
@@ -44,5 +44,6 @@ class Arrived:
         self._groups.pop(message.key, None)
 
 
-def _said(alert: Alert) -> _Said:
+def said(alert: Alert) -> Said:
+    """What a message says of an alert."""
     return alert.state.value, alert.first_seen, alert.severity.value

@@ -47,7 +47,8 @@ class NotSent(Exception):
     Attributes:
         is_final: Whether trying again is of no use.
         is_answered: Whether the receiver itself has said so.
-        arrived: Fingerprints of alerts of the message that have arrived all the same.
+        arrived: Fingerprints of alerts of the message that have arrived all the same; None where
+            the receiver takes a message as a whole.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class NotSent(Exception):
         *,
         is_final: bool = False,
         is_answered: bool = False,
-        arrived: frozenset[str] = frozenset(),
+        arrived: frozenset[str] | None = None,
     ) -> None:
         super().__init__(why)
         self.is_final = is_final
@@ -156,7 +157,10 @@ class Sender:
         arrived = self._arrived.of(message)
         left = f" ({len(alerts) - len(arrived)} of {len(alerts)} alerts)" if arrived else ""
         is_final = all(error.is_final for error in failed)
-        raise NotSent(f"{failed[0]}{left}", is_final=is_final, is_answered=True, arrived=arrived)
+        answered = failed[-1].is_answered
+        raise NotSent(
+            f"{failed[0]}{left}", is_final=is_final, is_answered=answered, arrived=arrived
+        )
 
     async def _post(self, url: str, body: Any, headers: Mapping[str, str] | None = None) -> None:
         await _post(url, msgspec.json.encode(body), headers or {})

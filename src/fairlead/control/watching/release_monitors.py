@@ -65,6 +65,7 @@ class ReleaseMonitors:
         self._cases_at = float("-inf")
         self.known_cases: list[SuggestedCase] | None = None
         self._troubles: dict[str, str] = {}
+        self._speechless: dict[str, str] = {}
         self._tested: dict[str, tuple[float, str]] = {}
 
     def see(self, seen: Seen, *, is_due: bool = False) -> None:
@@ -132,8 +133,12 @@ class ReleaseMonitors:
                 continue
             try:
                 found.update({case.request: case for case in monitor.suggested_cases()})
-            except Exception as error:  # noqa: BLE001 - logged; what it watches goes on
-                _log.error("monitor %s cannot suggest cases: a defect: %s", name, trail(error))
+            except Exception as error:  # noqa: BLE001 - logged, and told; its watch goes on
+                if name not in self._speechless:
+                    _log.error("monitor %s cannot suggest cases: a defect: %s", name, trail(error))
+                self._speechless[name] = f"cannot suggest cases: {defect(error)}"
+            else:
+                self._speechless.pop(name, None)
         self.known_cases = list(found.values())
         return self.known_cases
 
@@ -184,7 +189,7 @@ class ReleaseMonitors:
                 requests=self._requests,
                 seen_until=known_until,
                 self_tested_at=tested_at,
-                trouble=self._troubles.get(name) or fault,
+                trouble=self._troubles.get(name) or fault or self._speechless.get(name, ""),
                 vectors=vectors,
             )
 

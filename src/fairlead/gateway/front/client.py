@@ -100,8 +100,10 @@ class ClientConnection(asyncio.Protocol):
             self._begin_request()
         elif phase is _LINGERING:
             self._lingered_bytes += len(data)
-            # Who sends on at the pace of a body may read the answer when it is done.
-            self._deadline += len(data) / limits.BODY_BYTES_PER_S_MIN
+            # Who sends on as bodies have to come may read the answer when it is done.
+            latest = max(self._deadline, self._now() + limits.BODY_PART_S)
+            more_s = len(data) / limits.BODY_BYTES_PER_S_MIN
+            self._deadline = min(self._deadline + more_s, latest)
             if self._lingered_bytes > limits.LINGER_BYTES_MAX:
                 self._transport.abort()
             return

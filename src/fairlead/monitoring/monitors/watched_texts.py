@@ -181,7 +181,7 @@ class WatchedTexts:
             math.log(run_length),
             None if gathered is None else Gathered.of_stored(gathered, monitor.waiting),
             before,
-            str(kept["kept_first"]),
+            str(kept.get("kept_first", "")),
             RecentTexts.of_stored(kept["recent"], monitor.seen),
             {channel: float(kept["began"][channel]) for channel in monitor.open},
             explained,

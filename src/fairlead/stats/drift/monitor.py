@@ -280,13 +280,18 @@ class DriftMonitor:
         """Clusters that grew by new content beside the old, if that which grew most is one.
 
         While an alarm is open its requests come before a further one: the old are those before it.
+        What came just before counts as well, where the alarm is about something else.
         """
         opened = self._open.values()
-        before, _ = self._parted(min([changed_at, *(each.changed_at for each in opened)]))
-        _, recent = self._parted(changed_at)
+        old, _ = self._parted(min([changed_at, *(each.changed_at for each in opened)]))
+        latest, recent = self._parted(changed_at)
         cells = [each.cell for each in grown(recent, self._cells.shares)]
         known = frozenset[int]().union(*(each.beside for each in opened))
-        found = [cell for cell in cells if cell in known or is_unlike(before, recent, cell)]
+        found = [
+            cell
+            for cell in cells
+            if cell in known or any(is_unlike(each, recent, cell) for each in (old, latest))
+        ]
         return frozenset(found) if found and found[0] == cells[0] else frozenset()
 
     @property
@@ -357,7 +362,7 @@ class DriftMonitor:
             known = whole and channel in bets and bet in range(len(self._gentler))[bets[channel]]
             if not (known and 0 <= each["changed_at"] <= each["at"]):
                 raise ValueError(f"state of a monitor: an open alarm of {channel!r} is damaged")
-            beside = frozenset(each["beside"])
+            beside = frozenset(each.get("beside", ()))  # Older states have none.
             if not beside <= set(range(len(self._reference.cells))):
                 raise ValueError("state of a monitor: an open alarm is of clusters that are none")
             ending = Ending(each["against"])

@@ -13,10 +13,10 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from fairlead.control.metrics.exposition import Exposition
+from fairlead.control.metrics.pulse import Pulse
+from fairlead.control.metrics.replica_metrics import ReplicaMetrics
 from fairlead.control.notify.courier import Courier
-from fairlead.control.outward.exposition import Exposition
-from fairlead.control.outward.pulse import Pulse
-from fairlead.control.outward.replica_metrics import ReplicaMetrics
 from fairlead.gateway.records.metric_families import FamilyState
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.monitoring.dashboards import Dashboard, all_dashboards, as_json

@@ -22,7 +22,7 @@ from fairlead.app.heap import keep_trimmed
 from fairlead.app.serving import Server, is_alive
 from fairlead.app.state import StatePaths, write_private
 from fairlead.control.api import create_app
-from fairlead.control.outward.observer_families import read_standing
+from fairlead.control.metrics.observer_families import read_standing
 from fairlead.control.parts import Ground
 from fairlead.control.plane import ControlPlane
 from fairlead.control.world.hub import SnapshotHub

@@ -29,7 +29,7 @@ from fairlead.control.http import gives as _gives
 from fairlead.control.http import takes as _takes
 from fairlead.control.limits import key_views
 from fairlead.control.limits.first_key import FirstKey
-from fairlead.control.outward.metrics_api import metrics_router
+from fairlead.control.metrics.metrics_api import metrics_router
 from fairlead.control.plane import ControlPlane
 from fairlead.control.probing.probe_views import ProbesView
 from fairlead.control.shipping.spec import ServiceSpec, check_spec

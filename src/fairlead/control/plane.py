@@ -29,7 +29,7 @@ from fairlead.control.shipping.capacity import Planner
 from fairlead.control.shipping.conversations import Conversations
 from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.views import Applied, RollbackRequest, RolloutView
-from fairlead.control.wiring import monitoring_on, outward_on, shipping_on
+from fairlead.control.wiring import monitoring_on, shipping_on, shown_on
 from fairlead.control.world.publishing import Publisher
 from fairlead.control.world.wants import ServiceWant
 from fairlead.domain.errors import FairleadError
@@ -70,11 +70,11 @@ class ControlPlane:
         self.platform = monitoring.platform
         self.watching = monitoring.watching
 
-        outward = outward_on(ground, parts, monitoring)
-        self.reports = outward.reports
-        self.exposition = outward.exposition
-        self.replica_metrics = outward.replica_metrics
-        self._pulse = outward.pulse
+        shown = shown_on(ground, parts, monitoring)
+        self.reports = shown.reports
+        self.exposition = shown.exposition
+        self.replica_metrics = shown.replica_metrics
+        self._pulse = shown.pulse
 
         self.keys = Keys(store, now)
         self.samples = Samples(store, now)

@@ -17,10 +17,10 @@ from fairlead.control.bias.tracking import ScoreTracking
 from fairlead.control.drill.drills import Drills
 from fairlead.control.judging.judging import Judging
 from fairlead.control.judging.live import LiveJudging
+from fairlead.control.metrics.exposition import Exposition
+from fairlead.control.metrics.pulse import Pulse
+from fairlead.control.metrics.replica_metrics import ReplicaMetrics
 from fairlead.control.outside.hooks import Hooks
-from fairlead.control.outward.exposition import Exposition
-from fairlead.control.outward.pulse import Pulse
-from fairlead.control.outward.replica_metrics import ReplicaMetrics
 from fairlead.control.parts import Ground, Parts
 from fairlead.control.probing.probes import Probes
 from fairlead.control.reports import Reports
@@ -91,7 +91,7 @@ def monitoring_on(ground: Ground, parts: Parts, lock: asyncio.Lock) -> Monitorin
 
 
 @dataclass(frozen=True)
-class Outward:
+class Shown:
     """What people and scrapers are shown.
 
     Attributes:
@@ -104,7 +104,7 @@ class Outward:
     pulse: Pulse
 
 
-def outward_on(ground: Ground, parts: Parts, monitoring: Monitoring) -> Outward:
+def shown_on(ground: Ground, parts: Parts, monitoring: Monitoring) -> Shown:
     """The parts that show what the others do."""
     reports = Reports(parts, ground.registry, ground.gateway_url, ground.now)
     reports.tightened = monitoring.acting.tightenings.names
@@ -113,4 +113,4 @@ def outward_on(ground: Ground, parts: Parts, monitoring: Monitoring) -> Outward:
     exposition.desk = lambda: monitoring.watching.desk
     exposition.others.append(monitoring.watching.states)
     scraped = ReplicaMetrics(parts.overview.wants, parts.fleet.replicas, ground.monotonic)
-    return Outward(reports, exposition, scraped, pulse)
+    return Shown(reports, exposition, scraped, pulse)

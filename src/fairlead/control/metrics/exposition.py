@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from fairlead import __version__
-from fairlead.control.outward.arms import arms_of, used_by
-from fairlead.control.outward.families import Families
-from fairlead.control.outward.observer_families import add_observer
-from fairlead.control.outward.pulse import Pulse
+from fairlead.control.metrics.arms import arms_of, used_by
+from fairlead.control.metrics.families import Families
+from fairlead.control.metrics.observer_families import add_observer
+from fairlead.control.metrics.pulse import Pulse
 from fairlead.control.parts import Parts
 from fairlead.control.world.wants import ServiceWant
 from fairlead.domain.errors import FairleadError

@@ -13,14 +13,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple, Protocol
 from urllib.parse import urlsplit
 
-from fairlead.control.outward.arms import used_by
-from fairlead.control.outward.engine_text import (
+from fairlead.control.metrics.arms import used_by
+from fairlead.control.metrics.engine_text import (
     FIGURES,
     NotUnderstood,
     Reading,
     read_engine_text,
 )
-from fairlead.control.outward.families import Families
+from fairlead.control.metrics.families import Families
 from fairlead.control.world.wants import ServiceWant
 from fairlead.domain.outbound import DIRECT, Outbound
 from fairlead.domain.release import RemoteModel, short

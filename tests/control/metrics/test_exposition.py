@@ -11,9 +11,9 @@ import pytest
 
 from control.simulated_world import DIRECT, World
 from fairlead.control.api import create_app
-from fairlead.control.outward.families import Families
-from fairlead.control.outward.observer_families import add_observer, read_standing
-from fairlead.control.outward.pulse import Pulse
+from fairlead.control.metrics.families import Families
+from fairlead.control.metrics.observer_families import add_observer, read_standing
+from fairlead.control.metrics.pulse import Pulse
 from fairlead.domain.errors import StorageFailed
 from fairlead.domain.release import short
 from fairlead.domain.replica import ReplicaState

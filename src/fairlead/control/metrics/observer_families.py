@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from fairlead.control.outward.families import Families
+from fairlead.control.metrics.families import Families
 from fairlead.wire.observing import STANDING_BYTES_MAX, ObserverStanding, decode_standing
 
 SILENT_S = 10.0

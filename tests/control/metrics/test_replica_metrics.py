@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from control.outward.test_engine_text import LLAMA_CPP, VLLM
+from control.metrics.test_engine_text import LLAMA_CPP, VLLM
 from control.simulated_world import World
-from fairlead.control.outward.replica_metrics import (
+from fairlead.control.metrics.replica_metrics import (
     STALE_S,
     STRANGE_S,
     Place,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.control.outward.engine_text import (
+from fairlead.control.metrics.engine_text import (
     SAMPLES_MAX,
     TEXT_BYTES_MAX,
     NotUnderstood,

@@ -9,16 +9,21 @@ DATA ?= $(or $(FAIRLEAD_DATA),../shared/data)
 # How many processes share the tests; with 0 there is one, as a debugger needs it.
 WORKERS ?= 0
 
+# Where the package lies whose gateway is compiled (`make compiled`).
+COMPILED := build/compiled
+
 # uv trusts what the system trusts, as pip does where it is set up so.
 export UV_SYSTEM_CERTS := 1
 export UV_NATIVE_TLS := 1
 
-.PHONY: demo test vllm lint bench bench-rollout bench-strata bench-changes bench-gateway bench-prefix bench-live-rollouts bench-telemetry soak soak-honest docs format clean bench-monitoring bench-monitors
+.PHONY: demo test compiled test-compiled vllm lint bench bench-rollout bench-strata bench-changes bench-gateway bench-prefix bench-live-rollouts bench-telemetry soak soak-honest docs format clean bench-monitoring bench-monitors
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    ship four releases of an example service under live traffic, and watch"
 	@echo "make test    run the tests; ARGS=\"-k registry\", WORKERS=2"
+	@echo "make compiled  compile the gateway's request path into build/compiled (takes a C compiler)"
+	@echo "make test-compiled   the gateway's tests on that; WORKERS=2"
 	@echo "make vllm    set up vLLM for the CPU, which some tests then use (1.6 GB)"
 	@echo "make lint    ruff, mypy --strict, import contracts, generated pages"
 	@echo "make bench   run the benchmarks"
@@ -57,6 +62,21 @@ demo: $(VENV)/.demo
 test: $(VENV)/.dev
 	@FAIRLEAD_DATA="$(abspath $(DATA))" $(BIN)/pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
+compiled: $(COMPILED)/.ready
+
+$(COMPILED)/.ready: $(VENV)/.dev hatch_build.py pyproject.toml $(shell find src -name '*.py')
+	@echo "compiling the gateway into $(COMPILED) ..."
+	@rm -rf $(COMPILED)
+	@FAIRLEAD_COMPILE=1 $(BIN)/uv build --quiet --wheel --python $(BIN)/python --out-dir $(COMPILED)/wheel
+	@$(BIN)/python -m zipfile -e $(COMPILED)/wheel/*.whl $(COMPILED)
+	@touch $@
+
+# Without the tests that put doubles or patches in the place of parts that are bound once compiled.
+test-compiled: compiled
+	@FAIRLEAD_COMPILED="$(abspath $(COMPILED))" PYTHONPATH="$(abspath $(COMPILED))" FAIRLEAD_DATA="$(abspath $(DATA))" \
+		$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not interpreted and not vllm" \
+		tests/test_compiled_modules.py tests/gateway tests/wire tests/observer tests/standalone tests/clients tests/live/test_soak.py $(ARGS)
+
 vllm: $(VENV)/.dev
 	@PYTHONPATH=tests $(BIN)/python -m support.vllm.environment $(ARGS)
 
@@ -85,6 +105,7 @@ bench-changes: $(VENV)/.dev
 	@$(BIN)/python -m benchmarks.changes $(ARGS)
 
 bench-gateway: $(VENV)/.dev
+	@$(MAKE) --no-print-directory compiled || echo "without a compiled gateway"
 	@$(BIN)/python -m benchmarks.gateway $(ARGS)
 
 bench-prefix: $(VENV)/.dev

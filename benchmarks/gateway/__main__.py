@@ -15,18 +15,21 @@ import resource
 import shlex
 import signal
 import sys
+import sysconfig
 import tempfile
 from pathlib import Path
 
 from benchmarks.gateway import latency, micro, plain, streams, workers
 from benchmarks.gateway.environments import Environments, require_system_tools
-from benchmarks.gateway.peers import FAIRLEAD, PEERS
+from benchmarks.gateway.peers import COMPILED, FAIRLEAD, PEERS
 from benchmarks.gateway.picture import svg
 from benchmarks.gateway.plan import PARTS, Plan
-from benchmarks.gateway.processes import BenchmarkFailed, Bystanders, two_cores
+from benchmarks.gateway.processes import ROOT, BenchmarkFailed, Bystanders, two_cores
 from benchmarks.gateway.report import markdown
 
 RESULTS = Path(__file__).parents[1] / "results"
+COMPILED_FOLDER = ROOT / "build" / "compiled"
+"""Where `make compiled` puts fairlead with its request path compiled."""
 _MEASURES = {
     "plain": plain.measure,
     "latency": latency.measure,
@@ -60,9 +63,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rate", type=int, default=1000, help="requests/s of the latency part")
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--events", type=int, default=50, help="per second and stream")
+    parser.add_argument(
+        "--held", type=_share, default=0.5, help="of its core, taken from a proxy at saturation"
+    )
     parser.add_argument("--micro", action="store_true", help="functions of the request path only")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the results")
     return parser
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0.0 < share < 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is no share between 0 and 1")
+    return share
 
 
 def _shown(arguments: list[str]) -> list[str]:
@@ -77,15 +90,18 @@ def _run(options: argparse.Namespace, given: list[str]) -> None:
     require_system_tools()
     _raise_descriptors()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # So that what was started is ended.
-    environments = Environments()
+    compiled = _compiled()
+    environments = Environments(compiled)
+    ours = (FAIRLEAD,) if compiled is None else (FAIRLEAD, COMPILED)
     plan = Plan(
         parts=[part for part in PARTS if part in options.only],
-        proxies=(FAIRLEAD, *(peer for peer in PEERS if peer in options.peers)),
+        proxies=(*ours, *(peer for peer in PEERS if peer in options.peers)),
         rounds=options.rounds,
         seconds=options.seconds,
         rate=options.rate,
         streams=options.streams,
         events_per_s=options.events,
+        held_share=options.held,
         cores=two_cores(),
         environments=environments,
     )
@@ -104,6 +120,17 @@ def _run(options: argparse.Namespace, given: list[str]) -> None:
     options.results.mkdir(exist_ok=True)
     (options.results / "gateway.md").write_text(text, encoding="utf-8")
     (options.results / "gateway.svg").write_text(svg(measured), encoding="utf-8")
+
+
+def _compiled() -> Path | None:
+    """The folder of the compiled package, if there is one of the present source for this Python."""
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    library = COMPILED_FOLDER / "fairlead" / "gateway" / f"worker{suffix}"
+    ready = COMPILED_FOLDER / ".ready"
+    if not (library.is_file() and ready.is_file()):
+        return None
+    newest = max(path.stat().st_mtime for path in (ROOT / "src").rglob("*.py"))
+    return COMPILED_FOLDER if newest <= ready.stat().st_mtime else None
 
 
 def _raise_descriptors() -> None:

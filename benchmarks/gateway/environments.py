@@ -32,9 +32,14 @@ def require_system_tools() -> None:
 
 
 class Environments:
-    """The folder with the peers' environments; one that is missing is made."""
+    """The folder with the peers' environments; one that is missing is made.
 
-    def __init__(self) -> None:
+    Attributes:
+        compiled: The folder of fairlead with a compiled request path, if there is one.
+    """
+
+    def __init__(self, compiled: Path | None = None) -> None:
+        self.compiled = compiled
         given = os.environ.get(PEERS_VARIABLE)
         cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
         self._is_given = given is not None

@@ -45,11 +45,19 @@ class FairleadGateway:
         cores: One worker on each.
         upstreams: Ports on loopback; each is a replica of both releases.
         slots: Requests that each replica serves at the same time.
+        compiled: The folder of the compiled package, if that is what is to be run.
     """
 
     def __init__(
-        self, folder: Path, *, cores: Sequence[int], upstreams: Sequence[int], slots: int
+        self,
+        folder: Path,
+        *,
+        cores: Sequence[int],
+        upstreams: Sequence[int],
+        slots: int,
+        compiled: Path | None = None,
     ) -> None:
+        self._compiled = compiled
         self._paths = StatePaths(folder / "state")
         self._paths.create()
         self._prepare(upstreams, slots, len(cores))
@@ -83,12 +91,19 @@ class FairleadGateway:
         """Until every worker has the socket; raises BenchmarkFailed."""
         for worker in self.workers:
             wait_answering(worker, self.port, chat_request(0), KEY)
+            self.check_build(worker)
         deadline = time.monotonic() + READY_S
         # A worker shows its metrics at the moment at which it begins to serve.
         while len(list(self._paths.metrics.glob("*.metrics"))) < len(self.workers):
             if time.monotonic() > deadline:
                 raise BenchmarkFailed("a worker did not start")
             time.sleep(0.1)
+
+    def check_build(self, worker: Running) -> None:
+        """Raises BenchmarkFailed when it is not the build that is to be measured."""
+        is_compiled = "__mypyc" in Path(f"/proc/{worker.pid}/maps").read_text(encoding="utf-8")
+        if is_compiled is not (self._compiled is not None):
+            raise BenchmarkFailed(f"the worker is {'' if is_compiled else 'not '}compiled")
 
     def split(self) -> tuple[int, int]:
         """How many requests were recorded, and how many of them were the canary's."""
@@ -121,9 +136,15 @@ class FairleadGateway:
             [sys.executable, "-m", "fairlead.app.gateway_process", json.dumps(settings)],
             folder / f"worker-{number}.log",
             core=core,
-            environ={"FAIRLEAD_CONTROL_TOKEN": "benchmark"},
+            environ=self._environ(),
             pass_fds=[given for given in inherited if given is not None],
         )
+
+    def _environ(self) -> dict[str, str]:
+        environ = {"FAIRLEAD_CONTROL_TOKEN": "benchmark"}
+        if self._compiled is not None:
+            environ["PYTHONPATH"] = str(self._compiled)
+        return environ
 
 
 def snapshot(upstreams: Sequence[int], slots: int, workers: int = 1) -> Snapshot:

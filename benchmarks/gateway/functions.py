@@ -19,14 +19,15 @@ from fairlead.gateway.front.request_id import RequestIds
 from fairlead.gateway.quotas import quota_answers
 from fairlead.gateway.quotas.quota import QuotaBook
 from fairlead.gateway.records.metrics import GatewayMetrics
-from fairlead.gateway.replicas.addressing import build_request, parse_base_url
+from fairlead.gateway.replicas.addressing import parse_base_url
 from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.fleet import Fleet, Replica
+from fairlead.gateway.replicas.outgoing import build_request
 from fairlead.gateway.replicas.routing import assign, choose, unit_of
 from fairlead.gateway.requests.call import Call
-from fairlead.gateway.requests.metering import Usage, usage_of_answer
 from fairlead.gateway.requests.relay import StreamRelay
 from fairlead.gateway.requests.request_body import body_for, read_fields
+from fairlead.gateway.requests.usage import Usage, usage_of_answer
 from fairlead.gateway.state.loaded import Loaded
 from fairlead.gateway.streams.events import EventSplitter
 from fairlead.wire.record import RequestRecord, encode_record

@@ -36,8 +36,8 @@ def markdown() -> str:
             "",
             "    make bench-gateway ARGS=--micro",
             "",
-            f"Without sockets, on {platform_line()}; {REPEATS} times each. The smallest is what "
-            "the code costs; the median is also what else the machine did.",
+            f"Without sockets, not compiled, on {platform_line()}; {REPEATS} times each. "
+            "The smallest is what the code costs; the median is also what else the machine did.",
             "",
             f"Where nothing else is said, one request of {len(chat_request(0))} bytes is asked "
             f"again and again, which is the best case. _The mix_ are {len(MIX)} requests of "

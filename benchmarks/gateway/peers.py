@@ -15,6 +15,9 @@ from benchmarks.gateway.processes import Cores, Running, free_port, wait_answeri
 from benchmarks.gateway.traffic import KEY, SERVICE, chat_request
 
 FAIRLEAD = "fairlead"
+COMPILED = "fairlead-compiled"
+"""The same with its request path compiled (`make compiled`)."""
+OURS = (FAIRLEAD, COMPILED)
 PEERS = ("envoy", "vllm-router", "sglang-router", "litellm", "nginx")
 _LITELLM_ENVIRON = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_LOG": "ERROR"}
 
@@ -42,9 +45,13 @@ def serving(
     """The proxy in front of the upstream, once it answers; it is ended afterwards."""
     folder.mkdir(parents=True)
     gateway = None
-    if name == FAIRLEAD:
+    if name in OURS:
         gateway = FairleadGateway(
-            folder, cores=[cores.proxy], upstreams=[upstream], slots=2048 if streams else 256
+            folder,
+            cores=[cores.proxy],
+            upstreams=[upstream],
+            slots=2048 if streams else 256,
+            compiled=environments.compiled if name == COMPILED else None,
         )
         proxy = Proxy(name, gateway.port, gateway.workers[0], gateway)
     else:
@@ -54,6 +61,8 @@ def serving(
         proxy = Proxy(name, port, running)
     try:
         wait_answering(proxy.running, proxy.port, chat_request(0), KEY)
+        if gateway is not None:
+            gateway.check_build(proxy.running)
         yield proxy
     finally:
         if gateway is not None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from benchmarks.gateway.peers import FAIRLEAD
+from benchmarks.gateway.peers import OURS
 from benchmarks.gateway.plan import Samples
 
 _WIDTH = 760
@@ -76,7 +76,7 @@ def _panel(panel: Panel, bars: Sequence[tuple[str, float]], top: int) -> list[st
     for number, (name, value) in enumerate(bars):
         y = top + _TITLE - 8 + number * _STEP
         width = max(1.0, room * max(0.0, value) / largest) if largest > 0 else 1.0
-        is_ours = name == FAIRLEAD or panel.part == "workers"
+        is_ours = name in OURS or panel.part == "workers"
         weight = ' font-weight="600"' if is_ours else ""
         out += [
             f'<text x="{_LEFT - 10}" y="{y + 13}" text-anchor="end" fill="#0f172a"{weight}>'

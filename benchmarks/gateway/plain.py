@@ -39,13 +39,13 @@ def measure(plan: Plan, folder: Path) -> Samples:
                 say("plain", round_number, proxy.name, f"{result.per_second:,.0f} requests/s")
         for proxy in proxies:
             if proxy.gateway is not None:
-                _check_records(*proxy.gateway.split(), samples)
+                _check_records(proxy.name, *proxy.gateway.split(), samples)
     return samples
 
 
-def _check_records(records: int, canary: int, samples: Samples) -> None:
+def _check_records(name: str, records: int, canary: int, samples: Samples) -> None:
     """All features were on: every request is in the spool, and the split was made."""
     if records == 0 or canary == 0:
         raise BenchmarkFailed(f"{records} records, {canary} of the canary: not all was on")
-    samples.add("records", "fairlead", records)
-    samples.add("canary", "fairlead", canary / records)
+    samples.add("records", name, records)
+    samples.add("canary", name, canary / records)

@@ -25,6 +25,7 @@ class Plan:
         rate: Requests per second of the latency part.
         streams: Streams that are open at the same time.
         events_per_s: Events of each stream per second.
+        held_share: Of the proxy's core, taken from it at saturation.
     """
 
     parts: Sequence[str]
@@ -34,6 +35,7 @@ class Plan:
     rate: int
     streams: int
     events_per_s: int
+    held_share: float
     cores: Cores
     environments: Environments
 

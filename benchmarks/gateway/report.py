@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from benchmarks.gateway.environments import platform_line
-from benchmarks.gateway.peers import FAIRLEAD
+from benchmarks.gateway.peers import COMPILED, FAIRLEAD, OURS
 from benchmarks.gateway.plan import DIRECT, Plan, Samples, Spread
 from benchmarks.gateway.streams import LEFT_OUT, paces
 from benchmarks.gateway.workers import ONE, TWO
@@ -41,9 +41,18 @@ def number(values: Spread | None, digits: int = 0) -> Cell:
     return middle if low == high else f"{middle} ({low} to {high})"
 
 
-def ratio(samples: Samples, measure: str, peer: str) -> Cell:
-    """How many times the peer's value fairlead's is."""
-    values = samples.ratio(measure, FAIRLEAD, peer) if peer != FAIRLEAD else None
+def ratios(plan: Plan, samples: Samples, measure: str, peer: str) -> list[Cell]:
+    """How many times the peer's value fairlead's is, as Python and, if it is there, compiled."""
+    return [_ratio(samples, measure, ours, peer) for ours in OURS if ours in plan.proxies]
+
+
+def ratio_columns(plan: Plan) -> list[str]:
+    """Headings of `ratios`."""
+    return ["fairlead's is", *(["compiled it is"] if COMPILED in plan.proxies else [])]
+
+
+def _ratio(samples: Samples, measure: str, ours: str, peer: str) -> Cell:
+    values = samples.ratio(measure, ours, peer) if peer not in (*OURS, DIRECT) else None
     if values is None:
         return ""
     ends = f" ({values.low:.2f} to {values.high:.2f})" if values.low < values.high else ""
@@ -51,11 +60,14 @@ def ratio(samples: Samples, measure: str, peer: str) -> Cell:
 
 
 def _head(plan: Plan, command: str, bystanders: float) -> str:
-    peers = [name for name in plan.proxies if name != FAIRLEAD]
+    peers = [name for name in plan.proxies if name not in OURS]
     versions = ", ".join(f"{name} {plan.environments.version(name)}" for name in peers)
     noise = f"Other programs took {bystanders:.1%} of the two cores meanwhile"
     if bystanders > _QUIET:
         noise = f"**{noise}: these figures are noisy**"
+    built = "It was not compiled."
+    if COMPILED in plan.proxies:
+        built = f"{COMPILED} is the same with its request path compiled (docs/gateway.md)."
     return "\n".join(
         [
             "# The gateway beside its peers",
@@ -68,8 +80,8 @@ def _head(plan: Plan, command: str, bystanders: float) -> str:
             f"On {platform_line()}. Peers: {versions or 'none'}. {noise}.",
             "",
             "fairlead has everything on: API keys, limits, a canary with a fifth of the users, "
-            "a record of each request in a spool on disk, metrics, release headers. Its one "
-            "worker is the process that `fairlead up` starts. Envoy reads `model` from the body "
+            "a record of each request in a spool on disk, metrics, release headers. Its one worker "
+            f"is the process that `fairlead up` starts. {built} Envoy reads `model` from the body "
             "(`json_to_metadata`); LiteLLM checks its master key and has no database; nginx only "
             "passes on: the bare limit.",
         ]
@@ -81,14 +93,15 @@ def _plain(plan: Plan, samples: Samples) -> str:
         [
             name,
             number(samples.spread("rps", name)),
-            ratio(samples, "rps", name),
+            *ratios(plan, samples, "rps", name),
             number(samples.spread("per_cpu_s", name)),
-            ratio(samples, "per_cpu_s", name),
+            *ratios(plan, samples, "per_cpu_s", name),
             f"{sum(samples.of('failed', name)):,.0f}",
         ]
         for name in samples.proxies("rps")
     ]
-    columns = ["", "requests/s", "fairlead's is", "per CPU second", "fairlead's is", "failed"]
+    compared = ratio_columns(plan)
+    columns = ["", "requests/s", *compared, "per CPU second", *compared, "failed"]
     records = sum(samples.of("records", FAIRLEAD))
     canary = sum(samples.of("canary", FAIRLEAD))
     return "\n".join(
@@ -152,12 +165,16 @@ def _streams(plan: Plan, samples: Samples) -> str:
         offered = f"{pace.events_per_s} events/s each, {pace.events_per_s * plan.streams:,} in all"
         if pace.held_share:
             offered += f", for a proxy that has {1 - pace.held_share:.0%} of its core"
-        blocks += [f"### {pace.name.capitalize()}: {offered}", _pace_table(pace.name, samples)]
+        blocks += [
+            f"### {pace.name.capitalize()}: {offered}",
+            _pace_table(plan, pace.name, samples),
+        ]
     return "\n\n".join(blocks)
 
 
-def _pace_table(pace: str, samples: Samples) -> str:
-    columns = ["", "events/s", "fairlead's is", "per CPU second", "fairlead's is", "of a core"]
+def _pace_table(plan: Plan, pace: str, samples: Samples) -> str:
+    compared = ratio_columns(plan)
+    columns = ["", "events/s", *compared, "per CPU second", *compared, "of a core"]
     columns += ["added p50, ms", "added p99, ms", "together", "load", "memory, MB", "broken"]
     rows = []
     for name in samples.proxies(f"{pace}_events"):
@@ -166,9 +183,9 @@ def _pace_table(pace: str, samples: Samples) -> str:
             [
                 name,
                 number(samples.spread(f"{pace}_events", name)),
-                ratio(samples, f"{pace}_events", name) if name != DIRECT else "",
+                *ratios(plan, samples, f"{pace}_events", name),
                 number(samples.spread(f"{pace}_per_cpu_s", name)),
-                ratio(samples, f"{pace}_per_cpu_s", name),
+                *ratios(plan, samples, f"{pace}_per_cpu_s", name),
                 f"{used.median:.0%}" if used else "",
                 number(samples.spread(f"{pace}_added_p50_ms", name), 2),
                 number(samples.spread(f"{pace}_added_p99_ms", name), 2),

@@ -1,11 +1,11 @@
 """Part 3: a thousand streams at the same time.
 
 Three paces: gentle (an event comes alone, for every proxy), full (what was asked for), and
-saturation: the full pace for a proxy that has only half of its core. The load of these streams
-takes as much of a core as a fast proxy does; so with all of a core a proxy would not be at its
-limit, but the load. A proxy that has too little of a core reads more events at once, later, and so
-needs less for each: it can pass on all of them there, and its limit shows in how late. A proxy is
-started anew for each pace, because memory that was used once is seldom given back.
+saturation: the full pace for a proxy that has only a part of its core (`--held`). The load of
+these streams takes as much of a core as a fast proxy does; so with all of a core a proxy would not
+be at its limit, but the load. A proxy that has too little of a core reads more events at once,
+later, and so needs less for each: it can pass on all of them there, and its limit shows in how
+late. A proxy is started anew for each pace, because memory that was used once is seldom given back.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from benchmarks.gateway.upstreams import event_streams
 
 LEFT_OUT = ("litellm",)
 """Opening a thousand streams would take it longer than the measurement."""
-HELD_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ def paces(plan: Plan) -> list[Pace]:
     return [
         Pace("gentle", max(1, plan.events_per_s // 5)),
         Pace("full", plan.events_per_s),
-        Pace("saturation", plan.events_per_s, HELD_SHARE),
+        Pace("saturation", plan.events_per_s, plan.held_share),
     ]
 
 

@@ -294,8 +294,8 @@ def test_doctor_says_of_each_thing_whether_it_is_well(run: Run, project: Path) -
     lines = {line.split()[1].rstrip(":"): line.split()[0] for line in done.out.splitlines()
              if line.startswith(("ok", "bad"))}  # fmt: skip
     assert lines == {
-        "python": "ok", "llama.cpp": "ok", "disk": "ok", "state": "ok", "registry": "ok",
-        "running": "bad",
+        "python": "ok", "llama.cpp": "ok", "gateway": "ok", "disk": "ok", "state": "ok",
+        "registry": "ok", "running": "bad",
     }  # fmt: skip
     assert "fairlead up" in done.out
     findings = json.loads(run("doctor", "--json", "--state", state).out)

@@ -24,6 +24,8 @@ from fairlead.gateway.waiting.admission import Admission
 from fairlead.gateway.waiting.seeker import Seeker
 from fairlead.wire.snapshot import Limits, ReleaseRoute, Snapshot
 
+pytestmark = pytest.mark.interpreted  # Its requests are doubles.
+
 LIMITS = Limits(queue=8, queue_timeout_s=5.0, attempts=3)
 URLS = [f"http://127.0.0.1:{port}" for port in (9, 10, 11)]
 

@@ -11,9 +11,9 @@ from fairlead.domain.quota import Price
 from fairlead.gateway.replicas.routing import Assignment
 from fairlead.gateway.requests.answers import FORMAT_CHARS, AnswerReading, cost_usd, reading_of
 from fairlead.gateway.requests.call import Call
-from fairlead.gateway.requests.metering import Usage
+from fairlead.gateway.requests.fields import Fields
 from fairlead.gateway.requests.refusals import OPENINGS, is_refusal
-from fairlead.gateway.requests.request_body import Fields
+from fairlead.gateway.requests.usage import Usage
 from fairlead.gateway.state.loaded import LiveService
 from fairlead.wire.snapshot import ServiceRoute
 

@@ -142,6 +142,7 @@ async def _read(rig: Rig) -> tuple[list[bytes], list[int]]:
     return re.findall(rb"data: .*\n\n", b"".join(parts)), counts
 
 
+@pytest.mark.interpreted
 async def test_while_busy_the_first_event_goes_at_once_and_the_others_together(
     engine: StartEngine, serve: Serve
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import httpx
 import pytest
@@ -24,7 +25,7 @@ from gateway_rig import (
 
 from fairlead.domain.release import Prompt
 from fairlead.gateway.bulkhead import Bulkhead
-from fairlead.gateway.requests import attempt
+from fairlead.gateway.requests import request_body
 from fairlead.gateway.requests.exchange import Exchange
 from fairlead.gateway.waiting.admission import Admission
 from fairlead.wire.record import FeedbackRecord
@@ -90,15 +91,16 @@ async def test_a_defect_while_an_attempt_begins_is_a_500_and_the_others_go_on(
 ) -> None:
     release = asyncio.Event()
     one = await engine(answers(after=release))
-    rig = await serve(snapshot(route(A, one, slots=1), limits=LIMITS))
-    sound = attempt.body_for
+    shaped = route(A, one, slots=1, sampling={"seed": 1})
+    rig = await serve(snapshot(shaped, limits=LIMITS))
+    sound = request_body.apply_release
 
-    def broken(body: bytes, *rest: object) -> bytes:
-        if b"broken" in body:
+    def broken(parts: dict[str, Any], **how: Any) -> dict[str, Any]:
+        if bytes(parts.get("user", b"")) == b'"broken"':
             raise AssertionError("a defect of ours")
-        return sound(body, *rest)  # type: ignore[arg-type]
+        return sound(parts, **how)
 
-    monkeypatch.setattr(attempt, "body_for", broken)
+    monkeypatch.setattr(request_body, "apply_release", broken)
     bad = {**CHAT, "user": "broken"}
     async with rig.client() as client:
         assert error_of(await client.post(PATH, json=bad)) == (500, "internal_error")
@@ -117,6 +119,7 @@ async def test_a_defect_while_an_attempt_begins_is_a_500_and_the_others_go_on(
     assert [r.error for r in rig.requests()].count("internal_error") == 2
 
 
+@pytest.mark.interpreted
 async def test_a_request_whose_record_cannot_be_made_is_cut_and_holds_up_nothing(
     engine: StartEngine, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +197,7 @@ async def test_a_delivery_that_breaks_does_not_keep_the_others_of_its_turn_back(
     assert "the second one breaks" in caplog.text
 
 
+@pytest.mark.interpreted
 def test_a_bulkhead_lets_cancellation_through_and_keeps_what_is_unexpected() -> None:
     caught: list[Exception] = []
 
@@ -209,6 +213,7 @@ def test_a_bulkhead_lets_cancellation_through_and_keeps_what_is_unexpected() -> 
     assert [type(e) for e in caught] == [ValueError]
 
 
+@pytest.mark.interpreted
 async def test_a_queue_that_broke_once_goes_on_letting_requests_in(
     engine: StartEngine, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:

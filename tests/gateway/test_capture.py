@@ -177,9 +177,12 @@ async def test_units_are_chosen_whole_and_the_others_take_the_short_way(
     """The same units in each life of a worker; requests that are not chosen pay nothing."""
     begun: list[str] = []
     start = Express.start
-    monkeypatch.setattr(
-        Express, "start", lambda self: (begun.append(self._call.assignment.unit), start(self))
-    )
+
+    def noted(self: Express) -> None:
+        begun.append(self._call.assignment.unit)
+        start(self)
+
+    monkeypatch.setattr(Express, "start", noted)
     half = msgspec.structs.replace(ALL, share=0.5, per_minute=6_000)
     rig = await serve(capturing_snapshot(await engine(), half))
     async with rig.client() as client:

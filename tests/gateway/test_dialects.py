@@ -10,14 +10,9 @@ import pytest
 from fairlead.domain.release import Prompt
 from fairlead.gateway import errors
 from fairlead.gateway.requests import dialects
-from fairlead.gateway.requests.metering import (
-    UNKNOWN,
-    StreamMeter,
-    Usage,
-    usage_of_answer,
-    usage_of_tail,
-)
+from fairlead.gateway.requests.metering import StreamMeter, usage_of_tail
 from fairlead.gateway.requests.request_body import body_for, read_fields
+from fairlead.gateway.requests.usage import UNKNOWN, Usage, usage_of_answer
 from fairlead.gateway.streams.events import EventSplitter, has_content, is_done, is_error
 from fairlead.wire.snapshot import ReleaseRoute
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.upstream import UpstreamConnection
-from fairlead.gateway.requests.metering import Usage
 from fairlead.gateway.requests.relay import StreamRelay
+from fairlead.gateway.requests.usage import Usage
 from fairlead.gateway.streams.batching import Batches
 from fairlead.gateway.streams.event_lane import EventLane, body_of
 

@@ -10,12 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.gateway.limits import EVENT_BYTES_MAX
-from fairlead.gateway.requests.metering import (
-    StreamMeter,
-    TailKeeper,
-    Usage,
-    usage_of_answer,
-)
+from fairlead.gateway.requests.metering import StreamMeter, TailKeeper
+from fairlead.gateway.requests.usage import Usage, usage_of_answer
 from fairlead.gateway.streams.events import EventSplitter, EventTooLarge, is_done, is_error, payload
 
 ends = st.sampled_from([b"\n\n", b"\r\n\r\n", b"\r\r"])

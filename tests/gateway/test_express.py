@@ -36,7 +36,7 @@ from gateway_rig import (
 from fairlead.domain.quota import Quota
 from fairlead.domain.release import Prompt
 from fairlead.gateway.requests.express import Express
-from fairlead.gateway.requests.metering import UNKNOWN
+from fairlead.gateway.requests.usage import UNKNOWN
 from fairlead.wire.snapshot import Limits, Pin
 
 StartEngine = Callable[..., Awaitable[Engine]]
@@ -237,6 +237,7 @@ async def test_a_defect_on_the_short_way_ends_that_request_and_no_other(
     served = await engine()
     rig = await serve(snapshot(route(A, served)))
     assert rig.worker is not None
+    assert rig.worker.loaded is not None
 
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
@@ -245,7 +246,8 @@ async def test_a_defect_on_the_short_way_ends_that_request_and_no_other(
         await warm(client)
         with monkeypatch.context() as patch:
             if where == "start":
-                patch.setattr("fairlead.gateway.requests.express.build_request", broken)
+                (replica,) = rig.worker.loaded.pool("bank", A)
+                patch.setattr(replica, "beginnings", {})
             elif where == "end":
                 patch.setattr("fairlead.gateway.requests.express.usage_of_answer", broken)
             else:

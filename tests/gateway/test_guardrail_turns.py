@@ -18,8 +18,8 @@ from fairlead.gateway.guardrails.said import ANSWER_PARTS_MAX, ANSWER_VALUES_MAX
 from fairlead.gateway.guardrails.turns import BUDGET_S, Turns
 from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.requests.call import Call
-from fairlead.gateway.requests.metering import UNKNOWN, Usage
-from fairlead.gateway.requests.request_body import Fields
+from fairlead.gateway.requests.fields import Fields
+from fairlead.gateway.requests.usage import UNKNOWN, Usage
 
 SECRET = "project swordfish"
 NO_LEAKS = Guardrail("leaks", "answer", "block", phrases=(SECRET,))

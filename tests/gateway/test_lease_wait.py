@@ -204,6 +204,7 @@ class Deaf:
         self.is_cut = True
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("where", ["begin", "start"])
 async def test_a_request_that_breaks_as_its_wait_ends_does_not_leave_its_client_waiting(
     where: str,
@@ -232,6 +233,7 @@ async def test_a_request_that_breaks_as_its_wait_ends_does_not_leave_its_client_
     assert not book._waiters
 
 
+@pytest.mark.interpreted
 @pytest.mark.parametrize("is_slow", [True, False])
 async def test_a_client_that_does_not_keep_up_pauses_what_its_wait_becomes_once_that_has_begun(
     is_slow: bool, monkeypatch: pytest.MonkeyPatch

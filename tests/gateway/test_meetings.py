@@ -31,7 +31,7 @@ from gateway_rig import (
 
 from fairlead.domain.quota import Quota
 from fairlead.gateway import limits
-from fairlead.gateway.quotas.quota_answers import _estimate
+from fairlead.gateway.quotas.estimates import estimate
 from fairlead.gateway.quotas.quota_file import QuotaFile
 from fairlead.gateway.replicas import fleet
 from fairlead.gateway.requests.dialects import runs_on
@@ -90,8 +90,8 @@ async def test_an_answer_in_the_background_is_refused(engine: StartEngine, serve
 
 def test_what_a_response_may_be_long_is_reserved() -> None:
     body = b'{"model":"m","max_output_tokens":100000}'
-    assert _estimate("responses", body, None)[1:] == (100_000, True)
-    assert _estimate("chat/completions", body, None)[2] is False
+    assert estimate("responses", body, None)[1:] == (100_000, True)
+    assert estimate("chat/completions", body, None)[2] is False
 
 
 def test_a_deadline_that_ends_another_one_ends_it_once() -> None:

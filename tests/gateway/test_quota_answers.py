@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 from fairlead.domain.quota import PICO, Price, Quota
 from fairlead.gateway.errors import Refusal
+from fairlead.gateway.quotas.estimates import COMPLETION_TOKENS
 from fairlead.gateway.quotas.quota import Hold, QuotaBook
-from fairlead.gateway.quotas.quota_answers import COMPLETION_TOKENS, cost_of, headers, take
+from fairlead.gateway.quotas.quota_answers import cost_of, headers, take
 from fairlead.gateway.replicas.routing import Assignment
 from fairlead.gateway.requests.call import Call
-from fairlead.gateway.requests.request_body import Fields
+from fairlead.gateway.requests.fields import Fields
 from fairlead.gateway.state.loaded import LiveService
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import KeyEntry, ReleaseRoute, ServiceRoute, Snapshot

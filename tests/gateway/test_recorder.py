@@ -48,17 +48,24 @@ def record(number: int) -> RequestRecord:
     return msgspec.structs.replace(RECORD, id=f"r{number}")
 
 
-class Disk(SpoolWriter):
+class Disk:
     """A spool whose disk can be full."""
 
-    is_full = False
-    writes = 0
+    keeps = True
+
+    def __init__(self, folder: Path) -> None:
+        self._spool = SpoolWriter(folder)
+        self.is_full = False
+        self.writes = 0
 
     def write(self, data: bytes) -> None:
         if self.is_full:
             raise OSError(errno.ENOSPC, "No space left on device")
         self.writes += 1
-        super().write(data)
+        self._spool.write(data)
+
+    def close(self) -> None:
+        self._spool.close()
 
 
 class Moments:

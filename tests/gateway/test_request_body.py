@@ -16,7 +16,8 @@ from fairlead.domain.prompting import apply_release
 from fairlead.domain.release import Prompt
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.requests import request_body
-from fairlead.gateway.requests.request_body import Fields, body_for, depth_of, read_fields
+from fairlead.gateway.requests.fields import Fields
+from fairlead.gateway.requests.request_body import body_for, depth_of, read_fields
 
 CHAT = "chat/completions"
 

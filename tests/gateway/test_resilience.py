@@ -32,7 +32,7 @@ from gateway_rig import (
 )
 
 from fairlead.gateway.limits import RETRIES_QUIET_MIN, RETRY_SHARE
-from fairlead.gateway.waiting import admission
+from fairlead.gateway.replicas import retry_budget
 from fairlead.gateway.waiting.admission import Admission
 from fairlead.wire.snapshot import Limits, ReleaseRoute, Snapshot
 
@@ -112,10 +112,17 @@ async def test_a_replica_that_failed_a_request_rests_before_the_same_request_com
     assert queue._waiting == 0
 
 
+@pytest.fixture
+def long_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who failed is not asked again by the same request for half a minute."""
+    monkeypatch.setattr(retry_budget, "BACKOFF_S_MIN", 60.0)
+    monkeypatch.setattr(retry_budget, "BACKOFF_S_MAX", 60.0)
+
+
+@pytest.mark.usefixtures("long_rests")
 async def test_a_client_that_leaves_while_its_request_rests_leaves_nothing_behind(
-    engine: StartEngine, serve: Serve, monkeypatch: pytest.MonkeyPatch
+    engine: StartEngine, serve: Serve
 ) -> None:
-    monkeypatch.setattr(admission, "backoff_s", lambda retries, random: 30.0)
     one = await engine(answers(status=503))
     rig = await serve(snapshot(route(A, one), limits=Limits(queue_timeout_s=60)))
     queue = queue_of(rig)
@@ -129,10 +136,10 @@ async def test_a_client_that_leaves_while_its_request_rests_leaves_nothing_behin
     assert rig.requests()[0].status == 499
 
 
+@pytest.mark.usefixtures("long_rests")
 async def test_a_request_that_rests_takes_a_new_replica_at_once(
-    engine: StartEngine, serve: Serve, control: Control, monkeypatch: pytest.MonkeyPatch
+    engine: StartEngine, serve: Serve, control: Control
 ) -> None:
-    monkeypatch.setattr(admission, "backoff_s", lambda retries, random: 30.0)
     bad, good = await engine(answers(status=503)), await engine(answers("good"))
     limits = Limits(queue_timeout_s=60)
     rig = await serve(snapshot(route(A, bad), limits=limits))

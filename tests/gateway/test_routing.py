@@ -10,6 +10,9 @@ from gateway_rig import A, B, route, snapshot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fairlead.gateway.clock import Clock
+from fairlead.gateway.replicas.addressing import parse_base_url
+from fairlead.gateway.replicas.fleet import Replica
 from fairlead.gateway.replicas.routing import (
     Assignment,
     assign,
@@ -19,7 +22,7 @@ from fairlead.gateway.replicas.routing import (
     unit_of,
 )
 from fairlead.gateway.state.loaded import LiveService
-from fairlead.wire.snapshot import Finishing
+from fairlead.wire.snapshot import Endpoint, Finishing
 
 UNITS = [unit_of("k", f"s{n}".encode(), None) for n in range(20_000)]
 
@@ -148,15 +151,15 @@ def test_sessions_that_finish_stay_on_their_release_with_certainty() -> None:
         made, canary=None, rollout="ro-1", phase=3,
         finishing=Finishing(B, (stays, unit_of("k1", None, "one"))),
     )  # fmt: skip
-    alive = _Answering(True)
-    live = LiveService(made, {A: (_Answering(True),), B: (alive,)})  # type: ignore[dict-item]
+    alive = _answering()
+    live = LiveService(made, {A: (_answering(),), B: (alive,)})
     found = live.assign("k1", b"one", None, 0.0)
     assert found == Assignment("canary", B, stays, 1.0, "ro-1", 3)
     for session, user in ((b"two", None), (None, "one"), (None, None)):
         other = live.assign("k1", session, user, 0.0)
         assert other is not None
         assert (other.arm, other.release, other.rho) == ("champion", A, 0.0)
-    alive.usable = False
+    alive.note_failure()
     moved = live.assign("k1", b"one", None, 0.0)
     assert moved is not None
     assert moved.release == A
@@ -168,16 +171,12 @@ def test_a_session_that_finishes_on_the_one_held_back_is_the_champion_s() -> Non
         route(A, "http://127.0.0.1:1"), route(B, "http://127.0.0.1:2"), share=0.95
     ).services["bank"]
     made = msgspec.structs.replace(made, finishing=Finishing(A, (stays,)))
-    pools = {A: (_Answering(True),), B: (_Answering(True),)}
-    live = LiveService(made, pools)  # type: ignore[arg-type]
+    live = LiveService(made, {A: (_answering(),), B: (_answering(),)})
     assert live.assign("k1", b"one", None, 0.0) == Assignment("champion", A, stays, 0.0, "ro-1", 2)
 
 
-class _Answering:
-    """A replica as the assignment sees it."""
-
-    def __init__(self, usable: bool) -> None:
-        self.usable = usable
-
-    def is_usable(self, _now: float) -> bool:
-        return self.usable
+def _answering() -> Replica:
+    """One that answers, until it has failed."""
+    url = "http://127.0.0.1:1"
+    clock = Clock(monotonic=lambda: 0.0, wall=lambda: 0.0)
+    return Replica(Endpoint(replica="r", base_url=url), parse_base_url(url), clock)

@@ -16,7 +16,8 @@ from fairlead.control.notify.rendering import alert_name
 from fairlead.control.watching.heartbeat import Heartbeat
 from fairlead.control.watching.interface import OLD_S
 from fairlead.domain.errors import InvalidInput
-from fairlead.gateway.records.metrics import DURATION_BUCKETS_S, TOKEN_BUCKETS_S, GatewayMetrics
+from fairlead.gateway.records.metrics import TOKEN_BUCKETS_S, GatewayMetrics
+from fairlead.gateway.records.tallies import DURATION_BUCKETS_S
 from fairlead.monitoring import prometheus_rules as rules
 from fairlead.monitoring.alerts import observe
 from fairlead.monitoring.burning import Bucket, assess

@@ -66,6 +66,14 @@ def _engine(_paths: StatePaths) -> Iterator[Finding]:
     yield Finding("llama.cpp", True, f"xllamacpp {version}")
 
 
+def _gateway(_paths: StatePaths) -> Iterator[Finding]:
+    from fairlead.gateway import bulkhead
+
+    is_compiled = not (bulkhead.__file__ or "").endswith(".py")
+    how = "compiled" if is_compiled else "Python (docs/gateway.md says how to compile it)"
+    yield Finding("gateway", True, f"its request path is {how}")
+
+
 def _disk(paths: StatePaths) -> Iterator[Finding]:
     place = paths.root if paths.root.exists() else Path.cwd()
     free = shutil.disk_usage(place).free
@@ -190,5 +198,5 @@ def _running(paths: StatePaths) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[StatePaths], Iterator[Finding]], ...] = (
-    _python, _engine, _disk, _state, _registry, _telemetry, _vectors, _running,
+    _python, _engine, _gateway, _disk, _state, _registry, _telemetry, _vectors, _running,
 )  # fmt: skip

@@ -34,7 +34,8 @@ FilesOption = Annotated[
 def rules(file: FilesOption = None) -> None:
     """Print recording and alerting rules for Prometheus that watch what services promise."""
     from fairlead.cli.watching import promises_of
-    from fairlead.gateway.records.metrics import DURATION_BUCKETS_S, TOKEN_BUCKETS_S
+    from fairlead.gateway.records.metrics import TOKEN_BUCKETS_S
+    from fairlead.gateway.records.tallies import DURATION_BUCKETS_S
     from fairlead.manifest import load_manifest
     from fairlead.monitoring.prometheus_rules import Bounds, rules_yaml
 

@@ -32,7 +32,7 @@ from fairlead.gateway.records.metrics_share import MetricsShare
 from fairlead.gateway.records.recorder import OnTraced, Recorder
 from fairlead.gateway.records.spool import spool_of
 from fairlead.gateway.replicas.fleet import Fleet
-from fairlead.gateway.requests.call import Plant
+from fairlead.gateway.requests.plant import Plant
 from fairlead.gateway.requests.tracing import tracing_of
 from fairlead.gateway.settings import WorkerSettings
 from fairlead.gateway.state.harm import HarmBudgets

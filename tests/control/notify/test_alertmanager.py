@@ -16,7 +16,8 @@ from control.notify.telling import condition
 from fairlead.control.notify.courier import Courier
 from fairlead.control.notify.sending import Sender
 from fairlead.domain.receivers import Alertmanager
-from fairlead.gateway.records.metrics import DURATION_BUCKETS_S, TOKEN_BUCKETS_S
+from fairlead.gateway.records.metrics import TOKEN_BUCKETS_S
+from fairlead.gateway.records.tallies import DURATION_BUCKETS_S
 from fairlead.monitoring.alerts import Alert, observe
 from fairlead.monitoring.objectives import Objective, ObjectiveKind
 from fairlead.monitoring.prometheus_rules import Bounds, Promises, rules_yaml

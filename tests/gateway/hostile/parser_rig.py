@@ -14,9 +14,12 @@ from fairlead.gateway.front.client import ClientConnection
 from fairlead.gateway.front.operations import Operation, Outcome, Request
 from fairlead.gateway.front.scrapers import MetricsAccess
 from fairlead.gateway.records.metrics import GatewayMetrics
+from fairlead.gateway.records.recorder import Recorder
+from fairlead.gateway.records.spool import NullSpool
 from fairlead.gateway.replicas.fleet import Fleet
-from fairlead.gateway.requests.call import Plant
+from fairlead.gateway.requests.plant import Plant
 from fairlead.gateway.state.loaded import Loaded
+from fairlead.gateway.streams.batching import Batches
 from fairlead.gateway.waiting.deadlines import Deadlines
 from fairlead.wire.snapshot import Limits, ServiceRoute, Snapshot
 
@@ -76,24 +79,34 @@ class Transport:
         return self.is_reading() and not self.has_ended
 
 
+async def _made() -> tuple[Recorder, Batches]:
+    """Of the type that a compiled worker insists on; they belong to a loop, and do nothing."""
+    clock = Clock()
+    batches = Batches(lambda *_: None, clock.now)
+    return Recorder(NullSpool(), clock, GatewayMetrics()), batches
+
+
+RECORDER, BATCHES = asyncio.run(_made())
+
+
 class Host:
     """A worker's part, as far as it is reached without a replica: `bank` has no release."""
 
     def __init__(self) -> None:
         clock = Clock()
         fleet = Fleet(clock, on_room=lambda: None, on_drained=lambda: None)
-        # Queue and recorder are out of reach: no request gets as far as a replica.
+        # No request gets as far as a replica: these are out of reach.
         nothing = cast(Any, None)
         self.plant = Plant(
             deadlines=Deadlines(),
             shadows=nothing,
             captures=nothing,
-            batches=nothing,
+            batches=BATCHES,
             turns=nothing,
             clock=clock,
             fleet=fleet,
             queue=nothing,
-            recorder=nothing,
+            recorder=RECORDER,
             metrics=GatewayMetrics(),
         )
         bank = ServiceRoute(

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from fairlead.gateway import limits
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.requests.request_body import Fields, read_fields
+from fairlead.gateway.requests.fields import Fields
+from fairlead.gateway.requests.request_body import read_fields
 from support.corpora import corpora
 
 _ACCEPTED_CHOICES = {

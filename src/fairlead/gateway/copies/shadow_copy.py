@@ -28,11 +28,11 @@ from fairlead.gateway.requests.answers import UNSEEN, reading_of
 from fairlead.gateway.requests.attempt import CREDENTIALS, Attempt, Attempting
 from fairlead.gateway.requests.call import Call
 from fairlead.gateway.requests.ending import Ending, meter_of, record_of
-from fairlead.gateway.requests.metering import UNKNOWN, Usage, usage_of_answer
 from fairlead.gateway.requests.relay import PlainRelay, Relay, RelayOwner, StreamRelay
 from fairlead.gateway.requests.reply import nobody
 from fairlead.gateway.requests.request_body import UNREADABLE
 from fairlead.gateway.requests.tracing import UNTRACED
+from fairlead.gateway.requests.usage import UNKNOWN, Usage, usage_of_answer
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import ServiceRoute
 

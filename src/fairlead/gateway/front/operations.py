@@ -11,10 +11,11 @@ from fairlead.gateway import errors
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.front.scrapers import MetricsAccess
 from fairlead.gateway.limits import FEEDBACK_BYTES_MAX
-from fairlead.gateway.requests.call import Client, Plant, Running
+from fairlead.gateway.requests.call import Client, Running
 from fairlead.gateway.requests.dialects import PASSED_THROUGH
 from fairlead.gateway.requests.feedback import take_feedback
 from fairlead.gateway.requests.generation import generate
+from fairlead.gateway.requests.plant import Plant
 from fairlead.gateway.state.loaded import Loaded
 
 if TYPE_CHECKING:

@@ -7,10 +7,9 @@ no parser (see `heads`).
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import httptools
-import msgspec
 
 from fairlead.gateway import errors, limits
 from fairlead.gateway.errors import Refusal
@@ -28,7 +27,7 @@ Arrived = tuple[Operation, Request, Loaded | None]
 """A complete request, what is done with it, and the snapshot at which it came."""
 
 
-class _Known(msgspec.Struct, frozen=True):
+class _Known(NamedTuple):
     """What was decided on the head that the connection remembers."""
 
     path: str

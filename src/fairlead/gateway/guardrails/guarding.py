@@ -24,9 +24,9 @@ from fairlead.gateway.guardrails.watching import Answer, Looks, prompt_looks
 from fairlead.gateway.guardrails.withheld import answer_ended, prompt_refused, withheld
 from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.requests.call import Call
-from fairlead.gateway.requests.metering import UNKNOWN, Usage
 from fairlead.gateway.requests.relay import RelayOwner
 from fairlead.gateway.requests.request_body import EMBEDDINGS
+from fairlead.gateway.requests.usage import UNKNOWN, Usage
 from fairlead.wire.snapshot import ReleaseRoute
 
 Unseen = tuple[int, str, str]

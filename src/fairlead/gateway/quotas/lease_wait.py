@@ -18,7 +18,8 @@ from fairlead.gateway.quotas import quota_answers
 from fairlead.gateway.quotas.quota import QuotaBook
 from fairlead.gateway.quotas.quota_answers import Lacking, Taken
 from fairlead.gateway.requests import dialects
-from fairlead.gateway.requests.call import Call, Client, Plant, Running, refusal_headers
+from fairlead.gateway.requests.call import Call, Client, Running, refusal_headers
+from fairlead.gateway.requests.plant import Plant
 
 _log = logging.getLogger("fairlead.gateway")
 LEASE_WAIT_S = 1.0

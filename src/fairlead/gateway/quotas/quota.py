@@ -11,9 +11,7 @@ report come soon. It does so ever less often as long as nothing comes of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Protocol
-
-import msgspec
+from typing import NamedTuple, Protocol
 
 from fairlead.domain.quota import Cost, share_of
 from fairlead.gateway.quotas.quota_meters import Meter, Window
@@ -35,7 +33,7 @@ _ONE: Cost = (1, 0, 0)
 _NOTHING: tuple[tuple[Window, int, int], ...] = ()
 
 
-class Denial(msgspec.Struct, frozen=True):
+class Denial(NamedTuple):
     """A request that a limit does not let through.
 
     Attributes:

@@ -1,26 +1,21 @@
-"""What clients see of limits: the refusal, and the headers; and what a request is likely to use."""
+"""What clients see of limits: the refusal, and the headers; and what a request has used."""
 
 from __future__ import annotations
 
-import msgspec
+from typing import NamedTuple
 
-from fairlead.domain.decoding import decode_with
 from fairlead.domain.quota import PICO, Cost, Measure, Price
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.front.auth import ANYONE
+from fairlead.gateway.quotas.estimates import estimate
 from fairlead.gateway.quotas.quota import Denial, Hold, QuotaBook
 from fairlead.gateway.quotas.quota_meters import Meter
 from fairlead.gateway.requests.call import Call
-from fairlead.gateway.requests.dialects import RESPONSES
 from fairlead.gateway.requests.request_body import EMBEDDINGS
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import ReleaseRoute
 
-BYTES_PER_TOKEN = 4
-COMPLETION_TOKENS = 256
-"""Reserved for an answer where neither the client nor the release says how long it may be."""
 CLIENT_LEFT = 499
-TOKENS_MAX = 10_000_000
 FREE = Price()
 _WORDS = {
     Measure.REQUESTS: ("requests", "requests"),
@@ -30,19 +25,7 @@ _WORDS = {
 _NAMES = {int(Measure.REQUESTS): b"requests", int(Measure.TOKENS): b"tokens"}
 
 
-class _Sizes(msgspec.Struct):
-    """What a client says of the size of the answer; whatever it is, the engine judges it."""
-
-    max_tokens: object = None
-    max_completion_tokens: object = None
-    max_output_tokens: object = None
-    n: object = None
-
-
-_sizes = msgspec.json.Decoder(_Sizes)
-
-
-class Lacking(msgspec.Struct, frozen=True):
+class Lacking(NamedTuple):
     """A limit is in the way that this worker may soon be lent more of; else this is the refusal."""
 
     refusal: Refusal
@@ -66,7 +49,7 @@ def take(book: QuotaBook, call: Call, now: float, *, is_again: bool = False) -> 
         hold = book.take_one(meters, now, is_again=is_again)
         return hold if isinstance(hold, Hold) else _denied(hold, now)
     route = service.releases.get(call.assignment.release)
-    prompt, completion, is_asked = _estimate(call.kind, call.body, route)
+    prompt, completion, is_asked = estimate(call.kind, call.body, route)
     price = (route.price if route is not None else None) or FREE
     cost = (1, prompt + completion, price.cost(prompt, completion))
     least = cost if is_asked else (1, prompt, price.cost(prompt, 0))
@@ -76,33 +59,6 @@ def take(book: QuotaBook, call: Call, now: float, *, is_again: bool = False) -> 
     hold.prompt_tokens = prompt
     hold.completion_tokens = completion
     return hold
-
-
-def _estimate(kind: str, body: bytes, route: ReleaseRoute | None) -> tuple[int, int, bool]:
-    """Tokens of the prompt and of the answer; and whether the client asked for so many."""
-    prompt = len(body) // BYTES_PER_TOKEN + 1
-    if kind == EMBEDDINGS:
-        return prompt, 0, True
-    try:
-        sizes = decode_with(_sizes, body)
-    except msgspec.DecodeError:
-        sizes = _Sizes()
-    if kind == RESPONSES:
-        asked = _count(sizes.max_output_tokens)
-    else:
-        asked = _count(sizes.max_completion_tokens) or _count(sizes.max_tokens)
-    usual = 0
-    if route is not None:
-        given = route.sampling
-        usual = _count(given.get("max_completion_tokens")) or _count(given.get("max_tokens"))
-    each = asked or usual or COMPLETION_TOKENS
-    return prompt, min(TOKENS_MAX, each * (_count(sizes.n) or 1)), asked > 0
-
-
-def _count(value: object) -> int:
-    """A positive whole number; 0 for anything else."""
-    is_count = isinstance(value, int) and not isinstance(value, bool) and value > 0
-    return min(value, TOKENS_MAX) if is_count and isinstance(value, int) else 0
 
 
 def cost_of(

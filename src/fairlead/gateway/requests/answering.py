@@ -13,12 +13,14 @@ from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.routing import CONTINUING
 from fairlead.gateway.requests.answers import reading_of
 from fairlead.gateway.requests.attempt import Attempt
-from fairlead.gateway.requests.call import Call, Client, Plant
+from fairlead.gateway.requests.call import Call, Client
 from fairlead.gateway.requests.ending import meter_of
-from fairlead.gateway.requests.metering import UNKNOWN, StreamMeter, Usage
+from fairlead.gateway.requests.metering import StreamMeter
+from fairlead.gateway.requests.plant import Plant
 from fairlead.gateway.requests.relay import RelayOwner, StreamRelay
 from fairlead.gateway.requests.reply import Deliver, Reply
 from fairlead.gateway.requests.request_body import UNREADABLE
+from fairlead.gateway.requests.usage import UNKNOWN, Usage
 from fairlead.gateway.streams.course import Course
 from fairlead.gateway.streams.event_lane import EventLane
 from fairlead.gateway.streams.recount import Reading

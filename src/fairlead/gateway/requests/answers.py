@@ -15,8 +15,8 @@ from fairlead.domain.outcomes import ANSWERED_WELL, BLOCKED, CLIENT_ERRORS, GIVE
 from fairlead.domain.quota import PICO, Price
 from fairlead.gateway.requests.call import Call as Request
 from fairlead.gateway.requests.formats import CALLS_MAX, Call, Format
-from fairlead.gateway.requests.metering import Usage
 from fairlead.gateway.requests.refusals import HEAD_CHARS, is_refusal
+from fairlead.gateway.requests.usage import Usage
 from fairlead.gateway.streams import events
 
 REFUSAL, FORMAT, JSON = "refusal", "format", "json"

@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Protocol
-
-import msgspec
+from typing import NamedTuple, Protocol
 
 from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.limits import CONNECT_S, DETACHED_S
-from fairlead.gateway.replicas.addressing import beginning_of, build_request
+from fairlead.gateway.replicas.addressing import beginning_of
 from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.faults import FaultyAnswer, is_met
 from fairlead.gateway.replicas.fleet import Replica
+from fairlead.gateway.replicas.outgoing import build_request
 from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.gateway.requests import dialects
 from fairlead.gateway.requests.call import Call
@@ -89,7 +88,7 @@ class Attempting(Bulkhead):
         raise NotImplementedError
 
 
-class FirstAttempt(msgspec.Struct, frozen=True):
+class FirstAttempt(NamedTuple):
     """What a request has come to before it needed an exchange (see `express`).
 
     Attributes:

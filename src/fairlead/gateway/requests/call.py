@@ -6,19 +6,13 @@ from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import Refusal
-from fairlead.gateway.guardrails.turns import Turns
 from fairlead.gateway.quotas.quota import Hold
-from fairlead.gateway.records.metrics import GatewayMetrics
-from fairlead.gateway.records.recorder import Recorder
 from fairlead.gateway.replicas.affinity import Prefix
-from fairlead.gateway.replicas.fleet import Fleet, Replica
+from fairlead.gateway.replicas.fleet import Replica
 from fairlead.gateway.replicas.routing import Assignment
-from fairlead.gateway.requests.request_body import Fields
-from fairlead.gateway.requests.tracing import UNTRACED, Trace, Tracing
-from fairlead.gateway.streams.batching import Batches
-from fairlead.gateway.waiting.deadlines import Deadlines
+from fairlead.gateway.requests.fields import Fields
+from fairlead.gateway.requests.tracing import UNTRACED, Trace
 from fairlead.wire.snapshot import ReleaseRoute
 
 if TYPE_CHECKING:
@@ -147,22 +141,6 @@ class Captured(Client, Protocol):
 
     def around(self, request: Running) -> Running:
         """The request, which its client's connection sees through this."""
-
-
-class Plant(msgspec.Struct, frozen=True):
-    """The parts of the worker that a request uses."""
-
-    clock: Clock
-    deadlines: Deadlines
-    fleet: Fleet
-    queue: Queue
-    recorder: Recorder
-    metrics: GatewayMetrics
-    shadows: Shadows
-    captures: Captures
-    batches: Batches
-    turns: Turns
-    tracing: Tracing | None = None
 
 
 def refusal_headers(refusal: Refusal) -> Headers:

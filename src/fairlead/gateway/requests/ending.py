@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import msgspec
+from typing import NamedTuple
 
 from fairlead.domain.outcomes import ANSWERED_WELL
 from fairlead.domain.quota import Price
@@ -11,13 +11,14 @@ from fairlead.gateway.quotas.quota_answers import cost_of
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.requests.answers import UNSEEN, cost_usd
 from fairlead.gateway.requests.call import Call
-from fairlead.gateway.requests.metering import UNKNOWN, StreamMeter, Usage
+from fairlead.gateway.requests.metering import StreamMeter
 from fairlead.gateway.requests.relay import Relay, StreamRelay
+from fairlead.gateway.requests.usage import UNKNOWN, Usage
 from fairlead.wire.record import RequestRecord, Tried
 from fairlead.wire.snapshot import ReleaseRoute
 
 
-class Ending(msgspec.Struct, frozen=True):
+class Ending(NamedTuple):
     """How a request ended.
 
     Attributes:

@@ -34,13 +34,15 @@ from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.gateway.requests.answering import Answering
 from fairlead.gateway.requests.answers import UNSEEN
 from fairlead.gateway.requests.attempt import LATE, REFUSED, Attempt, FirstAttempt
-from fairlead.gateway.requests.call import Call, Client, Plant
+from fairlead.gateway.requests.call import Call, Client
 from fairlead.gateway.requests.ending import Ending, record_of, settle
 from fairlead.gateway.requests.hedging import Hedge
-from fairlead.gateway.requests.metering import UNKNOWN, StreamMeter, Usage, usage_of_answer
+from fairlead.gateway.requests.metering import StreamMeter
+from fairlead.gateway.requests.plant import Plant
 from fairlead.gateway.requests.relay import PlainRelay, Relay, StreamRelay
 from fairlead.gateway.requests.reply import Deliver, in_place_of, nobody
 from fairlead.gateway.requests.request_body import EMBEDDINGS, UNREADABLE
+from fairlead.gateway.requests.usage import UNKNOWN, Usage, usage_of_answer
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import Limits, ReleaseRoute
 

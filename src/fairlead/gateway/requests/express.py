@@ -16,16 +16,17 @@ from fairlead.gateway.errors import Refusal, invalid_body
 from fairlead.gateway.quotas.quota import Hold
 from fairlead.gateway.quotas.quota_answers import cost_of
 from fairlead.gateway.quotas.quota_answers import headers as ratelimit_headers
-from fairlead.gateway.replicas.addressing import build_request
 from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.fleet import Replica
+from fairlead.gateway.replicas.outgoing import build_request
 from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.gateway.requests.answers import UNSEEN, AnswerReading, cost_usd
 from fairlead.gateway.requests.attempt import Attempt, FirstAttempt
-from fairlead.gateway.requests.call import Call, Client, Plant, Running
+from fairlead.gateway.requests.call import Call, Client, Running
 from fairlead.gateway.requests.exchange import Exchange
-from fairlead.gateway.requests.metering import usage_of_answer
+from fairlead.gateway.requests.plant import Plant
 from fairlead.gateway.requests.request_body import UNREADABLE, body_for
+from fairlead.gateway.requests.usage import usage_of_answer
 from fairlead.wire.record import RequestRecord
 
 _log = logging.getLogger("fairlead.gateway")

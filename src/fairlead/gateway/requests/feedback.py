@@ -12,7 +12,8 @@ from fairlead.domain.decoding import decode_with
 from fairlead.domain.judging import JUDGED, UNJUDGED
 from fairlead.gateway.errors import UNKNOWN_REQUEST, Refusal, invalid_body
 from fairlead.gateway.front.request_id import RequestIds
-from fairlead.gateway.requests.call import Client, Plant
+from fairlead.gateway.requests.call import Client
+from fairlead.gateway.requests.plant import Plant
 from fairlead.wire.record import FeedbackRecord
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")

@@ -10,11 +10,13 @@ from fairlead.gateway.quotas import quota_answers
 from fairlead.gateway.quotas.lease_wait import LeaseWait
 from fairlead.gateway.quotas.quota import Hold
 from fairlead.gateway.replicas.affinity import prefix_of
-from fairlead.gateway.requests.call import Call, Client, Plant, Running
+from fairlead.gateway.requests.call import Call, Client, Running
 from fairlead.gateway.requests.dialects import PASSED_THROUGH, runs_on, user_of
 from fairlead.gateway.requests.exchange import Exchange
 from fairlead.gateway.requests.express import shortest
-from fairlead.gateway.requests.request_body import Fields, read_fields
+from fairlead.gateway.requests.fields import Fields
+from fairlead.gateway.requests.plant import Plant
+from fairlead.gateway.requests.request_body import read_fields
 from fairlead.gateway.state.loaded import Loaded
 
 if TYPE_CHECKING:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 from fairlead.domain.defects import trail
 from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.requests.attempt import Attempt, Attempting
-from fairlead.gateway.requests.call import Plant
-from fairlead.gateway.requests.metering import Usage, usage_of_answer
+from fairlead.gateway.requests.plant import Plant
 from fairlead.gateway.requests.relay import PlainRelay, Relay
 from fairlead.gateway.requests.request_body import UNREADABLE
+from fairlead.gateway.requests.usage import Usage, usage_of_answer
 
 if TYPE_CHECKING:
     from fairlead.gateway.requests.exchange import Exchange

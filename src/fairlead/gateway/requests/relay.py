@@ -15,7 +15,8 @@ from fairlead.domain.decoding import decode_json
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.limits import PLAIN_BUFFER_BYTES
 from fairlead.gateway.replicas.answer import AnswerHead
-from fairlead.gateway.requests.metering import StreamMeter, TailKeeper, Usage, usage_of_answer
+from fairlead.gateway.requests.metering import StreamMeter, TailKeeper
+from fairlead.gateway.requests.usage import Usage, usage_of_answer
 from fairlead.gateway.streams.engine_errors import is_engine_fault
 from fairlead.gateway.streams.events import (
     EventSplitter,

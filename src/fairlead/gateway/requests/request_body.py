@@ -29,6 +29,7 @@ from fairlead.gateway.errors import (
 )
 from fairlead.gateway.limits import FIELDS_MAX, JSON_DEPTH_MAX, JSON_MARKS_MAX
 from fairlead.gateway.requests.dialects import MESSAGES, PASSED_THROUGH, RESPONSES
+from fairlead.gateway.requests.fields import Fields, decode_fields
 from fairlead.wire.snapshot import ReleaseRoute
 
 EMBEDDINGS = "embeddings"
@@ -51,28 +52,6 @@ _FIELDS_READ = ("model", "stream", "tools", "stream_options", "user", "messages"
 _KEYS_READ = {name: re.compile(rb'"%b"\s*:' % name.encode()) for name in _FIELDS_READ}
 _ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 
-
-class StreamOptions(msgspec.Struct, gc=False):
-    """OpenAI's `stream_options`, as far as the gateway uses it."""
-
-    include_usage: bool | None = None
-
-
-class Fields(msgspec.Struct, gc=False):
-    """What the gateway reads of a request."""
-
-    model: str
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    user: str | None = None
-
-    @property
-    def asks_usage(self) -> bool:
-        """Whether the client wants the stream's usage event."""
-        return self.stream_options is not None and self.stream_options.include_usage is True
-
-
-_fields = msgspec.json.Decoder(Fields)
 _parts = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _messages = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _raws = msgspec.json.Decoder(list[msgspec.Raw])
@@ -88,7 +67,7 @@ def read_fields(body: bytes) -> Fields | Refusal:
     if len(marks) > JSON_MARKS_MAX:
         return TOO_COMPLEX
     try:
-        fields = _fields.decode(body)
+        fields = decode_fields(body)
     except msgspec.ValidationError as error:
         return invalid_body(f"The body does not fit: {error}.", _param(str(error)))
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

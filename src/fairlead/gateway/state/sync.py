@@ -18,8 +18,9 @@ from fairlead.gateway.limits import (
     SYNC_BACKOFF_S_MAX,
     SYNC_BACKOFF_S_MIN,
 )
-from fairlead.gateway.replicas.addressing import beginning_of, build_request, parse_base_url
+from fairlead.gateway.replicas.addressing import beginning_of, parse_base_url
 from fairlead.gateway.replicas.answer import AnswerHead
+from fairlead.gateway.replicas.outgoing import build_request
 from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.wire.quota import GRANTS_TYPE, Grant, decode_grants
 from fairlead.wire.snapshot import Snapshot, SyncRequest, decode_snapshot

@@ -17,7 +17,7 @@ from fairlead.gateway.limits import (
     SENT_BLOCK_BYTES,
     SENT_PACKED_BYTES_MAX,
 )
-from fairlead.gateway.requests.metering import Usage
+from fairlead.gateway.requests.usage import Usage
 from fairlead.gateway.streams import events
 from fairlead.gateway.streams.events import EventSplitter
 

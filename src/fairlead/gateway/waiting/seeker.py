@@ -7,8 +7,9 @@ from fairlead.gateway.replicas.affinity import Prefix
 from fairlead.gateway.replicas.fleet import Replica
 from fairlead.gateway.replicas.routing import Arm
 from fairlead.gateway.requests.attempt import Attempting
-from fairlead.gateway.requests.call import Call, Plant
+from fairlead.gateway.requests.call import Call
 from fairlead.gateway.requests.patience import Patience
+from fairlead.gateway.requests.plant import Plant
 from fairlead.wire.snapshot import Limits, ReleaseRoute
 
 

@@ -8,7 +8,7 @@ from benchmarks.gateway.environments import platform_line
 from benchmarks.gateway.peers import COMPILED, FAIRLEAD, OURS
 from benchmarks.gateway.plan import DIRECT, Plan, Samples, Spread
 from benchmarks.gateway.streams import LEFT_OUT, paces
-from benchmarks.gateway.workers import ONE, TWO
+from benchmarks.gateway.workers import APART, ONE, TWO
 from benchmarks.gateway.wrk import CONNECTIONS
 
 Cell = str
@@ -200,7 +200,7 @@ def _pace_table(plan: Plan, pace: str, samples: Samples) -> str:
 
 def _workers(plan: Plan, samples: Samples) -> str:
     rows = []
-    for name in (ONE, TWO):
+    for name in (ONE, TWO, APART):
         busiest = samples.spread("busiest", name)
         rows.append(
             [
@@ -213,6 +213,8 @@ def _workers(plan: Plan, samples: Samples) -> str:
         )
     scaling = number(samples.ratio("rps", TWO, ONE), 2)
     alone = number(samples.ratio("per_cpu_s", TWO, ONE), 2)
+    apart = number(samples.ratio("rps", APART, ONE), 2)
+    shared = number(samples.ratio("rps", TWO, APART), 2)
     return "\n".join(
         [
             "## Two workers beside one",
@@ -220,11 +222,14 @@ def _workers(plan: Plan, samples: Samples) -> str:
             "A cell is a core with a worker, a wrk and an upstream of its own: one cell with the "
             "other core idle, then two cells with both workers on one listening socket. Twice the "
             "machine for twice the load, so perfect is 2; the workers share their cores with the "
-            "load, so each does less than above.",
+            "load, so each does less than above. Two gateways apart share nothing, and "
+            "each core loads both: what they do is what its two cores can.",
             "",
             table(["", "requests/s", "per CPU second", "busiest worker's share", "failed"], rows),
             "",
-            f"Two workers do **{scaling}** times what one does, and per CPU second {alone} times.",
+            f"Two workers do **{scaling}** times what one does, and per CPU second {alone} times; "
+            f"two gateways apart do {apart} times what one does, so two workers **{shared}** of "
+            "what the machine can.",
         ]
     )
 

@@ -20,9 +20,6 @@ from fairlead.gateway.records.recorder import OnTraced
 from fairlead.gateway.settings import TlsFiles, WorkerSettings
 from fairlead.gateway.worker import Worker
 
-_YOUNG_OBJECTS = 2_000
-"""New objects until the collector looks for cycles among them; requests leave few."""
-
 __all__ = ["TlsFiles", "WorkerSettings", "run_worker"]
 
 
@@ -106,7 +103,6 @@ def spare_collector() -> None:
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_YOUNG_OBJECTS, 10, 10)
 
 
 async def _first_of(*tasks: asyncio.Task[None] | asyncio.Task[Literal[True]]) -> None:

@@ -10,7 +10,7 @@ from fairlead.domain.quota import Price, Quota
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.quotas import quota_answers
 from fairlead.gateway.quotas.quota import Hold, QuotaBook
-from fairlead.gateway.replicas.routing import Assignment
+from fairlead.gateway.replicas.assignment import Assignment
 from fairlead.gateway.requests.call import Call
 from fairlead.gateway.requests.request_body import read_fields
 from fairlead.gateway.state.loaded import LiveService

@@ -147,7 +147,7 @@ def _ending() -> Iterator[Timed]:
     yield from _limits()
     yield "encode_record", lambda: encode_record(RECORD)
     yield "encode_record and frame", lambda: frame(encode_record(RECORD))
-    yield "GatewayMetrics.count", lambda: metrics.count(RECORD)
+    yield "Tallies.count", lambda: metrics.tallies.count(RECORD)
 
 
 def _limits() -> Iterator[Timed]:

@@ -43,7 +43,7 @@ PEERS = {
     "evidently-model": Peer("Evidently, domain classifier, windows of 1,000", EVIDENTLY),
     "evidently-mmd": Peer("Evidently, MMD, windows of 1,000", EVIDENTLY, 1, 3),
     "evidently-distance": Peer("Evidently, distance of means, windows of 1,000", EVIDENTLY),
-    "nannyml": Peer("NannyML, reconstruction error, chunks of 1,000", ("nannyml", "statsmodels")),
+    "nannyml": Peer("NannyML, reconstruction error, chunks of 250", ("nannyml", "statsmodels")),
     "alibi-cvm": Peer("Alibi Detect, online Cramér-von Mises", ("alibi-detect",), 1, 3),
     "river-adwin": Peer("river, ADWIN", ("river",)),
     "frouros-cusum": Peer("frouros, CUSUM", ("frouros",)),
@@ -86,13 +86,18 @@ def run(bench: Bench, name: str, number: int) -> dict[str, Any]:
 
 
 def _given(bench: Bench, known: Rows, reference: Reference, rows: Rows) -> dict[str, Any]:
-    """Vectors of the reference and of the stream, and a score and a cluster of each."""
+    """Vectors of the reference and of the stream, and a score and a cluster of each.
+
+    The reference's scores are those of its prompts that the clusters were not made of.
+    """
     every = {"reference": unit_rows(bench.vectors[known]), "stream": unit_rows(bench.vectors[rows])}
     told: dict[str, Any] = dict(every)
-    usual = reference.scores[0].mean(), reference.scores[0].std()
+    known_scores = reference.scores[0].astype(np.float64)
+    scores = reference.novelty_scores(every["stream"])[0].astype(np.float64)
+    usual = known_scores.mean(), known_scores.std()
+    told["reference_scores"] = (known_scores - usual[0]) / usual[1]
+    told["stream_scores"] = (scores - usual[0]) / usual[1]
     for name, vectors in every.items():
-        score = reference.novelty_scores(vectors)[0].astype(np.float64)
-        told[f"{name}_scores"] = (score - usual[0]) / usual[1]
         told[f"{name}_cells"] = nearest(vectors, reference.cells)[0]
     return told
 

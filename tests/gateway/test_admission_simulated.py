@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import UPSTREAM_ERROR, Refusal
 from fairlead.gateway.records.metrics import GatewayMetrics
+from fairlead.gateway.replicas.assignment import Arm, Assignment
 from fairlead.gateway.replicas.fleet import Fleet, Replica
-from fairlead.gateway.replicas.routing import Arm, Assignment
 from fairlead.gateway.state.loaded import Loaded
 from fairlead.gateway.waiting import admission
 from fairlead.gateway.waiting.admission import Admission

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fairlead.domain.quota import Price
-from fairlead.gateway.replicas.routing import Assignment
+from fairlead.gateway.replicas.assignment import Assignment
 from fairlead.gateway.requests.answers import FORMAT_CHARS, AnswerReading, cost_usd, reading_of
 from fairlead.gateway.requests.call import Call
 from fairlead.gateway.requests.fields import Fields

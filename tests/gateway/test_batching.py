@@ -11,7 +11,15 @@ from collections.abc import Awaitable, Callable
 import pytest
 from gateway_rig import CHAT, KEY, A, Asked, Engine, Rig, chunk, event, head, route, snapshot
 
-from fairlead.gateway.streams.batching import BATCH_S_MAX, Batches, Resting, busy_s
+from fairlead.gateway.streams.batching import (
+    BATCH_S_MAX,
+    PATIENCE,
+    PATIENCE_MAX,
+    TRIAL_S,
+    Batches,
+    Resting,
+    busy_s,
+)
 
 StartEngine = Callable[..., Awaitable[Engine]]
 Serve = Callable[[object], Awaitable[Rig]]
@@ -25,6 +33,7 @@ class Core:
     def __init__(self) -> None:
         self.now = 0.0
         self.used = 0.0
+        self.passed_s = 0.0
         self.planned: list[tuple[float, Callable[[], None]]] = []
         self.batches = Batches(self.call_later, lambda: self.now, lambda: self.used)
 
@@ -32,10 +41,22 @@ class Core:
         self.planned.append((delay_s, call))
 
     def turn(self, share: float, *, late_s: float = 0.0) -> float:
-        self.now += EVERY_S + late_s
-        self.used += share * (EVERY_S + late_s)
+        left_s = EVERY_S + late_s - self.passed_s
+        self.passed_s = 0.0
+        self.now += left_s
+        self.used += share * left_s
         self.batches.adjust(EVERY_S)
         return self.batches.delay_s
+
+    def pass_time(self, seconds: float, *, share: float) -> None:
+        """Before the next turn; what was planned is due after it, and happens."""
+        self.passed_s = seconds
+        self.now += seconds
+        self.used += share * seconds
+        ((delay_s, call),) = self.planned
+        assert delay_s == seconds
+        self.planned.clear()
+        call()
 
 
 class Rested:
@@ -56,6 +77,35 @@ def test_the_delay_grows_while_the_worker_is_busy_and_goes_when_it_is_not() -> N
     shrunk = [core.turn(0.4) for _ in range(8)]
     assert shrunk == sorted(shrunk, reverse=True)
     assert shrunk[-1] == 0.0
+
+
+def test_what_it_would_do_without_is_tried_and_ever_less_often_while_that_fails() -> None:
+    core = Core()
+    while core.turn(0.95) < BATCH_S_MAX:
+        pass
+    needed = []
+    for _ in range(3):
+        turns = 1
+        while core.turn(0.7) == BATCH_S_MAX:
+            turns += 1
+        needed.append(turns)
+        assert core.batches.rest_s == 0.0
+        core.pass_time(TRIAL_S, share=0.99)
+        assert core.batches.delay_s == core.batches.rest_s == BATCH_S_MAX
+    assert needed == [PATIENCE, 2 * PATIENCE, 4 * PATIENCE]
+    for _ in range(12):
+        while core.turn(0.7) == BATCH_S_MAX:
+            pass
+        core.pass_time(TRIAL_S, share=0.99)
+    turns = 1
+    while core.turn(0.7) == BATCH_S_MAX:
+        turns += 1
+    assert turns == PATIENCE_MAX
+    core.pass_time(TRIAL_S, share=0.7)
+    assert [core.turn(0.7) for _ in range(8)] == [0.0] * 8, "it can do without"
+    while core.turn(0.95) < BATCH_S_MAX:
+        pass
+    assert [core.turn(0.7) for _ in range(PATIENCE)][-1] == 0.0, "and is tried soon again"
 
 
 def test_a_worker_that_is_late_is_behind_whatever_it_gets_of_the_core() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
+from types import SimpleNamespace
 
 import httpx
 import msgspec
@@ -251,7 +252,7 @@ async def test_a_defect_on_the_short_way_ends_that_request_and_no_other(
             elif where == "end":
                 patch.setattr("fairlead.gateway.requests.express.usage_of_answer", broken)
             else:
-                patch.setattr(rig.worker.plant.metrics, "count", broken)
+                patch.setattr(rig.worker.plant.metrics, "tallies", SimpleNamespace(count=broken))
             if where == "after":  # No record can be made, and nothing more be said.
                 with pytest.raises(httpx.HTTPError):
                     await client.post(PATH, json=CHAT)

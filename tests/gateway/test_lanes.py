@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairlead.gateway.limits import AGED_EVERY, SHED_TOLERANCE
-from fairlead.gateway.replicas.routing import Arm
+from fairlead.gateway.replicas.assignment import Arm
 from fairlead.gateway.waiting.fairness import Level
 from fairlead.gateway.waiting.lanes import Lane, ServiceQueue
 

@@ -241,13 +241,13 @@ def test_failures_are_counted_by_the_rule_that_everything_goes_by() -> None:
     """They begin at zero with the first request, so that no first failure is overlooked."""
     metrics = GatewayMetrics()
     where = ("bank", short(A))
-    metrics.count(finished(200))
+    metrics.tallies.count(finished(200))
     (state,) = [one for one in metrics.states() if one.name.endswith("requests_failed_total")]
     assert state.series == [(where, [0.0])]
     outcomes = [(200, ""), (404, ""), (499, "client_left"), (500, ""), (429, "queue_full"),
                 (200, "upstream_cut"), (200, FELL_BACK), (200, STOOD_IN)]  # fmt: skip
     for status, error in outcomes:
-        metrics.count(finished(status, error))
+        metrics.tallies.count(finished(status, error))
     failed = sum(failed_by_server(status, error) for status, error in outcomes)
     assert metrics.failed.get(where) == failed == 3
 
@@ -255,7 +255,7 @@ def test_failures_are_counted_by_the_rule_that_everything_goes_by() -> None:
 def test_what_answers_cost_is_counted_where_it_is_known() -> None:
     metrics = GatewayMetrics()
     for cost_usd in (0.5, -1.0, 0.25):
-        metrics.count(finished(200, cost_usd=cost_usd))
+        metrics.tallies.count(finished(200, cost_usd=cost_usd))
     assert metrics.cost.get(("bank", short(A))) == 0.75
 
 
@@ -268,7 +268,7 @@ def test_durations_tell_failures_apart_under_the_conventions_name_alone() -> Non
         (429, "queue_full"),
         (499, "client_left"),
     ):
-        metrics.count(finished(status, error))
+        metrics.tallies.count(finished(status, error))
     by_name = {state.name: state for state in with_gen_ai(metrics.states())}
     own = by_name["fairlead_gateway_request_duration_seconds"]
     assert own.labels == ("service", "release", "operation")

@@ -14,7 +14,7 @@ from fairlead.gateway.errors import Refusal
 from fairlead.gateway.quotas.estimates import COMPLETION_TOKENS
 from fairlead.gateway.quotas.quota import Hold, QuotaBook
 from fairlead.gateway.quotas.quota_answers import cost_of, headers, take
-from fairlead.gateway.replicas.routing import Assignment
+from fairlead.gateway.replicas.assignment import Assignment
 from fairlead.gateway.requests.call import Call
 from fairlead.gateway.requests.fields import Fields
 from fairlead.gateway.state.loaded import LiveService

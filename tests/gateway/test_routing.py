@@ -14,7 +14,6 @@ from fairlead.gateway.clock import Clock
 from fairlead.gateway.replicas.addressing import parse_base_url
 from fairlead.gateway.replicas.fleet import Replica
 from fairlead.gateway.replicas.routing import (
-    Assignment,
     assign,
     choose,
     is_canary_unit,
@@ -154,7 +153,9 @@ def test_sessions_that_finish_stay_on_their_release_with_certainty() -> None:
     alive = _answering()
     live = LiveService(made, {A: (_answering(),), B: (alive,)})
     found = live.assign("k1", b"one", None, 0.0)
-    assert found == Assignment("canary", B, stays, 1.0, "ro-1", 3)
+    assert found is not None
+    assert (found.arm, found.release, found.unit) == ("canary", B, stays)
+    assert (found.rho, found.rollout, found.phase) == (1.0, "ro-1", 3)
     for session, user in ((b"two", None), (None, "one"), (None, None)):
         other = live.assign("k1", session, user, 0.0)
         assert other is not None
@@ -172,7 +173,10 @@ def test_a_session_that_finishes_on_the_one_held_back_is_the_champion_s() -> Non
     ).services["bank"]
     made = msgspec.structs.replace(made, finishing=Finishing(A, (stays,)))
     live = LiveService(made, {A: (_answering(),), B: (_answering(),)})
-    assert live.assign("k1", b"one", None, 0.0) == Assignment("champion", A, stays, 0.0, "ro-1", 2)
+    found = live.assign("k1", b"one", None, 0.0)
+    assert found is not None
+    assert (found.arm, found.release, found.unit) == ("champion", A, stays)
+    assert (found.rho, found.rollout, found.phase) == (0.0, "ro-1", 2)
 
 
 def _answering() -> Replica:

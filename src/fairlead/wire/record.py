@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from fairlead.domain.decoding import decode_with
@@ -154,13 +156,10 @@ class SampleRecord(msgspec.Struct, frozen=True, array_like=True, tag="sample"):
 
 Record = RequestRecord | FeedbackRecord | ProgressRecord | SampleRecord
 
-_encoder = msgspec.msgpack.Encoder()
+encode_record: Callable[[Record], bytes] = msgspec.msgpack.Encoder().encode
+"""The MessagePack form, one frame's payload."""
+
 _decoder: msgspec.msgpack.Decoder[Record] = msgspec.msgpack.Decoder(Record)
-
-
-def encode_record(record: Record) -> bytes:
-    """The MessagePack form, one frame's payload."""
-    return _encoder.encode(record)
 
 
 def decode_record(data: bytes) -> Record:

@@ -13,9 +13,9 @@ frame, at the very end of its last segment.
 from __future__ import annotations
 
 import struct
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from zlib import crc32
 
 MAGIC = b"FLSPOOL1"
 ALIVE_FILE = "alive"
@@ -23,6 +23,7 @@ SEGMENT_SUFFIX = ".seg"
 PAYLOAD_BYTES_MAX = 1 << 20
 
 _head = struct.Struct("<II")
+_pack = _head.pack
 
 
 class BrokenFrame(Exception):
@@ -35,7 +36,7 @@ class BrokenFrame(Exception):
 
 def frame(payload: bytes) -> bytes:
     """One frame around the payload."""
-    return _head.pack(len(payload), zlib.crc32(payload)) + payload
+    return _pack(len(payload), crc32(payload)) + payload
 
 
 def frames(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
@@ -52,7 +53,7 @@ def frames(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
         if start + length > end:
             return
         payload = data[start : start + length]
-        if zlib.crc32(payload) != crc:
+        if crc32(payload) != crc:
             raise BrokenFrame(offset, "checksum differs")
         offset = start + length
         yield offset, payload

@@ -11,7 +11,8 @@ from gateway_rig import KEYS, A, route
 
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.front.client import ClientConnection
-from fairlead.gateway.front.operations import Operation, Outcome, Request
+from fairlead.gateway.front.operations import Operation, Outcome
+from fairlead.gateway.front.request import Request
 from fairlead.gateway.front.scrapers import MetricsAccess
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.records.recorder import Recorder

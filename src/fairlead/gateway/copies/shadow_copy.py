@@ -31,7 +31,6 @@ from fairlead.gateway.requests.ending import Ending, meter_of, record_of
 from fairlead.gateway.requests.relay import PlainRelay, Relay, RelayOwner, StreamRelay
 from fairlead.gateway.requests.reply import nobody
 from fairlead.gateway.requests.request_body import UNREADABLE
-from fairlead.gateway.requests.tracing import UNTRACED
 from fairlead.gateway.requests.usage import UNKNOWN, Usage, usage_of_answer
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import ServiceRoute
@@ -57,8 +56,7 @@ class ShadowCopy(Attempting):
         self._shadows = shadows
         # request
         # Its engine's spans are none of the live request's.
-        traced = call.trace is not UNTRACED
-        self._call = msgspec.structs.replace(call, trace=UNTRACED) if traced else call
+        self._call = call.untraced()
         self._rollout = service.rollout or ""
         self._phase = service.phase if service.rollout is not None else 0
         self.service = service.name

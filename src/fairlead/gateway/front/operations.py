@@ -9,6 +9,7 @@ import msgspec
 
 from fairlead.gateway import errors
 from fairlead.gateway.errors import Refusal
+from fairlead.gateway.front.request import Request
 from fairlead.gateway.front.scrapers import MetricsAccess
 from fairlead.gateway.limits import FEEDBACK_BYTES_MAX
 from fairlead.gateway.requests.call import Client, Running
@@ -26,24 +27,6 @@ _METRICS = b"text/plain; version=0.0.4; charset=utf-8"
 _MODELS = "/v1/models"
 _NO_BODY = 1
 """Largest body of an operation that takes none (0 would mean: as large as a service takes)."""
-
-
-class Request(msgspec.Struct, frozen=True, gc=False):
-    """A complete request of a known key (or of none, where none is needed).
-
-    Attributes:
-        trace: The client's `traceparent`.
-        risk: What it says in `x-fairlead-risk`.
-    """
-
-    id: str
-    path: str
-    session: bytes | None
-    key_id: str
-    body: bytes
-    priority: int = 0
-    trace: bytes | None = None
-    risk: bytes | None = None
 
 
 class Host(Protocol):

@@ -19,7 +19,8 @@ from fairlead.gateway.front.door import Door
 from fairlead.gateway.front.framing import Head, check_head, read_first_line
 from fairlead.gateway.front.heads import REQUEST_LINES, KnownHead
 from fairlead.gateway.front.incoming import Incoming, RequestRefused
-from fairlead.gateway.front.operations import Host, Operation, Request, find_operation
+from fairlead.gateway.front.operations import Host, Operation, find_operation
+from fairlead.gateway.front.request import Request
 from fairlead.gateway.state.loaded import Loaded
 from fairlead.wire.snapshot import KeyEntry
 

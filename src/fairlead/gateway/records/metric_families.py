@@ -1,4 +1,4 @@
-"""Families of metrics as plain lists, and their Prometheus text form.
+"""Families of metrics, and their Prometheus text form.
 
 A family's values can be taken out (`FamilyState`) and added to those of other workers, since a
 scrape reaches any one worker of several behind the same socket.
@@ -7,13 +7,13 @@ scrape reaches any one worker of several behind the same socket.
 from __future__ import annotations
 
 import math
-from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
 
 from fairlead.gateway.limits import SERIES_MAX
+from fairlead.gateway.records.values import Number, Spread
 
 Labels = tuple[str, ...]
 Kind = Literal["counter", "gauge", "histogram"]
@@ -51,57 +51,76 @@ class Family:
         self._help = help_text
         self._labels = labels
         self._buckets = buckets
-        self._width = len(buckets) + 2 if kind == "histogram" else 1
-        self._series: dict[Labels, list[float]] = {}
-        if not labels:
-            self.values(())
+        self._numbers: dict[Labels, Number] = {}
+        self._spreads: dict[Labels, Spread] = {}
+        if labels:
+            return
+        if kind == "histogram":
+            self.spread(())
+        else:
+            self.number(())
 
     def inc(self, labels: Labels, by: float = 1) -> None:
         """Add to a counter."""
-        self.values(labels)[0] += by
+        self.number(labels).value += by
 
     def set(self, labels: Labels, value: float) -> None:
         """Set a gauge."""
-        self.values(labels)[0] = value
+        self.number(labels).value = value
 
     def reset(self) -> None:
         """Forget the values of a gauge whose series come and go."""
-        self._series.clear()
+        self._numbers.clear()
 
     def drop(self, labels: Labels) -> None:
         """Show a gauge's value no longer."""
-        self._series.pop(labels, None)
+        self._numbers.pop(labels, None)
 
     def observe(self, labels: Labels, value: float) -> None:
         """Count a value in a histogram."""
-        values = self.values(labels)
-        values[bisect_left(self._buckets, value)] += 1
-        values[-1] += value
+        self.spread(labels).observe(value)
 
     def get(self, labels: Labels = ()) -> float:
         """The present value of a counter or gauge, or a histogram's count."""
-        values = self._series.get(labels, [0.0])
-        return sum(values[:-1]) if self._kind == "histogram" else values[0]
+        if self._kind == "histogram":
+            spread = self._spreads.get(labels)
+            return 0.0 if spread is None else sum(spread.counts)
+        number = self._numbers.get(labels)
+        return 0.0 if number is None else number.value
 
     def state(self) -> FamilyState:
         """The values, to be shown or added to others."""
+        series = [(labels, [number.value]) for labels, number in self._numbers.items()]
+        for labels, spread in self._spreads.items():
+            series.append((labels, [*map(float, spread.counts), spread.total]))
         return FamilyState(
             name=self._name,
             kind=self._kind,
             help=self._help,
             labels=self._labels,
             buckets=self._buckets,
-            series=[(labels, list(values)) for labels, values in self._series.items()],
+            series=series,
         )
 
-    def values(self, labels: Labels) -> list[float]:
-        """The list that is counted in: the number, or a histogram's buckets and sum."""
-        values = self._series.get(labels)
-        if values is None:
-            if len(self._series) >= SERIES_MAX:
-                labels = ("other",) * len(self._labels)
-            values = self._series.setdefault(labels, [0.0] * self._width)
-        return values
+    def number(self, labels: Labels) -> Number:
+        """What a counter's or gauge's value of these labels is counted in."""
+        number = self._numbers.get(labels)
+        if number is None:
+            labels = self._bounded(labels, len(self._numbers))
+            number = self._numbers.setdefault(labels, Number())
+        return number
+
+    def spread(self, labels: Labels) -> Spread:
+        """What a histogram's values of these labels are counted in."""
+        spread = self._spreads.get(labels)
+        if spread is None:
+            labels = self._bounded(labels, len(self._spreads))
+            spread = self._spreads.setdefault(labels, Spread(self._buckets))
+        return spread
+
+    def _bounded(self, labels: Labels, count: int) -> Labels:
+        """Where a new series is counted: with very many, all further ones in one."""
+        return labels if count < SERIES_MAX else ("other",) * len(self._labels)
 
 
 def add_up(groups: Iterable[list[FamilyState]]) -> list[FamilyState]:

@@ -1,20 +1,16 @@
-"""The metrics of one worker: what each of them is called, and what a finished request counts in."""
+"""The metrics of one worker: what each of them is called."""
 
 from __future__ import annotations
 
-from fairlead.domain.release import short
-from fairlead.gateway.limits import SERIES_MAX
 from fairlead.gateway.records.gen_ai import DURATION, ERROR_TYPE, TOKEN_BUCKETS, TOKEN_USAGE
 from fairlead.gateway.records.metric_families import Family, FamilyState, Labels
-from fairlead.gateway.records.tallies import DURATION_BUCKETS_S, Tally
-from fairlead.wire.gen_ai import operation_of
-from fairlead.wire.record import RequestRecord
+from fairlead.gateway.records.tallies import DURATION_BUCKETS_S, Tallies
 
 TOKEN_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class GatewayMetrics:
-    """All metrics of one worker."""
+    """All metrics of one worker; `tallies` is what finished requests are counted by."""
 
     def __init__(self) -> None:
         self._declare_outcomes(("service", "release"))
@@ -25,7 +21,7 @@ class GatewayMetrics:
         self._declare_gauges()
         self._declare_limits()
         self._declare_memory()
-        self._tallies: dict[tuple[str, str, str], Tally] = {}
+        self.tallies = Tallies(self)
 
     def _declare_outcomes(self, route: Labels) -> None:
         self.requests = Family(
@@ -260,17 +256,6 @@ class GatewayMetrics:
             "reading its answer).",
             ("kind",),
         )
-
-    def count(self, record: RequestRecord) -> None:
-        """Count a finished request."""
-        key = (record.service, record.release, record.endpoint)
-        tally = self._tallies.get(key)
-        if tally is None:
-            if len(self._tallies) >= SERIES_MAX:
-                self._tallies.clear()
-            where = (record.service, short(record.release))
-            tally = self._tallies[key] = Tally(self, where, operation_of(record.endpoint))
-        tally.count(record)
 
     def states(self) -> list[FamilyState]:
         """All families with their values."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from fairlead.domain.outcomes import CLIENT_ERRORS, failed_by_server
-from fairlead.gateway.records.gen_ai import TOKEN_BUCKETS
-from fairlead.gateway.records.metric_families import Labels
+from fairlead.domain.release import short
+from fairlead.gateway.limits import SERIES_MAX
+from fairlead.gateway.records.values import Number
+from fairlead.wire.gen_ai import operation_of
 from fairlead.wire.record import RequestRecord
 
 if TYPE_CHECKING:
@@ -18,6 +19,26 @@ DURATION_BUCKETS_S = (
 )  # fmt: skip
 
 
+class Tallies:
+    """What finished requests count in, by their kinds."""
+
+    def __init__(self, metrics: GatewayMetrics) -> None:
+        self._metrics = metrics
+        self._by_kind: dict[tuple[str, str, str], Tally] = {}
+
+    def count(self, record: RequestRecord) -> None:
+        """Count a finished request."""
+        key = (record.service, record.release, record.endpoint)
+        tally = self._by_kind.get(key)
+        if tally is None:
+            if len(self._by_kind) >= SERIES_MAX:
+                self._by_kind.clear()
+            where = (record.service, short(record.release))
+            tally = Tally(self._metrics, where, operation_of(record.endpoint))
+            self._by_kind[key] = tally
+        tally.count(record)
+
+
 class Tally:
     """The values that finished requests of one kind count in, looked up once.
 
@@ -25,44 +46,43 @@ class Tally:
         where: Service and release.
     """
 
-    def __init__(self, metrics: GatewayMetrics, where: Labels, operation: str) -> None:
+    def __init__(self, metrics: GatewayMetrics, where: tuple[str, str], operation: str) -> None:
         self._metrics = metrics
         self._where = where
         self._timed = (*where, operation)
-        self._duration = metrics.duration.values((*self._timed, ""))
-        self._prompt = metrics.tokens.values((*where, "prompt"))
-        self._completion = metrics.tokens.values((*where, "completion"))
-        self._input = metrics.token_usage.values((*self._timed, "input"))
-        self._output = metrics.token_usage.values((*self._timed, "output"))
-        self._failed = metrics.failed.values(where)
-        self._cost = metrics.cost.values(where)
-        self._by_status: dict[int, list[float]] = {}
+        self._duration = metrics.duration.spread((*where, operation, ""))
+        self._prompt = metrics.tokens.number((*where, "prompt"))
+        self._completion = metrics.tokens.number((*where, "completion"))
+        self._input = metrics.token_usage.spread((*where, operation, "input"))
+        self._output = metrics.token_usage.spread((*where, operation, "output"))
+        self._failed = metrics.failed.number(where)
+        self._cost = metrics.cost.number(where)
+        self._by_status: dict[int, Number] = {}
 
     def count(self, record: RequestRecord) -> None:
-        status = self._by_status.get(record.status)
-        if status is None:
-            status = self._metrics.requests.values((*self._where, str(record.status)))
-            self._by_status[record.status] = status
-        status[0] += 1
+        """Count a request of its kind."""
+        status, error = record.status, record.error
+        answered = self._by_status.get(status)
+        if answered is None:
+            answered = self._metrics.requests.number((*self._where, str(status)))
+            self._by_status[status] = answered
+        answered.value += 1.0
         duration = self._duration
-        may_have_failed = record.error or record.status >= CLIENT_ERRORS
-        if may_have_failed and failed_by_server(record.status, record.error):
-            self._failed[0] += 1
-            failure = record.error or str(record.status)
-            duration = self._metrics.duration.values((*self._timed, failure))
-        duration_s = record.duration_ms / 1000.0
-        duration[bisect_left(DURATION_BUCKETS_S, duration_s)] += 1
-        duration[-1] += duration_s
-        if record.prompt_tokens > 0:
-            self._prompt[0] += record.prompt_tokens
-            _observe_tokens(self._input, record.prompt_tokens)
-        if record.completion_tokens > 0:
-            self._completion[0] += record.completion_tokens
-            _observe_tokens(self._output, record.completion_tokens)
+        if (error or status >= CLIENT_ERRORS) and failed_by_server(status, error):
+            self._failed.value += 1.0
+            duration = self._metrics.duration.spread((*self._timed, error or str(status)))
+        duration.observe(record.duration_ms / 1000.0)
+        prompt, completion = record.prompt_tokens, record.completion_tokens
+        if prompt > 0:
+            self._prompt.value += prompt
+            self._input.observe(float(prompt))
+        if completion > 0:
+            self._completion.value += completion
+            self._output.observe(float(completion))
         if record.cost_usd > 0:
-            self._cost[0] += record.cost_usd
-        if record.error:
-            self._metrics.errors.inc((*self._where, record.error))
+            self._cost.value += record.cost_usd
+        if error:
+            self._metrics.errors.inc((*self._where, error))
         if record.stream:
             self._count_stream(record)
         if record.guardrails:
@@ -75,8 +95,3 @@ class Tally:
             self._metrics.ttft.observe(self._timed, record.ttft_ms / 1000.0)
         if record.itl_ms >= 0:
             self._metrics.itl.observe(self._timed, record.itl_ms / 1000.0)
-
-
-def _observe_tokens(values: list[float], tokens: int) -> None:
-    values[bisect_left(TOKEN_BUCKETS, tokens)] += 1
-    values[-1] += tokens

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import msgspec
 
+class AnswerHead:
+    """The head of a final (not interim) answer.
 
-class AnswerHead(msgspec.Struct, frozen=True):
-    """The head of a final (not interim) answer; header names in lower case."""
+    Attributes:
+        headers: By name in lower case.
+        content_type: The media type as sent.
+    """
 
-    status: int
-    headers: dict[bytes, bytes]
+    __slots__ = ("content_type", "headers", "status")
 
-    @property
-    def content_type(self) -> bytes:
-        """The media type as sent."""
-        return self.headers.get(b"content-type", b"application/json")
+    def __init__(self, status: int, headers: dict[bytes, bytes]) -> None:
+        self.status = status
+        self.headers = headers
+        self.content_type = headers.get(b"content-type", b"application/json")
 
     @property
     def is_encoded(self) -> bool:

@@ -4,41 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
-import msgspec
-
+from fairlead.gateway.replicas.assignment import Arm, Assignment
 from fairlead.wire.snapshot import ServiceRoute
-
-Arm = Literal["champion", "canary"]
-
 
 CONTINUING = "continuing "
 """Beginning of the name of a lane in which the rest of broken streams waits for its release."""
-
-
-class Assignment(msgspec.Struct, frozen=True):
-    """Which release a request belongs to, whatever happens to it later (intention to treat).
-
-    Attributes:
-        unit: Hash of the session, user or key by which it was assigned.
-        rho: Probability with which this unit was assigned to the canary; among more than two
-            releases, to this one.
-        facts: What to look for in its answer.
-    """
-
-    arm: Arm
-    release: str
-    unit: str
-    rho: float
-    rollout: str
-    phase: int
-    facts: tuple[str, ...] = ()
-
-    @property
-    def lane(self) -> str:
-        """Who waits together: those for the champion, whichever it is, and those for each other."""
-        return self.arm if self.arm == "champion" else self.release
 
 
 def unit_of(key_id: str, session: bytes | None, user: str | None) -> str:

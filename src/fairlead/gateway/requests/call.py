@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import msgspec
-
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.quotas.quota import Hold
 from fairlead.gateway.replicas.affinity import Prefix
+from fairlead.gateway.replicas.assignment import Assignment
 from fairlead.gateway.replicas.fleet import Replica
-from fairlead.gateway.replicas.routing import Assignment
 from fairlead.gateway.requests.fields import Fields
 from fairlead.gateway.requests.tracing import UNTRACED, Trace
 from fairlead.wire.snapshot import ReleaseRoute
@@ -24,7 +22,7 @@ Headers = bytes
 """Header lines, each with the CRLF that ends it."""
 
 
-class Call(msgspec.Struct):
+class Call:
     """What a client asked for, and who is to answer it.
 
     Attributes:
@@ -37,18 +35,61 @@ class Call(msgspec.Struct):
         stratum: Of risk, as its record has it.
     """
 
-    request_id: str
-    key_id: str
-    kind: str
-    body: bytes
-    fields: Fields
-    service: LiveService
-    assignment: Assignment
-    priority: int = 0
-    hold: Hold | None = None
-    prefix: Prefix | None = None
-    trace: Trace = UNTRACED
-    stratum: int = -1
+    __slots__ = (
+        "assignment",
+        "body",
+        "fields",
+        "hold",
+        "key_id",
+        "kind",
+        "prefix",
+        "priority",
+        "request_id",
+        "service",
+        "stratum",
+        "trace",
+    )
+
+    def __init__(
+        self,
+        request_id: str,
+        key_id: str,
+        kind: str,
+        body: bytes,
+        fields: Fields,
+        service: LiveService,
+        assignment: Assignment,
+        priority: int = 0,
+    ) -> None:
+        self.request_id = request_id
+        self.key_id = key_id
+        self.kind = kind
+        self.body = body
+        self.fields = fields
+        self.service = service
+        self.assignment = assignment
+        self.priority = priority
+        self.hold: Hold | None = None
+        self.prefix: Prefix | None = None
+        self.trace: Trace = UNTRACED
+        self.stratum = -1
+
+    def untraced(self) -> Call:
+        """The same request, in no trace."""
+        if self.trace is UNTRACED:
+            return self
+        made = Call(
+            self.request_id,
+            self.key_id,
+            self.kind,
+            self.body,
+            self.fields,
+            self.service,
+            self.assignment,
+            self.priority,
+        )
+        made.hold, made.prefix, made.stratum = self.hold, self.prefix, self.stratum
+        return made
 
 
 class Client(Protocol):

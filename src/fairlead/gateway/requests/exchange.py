@@ -290,7 +290,7 @@ class Exchange(Answering):
             record = self._record(status, error, usage, meter)
             settle(call, record, self._route, meter, plant.metrics)
             plant.recorder.finish(call.request_id, record, deliver)
-            plant.metrics.count(record)
+            plant.metrics.tallies.count(record)
         self._leave()
 
     def on_defect(self, error: Exception) -> None:

@@ -218,7 +218,7 @@ class Express:
         plant.deadlines.end(self)
         try:
             plant.recorder.finish(call.request_id, record, self._deliver)
-            plant.metrics.count(record)
+            plant.metrics.tallies.count(record)
         finally:
             plant.fleet.free_slot(self._replica)
 

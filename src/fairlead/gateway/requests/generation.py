@@ -20,7 +20,8 @@ from fairlead.gateway.requests.request_body import read_fields
 from fairlead.gateway.state.loaded import Loaded
 
 if TYPE_CHECKING:
-    from fairlead.gateway.front.operations import Handler, Host, Outcome, Request
+    from fairlead.gateway.front.operations import Handler, Host, Outcome
+    from fairlead.gateway.front.request import Request
 
 _IN_BACKGROUND = errors.invalid_body(
     "`background` is not offered: an answer is made while its client waits for it.", "background"

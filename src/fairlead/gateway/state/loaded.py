@@ -11,9 +11,9 @@ from fairlead.gateway.front.auth import KeyRing
 from fairlead.gateway.front.door import Door
 from fairlead.gateway.front.request_id import RequestIds
 from fairlead.gateway.quotas.quota import QuotaBook
+from fairlead.gateway.replicas.assignment import Assignment
 from fairlead.gateway.replicas.fleet import Fleet, Replica
 from fairlead.gateway.replicas.routing import (
-    Assignment,
     assign,
     assign_by_weight,
     finish,

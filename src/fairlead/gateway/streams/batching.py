@@ -5,7 +5,8 @@ that has no time left for that would fall behind, and its clients would wait eve
 a stream's connection rest after each read, for as long as it takes to keep up and no longer than
 `BATCH_S_MAX`: the events that come meanwhile are read at once and sent at once. What is a delay of
 some hundredths of a second for a reader halves the reads and writes. A stream's first event never
-waits, and with time to spare none does.
+waits, and with time to spare none does. What a worker would do without is not seen while it lets
+events wait: so it tries that from time to time, for a moment, and ever less often while it fails.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ IDLE = 0.6
 """Share below which it batches less."""
 LATE_S = 0.03
 """By so much late, a timer shows that the worker is behind, whatever share of a core it gets."""
+TRIAL_S = 0.1
+"""How long it is tried without; what is late by its end is caught up with soon."""
+PATIENCE, PATIENCE_MAX = 4, 240
+"""Looks, neither busy nor idle, after which it is tried."""
 _STEP_S = 0.005
 """How exactly rests end: streams that do not rest together keep apart, so that no turn of the event
 loop serves all of them."""
@@ -66,6 +71,8 @@ class Batches:
         self._asked_at = now()
         self._used = busy()
         self._resting: deque[tuple[float, Resting]] = deque()
+        self._calm = 0
+        self._patience = PATIENCE
         self.delay_s = 0.0
         """How long events may wait for each other now; 0 for not at all."""
         self.rest_s = 0.0
@@ -90,9 +97,29 @@ class Batches:
         late_s = max(0.0, passed_s - planned_s)
         if share > BUSY or late_s > LATE_S:
             self.delay_s = min(BATCH_S_MAX, max(BATCH_S_MIN, 2.0 * self.delay_s))
+            self._calm = 0
         elif share < IDLE:
             self.delay_s = 0.5 * self.delay_s if self.delay_s > BATCH_S_MIN else 0.0
+        elif self.delay_s:
+            self._calm += 1
+            if self._calm >= self._patience:
+                self._try_without()
         self.rest_s = max(0.0, self.delay_s - late_s)
+
+    def _try_without(self) -> None:
+        before_s, began, used = self.delay_s, self._now(), self._busy()
+        self.delay_s = 0.0
+        self._calm = 0
+
+        def judge() -> None:
+            share = (self._busy() - used) / max(self._now() - began, 1e-6)
+            if share > BUSY:
+                self.delay_s = self.rest_s = max(before_s, self.delay_s)
+                self._patience = min(PATIENCE_MAX, 2 * self._patience)
+            else:
+                self._patience = PATIENCE
+
+        self._call_later(TRIAL_S, judge)
 
     def _wake(self) -> None:
         resting = self._resting

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from fairlead.gateway.errors import Refusal
 from fairlead.gateway.replicas.affinity import Prefix
+from fairlead.gateway.replicas.assignment import Arm
 from fairlead.gateway.replicas.fleet import Replica
-from fairlead.gateway.replicas.routing import Arm
 from fairlead.gateway.requests.attempt import Attempting
 from fairlead.gateway.requests.call import Call
 from fairlead.gateway.requests.patience import Patience

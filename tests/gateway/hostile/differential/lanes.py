@@ -20,7 +20,8 @@ from fairlead.gateway.errors import NOT_FOUND
 from fairlead.gateway.front import request_reader
 from fairlead.gateway.front.auth import KeyRing
 from fairlead.gateway.front.client import ClientConnection
-from fairlead.gateway.front.operations import Operation, Outcome, Request
+from fairlead.gateway.front.operations import Operation, Outcome
+from fairlead.gateway.front.request import Request
 
 _ENDS_S = 20.0
 

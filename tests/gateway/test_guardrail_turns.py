@@ -17,9 +17,12 @@ from fairlead.gateway.guardrails.guarding import Guarding
 from fairlead.gateway.guardrails.said import ANSWER_PARTS_MAX, ANSWER_VALUES_MAX, VALUES_MAX
 from fairlead.gateway.guardrails.turns import BUDGET_S, Turns
 from fairlead.gateway.replicas.answer import AnswerHead
+from fairlead.gateway.replicas.assignment import Assignment
 from fairlead.gateway.requests.call import Call
 from fairlead.gateway.requests.fields import Fields
 from fairlead.gateway.requests.usage import UNKNOWN, Usage
+from fairlead.gateway.state.loaded import LiveService
+from fairlead.wire.snapshot import ServiceRoute
 
 SECRET = "project swordfish"
 NO_LEAKS = Guardrail("leaks", "answer", "block", phrases=(SECRET,))
@@ -111,15 +114,14 @@ class Request:
 
 
 def call_of(body: dict[str, Any], key: str = "k") -> Call:
-    nothing = cast(Any, None)
     return Call(
         request_id="r",
         key_id=key,
         kind="chat/completions",
         body=json.dumps(body, separators=(",", ":")).encode(),
         fields=Fields(model="bank"),
-        service=nothing,
-        assignment=nothing,
+        service=LiveService(ServiceRoute("bank", {}, None), {}),
+        assignment=Assignment("champion", A, "u", 0.0, "", 0),
     )
 
 

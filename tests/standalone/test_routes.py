@@ -90,10 +90,12 @@ def test_a_unit_stays_with_its_release() -> None:
     moved = 0
     for unit in UNITS[:2000]:
         whole = assign_by_weight(before, unit, is_usable=lambda _: True)
-        assert whole == assign_by_weight(after, unit, is_usable=lambda _: True)
+        later = assign_by_weight(after, unit, is_usable=lambda _: True)
         partly = assign_by_weight(before, unit, is_usable=lambda digest: digest != second)
         assert whole is not None
+        assert later is not None
         assert partly is not None
+        assert (whole.arm, whole.release, whole.rho) == (later.arm, later.release, later.rho)
         if whole.release == second:
             moved += 1
             assert (partly.arm, partly.release) == ("champion", before.champion)

@@ -64,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--streams", type=int, default=1000)
     parser.add_argument("--events", type=int, default=50, help="per second and stream")
     parser.add_argument(
-        "--held", type=_share, default=0.5, help="of its core, taken from a proxy at saturation"
+        "--held", type=_share, default=0.75, help="of its core, taken from a proxy at saturation"
     )
     parser.add_argument("--micro", action="store_true", help="functions of the request path only")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the results")

@@ -4,8 +4,9 @@ The load of a thousand streams takes as much of a core as a fast proxy does, so 
 to itself cannot be brought to its limit by load from one other core. Beside this, it can.
 
 It spins whenever it has had less than its share, and otherwise sleeps for a millisecond. Among
-processes of the ordinary kind, the scheduler gives it what it is owed; among those with a real-time
-priority, it takes the next higher one.
+processes of the ordinary kind, the scheduler gives it what it is owed, and more than half of the
+core if it may raise its priority (root may); among those with a real-time priority, it takes the
+next higher one.
 """
 
 from __future__ import annotations
@@ -14,8 +15,11 @@ import contextlib
 import os
 import sys
 import time
+from pathlib import Path
 
 PAUSE_S = 0.001
+FAIR_SHARE = 0.5
+NICENESS = -15
 OWED_S_MAX = 0.005
 """More than this is not made up for, or a late start would take the whole core for a while."""
 
@@ -31,15 +35,20 @@ def hold(share: float, until: float = float("inf")) -> None:
             began += (owed_s - OWED_S_MAX) / share
 
 
-def _rise() -> None:
-    """Above the real-time priority that it was started with, if it was."""
+def _rise(share: float) -> None:
+    """Above the real-time priority that it was started with, if it was, and above a fair share."""
     policy = os.sched_getscheduler(0)
     if policy in (os.SCHED_FIFO, os.SCHED_RR):
         priority = os.sched_getparam(0).sched_priority + 1
         with contextlib.suppress(PermissionError):
             os.sched_setscheduler(0, policy, os.sched_param(priority))
+    elif share > FAIR_SHARE:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
+            # Sessions share a core by weights of their own, where the kernel groups them.
+            Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 
 if __name__ == "__main__":
-    _rise()
+    _rise(float(sys.argv[1]))
     hold(float(sys.argv[1]))

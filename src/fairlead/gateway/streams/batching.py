@@ -20,7 +20,7 @@ from typing import Protocol
 
 BATCH_S_MAX = 0.04
 BATCH_S_MIN = 0.005
-BUSY = 0.85
+BUSY = 0.95
 """Share of the time in which the worker ran or wanted to, from which on it batches more."""
 IDLE = 0.6
 """Share below which it batches less."""

@@ -188,7 +188,7 @@ def _no_canary(served: Snapshot) -> Snapshot:
 
 
 def _uncounted(worker: Worker) -> None:
-    worker.plant.metrics.count = lambda record: None  # type: ignore[method-assign]
+    worker.plant.metrics.tallies.count = lambda record: None  # type: ignore[method-assign]
 
 
 def _unnamed(worker: Worker) -> None:

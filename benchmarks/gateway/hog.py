@@ -4,9 +4,9 @@ The load of a thousand streams takes as much of a core as a fast proxy does, so 
 to itself cannot be brought to its limit by load from one other core. Beside this, it can.
 
 It spins whenever it has had less than its share, and otherwise sleeps for a millisecond. Among
-processes of the ordinary kind, the scheduler gives it what it is owed, and more than half of the
-core if it may raise its priority (root may); among those with a real-time priority, it takes the
-next higher one.
+processes of the ordinary kind, the scheduler gives it what it is owed. More than half of the core
+takes a priority that only root may have (or CAP_SYS_NICE), and it ends without it. Among those with
+a real-time priority, it takes the next higher one.
 """
 
 from __future__ import annotations
@@ -43,9 +43,12 @@ def _rise(share: float) -> None:
         with contextlib.suppress(PermissionError):
             os.sched_setscheduler(0, policy, os.sched_param(priority))
     elif share > FAIR_SHARE:
-        with contextlib.suppress(OSError):
+        try:
             os.setpriority(os.PRIO_PROCESS, 0, NICENESS)
-            # Sessions share a core by weights of their own, where the kernel groups them.
+        except OSError as error:
+            sys.exit(f"more than half of a core cannot be held here: {error}; use --held 0.5")
+        # Sessions share a core by weights of their own, where the kernel groups them.
+        with contextlib.suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(NICENESS))
 
 

@@ -98,6 +98,8 @@ def _held(plan: Plan, pace: Pace, place: Path) -> Iterator[None]:
     hog = Running(tool("hog", pace.held_share), place / "hog.log", core=plan.cores.proxy)
     try:
         yield
+        if not hog.is_alive:
+            raise BenchmarkFailed(f"the core was not held: {hog.said()}")
     finally:
         hog.stop()
 

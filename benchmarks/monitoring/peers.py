@@ -44,7 +44,9 @@ PEERS = {
     "evidently-mmd": Peer("Evidently, MMD, windows of 1,000", EVIDENTLY, 1, 3),
     "evidently-distance": Peer("Evidently, distance of means, windows of 1,000", EVIDENTLY),
     "nannyml": Peer("NannyML, reconstruction error, chunks of 250", ("nannyml", "statsmodels")),
-    "alibi-cvm": Peer("Alibi Detect, online Cramér-von Mises", ("alibi-detect",), 1, 3),
+    "alibi-cvm": Peer(
+        "Alibi Detect, online Cramér-von Mises, one false alarm in 1,000", ("alibi-detect",), 1, 3
+    ),
     "river-adwin": Peer("river, ADWIN", ("river",)),
     "frouros-cusum": Peer("frouros, CUSUM", ("frouros",)),
     "psi": Peer("PSI above 0.2 on 64 clusters, windows of 1,000", ()),

@@ -48,11 +48,11 @@ class Core:
         self.batches.adjust(EVERY_S)
         return self.batches.delay_s
 
-    def pass_time(self, seconds: float, *, share: float) -> None:
+    def pass_time(self, seconds: float, *, share: float, late_s: float = 0.0) -> None:
         """Before the next turn; what was planned is due after it, and happens."""
-        self.passed_s = seconds
-        self.now += seconds
-        self.used += share * seconds
+        self.passed_s += seconds + late_s
+        self.now += seconds + late_s
+        self.used += share * (seconds + late_s)
         ((delay_s, call),) = self.planned
         assert delay_s == seconds
         self.planned.clear()
@@ -69,8 +69,8 @@ class Rested:
 
 def test_the_delay_grows_while_the_worker_is_busy_and_goes_when_it_is_not() -> None:
     core = Core()
-    assert [core.turn(0.5) for _ in range(4)] == [0.0] * 4
-    grown = [core.turn(0.95) for _ in range(8)]
+    assert [core.turn(0.94) for _ in range(4)] == [0.0] * 4
+    grown = [core.turn(0.99) for _ in range(8)]
     assert grown == sorted(grown)
     assert grown[-1] == BATCH_S_MAX
     assert core.turn(0.7) == BATCH_S_MAX, "between the two it stays"
@@ -81,7 +81,7 @@ def test_the_delay_grows_while_the_worker_is_busy_and_goes_when_it_is_not() -> N
 
 def test_what_it_would_do_without_is_tried_and_ever_less_often_while_that_fails() -> None:
     core = Core()
-    while core.turn(0.95) < BATCH_S_MAX:
+    while core.turn(0.99) < BATCH_S_MAX:
         pass
     needed = []
     for _ in range(3):
@@ -90,22 +90,53 @@ def test_what_it_would_do_without_is_tried_and_ever_less_often_while_that_fails(
             turns += 1
         needed.append(turns)
         assert core.batches.rest_s == 0.0
+        core.pass_time(BATCH_S_MAX, share=0.99)
         core.pass_time(TRIAL_S, share=0.99)
         assert core.batches.delay_s == core.batches.rest_s == BATCH_S_MAX
     assert needed == [PATIENCE, 2 * PATIENCE, 4 * PATIENCE]
     for _ in range(12):
         while core.turn(0.7) == BATCH_S_MAX:
             pass
+        core.pass_time(BATCH_S_MAX, share=0.5)
         core.pass_time(TRIAL_S, share=0.99)
     turns = 1
     while core.turn(0.7) == BATCH_S_MAX:
         turns += 1
     assert turns == PATIENCE_MAX
+    core.pass_time(BATCH_S_MAX, share=0.99)
     core.pass_time(TRIAL_S, share=0.7)
     assert [core.turn(0.7) for _ in range(8)] == [0.0] * 8, "it can do without"
-    while core.turn(0.95) < BATCH_S_MAX:
+    while core.turn(0.99) < BATCH_S_MAX:
         pass
     assert [core.turn(0.7) for _ in range(PATIENCE)][-1] == 0.0, "and is tried soon again"
+
+
+def test_a_trial_that_is_late_has_failed() -> None:
+    core = Core()
+    while core.turn(0.5, late_s=0.1) < BATCH_S_MAX:
+        pass
+    needed = []
+    for _ in range(3):
+        turns = 1
+        while core.turn(0.7) == BATCH_S_MAX:
+            turns += 1
+        needed.append(turns)
+        core.pass_time(BATCH_S_MAX, share=0.7)
+        core.pass_time(TRIAL_S, share=0.7, late_s=0.1)
+        assert core.batches.delay_s == BATCH_S_MAX
+    assert needed == [PATIENCE, 2 * PATIENCE, 4 * PATIENCE]
+
+
+def test_after_a_time_without_it_is_tried_soon_again() -> None:
+    core = Core()
+    for _ in range(2):
+        while core.turn(0.99) < BATCH_S_MAX:
+            pass
+        assert [core.turn(0.7) for _ in range(PATIENCE)][-1] == 0.0
+        core.pass_time(BATCH_S_MAX, share=0.99)
+        core.pass_time(TRIAL_S, share=0.99)
+        while core.turn(0.3) > 0.0:
+            pass
 
 
 def test_a_worker_that_is_late_is_behind_whatever_it_gets_of_the_core() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from types import SimpleNamespace
+from typing import Any, cast
 
 import httpx
 import msgspec
@@ -36,6 +36,7 @@ from gateway_rig import (
 
 from fairlead.domain.quota import Quota
 from fairlead.domain.release import Prompt
+from fairlead.gateway.records.tallies import Tallies
 from fairlead.gateway.requests.express import Express
 from fairlead.gateway.requests.usage import UNKNOWN
 from fairlead.wire.snapshot import Limits, Pin
@@ -252,7 +253,7 @@ async def test_a_defect_on_the_short_way_ends_that_request_and_no_other(
             elif where == "end":
                 patch.setattr("fairlead.gateway.requests.express.usage_of_answer", broken)
             else:
-                patch.setattr(rig.worker.plant.metrics, "tallies", SimpleNamespace(count=broken))
+                patch.setattr(rig.worker.plant.metrics, "tallies", Tallies(cast(Any, None)))
             if where == "after":  # No record can be made, and nothing more be said.
                 with pytest.raises(httpx.HTTPError):
                     await client.post(PATH, json=CHAT)

@@ -112,10 +112,13 @@ def test_the_sum_over_workers_is_the_sum_of_what_each_counted(
 def test_label_combinations_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metric_families, "SERIES_MAX", 3)
     family = Family("x_total", "counter", "X.", ("l",))
+    times = Family("x_seconds", "histogram", "X.", ("l",), (1.0,))
     for number in range(10):
         family.inc((str(number),))
-    assert len(family.state().series) == 4
-    assert family.get(("other",)) == 7
+        times.observe((str(number),), 0.5)
+    for bounded in (family, times):
+        assert len(bounded.state().series) == 4
+        assert bounded.get(("other",)) == 7
 
 
 def counted(requests: float) -> GatewayMetrics:

@@ -100,6 +100,9 @@ class Batches:
             self._calm = 0
         elif share < IDLE:
             self.delay_s = 0.5 * self.delay_s if self.delay_s > BATCH_S_MIN else 0.0
+            self._calm = 0
+            if not self.delay_s:
+                self._patience = PATIENCE
         elif self.delay_s:
             self._calm += 1
             if self._calm >= self._patience:
@@ -107,13 +110,18 @@ class Batches:
         self.rest_s = max(0.0, self.delay_s - late_s)
 
     def _try_without(self) -> None:
-        before_s, began, used = self.delay_s, self._now(), self._busy()
-        self.delay_s = 0.0
+        before_s, self.delay_s = self.delay_s, 0.0
         self._calm = 0
+        # What rests by now is read first, and is none of what the trial is about.
+        self._call_later(before_s, lambda: self._judge_soon(before_s))
+
+    def _judge_soon(self, before_s: float) -> None:
+        began, used = self._now(), self._busy()
 
         def judge() -> None:
-            share = (self._busy() - used) / max(self._now() - began, 1e-6)
-            if share > BUSY:
+            passed_s = max(self._now() - began, 1e-6)
+            share = (self._busy() - used) / passed_s
+            if share > BUSY or passed_s - TRIAL_S > LATE_S:
                 self.delay_s = self.rest_s = max(before_s, self.delay_s)
                 self._patience = min(PATIENCE_MAX, 2 * self._patience)
             else:

@@ -18,9 +18,9 @@ DEFAULT = next(iter(SETUPS))
 def lines(told: Runs, honest: Runs, changed: Runs) -> Iterator[str]:
     """The table of peers, and how much sooner fairlead is than the best of them."""
     yield "Peers have the same vectors and references, and their own defaults where they have any."
-    yield "Alibi's test has to be told how often it may be wrong, and was told: once in 1,000 requests,"
-    yield "so it cannot be without a false alarm here. NannyML learns its limits from the chunks of its"
-    yield "reference, of which there are six. Those that watch one number"
+    yield "Alibi's test has to be told how often it may be wrong, and was told: once in 1,000"
+    yield "requests, so it cannot be without a false alarm here. NannyML learns its limits from the"
+    yield "chunks of its reference, of which there are six. Those that watch one number"
     yield "watch the distance to the nearest centroid. Honest: alarms in all, of so many"
     yield f"streams of {peers.HONEST:,} requests of each kind (fairlead's row: the first as many"
     yield "requests of its streams). Delays: medians from the change to the first alarm after it,"

@@ -45,7 +45,10 @@ PEERS = {
     "evidently-distance": Peer("Evidently, distance of means, windows of 1,000", EVIDENTLY),
     "nannyml": Peer("NannyML, reconstruction error, chunks of 250", ("nannyml", "statsmodels")),
     "alibi-cvm": Peer(
-        "Alibi Detect, online Cramér-von Mises, one false alarm in 1,000", ("alibi-detect",), 1, 3
+        "Alibi Detect, online Cramér-von Mises, set for one false alarm in 1,000",
+        ("alibi-detect",),
+        1,
+        3,
     ),
     "river-adwin": Peer("river, ADWIN", ("river",)),
     "frouros-cusum": Peer("frouros, CUSUM", ("frouros",)),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 
+import pytest
+
 from fairlead.gateway.quotas.quota import Hold
 from fairlead.gateway.replicas.affinity import prefix_of
 from fairlead.gateway.replicas.assignment import Assignment
@@ -14,6 +16,7 @@ from fairlead.gateway.state.loaded import LiveService
 from fairlead.wire.snapshot import ServiceRoute
 
 
+@pytest.mark.interpreted  # A compiled class does not say what it has.
 def test_without_its_trace_a_request_is_the_same() -> None:
     body = b'{"model":"bank","messages":[]}'
     call = Call(

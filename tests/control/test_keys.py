@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from fairlead.store import open_store
 
 
 @pytest.fixture
-def keys(tmp_path: Path) -> Keys:
-    return Keys(open_store(f"sqlite:///{tmp_path / 'fairlead.db'}"), lambda: 100.0)
+def keys(tmp_path: Path) -> Iterator[Keys]:
+    store = open_store(f"sqlite:///{tmp_path / 'fairlead.db'}")
+    yield Keys(store, lambda: 100.0)
+    store.close()
 
 
 async def test_the_store_never_holds_the_key_itself(keys: Keys, tmp_path: Path) -> None:

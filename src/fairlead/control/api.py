@@ -7,6 +7,7 @@ them, so that each is declared once.
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from typing import Annotated, Any
 
@@ -87,6 +88,9 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     if app.openapi_schema is None:
         document = get_openapi(title=app.title, version=app.version, routes=app.routes)
         _, schemas = msgspec.json.schema_components(DOCUMENTED, ref_template=REFERENCE)
+        for schema in schemas.values():
+            if "description" in schema:  # Python 3.13 takes the indentation away by itself.
+                schema["description"] = inspect.cleandoc(schema["description"])
         document.setdefault("components", {}).setdefault("schemas", {}).update(schemas)
         document["components"]["securitySchemes"] = {
             "control": {"type": "http", "scheme": "bearer"}

@@ -20,7 +20,7 @@ CLIENTS = 8
 WARM_UP, TIMES = 2_000, 4_000
 BYTES_A_REQUEST_MAX = 150
 """A page here and there is none of a request; a field of an object is 8 bytes, a string 49."""
-ROUNDS_MAX = 3
+ROUNDS_MAX = 6
 STREAM = json.dumps({**CHAT, "stream": True}).encode()
 END = b"\r\n0\r\n\r\n"
 

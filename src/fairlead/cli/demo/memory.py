@@ -1,4 +1,4 @@
-"""Resident memory of a process and all its descendants (Linux; elsewhere 0)."""
+"""Memory of a process and all its descendants (Linux; elsewhere 0)."""
 
 from __future__ import annotations
 
@@ -8,16 +8,18 @@ from pathlib import Path
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-def resident_mb(root: int) -> float:
-    """Megabytes resident in the process tree below `root`, shared pages counted in each process.
+def memory_mb(root: int) -> float:
+    """Megabytes resident in the process tree below `root`.
 
-    A child that has not begun its own program yet is its parent once more, and is not counted.
+    Pages that several processes share are counted once, in parts (the kernel's proportional set
+    size); where it does not tell that, in each of them. A child that has not begun its own program
+    yet is its parent once more, and is not counted.
     """
     parents = _parents()
     counted = [
         pid for pid in _below(root, parents) if pid == root or not _is_its_parent(pid, parents)
     ]
-    return sum(_resident_bytes(pid) for pid in counted) / 1e6
+    return sum(_memory_bytes(pid) for pid in counted) / 1e6
 
 
 def tree(root: int) -> list[int]:
@@ -58,6 +60,21 @@ def _command(pid: int) -> bytes:
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return b""
+
+
+def _memory_bytes(pid: int) -> int:
+    shared_out = _proportional_bytes(pid)
+    return _resident_bytes(pid) if shared_out is None else shared_out
+
+
+def _proportional_bytes(pid: int) -> int | None:
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except (OSError, IndexError, ValueError):
+        return None
+    return None
 
 
 def _resident_bytes(pid: int) -> int:

@@ -44,4 +44,4 @@ class Report(msgspec.Struct, frozen=True):
     requests: RequestsReport
     kill: KillReport | None
     seconds: float
-    peak_rss_mb: float
+    peak_memory_mb: float

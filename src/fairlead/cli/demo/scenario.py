@@ -18,7 +18,7 @@ from fairlead.app.processes import die_with_parent
 from fairlead.app.state import StatePaths, open_private
 from fairlead.cli.api import ControlClient
 from fairlead.cli.demo.example import Example
-from fairlead.cli.demo.memory import resident_mb
+from fairlead.cli.demo.memory import memory_mb
 from fairlead.cli.demo.report import KillReport, ReleaseReport, Report, RequestsReport
 from fairlead.cli.demo.traffic import Traffic
 from fairlead.cli.demo.view import DemoView
@@ -111,7 +111,7 @@ class Scenario:
                 ),
                 kill=self._kill,
                 seconds=round(time.monotonic() - begun, 1),
-                peak_rss_mb=round(self._peak_mb, 1),
+                peak_memory_mb=round(self._peak_mb, 1),
             )
         finally:
             watch.cancel()
@@ -220,8 +220,8 @@ class Scenario:
 
     async def _watch_memory(self) -> None:
         while True:
-            self._view.rss_mb = await _call(lambda: resident_mb(os.getpid()))
-            self._peak_mb = max(self._peak_mb, self._view.rss_mb)
+            self._view.memory_mb = await _call(lambda: memory_mb(os.getpid()))
+            self._peak_mb = max(self._peak_mb, self._view.memory_mb)
             await asyncio.sleep(0.5)
 
 

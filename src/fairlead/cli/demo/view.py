@@ -35,7 +35,7 @@ class DemoView:
         self.rollout: RolloutView | None = None
         self.traffic: Traffic | None = None
         self.picture: Console | None = None
-        self.rss_mb = 0.0
+        self.memory_mb = 0.0
         self.names: dict[str, str] = {}
 
     def tell(self, line: str, style: str = "") -> None:
@@ -71,7 +71,7 @@ class DemoView:
     def _head(self) -> RenderableType:
         line = Text.assemble(("fairlead demo", "bold"), "   ", (self.act, "cyan"))
         line.append(f"   {time.monotonic() - self._begun:.0f} s", style="dim")
-        line.append(f"   {self.rss_mb:.0f} MB resident", style="dim")
+        line.append(f"   {self.memory_mb:.0f} MB of memory", style="dim")
         if self.traffic is not None:
             totals = self.traffic.totals
             line.append(f"   requests {totals.sent:,}")
@@ -130,7 +130,7 @@ def summary(report: Report, program: str) -> RenderableType:
         (f"{lost} lost", "bold red" if lost else "bold green"),
         f"; a champion replica was killed under traffic and replaced in "
         f"{report.kill.replaced_s:.1f} s" if report.kill else "",
-        f"; {report.seconds:.0f} s; {report.peak_rss_mb:.0f} MB resident at most",
+        f"; {report.seconds:.0f} s; {report.peak_memory_mb:.0f} MB of memory at most",
     )  # fmt: skip
     following = Text.assemble(
         ("\nnext, for a service of your own", "bold"),

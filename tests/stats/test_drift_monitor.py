@@ -322,6 +322,29 @@ def test_what_comes_too_slowly_to_be_told_does_not_become_usual(reference: Refer
     assert usual.size > told, "what is honest joins again"
 
 
+@pytest.mark.parametrize("distinct", [1, 3, 20, 77])
+def test_texts_that_come_again_and_again_become_usual(reference: Reference, distinct: int) -> None:
+    """As a classifier's answers do: many have the same score as the reference's quantile."""
+    dice = np.random.default_rng(7)
+    values = np.sort(dice.normal(size=(2, distinct)).astype(np.float32), axis=1)
+
+    def scores(count: int, extra: float = 0.0) -> Any:
+        made = values[:, dice.integers(0, distinct, count)]
+        made[:, dice.random(count) < extra] = values[:, -1:] + 1.0
+        return made
+
+    told = replace(reference, scores=np.sort(scores(1_500), axis=1))
+    allowed = [Allowed(0.05, 0.065), Allowed(0.02, 0.028)]
+    usual = Usual(told, allowed)
+    for _ in range(60):
+        usual.see(scores(200), np.zeros(200, np.int64))
+    assert usual.size == SIZE_MAX
+    usual = Usual(told, allowed)
+    for _ in range(60):
+        usual.see(scores(200, extra=0.10), np.zeros(200, np.int64))
+    assert usual.size < 2_500, "and what is unlike any of them does not"
+
+
 def test_limits_of_shares_become_narrower_only(reference: Reference) -> None:
     cells = Cells(reference)
     before = cells.honest

@@ -114,7 +114,11 @@ class Usual:
         return Joined(taken=ready)
 
     def _is_unlike(self, block: Matrix) -> bool:
-        """Whether with these too many of those that joined would be unlike the reference."""
+        """Whether with these too many of those that joined would be unlike the reference.
+
+        Those that are as unlike as its own quantile are not: of texts that come again and again,
+        as a classifier's answers do, many are.
+        """
         first = self._first.shape[1]
         joined = self.size - first + block.shape[1]
         for level, share in self._allowed:
@@ -122,8 +126,8 @@ class Usual:
             most = share * joined + SPREADS * math.sqrt(self._phi * share * joined)
             for known, now, new in zip(self._first, self.scores, block, strict=True):
                 above = known[first - rank]
-                count = now.size - int(np.searchsorted(now, above)) - rank
-                if count + int((new >= above).sum()) > most:
+                count = _above(now, above) - _above(known, above)
+                if count + int((new > above).sum()) > most:
                     return True
         return False
 
@@ -156,6 +160,11 @@ class Usual:
             raise ValueError("stored usual requests that wait: one lies in no cluster")
         self.scores, self.counts = scores, counts
         self._waiting, self._cells = waiting, lies
+
+
+def _above(scores: NDArray[np.float32], score: np.float32) -> int:
+    """How many of these, in rising order, are above it."""
+    return scores.size - int(np.searchsorted(scores, score, side="right"))
 
 
 def _packed(rows: Matrix) -> str:

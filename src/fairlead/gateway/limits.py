@@ -22,9 +22,11 @@ JSON_MARKS_MAX = 500_000
 FIELDS_MAX = 256
 """Top-level fields of a request's JSON, where they have to be looked through."""
 FEEDBACK_BYTES_MAX = 16 * 1024
-CHUNK_OVERHEAD_BYTES_MAX = 16 * 1024
+CHUNK_OVERHEAD_BYTES_MAX = 4 * 1024
 """Wire bytes of a chunked body beyond twice its content, which is what chunks of five bytes need:
 smaller ones take more time to be read than to be sent."""
+CHUNKS_FEED_BYTES = 4 * 1024
+"""So much of a chunked body is read at a time before it is looked at whether it may go on."""
 FEED_BYTES = 64 * 1024
 """So much is read at a time before it is looked at whether it may go on."""
 

@@ -203,3 +203,39 @@ def test_another_beginning_of_a_chunk_is_refused(wire: bytes, step: int) -> None
     framing = ChunkFraming(1000)
     pieces = [wire[start : start + step] for start in range(0, len(wire), step)]
     assert not all(framing.feed(piece) for piece in pieces)
+
+
+class Counting(Host):
+    """Counts the parts of bodies."""
+
+    parts = 0
+
+    def hold_body(self, size: int, held: int = 0) -> bool:
+        self.parts += 1
+        return super().hold_body(size, held)
+
+
+def test_chunks_that_are_all_framing_are_refused_after_few_of_them() -> None:
+    """However many come in one read: each takes more time to be read than to be sent."""
+    host = Counting()
+    fed = feed([request(HOST, CHUNKED, body=b"1\r\n \r\n" * 10_000)], host)
+    assert b"more chunk framing than content" in fed.transport.written
+    assert 1_000 < host.parts < 2_500
+
+
+@pytest.mark.parametrize("cut", [1, 50, 4_000, 4_096, 4_097, 10_000, 40_000])
+def test_a_body_in_small_chunks_is_the_same_in_whatever_pieces_it_comes(cut: int) -> None:
+    wire = request(HOST, CHUNKED, body=chunked(*[b"     "] * 7_000, BODY))
+    for pieces in ([wire], [wire[:cut], wire[cut:]]):
+        host = Counting()
+        fed = feed(pieces, host)
+        assert statuses(fed.transport.written) == [503], "it was read, and nobody answers it"
+        assert host.parts >= 7_001
+        assert fed.connection.is_idle
+
+
+def test_what_is_behind_a_body_in_chunks_ends_the_connection() -> None:
+    for size in (BODY, BODY + b" " * 10_000):
+        fed = feed([request(HOST, CHUNKED, body=chunked(size)) + b"GET / HTTP/1.1\r\n"])
+        assert statuses(fed.transport.written) == [503]
+        assert b"connection: close" in fed.transport.written

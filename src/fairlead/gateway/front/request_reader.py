@@ -139,16 +139,31 @@ class RequestReader:
                 return None
             incoming.line = line
             incoming.first_bytes = b""
-        incoming.wire_bytes += len(data)
-        self._parse(data, incoming)
-        if incoming.chunks is not None and not incoming.follow_chunks(data):
+        at = 0
+        while at < len(data) and not incoming.is_complete:
+            # Chunks can be so small that it has to be looked early at whether they may go on.
+            is_plain = incoming.head is not None and incoming.chunks is None
+            part = data[at:] if is_plain else data[at : at + limits.CHUNKS_FEED_BYTES]
+            at += len(part)
+            self._take(part, incoming)
+        if not incoming.is_complete:
+            return None
+        if at < len(data):
+            self.has_more = True
+        elif incoming.wire_bytes == len(data):
+            self._learn(data, incoming)
+        return self._arrived(incoming)
+
+    def _take(self, part: bytes, incoming: Incoming) -> None:
+        """Parse more bytes; raises RequestRefused."""
+        incoming.wire_bytes += len(part)
+        self._parse(part, incoming)
+        if incoming.chunks is not None and not incoming.follow_chunks(part):
             raise RequestRefused(errors.bad_framing("the size of a chunk"))
         if incoming.is_complete:
-            if incoming.wire_bytes == len(data):
-                self._learn(data, incoming)
-            return self._arrived(incoming)
+            return
         if incoming.head is None:
-            incoming.head_end = data[-3:]
+            incoming.head_end = part[-3:]
             if incoming.wire_bytes > limits.HEADER_BYTES_MAX + limits.URL_BYTES_MAX:
                 raise RequestRefused(errors.HEADERS_TOO_LARGE)
         elif (
@@ -156,7 +171,6 @@ class RequestReader:
             > incoming.header_bytes + 2 * incoming.body_bytes + limits.CHUNK_OVERHEAD_BYTES_MAX
         ):
             raise RequestRefused(errors.bad_framing("more chunk framing than content"))
-        return None
 
     def _learn(self, data: bytes, incoming: Incoming) -> None:
         """Remember the head of a request that was parsed, when it came in one piece."""

@@ -30,12 +30,13 @@ from benchmarks.gateway.whole import (
     worker_on,
 )
 
+from fairlead.domain.capture import Capture
 from fairlead.domain.guardrail import Guardrail
 from fairlead.domain.quota import Price, Quota
 from fairlead.domain.release import Prompt
 from fairlead.domain.strata import Strata
 from fairlead.gateway.worker import Worker
-from fairlead.wire.snapshot import Limits, ReleaseRoute, ServiceRoute, Snapshot
+from fairlead.wire.snapshot import Limits, ReleaseRoute, ServiceRoute, Shadow, Snapshot
 
 PAIRS = 40
 CLIENTS = 16
@@ -115,6 +116,13 @@ def _optional() -> list[Feature]:
         Feature("tracing, of no request", trace_share=0.0),
         Feature("tracing, of every request", trace_share=1.0),
         Feature("refusals looked for", with_it=_on_service(facts=("refusal",))),
+        Feature(
+            "a copy of a tenth of them to a shadow release", without=_no_canary, with_it=_shadowed
+        ),
+        Feature(
+            "a tenth of the units' prompts and answers kept",
+            with_it=_on_service(capture=Capture(0.1, per_minute=_MANY)),
+        ),
         Feature("two replicas, by load", with_it=_two_replicas),
         Feature(
             "two replicas, by prompt",
@@ -198,6 +206,12 @@ def _unnamed(worker: Worker) -> None:
 
 
 # Features put in
+
+
+def _shadowed(served: Snapshot) -> Snapshot:
+    canary = served.services[SERVICE].canary
+    assert canary is not None
+    return _on_service(shadow=Shadow(canary, 0.1, concurrent=_SLOTS))(_no_canary(served))
 
 
 def _on_service(**changes: Any) -> Change:

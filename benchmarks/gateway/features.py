@@ -117,7 +117,9 @@ def _optional() -> list[Feature]:
         Feature("tracing, of every request", trace_share=1.0),
         Feature("refusals looked for", with_it=_on_service(facts=("refusal",))),
         Feature(
-            "a copy of a tenth of them to a shadow release", without=_no_canary, with_it=_shadowed
+            "a copy of a tenth of them to a shadow release (takes the whole way)",
+            without=_no_canary,
+            with_it=_shadowed,
         ),
         Feature(
             "a tenth of the units' prompts and answers kept",

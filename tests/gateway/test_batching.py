@@ -48,6 +48,13 @@ class Core:
         self.batches.adjust(EVERY_S)
         return self.batches.delay_s
 
+    def turns_to_a_trial(self) -> int:
+        """Neither busy nor idle, until it is tried without."""
+        turns = 1
+        while self.turn(0.7) > 0.0:
+            turns += 1
+        return turns
+
     def pass_time(self, seconds: float, *, share: float, late_s: float = 0.0) -> None:
         """Before the next turn; what was planned is due after it, and happens."""
         self.passed_s += seconds + late_s
@@ -85,24 +92,17 @@ def test_what_it_would_do_without_is_tried_and_ever_less_often_while_that_fails(
         pass
     needed = []
     for _ in range(3):
-        turns = 1
-        while core.turn(0.7) == BATCH_S_MAX:
-            turns += 1
-        needed.append(turns)
+        needed.append(core.turns_to_a_trial())
         assert core.batches.rest_s == 0.0
         core.pass_time(BATCH_S_MAX, share=0.99)
         core.pass_time(TRIAL_S, share=0.99)
         assert core.batches.delay_s == core.batches.rest_s == BATCH_S_MAX
     assert needed == [PATIENCE, 2 * PATIENCE, 4 * PATIENCE]
     for _ in range(12):
-        while core.turn(0.7) == BATCH_S_MAX:
-            pass
+        core.turns_to_a_trial()
         core.pass_time(BATCH_S_MAX, share=0.5)
         core.pass_time(TRIAL_S, share=0.99)
-    turns = 1
-    while core.turn(0.7) == BATCH_S_MAX:
-        turns += 1
-    assert turns == PATIENCE_MAX
+    assert core.turns_to_a_trial() == PATIENCE_MAX
     core.pass_time(BATCH_S_MAX, share=0.99)
     core.pass_time(TRIAL_S, share=0.7)
     assert [core.turn(0.7) for _ in range(8)] == [0.0] * 8, "it can do without"
@@ -117,10 +117,7 @@ def test_a_trial_that_is_late_has_failed() -> None:
         pass
     needed = []
     for _ in range(3):
-        turns = 1
-        while core.turn(0.7) == BATCH_S_MAX:
-            turns += 1
-        needed.append(turns)
+        needed.append(core.turns_to_a_trial())
         core.pass_time(BATCH_S_MAX, share=0.7)
         core.pass_time(TRIAL_S, share=0.7, late_s=0.1)
         assert core.batches.delay_s == BATCH_S_MAX

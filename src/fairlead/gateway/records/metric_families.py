@@ -13,7 +13,7 @@ from typing import Literal
 import msgspec
 
 from fairlead.gateway.limits import SERIES_MAX
-from fairlead.gateway.records.values import Number, Spread
+from fairlead.gateway.records.values import Histogram, Number
 
 Labels = tuple[str, ...]
 Kind = Literal["counter", "gauge", "histogram"]
@@ -52,11 +52,11 @@ class Family:
         self._labels = labels
         self._buckets = buckets
         self._numbers: dict[Labels, Number] = {}
-        self._spreads: dict[Labels, Spread] = {}
+        self._histograms: dict[Labels, Histogram] = {}
         if labels:
             return
         if kind == "histogram":
-            self.spread(())
+            self.histogram(())
         else:
             self.number(())
 
@@ -78,21 +78,21 @@ class Family:
 
     def observe(self, labels: Labels, value: float) -> None:
         """Count a value in a histogram."""
-        self.spread(labels).observe(value)
+        self.histogram(labels).observe(value)
 
     def get(self, labels: Labels = ()) -> float:
         """The present value of a counter or gauge, or a histogram's count."""
         if self._kind == "histogram":
-            spread = self._spreads.get(labels)
-            return 0.0 if spread is None else sum(spread.counts)
+            histogram = self._histograms.get(labels)
+            return 0.0 if histogram is None else sum(histogram.counts)
         number = self._numbers.get(labels)
         return 0.0 if number is None else number.value
 
     def state(self) -> FamilyState:
         """The values, to be shown or added to others."""
         series = [(labels, [number.value]) for labels, number in self._numbers.items()]
-        for labels, spread in self._spreads.items():
-            series.append((labels, [*map(float, spread.counts), spread.total]))
+        for labels, histogram in self._histograms.items():
+            series.append((labels, [*map(float, histogram.counts), histogram.total]))
         return FamilyState(
             name=self._name,
             kind=self._kind,
@@ -110,13 +110,13 @@ class Family:
             number = self._numbers.setdefault(labels, Number())
         return number
 
-    def spread(self, labels: Labels) -> Spread:
+    def histogram(self, labels: Labels) -> Histogram:
         """What a histogram's values of these labels are counted in."""
-        spread = self._spreads.get(labels)
-        if spread is None:
-            labels = self._bounded(labels, len(self._spreads))
-            spread = self._spreads.setdefault(labels, Spread(self._buckets))
-        return spread
+        histogram = self._histograms.get(labels)
+        if histogram is None:
+            labels = self._bounded(labels, len(self._histograms))
+            histogram = self._histograms.setdefault(labels, Histogram(self._buckets))
+        return histogram
 
     def _bounded(self, labels: Labels, count: int) -> Labels:
         """Where a new series is counted: with very many, all further ones in one."""

@@ -50,11 +50,11 @@ class Tally:
         self._metrics = metrics
         self._where = where
         self._timed = (*where, operation)
-        self._duration = metrics.duration.spread((*where, operation, ""))
+        self._duration = metrics.duration.histogram((*where, operation, ""))
         self._prompt = metrics.tokens.number((*where, "prompt"))
         self._completion = metrics.tokens.number((*where, "completion"))
-        self._input = metrics.token_usage.spread((*where, operation, "input"))
-        self._output = metrics.token_usage.spread((*where, operation, "output"))
+        self._input = metrics.token_usage.histogram((*where, operation, "input"))
+        self._output = metrics.token_usage.histogram((*where, operation, "output"))
         self._failed = metrics.failed.number(where)
         self._cost = metrics.cost.number(where)
         self._by_status: dict[int, Number] = {}
@@ -70,7 +70,7 @@ class Tally:
         duration = self._duration
         if (error or status >= CLIENT_ERRORS) and failed_by_server(status, error):
             self._failed.value += 1.0
-            duration = self._metrics.duration.spread((*self._timed, error or str(status)))
+            duration = self._metrics.duration.histogram((*self._timed, error or str(status)))
         duration.observe(record.duration_ms / 1000.0)
         prompt, completion = record.prompt_tokens, record.completion_tokens
         if prompt > 0:

@@ -14,8 +14,8 @@ class Number:
         self.value = 0.0
 
 
-class Spread:
-    """A histogram.
+class Histogram:
+    """The values that a histogram has counted.
 
     Attributes:
         counts: Of the values up to each bound and above the one before it; the last one of those

@@ -22,7 +22,7 @@ from fairlead.cli.api import ControlClient
 from fairlead.cli.status import watched_lines
 from fairlead.control.views import StatusView
 from fairlead.control.watching.watch_views import AlertView, alert_views
-from fairlead.monitoring.alerts import Figure
+from fairlead.monitoring.conditions import Figure
 from fairlead.monitoring.desk import Desk
 from fairlead.monitoring.silences import Silence
 from monitoring.making import condition, firing
@@ -191,7 +191,7 @@ def test_an_alert_that_flaps_goes_or_is_over_says_so() -> None:
         picture(view(state="resolved", entered_at=T0 + 600.0, causes=[], evidence=[]), NOW)
     )
     assert "over since 2026-01-01 00:10:00 UTC, after 10 min" in over
-    assert "nothing that is known here changed" in over
+    assert "nothing that could be its cause is known to have changed" in over
     assert "runbook https://wiki.example/a" in drawn(
         picture(view(runbook="https://wiki.example/a"), NOW)
     )

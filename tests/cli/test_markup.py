@@ -59,9 +59,9 @@ from fairlead.domain.quota import Quota
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
 from fairlead.domain.verdicts import GateOutcome, GateVerdict, RolloutOutcome, RolloutVerdict
 from fairlead.evaluation.stereotypes import Score
-from fairlead.monitoring.alerts import Condition, Figure
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change as Changed
+from fairlead.monitoring.conditions import Condition, Figure
 from fairlead.monitoring.desk import Desk, Duties, Look, step
 from fairlead.monitoring.incidents import Event
 from fairlead.monitoring.matching import Matcher, Op

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from fairlead.control.watching.interface import MonitorStanding
 from fairlead.domain.errors import NotFound
 from fairlead.monitoring.actions import ActionKind, ActionPolicy, Circumstances
-from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.desk import Desk, Duties, Look, step
 from fairlead.monitoring.impact import Impact
 from fairlead.monitoring.incidents import Incident

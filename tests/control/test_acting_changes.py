@@ -14,8 +14,8 @@ from fairlead.control.acting.traffic import BEFORE, Traffic, jumps
 from fairlead.domain.quota import Price
 from fairlead.domain.release import short
 from fairlead.monitoring.actions import ActionKind
-from fairlead.monitoring.alerts import labels_of
 from fairlead.monitoring.causes import Change, causes_of
+from fairlead.monitoring.conditions import labels_of
 from fairlead.rollout.plan import Plan
 from fairlead.store.rows import EventRow
 

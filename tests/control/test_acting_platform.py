@@ -26,8 +26,8 @@ from fairlead.domain.release import short
 from fairlead.domain.replica import ReplicaState
 from fairlead.manifest.monitor_names import MONITORS
 from fairlead.monitoring.actions import ActionKind, ActionPolicy
-from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.desk import Desk, Duties, Look, note_done, step
 from fairlead.probing.course import begin
 from fairlead.probing.model import Change, ProbeRule

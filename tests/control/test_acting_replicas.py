@@ -25,8 +25,8 @@ from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.control.world.wants import KnownRelease, ServiceWant
 from fairlead.domain.release import Engine, Release, RemoteModel, short
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
-from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.causes import Change
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.desk import Desk, Duties, Look, note_told, step
 from fairlead.monitoring.telling import Message, Route, Told
 from fairlead.rollout.machine import Desired

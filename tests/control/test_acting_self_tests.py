@@ -10,8 +10,8 @@ from control.acting_world import platform
 from control.simulated_world import World
 from fairlead.control.acting import self_tests
 from fairlead.control.acting.self_tests import EVERY_S, TESTS, SelfTests
-from fairlead.monitoring.alerts import Condition, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, labels_of
 
 WATCHES = {
     "replicas": "ReplicaWatch",

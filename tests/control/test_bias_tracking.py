@@ -20,7 +20,7 @@ from fairlead.domain.errors import InvalidInput, NotFound
 from fairlead.domain.quota import Price
 from fairlead.domain.release import Engine as ReleaseEngine
 from fairlead.domain.release import Release, RemoteModel, short
-from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.monitors.settings import MonitorSettings
 from fairlead.monitoring.watchers import blind

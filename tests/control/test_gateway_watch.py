@@ -18,8 +18,8 @@ from fairlead.control.acting.gateway_watch import (
     GatewayWatch,
 )
 from fairlead.control.world.hub import WorkerStatus
-from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.inhibition import inhibited
 from monitoring.making import condition, firing
 

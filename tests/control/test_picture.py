@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairlead.control.watching.picture import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, picture
-from fairlead.monitoring.alerts import Alert, Figure
+from fairlead.monitoring.alerts import Alert
+from fairlead.monitoring.conditions import Figure
 from fairlead.monitoring.course import Course, grown
 from monitoring.making import changed, condition, firing
 

@@ -16,8 +16,8 @@ from fairlead.control.notify import rendering
 from fairlead.control.shipping.stored import read_rollout
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.monitoring.actions import ActionKind, ActionPolicy, Circumstances
-from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.desk import Desk, Duties, Look, step
 from fairlead.monitoring.monitors.drift import TextDrift
 from fairlead.monitoring.monitors.drift_words import About

@@ -23,7 +23,7 @@ from fairlead.control.watching.watch_views import (
     SilenceView,
 )
 from fairlead.monitoring import editing
-from fairlead.monitoring.alerts import Figure
+from fairlead.monitoring.conditions import Figure
 from fairlead.monitoring.impact import Impact
 from fairlead.monitoring.incidents import QUIET_S, TIMELINE_MAX, Event
 from fairlead.monitoring.monitors.interface import SuggestedCase

@@ -14,8 +14,8 @@ from fairlead.control.watching.watching import Watching
 from fairlead.domain.errors import StorageFailed
 from fairlead.domain.receivers import Receiver, Webhook
 from fairlead.monitoring.actions import ActionEntry, Circumstances
-from fairlead.monitoring.alerts import Condition, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, labels_of
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.monitors.interface import Deaf, Document, Monitor, Seen
 from fairlead.monitoring.telling import Message, Route

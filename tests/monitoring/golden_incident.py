@@ -9,9 +9,9 @@ import hashlib
 
 from fairlead.domain.release import short
 from fairlead.monitoring.actions import ActionKind, ActionPolicy, Circumstances
-from fairlead.monitoring.alerts import Condition, labels_of
 from fairlead.monitoring.burning import Bucket, Severity, assess
 from fairlead.monitoring.causes import Change
+from fairlead.monitoring.conditions import Condition, labels_of
 from fairlead.monitoring.desk import Desk, Duties, Look, note_done, step
 from fairlead.monitoring.editing import note_incident
 from fairlead.monitoring.impact import impact_of

@@ -6,8 +6,9 @@ from typing import Any
 
 import msgspec
 
-from fairlead.monitoring.alerts import Alert, Condition, Figure, labels_of, observe
+from fairlead.monitoring.alerts import Alert, observe
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Figure, labels_of
 
 
 def condition(

@@ -11,22 +11,18 @@ from hypothesis import strategies as st
 
 from fairlead.domain.errors import InvalidInput
 from fairlead.monitoring.alert_states import TRANSITIONS, AlertState, diagram
-from fairlead.monitoring.alerts import (
-    FORGET_S,
-    GONE_S,
-    KEEP_S_MAX,
+from fairlead.monitoring.alerts import FORGET_S, GONE_S, KEEP_S_MAX, Alert, observe
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.causes import Change
+from fairlead.monitoring.conditions import (
     QUOTE_CHARS_MAX,
     QUOTES_MAX,
-    Alert,
     Condition,
     Figure,
     check_condition,
     fingerprint,
     labels_of,
-    observe,
 )
-from fairlead.monitoring.burning import Severity
-from fairlead.monitoring.causes import Change
 from monitoring.making import condition
 
 SLO = {("slo", "bank")}

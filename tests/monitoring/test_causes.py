@@ -8,8 +8,9 @@ import msgspec
 import pytest
 
 from fairlead.monitoring import clock
-from fairlead.monitoring.alerts import Alert, Condition, labels_of, observe
+from fairlead.monitoring.alerts import Alert, observe
 from fairlead.monitoring.causes import AFTER_S, WITHIN_S, Change, causes_of
+from fairlead.monitoring.conditions import Condition, labels_of
 from fairlead.monitoring.desk import Desk, Duties, Look, step
 from fairlead.monitoring.incidents import follow
 from monitoring.making import condition

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.monitoring.alerts import Alert, Condition, Figure, observe
+from fairlead.monitoring.alerts import Alert, observe
 from fairlead.monitoring.clock import alert_until
+from fairlead.monitoring.conditions import Condition, Figure
 from fairlead.monitoring.course import POINTS_MAX, Course, course_until, grown, sparkline
 from monitoring.making import condition
 

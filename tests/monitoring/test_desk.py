@@ -15,10 +15,11 @@ from fairlead.monitoring.actions import (
     ActionVerdict,
     Circumstances,
 )
-from fairlead.monitoring.alerts import ALERTS_MAX, FORGET_S, Condition, labels_of
+from fairlead.monitoring.alerts import ALERTS_MAX, FORGET_S
 from fairlead.monitoring.burning import Bucket, Severity, assess
 from fairlead.monitoring.carrying_out import LATE_S
 from fairlead.monitoring.causes import Change
+from fairlead.monitoring.conditions import Condition, labels_of
 from fairlead.monitoring.desk import CONDITIONS_MAX, Desk, Duties, Look, note_done, note_told, step
 from fairlead.monitoring.incidents import QUIET_S, Event, IncidentState
 from fairlead.monitoring.inhibition import BLIND

@@ -41,7 +41,7 @@ OF_THE_PLATFORM = """\
 
 ## What changed near it
 
-Nothing that is known here changed in the six hours before.
+Nothing that could be its cause is known to have changed in the six hours before.
 
 ## Timeline
 

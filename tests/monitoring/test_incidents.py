@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from fairlead.domain.errors import Conflict, InvalidInput
-from fairlead.monitoring.alerts import Alert, labels_of, observe
+from fairlead.monitoring.alerts import Alert, observe
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change
+from fairlead.monitoring.conditions import labels_of
 from fairlead.monitoring.incidents import (
     QUIET_S,
     TIMELINE_MAX,

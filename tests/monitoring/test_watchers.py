@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from fairlead.monitoring.alerts import Alert, Condition, labels_of, observe
+from fairlead.monitoring.alerts import Alert, observe
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, labels_of
 from fairlead.monitoring.inhibition import BLIND
 from fairlead.monitoring.watchers import Report, Watch, blind, graver
 

@@ -36,16 +36,23 @@ class Top(NamedTuple):
     Attributes:
         kind: Of the change.
         of: The release of the service that it is about: its `first` one, or the `worse` one.
+        is_inferred: Whether that is inferred, since nothing is known to have changed; None if it
+            does not matter.
     """
 
     kind: str
     of: str
+    is_inferred: bool | None = None
 
 
 PROVIDER = Top("provider", "first")
 WORSE = Top("release", "worse")
-UNKNOWN = Top("release", "first")
-"""Nobody can know what it was: all that has changed is that the service came, minutes ago."""
+ANSWERS = Top("provider", "first", True)
+"""Nobody has seen the provider change; but all else is as it was when this was learnt."""
+ASKED = Top("traffic", "first", True)
+"""So are the users."""
+CAME = Top("release", "first")
+"""Nothing is compared with what was: all that has changed is that the service came."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +132,11 @@ bias:
 
 FAULTS: Mapping[str, Fault] = {
     "failing": Fault(
-        "errors", UNKNOWN, after=replace(USUAL, failing=0.3),
+        "errors", ANSWERS, after=replace(USUAL, failing=0.3),
         # Where JSON was asked for, no answer is no JSON.
         besides=frozenset({"slo availability", "format"}),
     ),
-    "slow": Fault("latency", UNKNOWN, after=Model(slower=16.0)),
+    "slow": Fault("latency", ANSWERS, after=Model(slower=16.0)),
     "broken": Fault(
         "format", PROVIDER, after=replace(USUAL, broken=0.4), action="fallback",
         manifest=PROBES, actions=act("fallback", "format"),
@@ -151,10 +158,10 @@ FAULTS: Mapping[str, Fault] = {
         manifest=PROBES + "  on_change: fallback\n",
     ),
     "german": Fault(
-        "language", UNKNOWN, said="most in de", manifest=CAPTURE, besides=frozenset({"drift"})
+        "language", ASKED, said="most in de", manifest=CAPTURE, besides=frozenset({"drift"})
     ),
     "drifted": Fault(
-        "drift", UNKNOWN, said="unlike those", action="propose_retraining", manifest=CAPTURE,
+        "drift", ASKED, said="unlike those", action="propose_retraining", manifest=CAPTURE,
         actions=act("propose_retraining", "drift"),
     ),
     "prompt": Fault(
@@ -209,7 +216,7 @@ def hosted(
         words: Added to its prompt.
         fault: What happens to it, where that is none of `FAULTS`.
     """
-    fault = fault or FAULTS.get(service, Fault("", UNKNOWN, manifest=CAPTURE))
+    fault = fault or FAULTS.get(service, Fault("", CAME, manifest=CAPTURE))
     more = fault.manifest + ("" if "rollout:" in fault.manifest else _AT_ONCE)
     text = MANIFEST.format(
         service=service, name=name, port=port, words=words, learn=LEARN, more=more,

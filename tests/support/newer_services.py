@@ -22,10 +22,12 @@ from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.manifest import parse_manifest
 from fairlead.registry import Registry
 from support.faulty_services import (
+    ANSWERS,
+    ASKED,
+    CAME,
     CAPTURE,
     DISHES,
     EDITED,
-    UNKNOWN,
     USUAL,
     WORSE,
     Fault,
@@ -87,7 +89,7 @@ rollout: {strategy: immediate}
 
 FAULTS: Mapping[str, Fault] = {
     KEYED: Fault(
-        "slow_key", UNKNOWN, said=f"requests of key {SLOW_KEY} take",
+        "slow_key", ANSWERS, said=f"requests of key {SLOW_KEY} take",
         after=replace(USUAL, asked=((SLOW_KEY,), replace(USUAL, slower=4 * USUAL.slower))),
         # A third of all answers takes four times as long.
         besides=frozenset({"latency"}),
@@ -100,16 +102,16 @@ FAULTS: Mapping[str, Fault] = {
         actions=act("roll_back", "bias_scores"),
     ),
     SEGMENTED: Fault(
-        "drift", UNKNOWN, said=f"{SEGMENTED}: segment {DRIFTED}, since ",
+        "drift", ASKED, said=f"{SEGMENTED}: segment {DRIFTED}, since ",
         manifest=CAPTURE + _SEGMENTS,
     ),
     BY_MODEL: Fault(
-        "drift", UNKNOWN, manifest=CAPTURE,
+        "drift", ASKED, manifest=CAPTURE,
         watched=f"  embeddings: {{service: {VECTORS}, timeout_seconds: 5}}",
         besides=frozenset({"monitor_blind"}),
     ),
     SUITED: Fault(
-        "drift", UNKNOWN, said="unlike those", action="add_cases", manifest=CAPTURE + _GATED,
+        "drift", ASKED, said="unlike those", action="add_cases", manifest=CAPTURE + _GATED,
         model=replace(USUAL, asked=(DISHES, replace(USUAL, broken=1.0))),
         actions="[{do: add_cases, monitors: [drift], severities: [ticket], minimum: 0.8}]",
         # What is no JSON is unlike the answers of before.
@@ -118,7 +120,7 @@ FAULTS: Mapping[str, Fault] = {
 }  # fmt: skip
 """What happens to each of them."""
 
-CONSEQUENCES = ((SUITED, Fault("gate", UNKNOWN, said=f"fails {GATE} on new cases")),)
+CONSEQUENCES = ((SUITED, Fault("gate", CAME, said=f"fails {GATE} on new cases")),)
 """What has to be told besides."""
 OF_VECTORS = frozenset({"replica_flapping", "replica_down", "service_down"})
 """What may be told of the service whose replica is away."""

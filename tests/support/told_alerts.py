@@ -64,7 +64,9 @@ def fits(alert: AlertView, fault: Fault, releases: Digests) -> bool:
     change = alert.causes[0].change
     release = short(releases[fault.cause.of][alert.service])
     about = {"service": alert.service, "release": release}
-    return change.kind == fault.cause.kind and dict(change.labels) == about
+    kind, _, is_inferred = fault.cause
+    is_as_known = is_inferred is None or change.is_inferred is is_inferred
+    return change.kind == kind and is_as_known and dict(change.labels) == about
 
 
 async def promoted(installation: Installation, makes: Mapping[str, Make]) -> dict[str, str]:

@@ -24,8 +24,8 @@ from fairlead.cli.options import (
 from fairlead.cli.spans import clock, moment
 from fairlead.control.watching.watch_views import AlertView
 from fairlead.domain.errors import InvalidInput
-from fairlead.monitoring.alerts import Figure, readable
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Figure, readable
 from fairlead.monitoring.course import sparkline
 from fairlead.monitoring.plain import one_line
 from fairlead.monitoring.postmortem import span
@@ -209,7 +209,8 @@ def _quotes(alert: AlertView) -> list[Text]:
 
 def _causes(alert: AlertView) -> list[Text]:
     if not alert.causes:
-        return [Text("  nothing that is known here changed in the six hours before", style="dim")]
+        said = "nothing that could be its cause is known to have changed in the six hours before"
+        return [Text(f"  {said}", style="dim")]
     return [Text(f"  {place}. {cause.words}") for place, cause in enumerate(alert.causes, 1)]
 
 

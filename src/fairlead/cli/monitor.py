@@ -108,8 +108,9 @@ async def _tested(name: str, receiver: Receiver, service: str) -> str:
 def _messages(name: str, service: str) -> list[Message]:
     import time
 
-    from fairlead.monitoring.alerts import Condition, labels_of, observe
+    from fairlead.monitoring.alerts import observe
     from fairlead.monitoring.burning import Severity
+    from fairlead.monitoring.conditions import Condition, labels_of
     from fairlead.monitoring.telling import Route, messages
 
     now, monitor = time.time(), "test"

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-import sys
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from fairlead.domain.errors import FairleadError, InvalidInput
-from fairlead.domain.release import short
+from fairlead.domain.errors import FairleadError
 from fairlead.monitoring.alert_states import TRANSITIONS, AlertState
+from fairlead.monitoring.baseline import Baseline
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Cause, Change, causes_of, nearest, needed_by
+from fairlead.monitoring.conditions import (
+    GREATEST,
+    TEXT_CHARS_MAX,
+    Condition,
+    Figure,
+    Labels,
+    Looked,
+    check_condition,
+)
 from fairlead.monitoring.course import Course, grown
 
 FLAP_S = 3_600.0
@@ -22,80 +29,9 @@ FORGET_S = 3_600.0
 GONE_S = 86_400.0
 ALERTS_MAX = 10_000
 HISTORY_MAX = 20
-LABELS_MAX = 16
-LABEL_CHARS_MAX = 256
-TEXT_CHARS_MAX = 1_000
-EVIDENCE_MAX = 20
-QUOTES_MAX = 6
-QUOTE_CHARS_MAX = 500
 QUOTED_S = 300.0
 """Quotes of an alert whose monitor has not looked for so long are dropped: it does not know whether
 what they are from is kept still."""
-_GREATEST = sys.float_info.max
-
-Labels = tuple[tuple[str, str], ...]
-Looked = tuple[str, str]
-"""A monitor and the service that it looks at, as in the labels; empty for no service."""
-
-
-class Figure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """One number of an alert's evidence, as a person reads it.
-
-    Attributes:
-        name: What it is, such as `burn rate over 1 h`.
-        value: The number.
-        unit: Behind it; empty for none.
-        limit: What it is compared with, if it is.
-    """
-
-    name: str
-    value: float
-    unit: str = ""
-    limit: float | None = None
-
-    @property
-    def words(self) -> str:
-        """`burn rate over 1 h: 20 (limit 14.4)`."""
-        unit = f" {self.unit}" if self.unit else ""
-        limit = "" if self.limit is None else f" (limit {readable(self.limit)}{unit})"
-        return f"{self.name}: {readable(self.value)}{unit}{limit}"
-
-
-class Condition(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a monitor finds to be the case now.
-
-    Attributes:
-        labels: What it is about, by name: `monitor` and `service` always, others where they apply.
-        pending_s: Seconds for which it has to hold before it is an alert.
-        keep_s: Seconds for which it has to be away before the alert ends.
-        runbook: Address of what to do; empty for none.
-        quotes: What was asked or answered, where that tells what it is about. It is in no other
-            field, and kept nowhere else than in the alert, while the condition holds.
-    """
-
-    labels: Labels
-    severity: Severity
-    summary: str
-    evidence: tuple[Figure, ...] = ()
-    pending_s: float = 0.0
-    keep_s: float = 300.0
-    runbook: str = ""
-    quotes: tuple[str, ...] = ()
-
-    @property
-    def monitor(self) -> str:
-        """The monitor that found it."""
-        return dict(self.labels).get("monitor", "")
-
-    @property
-    def seen_by(self) -> Looked:
-        """The monitor that found it, and of which service."""
-        return self.monitor, dict(self.labels).get("service", "")
-
-    @property
-    def fingerprint(self) -> str:
-        """Names what it is about, and so its alert."""
-        return fingerprint(self.labels)
 
 
 class Turn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -121,6 +57,7 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         history: Its last transitions.
         course: How the first figure of its evidence went in this episode.
         quotes: As of its condition; none once that is away.
+        baseline: As of its condition, when this episode began.
     """
 
     fingerprint: str
@@ -141,6 +78,7 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     history: tuple[Turn, ...] = ()
     course: Course = ()
     quotes: tuple[str, ...] = ()
+    baseline: Baseline | None = None
 
     @property
     def of(self) -> dict[str, str]:
@@ -157,30 +95,6 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def is_firing(self) -> bool:
         """Whether somebody should know of it now."""
         return self.state is AlertState.FIRING
-
-
-def readable(value: float) -> str:
-    """Four digits, and the whole number from 1,000 on."""
-    if abs(value) == _GREATEST:
-        return "inf" if value > 0 else "-inf"
-    return f"{value:,.0f}" if 1_000.0 <= abs(value) < 1e15 else f"{value:.4g}"
-
-
-def labels_of(**labels: str) -> Labels:
-    """Labels in the order that the fingerprint needs, those without a value left out.
-
-    A release is named as in all metrics, by the first digits of its digest.
-    """
-    release = labels.get("release", "")
-    if release.startswith("sha256:"):
-        labels["release"] = short(release)
-    return tuple(sorted((name, value) for name, value in labels.items() if value))
-
-
-def fingerprint(labels: Labels) -> str:
-    """Sixteen hex digits that name the labels, whatever their order."""
-    text = msgspec.json.encode(sorted(labels))
-    return hashlib.sha256(text).hexdigest()[:16]
 
 
 def observe(
@@ -221,25 +135,6 @@ def observe(
     return after
 
 
-def check_condition(condition: Condition) -> None:
-    """Raises InvalidInput unless it says what it is about, in bounds."""
-    names = [name for name, _ in condition.labels]
-    where = f"condition of monitor {condition.monitor!r}"
-    if not condition.monitor or len(set(names)) != len(names) or len(names) > LABELS_MAX:
-        raise InvalidInput(f"{where}: needs a label `monitor`, and each of {LABELS_MAX} once")
-    if any(len(text) > LABEL_CHARS_MAX for pair in condition.labels for text in pair):
-        raise InvalidInput(f"{where}: a label has more than {LABEL_CHARS_MAX} characters")
-    if len(condition.summary) > TEXT_CHARS_MAX or len(condition.evidence) > EVIDENCE_MAX:
-        raise InvalidInput(f"{where}: its summary or evidence is too long")
-    if len(condition.quotes) > QUOTES_MAX or any(
-        len(quote) > QUOTE_CHARS_MAX for quote in condition.quotes
-    ):
-        raise InvalidInput(f"{where}: it quotes too much")
-    for seconds in (condition.pending_s, condition.keep_s):
-        if not 0.0 <= seconds < math.inf:
-            raise InvalidInput(f"{where}: {seconds} is no time to wait")
-
-
 def _next(
     alert: Alert | None, condition: Condition | None, looked: frozenset[Looked], now: float
 ) -> Alert | None:
@@ -274,7 +169,7 @@ def _evidence(condition: Condition) -> tuple[Figure, ...]:
 
 
 def _finite(value: float) -> float:
-    return max(-_GREATEST, min(_GREATEST, value))
+    return max(-GREATEST, min(GREATEST, value))
 
 
 def _course(before: Alert | None, condition: Condition, now: float) -> Course:
@@ -302,6 +197,7 @@ def _begin(condition: Condition, now: float) -> Alert:
         keep_s=condition.keep_s,
         course=_course(None, condition, now),
         quotes=condition.quotes,
+        baseline=condition.baseline,
     )
 
 
@@ -342,6 +238,7 @@ def _back(alert: Alert, condition: Condition, now: float) -> Alert:
         returns=returns,
         keep_s=max(condition.keep_s, keep_s),
         course=_course(None, condition, now),
+        baseline=condition.baseline,
     )
     times = f"{len(returns)} time{'s' if len(returns) > 1 else ''} within an hour"
     return _go(again, AlertState.FIRING, now, f"back ({times})")
@@ -387,13 +284,16 @@ def _go(alert: Alert, to: AlertState, now: float, why: str) -> Alert:
 
 def _with_causes(alert: Alert, changes: tuple[Change, ...]) -> Alert:
     """With what is known by now; what was known before is not forgotten."""
-    known = dict.fromkeys((*(cause.change for cause in alert.causes), *changes))
-    return msgspec.structs.replace(alert, causes=causes_of(alert.labels, alert.first_seen, known))
+    before = (cause.change for cause in alert.causes if not cause.change.is_inferred)
+    known = dict.fromkeys((*before, *changes))
+    causes = causes_of(alert.labels, alert.first_seen, known, alert.baseline)
+    return msgspec.structs.replace(alert, causes=causes)
 
 
 def _with_late(alert: Alert, changes: tuple[Change, ...]) -> Alert:
     """With those of the changes that are near, though it began before they were found."""
     known = {cause.change for cause in alert.causes}
     fresh = [change for change in changes if change not in known]
-    causes = nearest((*alert.causes, *causes_of(alert.labels, alert.first_seen, fresh)))
+    late = causes_of(alert.labels, alert.first_seen, fresh, alert.baseline)
+    causes = nearest((*alert.causes, *(cause for cause in late if not cause.change.is_inferred)))
     return alert if causes == alert.causes else msgspec.structs.replace(alert, causes=causes)

@@ -13,8 +13,8 @@ import msgspec
 
 from fairlead.domain.release import shortened
 from fairlead.monitoring.actions import MONITOR, ActionEntry, ActionVerdict
-from fairlead.monitoring.alerts import Condition, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, labels_of
 
 LATE_S = 600.0
 GIVEN_UP = "given up: not carried out within ten minutes"

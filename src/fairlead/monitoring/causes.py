@@ -9,13 +9,21 @@ one elsewhere of twenty minutes ago. It is a list to begin with, and no proof.
 Of some changes it is known only between which two looks they came. Such a one is as near as it can
 have been: an alert that began between the looks may have begun with it. It is mostly found after
 the alert, and is a candidate all the same.
+
+What an alert compares with was learnt from what came first (`Baseline`). A change that was there
+when that began is part of it, and no candidate. What is left may be nothing: then it can be said
+whose doing it is, all the same. What users ask is theirs to change; and where a provider answers,
+it is the provider's, or it is asked otherwise. Such an inferred change is a candidate behind what
+is known to have changed shortly before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import msgspec
+
+from fairlead.monitoring.baseline import Baseline, Compared
 
 WITHIN_S = 6 * 3_600.0
 """Older changes are no candidates."""
@@ -25,6 +33,9 @@ AFTER_S = 60.0
 
 FOUND_LATE = frozenset({"clock", "traffic"})
 """Kinds of changes that are found by looking, a little after they came."""
+
+INFERRED_S = 3_600.0
+"""As far away as a change so long before counts what is inferred."""
 
 CAUSES_MAX = 5
 _STEP = 4.0
@@ -45,6 +56,7 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         what: What happened, in words: `release b promoted`.
         labels: What it is about, as of an alert.
         since: Unix time after which it came, if that is all that is known; None where `at` is when.
+        is_inferred: Whether nobody has seen it: it must have been so, or something unknown.
     """
 
     at: float
@@ -52,6 +64,7 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     what: str
     labels: tuple[tuple[str, str], ...] = ()
     since: float | None = None
+    is_inferred: bool = False
 
     @property
     def earliest(self) -> float:
@@ -86,6 +99,8 @@ class Cause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def words(self) -> str:
         """`release b promoted, 4 min before (same service)`."""
+        if self.change.is_inferred:
+            return f"{self.change.what} (inferred: nothing else is known to have changed as near)"
         place = f" (same {self.place})" if self.place else ""
         if self.place == NEEDS:
             place = f" (of {dict(self.change.labels)['service']}, which it needs)"
@@ -93,12 +108,23 @@ class Cause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def causes_of(
-    labels: Iterable[tuple[str, str]], first_seen: float, changes: Iterable[Change]
+    labels: Iterable[tuple[str, str]],
+    first_seen: float,
+    changes: Iterable[Change],
+    baseline: Baseline | None = None,
 ) -> tuple[Cause, ...]:
-    """The nearest changes to an alert with these labels."""
+    """The nearest changes to an alert with these labels.
+
+    Args:
+        baseline: What the alert is held against; None where that is nothing learnt.
+    """
     about = dict(labels)
+    since = None if baseline is None else baseline.since
+    inferred = () if baseline is None else _inferred(about, first_seen, baseline)
     found = []
-    for change in changes:
+    for change in (*changes, *inferred):
+        if since is not None and change.at < since:
+            continue
         place = _place(about, dict(change.labels))
         if place is not None:
             cause = Cause(change, first_seen - change.at, place)
@@ -121,6 +147,19 @@ def nearest(causes: Iterable[Cause]) -> tuple[Cause, ...]:
     return tuple(order[:CAUSES_MAX])
 
 
+def _inferred(about: dict[str, str], first_seen: float, baseline: Baseline) -> Iterator[Change]:
+    """Whose doing it is, if nothing that is known here is the cause."""
+    if baseline.since is None:
+        return
+    kind, what = "traffic", "users ask otherwise than they did"
+    if baseline.of is Compared.ANSWERED:
+        if not baseline.is_remote:
+            return
+        kind, what = "provider", "the provider answers otherwise, or is asked otherwise"
+    labels = tuple((name, about[name]) for name in ("release", "service") if name in about)
+    yield Change(first_seen, kind, what, labels, is_inferred=True)
+
+
 def _place(alert: dict[str, str], change: dict[str, str]) -> str | None:
     """The narrowest label that both have; None when the change is about another service."""
     service = change.get("service")
@@ -140,6 +179,8 @@ def _distance(cause: Cause) -> float:
     place = "service" if cause.place in (PLATFORM, NEEDS) else cause.place
     steps = _PLACES.index(place) if place else len(_PLACES)
     apart_s = max(cause.before_s, -cause.before_s_max, 0.0)
+    if cause.change.is_inferred:
+        apart_s = INFERRED_S
     return float((60.0 + apart_s) * _STEP**steps)
 
 

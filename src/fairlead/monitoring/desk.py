@@ -27,18 +27,11 @@ from fairlead.monitoring.actions import (
 )
 from fairlead.monitoring.actions import MONITOR as ACTIONS
 from fairlead.monitoring.alert_states import AlertState
-from fairlead.monitoring.alerts import (
-    ALERTS_MAX,
-    Alert,
-    Condition,
-    Looked,
-    check_condition,
-    labels_of,
-    observe,
-)
+from fairlead.monitoring.alerts import ALERTS_MAX, Alert, observe
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.carrying_out import GIVEN_UP, give_up, given_up, settle, to_do
 from fairlead.monitoring.causes import Change
+from fairlead.monitoring.conditions import Condition, Looked, check_condition, labels_of
 from fairlead.monitoring.incidents import Event, Incident, follow
 from fairlead.monitoring.inhibition import BLIND, DEFAULTS, Inhibition
 from fairlead.monitoring.runbooks import common, runbook_of

@@ -22,9 +22,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from fairlead.domain.errors import Conflict, FairleadError, InvalidInput
-from fairlead.monitoring.alerts import Alert, Labels
+from fairlead.monitoring.alerts import Alert
 from fairlead.monitoring.burning import RANK, Severity
 from fairlead.monitoring.causes import Cause, causes_of, nearest
+from fairlead.monitoring.conditions import Labels
 from fairlead.monitoring.plain import brief
 
 QUIET_S = 900.0

@@ -114,7 +114,8 @@ def _noticed(incident: Incident, impact: Sequence[Impact]) -> str:
     if began:
         after = span(incident.opened_at - min(began))
         return f"{after} after more requests failed than is promised ({to_second(min(began))})"
-    nearest = [cause.change.at for member in _by_time(incident) for cause in member.causes[:1]]
+    firsts = (cause.change for member in _by_time(incident) for cause in member.causes[:1])
+    nearest = [change.at for change in firsts if not change.is_inferred]
     if nearest and nearest[0] <= incident.opened_at:
         return f"{span(incident.opened_at - nearest[0])} after the nearest change before it"
     return "by its first alert; since when it was there is not known here"
@@ -136,17 +137,18 @@ def _by_time(incident: Incident) -> list[Member]:
 
 def _ranked(incident: Incident) -> list[str]:
     """Candidates of all alerts, those of the first and gravest first, each change once."""
-    found: dict[tuple[float, str, str], str] = {}
+    found: dict[tuple[float | None, str, str], str] = {}
     for cause in (cause for member in _by_time(incident) for cause in member.causes):
         change = cause.change
-        found.setdefault((change.at, change.kind, change.what), _text(cause.words))
+        at = None if change.is_inferred else change.at  # Of each alert its own.
+        found.setdefault((at, change.kind, change.what), _text(cause.words))
     return list(found.values())
 
 
 def _causes(incident: Incident) -> list[str]:
     ranked = _ranked(incident)
     if not ranked:
-        return ["Nothing that is known here changed in the six hours before."]
+        return ["Nothing that could be its cause is known to have changed in the six hours before."]
     lines = [f"{place}. {words}" for place, words in enumerate(ranked, 1)]
     return [*lines, "", "These are candidates by nearness; whether one of them is the cause is for "
             "people to say."]  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fairlead.monitoring.alerts import Condition, Figure, labels_of
 from fairlead.monitoring.burning import (
     BURN,
     MINUTE_S,
@@ -13,6 +12,7 @@ from fairlead.monitoring.burning import (
     Severity,
     assess,
 )
+from fairlead.monitoring.conditions import Condition, Figure, labels_of
 from fairlead.monitoring.objectives import AVAILABILITY_DEFAULT, Objective, ObjectiveKind
 
 MONITOR = "slo"

@@ -20,8 +20,9 @@ from typing import NamedTuple
 import msgspec
 
 from fairlead.monitoring.alert_states import AlertState
-from fairlead.monitoring.alerts import Alert, Labels
+from fairlead.monitoring.alerts import Alert
 from fairlead.monitoring.burning import RANK, Severity
+from fairlead.monitoring.conditions import Labels
 from fairlead.monitoring.inhibition import DEFAULTS, Inhibition, inhibited
 from fairlead.monitoring.matching import Matcher, all_match
 from fairlead.monitoring.silences import Silence, silenced_by

@@ -14,8 +14,9 @@ from collections.abc import Collection, Iterable, Iterator
 
 import msgspec
 
-from fairlead.monitoring.alerts import Alert, Condition, Figure, labels_of
+from fairlead.monitoring.alerts import Alert
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Figure, labels_of
 from fairlead.monitoring.inhibition import BLIND
 
 UNTESTED = "untested"

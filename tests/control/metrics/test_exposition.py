@@ -19,8 +19,9 @@ from fairlead.domain.release import short
 from fairlead.domain.replica import ReplicaState
 from fairlead.gateway.front.scrapers import metrics_token
 from fairlead.gateway.records.metric_families import Family, render
-from fairlead.monitoring.alerts import Condition, labels_of, observe
+from fairlead.monitoring.alerts import observe
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, labels_of
 from fairlead.monitoring.desk import Desk
 from fairlead.wire.observing import STANDING_BYTES_MAX, ObserverStanding, encode_standing
 from support.metrics import MISSING, PROMTOOL, lint, names, value

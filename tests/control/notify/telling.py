@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from fairlead.monitoring.alerts import Condition, Figure, labels_of, observe
+from fairlead.monitoring.alerts import observe
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change
+from fairlead.monitoring.conditions import Condition, Figure, labels_of
 from fairlead.monitoring.telling import Message, Route, messages
 
 T0 = 1_767_225_600.0

@@ -20,8 +20,9 @@ from fairlead.control.watching.service_watch import ServiceWatch
 from fairlead.control.watching.watching import Watching
 from fairlead.domain.errors import StorageFailed, Unavailable
 from fairlead.gateway.records.metric_families import render
-from fairlead.monitoring.alerts import Alert, Condition, labels_of
+from fairlead.monitoring.alerts import Alert
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, labels_of
 from fairlead.monitoring.editing import add_silence
 from fairlead.monitoring.matching import parse_matcher
 from fairlead.monitoring.monitors.interface import Monitor

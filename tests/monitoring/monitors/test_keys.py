@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import pytest
 
 from fairlead.domain.release import short
-from fairlead.monitoring.alerts import Condition, check_condition
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, check_condition
 from fairlead.monitoring.monitors import key_paces
 from fairlead.monitoring.monitors import keys as module
 from fairlead.monitoring.monitors.exercise import Made, see

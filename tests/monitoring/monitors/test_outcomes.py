@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.monitors.answers import FormatMonitor, LengthMonitor, RefusalsMonitor
 from fairlead.monitoring.monitors.errors import ErrorsMonitor
 from fairlead.monitoring.monitors.exercise import Made, see

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from fairlead.domain.errors import InvalidInput
 from fairlead.domain.release import short
 from fairlead.manifest.monitor_names import MONITORS
-from fairlead.monitoring.alerts import check_condition
+from fairlead.monitoring.conditions import check_condition
 from fairlead.monitoring.monitors.interface import Monitor, Seen
 from fairlead.monitoring.monitors.requests import KINDS, build
 from fairlead.monitoring.monitors.settings import MonitorSettings

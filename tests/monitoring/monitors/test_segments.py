@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from fairlead.domain.outcomes import SHADOW
-from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.monitors.interface import Monitor, SeenFeedback
 from fairlead.monitoring.monitors.segments import SegmentMonitor, alpha_of
 from fairlead.monitoring.monitors.self_tests import bias_self_test, seen

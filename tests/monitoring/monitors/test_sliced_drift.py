@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("numpy")
 
 from fairlead.embedding.hashed import HashedNgrams
-from fairlead.monitoring.alerts import Condition, check_condition
+from fairlead.monitoring.conditions import Condition, check_condition
 from fairlead.monitoring.monitors.drift import TextDrift
 from fairlead.monitoring.monitors.drift_words import About
 from fairlead.monitoring.monitors.interface import GoesByVectors, Inherits, KeepsTexts, SeenText

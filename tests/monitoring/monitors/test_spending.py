@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fairlead.domain.outcomes import SHADOW
-from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.monitors.exercise import Made
 from fairlead.monitoring.monitors.interface import Monitor
 from fairlead.monitoring.monitors.self_tests import cost_self_test, seen

@@ -10,8 +10,8 @@ import pytest
 
 from fairlead.domain.errors import InvalidInput
 from fairlead.manifest.monitor_names import MONITORS
-from fairlead.monitoring.alerts import Condition, check_condition
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, check_condition
 from fairlead.monitoring.monitors.interface import SeenText
 from fairlead.monitoring.monitors.made_texts import made_text
 from fairlead.monitoring.monitors.text_rates import RateStream

@@ -12,7 +12,7 @@ np = pytest.importorskip("numpy")
 
 from fairlead.embedding.hashed import HashedNgrams  # noqa: E402
 from fairlead.evaluation.suite import parse_suite  # noqa: E402
-from fairlead.monitoring.alerts import Condition, check_condition  # noqa: E402
+from fairlead.monitoring.conditions import Condition, check_condition  # noqa: E402
 from fairlead.monitoring.monitors.drift import BATCH, WAITING_MAX, TextDrift  # noqa: E402
 from fairlead.monitoring.monitors.drift_words import About  # noqa: E402
 from fairlead.monitoring.monitors.interface import SeenText  # noqa: E402

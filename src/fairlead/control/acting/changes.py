@@ -17,8 +17,8 @@ from fairlead.control.acting.files_watch import DAMAGED
 from fairlead.control.acting.replica_watch import READY, STARTED
 from fairlead.control.probing.probe_events import ACCEPTED
 from fairlead.domain.release import short, shortened
-from fairlead.monitoring.alerts import labels_of
 from fairlead.monitoring.causes import WITHIN_S, Change
+from fairlead.monitoring.conditions import labels_of
 from fairlead.monitoring.incidents import Event
 from fairlead.store.interface import RolloutStore
 from fairlead.store.rows import EventRow

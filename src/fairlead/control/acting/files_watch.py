@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 import msgspec
 
 from fairlead.domain.release import short
-from fairlead.monitoring.alerts import Condition, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, labels_of
 from fairlead.store.rows import EventRow
 
 DAMAGED = "release_damaged"

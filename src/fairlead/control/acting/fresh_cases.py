@@ -34,7 +34,7 @@ from fairlead.domain.errors import FairleadError, InvalidInput, NotFound
 from fairlead.domain.release import short
 from fairlead.domain.verdicts import GateOutcome, GateVerdict
 from fairlead.monitoring.actions import ActionEntry, ActionPolicy
-from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.conditions import Condition
 from fairlead.store.evaluation import CaseResultRow
 from fairlead.store.interface import Store
 from fairlead.store.rows import EventRow

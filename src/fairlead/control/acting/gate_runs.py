@@ -22,8 +22,8 @@ from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.errors import FairleadError
 from fairlead.domain.release import short
 from fairlead.domain.verdicts import GateOutcome, GateVerdict
-from fairlead.monitoring.alerts import Condition, Looked, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Looked, labels_of
 from fairlead.registry import Registry
 from fairlead.store.evaluation import CaseResultRow, EvaluationStore, GateResultRow
 from fairlead.store.interface import Store

@@ -33,9 +33,9 @@ from fairlead.control.views import WatchView
 from fairlead.control.world.hub import WorkerStatus
 from fairlead.domain.release import short
 from fairlead.monitoring.actions import Circumstances
-from fairlead.monitoring.alerts import Condition, Figure, Looked, labels_of
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change
+from fairlead.monitoring.conditions import Condition, Figure, Looked, labels_of
 from fairlead.monitoring.incidents import Event
 from fairlead.monitoring.watchers import Report
 from fairlead.store.rows import EventRow

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from fairlead.control.acting.clock_watch import HEARD_S
 from fairlead.control.world.hub import WorkerStatus
-from fairlead.monitoring.alerts import Condition, Figure, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Figure, labels_of
 from fairlead.store.rows import SpoolCursor
 
 RECORDS = "records"

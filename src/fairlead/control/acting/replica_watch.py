@@ -16,8 +16,8 @@ import msgspec
 from fairlead.control.world.wants import ServiceWant
 from fairlead.domain.release import short
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
-from fairlead.monitoring.alerts import Condition, Figure, Labels, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Figure, Labels, labels_of
 from fairlead.store.rows import EventRow
 
 SERVICE_DOWN, REPLICA_DOWN, FLAPPING = "service_down", "replica_down", "replica_flapping"

@@ -28,7 +28,7 @@ from fairlead.control.world.wants import KnownRelease, ServiceWant
 from fairlead.domain.defects import defect
 from fairlead.domain.release import Engine, Release, RemoteModel
 from fairlead.domain.replica import ReplicaState, ReplicaStatus
-from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.conditions import Condition
 from fairlead.rollout.machine import Desired
 from fairlead.rollout.plan import Plan
 from fairlead.store.rows import SpoolCursor

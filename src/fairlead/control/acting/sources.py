@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import FairleadError
-from fairlead.monitoring.alerts import Condition, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, labels_of
 from fairlead.monitoring.inhibition import BLIND
 
 PENDING_S = 30.0

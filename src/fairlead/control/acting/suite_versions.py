@@ -16,8 +16,8 @@ from fairlead.domain.release import short
 from fairlead.domain.verdicts import GateOutcome, GateVerdict
 from fairlead.evaluation.cases import Case, make_case
 from fairlead.evaluation.scorers import JsonSchema, Regex, Scorer
-from fairlead.monitoring.alerts import Condition, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, labels_of
 from fairlead.monitoring.monitors.interface import SuggestedCase
 
 VERSIONS_MAX = 50

@@ -13,8 +13,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from fairlead.monitoring.alerts import labels_of
 from fairlead.monitoring.causes import WITHIN_S, Change
+from fairlead.monitoring.conditions import labels_of
 
 BEFORE, AFTER = 15, 3
 FACTOR = 2.0

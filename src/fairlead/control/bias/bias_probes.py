@@ -23,7 +23,7 @@ from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import FairleadError, NotFound
 from fairlead.domain.guardrail import tightened
-from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.watchers import Report
 from fairlead.monitoring.watchers import Watch as Expected
 from fairlead.probing.bias import (

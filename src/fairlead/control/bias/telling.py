@@ -8,8 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from fairlead.monitoring.alerts import QUOTE_CHARS_MAX, Condition, Figure, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import QUOTE_CHARS_MAX, Condition, Figure, labels_of
 from fairlead.probing.bias import Finding, findings, is_complete
 from fairlead.probing.bias_model import Biasing, BiasSpec
 from fairlead.probing.bias_pairs import Plan

@@ -29,7 +29,7 @@ from fairlead.control.shipping.spec import ServiceSpec
 from fairlead.domain.errors import NotFound
 from fairlead.evaluation.cases import Case, Suite
 from fairlead.evaluation.stereotypes import worse_of
-from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.watchers import Report
 from fairlead.monitoring.watchers import Watch as Expected
 from fairlead.probing.bias_model import BiasSpec

@@ -8,8 +8,8 @@ from typing import Literal
 
 import msgspec
 
-from fairlead.monitoring.alerts import Condition, Figure, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Figure, labels_of
 from fairlead.probing.tracked import evidence_of
 from fairlead.probing.tracked_model import (
     MEASURES,

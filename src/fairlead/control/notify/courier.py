@@ -21,8 +21,8 @@ from fairlead.control.notify.partly import Said, said
 from fairlead.control.notify.sending import NotSent, Sender
 from fairlead.domain.receivers import Receiver
 from fairlead.gateway.records.metric_families import Family, FamilyState
-from fairlead.monitoring.alerts import Condition, Figure, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Figure, labels_of
 from fairlead.monitoring.telling import Message, Told
 
 ATTEMPTS = 6

@@ -15,9 +15,9 @@ from fairlead.control.watching.served import Served
 from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import FairleadError
 from fairlead.monitoring.actions import ActionEntry, Circumstances
-from fairlead.monitoring.alerts import Condition, Looked, labels_of
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.causes import Change
+from fairlead.monitoring.conditions import Condition, Looked, labels_of
 from fairlead.monitoring.incidents import Event
 from fairlead.monitoring.inhibition import BLIND
 from fairlead.monitoring.watchers import Report, Watch

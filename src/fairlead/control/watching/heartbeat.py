@@ -14,8 +14,9 @@ import msgspec
 
 from fairlead.control.watching.interface import OLD_S
 from fairlead.gateway.records.metric_families import Family, FamilyState
-from fairlead.monitoring.alerts import Alert, Condition, Figure, labels_of
+from fairlead.monitoring.alerts import Alert
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Figure, labels_of
 from fairlead.monitoring.desk import Desk
 from fairlead.monitoring.inhibition import BLIND
 from fairlead.monitoring.telling import Told

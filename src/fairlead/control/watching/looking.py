@@ -11,8 +11,8 @@ from fairlead.control.watching.around import Said
 from fairlead.control.watching.interface import MonitorStanding
 from fairlead.control.watching.served import Served
 from fairlead.domain.receivers import Receiver
-from fairlead.monitoring.alerts import Condition, Looked, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Looked, labels_of
 from fairlead.monitoring.desk import Desk, Duties, Look
 from fairlead.monitoring.inhibition import BLIND
 from fairlead.monitoring.promising import MONITOR as SLO

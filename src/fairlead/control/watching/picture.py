@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
-from fairlead.monitoring.alerts import Alert, readable
+from fairlead.monitoring.alerts import Alert
+from fairlead.monitoring.conditions import readable
 from fairlead.monitoring.course import Course
 
 WIDTH, HEIGHT = 640, 260

@@ -17,8 +17,8 @@ from fairlead.control.judging.live import LiveJudging
 from fairlead.control.shipping.overview import Overview
 from fairlead.control.watching.served import Served
 from fairlead.monitoring.actions import ActionEntry, Circumstances
-from fairlead.monitoring.alerts import Condition, Looked
 from fairlead.monitoring.causes import Change
+from fairlead.monitoring.conditions import Condition, Looked
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.incidents import Event
 from fairlead.monitoring.watchers import Report, Watch
@@ -67,6 +67,7 @@ class ControlPlatform:
                 judge_blindness=self._live_judging.blindness(row.name),
                 rollout_judge=self._live_judging.rollout_judge(row.name),
                 embedding_release=_embedding_release(spec.monitoring, champions),
+                is_remote=self._overview.is_remote(row.champion or ""),
             )
             for row, spec in self._overview.services()
         ]

@@ -23,6 +23,7 @@ class Served(NamedTuple):
         judge_blindness: Why no verdicts come that should; empty while they do.
         embedding_release: Digest of the release that makes the vectors by which drift goes, where a
             service of this installation is declared for that; empty for none.
+        is_remote: Whether the model of the champion is a provider's.
         request_timeout_s: How long a request may take; what is open keeps the watermark back.
     """
 
@@ -37,3 +38,4 @@ class Served(NamedTuple):
     judge_blindness: str = ""
     rollout_judge: str = ""
     embedding_release: str = ""
+    is_remote: bool = False

@@ -22,8 +22,8 @@ from fairlead.control.watching.served import Served
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import NotFound
 from fairlead.domain.judging import JUDGED
-from fairlead.monitoring.alerts import Condition
 from fairlead.monitoring.burning import assess
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.counting import Count, Ledger, counted, judged, summed
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.monitors.interface import Monitor, SeenFeedback, SuggestedCase
@@ -161,7 +161,9 @@ class ServiceWatch:
         if not 0.0 <= now - self._assessed[0] < ASSESS_S:
             self._assessed = (now, list(self._promises(now)))
         served = self._releases.get(self.champion)
-        return [*self._assessed[1], *(served.conditions(now) if served is not None else ())]
+        if served is None or self._served is None:
+            return self._assessed[1]
+        return [*self._assessed[1], *served.conditions(now, is_remote=self._served.is_remote)]
 
     def accept(self, monitor: str) -> None:
         """See `Watched.accept`; raises NotFound."""

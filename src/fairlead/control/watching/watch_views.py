@@ -9,9 +9,10 @@ import msgspec
 from fairlead.control.watching.interface import MonitorStanding
 from fairlead.domain.release import short
 from fairlead.monitoring.actions import ActionEntry
-from fairlead.monitoring.alerts import Alert, Figure, Turn
+from fairlead.monitoring.alerts import Alert, Turn
 from fairlead.monitoring.burning import RANK
 from fairlead.monitoring.causes import Cause
+from fairlead.monitoring.conditions import Figure
 from fairlead.monitoring.desk import Desk
 from fairlead.monitoring.impact import Impact
 from fairlead.monitoring.incidents import Event, Incident, Member

@@ -36,7 +36,7 @@ from fairlead.domain.defects import defect, trail
 from fairlead.domain.errors import FairleadError, NotFound, StorageFailed
 from fairlead.gateway.records.metric_families import FamilyState
 from fairlead.monitoring.actions import ActionEntry
-from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.desk import Desk, note_done, step, step_alone
 from fairlead.monitoring.impact import Impact
 from fairlead.monitoring.incidents import Incident

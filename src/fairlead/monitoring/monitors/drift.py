@@ -22,7 +22,7 @@ from fairlead.domain.errors import Unavailable
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.embedding.interface import Embedder, Matrix, NotYet, TextsRefused
 from fairlead.embedding.kinds import asks_model
-from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.monitors.drift_exercise import LEARNT, drift_self_test, embedder_problem
 from fairlead.monitoring.monitors.drift_words import About, condition_of
 from fairlead.monitoring.monitors.gathered_texts import Gathered

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from fairlead.monitoring.alerts import (
+from fairlead.monitoring.baseline import Baseline, Compared
+from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import (
     QUOTE_CHARS_MAX,
     TEXT_CHARS_MAX,
     Condition,
     Figure,
     labels_of,
 )
-from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.interface import SeenText
 from fairlead.monitoring.monitors.moments import moment
 from fairlead.monitoring.monitors.topics import Cluster, Explanation
@@ -54,6 +55,7 @@ def condition_of(about: About, told: Explanation, began: float, now: float) -> C
         severity=Severity.TICKET,
         summary=summary[:TEXT_CHARS_MAX],
         evidence=tuple(_figures(about, told, began, now)),
+        baseline=Baseline(Compared.ASKED if about.text == "prompt" else Compared.ANSWERED),
         quotes=tuple(_quote(name, cluster)[:QUOTE_CHARS_MAX] for name, cluster in _topics(told)),
     )
 

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import msgspec
 
-from fairlead.monitoring.alerts import Condition, Figure
+from fairlead.monitoring.conditions import Condition, Figure
 from fairlead.monitoring.monitors.exercise import Made, see, tested
 from fairlead.monitoring.monitors.interface import Document, Seen
 from fairlead.monitoring.monitors.outcomes import Harmless, RateMonitor, Side

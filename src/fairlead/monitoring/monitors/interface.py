@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import msgspec
 
 from fairlead.domain.recorded import RecordedRequest
-from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.conditions import Condition
 
 Document = dict[str, Any]
 """What a monitor remembers, in JSON's types."""

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fairlead.monitoring.alerts import Figure
+from fairlead.monitoring.conditions import Figure
 from fairlead.monitoring.monitors.of_release import learning
 from fairlead.monitoring.monitors.outcomes import Track
 from fairlead.stats.monitors.rates import Counts, JudgeError, true_rate

@@ -26,8 +26,9 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from fairlead.domain.outcomes import CLIENT_ERRORS, SHADOW
 from fairlead.domain.recorded import RecordedRequest
 from fairlead.domain.text_signals import length_class
-from fairlead.monitoring.alerts import Condition, Figure
+from fairlead.monitoring.baseline import Compared
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Figure
 from fairlead.monitoring.monitors.exercise import Made, see, tested
 from fairlead.monitoring.monitors.intake import DAY_S, Expected
 from fairlead.monitoring.monitors.interface import Document, Seen
@@ -73,6 +74,7 @@ class SlowKeyMonitor(ReleaseMonitor):
 
     name = "slow_key"
     loads = "requests open"
+    compares = Compared.ANSWERED
     expects: ClassVar[Expected] = Expected(
         "answers", 5_000, DAY_S, "times of its busiest keys at loads and lengths that it has learnt"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from fairlead.monitoring.alerts import Figure
+from fairlead.monitoring.conditions import Figure
 from fairlead.stats.monitors.spending import LEARN, PAST_MAX, RUN_LENGTH, SpendWatch
 from fairlead.stats.monitors.surge import SurgeWatch
 

@@ -8,8 +8,9 @@ from typing import ClassVar
 import msgspec
 
 from fairlead.domain.release import short
-from fairlead.monitoring.alerts import Condition, Figure, labels_of
+from fairlead.monitoring.baseline import Baseline, Compared
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Figure, labels_of
 from fairlead.monitoring.monitors.interface import Deaf, Document
 from fairlead.monitoring.monitors.lasting import restoring
 from fairlead.monitoring.monitors.settings import LEARN_MIN, MonitorSettings
@@ -25,6 +26,8 @@ class ReleaseMonitor(Deaf, ABC):
     name: str = ""
     loads: ClassVar[str] = LOAD
     """What loads its times were learnt at: others are no reference."""
+    compares: ClassVar[Compared | None] = None
+    """What it holds against what it was at first; None if others are what it is held against."""
 
     def __init__(self, service: str, release: str, settings: MonitorSettings) -> None:
         """`release`: its digest."""
@@ -88,6 +91,7 @@ class ReleaseMonitor(Deaf, ABC):
             severity=severity,
             summary=f"{self.service}: {said}",
             evidence=tuple(evidence),
+            baseline=None if self.compares is None else Baseline(self.compares),
         )
 
 

@@ -11,8 +11,9 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
-from fairlead.monitoring.alerts import Condition, Figure
+from fairlead.monitoring.baseline import Compared
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Figure
 from fairlead.monitoring.monitors.interface import Document
 from fairlead.monitoring.monitors.lasting import Lasting, lasting_rate
 from fairlead.monitoring.monitors.of_release import ReleaseMonitor, learning, minutes_since
@@ -220,6 +221,7 @@ class RateMonitor(ReleaseMonitor):
     sides_max: ClassVar[int] = 1
     """How many there may be, where they are found only as outcomes come."""
     harmless: ClassVar[Harmless] = USUAL
+    compares = Compared.ANSWERED
 
     def accept(self) -> None:
         """Learn anew."""

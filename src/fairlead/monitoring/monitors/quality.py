@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from fairlead.domain.judging import JUDGED, UNJUDGED
-from fairlead.monitoring.alerts import Figure
+from fairlead.monitoring.conditions import Figure
 from fairlead.monitoring.monitors.exercise import Made, tested
 from fairlead.monitoring.monitors.intake import FEEDBACK, Expected
 from fairlead.monitoring.monitors.interface import Document, SeenFeedback

@@ -9,8 +9,8 @@ from statistics import median
 from typing import Any, ClassVar, NamedTuple
 
 from fairlead.domain.outcomes import CLIENT_ERRORS
-from fairlead.monitoring.alerts import Condition, Figure
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Figure
 from fairlead.monitoring.monitors.exercise import Made, see, tested
 from fairlead.monitoring.monitors.intake import TIMES, Expected
 from fairlead.monitoring.monitors.interface import Document, Seen

@@ -23,8 +23,8 @@ from typing import ClassVar, NamedTuple
 from fairlead.domain.outcomes import SHADOW
 from fairlead.domain.recorded import RecordedRequest
 from fairlead.domain.text_signals import length_class
-from fairlead.monitoring.alerts import Condition, Figure, labels_of
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Figure, labels_of
 from fairlead.monitoring.monitors.intake import SEGMENT, Expected
 from fairlead.monitoring.monitors.interface import Deaf, Document, Seen, SeenFeedback
 from fairlead.monitoring.monitors.self_tests import bias_self_test

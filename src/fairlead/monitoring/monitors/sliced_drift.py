@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 import msgspec
 
 from fairlead.embedding.interface import Embedder
-from fairlead.monitoring.alerts import Condition
+from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.monitors.drift import TextDrift
 from fairlead.monitoring.monitors.drift_words import About
 from fairlead.monitoring.monitors.interface import Deaf, Document, SeenText, SuggestedCase

@@ -21,8 +21,9 @@ from collections.abc import Callable, Iterator
 from typing import ClassVar, NamedTuple
 
 from fairlead.domain.outcomes import SHADOW
-from fairlead.monitoring.alerts import Condition, Figure, labels_of
+from fairlead.monitoring.baseline import Baseline, Compared
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Figure, labels_of
 from fairlead.monitoring.monitors.intake import SPENT, Expected
 from fairlead.monitoring.monitors.interface import Deaf, Document, Seen
 from fairlead.monitoring.monitors.meters import HOUR_S, UNITS, Finding, Subject
@@ -255,6 +256,7 @@ class CostMonitor(Deaf):
                 summary=f"{self._service}: requests take more {_REQUEST_WORDS[measure]} than when "
                 f"the release began: {watch.recent:.0%} of the latest are above {edge:g} {unit}",
                 evidence=(Figure(what, 100.0 * watch.recent, "%", 100.0 * limit),),
+                baseline=Baseline(Compared.ANSWERED),
             )
 
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from fairlead.domain.injection import SIGNS, injection_sign
 from fairlead.domain.text_signals import language, loops, script
-from fairlead.monitoring.alerts import TEXT_CHARS_MAX, Condition, Figure, labels_of
+from fairlead.monitoring.baseline import Baseline, Compared
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import TEXT_CHARS_MAX, Condition, Figure, labels_of
 from fairlead.monitoring.monitors.interface import Deaf, Document, Monitor, SeenText
 from fairlead.monitoring.monitors.kept_texts import CHARS_MAX
 from fairlead.monitoring.monitors.made_texts import made_text
@@ -214,6 +215,7 @@ class TextRates(Deaf):
                 Figure("began", max(0.0, now - found.began) / 60.0, "min ago"),
                 Figure(f"{blamed}, of {found.of_all}", float(found.of_most)),
             ),
+            baseline=Baseline(Compared.ASKED if text in kind.of_users else Compared.ANSWERED),
         )
 
 

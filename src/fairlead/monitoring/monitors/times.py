@@ -11,8 +11,9 @@ from typing import ClassVar
 from fairlead.domain.outcomes import CLIENT_ERRORS
 from fairlead.domain.recorded import RecordedRequest
 from fairlead.domain.text_signals import length_class
-from fairlead.monitoring.alerts import Condition, Figure
+from fairlead.monitoring.baseline import Compared
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.conditions import Condition, Figure
 from fairlead.monitoring.monitors.demand import Demand
 from fairlead.monitoring.monitors.exercise import Made, see, tested
 from fairlead.monitoring.monitors.intake import STREAM_TIMES, TIMES, Expected
@@ -36,6 +37,7 @@ class TimesMonitor(ReleaseMonitor):
     what: ClassVar[str]
     """Whose times they are: the subject of a sentence about several."""
     expects: ClassVar[Expected] = TIMES
+    compares = Compared.ANSWERED
 
     @abstractmethod
     def _timed(self, request: RecordedRequest) -> tuple[float, str] | None:

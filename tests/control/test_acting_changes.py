@@ -34,15 +34,38 @@ async def test_a_rollout_from_beginning_to_end(world: World) -> None:
     mine = [c for c in platform(world).changes(0.0) if rollout in c.what]
     assert [c.kind for c in mine][-1] == "release"
     assert {c.kind for c in mine} == {"rollout", "release"}
-    assert mine[-1].what.startswith(f"release b promoted ({rollout}): ")
+    assert mine[-1].what.startswith(f"release b takes over ({rollout}): ")
     assert dict(mine[-1].labels) == {"service": "bank", "release": short(world.digests["b"])}
     events = platform(world).events(0.0)
-    assert any(e.what.startswith(f"release b begun ({rollout})") for e in events)
+    for state, kind in (("begun", "rollout"), ("promoted", "release")):
+        told = [e for e in events if e.what.startswith(f"release b {state} ({rollout})")]
+        assert [e.kind for e in told] == [kind]
     both = {(e.at, e.what) for e in events} & {(c.at, c.what) for c in mine}
     assert both == set(), "the desk makes events of changes by itself"
 
 
-async def test_its_promotion_is_the_nearest_cause_of_what_its_release_does(world: World) -> None:
+async def test_that_it_takes_over_is_dated_before_what_its_monitors_learn(world: World) -> None:
+    """Users are answered by it from the switch on, and it is promoted only minutes later."""
+    await world.first_champion()
+    plan = Plan(steps=(), warm_s=60.0)
+    rollout = await world.ship("b", plan=plan)
+    await world.finish(rollout)
+    await platform(world).look()
+    mine = [c for c in platform(world).changes(0.0) if rollout in c.what]
+    events = [e for e in platform(world).events(0.0) if rollout in e.what]
+    (promoted,) = [e for e in events if e.what.startswith("release b promoted")]
+    (taken,) = [c for c in mine if c.kind == "release"]
+    assert promoted.at - taken.at >= 60.0
+    assert [c for c in mine if c.at > taken.at] == []
+    labels = labels_of(monitor="errors", release=world.digests["b"], service="bank")
+    learnt_since = taken.at + 0.01
+    assert causes_of(labels, promoted.at + 60.0, mine, learnt_since) == ()
+    assert causes_of(labels, promoted.at + 60.0, mine)[0].change == taken
+
+
+async def test_that_it_takes_over_is_the_nearest_cause_of_what_its_release_does(
+    world: World,
+) -> None:
     await world.first_champion()
     await world.finish(await world.ship("b", plan=Plan(steps=())))
     world.now += 30.0
@@ -52,7 +75,7 @@ async def test_its_promotion_is_the_nearest_cause_of_what_its_release_does(world
     causes = causes_of(labels, world.now + 60.0, platform(world).changes(0.0))
     assert {causes[0].place, causes[1].place} == {"release"}
     assert causes[0].change.kind == "price"
-    assert "release b promoted" in " ".join(cause.what for cause in (c.change for c in causes[1:3]))
+    assert any("release b takes over" in cause.change.what for cause in causes[1:3])
 
 
 def test_a_replica_that_starts_is_a_cause_of_what_it_does_and_not_its_release() -> None:
@@ -60,7 +83,7 @@ def test_a_replica_that_starts_is_a_cause_of_what_it_does_and_not_its_release() 
     promoted = b'{"release": "sha256:bb", "name": "b"}'
     started = b'{"release": "sha256:bb", "replica": "r1", "times": 1}'
     rows = [
-        EventRow(100.0, "rollout_promoted", "all", service="bank", rollout="ro-1", data=promoted),
+        EventRow(100.0, "rollout_switching", "all", service="bank", rollout="ro-1", data=promoted),
         EventRow(130.0, "replica_started", "replica r1 starts", service="bank", data=started),
     ]
     changes = [change for row in rows if (change := change_of(row)) is not None]
@@ -110,7 +133,8 @@ def test_which_events_are_changes(kind: str, data: bytes, found: str | None) -> 
     [("champion_over_limit", "release"), ("drill_missed", "drill"), ("gates_rerun", "gate"),
      ("probes_accepted", "provider"),
      ("probes_failing", "provider"), ("rollout_judging", "rollout"), ("spool_damaged", "records"),
-     ("action", None), ("samples_read", None), ("rollout_promoted", None)],
+     ("action", None), ("samples_read", None), ("rollout_promoted", "release"),
+     ("rollout_watching", "rollout"), ("rollout_switching", None)],
 )  # fmt: skip
 def test_which_events_are_told_in_timelines_only(kind: str, found: str | None) -> None:
     event = event_of(EventRow(5.0, kind, "words", service="bank"))

@@ -30,7 +30,7 @@ CHANGES = (
         labels_of(service="bank", release=A, replica="r-2"),
     ),
     Change(
-        NINE - 300.0, "release", "release b promoted (ro-41c7): as good as the champion",
+        NINE - 300.0, "release", "release b takes over (ro-41c7): 2 replicas ready for all traffic",
         labels_of(service="bank", release=B),
     ),
 )  # fmt: skip

@@ -7,7 +7,7 @@ import pytest
 
 from fairlead.monitoring.alerts import Alert, observe
 from fairlead.monitoring.baseline import Baseline, Compared
-from fairlead.monitoring.causes import INFERRED_S, Cause, Change, causes_of
+from fairlead.monitoring.causes import INFERRED_S, WITHIN_S, Cause, Change, inferred
 from fairlead.monitoring.conditions import Condition, labels_of
 from fairlead.monitoring.desk import Desk, Duties, Look, step
 from fairlead.monitoring.postmortem import postmortem
@@ -20,9 +20,12 @@ SEEN = {("errors", "bank")}
 ERRORS = condition("errors", release="b")
 
 
-def held(compared: Compared, *, is_remote: bool = True) -> Condition:
-    baseline = Baseline(compared, LEARNT_FROM, is_remote)
-    return msgspec.structs.replace(ERRORS, baseline=baseline)
+def with_baseline(baseline: Baseline, of: Condition = ERRORS) -> Condition:
+    return msgspec.structs.replace(of, baseline=baseline)
+
+
+def held(compared: Compared, *, is_remote: bool = True, of: Condition = ERRORS) -> Condition:
+    return with_baseline(Baseline(compared, LEARNT_FROM, is_remote), of)
 
 
 def causes(*changes: Change, found: Condition = ERRORS, at: float = BEGAN) -> tuple[Cause, ...]:
@@ -38,11 +41,14 @@ def kinds(*changes: Change, found: Condition = ERRORS) -> list[tuple[str, bool]]
     ("found", "expected"),
     [
         (ERRORS, [("release", False)]),
-        (msgspec.structs.replace(ERRORS, baseline=Baseline(Compared.ASKED)), [("release", False)]),
+        (with_baseline(Baseline(Compared.ASKED, None)), [("release", False)]),
+        (with_baseline(Baseline(None, LEARNT_FROM)), []),
         (held(Compared.ANSWERED), [("provider", True)]),
         (held(Compared.ANSWERED, is_remote=False), []),
-        (held(Compared.ASKED), [("traffic", True)]),
-        (held(Compared.ASKED, is_remote=False), [("traffic", True)]),
+        (held(Compared.ASKED), [("users", True)]),
+        (held(Compared.ASKED, is_remote=False), [("users", True)]),
+        (held(Compared.BOTH), [("provider", True)]),
+        (held(Compared.BOTH, is_remote=False), [("users", True)]),
     ],
 )
 def test_a_promotion_before_what_it_is_held_against_is_no_cause(
@@ -59,35 +65,46 @@ def test_a_change_while_it_was_learnt_or_later_is_one() -> None:
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("labels", [OF, labels_of(service="bank"), ()])
 @pytest.mark.parametrize(
-    ("labels", "before_s", "is_first"),
-    [
-        (OF, INFERRED_S - 1.0, True),
-        (OF, INFERRED_S + 1.0, False),
-        (labels_of(service="bank"), INFERRED_S / 4.0 - 60.0, True),
-        (labels_of(service="bank"), INFERRED_S / 4.0, False),
-    ],
+    ("before_s", "is_first"), [(1.0, True), (INFERRED_S, True), (INFERRED_S + 1.0, False)]
 )
-def test_what_is_known_to_have_changed_near_comes_first(
+def test_what_is_known_to_have_changed_within_the_hour_comes_first(
     labels: tuple[tuple[str, str], ...], before_s: float, is_first: bool
 ) -> None:
-    baseline = Baseline(Compared.ANSWERED, 0.0, is_remote=True)
-    found = msgspec.structs.replace(ERRORS, baseline=baseline)
+    found = with_baseline(Baseline(Compared.ANSWERED, 0.0, is_remote=True))
     at = 5.0 * INFERRED_S
     known = Change(at - before_s, "settings", "limits changed", labels)
     ranked = [one.change.is_inferred for one in causes(known, found=found, at=at)]
     assert ranked == ([False, True] if is_first else [True, False])
 
 
-def test_its_words_say_that_it_is_inferred_and_its_labels_what_it_is_about() -> None:
+def test_it_comes_behind_the_last_of_these_and_takes_the_place_of_the_furthest() -> None:
+    found = with_baseline(Baseline(Compared.ANSWERED, 0.0, is_remote=True))
+    at = 5.0 * INFERRED_S
+    old = [Change(at - INFERRED_S - n, "settings", f"old {n}", OF) for n in range(1, 4)]
+    recent = Change(at - INFERRED_S + 1.0, "traffic", "recent", labels_of(service="bank"))
+    said = [one.change.what for one in causes(*old, recent, found=found, at=at)]
+    assert said[:3] == ["old 1", "old 2", "old 3"], "nearer in place"
+    assert said[3] == "recent"
+    assert said[4].startswith("the provider")
+    said = [one.change.what for one in causes(*old, *old, *old, found=found, at=at)]
+    assert said[0].startswith("the provider")
+
+
+def test_its_words_say_that_nobody_saw_it_and_its_labels_what_it_is_about() -> None:
     (cause,) = causes(found=held(Compared.ANSWERED))
-    assert cause.words == (
-        "the provider answers otherwise, or is asked otherwise "
-        "(inferred: nothing else is known to have changed as near)"
-    )
+    said = "the provider answers otherwise, or is asked otherwise (inferred, not seen)"
+    assert cause.words == said
     assert cause.change.labels == OF
     (cause,) = causes(found=held(Compared.ASKED))
-    assert cause.words.startswith("users ask otherwise than they did (inferred")
+    assert cause.words == "users ask otherwise than they did (inferred, not seen)"
+
+
+def test_what_was_learnt_at_a_time_that_is_not_yet_mutes_nothing() -> None:
+    """The clock of the gateway was ahead."""
+    found = with_baseline(Baseline(Compared.ANSWERED, BEGAN + 7_200.0, is_remote=True))
+    assert kinds(SHIPPED, found=found) == [("release", False)]
 
 
 def test_it_is_inferred_once_however_often_the_alert_comes_back() -> None:
@@ -117,22 +134,45 @@ def test_what_is_found_late_but_was_there_before_is_no_cause() -> None:
 
 def test_a_post_mortem_names_it_once_and_dates_nothing_by_it() -> None:
     """Each alert of an incident infers it for itself, at its own time."""
-    desk = Desk()
-    other = msgspec.structs.replace(
-        condition("format", release="b"), baseline=held(Compared.ANSWERED).baseline
-    )
-    for now, found in ((BEGAN, (ERRORS,)), (BEGAN + 9.0, (held(Compared.ANSWERED), other))):
-        found = tuple(msgspec.structs.replace(one, baseline=other.baseline) for one in found)
-        desk = step(desk, Duties(), Look(now, found, tuple(SEEN | {("format", "bank")}))).desk
+    both = (held(Compared.ANSWERED), held(Compared.ANSWERED, of=condition("format", release="b")))
+    looked, desk = tuple(SEEN | {("format", "bank")}), Desk()
+    for now, found in ((BEGAN, both[:1]), (BEGAN + 9.0, both)):
+        desk = step(desk, Duties(), Look(now, found, looked)).desk
     (incident,) = desk.incidents
     said = postmortem(incident, BEGAN + 20.0)
+    assert "No change before it is known: the provider answers otherwise" in said
     assert said.count("1. the provider answers otherwise") == 1
     assert "2. the provider answers otherwise" not in said
     assert "after the nearest change" not in said
     assert msgspec.json.decode(msgspec.json.encode(desk), type=Desk) == desk
 
 
+def test_a_post_mortem_is_dated_by_what_was_seen_where_there_is_both() -> None:
+    desk = Desk()
+    moved = Change(BEGAN - 2.0 * INFERRED_S, "settings", "limits changed", OF)
+    found = (with_baseline(Baseline(Compared.ANSWERED, 0.0 - WITHIN_S, is_remote=True)),)
+    desk = step(desk, Duties(), Look(BEGAN, found, tuple(SEEN), changes=(moved,))).desk
+    said = postmortem(desk.incidents[0], BEGAN + 20.0)
+    assert "Nearest change before it: limits changed, 2 h before" in said
+    assert "1. the provider answers otherwise" in said
+    assert "2. limits changed" in said
+
+
+def test_an_incident_learns_what_changed_before_its_alert_came_back() -> None:
+    """At first nothing was known, and so something was inferred."""
+    found, desk = held(Compared.ANSWERED), Desk()
+    moved = Change(BEGAN + 950.0, "settings", "limits changed", OF)
+    for now, there, changes in (
+        (BEGAN, True, ()), (BEGAN + 30.0, False, ()), (BEGAN + 900.0, False, ()),
+        (BEGAN + 1_000.0, True, (moved,)),
+    ):  # fmt: skip
+        look = Look(now, (found,) if there else (), tuple(SEEN), changes=changes)
+        desk = step(desk, Duties(), look).desk
+    (member,) = desk.incidents[-1].members
+    assert member.causes[0].change.what == "limits changed"
+
+
 def test_what_is_inferred_is_about_the_release_and_as_near_for_an_alert_of_one_key() -> None:
     keyed = (*OF, ("key", "ada"))
-    (cause,) = causes_of(keyed, BEGAN, [], Baseline(Compared.ANSWERED, LEARNT_FROM, is_remote=True))
+    (cause,) = inferred(keyed, BEGAN, Baseline(Compared.ANSWERED, LEARNT_FROM, is_remote=True))
     assert (cause.place, cause.change.labels) == ("release", OF)

@@ -36,20 +36,19 @@ class Top(NamedTuple):
     Attributes:
         kind: Of the change.
         of: The release of the service that it is about: its `first` one, or the `worse` one.
-        is_inferred: Whether that is inferred, since nothing is known to have changed; None if it
-            does not matter.
+        is_inferred: Whether that is inferred, since nothing is known to have changed.
     """
 
     kind: str
     of: str
-    is_inferred: bool | None = None
+    is_inferred: bool = False
 
 
 PROVIDER = Top("provider", "first")
 WORSE = Top("release", "worse")
 ANSWERS = Top("provider", "first", True)
 """Nobody has seen the provider change; but all else is as it was when this was learnt."""
-ASKED = Top("traffic", "first", True)
+ASKED = Top("users", "first", True)
 """So are the users."""
 CAME = Top("release", "first")
 """Nothing is compared with what was: all that has changed is that the service came."""
@@ -257,7 +256,14 @@ monitoring:
     off: [errors, latency, throughput, slow_key, format, refusals, length, quality, cost,
           guardrails]
 """
-"""Of several replicas one becomes slow; other monitors would be far too nervous with this."""
+"""Of several replicas one fails again and again; other monitors are not looked at."""
+
+USUALLY_WATCHED = """
+rollout: {strategy: immediate}
+monitoring:
+  monitors: {learn_requests: 200, time_tolerance: 30%}
+"""
+"""All monitors are on, and as rarely wrong as they are if nothing is declared."""
 
 QUANTISED = """
 rollout:

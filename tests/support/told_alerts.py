@@ -64,9 +64,8 @@ def fits(alert: AlertView, fault: Fault, releases: Digests) -> bool:
     change = alert.causes[0].change
     release = short(releases[fault.cause.of][alert.service])
     about = {"service": alert.service, "release": release}
-    kind, _, is_inferred = fault.cause
-    is_as_known = is_inferred is None or change.is_inferred is is_inferred
-    return change.kind == kind and is_as_known and dict(change.labels) == about
+    expected = fault.cause.kind, fault.cause.is_inferred, about
+    return (change.kind, change.is_inferred, dict(change.labels)) == expected
 
 
 async def promoted(installation: Installation, makes: Mapping[str, Make]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from fairlead.domain.errors import FairleadError
 from fairlead.monitoring.alert_states import TRANSITIONS, AlertState
 from fairlead.monitoring.baseline import Baseline
 from fairlead.monitoring.burning import Severity
-from fairlead.monitoring.causes import Cause, Change, causes_of, nearest, needed_by
+from fairlead.monitoring.causes import Cause, Change, causes_of, inferred, nearest, needed_by
 from fairlead.monitoring.conditions import (
     GREATEST,
     TEXT_CHARS_MAX,
@@ -286,14 +286,20 @@ def _with_causes(alert: Alert, changes: tuple[Change, ...]) -> Alert:
     """With what is known by now; what was known before is not forgotten."""
     before = (cause.change for cause in alert.causes if not cause.change.is_inferred)
     known = dict.fromkeys((*before, *changes))
-    causes = causes_of(alert.labels, alert.first_seen, known, alert.baseline)
+    causes = causes_of(alert.labels, alert.first_seen, known, _learnt_since(alert))
+    if alert.baseline is not None:
+        causes = nearest((*causes, *inferred(alert.labels, alert.first_seen, alert.baseline)))
     return msgspec.structs.replace(alert, causes=causes)
+
+
+def _learnt_since(alert: Alert) -> float | None:
+    return None if alert.baseline is None else alert.baseline.since_before(alert.first_seen)
 
 
 def _with_late(alert: Alert, changes: tuple[Change, ...]) -> Alert:
     """With those of the changes that are near, though it began before they were found."""
     known = {cause.change for cause in alert.causes}
     fresh = [change for change in changes if change not in known]
-    late = causes_of(alert.labels, alert.first_seen, fresh, alert.baseline)
-    causes = nearest((*alert.causes, *(cause for cause in late if not cause.change.is_inferred)))
+    late = causes_of(alert.labels, alert.first_seen, fresh, _learnt_since(alert))
+    causes = nearest((*alert.causes, *late))
     return alert if causes == alert.causes else msgspec.structs.replace(alert, causes=causes)

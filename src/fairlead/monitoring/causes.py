@@ -12,14 +12,14 @@ the alert, and is a candidate all the same.
 
 What an alert compares with was learnt from what came first (`Baseline`). A change that was there
 when that began is part of it, and no candidate. What is left may be nothing: then it can be said
-whose doing it is, all the same. What users ask is theirs to change; and where a provider answers,
-it is the provider's, or it is asked otherwise. Such an inferred change is a candidate behind what
-is known to have changed shortly before.
+who must have changed, all the same. What users ask is theirs; and where a provider answers, it is
+the provider, or it is asked otherwise. Such an inferred change is a candidate behind all that is
+known to have changed within the hour before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 
@@ -35,7 +35,7 @@ FOUND_LATE = frozenset({"clock", "traffic"})
 """Kinds of changes that are found by looking, a little after they came."""
 
 INFERRED_S = 3_600.0
-"""As far away as a change so long before counts what is inferred."""
+"""What is known to have changed so shortly before is nearer than what is inferred."""
 
 CAUSES_MAX = 5
 _STEP = 4.0
@@ -56,7 +56,8 @@ class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         what: What happened, in words: `release b promoted`.
         labels: What it is about, as of an alert.
         since: Unix time after which it came, if that is all that is known; None where `at` is when.
-        is_inferred: Whether nobody has seen it: it must have been so, or something unknown.
+        is_inferred: Whether nobody saw it, and it follows from what else was found; `at` is then
+            when the alert was first seen.
     """
 
     at: float
@@ -100,7 +101,7 @@ class Cause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def words(self) -> str:
         """`release b promoted, 4 min before (same service)`."""
         if self.change.is_inferred:
-            return f"{self.change.what} (inferred: nothing else is known to have changed as near)"
+            return f"{self.change.what} (inferred, not seen)"
         place = f" (same {self.place})" if self.place else ""
         if self.place == NEEDS:
             place = f" (of {dict(self.change.labels)['service']}, which it needs)"
@@ -111,18 +112,17 @@ def causes_of(
     labels: Iterable[tuple[str, str]],
     first_seen: float,
     changes: Iterable[Change],
-    baseline: Baseline | None = None,
+    since: float | None = None,
 ) -> tuple[Cause, ...]:
     """The nearest changes to an alert with these labels.
 
     Args:
-        baseline: What the alert is held against; None where that is nothing learnt.
+        since: Unix time from which on it was learnt what the alert is held against; what changed
+            before is none.
     """
     about = dict(labels)
-    since = None if baseline is None else baseline.since
-    inferred = () if baseline is None else _inferred(about, first_seen, baseline)
     found = []
-    for change in (*changes, *inferred):
+    for change in changes:
         if since is not None and change.at < since:
             continue
         place = _place(about, dict(change.labels))
@@ -144,20 +144,25 @@ def needed_by(labels: Iterable[tuple[str, str]], changes: Iterable[Change]) -> l
 def nearest(causes: Iterable[Cause]) -> tuple[Cause, ...]:
     """Of candidates of one alert those that are kept, in order."""
     order = sorted(causes, key=lambda cause: (_distance(cause), cause.change.what))
-    return tuple(order[:CAUSES_MAX])
+    known = [cause for cause in order if not cause.change.is_inferred]
+    late = max((n for n, one in enumerate(known, 1) if one.before_s <= INFERRED_S), default=0)
+    inferred = [cause for cause in order if cause.change.is_inferred]
+    return tuple([*known[:late], *inferred, *known[late:]][:CAUSES_MAX])
 
 
-def _inferred(about: dict[str, str], first_seen: float, baseline: Baseline) -> Iterator[Change]:
-    """Whose doing it is, if nothing that is known here is the cause."""
-    if baseline.since is None:
-        return
-    kind, what = "traffic", "users ask otherwise than they did"
-    if baseline.of is Compared.ANSWERED:
-        if not baseline.is_remote:
-            return
+def inferred(
+    labels: Iterable[tuple[str, str]], first_seen: float, baseline: Baseline
+) -> tuple[Cause, ...]:
+    """Who must have changed, by what an alert with these labels is held against."""
+    if baseline.of is None or baseline.since_before(first_seen) is None:
+        return ()
+    kind, what = "users", "users ask otherwise than they did"
+    if baseline.of is not Compared.ASKED and baseline.is_remote:
         kind, what = "provider", "the provider answers otherwise, or is asked otherwise"
-    labels = tuple((name, about[name]) for name in ("release", "service") if name in about)
-    yield Change(first_seen, kind, what, labels, is_inferred=True)
+    elif baseline.of is Compared.ANSWERED:
+        return ()
+    about = tuple(one for one in labels if one[0] in ("release", "service"))
+    return (Cause(Change(first_seen, kind, what, about, is_inferred=True), 0.0, "release"),)
 
 
 def _place(alert: dict[str, str], change: dict[str, str]) -> str | None:
@@ -179,8 +184,6 @@ def _distance(cause: Cause) -> float:
     place = "service" if cause.place in (PLATFORM, NEEDS) else cause.place
     steps = _PLACES.index(place) if place else len(_PLACES)
     apart_s = max(cause.before_s, -cause.before_s_max, 0.0)
-    if cause.change.is_inferred:
-        apart_s = INFERRED_S
     return float((60.0 + apart_s) * _STEP**steps)
 
 

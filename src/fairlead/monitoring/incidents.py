@@ -326,7 +326,8 @@ def _member(alert: Alert, known: Member | None) -> Member:
     if known is not None and RANK[known.severity] < RANK[severity]:
         severity = known.severity
     causes = alert.causes
-    if known is not None and known.causes and (not causes or alert.first_seen > known.first_seen):
+    is_back = known is not None and alert.first_seen > known.first_seen
+    if known is not None and _has_seen_causes(known) and (is_back or not causes):
         # What it began with tells more than what it came back with; of that, more may be found.
         causes = nearest((*known.causes, *_found_since(known, alert)))
     return Member(
@@ -339,6 +340,10 @@ def _member(alert: Alert, known: Member | None) -> Member:
         evidence=tuple(figure.words for figure in alert.evidence),
         causes=causes,
     )
+
+
+def _has_seen_causes(member: Member) -> bool:
+    return not all(cause.change.is_inferred for cause in member.causes)
 
 
 def _found_since(known: Member, alert: Alert) -> tuple[Cause, ...]:

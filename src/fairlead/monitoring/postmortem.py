@@ -79,9 +79,13 @@ def _summary(incident: Incident, now: float) -> str:
     took = span((ended if ended is not None else now) - incident.opened_at)
     said = f"{what}, the gravest a {incident.severity.value}."
     said += f" It lasted {took}." if ended is not None else f" It has lasted {took} so far."
-    causes = _ranked(incident)
-    if causes:
-        said += f" Nearest change before it: {causes[0]}."
+    members = _by_time(incident)
+    seen = [one for each in members for one in each.causes if not one.change.is_inferred]
+    must = [one for each in members for one in each.causes if one.change.is_inferred]
+    if seen:
+        said += f" Nearest change before it: {_text(seen[0].words)}."
+    elif must:
+        said += f" No change before it is known: {_text(must[0].words)}."
     return said
 
 
@@ -137,11 +141,12 @@ def _by_time(incident: Incident) -> list[Member]:
 
 def _ranked(incident: Incident) -> list[str]:
     """Candidates of all alerts, those of the first and gravest first, each change once."""
-    found: dict[tuple[float | None, str, str], str] = {}
+    found: dict[tuple[object, str, str], str] = {}
     for cause in (cause for member in _by_time(incident) for cause in member.causes):
         change = cause.change
-        at = None if change.is_inferred else change.at  # Of each alert its own.
-        found.setdefault((at, change.kind, change.what), _text(cause.words))
+        # What is inferred is so of each alert, at its own time.
+        when = change.labels if change.is_inferred else change.at
+        found.setdefault((when, change.kind, change.what), _text(cause.words))
     return list(found.values())
 
 

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from fairlead.monitoring.baseline import Baseline
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.exercise import Made, see
 from fairlead.monitoring.monitors.interface import Monitor
@@ -114,6 +115,7 @@ def test_more_to_do_is_for_information_only_and_ends() -> None:
     (found,) = monitor.conditions(served.now)
     assert found.severity is Severity.INFO
     assert "more to do" in found.summary
+    assert found.baseline == Baseline(None, 1_001.0), "that says nothing of who has changed"
     served.feed(6_000, loads=(0, 0, 0, 0, 1, 2, 2))
     assert monitor.conditions(served.now) == []
 

@@ -2,6 +2,8 @@
 
 A change is what can be the cause of something: traffic moved, a replica ended, a provider answers
 otherwise. The rest is told in timelines only. Actions are in neither: the desk has them by itself.
+That a release takes over is the change by which it serves; that it is promoted is noted once the
+old one need not be kept, and changes nothing for users.
 """
 
 from __future__ import annotations
@@ -28,15 +30,16 @@ KEEP_S = WITHIN_S + 3_600.0
 FIRST_READ = 1_000
 PAGE = 1_000
 WORDS_MAX = 300
-_MOVES = frozenset({"shadowing", "shifting", "switching", "watching", "rolling_back"})
+_TAKES_OVER = "rollout_switching"
+_MOVES = frozenset({"shadowing", "shifting", "rolling_back"})
 """States of a rollout in which traffic moves, or replicas get more of it."""
 _PROVIDER = frozenset({"unrequested_release", "provider_named_otherwise"})
 _REPLICA, _FALLBACK = "replica_", frozenset({"diverted", "undiverted"})
 _GUARDRAIL = frozenset({"guardrail_tightened", "guardrail_loosened"})
 _OTHERS = {
+    "rollout_promoted": "release", "champion_over_limit": "release",
     "gates_rerun": "gate", "suite_verdict": "gate", "suite_refused": "gate",
-    "champion_over_limit": "release", "spool_damaged": "records",
-    CLOCK_RIGHT: "clock",
+    "spool_damaged": "records", CLOCK_RIGHT: "clock",
 }  # fmt: skip
 _ROOMS = {"rollout_": "rollout", "drill_": "drill", "probes_": "provider"}
 
@@ -108,7 +111,7 @@ def event_of(row: EventRow) -> Event | None:
 
 
 def _change_kind(row: EventRow) -> str | None:
-    if row.kind in ("rollout_promoted", DAMAGED):
+    if row.kind in (_TAKES_OVER, DAMAGED):
         return "release"
     if row.kind == CLOCK_OFF:
         return "clock"
@@ -133,6 +136,7 @@ def _words(row: EventRow) -> str:
     data = _data(row)
     release = data.get("name") or short(str(data.get("release", ""))) or "a release"
     state = row.kind.removeprefix("rollout_").replace("_", " ")
+    state = "takes over" if row.kind == _TAKES_OVER else state
     return shortened(f"release {release} {state} ({row.rollout}): {row.message}")[:WORDS_MAX]
 
 

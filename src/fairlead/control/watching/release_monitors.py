@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 import msgspec
 
-from fairlead.control.watching.first_seen import FirstSeen
 from fairlead.control.watching.intakes import Intakes
 from fairlead.control.watching.interface import MonitorStanding
 from fairlead.control.watching.parts import divided, joined
@@ -58,7 +57,6 @@ class ReleaseMonitors:
         self._release = release
         self._make = make
         self._monitors = {monitor.name: monitor for monitor in make()}
-        self._first = FirstSeen(self._monitors)
         self._requests = 0
         self._due = Due()
         self._intakes = Intakes()
@@ -76,7 +74,6 @@ class ReleaseMonitors:
         self._requests += 1
         if is_due:
             self._due.add(seen.request.started_at)
-        self._first.see(seen.request.started_at)
         self._intakes.see(seen)
         self._each(lambda monitor: monitor.see(seen))
 
@@ -96,7 +93,8 @@ class ReleaseMonitors:
         """
         found: list[Condition] = []
         self._each(lambda monitor: found.extend(monitor.conditions(now)))
-        found = [self._first.told(one, is_remote=is_remote) for one in found]
+        if is_remote:
+            found = [_of_provider(one) for one in found]
         about = {one.labels for one in found}
         if about != self._cases_about or not 0.0 <= now - self._cases_at < CASES_S:
             self._cases_about, self._cases_at = about, now
@@ -118,7 +116,6 @@ class ReleaseMonitors:
         else:
             monitor.accept()
         self._intakes.forget(name, self._monitors[name])
-        self._first.forget(name)
         self.known_cases, self._cases_at = None, float("-inf")
 
     def inherit(self, before: ReleaseMonitors) -> None:
@@ -131,8 +128,6 @@ class ReleaseMonitors:
                 monitor.inherit(older.state())
             except ValueError as error:
                 _log.warning("monitor %s of %s learns anew: %s", name, self._service, error)
-            else:
-                self._first.inherit(name, before._first)
 
     def suggested_cases(self) -> list[SuggestedCase]:
         """What its monitors say that a suite lacks, each request once."""
@@ -238,10 +233,7 @@ class ReleaseMonitors:
                 self._broke(name, error)
                 continue
             key, intake = self._key(name), self._intakes.kept(name)
-            kept = _Kept(
-                self._requests, self.last_seen, msgspec.Raw(document), self._due, intake,
-                self._first.since(name),
-            )  # fmt: skip
+            kept = _Kept(self._requests, self.last_seen, msgspec.Raw(document), self._due, intake)
             found[MONITOR, key] = msgspec.json.encode(kept)
             found.update({(PART, f"{key}/{part}"): data for part, data in parts.items()})
         return found
@@ -267,7 +259,6 @@ class ReleaseMonitors:
                 )  # fmt: skip
             else:
                 self._intakes.restore(name, kept.intake)
-                self._first.restore(name, kept.since)
                 self._due = kept.due if kept.requests >= self._requests else self._due
                 self._requests = max(self._requests, kept.requests)
                 self.last_seen = max(self.last_seen, kept.last_seen)
@@ -297,6 +288,14 @@ class ReleaseMonitors:
             self._troubles[name] = defect(error)
 
 
+def _of_provider(condition: Condition) -> Condition:
+    """The same, of a release whose answers are a provider's."""
+    if condition.baseline is None:
+        return condition
+    baseline = msgspec.structs.replace(condition.baseline, is_remote=True)
+    return msgspec.structs.replace(condition, baseline=baseline)
+
+
 def _blindness_of(monitor: Monitor) -> str:
     return monitor.blindness if isinstance(monitor, MayBeBlind) else ""
 
@@ -309,7 +308,6 @@ class _Kept(msgspec.Struct):
     state: msgspec.Raw
     due: Due = msgspec.field(default_factory=Due)
     intake: dict[str, Intake] = {}
-    since: float | None = None
 
 
 def last_seen(document: bytes) -> float:

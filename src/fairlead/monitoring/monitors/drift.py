@@ -130,6 +130,7 @@ class TextDrift(Deaf):
                 self._about,
                 watching.explanation(channel, self._embedder),
                 watching.began[channel],
+                watching.learnt_since,
                 now,
             )
             for channel in watching.monitor.open

@@ -37,8 +37,14 @@ CHANNELS = {"novelty": "new_content", "mix": "mix"}
 """The label `channel`, by the channel of the statistics."""
 
 
-def condition_of(about: About, told: Explanation, began: float, now: float) -> Condition:
-    """What is wrong, since when, and what it is about."""
+def condition_of(
+    about: About, told: Explanation, began: float, learnt_since: float | None, now: float
+) -> Condition:
+    """What is wrong, since when, and what it is about.
+
+    `learnt_since`: Unix time of the first text that it is held against; None if not known.
+    """
+    compared = Compared.ASKED if about.text == "prompt" else Compared.ANSWERED
     channel = CHANNELS[told.channel]
     says = _new_content if channel == "new_content" else _mix
     since = moment(began)
@@ -55,7 +61,7 @@ def condition_of(about: About, told: Explanation, began: float, now: float) -> C
         severity=Severity.TICKET,
         summary=summary[:TEXT_CHARS_MAX],
         evidence=tuple(_figures(about, told, began, now)),
-        baseline=Baseline(Compared.ASKED if about.text == "prompt" else Compared.ANSWERED),
+        baseline=Baseline(compared, learnt_since),
         quotes=tuple(_quote(name, cluster)[:QUOTE_CHARS_MAX] for name, cluster in _topics(told)),
     )
 

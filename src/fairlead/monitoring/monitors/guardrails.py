@@ -6,6 +6,7 @@ import random
 from collections.abc import Mapping
 from typing import ClassVar
 
+from fairlead.monitoring.baseline import Compared
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.exercise import Made, see, tested
 from fairlead.monitoring.monitors.interface import Seen
@@ -20,6 +21,7 @@ class GuardrailsMonitor(RateMonitor):
     """
 
     name = "guardrails"
+    compares: ClassVar[Compared] = Compared.BOTH
     harmless: ClassVar[Harmless] = Harmless(1.0)
     sides: ClassVar[Mapping[str, Side]] = {
         "more": Side("of requests hit a guardrail", labels=(("direction", "more"),)),

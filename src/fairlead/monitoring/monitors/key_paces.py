@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from fairlead.monitoring.monitors.lasting import Lasting, lasting_rate
+from fairlead.monitoring.monitors.of_release import stored_since
 from fairlead.stats.monitors.rates import Counts, RateWatch, reference_of
 from fairlead.stats.monitors.timings import design_effect_of
 
@@ -51,15 +52,21 @@ class PaceState(TypedDict):
     recent: float
     factor: float
     lasting: Any
+    learnt_since: NotRequired[float | None]
 
 
 class Pace:
-    """Times of a key and a kind, as logarithms over what is usual."""
+    """Times of a key and a kind, as logarithms over what is usual.
+
+    Attributes:
+        learnt_since: Unix time of the first one that it has learnt from; None if not known.
+    """
 
     def __init__(self, tolerance: float, run_length: float) -> None:
         self._tolerance = math.log1p(tolerance)
         self._run_length = run_length
         self._first: list[float] = []
+        self.learnt_since: float | None = None
         self._edge: float | None = None
         self._middle = self._recent = 0.0
         self._effect = TOGETHER
@@ -87,6 +94,8 @@ class Pace:
     def take(self, log: float, at: float) -> None:
         """Take in a time, which came at this Unix time."""
         if self._lasting is None or self._edge is None:
+            if not self._first:
+                self.learnt_since = at
             self._first.append(round(log, 4))
             if len(self._first) >= LEARN:
                 self._begin()
@@ -128,6 +137,7 @@ class Pace:
             recent=self._recent,
             factor=self._factor,
             lasting=None if self._lasting is None else self._lasting.state(),
+            learnt_since=self.learnt_since,
         )
 
     def restore(self, state: PaceState) -> None:
@@ -143,6 +153,7 @@ class Pace:
         )
         if not fits:
             raise ValueError("damaged state of how slow a key is")
+        self.learnt_since = stored_since(state)
         self._first, self._edge, self._effect = list(map(float, state["first"])), edge, effect
         self._middle, self._recent = float(state["middle"]), float(state["recent"])
         self._factor = float(state["factor"])

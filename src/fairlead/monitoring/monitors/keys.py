@@ -26,7 +26,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 from fairlead.domain.outcomes import CLIENT_ERRORS, SHADOW
 from fairlead.domain.recorded import RecordedRequest
 from fairlead.domain.text_signals import length_class
-from fairlead.monitoring.baseline import Compared
+from fairlead.monitoring.baseline import Baseline, Compared
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.conditions import Condition, Figure
 from fairlead.monitoring.monitors.exercise import Made, see, tested
@@ -74,7 +74,6 @@ class SlowKeyMonitor(ReleaseMonitor):
 
     name = "slow_key"
     loads = "requests open"
-    compares = Compared.ANSWERED
     expects: ClassVar[Expected] = Expected(
         "answers", 5_000, DAY_S, "times of its busiest keys at loads and lengths that it has learnt"
     )
@@ -225,6 +224,7 @@ class SlowKeyMonitor(ReleaseMonitor):
                 *minutes_since(pace.began_at, now),
                 Figure("keys watched", float(len(self._watched))),
             ],
+            Baseline(Compared.ANSWERED, pace.learnt_since),
             key=who,
             outcome=measure,
         )

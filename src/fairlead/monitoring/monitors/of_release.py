@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import msgspec
 
 from fairlead.domain.release import short
-from fairlead.monitoring.baseline import Baseline, Compared
+from fairlead.monitoring.baseline import Baseline
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.conditions import Condition, Figure, labels_of
 from fairlead.monitoring.monitors.interface import Deaf, Document
@@ -26,8 +28,6 @@ class ReleaseMonitor(Deaf, ABC):
     name: str = ""
     loads: ClassVar[str] = LOAD
     """What loads its times were learnt at: others are no reference."""
-    compares: ClassVar[Compared | None] = None
-    """What it holds against what it was at first; None if others are what it is held against."""
 
     def __init__(self, service: str, release: str, settings: MonitorSettings) -> None:
         """`release`: its digest."""
@@ -82,8 +82,14 @@ class ReleaseMonitor(Deaf, ABC):
         return msgspec.structs.replace(self.settings, learn=LEARN_MIN)
 
     def _condition(
-        self, severity: Severity, said: str, evidence: list[Figure], **labels: str
+        self,
+        severity: Severity,
+        said: str,
+        evidence: list[Figure],
+        baseline: Baseline | None = None,
+        **labels: str,
     ) -> Condition:
+        """`baseline`: what it is held against, if that was learnt of the release."""
         return Condition(
             labels=labels_of(
                 monitor=self.name, service=self.service, release=self.release, **labels
@@ -91,8 +97,21 @@ class ReleaseMonitor(Deaf, ABC):
             severity=severity,
             summary=f"{self.service}: {said}",
             evidence=tuple(evidence),
-            baseline=None if self.compares is None else Baseline(self.compares),
+            baseline=baseline,
         )
+
+
+def stored_since(state: Mapping[str, Any], name: str = "learnt_since") -> float | None:
+    """Since when something was learnt, as it was kept; raises ValueError if that is no time.
+
+    What was kept without it by an earlier version is not known.
+    """
+    kept = state.get(name)
+    if kept is None:
+        return None
+    if isinstance(kept, bool) or not isinstance(kept, int | float) or not math.isfinite(kept):
+        raise ValueError(f"damaged state of a monitor: it has learnt since {kept!r}")
+    return float(kept)
 
 
 def learning(known: int, needed: int, what: str = "requests") -> str:

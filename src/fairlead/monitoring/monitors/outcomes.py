@@ -11,12 +11,17 @@ import math
 from collections.abc import Mapping
 from typing import ClassVar, NamedTuple
 
-from fairlead.monitoring.baseline import Compared
+from fairlead.monitoring.baseline import Baseline, Compared
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.conditions import Condition, Figure
 from fairlead.monitoring.monitors.interface import Document
 from fairlead.monitoring.monitors.lasting import Lasting, lasting_rate
-from fairlead.monitoring.monitors.of_release import ReleaseMonitor, learning, minutes_since
+from fairlead.monitoring.monitors.of_release import (
+    ReleaseMonitor,
+    learning,
+    minutes_since,
+    stored_since,
+)
 from fairlead.stats.monitors.rates import Counts, Direction, RateWatch, Reference, reference_of
 from fairlead.stats.monitors.recent import Change
 from fairlead.stats.monitors.timings import design_effect_of
@@ -52,7 +57,11 @@ class Learnt(NamedTuple):
 
 
 class Track:
-    """One rate of one release: learnt first, then watched."""
+    """One rate of one release: learnt first, then watched.
+
+    Attributes:
+        learnt_since: Unix time of the first outcome that it has learnt from; None if not known.
+    """
 
     def __init__(
         self,
@@ -72,6 +81,7 @@ class Track:
         self._learn, self._run_length = learn, run_length
         self._direction, self._harmless = direction, harmless
         self._first: list[float] = []
+        self.learnt_since: float | None = None
         self._learnt: Learnt | None = None
         self._lasting: Lasting[RateWatch, float] | None = None
         self._since = [0.0, 0.0]
@@ -135,6 +145,8 @@ class Track:
     def take(self, bad: float, at: float) -> bool:
         """Take in an outcome, 0 (good) to 1 (bad), and its Unix time; true as an alarm begins."""
         if self._learnt is None:
+            if not self._first:
+                self.learnt_since = at
             self._first.append(bad)
             if len(self._first) >= self._learn:
                 self._begin(self._learned())
@@ -158,6 +170,7 @@ class Track:
             "learnt": None if learnt is None else [learnt.reference, learnt.design_effect],
             "lasting": None if lasting is None else lasting.state(),
             "since": list(self._since),
+            "learnt_since": self.learnt_since,
         }
 
     def restore(self, state: Document) -> None:
@@ -167,12 +180,12 @@ class Track:
             raise ValueError(f"damaged state of a rate: {len(first)} first outcomes")
         if len(since) != 2 or not 0.0 <= since[1] <= since[0] < math.inf:
             raise ValueError(f"damaged state of a rate: {since} since the alarm")
-        learnt, lasting = _learnt(state["learnt"]), None
+        learnt, lasting, learnt_since = _learnt(state["learnt"]), None, stored_since(state)
         if learnt is not None and learnt.reference is not None:
             lasting = self._lasting_of(learnt.reference, learnt.design_effect)
             lasting.restore(state["lasting"])
         self._first, self._since = first, [float(each) for each in since]
-        self._learnt, self._lasting = learnt, lasting
+        self._learnt, self._lasting, self.learnt_since = learnt, lasting, learnt_since
         self._change = lasting.watch.change() if lasting is not None and self.is_on else None
 
     def _learned(self) -> Learnt:
@@ -221,7 +234,7 @@ class RateMonitor(ReleaseMonitor):
     sides_max: ClassVar[int] = 1
     """How many there may be, where they are found only as outcomes come."""
     harmless: ClassVar[Harmless] = USUAL
-    compares = Compared.ANSWERED
+    compares: ClassVar[Compared] = Compared.ANSWERED
 
     def accept(self) -> None:
         """Learn anew."""
@@ -292,6 +305,7 @@ class RateMonitor(ReleaseMonitor):
                 *_since(track),
                 *self._further(track, change),
             ],
+            Baseline(self.compares, track.learnt_since),
             **dict(side.labels),
             **self._labels(),
         )

@@ -27,6 +27,7 @@ from fairlead.monitoring.conditions import Condition, Figure, labels_of
 from fairlead.monitoring.monitors.intake import SPENT, Expected
 from fairlead.monitoring.monitors.interface import Deaf, Document, Seen
 from fairlead.monitoring.monitors.meters import HOUR_S, UNITS, Finding, Subject
+from fairlead.monitoring.monitors.of_release import stored_since
 from fairlead.monitoring.monitors.self_tests import cost_self_test
 from fairlead.stats.monitors.evidence import RUN_LENGTH
 from fairlead.stats.monitors.larger import LEARN, LargerWatch
@@ -83,6 +84,7 @@ class CostMonitor(Deaf):
         self._behind: list[str] = []
         self._subjects: dict[str, Subject] = {_SERVICE: self._new_subject(_SERVICE)}
         self._per_request = self._new_watches()
+        self._learnt_since: dict[str, float] = {}
         self.taken: Counter[str] = Counter()
 
     def see(self, seen: Seen) -> None:
@@ -98,7 +100,10 @@ class CostMonitor(Deaf):
         if not seen.failed:
             for measure, value in spent._asdict().items():
                 if value is not None:
-                    self._per_request[measure].update(value)
+                    watch = self._per_request[measure]
+                    if not watch.learnt:
+                        self._learnt_since[measure] = at
+                    watch.update(value)
 
     def conditions(self, now: float) -> list[Condition]:
         """What is wrong now; again and again for as long as it is."""
@@ -136,6 +141,7 @@ class CostMonitor(Deaf):
             "behind": list(self._behind),
             "subjects": [[name, subject.state()] for name, subject in self._subjects.items()],
             "per_request": {name: watch.state() for name, watch in self._per_request.items()},
+            "learnt_since": dict(self._learnt_since),
             "run_length": self._run_length,
         }
 
@@ -143,18 +149,22 @@ class CostMonitor(Deaf):
         """Go on from a state of a monitor made with the same arguments; ValueError if damaged."""
         try:
             subjects = self._restored(state)
-            watches = self._new_watches()
+            watches, since = self._new_watches(), dict[str, float]()
             if set(state["per_request"]) != set(watches):
                 raise ValueError("damaged state of the monitor cost: other measures")
             # With another setting what requests cost is learnt anew; who spends what is not.
             if state.get("run_length", RUN_LENGTH) == self._run_length:
                 for name, kept in state["per_request"].items():
                     watches[name].restore(kept)
+                    at_first = stored_since(state.get("learnt_since", {}), name)
+                    if at_first is not None:
+                        since[name] = at_first
             at, hour = float(state["at"]), int(state["hour"])
             behind = [name for name in state["behind"] if name in subjects]
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"damaged state of the monitor cost: {error!r}") from None
         self._at, self._subjects, self._per_request = at, subjects, watches
+        self._learnt_since = since
         self._hour, self._behind = hour, behind
 
     def inherit(self, state: Document) -> None:
@@ -256,7 +266,7 @@ class CostMonitor(Deaf):
                 summary=f"{self._service}: requests take more {_REQUEST_WORDS[measure]} than when "
                 f"the release began: {watch.recent:.0%} of the latest are above {edge:g} {unit}",
                 evidence=(Figure(what, 100.0 * watch.recent, "%", 100.0 * limit),),
-                baseline=Baseline(Compared.ANSWERED),
+                baseline=Baseline(Compared.BOTH, self._learnt_since.get(measure)),
             )
 
 

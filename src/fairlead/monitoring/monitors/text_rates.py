@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from fairlead.monitoring.monitors.interface import SeenText
 from fairlead.monitoring.monitors.lasting import Lasting, lasting_rate
+from fairlead.monitoring.monitors.of_release import stored_since
 from fairlead.stats.monitors.evidence import made_with
 from fairlead.stats.monitors.rates import Counts, RateWatch, Reference, reference_of
 
@@ -45,6 +46,7 @@ class Found(NamedTuple):
 
     Attributes:
         began: Unix time about which it rose.
+        learnt_since: Unix time of the first text that it is held against; None if not known.
         rate, rate_least: Share of bad texts since then, and its lower bound at 95 %, at the alarm.
         usual, limit: The share while learning, and what is still no change.
         most: What has most of the bad texts since, and how many of how many.
@@ -58,6 +60,7 @@ class Found(NamedTuple):
     most: str
     of_most: int
     of_all: int
+    learnt_since: float | None
 
 
 class RateStream:
@@ -75,6 +78,7 @@ class RateStream:
     def begin(self) -> None:
         """Learn anew."""
         self._learning: list[str] = []
+        self._learnt_since: float | None = None
         self._problem = ""
         self._usual: frozenset[str] = frozenset()
         self._lasting: Lasting[RateWatch, float] | None = None
@@ -103,6 +107,8 @@ class RateStream:
             return
         lasting = self._lasting
         if lasting is None:
+            if not self._learning:
+                self._learnt_since = text.request.started_at
             self._learning.append(kind[:CLASS_CHARS_MAX])
             if len(self._learning) >= self.learn:
                 self._end_learning()
@@ -152,7 +158,7 @@ class RateStream:
         began = lasting.began_at(change.ago) or 0.0
         return Found(
             began, change.rate, change.rate_least, reference.rate, reference.limit,
-            most, count, hits.total(),
+            most, count, hits.total(), self._learnt_since,
         )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
@@ -167,6 +173,7 @@ class RateStream:
             "seen": self._seen,
             "since": self._since,
             "hits": [list(hit) for hit in self._hits],
+            "learnt_since": self._learnt_since,
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -184,7 +191,7 @@ class RateStream:
     def _go_on(self, state: dict[str, Any]) -> None:
         self._learning = _classes(state["learning"], self.learn - 1)
         self._usual = frozenset(_classes(state["usual"], self.learn))
-        self._problem = str(state["problem"])
+        self._problem, self._learnt_since = str(state["problem"]), stored_since(state)
         self._seen, self._since = int(state["seen"]), int(state["since"])
         hits = [(int(number), str(blamed)) for number, blamed in state["hits"]]
         if len(hits) > HITS_MAX or not 0 <= self._since <= self._seen:

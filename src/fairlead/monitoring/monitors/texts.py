@@ -215,7 +215,9 @@ class TextRates(Deaf):
                 Figure("began", max(0.0, now - found.began) / 60.0, "min ago"),
                 Figure(f"{blamed}, of {found.of_all}", float(found.of_most)),
             ),
-            baseline=Baseline(Compared.ASKED if text in kind.of_users else Compared.ANSWERED),
+            baseline=Baseline(
+                Compared.ASKED if text in kind.of_users else Compared.ANSWERED, found.learnt_since
+            ),
         )
 
 

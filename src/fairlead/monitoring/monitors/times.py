@@ -11,7 +11,7 @@ from typing import ClassVar
 from fairlead.domain.outcomes import CLIENT_ERRORS
 from fairlead.domain.recorded import RecordedRequest
 from fairlead.domain.text_signals import length_class
-from fairlead.monitoring.baseline import Compared
+from fairlead.monitoring.baseline import Baseline, Compared
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.conditions import Condition, Figure
 from fairlead.monitoring.monitors.demand import Demand
@@ -20,7 +20,12 @@ from fairlead.monitoring.monitors.intake import STREAM_TIMES, TIMES, Expected
 from fairlead.monitoring.monitors.interface import Document, Seen
 from fairlead.monitoring.monitors.lasting import GRAVEST, Lasting
 from fairlead.monitoring.monitors.learning_times import TimesLearnt
-from fairlead.monitoring.monitors.of_release import ReleaseMonitor, learning, minutes_since
+from fairlead.monitoring.monitors.of_release import (
+    ReleaseMonitor,
+    learning,
+    minutes_since,
+    stored_since,
+)
 from fairlead.stats.monitors.slowness import SlownessWatch
 from fairlead.stats.monitors.timings import Timing, TimingReference
 
@@ -37,7 +42,6 @@ class TimesMonitor(ReleaseMonitor):
     what: ClassVar[str]
     """Whose times they are: the subject of a sentence about several."""
     expects: ClassVar[Expected] = TIMES
-    compares = Compared.ANSWERED
 
     @abstractmethod
     def _timed(self, request: RecordedRequest) -> tuple[float, str] | None:
@@ -47,6 +51,7 @@ class TimesMonitor(ReleaseMonitor):
         """Learn anew."""
         self.taken: Counter[str] = Counter()
         self._learnt = TimesLearnt(self.settings.learn)
+        self._learnt_since: float | None = None
         self._lasting: Lasting[SlownessWatch, Timing] | None = None
         self._reference: TimingReference | None = None
         self._usual_load = self._load = 0.0
@@ -69,6 +74,8 @@ class TimesMonitor(ReleaseMonitor):
             self.taken[""] += self._lasting.counted != before
             return
         self.taken[""] += 1
+        if not len(self._learnt):
+            self._learnt_since = request.started_at
         reference = self._learnt.add(timing)
         if reference is not None:
             loads = [each.load for each in self._learnt.timings]
@@ -86,11 +93,13 @@ class TimesMonitor(ReleaseMonitor):
         if self._lasting.watch.verdict == "slower":
             return [self._slower(self._lasting, now)]
         grave, why = Severity.INFO, "there is more to do, and at equal load they do not"
+        baseline = Baseline(None, self._learnt_since)
         if self._lasting.watch.verdict != "busier":
             why = "whether there is only more to do is not known yet"
             if self._demand.is_no_more:
                 grave, why = Severity.TICKET, "more are open, though no more is asked than at first"
-        return [self._condition(grave, f"{self.what} take longer: {why}", self._loads())]
+                baseline = Baseline(Compared.ANSWERED, self._learnt_since)
+        return [self._condition(grave, f"{self.what} take longer: {why}", self._loads(), baseline)]
 
     def standing(self) -> str:
         """How far it is."""
@@ -113,6 +122,7 @@ class TimesMonitor(ReleaseMonitor):
                 *minutes_since(lasting.began_at(down.ago), now),
                 *self._loads(),
             ],
+            Baseline(Compared.ANSWERED, self._learnt_since),
         )
 
     def _loads(self) -> list[Figure]:
@@ -137,6 +147,7 @@ class TimesMonitor(ReleaseMonitor):
         reference, lasting = self._reference, self._lasting
         return {
             "first": self._learnt.state(),
+            "learnt_since": self._learnt_since,
             "reference": None if reference is None else reference.state(),
             "lasting": None if lasting is None else lasting.state(),
             "loads": [self._usual_load, self._load],
@@ -147,6 +158,7 @@ class TimesMonitor(ReleaseMonitor):
         learnt, reference, lasting = TimesLearnt(self.settings.learn), None, None
         demand = Demand()
         learnt.restore(state["first"])
+        learnt_since = stored_since(state)
         demand.restore(state["demand"])
         usual, load = state["loads"]
         if not (0.0 <= usual < math.inf and 0.0 <= load < math.inf):
@@ -156,6 +168,7 @@ class TimesMonitor(ReleaseMonitor):
             lasting = self._lasting_of(reference)
             lasting.restore(state["lasting"])
         self._learnt, self._reference, self._lasting = learnt, reference, lasting
+        self._learnt_since = learnt_since
         self._usual_load, self._load = float(usual), float(load)
         self._demand = demand
 

@@ -21,6 +21,7 @@ from fairlead.embedding.interface import Embedder, Matrix
 from fairlead.monitoring.monitors.gathered_texts import Gathered
 from fairlead.monitoring.monitors.interface import Document
 from fairlead.monitoring.monitors.kept_texts import KeptText, RecentTexts
+from fairlead.monitoring.monitors.of_release import stored_since
 from fairlead.monitoring.monitors.topics import (
     WORDS_MAX,
     Explained,
@@ -49,6 +50,7 @@ class WatchedTexts:
         before: How many texts were watched against a smaller one.
         kept_first: Why no larger one was made of what was gathered; empty if nothing was wrong.
         began: Unix time about which the change of each open alarm began.
+        learnt_since: Unix time of the first text of the reference; None if not known.
     """
 
     reference: Reference
@@ -62,6 +64,7 @@ class WatchedTexts:
     recent: RecentTexts = field(default_factory=RecentTexts)
     began: dict[Channel, float] = field(default_factory=dict)
     explained: dict[Channel, Explained] = field(default_factory=dict)
+    learnt_since: float | None = None
 
     @classmethod
     def learnt(
@@ -76,6 +79,7 @@ class WatchedTexts:
             DriftMonitor(reference, Sensitivity(run_length)),
             math.log(run_length),
             before=before,
+            learnt_since=min(each.at for each in texts),
         )
 
     @property
@@ -152,6 +156,7 @@ class WatchedTexts:
             "recent": self.recent.stored(),
             "began": dict(self.began),
             "explained": msgspec.to_builtins(self.explained),
+            "learnt_since": self.learnt_since,
         }
 
     @classmethod
@@ -185,4 +190,5 @@ class WatchedTexts:
             RecentTexts.of_stored(kept["recent"], monitor.seen),
             {channel: float(kept["began"][channel]) for channel in monitor.open},
             explained,
+            stored_since(kept),
         )

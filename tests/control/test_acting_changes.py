@@ -37,9 +37,9 @@ async def test_a_rollout_from_beginning_to_end(world: World) -> None:
     assert mine[-1].what.startswith(f"release b takes over ({rollout}): ")
     assert dict(mine[-1].labels) == {"service": "bank", "release": short(world.digests["b"])}
     events = platform(world).events(0.0)
-    for state, kind in (("begun", "rollout"), ("promoted", "release")):
+    for state in ("begun", "promoted"):
         told = [e for e in events if e.what.startswith(f"release b {state} ({rollout})")]
-        assert [e.kind for e in told] == [kind]
+        assert [e.kind for e in told] == ["rollout"]
     both = {(e.at, e.what) for e in events} & {(c.at, c.what) for c in mine}
     assert both == set(), "the desk makes events of changes by itself"
 
@@ -58,9 +58,26 @@ async def test_that_it_takes_over_is_dated_before_what_its_monitors_learn(world:
     assert promoted.at - taken.at >= 60.0
     assert [c for c in mine if c.at > taken.at] == []
     labels = labels_of(monitor="errors", release=world.digests["b"], service="bank")
-    learnt_since = taken.at + 0.01
+    # Its first request came after that, and long before the promotion.
+    learnt_since = taken.at
     assert causes_of(labels, promoted.at + 60.0, mine, learnt_since) == ()
     assert causes_of(labels, promoted.at + 60.0, mine)[0].change == taken
+
+
+async def test_it_takes_over_once_and_the_last_units_move_later(world: World) -> None:
+    await world.first_champion()
+    plan = Plan(steps=(), warm_s=30.0, holdback=0.05)
+    rollout = await world.ship("b", plan=plan)
+    await world.finish(rollout)
+    await platform(world).look()
+    mine = [c for c in platform(world).changes(0.0) if rollout in c.what]
+    (taken,) = [c for c in mine if c.kind == "release"]
+    assert taken.what.startswith(f"release b takes over ({rollout}): ")
+    (rest,) = [c for c in mine if c.at > taken.at]
+    assert (rest.kind, rest.what) == (
+        "rollout", f"release b switching ({rollout}): the last units move, too",
+    )  # fmt: skip
+    assert rest.at - taken.at >= 30.0
 
 
 async def test_that_it_takes_over_is_the_nearest_cause_of_what_its_release_does(
@@ -130,10 +147,10 @@ def test_which_events_are_changes(kind: str, data: bytes, found: str | None) -> 
 
 @pytest.mark.parametrize(
     ("kind", "found"),
-    [("champion_over_limit", "release"), ("drill_missed", "drill"), ("gates_rerun", "gate"),
+    [("champion_over_limit", "limit"), ("drill_missed", "drill"), ("gates_rerun", "gate"),
      ("probes_accepted", "provider"),
      ("probes_failing", "provider"), ("rollout_judging", "rollout"), ("spool_damaged", "records"),
-     ("action", None), ("samples_read", None), ("rollout_promoted", "release"),
+     ("action", None), ("samples_read", None), ("rollout_promoted", "rollout"),
      ("rollout_watching", "rollout"), ("rollout_switching", None)],
 )  # fmt: skip
 def test_which_events_are_told_in_timelines_only(kind: str, found: str | None) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from fairlead.monitoring.alerts import Alert, observe
 from fairlead.monitoring.baseline import Baseline, Compared
-from fairlead.monitoring.causes import INFERRED_S, WITHIN_S, Cause, Change, inferred
+from fairlead.monitoring.causes import APART_S, INFERRED_S, WITHIN_S, Cause, Change, inferred
 from fairlead.monitoring.conditions import Condition, labels_of
 from fairlead.monitoring.desk import Desk, Duties, Look, step
 from fairlead.monitoring.postmortem import postmortem
@@ -57,8 +57,16 @@ def test_a_promotion_before_what_it_is_held_against_is_no_cause(
     assert kinds(SHIPPED, found=found) == expected
 
 
+def test_clocks_that_are_a_little_apart_hide_nothing_and_bring_nothing_back() -> None:
+    """The first requests may be dated before the switch that brought them."""
+    moved = msgspec.structs.replace(SHIPPED, at=LEARNT_FROM + APART_S - 0.1)
+    assert kinds(moved, found=held(Compared.ANSWERED)) == [("provider", True)]
+    clock = msgspec.structs.replace(SHIPPED, kind="clock")
+    assert kinds(clock, found=held(Compared.ANSWERED)) == [("clock", False), ("provider", True)]
+
+
 def test_a_change_while_it_was_learnt_or_later_is_one() -> None:
-    for at in (LEARNT_FROM, LEARNT_FROM + 1.0, BEGAN):
+    for at in (LEARNT_FROM + APART_S, BEGAN):
         moved = msgspec.structs.replace(SHIPPED, at=at)
         assert kinds(moved, found=held(Compared.ANSWERED)) == [
             ("release", False), ("provider", True),
@@ -140,26 +148,42 @@ def test_a_post_mortem_names_it_once_and_dates_nothing_by_it() -> None:
         desk = step(desk, Duties(), Look(now, found, looked)).desk
     (incident,) = desk.incidents
     said = postmortem(incident, BEGAN + 20.0)
-    assert "No change before it is known: the provider answers otherwise" in said
+    assert "No change shortly before it is known: the provider answers otherwise" in said
     assert said.count("1. the provider answers otherwise") == 1
     assert "2. the provider answers otherwise" not in said
     assert "after the nearest change" not in said
     assert msgspec.json.decode(msgspec.json.encode(desk), type=Desk) == desk
 
 
-def test_a_post_mortem_is_dated_by_what_was_seen_where_there_is_both() -> None:
+def test_causes_are_looked_for_anew_where_an_alert_comes_to_say_something_else() -> None:
+    """Whether a provider is slower, or only busier, may show itself minutes later."""
+    busier, slower = with_baseline(Baseline(None, LEARNT_FROM)), held(Compared.ANSWERED)
+    moved = Change(BEGAN - 60.0, "settings", "limits changed", OF)
+    for first, then, expected in (
+        (busier, slower, [("settings", False), ("provider", True)]),
+        (slower, busier, [("settings", False)]),
+    ):
+        alerts = observe({}, [first], SEEN, BEGAN, [moved])
+        later = Change(BEGAN + 200.0, "settings", "undone", OF)
+        (alert,) = observe(alerts, [then], SEEN, BEGAN + 300.0, [moved, later]).values()
+        assert [(one.change.kind, one.change.is_inferred) for one in alert.causes] == expected
+        assert "undone" not in [one.change.what for one in alert.causes]
+
+
+def test_the_summary_of_a_post_mortem_says_what_its_list_says_first() -> None:
     desk = Desk()
     moved = Change(BEGAN - 2.0 * INFERRED_S, "settings", "limits changed", OF)
     found = (with_baseline(Baseline(Compared.ANSWERED, 0.0 - WITHIN_S, is_remote=True)),)
     desk = step(desk, Duties(), Look(BEGAN, found, tuple(SEEN), changes=(moved,))).desk
     said = postmortem(desk.incidents[0], BEGAN + 20.0)
-    assert "Nearest change before it: limits changed, 2 h before" in said
+    assert "No change shortly before it is known: the provider answers otherwise" in said
+    assert "after the nearest change" not in said
     assert "1. the provider answers otherwise" in said
     assert "2. limits changed" in said
 
 
-def test_an_incident_learns_what_changed_before_its_alert_came_back() -> None:
-    """At first nothing was known, and so something was inferred."""
+def test_what_an_incident_began_with_is_not_what_changed_after_that() -> None:
+    """What brought it back is in the timeline, and a cause of its alert."""
     found, desk = held(Compared.ANSWERED), Desk()
     moved = Change(BEGAN + 950.0, "settings", "limits changed", OF)
     for now, there, changes in (
@@ -168,8 +192,11 @@ def test_an_incident_learns_what_changed_before_its_alert_came_back() -> None:
     ):  # fmt: skip
         look = Look(now, (found,) if there else (), tuple(SEEN), changes=changes)
         desk = step(desk, Duties(), look).desk
-    (member,) = desk.incidents[-1].members
-    assert member.causes[0].change.what == "limits changed"
+    (incident,), (alert,) = desk.incidents, desk.alerts.values()
+    (member,) = incident.members
+    assert [one.change.kind for one in member.causes] == ["provider"]
+    assert alert.causes[0].change == moved
+    assert "limits changed" in [event.what for event in incident.timeline]
 
 
 def test_what_is_inferred_is_about_the_release_and_as_near_for_an_alert_of_one_key() -> None:

@@ -57,7 +57,7 @@ class Alert(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         history: Its last transitions.
         course: How the first figure of its evidence went in this episode.
         quotes: As of its condition; none once that is away.
-        baseline: As of its condition, when this episode began.
+        baseline: As of its condition.
     """
 
     fingerprint: str
@@ -125,7 +125,7 @@ def observe(
     for key in sorted({*alerts, *found}):
         alert = _next(alerts.get(key), found.get(key), known, now)
         if alert is not None:
-            is_new = key not in alerts or alert.first_seen != alerts[key].first_seen
+            is_new = key not in alerts or _about(alert) != _about(alerts[key])
             also = (*late, *needed_by(alert.labels, changes))
             after[key] = _with_causes(alert, changes) if is_new else _with_late(alert, also)
     if len(after) > ALERTS_MAX:
@@ -213,6 +213,7 @@ def _told(alert: Alert, condition: Condition, now: float) -> Alert:
         away_since=None,
         course=_course(alert, condition, now),
         quotes=condition.quotes,
+        baseline=condition.baseline,
     )
 
 
@@ -238,7 +239,6 @@ def _back(alert: Alert, condition: Condition, now: float) -> Alert:
         returns=returns,
         keep_s=max(condition.keep_s, keep_s),
         course=_course(None, condition, now),
-        baseline=condition.baseline,
     )
     times = f"{len(returns)} time{'s' if len(returns) > 1 else ''} within an hour"
     return _go(again, AlertState.FIRING, now, f"back ({times})")
@@ -290,6 +290,11 @@ def _with_causes(alert: Alert, changes: tuple[Change, ...]) -> Alert:
     if alert.baseline is not None:
         causes = nearest((*causes, *inferred(alert.labels, alert.first_seen, alert.baseline)))
     return msgspec.structs.replace(alert, causes=causes)
+
+
+def _about(alert: Alert) -> tuple[float, Baseline | None]:
+    """What its causes go by: where it is other, they are looked for anew."""
+    return alert.first_seen, alert.baseline
 
 
 def _learnt_since(alert: Alert) -> float | None:

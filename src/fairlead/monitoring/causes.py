@@ -12,9 +12,9 @@ the alert, and is a candidate all the same.
 
 What an alert compares with was learnt from what came first (`Baseline`). A change that was there
 when that began is part of it, and no candidate. What is left may be nothing: then it can be said
-who must have changed, all the same. What users ask is theirs; and where a provider answers, it is
-the provider, or it is asked otherwise. Such an inferred change is a candidate behind all that is
-known to have changed within the hour before.
+who has changed, all the same. What users ask is theirs; and where a provider answers, it is the
+provider, or it is asked otherwise. Such an inferred change is a candidate behind all that is known
+to have changed within the hour before.
 """
 
 from __future__ import annotations
@@ -31,8 +31,12 @@ WITHIN_S = 6 * 3_600.0
 AFTER_S = 60.0
 """A change that is noted so shortly after the alert may have been there before it."""
 
-FOUND_LATE = frozenset({"clock", "traffic"})
+CLOCK = "clock"
+FOUND_LATE = frozenset({CLOCK, "traffic"})
 """Kinds of changes that are found by looking, a little after they came."""
+
+APART_S = 2.0
+"""Clocks of a gateway and of control are this far apart, at most, unless it is told."""
 
 INFERRED_S = 3_600.0
 """What is known to have changed so shortly before is nearer than what is inferred."""
@@ -123,7 +127,7 @@ def causes_of(
     about = dict(labels)
     found = []
     for change in changes:
-        if since is not None and change.at < since:
+        if since is not None and change.at < since + APART_S and change.kind != CLOCK:
             continue
         place = _place(about, dict(change.labels))
         if place is not None:
@@ -153,7 +157,7 @@ def nearest(causes: Iterable[Cause]) -> tuple[Cause, ...]:
 def inferred(
     labels: Iterable[tuple[str, str]], first_seen: float, baseline: Baseline
 ) -> tuple[Cause, ...]:
-    """Who must have changed, by what an alert with these labels is held against."""
+    """Who has changed, if nothing that is known did: by what such an alert is held against."""
     if baseline.of is None or baseline.since_before(first_seen) is None:
         return ()
     kind, what = "users", "users ask otherwise than they did"

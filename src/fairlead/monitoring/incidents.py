@@ -281,13 +281,17 @@ def _settled(incident: Incident, now: float) -> Incident:
     return _closed(incident, Resolution(now, "", words), Event(now, "incident", f"closed: {words}"))
 
 
+MOVES = ("rollout", "release")
+"""Kinds of events by which releases get and lose traffic."""
+
+
 def _last_act(incident: Incident, until: float) -> str:
     """The last action; without one the last move of a rollout while its alerts fired."""
     moves = ""
     for event in reversed(incident.timeline):
         if event.kind == "action":
             return event.what
-        if event.kind == "rollout" and incident.opened_at <= event.at <= until:
+        if event.kind in MOVES and incident.opened_at <= event.at <= until:
             moves = moves or event.what
     return moves
 
@@ -326,8 +330,7 @@ def _member(alert: Alert, known: Member | None) -> Member:
     if known is not None and RANK[known.severity] < RANK[severity]:
         severity = known.severity
     causes = alert.causes
-    is_back = known is not None and alert.first_seen > known.first_seen
-    if known is not None and _has_seen_causes(known) and (is_back or not causes):
+    if known is not None and known.causes and (not causes or alert.first_seen > known.first_seen):
         # What it began with tells more than what it came back with; of that, more may be found.
         causes = nearest((*known.causes, *_found_since(known, alert)))
     return Member(
@@ -340,10 +343,6 @@ def _member(alert: Alert, known: Member | None) -> Member:
         evidence=tuple(figure.words for figure in alert.evidence),
         causes=causes,
     )
-
-
-def _has_seen_causes(member: Member) -> bool:
-    return not all(cause.change.is_inferred for cause in member.causes)
 
 
 def _found_since(known: Member, alert: Alert) -> tuple[Cause, ...]:

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 
 from fairlead.domain.release import shortened
 from fairlead.monitoring.burning import Severity
+from fairlead.monitoring.causes import Cause
 from fairlead.monitoring.impact import Impact
-from fairlead.monitoring.incidents import Event, Incident, Member
+from fairlead.monitoring.incidents import MOVES, Event, Incident, Member
 from fairlead.monitoring.monitors.moments import to_second
 from fairlead.monitoring.plain import brief, inert, one_line
 
@@ -22,7 +23,7 @@ PLATFORM = "the platform"
 """What an incident is of whose alerts are of no service."""
 
 _MARKUP = re.compile(r"([\\`*_{}\[\]<>#|!~])")
-_ACTING, _PERSON = ("action", "rollout"), "person"
+_ACTING, _PERSON = ("action", *MOVES), "person"
 
 
 def postmortem(incident: Incident, now: float, impact: Sequence[Impact] = ()) -> str:
@@ -79,14 +80,17 @@ def _summary(incident: Incident, now: float) -> str:
     took = span((ended if ended is not None else now) - incident.opened_at)
     said = f"{what}, the gravest a {incident.severity.value}."
     said += f" It lasted {took}." if ended is not None else f" It has lasted {took} so far."
-    members = _by_time(incident)
-    seen = [one for each in members for one in each.causes if not one.change.is_inferred]
-    must = [one for each in members for one in each.causes if one.change.is_inferred]
-    if seen:
-        said += f" Nearest change before it: {_text(seen[0].words)}."
-    elif must:
-        said += f" No change before it is known: {_text(must[0].words)}."
-    return said
+    first = _first_cause(incident)
+    if first is None:
+        return said
+    if first.change.is_inferred:
+        return f"{said} No change shortly before it is known: {_text(first.words)}."
+    return f"{said} Nearest change before it: {_text(first.words)}."
+
+
+def _first_cause(incident: Incident) -> Cause | None:
+    """The nearest one of the first alert that has any."""
+    return next((one for member in _by_time(incident) for one in member.causes), None)
 
 
 def _impact(incident: Incident, impact: Sequence[Impact]) -> Iterator[str]:
@@ -118,10 +122,10 @@ def _noticed(incident: Incident, impact: Sequence[Impact]) -> str:
     if began:
         after = span(incident.opened_at - min(began))
         return f"{after} after more requests failed than is promised ({to_second(min(began))})"
-    firsts = (cause.change for member in _by_time(incident) for cause in member.causes[:1])
-    nearest = [change.at for change in firsts if not change.is_inferred]
-    if nearest and nearest[0] <= incident.opened_at:
-        return f"{span(incident.opened_at - nearest[0])} after the nearest change before it"
+    first = _first_cause(incident)
+    changed = None if first is None or first.change.is_inferred else first.change.at
+    if changed is not None and changed <= incident.opened_at:
+        return f"{span(incident.opened_at - changed)} after the nearest change before it"
     return "by its first alert; since when it was there is not known here"
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from control.simulated_world import World
 from control.watching_world import WatchedWorld
+from fairlead.control.shipping.overview import Overview
 from fairlead.monitoring.causes import Change
 from fairlead.monitoring.conditions import labels_of
 from fairlead.monitoring.monitors.errors import ErrorsMonitor
@@ -42,3 +44,13 @@ async def test_of_a_provider_that_fails_with_nothing_else_changed_it_is_the_prov
     assert [(one.change.kind, one.change.is_inferred) for one in alert.causes] == expected
     await watching.close()
     store.close()
+
+
+async def test_who_answers_is_known_of_each_service(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.first_champion()
+    watched = world.plane.watching._platform
+    assert [one.is_remote for one in watched.services()] == [False]
+    monkeypatch.setattr(Overview, "is_remote", lambda _, release: release == world.digests["a"])
+    assert [one.is_remote for one in watched.services()] == [True]

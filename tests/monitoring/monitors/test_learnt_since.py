@@ -16,7 +16,7 @@ pytest.importorskip("numpy")
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.monitoring.baseline import Compared
 from fairlead.monitoring.conditions import Condition
-from fairlead.monitoring.monitors.answers import FormatMonitor
+from fairlead.monitoring.monitors.answers import FormatMonitor, LengthMonitor, RefusalsMonitor
 from fairlead.monitoring.monitors.drift import TextDrift
 from fairlead.monitoring.monitors.drift_words import About
 from fairlead.monitoring.monitors.errors import ErrorsMonitor
@@ -28,7 +28,7 @@ from fairlead.monitoring.monitors.interface import (
     SeenFeedback,
     SeenText,
 )
-from fairlead.monitoring.monitors.keys import SlowKeyMonitor
+from fairlead.monitoring.monitors.keys import CHOOSE_EVERY, SlowKeyMonitor
 from fairlead.monitoring.monitors.made_texts import (
     changed_texts,
     made_text,
@@ -41,6 +41,7 @@ from fairlead.monitoring.monitors.spending import CostMonitor
 from fairlead.monitoring.monitors.text_settings import TextSettings
 from fairlead.monitoring.monitors.texts import KINDS, TextRates
 from fairlead.monitoring.monitors.times import LatencyMonitor, ThroughputMonitor
+from fairlead.stats.monitors.paces import SLOPES_OF
 
 OF = ("bank", "sha256:a")
 BEGAN = 1_000_000.0
@@ -77,6 +78,10 @@ def broken(monitor: Monitor, at: float, faulty: bool, dice: random.Random) -> No
     request(monitor, at, malformed=int(faulty and dice.random() < 0.5))
 
 
+def refused(monitor: Monitor, at: float, faulty: bool, dice: random.Random) -> None:
+    request(monitor, at, refused=int(faulty and dice.random() < 0.5))
+
+
 def denied(monitor: Monitor, at: float, faulty: bool, dice: random.Random) -> None:
     request(monitor, at, guardrail_hits=int(dice.random() < (0.5 if faulty else 0.03)))
 
@@ -95,6 +100,12 @@ def slow_key(monitor: Monitor, at: float, faulty: bool, dice: random.Random) -> 
 def dear(monitor: Monitor, at: float, faulty: bool, dice: random.Random) -> None:
     tokens = int(100 * math.exp(dice.gauss(0.0, 0.3)) * (4.0 if faulty else 1.0))
     request(monitor, at, key="k", completion_tokens=tokens, cost_usd=1e-5 * tokens)
+
+
+def longer(monitor: Monitor, at: float, faulty: bool, dice: random.Random) -> None:
+    """Of a price by the request."""
+    tokens = int(100 * math.exp(dice.gauss(0.0, 0.3)) * (4.0 if faulty else 1.0))
+    request(monitor, at, key="k", completion_tokens=tokens, cost_usd=1e-3)
 
 
 def disliked(monitor: Monitor, at: float, faulty: bool, dice: random.Random) -> None:
@@ -142,6 +153,8 @@ ANSWERED, ASKED, BOTH = Compared.ANSWERED, Compared.ASKED, Compared.BOTH
 LEARNERS = {
     "errors": Learner(lambda: ErrorsMonitor(*OF, SETTINGS), errors, ANSWERED),
     "format": Learner(lambda: FormatMonitor(*OF, SETTINGS), broken, ANSWERED),
+    "refusals": Learner(lambda: RefusalsMonitor(*OF, SETTINGS), refused, ANSWERED),
+    "length": Learner(lambda: LengthMonitor(*OF, SETTINGS), dear, BOTH),
     "guardrails": Learner(lambda: GuardrailsMonitor(*OF, SETTINGS), denied, BOTH),
     "quality": Learner(lambda: QualityMonitor(*OF, SETTINGS), disliked, ANSWERED),
     "latency": Learner(lambda: LatencyMonitor(*OF, SETTINGS), slow, ANSWERED),
@@ -193,10 +206,12 @@ def sinces(found: list[Condition]) -> set[float | None]:
 def test_it_says_what_it_compares_and_since_when_that_was_learnt(fed: Fed) -> None:
     found = fed.found()
     assert {one.baseline.of for one in found if one.baseline} == {fed.kind.compared}
-    # Times of a key are known relative to others' only after some requests.
     (since,) = sinces(found)
     assert since is not None
-    assert BEGAN <= since < BEGAN + fed.kind.usual / 2
+    if fed.monitor.name == "slow_key":  # Once it is known who asks most, and what others take.
+        assert BEGAN + SLOPES_OF < since < BEGAN + SLOPES_OF + CHOOSE_EVERY
+    else:
+        assert since == BEGAN
 
 
 def test_it_is_kept_and_what_was_kept_without_it_is_of_an_unknown_time(fed: Fed) -> None:
@@ -238,6 +253,30 @@ def test_what_users_ask_is_learnt_of_the_service_and_all_else_of_the_release(fed
     (since,) = sinces(heir.found())
     assert since is not None
     assert (since < later) == (fed.kind.compared is ASKED)
+
+
+def test_a_second_larger_reference_is_of_the_first_texts_too() -> None:
+    settings = msgspec.structs.replace(TEXTS, drift_texts_later=2_000)
+    about = About("drift", *OF, "prompt")
+    kind = LEARNERS["drift"]._replace(make=lambda: TextDrift(about, settings, HashedNgrams(64)))
+    fed = Fed(kind)
+    fed.give(4_000, faulty=False)
+    assert "for a larger reference" not in fed.monitor.standing()
+    assert sinces(fed.found()) == {BEGAN}
+
+
+def test_of_what_requests_cost_only_what_is_accepted_is_learnt_anew() -> None:
+    fed = Fed(LEARNERS["cost"]._replace(feed=longer))
+    fed.give(2_200, faulty=False)
+    told = {dict(one.labels)["kind"] for one in fed.found()}
+    assert "usd_per_request" not in told
+    fed.monitor.accept()
+    accepted = fed.at
+    fed.kind = LEARNERS["cost"]
+    fed.give(2_200, faulty=False)
+    since = {dict(one.labels)["kind"]: one.baseline.since for one in fed.found() if one.baseline}
+    assert since["usd_per_request"] == BEGAN
+    assert {at for kind, at in since.items() if kind in told} == {accepted}
 
 
 def test_who_is_compared_with_others_is_held_against_nothing_learnt() -> None:

@@ -2,8 +2,9 @@
 
 A change is what can be the cause of something: traffic moved, a replica ended, a provider answers
 otherwise. The rest is told in timelines only. Actions are in neither: the desk has them by itself.
-That a release takes over is the change by which it serves; that it is promoted is noted once the
-old one need not be kept, and changes nothing for users.
+That a release takes over is the change by which it serves, whatever is left for the old one to
+finish; that it is promoted is noted once the old one need not be kept, and changes nothing for
+users.
 """
 
 from __future__ import annotations
@@ -30,14 +31,14 @@ KEEP_S = WITHIN_S + 3_600.0
 FIRST_READ = 1_000
 PAGE = 1_000
 WORDS_MAX = 300
-_TAKES_OVER = "rollout_switching"
+_SWITCHING, _WATCHING = "rollout_switching", "rollout_watching"
 _MOVES = frozenset({"shadowing", "shifting", "rolling_back"})
 """States of a rollout in which traffic moves, or replicas get more of it."""
 _PROVIDER = frozenset({"unrequested_release", "provider_named_otherwise"})
 _REPLICA, _FALLBACK = "replica_", frozenset({"diverted", "undiverted"})
 _GUARDRAIL = frozenset({"guardrail_tightened", "guardrail_loosened"})
 _OTHERS = {
-    "rollout_promoted": "release", "champion_over_limit": "release",
+    "champion_over_limit": "limit",
     "gates_rerun": "gate", "suite_verdict": "gate", "suite_refused": "gate",
     "spool_damaged": "records", CLOCK_RIGHT: "clock",
 }  # fmt: skip
@@ -111,8 +112,13 @@ def event_of(row: EventRow) -> Event | None:
 
 
 def _change_kind(row: EventRow) -> str | None:
-    if row.kind in (_TAKES_OVER, DAMAGED):
+    if _takes_over(row):
         return "release"
+    if row.kind in (_SWITCHING, _WATCHING):
+        # The last of those who were to finish on the old release move, too; else nothing does.
+        return "rollout" if _data(row).get("origin") == "watching" else None
+    if row.kind == DAMAGED:
+        return "files"
     if row.kind == CLOCK_OFF:
         return "clock"
     if row.kind.startswith("rollout_"):
@@ -129,6 +135,11 @@ def _change_kind(row: EventRow) -> str | None:
     return "fallback" if serves_again or row.kind in _FALLBACK else None
 
 
+def _takes_over(row: EventRow) -> bool:
+    """Whether this is the switch of all traffic that is to move now, and not of the rest later."""
+    return row.kind == _SWITCHING and _data(row).get("origin", "promoting") == "promoting"
+
+
 def _words(row: EventRow) -> str:
     """In the order in which a person looks for it: what it is, and why."""
     if not row.kind.startswith("rollout_"):
@@ -136,7 +147,7 @@ def _words(row: EventRow) -> str:
     data = _data(row)
     release = data.get("name") or short(str(data.get("release", ""))) or "a release"
     state = row.kind.removeprefix("rollout_").replace("_", " ")
-    state = "takes over" if row.kind == _TAKES_OVER else state
+    state = "takes over" if _takes_over(row) else state
     return shortened(f"release {release} {state} ({row.rollout}): {row.message}")[:WORDS_MAX]
 
 

@@ -137,12 +137,15 @@ def settings_changed(before: ServiceSpec, after: ServiceSpec, now: float) -> Eve
 
 def events_of(before: Rollout, after: Rollout) -> list[EventRow]:
     """One for each entry that is new in the history."""
-    return [_event(after, t.at, t.to, t.why) for t in after.history[len(before.history) :]]
+    return [
+        _event(after, t.at, t.to, t.why, t.origin) for t in after.history[len(before.history) :]
+    ]
 
 
-def _event(rollout: Rollout, at: float, kind: str, message: str) -> EventRow:
+def _event(rollout: Rollout, at: float, kind: str, message: str, origin: str = "") -> EventRow:
+    data = {"release": rollout.release, "name": rollout.name, "origin": origin}
     return EventRow(
         at=at, kind=f"rollout_{kind}", message=message, service=rollout.service,
         rollout=rollout.id,
-        data=msgspec.json.encode({"release": rollout.release, "name": rollout.name}),
+        data=msgspec.json.encode(data),
     )  # fmt: skip

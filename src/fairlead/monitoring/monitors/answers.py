@@ -8,11 +8,12 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from fairlead.domain.outcomes import CLIENT_ERRORS
+from fairlead.monitoring.baseline import Compared
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.monitors.exercise import Made, see, tested
 from fairlead.monitoring.monitors.intake import TOKENS, Expected
 from fairlead.monitoring.monitors.interface import Document, Seen
-from fairlead.monitoring.monitors.of_release import learning
+from fairlead.monitoring.monitors.of_release import learning, stored_since
 from fairlead.monitoring.monitors.outcomes import Harmless, RateMonitor, Side
 
 OUTER = 0.1
@@ -79,6 +80,7 @@ class LengthMonitor(RateMonitor):
     """
 
     name = "length"
+    compares: ClassVar[Compared] = Compared.BOTH
     expects: ClassVar[Expected] = TOKENS
     harmless: ClassVar[Harmless] = Harmless(3.0, 0.15)
     sides: ClassVar[Mapping[str, Side]] = {
@@ -91,6 +93,7 @@ class LengthMonitor(RateMonitor):
         super().accept()
         self.taken: Counter[str] = Counter()
         self._lengths: list[int] = []
+        self._learnt_since: float | None = None
         self._bounds: tuple[int, int] | None = None
 
     def see(self, seen: Seen) -> None:
@@ -103,12 +106,16 @@ class LengthMonitor(RateMonitor):
         if self._bounds is not None:
             self._compare(tokens, at)
             return
+        if not self._lengths:
+            self._learnt_since = at
         self._lengths.append(tokens)
         if len(self._lengths) >= self._learn:
             order, k = sorted(self._lengths), int(OUTER * self._learn)
             self._bounds = (order[k], order[-1 - k])
             for each in self._lengths:
                 self._compare(each, at)
+            for track in self._tracks.values():
+                track.learnt_since = self._learnt_since
             self._lengths = []
 
     def standing(self) -> str:
@@ -136,7 +143,12 @@ class LengthMonitor(RateMonitor):
 
     def _remembered(self) -> Document:
         bounds = None if self._bounds is None else list(self._bounds)
-        return {**super()._remembered(), "lengths": list(self._lengths), "bounds": bounds}
+        return {
+            **super()._remembered(),
+            "lengths": list(self._lengths),
+            "bounds": bounds,
+            "learnt_since": self._learnt_since,
+        }
 
     def _recall(self, state: Document) -> None:
         lengths, kept = state["lengths"], state["bounds"]
@@ -144,5 +156,6 @@ class LengthMonitor(RateMonitor):
         numbers = [*lengths, *(bounds or ())]
         if len(lengths) >= self._learn or not all(isinstance(n, int) and n >= 0 for n in numbers):
             raise ValueError("damaged state of the monitor length: its first answers")
+        learnt_since = stored_since(state)
         super()._recall(state)
-        self._lengths, self._bounds = list(lengths), bounds
+        self._lengths, self._bounds, self._learnt_since = list(lengths), bounds, learnt_since

@@ -59,7 +59,7 @@ class Pace:
     """Times of a key and a kind, as logarithms over what is usual.
 
     Attributes:
-        learnt_since: Unix time of the first one that it has learnt from; None if not known.
+        learnt_since: Unix time of the first one after it began to learn; None if not known.
     """
 
     def __init__(self, tolerance: float, run_length: float) -> None:

@@ -73,7 +73,7 @@ def test_a_change_while_it_was_learnt_or_later_is_one() -> None:
         ]  # fmt: skip
 
 
-@pytest.mark.parametrize("labels", [OF, labels_of(service="bank"), ()])
+@pytest.mark.parametrize("labels", [OF, labels_of(service="bank")])
 @pytest.mark.parametrize(
     ("before_s", "is_first"), [(1.0, True), (INFERRED_S, True), (INFERRED_S + 1.0, False)]
 )
@@ -85,6 +85,13 @@ def test_what_is_known_to_have_changed_within_the_hour_comes_first(
     known = Change(at - before_s, "settings", "limits changed", labels)
     ranked = [one.change.is_inferred for one in causes(known, found=found, at=at)]
     assert ranked == ([False, True] if is_first else [True, False])
+
+
+def test_what_names_nothing_of_the_alert_comes_behind_it_however_near() -> None:
+    gone = Change(BEGAN - 1.0, "replica", "a replica of another service is gone", ())
+    said = [one.change.what for one in causes(gone, found=held(Compared.ANSWERED))]
+    assert said[0].startswith("the provider")
+    assert said[1] == gone.what
 
 
 def test_it_comes_behind_the_last_of_these_and_takes_the_place_of_the_furthest() -> None:

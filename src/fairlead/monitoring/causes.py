@@ -14,7 +14,7 @@ What an alert compares with was learnt from what came first (`Baseline`). A chan
 when that began is part of it, and no candidate. What is left may be nothing: then it can be said
 who has changed, all the same. What users ask is theirs; and where a provider answers, it is the
 provider, or it is asked otherwise. Such an inferred change is a candidate behind all that is known
-to have changed within the hour before.
+to have changed of the same service within the hour before.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ APART_S = 2.0
 """Clocks of a gateway and of control are this far apart, at most, unless it is told."""
 
 INFERRED_S = 3_600.0
-"""What is known to have changed so shortly before is nearer than what is inferred."""
+"""What is known to have changed so shortly before, of the same service, is nearer than what is
+inferred."""
 
 CAUSES_MAX = 5
 _STEP = 4.0
@@ -149,7 +150,8 @@ def nearest(causes: Iterable[Cause]) -> tuple[Cause, ...]:
     """Of candidates of one alert those that are kept, in order."""
     order = sorted(causes, key=lambda cause: (_distance(cause), cause.change.what))
     known = [cause for cause in order if not cause.change.is_inferred]
-    late = max((n for n, one in enumerate(known, 1) if one.before_s <= INFERRED_S), default=0)
+    near = [bool(one.place) and one.before_s <= INFERRED_S for one in known]
+    late = max((n for n, is_near in enumerate(near, 1) if is_near), default=0)
     inferred = [cause for cause in order if cause.change.is_inferred]
     return tuple([*known[:late], *inferred, *known[late:]][:CAUSES_MAX])
 

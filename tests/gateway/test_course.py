@@ -87,3 +87,35 @@ def test_what_is_greedy_is_said_again_where_nothing_is_told_of_its_tokens(
     assert course.counted(reading)
     assert course.count_question is None
     assert json.loads(course.body) == {"prompt": "Your ca", "max_tokens": 50, "temperature": 0}
+
+
+@pytest.mark.parametrize(
+    ("penalty", "is_neutral"),
+    [
+        ({"presence_penalty": 0.5}, False),
+        ({"frequency_penalty": -1}, False),
+        ({"repeat_penalty": 1.1}, False),
+        ({"repetition_penalty": 0.9}, False),
+        ({"dry_multiplier": 0.8}, False),
+        ({"presence_penalty": 0, "frequency_penalty": 0.0, "repeat_penalty": 1}, True),
+        ({"presence_penalty": None}, True),
+    ],
+)
+@pytest.mark.parametrize("temperature", [0, 1])
+@pytest.mark.parametrize("engine", ["llama.cpp", "vllm"])
+def test_what_is_greedy_and_penalised_is_all_said_again_or_not_at_all(
+    engine: str, temperature: int, penalty: dict[str, float | None], is_neutral: bool
+) -> None:
+    """What is read would not count against being said again, and the text would be another one."""
+    course = Course("sha256:a", engine, CHAT, StreamMeter(), wants_usage=True)
+    for text in ("I", " will"):
+        course.sent.add(event(text))
+    asked = {**BODY, "temperature": temperature, **penalty}
+    goes_on = course.broke(json.dumps(asked).encode())
+    changes = temperature == 0 and not is_neutral
+    assert goes_on == (not changes or engine == "llama.cpp")
+    if goes_on:
+        rest = json.loads(course.body)
+        assert (len(rest["messages"]) == 1) == changes
+        assert (course.count_question is None) == changes
+        assert rest["max_tokens"] == (50 if changes else 48)

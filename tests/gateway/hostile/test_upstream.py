@@ -98,6 +98,9 @@ FULL = plain(length(len(WHOLE)))
 SINGLE = b"".join(chunk(WHOLE[n : n + 1]) for n in range(len(WHOLE))) + chunk(b"")
 STREAM = OK + SSE + CHUNKED + b"\r\n"
 EVENT = chunk(event("a"))
+FINISHED = b'data: {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}\n\n'
+USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
+TALK = event('"finish_reason": "stop"')
 END = chunk(DONE) + chunk(b"")
 
 # What the client of a plain answer may see: `ok` is the whole answer, `error` an error in our form,
@@ -218,7 +221,21 @@ STREAMS: dict[str, tuple[Behaviour, set[str]]] = {
     "a cut within an event": (cuts(STREAM + EVENT + EVENT[:20]), {"event"}),
     "a close after an event": (says(STREAM + EVENT), {"event"}),
     "a bad chunk after an event": (says(STREAM + EVENT + b"zz\r\n"), {"event"}),
-    "an end without DONE": (says(STREAM + EVENT + chunk(b"")), {"done", "framed"}),
+    "an end without DONE": (says(STREAM + EVENT + chunk(b"")), {"event"}),
+    "an end without DONE, with a reason": (
+        says(STREAM + EVENT + chunk(FINISHED) + chunk(b"")), {"framed"}),
+    "a reason, and then an event without one": (
+        says(STREAM + EVENT + chunk(FINISHED) + chunk(b'data: {"choices": []}\n\n') + chunk(b"")),
+        {"framed"}),
+    "an end without DONE, with the usage": (
+        says(STREAM + EVENT + chunk(USAGE) + chunk(b"")), {"framed"}),
+    "a reason that is only talked of": (
+        says(STREAM + chunk(TALK) + chunk(b"")), {"event"}),
+    "a DONE without a blank line": (says(STREAM + EVENT + chunk(DONE[:-1]) + chunk(b"")),
+                                    {"done", "framed"}),
+    "another API's end that does not come": (
+        says(STREAM + chunk(b'event: content_block_delta\ndata: {"delta": {}}\n\n') + chunk(b"")),
+        {"event"}),
     "an empty stream": (says(STREAM + chunk(b"")), {"error"}),
     "events after DONE": (says(STREAM + EVENT + chunk(DONE) + EVENT + chunk(b"")), {"done"}),
     "DONE, and then silence": (says(STREAM + EVENT + chunk(DONE), closes=False), {"done"}),

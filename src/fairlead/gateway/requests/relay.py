@@ -2,7 +2,8 @@
 
 `PlainRelay` holds a plain answer until it is complete, so that a replica that dies in the middle
 is retried without the client noticing; a large one is passed on as it comes. `StreamRelay` passes
-on whole events. Both hold back the very last bytes: these go out once the record is written.
+on whole events; one that stops without saying that it is over broke, however well it is framed.
+Both hold back the very last bytes: these go out once the record is written.
 """
 
 from __future__ import annotations
@@ -25,8 +26,12 @@ from fairlead.gateway.streams.events import (
     is_done,
     is_error,
     is_ordinary,
+    tells_end,
 )
 from fairlead.gateway.streams.seam import OTHER_TEXT, Seam
+
+_LAST_BYTES = 2048
+"""In so much of what came last its end is found."""
 
 
 class RelayOwner(Protocol):
@@ -138,6 +143,8 @@ class StreamRelay:
         self._splitter = EventSplitter()
         self._has_begun = False
         self._is_over = False
+        self._has_ended = False
+        self._last = self._before_last = b""
         self._seam = seam
         self.meter = meter or StreamMeter()
         self.has_error = False
@@ -154,6 +161,7 @@ class StreamRelay:
             return False
         meter.events += data.count(b"\n\n")
         meter.last_at = self._now()
+        self._before_last, self._last = self._last, data[-_LAST_BYTES:]
         self._owner.pass_on(data, chunks)
         return True
 
@@ -163,6 +171,7 @@ class StreamRelay:
         whole = self._splitter.whole(data) if self._seam is None else None
         if whole is not None:
             self.meter.events_sent(whole.count(b"\n\n"), self._now())
+            self._before_last, self._last = self._last, whole[-_LAST_BYTES:]
             self._begin()
             self._owner.pass_on(whole)
             return
@@ -200,14 +209,23 @@ class StreamRelay:
     def end(self, *, is_framed: bool) -> None:
         if self._is_over:
             return
-        if is_framed and self._has_begun:
-            self._finish(self._splitter.rest)
+        rest = self._splitter.rest
+        if is_framed and self._has_begun and self._is_whole(rest):
+            self._finish(rest)
         else:
             self._is_over = True
             self._owner.answer_broke("reset")
 
+    def _is_whole(self, rest: bytes) -> bool:
+        """Whether what came before its end, without the event that should end it, says so too."""
+        has_ended = self._has_ended or self.has_error or self._head.status >= 400
+        return (
+            has_ended or is_done(rest) or any(map(tells_end, (self._before_last, self._last, rest)))
+        )
+
     def _keeps(self, event: bytes) -> bool:
         is_usage_alone = self.meter.note_usage(event)
+        self._has_ended = self._has_ended or is_usage_alone or tells_end(event)
         if is_usage_alone and self._hides_usage:
             return False
         if not event.startswith(b":"):

@@ -2,9 +2,9 @@
 
 What was sent is a text, and the engine reads it as a text again. Where it would read other tokens
 than were said, and nothing is left to chance, it is given only the text before them, and says the
-rest again. What cannot be repeated as a text (a tool call, a thought, several choices,
-probabilities of tokens), or would be held to its form from the beginning (a grammar), is not gone
-on with.
+rest again; so it is with penalties on what was said before. What cannot be repeated as a text (a
+tool call, a thought, several choices, probabilities of tokens), or would be held to its form from
+the beginning (a grammar), is not gone on with.
 """
 
 from __future__ import annotations
@@ -46,6 +46,14 @@ _UNWANTED = (
     "use_beam_search",
     "audio",
 )
+_PENALTIES = {
+    "presence_penalty": 0,
+    "frequency_penalty": 0,
+    "repeat_penalty": 1,
+    "repetition_penalty": 1,
+    "dry_multiplier": 0,
+}
+"""By name with what does nothing. Engines count what they say themselves, as a rule."""
 _TOOL_CHOICES = (None, "auto", "none")
 
 
@@ -66,6 +74,7 @@ class Rest(msgspec.Struct, frozen=True):
         repeats: What the client has of the text and the engine will say again.
         is_again: `repeats` must come again as it was; else it is white space, and may be less.
         is_greedy: Asked the same, the engine says the same.
+        is_penalised: What was said counts against being said again, and not what was read.
         lead: The end of what stands before the text, where both are read as one: of the prompt of a
             completion, or of a message that the client itself had begun.
         tokens: How many tokens of the answer need not be said again.
@@ -81,6 +90,7 @@ class Rest(msgspec.Struct, frozen=True):
     repeats: str
     is_again: bool
     is_greedy: bool
+    is_penalised: bool
     lead: str
     tokens: int
     read: int
@@ -118,7 +128,9 @@ def continued_body(
         tokens = sent.solid_tokens if repeats else sent.tokens
         tokens, read = (tokens, tokens) if counted is None else counted
         left = _lower(parts, tokens)
-        is_greedy, lead = _is_greedy(parts), ""
+        is_greedy, is_penalised, lead = _is_greedy(parts), _is_penalised(parts), ""
+        if text and is_greedy and is_penalised and engine != LLAMA_CPP:
+            raise NotContinuable
         if text and kind == CHAT:
             lead = _prefill(parts, text, engine)[-LEAD_CHARACTERS:]
         elif text:
@@ -136,6 +148,7 @@ def continued_body(
         repeats=repeats,
         is_again=again_from is not None,
         is_greedy=is_greedy,
+        is_penalised=is_penalised,
         lead=lead if engine == LLAMA_CPP else "",
         tokens=tokens,
         read=read,
@@ -173,6 +186,14 @@ def _split_text(text: str, kind: str, engine: str, again_from: int | None) -> tu
 def _is_greedy(parts: dict[str, Any]) -> bool:
     temperature = msgspec.json.decode(parts.get("temperature", b"null"))
     return type(temperature) in (int, float) and temperature <= 0
+
+
+def _is_penalised(parts: dict[str, Any]) -> bool:
+    return any(
+        msgspec.json.decode(parts[name]) not in (None, neutral)
+        for name, neutral in _PENALTIES.items()
+        if name in parts
+    )
 
 
 def _check(parts: dict[str, Any]) -> None:

@@ -74,7 +74,11 @@ class Course:
         self._is_counted = False
         self._count = None
         self._is_alone = False
-        return self._plan(None)
+        rest = self._rest if self._plan(None) else None
+        if rest is not None and rest.text and rest.is_greedy and rest.is_penalised:
+            self._is_counted = True
+            return self._plan((0, 0), 0)  # All of it is said again, and counted as it was.
+        return rest is not None
 
     @property
     def count_question(self) -> bytes | None:

@@ -29,6 +29,7 @@ _LAST = frozenset(
 """What ends a stream of the Responses API and of Anthropic's, which have no `[DONE]`."""
 _OF_OTHER_APIS = (b"event: response.", b"event: message_", b"event: content_block_", b"event: ping")
 _UNUSUAL = (b":", b"\n", b"event:")
+_FINISHED = re.compile(rb'"finish_reason":\s*"')
 _WITH_CONTENT = re.compile(rb"event: (?:response\.[a-z_.]*delta|content_block_delta)\s")
 
 
@@ -120,6 +121,11 @@ def is_done(event: bytes) -> bool:
     return event.rstrip() in _DONE or (
         event.startswith(b"event: ") and event.splitlines()[0].rstrip() in _LAST
     )
+
+
+def tells_end(block: bytes) -> bool:
+    """Whether an event in it says why the answer is over: there is no part of it after that."""
+    return _FINISHED.search(block) is not None
 
 
 def has_content(event: bytes) -> bool:

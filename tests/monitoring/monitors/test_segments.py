@@ -89,10 +89,12 @@ def test_accepting_one_gap_keeps_the_evidence_of_others_and_spends_less_of_alpha
             assert monitor.state()["tests"]["eu/refusals"] == before["tests"]["eu/refusals"]
         stream(monitor, 3_000, {"k1": rate}, refused=0)
     accepted = monitor.state()["accepted"]
-    assert accepted == {"eu/failures": 3, "eu/refusals": 0, "eu/feedback/thumbs": 0}
+    assert accepted == {
+        "eu/failures": 3, "eu/refusals": 0, "eu/short answers": 0, "eu/feedback/thumbs": 0,
+    }  # fmt: skip
     shares = [math.exp(-limit) for limit in limits]
     assert shares == sorted(shares, reverse=True)
-    assert sum(shares) < 0.01 / 3  # three comparisons share alpha
+    assert sum(shares) < 0.01 / 4  # four comparisons share alpha
 
 
 def test_a_key_that_is_made_later_is_of_its_segment_from_its_first_request_on() -> None:
@@ -111,6 +113,63 @@ def test_a_key_that_is_made_later_is_of_its_segment_from_its_first_request_on() 
     assert [(each["segment"], each["outcome"]) for each in labels(monitor)] == [("eu", "failures")]
     [condition] = monitor.conditions(START)
     assert condition.evidence[0].value > 40.0
+
+
+def answers(
+    monitor: SegmentMonitor, count: int, factor: float, seed: int = 3, **more: Any
+) -> SegmentMonitor:
+    """Answers of which those to `k1` are so many times as long."""
+    dice = random.Random(seed)
+    for number in range(count):
+        key = dice.choice(("k1", "k3", "k3"))
+        length = math.exp(dice.gauss(4.0, 0.6)) * (factor if key == "k1" else 1.0)
+        asked = dice.choice((10, 1_000))
+        fields = {"completion_tokens": int(length * (1.0 + asked / 500.0)), **more}
+        request = made_request(
+            id=f"{number}", key=key, unit=f"session {number}", started_at=START + number,
+            prompt_tokens=asked, **fields,
+        )  # fmt: skip
+        monitor.see(seen(request, failed=False))
+    return monitor
+
+
+@pytest.mark.parametrize(("factor", "more"), [(0.7, "more"), (1.4, "fewer")])
+def test_a_segment_whose_answers_are_shorter_or_longer_is_told(factor: float, more: str) -> None:
+    monitor = answers(made({"eu": ("k1",)}), 3_000, factor)
+    assert [each["outcome"] for each in labels(monitor)] == ["short answers"]
+    [condition] = monitor.conditions(START)
+    assert f"segment eu has {more} short answers than others" in condition.summary
+    again = made({"eu": ("k1",)})
+    again.restore(json.loads(json.dumps(monitor.state())))
+    assert again.state() == monitor.state()
+    assert again.conditions(START) == monitor.conditions(START)
+
+
+def test_answers_of_equal_lengths_are_no_gap_however_long_what_is_asked() -> None:
+    for seed in range(20):
+        monitor = answers(made({"eu": ("k1",)}), 2_000, 1.0, seed)
+        assert labels(monitor) == []
+    for fields in ({"completion_tokens": 7}, {"completion_tokens": -1}, {"status": 400}):
+        monitor = answers(made({"eu": ("k1",)}), 2_000, 0.2, **fields)
+        assert labels(monitor) == []
+
+
+def test_what_an_earlier_version_did_not_compare_begins_now() -> None:
+    monitor = made({"eu": ("k1",)})
+    stream(monitor, 2_000, {"k1": 0.3})
+    kept = json.loads(json.dumps(monitor.state()))
+    for part in (kept["tests"], kept["accepted"]):
+        del part["eu/short answers"]
+    del kept["short"]
+    again = made({"eu": ("k1",)})
+    again.restore(kept)
+    assert labels(again) == labels(monitor) != []
+    for damage in (7, {}, {"first": {"s": [-1]}, "middle": {}}, {"first": {}, "middle": {"s": "x"}},
+                   {"first": {"s": [1] * 101}, "middle": {}},
+                   {"first": {}, "middle": {f"{n}": 1 for n in range(65)}}):  # fmt: skip
+        with pytest.raises(ValueError, match="damaged"):
+            again.restore({**kept, "short": damage})
+    assert labels(again) == labels(monitor)
 
 
 def test_segments_alike_are_not_told() -> None:

@@ -2,9 +2,9 @@
 
 A segment is declared by the names of the API keys with which its users come: a key that is made
 later counts from its first request on. Its requests are compared with all others in each outcome:
-failures, refusals, bad feedback; among requests of the same endpoint and of about the same length,
-and of the same three hours (`fairlead.stats.monitors.segments`). Of a session only the first
-outcome counts. It shows a gap and not its cause: a segment may ask for other things.
+failures, refusals, short answers, bad feedback; among requests of the same endpoint and of about
+the same length, and of the same three hours (`fairlead.stats.monitors.segments`). Of a session only
+the first outcome counts. It shows a gap and not its cause: a segment may ask for other things.
 
 A gap is told until somebody accepts it or the release changes. Once accepted it is told again if
 its odds ratio becomes more than `TOLERATED` times as large. False ones have a probability of at
@@ -20,13 +20,14 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import ClassVar, NamedTuple
 
-from fairlead.domain.outcomes import SHADOW
+from fairlead.domain.outcomes import CLIENT_ERRORS, SHADOW
 from fairlead.domain.recorded import RecordedRequest
 from fairlead.domain.text_signals import length_class
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.conditions import Condition, Figure, labels_of
 from fairlead.monitoring.monitors.intake import SEGMENT, Expected
 from fairlead.monitoring.monitors.interface import Deaf, Document, Seen, SeenFeedback
+from fairlead.monitoring.monitors.segment_lengths import ShortAnswers
 from fairlead.monitoring.monitors.self_tests import bias_self_test
 from fairlead.stats.monitors.evidence import RUN_LENGTH, made_with
 from fairlead.stats.monitors.segments import SegmentGap
@@ -44,6 +45,7 @@ ACCEPTED_MAX = 1_000_000
 """Times that a gap is accepted; more are not told apart."""
 FAILURES = "failures"
 REFUSALS = "refusals"
+SHORT = "short answers"
 
 
 def alpha_of(requests_per_false_alarm: float) -> float:
@@ -107,10 +109,12 @@ class SegmentMonitor(Deaf):
         self._service = service
         self._release = release
         self._segments = {name: frozenset(keys) for name, keys in segments.items()}
-        self._outcomes = (FAILURES, REFUSALS, *(f"feedback/{name}" for name in self._feedback))
+        said = (f"feedback/{name}" for name in self._feedback)
+        self._outcomes = (FAILURES, REFUSALS, SHORT, *said)
         self._level = math.log(len(self._segments) * len(self._outcomes) / alpha)
         self._tests = self._new_tests()
         self._accepted = dict.fromkeys(self._tests, 0)
+        self._short = ShortAnswers()
         self._requests = 0
         self.taken: Counter[str] = Counter(dict.fromkeys(self._segments, 0))
         declared = {name: sorted(keys) for name, keys in self._segments.items()}
@@ -128,6 +132,10 @@ class SegmentMonitor(Deaf):
         self._take(request, FAILURES, seen.failed, request.started_at)
         if request.refused in (0, 1):
             self._take(request, REFUSALS, request.refused == 1, request.started_at)
+        if request.completion_tokens >= 0 and not seen.failed and request.status < CLIENT_ERRORS:
+            is_short = self._short.is_short(_stratum(request), request.completion_tokens)
+            if is_short is not None:
+                self._take(request, SHORT, is_short, request.started_at)
 
     def see_feedback(self, feedback: SeenFeedback) -> None:
         """Feedback on a request, each once."""
@@ -160,23 +168,32 @@ class SegmentMonitor(Deaf):
             "requests": self._requests,
             "accepted": dict(self._accepted),
             "tests": {name: dict(test.state()) for name, test in self._tests.items()},
+            "short": self._short.state(),
         }
 
     def restore(self, state: Document) -> None:
-        """Go on from a state of a monitor made with the same arguments; ValueError if damaged."""
-        tests = self._new_tests()
+        """Go on from a state of a monitor made with the same arguments; ValueError if damaged.
+
+        What an earlier version did not compare begins now.
+        """
+        tests, short = self._new_tests(), ShortAnswers()
         try:
-            if state["of"] != self._of or set(state["tests"]) != set(tests):
+            unknown = {name for name in tests if name.endswith(f"/{SHORT}")}
+            if state["of"] != self._of or set(state["tests"]) | unknown != set(tests):
                 raise ValueError("state of a monitor of other segments or outcomes")
-            for name, kept in state["tests"].items():
-                tests[name].restore(kept)
+            for name, of_test in state["tests"].items():
+                tests[name].restore(of_test)
+            if "short" in state:
+                short.restore(state["short"])
             requests = int(state["requests"])
-            accepted = {name: state["accepted"][name] for name in tests}
+            kept = state["tests"]
+            accepted = {name: state["accepted"][name] if name in kept else 0 for name in tests}
             if not all(isinstance(n, int) and 0 <= n <= ACCEPTED_MAX for n in accepted.values()):
                 raise ValueError(f"damaged state of the monitor segments: accepted {accepted}")
         except (KeyError, TypeError, AttributeError, OverflowError) as error:
             raise ValueError(f"damaged state of the monitor segments: {error!r}") from None
         self._tests, self._accepted, self._requests = tests, accepted, requests
+        self._short = short
 
     def self_test(self) -> str:
         """Find a segment that fares worse, in data made for it; empty if it was found."""
@@ -185,7 +202,7 @@ class SegmentMonitor(Deaf):
         return bias_self_test(made)
 
     def _take(self, request: RecordedRequest, outcome: str, bad: bool, at: float) -> None:
-        stratum = f"{request.endpoint} {length_class(max(0, request.prompt_tokens))}"
+        stratum = _stratum(request)
         is_session = request.unit not in ("", self._key_unit(request.key))
         session = request.unit if is_session else None
         key = self._name_of(request.key)
@@ -236,3 +253,8 @@ class SegmentMonitor(Deaf):
             for segment in self._segments
             for outcome in self._outcomes
         }
+
+
+def _stratum(request: RecordedRequest) -> str:
+    """What is comparable."""
+    return f"{request.endpoint} {length_class(max(0, request.prompt_tokens))}"

@@ -8,10 +8,12 @@ import pytest
 
 from control.acting_world import platform
 from control.simulated_world import World
-from fairlead.control.acting import self_tests
+from fairlead.control.acting import judged_self_tests, self_tests
+from fairlead.control.acting.judged_self_tests import limits, provider
 from fairlead.control.acting.self_tests import EVERY_S, TESTS, SelfTests
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.conditions import Condition, labels_of
+from fairlead.rollout.slow import Day
 
 WATCHES = {
     "replicas": "ReplicaWatch",
@@ -37,6 +39,25 @@ def test_a_deaf_monitor_and_one_that_cries_fail(
     assert "was not found" in test() or test().startswith("no ")
     monkeypatch.setattr(cls, "conditions", lambda *_: [CRIES])
     assert "all was well" in test() or "all replicas are ready" in test()
+
+
+@pytest.mark.parametrize("says", [False, True])
+def test_who_judges_over_time_and_is_deaf_or_cries_fails(
+    says: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Day, "is_exceeded", says)
+    assert limits() == (
+        "a limit that is kept was told as exceeded" if says
+        else "a release that fails six times as often as it may was not found"
+    )  # fmt: skip
+    if says:
+        monkeypatch.setattr(judged_self_tests, "_has_changed", lambda *, changes: True)
+    else:
+        monkeypatch.setattr(judged_self_tests, "closed", lambda probing, *_: probing)
+    assert provider() == (
+        "a provider that had not changed was told" if says
+        else "a provider that answers otherwise was not found"
+    )  # fmt: skip
 
 
 def test_they_run_at_the_first_look_and_each_day() -> None:

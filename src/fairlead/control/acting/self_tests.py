@@ -1,8 +1,9 @@
 """Do the monitors of the platform find what is made for them, and nothing where all is well?
 
 Those that look at levels themselves are tried on made ones: replicas, spools, clocks, files and
-workers, over some minutes of made time. The others only say on what a part of control says of
-itself (probes, judge models, drills, limits, rollouts, gates).
+workers, over some minutes of made time; so are those who judge over time (`judged_self_tests`).
+The others only say on what a part of control says of itself (judge models, drills, rollouts,
+gates).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import msgspec
 from fairlead.control.acting.clock_watch import CLOCK, SKEW_S_MAX, ClockWatch
 from fairlead.control.acting.files_watch import DAMAGED, FilesWatch
 from fairlead.control.acting.gateway_watch import GATEWAY, GatewayWatch
+from fairlead.control.acting.judged_self_tests import limits, provider
 from fairlead.control.acting.records_watch import RECORDS, RecordsWatch
 from fairlead.control.acting.replica_watch import (
     FLAPPING,
@@ -142,6 +144,8 @@ TESTS: Mapping[tuple[str, ...], Test] = {
     (CLOCK,): clocks,
     (DAMAGED,): files,
     (GATEWAY,): gateway,
+    ("provider_changed",): provider,
+    ("champion_over_limit",): limits,
 }
 
 

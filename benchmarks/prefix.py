@@ -43,6 +43,9 @@ Policy = Callable[[Path, Sequence[Replica]], Way]
 POLICIES: dict[str, Policy] = {
     "round robin": lambda folder, replicas: Gateway(folder, replicas, "", 1),
     "least loaded": lambda folder, replicas: Gateway(folder, replicas, "least_loaded", 1),
+    "least loaded, two workers": lambda folder, replicas: Gateway(
+        folder, replicas, "least_loaded", 2
+    ),
     "hash of the first KiB, bounded": lambda folder, replicas: ByHash(replicas),
     "prefix": lambda folder, replicas: Gateway(folder, replicas, "prefix", 1),
     "prefix, two workers": lambda folder, replicas: Gateway(folder, replicas, "prefix", 2),

@@ -31,10 +31,8 @@ from benchmarks.monitoring.vectors import SETUPS
 RESULT = kept.RESULTS / "monitoring.md"
 FILES = "monitoring-"
 PARTS = ("cost", "changed", "honest", "peers")
-DEFAULTS = tuple(SETUPS)[:2]
+DEFAULT = next(iter(SETUPS))
 HONEST, CHANGED = 50, 30
-FURTHER_HONEST, FURTHER_CHANGED = 3, 10
-"""Of the setups that are no default."""
 QUICK_DELAYS = {"10 % out-of-scope": 300, "surge of an intent": 3_000}
 
 
@@ -58,13 +56,10 @@ class Run:
         return all(done)
 
     def _of(self, part: str, setup: str) -> bool:
-        is_default = setup in DEFAULTS
-        honest = self._honest if is_default else min(self._honest, FURTHER_HONEST)
-        changed = self._changed if is_default else min(self._changed, FURTHER_CHANGED)
         wanted = {
             "cost": {} if SETUPS[setup].vectors == "minilm" else {setup: 3},
-            "honest": {f"{setup}/{kind}": honest for kind in ours.HONEST_KINDS},
-            "changed": {f"{setup}/{name}": changed for name in streams.CHANGES},
+            "honest": {f"{setup}/{kind}": self._honest for kind in ours.HONEST_KINDS},
+            "changed": {f"{setup}/{name}": self._changed for name in streams.CHANGES},
         }[part]
         return self._go_on(part, wanted, lambda name, n: self._measured(part, name, n))
 
@@ -77,7 +72,7 @@ class Run:
 
     def _peer(self, peer: str) -> bool:
         def measured(name: str, number: int) -> Any:
-            return peers.run(self.bench(DEFAULTS[0]), name, number)
+            return peers.run(self.bench(DEFAULT), name, number)
 
         return self._go_on("peers", peers.wanted(peer), measured)
 
@@ -98,7 +93,7 @@ def forget(part: str, setups: Sequence[str]) -> None:
 
 def quick(run: Run) -> int:
     """Few streams, nothing kept; exit code 1 for a false alarm, or a change that is found late."""
-    bench, wrong = run.bench(DEFAULTS[0]), []
+    bench, wrong = run.bench(DEFAULT), []
     for kind in ours.HONEST_KINDS:
         told = bench.honest(kind, 0)
         print(kind, told, flush=True)

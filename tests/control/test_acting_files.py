@@ -27,7 +27,7 @@ def test_what_is_found_is_an_event_once_and_a_condition_for_as_long_as_it_is_so(
     assert (event.kind, event.service, event.at) == (DAMAGED, "shop", 5.0)
     change = change_of(event)
     assert change is not None
-    assert (change.kind, dict(change.labels)["release"]) == ("release", "b")
+    assert (change.kind, dict(change.labels)["release"]) == ("files", "b")
     assert watch.look(champions, 6.0) == []
     (one,) = watch.conditions()
     assert one.severity is Severity.TICKET

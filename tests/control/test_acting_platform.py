@@ -1,19 +1,13 @@
-"""What is wrong with the platform itself is found: records, clocks, judges, providers, drills."""
+"""What is wrong with the platform itself is found: records, clocks, providers, drills."""
 
 from __future__ import annotations
 
-import asyncio
-import shutil
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from control.acting_world import acting, carry_out, platform, small
-from control.answering_replica import AnsweringReplica
-from control.judged_world import JudgedWorld, grade, judge_at
 from control.simulated_world import DIRECT, World
 from fairlead.control.acting.platform import OF_ALL, OF_SERVICES, PAGING, _over_limit, _provider
 from fairlead.control.acting.records_watch import PAGE_S, STUCK_S, RecordsWatch
@@ -31,9 +25,7 @@ from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.desk import Desk, Duties, Look, note_done, step
 from fairlead.probing.course import begin
 from fairlead.probing.model import Change, ProbeRule
-from fairlead.registry import Registry
 from fairlead.rollout.drill import DrillRule
-from fairlead.store import open_store
 from fairlead.store.rows import EventRow, SpoolCursor
 from fairlead.wire.snapshot import SyncRequest
 
@@ -268,60 +260,7 @@ def test_probes_that_are_not_answered_are_no_change_of_the_provider() -> None:
     assert provider() == []
 
 
-# Judges, drills, limits, rollouts
-
-
-@pytest.mark.parametrize(
-    ("status", "raw", "said"),
-    [
-        (503, None, "the judge answered 503"),
-        (200, b"<html>", "no chat completion"),
-        (200, b'{"choices": [{"message": {"content": "Sorry?"}}]}', "holds no score"),
-    ],
-)
-async def test_a_judge_model_that_gives_no_verdict_is_found_also_between_its_tries(
-    judged: tuple[JudgedWorld, AnsweringReplica], status: int, raw: bytes | None, said: str
-) -> None:
-    world, server = judged
-    await world.first_champion()
-    world.users_per_turn = 20
-    server.status, server.raw = status, raw
-    await world.ship_judged("b")
-    for _ in range(2_000):
-        await world.turn()
-        await asyncio.sleep(0.002)
-        if await found(world, "judge_down"):
-            break
-    (down,) = await found(world, "judge_down")
-    assert dict(down.labels) == {"monitor": "judge_down", "service": "bank"}
-    assert "gives no verdict" in down.summary
-    assert said in down.summary
-    server.status, server.raw = 200, None
-    for _ in range(2_000):
-        await world.turn()
-        await asyncio.sleep(0.002)
-        if not await found(world, "judge_down"):
-            break
-    assert await found(world, "judge_down") == []
-
-
-@pytest.fixture
-async def judged(
-    tmp_path: Path,
-    own_registry: Registry,
-    built: tuple[Path, dict[str, str]],
-    empty_database: Path,
-    replica: Callable[..., AnsweringReplica],
-) -> AsyncIterator[tuple[JudgedWorld, AnsweringReplica]]:
-    shutil.copy(empty_database, tmp_path / "fairlead.db")
-    store = open_store(f"sqlite:///{tmp_path}/fairlead.db")
-    world = JudgedWorld(store, own_registry, built[1])
-    server = replica(grade)
-    world.judge = judge_at(server)
-    await world.start()
-    yield world, server
-    await world.stop()
-    store.close()
+# Drills, limits, rollouts
 
 
 async def test_a_missed_drill_is_a_condition_until_it_is_caught(world: World) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -88,7 +89,8 @@ async def _serve(settings: Settings, token: str) -> None:
         word_vectors=paths.word_vectors,
     )
     plane = ControlPlane(ground)
-    plane.exposition.observer = lambda: read_standing(paths.observer)
+    plane.exposition.observer = plane.platform.observer = lambda: read_standing(paths.observer)
+    plane.platform.free_bytes = lambda: _free_bytes(paths.spool)
     write_private(paths.metrics_token, metrics_token(token).encode())
     stop_replicas = False
     server = Server(
@@ -114,6 +116,14 @@ async def _serve(settings: Settings, token: str) -> None:
         await plane.replica_metrics.close()
         await plane.close(stop_replicas=stop_replicas)
         store.close()
+
+
+def _free_bytes(folder: Path) -> int | None:
+    """What a process may still write there; None where nobody can say."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Nearness has two parts. In place: a change of the same replica is nearer than one of the release,
 that one nearer than one of the service, and all of them nearer than one that names nothing of the
-alert. In time: minutes before the alert was first seen. A step away in place counts as much as
+alert. What became of the very part of fairlead that the alert is about is as near as the same
+replica. In time: minutes before the alert was first seen. A step away in place counts as much as
 being four times as long ago, so that a deployment of an hour ago on the same replica comes before
 one elsewhere of twenty minutes ago. It is a list to begin with, and no proof.
 
@@ -47,9 +48,15 @@ _STEP = 4.0
 _PLACES = ("replica", "release", "service")
 PLATFORM = "platform"
 """The place of what is about no service, and so about all of them: as near as the same service."""
+MONITOR = "monitor"
+PART = "part"
+"""The place of what became of that which the alert's monitor looks at: its labels name the monitor,
+and nothing but what the alert's do."""
 NEEDS = "needs"
 """Label of an alert: a service without which the one that it is about cannot see. What changed
 there is as near as a change of its own, and may be noted after the alert."""
+
+_AS_NEAR = {PART: "replica", PLATFORM: "service", NEEDS: "service"}
 
 
 class Change(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -90,7 +97,8 @@ class Cause(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         before_s: Seconds from the change (its `at`) to the alert; below 0 where the alert began
             before that.
         place: What both are about, at the narrowest; empty when they share nothing, `platform` when
-            neither is about a service, `needs` when the change is about one that is needed.
+            neither is about a service, `part` when the change is about what the alert's monitor
+            looks at, `needs` when it is about a service that is needed.
     """
 
     change: Change
@@ -176,6 +184,8 @@ def _place(alert: dict[str, str], change: dict[str, str]) -> str | None:
     service = change.get("service")
     if service is not None and alert.get("service", service) != service:
         return NEEDS if _is_needed(alert, change) else None
+    if MONITOR in change and change.items() <= alert.items():
+        return PART
     for place in _PLACES:
         if place in alert and alert[place] == change.get(place):
             return place
@@ -187,7 +197,7 @@ def _is_needed(alert: dict[str, str], change: dict[str, str]) -> bool:
 
 
 def _distance(cause: Cause) -> float:
-    place = "service" if cause.place in (PLATFORM, NEEDS) else cause.place
+    place = _AS_NEAR.get(cause.place, cause.place)
     steps = _PLACES.index(place) if place else len(_PLACES)
     apart_s = max(cause.before_s, -cause.before_s_max, 0.0)
     return float((60.0 + apart_s) * _STEP**steps)

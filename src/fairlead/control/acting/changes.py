@@ -17,6 +17,10 @@ from collections.abc import Callable
 from fairlead.control.acting.clock_watch import OFF as CLOCK_OFF
 from fairlead.control.acting.clock_watch import RIGHT as CLOCK_RIGHT
 from fairlead.control.acting.files_watch import DAMAGED
+from fairlead.control.acting.judge_watch import OUT as JUDGE_OUT
+from fairlead.control.acting.observer_watch import RESTARTED as OBSERVER_RESTARTED
+from fairlead.control.acting.observer_watch import SILENT as OBSERVER_SILENT
+from fairlead.control.acting.records_watch import UNWRITABLE
 from fairlead.control.acting.replica_watch import READY, STARTED
 from fairlead.control.probing.probe_events import ACCEPTED
 from fairlead.domain.release import short, shortened
@@ -37,6 +41,11 @@ _MOVES = frozenset({"shadowing", "shifting", "rolling_back"})
 _PROVIDER = frozenset({"unrequested_release", "provider_named_otherwise"})
 _REPLICA, _FALLBACK = "replica_", frozenset({"diverted", "undiverted"})
 _GUARDRAIL = frozenset({"guardrail_tightened", "guardrail_loosened"})
+_PARTS = {
+    CLOCK_OFF: "clock", OBSERVER_SILENT: "observer", OBSERVER_RESTARTED: "observer",
+    UNWRITABLE: "records", JUDGE_OUT: "provider",
+}  # fmt: skip
+"""What becomes of the parts that a monitor of the platform looks at: it says of which."""
 _OTHERS = {
     "champion_over_limit": "limit",
     "gates_rerun": "gate", "suite_verdict": "gate", "suite_refused": "gate",
@@ -119,8 +128,8 @@ def _change_kind(row: EventRow) -> str | None:
         return "rollout" if _data(row).get("origin") == "watching" else None
     if row.kind == DAMAGED:
         return "files"
-    if row.kind == CLOCK_OFF:
-        return "clock"
+    if row.kind in _PARTS:
+        return _PARTS[row.kind]
     if row.kind.startswith("rollout_"):
         return "rollout" if row.kind.removeprefix("rollout_") in _MOVES else None
     if row.kind.startswith(_REPLICA):
@@ -155,6 +164,7 @@ def _labels(row: EventRow) -> tuple[tuple[str, str], ...]:
     data = _data(row)
     # That one more replica is there is noted a little late, and no change of its release.
     names = ("replica",) if row.kind in (STARTED, READY) else ("release", "replica")
+    names = ("monitor", "fault") if row.kind in _PARTS else names
     named = {name: data.get(name) for name in names}
     of = {name: text[:256] for name, text in named.items() if isinstance(text, str)}
     return labels_of(service=row.service, **of)

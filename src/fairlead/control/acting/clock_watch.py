@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+import msgspec
+
 from fairlead.control.world.hub import WorkerStatus
 from fairlead.monitoring.burning import Severity
 from fairlead.monitoring.conditions import Condition, Figure, labels_of
@@ -27,6 +29,7 @@ TOLD_AFTER_S = 10.0
 """For so long it has to be off, and right again: one late call is no skew, and no event."""
 HEARD_S = 5.0
 """A worker that has not called for longer says nothing of now."""
+_ABOUT = msgspec.json.encode({"monitor": CLOCK})
 
 
 class ClockWatch:
@@ -46,7 +49,7 @@ class ClockWatch:
         self._right_since = _since(self._right_since, right, now)
         begun = _lasting(self._off_since, now)
         events = [
-            EventRow(now, OFF, f"the clock of {_said(off[boot])}")
+            EventRow(now, OFF, f"the clock of {_said(off[boot])}", data=_ABOUT)
             for boot in sorted(begun - self._told)
         ]
         over = _lasting(self._right_since, now) | (self._told - known.keys())

@@ -1,7 +1,8 @@
 """What the loop of the monitors asks of the platform: circumstances, conditions, changes, events.
 
 `look` gathers everything from the store and from what control has in memory; what is asked after it
-is answered from there. It changes nothing but that it keeps what happens to replicas as events.
+is answered from there. It changes nothing but that it keeps what happens to replicas and
+fairlead's own parts as events.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from fairlead.control.acting.clock_watch import CLOCK, ClockWatch
 from fairlead.control.acting.files_watch import DAMAGED, FilesWatch
 from fairlead.control.acting.gate_runs import MONITOR as GATE
 from fairlead.control.acting.gateway_watch import GATEWAY, GatewayWatch
+from fairlead.control.acting.judge_watch import JUDGE, JudgeWatch
+from fairlead.control.acting.observer_watch import ObserverWatch
 from fairlead.control.acting.records_watch import RECORDS, RecordsWatch
 from fairlead.control.acting.replica_watch import (
     FLAPPING,
@@ -39,8 +42,9 @@ from fairlead.monitoring.conditions import Condition, Figure, Looked, labels_of
 from fairlead.monitoring.incidents import Event
 from fairlead.monitoring.watchers import Report
 from fairlead.store.rows import EventRow
+from fairlead.wire.observing import ObserverStanding
 
-PROVIDER, PROBES, JUDGE = "provider_changed", "probes_failing", "judge_down"
+PROVIDER, PROBES = "provider_changed", "probes_failing"
 DRILL, LIMIT, BACK = "drill_failed", "champion_over_limit", "rollout_rolled_back"
 OF_SERVICES = (
     SERVICE_DOWN, REPLICA_DOWN, FLAPPING, DAMAGED, PROVIDER, PROBES, JUDGE, DRILL, LIMIT, BACK,
@@ -52,7 +56,6 @@ PAGING = (SERVICE_DOWN, RECORDS, GATEWAY, PROVIDER, LIMIT)
 REPLICAS = (SERVICE_DOWN, REPLICA_DOWN, FLAPPING)
 BACK_S = 3_600.0
 """For so long it is said that a rollout has gone back."""
-JUDGE_PENDING_S = 60.0
 SAID_MAX = 500
 
 Source = Callable[[], Iterable[Condition]]
@@ -66,6 +69,8 @@ class Platform:
 
     Attributes:
         circumstances: What there is to act on, by service, as of the last look.
+        observer: What the observer says of itself; None where there is nothing to read.
+        free_bytes: Of the disk to which records are written; None where that is not known.
     """
 
     def __init__(self, parts: Parts, acting: Acting, now: Callable[[], float]) -> None:
@@ -76,6 +81,8 @@ class Platform:
         self._files = FilesWatch(parts.fleet.damage_of)
         self._records = RecordsWatch()
         self._clocks = ClockWatch()
+        self._observer = ObserverWatch()
+        self._judges = JudgeWatch()
         self._gateway = GatewayWatch(parts.hub.expected_workers)
         self._sources = Sources()
         self._self_tests = SelfTests()
@@ -84,6 +91,8 @@ class Platform:
         self._workers: list[WorkerStatus] = []
         self._has_looked = self._sees = False
         self.circumstances: dict[str, Circumstances] = {}
+        self.observer: Callable[[], ObserverStanding | None] = lambda: None
+        self.free_bytes: Callable[[], int | None] = lambda: None
 
     async def look(self, counts: Mapping[str, Minutes] | None = None) -> None:
         """Look at everything once.
@@ -103,9 +112,11 @@ class Platform:
             self._replicas.recall(row for row in fresh if now - row.at < FLAPS_WITHIN_S)
         self.circumstances = await self._acting.surroundings.look()
         self._workers = parts.hub.workers()
-        await asyncio.to_thread(self._sources.let, (RECORDS,), lambda: self._look_at_spools(now))
+        told = await asyncio.to_thread(
+            self._sources.ask, (RECORDS,), lambda: self._look_at_spools(now)
+        )
         self._traffic.see(counts or {}, now)
-        told = self._look_at_parts(now)
+        told += self._look_at_parts(now)
         self._has_looked = True
         if told:
             await asyncio.to_thread(parts.store.add_events, told)
@@ -113,11 +124,14 @@ class Platform:
             await self._log.read()
         self._sees = True
 
-    def _look_at_spools(self, now: float) -> None:
-        self._records.look(self._workers, self._parts.store.open_spools(), now)
+    def _look_at_spools(self, now: float) -> list[EventRow]:
+        """What has happened to the spools and to the observer since the last look."""
+        spools = self._parts.store.open_spools()
+        told = self._records.look(self._workers, spools, now, self.free_bytes)
+        return [*told, *self._observer.look(self.observer(), now)]
 
     def _look_at_parts(self, now: float) -> list[EventRow]:
-        """What has happened to replicas, files and clocks since the last look."""
+        """What has happened to replicas, files, clocks and judges since the last look."""
         parts, ask = self._parts, self._sources.ask
         wants = parts.overview.wants()
         champions = [(want.spec.service, want.desired.champion) for want in wants]
@@ -127,6 +141,7 @@ class Platform:
             *ask(REPLICAS, lambda: self._replicas.look(wants, parts.fleet.replicas(), now)),
             *ask((DAMAGED,), lambda: self._files.look(served, now)),
             *ask((CLOCK,), lambda: self._clocks.look(self._workers, now)),
+            *ask((JUDGE,), lambda: self._judges.look(parts.judging.out(), now)),
         ]
 
     def conditions(self, now: float) -> list[Condition]:
@@ -148,7 +163,7 @@ class Platform:
         yield (CLOCK,), lambda: self._clocks.conditions(self._workers)
         yield (GATEWAY,), self._gateway.conditions
         yield (PROVIDER, PROBES), self._providers
-        yield (JUDGE,), lambda: self._judges(now)
+        yield (JUDGE,), lambda: self._judges.conditions(now)
         yield (DRILL,), self._drills
         yield (LIMIT,), self._limits
         yield (BACK,), lambda: self._gone_back(now)
@@ -205,19 +220,6 @@ class Platform:
     def events(self, since: float) -> list[Event]:
         """What else happened since then, for timelines."""
         return self._log.events(since)
-
-    def _judges(self, now: float) -> Iterator[Condition]:
-        for out in self._parts.judging.out():
-            waits = 0.0 if out.oldest is None else max(0.0, now - out.oldest)
-            yield Condition(
-                labels=labels_of(monitor=JUDGE, service=out.service),
-                severity=Severity.TICKET,
-                summary=f"{out.service}: the judge model of {out.what} gives no verdict: {out.why}"[
-                    :SAID_MAX
-                ],
-                evidence=(Figure("oldest sample without a verdict", waits, "s"),),
-                pending_s=JUDGE_PENDING_S,
-            )
 
     def _drills(self) -> Iterator[Condition]:
         for service in self._services():

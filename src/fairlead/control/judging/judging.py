@@ -40,6 +40,7 @@ class Outage(NamedTuple):
     rollout: str
     why: str
     oldest: float | None
+    judge: JudgeModel
 
     @property
     def what(self) -> str:
@@ -158,7 +159,7 @@ class Judging:
     def out(self) -> list[Outage]:
         """The judge models that give no verdicts."""
         return [
-            Outage(queue.service, queue.rollout, queue.trouble, queue.oldest)
+            Outage(queue.service, queue.rollout, queue.trouble, queue.oldest, queue.judge)
             for queue in self._queues.values()
             if queue.is_blind
         ]

@@ -30,7 +30,7 @@ from fairlead.control.judging.pacing import (
 )
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.judging import JUDGED, UNJUDGED
-from fairlead.evaluation.judge_model import Exchange
+from fairlead.evaluation.judge_model import Exchange, JudgeModel
 from fairlead.store.interface import Store
 from fairlead.store.rows import (
     FeedbackRow,
@@ -101,6 +101,11 @@ class JudgeQueue:
         self._again_at: dict[str, float] = {}
         self._fruitless: set[str] = set()
         self._lock = asyncio.Lock()
+
+    @property
+    def judge(self) -> JudgeModel:
+        """Who is asked."""
+        return self._judge
 
     @property
     def rests(self) -> bool:

@@ -2,12 +2,16 @@
 
     make soak-honest ARGS="--minutes 60"
 
-Starts `fairlead up` with two workers. One service is a llama.cpp model with two replicas, half of
-whose answers are streamed, and whose drift goes by vectors of another llama.cpp model; the others
-are behind a provider's name. Traffic has the waves of a day (three of them), bursts, a trickle and
-a steady stream, of several API keys. All monitors are on: promises, those of requests and texts,
-segments, probes, pairs for bias, and scores on BBQ (of FAIRLEAD_DATA). Every alert that fires
-at any time is listed, with what each monitor has looked at; one alert, and the check has failed.
+Starts `fairlead up` with two workers. Two services are llama.cpp models with two replicas each, and
+the drift of one goes by vectors of another llama.cpp model; four are behind a provider's name, who
+answers in sentences. Users ask Banking77's questions (of FAIRLEAD_DATA; else the example's), in
+conversations, in a mix that never changes, and a part of the answers is streamed. Traffic has the
+waves of a day (three of them), bursts, a trickle and a steady stream, of several API keys. One
+service has guardrails, which are hit now and then. Drift goes by word vectors, where
+`make bench-monitoring` has left their table below build/, and else by spelling. All monitors are
+on: promises, those of requests and texts, segments, probes, pairs for bias, and scores on BBQ (of
+FAIRLEAD_DATA). Every alert that fires at any time is listed, with what each monitor has looked at;
+one alert, and the check has failed.
 
 `--fault failing` (or slow, broken, refusing, dear, wrong) makes one provider worse half-way, to see
 that this check can fail.
@@ -17,9 +21,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import csv
 import os
-import random
+import resource
 import sys
 import tempfile
 import time
@@ -29,89 +32,24 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from benchmarks.gateway.processes import Bystanders  # noqa: E402
+from benchmarks.honest_engine import HonestEngine, honest_engine  # noqa: E402
 from benchmarks.honest_report import Honest, markdown  # noqa: E402
+from benchmarks.honest_services import FAULTY, VECTORS, lay_table, services, ship  # noqa: E402
+from benchmarks.honest_texts import has_banking77, questions  # noqa: E402
 
-from fairlead.cli.shipping import prepare  # noqa: E402
+from fairlead.app.state import StatePaths  # noqa: E402
 from fairlead.control.bias.telling import BiasView  # noqa: E402
 from fairlead.control.bias.tracking_views import TrackedView  # noqa: E402
 from fairlead.control.watching.watch_views import AlertView, MonitorView  # noqa: E402
 from fairlead.domain.errors import Unavailable  # noqa: E402
-from fairlead.manifest import parse_manifest  # noqa: E402
-from fairlead.registry import Registry  # noqa: E402
-from support.honest_traffic import Asked, Shape, Visitors, bursts, steady, wave  # noqa: E402
-from support.installation import BANKING, Installation, running  # noqa: E402
+from support.installation import Installation, running  # noqa: E402
 from support.live_rollouts import MODELS  # noqa: E402
-from support.recorded_engine import (  # noqa: E402
-    PER_INTENT,
-    Model,
-    RecordedEngine,
-    recorded_engine,
-    right_intent,
-)
+from support.recorded_engine import Model  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
-QUESTIONS = 3_000
-"""Places in Banking77's test file, of which the recorded answers are."""
 LOOK_S = 5.0
-BBQ = Path(os.environ.get("FAIRLEAD_DATA", "data")) / "bbq"
-DAYS = 3
-FAULTY = "steady"
 KEYS = ("app", "batch", "partner")
-
 LEARN_MIN = 200
-WATCHED = """
-capture: {{share: 100%, retention_hours: 2, per_minute: 6000}}
-slos: {{availability: 99.5%, latency_p95_ms: 5000, ttft_p95_ms: 5000, itl_p95_ms: 1000}}
-limits: {{queue: 1000, queue_timeout_seconds: 60, request_timeout_seconds: 100}}
-monitoring:
-  monitors: {{learn_requests: {learn}, learn_texts: {texts}}}
-"""
-BY_VECTORS = """
-  embeddings: {service: vectors}
-"""
-VECTORS = """
-service: vectors
-release:
-  name: b
-  model: models/b.gguf
-  engine:
-    kind: llama.cpp
-    settings: {context: 1024, slots: 2, threads: 1, batch: 1024, embeddings: true, pooling: mean}
-rollout: {strategy: immediate}
-"""
-HOSTED = """
-service: {service}
-release:
-  name: hosted
-  model: openai+http://127.0.0.1:{port}/v1?model={service}
-  engine: {{settings: {{slots: 1024}}}}
-  prompt: {{system: "Name the intent of the question."}}
-  price: {{input_per_million: 1, output_per_million: 10}}
-rollout: {{strategy: immediate}}
-probes: {{suite: probes.csv, columns: {{input: text}}, interval_minutes: 0.5}}
-bias:
-  attributes:
-    name: {{german: [Anna, Jonas, Lena, Paul], turkish: [Elif, Emre, Aylin, Murat]}}
-  templates: ["I am {{name}} and I would like to know the answer to question {{number}}"]
-  details: {{number: [{numbers}]}}
-  every_minutes: 1
-  segments: [{{name: partners, keys: [partner]}}]
-"""
-SCORES = """
-  scores: {{bbq: "{folder}", items: 100, every_minutes: 2, per_run: 30}}
-"""
-LOCAL = """
-service: local
-release:
-  name: b
-  model: models/b.gguf
-  engine: {{kind: llama.cpp, settings: {{context: 1024, slots: 4, threads: 1, batch: 128}}}}
-  sampling: {{temperature: 0, max_tokens: 8}}
-  price: {{input_per_million: 1, output_per_million: 10}}
-replicas: {{champion: 2}}
-rollout: {{strategy: immediate}}
-bias: {{every_minutes: 1, segments: [{{name: partners, keys: [partner]}}]}}
-"""
 
 
 def main() -> int:
@@ -128,11 +66,12 @@ def main() -> int:
     if given.learn < LEARN_MIN:
         parser.error(f"--learn: {given.learn}; monitors learn from {LEARN_MIN} requests at least")
     bystanders = Bystanders(range(os.cpu_count() or 1))
-    with (
-        tempfile.TemporaryDirectory(prefix="fairlead-honest-") as folder,
-        running(Path(folder) / "state") as installation,
-    ):
-        honest = asyncio.run(_watch(installation, given))
+    with tempfile.TemporaryDirectory(prefix="fairlead-honest-") as folder:
+        state = Path(folder) / "state"
+        has_table = lay_table(StatePaths(state))
+        with running(state) as installation:
+            honest = asyncio.run(_watch(installation, given))
+    honest.about = [_asked(), _vectors(has_table=has_table)]
     text = markdown(honest, _command(), bystanders.share)
     sys.stdout.write(text)
     given.results.mkdir(parents=True, exist_ok=True)
@@ -150,64 +89,67 @@ def _command() -> str:
     return f'make soak-honest ARGS="{" ".join(given)}"' if given else "make soak-honest"
 
 
-def _shapes(seconds: float, rate: float) -> dict[str, tuple[Shape, str]]:
-    """By service: how many come, and the same in words."""
-    day_s = seconds / DAYS
-    low, high = 0.5 * rate, 8.0 * rate
-    calm, busy = 1.0 * rate, 15.0 * rate
-    return {
-        "daily": (wave(low, high, day_s), f"waves of {low:g} to {high:g} a second"),
-        "bursty": (
-            bursts(calm, busy, 60.0, 15.0, seed=3),
-            f"{calm:g} a second, and bursts of {busy:g}",
-        ),
-        "quiet": (steady(0.1 * rate), f"{0.1 * rate:g} a second"),
-        FAULTY: (steady(6.0 * rate), f"{6.0 * rate:g} a second"),
-        "local": (wave(2.0 * rate, 8.0 * rate, day_s), "waves, half of it streamed"),
-    }
+def _asked() -> str:
+    """What is asked, in words."""
+    whose = "Banking77's" if has_banking77() else "the example's, as Banking77 was not there"
+    return (
+        f"Questions are {len(questions()):,} of {whose}, in conversations; each service has a mix "
+        "of intents of its own, which never changes. Providers answer in one or two sentences, "
+        "and in JSON where that is asked for. Two questions in a hundred end with an e-mail "
+        "address, one in two hundred with the number of a card, which a guardrail of one service "
+        "blocks."
+    )
+
+
+def _vectors(*, has_table: bool) -> str:
+    """By what drift goes, in words."""
+    if has_table:
+        return "Drift goes by the table of word vectors, but where it says by which others."
+    return (
+        "Drift goes by spelling (hashed n-grams), but where it says by which others: the table of "
+        "word vectors was not there, which `make bench-monitoring` makes."
+    )
 
 
 async def _watch(installation: Installation, given: argparse.Namespace) -> Honest:
     seconds = 60.0 * given.minutes
-    shapes = _shapes(seconds, given.rate)
-    honest = Honest(seconds, {name: words for name, (_, words) in shapes.items()})
-    hosted = [name for name in shapes if name != "local"]
+    served = services(seconds, given.rate)
+    honest = Honest(seconds, {one.name: one.told for one in served})
     installation.make_key()
     keys = [installation.make_key(name) for name in KEYS]
-    async with recorded_engine({name: Model() for name in hosted}) as engine:
-        for name in ("vectors", *shapes):
-            await asyncio.to_thread(_ship, installation, name, engine.port, given.learn)
-        stop = asyncio.Event()
+    async with honest_engine({one.name: Model() for one in served if one.is_hosted}) as engine:
+        for name in (VECTORS, *(one.name for one in served)):
+            await asyncio.to_thread(ship, installation, name, engine.port, given.learn)
+        stop, begun = asyncio.Event(), time.monotonic()
         visitors = [
-            Visitors(
-                installation.gateway,
-                name,
-                keys,
-                shape,
-                LocalQuestions() if name == "local" else _question,
-                seed,
-                streamed=0.5 if name == "local" else 0.0,
-                json=name != "local",
-                told=0.5,
-            )
-            for seed, (name, (shape, _)) in enumerate(shapes.items())
+            one.visitors(installation.gateway, keys, seed) for seed, one in enumerate(served)
         ]
+        before = _own_cpu_s() + engine.cpu_s
         coming = [asyncio.create_task(one.run(stop)) for one in visitors]
         try:
             await _until_the_end(installation, honest, engine, given.fault)
         finally:
             stop.set()
             await asyncio.gather(*coming)
-    honest.asked = {one.service: sum(one.statuses.values()) for one in visitors}
-    honest.failed = {
-        one.service: honest.asked[one.service] - one.statuses[200] + one.broken for one in visitors
-    }
-    honest.held_back = sum(one.held_back for one in visitors)
+        used = _own_cpu_s() + engine.cpu_s - before
+        honest.load = used / (time.monotonic() - begun)
+    for one in visitors:
+        asked = sum(one.statuses.values())
+        honest.asked[one.service], honest.stopped[one.service] = asked, one.stopped
+        honest.failed[one.service] = asked - one.stopped - one.statuses[200] + one.broken
+        honest.conversations[one.service] = one.conversations
+        honest.held_back += one.held_back
     return honest
 
 
+def _own_cpu_s() -> float:
+    """Processor time of the users, who are this process."""
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
+
+
 async def _until_the_end(
-    installation: Installation, honest: Honest, engine: RecordedEngine, fault: str | None
+    installation: Installation, honest: Honest, engine: HonestEngine, fault: str | None
 ) -> None:
     begun = time.monotonic()
     while (at := time.monotonic() - begun) < honest.seconds:
@@ -230,45 +172,6 @@ def _look(installation: Installation, honest: Honest, at: float) -> None:
     for alert in firing:
         first, _ = honest.alerts.get(alert.fingerprint, (at, alert))
         honest.alerts[alert.fingerprint] = (first, alert)
-
-
-def _ship(installation: Installation, service: str, port: int, learn: int) -> None:
-    watched = WATCHED.format(learn=learn, texts=max(learn, 1_000))
-    if service == "vectors":
-        manifest = parse_manifest(VECTORS, BANKING / "fairlead.yaml")
-    elif service == "local":
-        text = LOCAL.format() + watched + BY_VECTORS
-        manifest = parse_manifest(text, BANKING / "fairlead.yaml")
-    else:
-        folder = installation.paths.root.parent
-        cases = "".join(f"Question {31 * number}\n" for number in range(1, 41))
-        (folder / "probes.csv").write_text(f"text\n{cases}", encoding="utf-8")
-        numbers = ", ".join(f'"{17 * number}"' for number in range(1, 101))
-        text = HOSTED.format(service=service, port=port, numbers=numbers)
-        if BBQ.is_dir():
-            text += SCORES.format(folder=BBQ)
-        manifest = parse_manifest(text + watched, folder / "fairlead.yaml")
-    spec = prepare(Registry(installation.paths.registry), manifest)
-    ended = installation.finish(installation.ship(spec).id)
-    assert ended.outcome == "promoted", ended
-
-
-def _question(dice: random.Random) -> Asked:
-    """One of the recorded ones, asked in one of several ways."""
-    place = dice.randrange(QUESTIONS // PER_INTENT * PER_INTENT)
-    ways = ("Question", "Please help me with question", "Hello, I have this one:", "What about")
-    return Asked(f"{dice.choice(ways)} {place}", right_intent(place))
-
-
-class LocalQuestions:
-    """What customers of the example ask."""
-
-    def __init__(self) -> None:
-        with (BANKING / "traffic.csv").open(newline="", encoding="utf-8") as rows:
-            self._asked = [Asked(row["text"], row["category"]) for row in csv.DictReader(rows)]
-
-    def __call__(self, dice: random.Random) -> Asked:
-        return dice.choice(self._asked)
 
 
 if __name__ == "__main__":

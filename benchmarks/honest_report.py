@@ -18,7 +18,10 @@ class Honest:
     """What was asked, and what was told.
 
     Attributes:
-        asked: Requests by service; `failed` are those without a whole answer.
+        asked: Requests by service; `failed` are those without a whole answer, but for what a
+            guardrail has `stopped`.
+        load: Processor time of users and providers, as a share of one core.
+        about: More that is said of it.
         alerts: Every alert that fired at any time, by fingerprint, as it was seen last, with the
             seconds after the begin at which it was seen first.
         fault: What was made wrong on purpose, and when; empty for nothing.
@@ -28,7 +31,11 @@ class Honest:
     shapes: Mapping[str, str]
     asked: dict[str, int] = field(default_factory=dict)
     failed: dict[str, int] = field(default_factory=dict)
+    stopped: dict[str, int] = field(default_factory=dict)
+    conversations: dict[str, int] = field(default_factory=dict)
     held_back: int = 0
+    load: float = 0.0
+    about: Sequence[str] = ()
     alerts: dict[str, tuple[float, AlertView]] = field(default_factory=dict)
     monitors: Sequence[MonitorView] = ()
     pairs: Sequence[BiasView] = ()
@@ -81,13 +88,18 @@ def _lines(honest: Honest, command: str, bystanders: float) -> Iterator[str]:
     yield from (f"- {problem[:WORDS_MAX]}" for problem in problems)
     if problems:
         yield ""
-    yield "| service | traffic | requests | without a whole answer |"
-    yield "| --- | --- | --: | --: |"
+    columns = "conversations | requests | blocked by a guardrail | without a whole answer"
+    yield f"| service | traffic | {columns} |"
+    yield "| --- | --- | --: | --: | --: | --: |"
     for service, count in honest.asked.items():
-        failed = honest.failed.get(service, 0)
-        yield f"| {service} | {honest.shapes[service]} | {count:,} | {failed} |"
+        of = (honest.conversations, honest.stopped, honest.failed)
+        begun, stopped, failed = (each.get(service, 0) for each in of)
+        shape = honest.shapes[service]
+        yield f"| {service} | {shape} | {begun:,} | {count:,} | {stopped:,} | {failed:,} |"
     yield f"\n{honest.seconds / 60:g} minutes; {honest.held_back} requests were not sent, as too"
-    yield "many were open.\n"
+    yield f"many were open. Users and providers took {honest.load:.0%} of one core.\n"
+    for said in honest.about:
+        yield f"{said}\n"
     yield "## Alerts\n"
     yield from _alerts(honest)
     yield "\n## What each monitor looked at\n"

@@ -7,7 +7,10 @@ known beforehand, tries higher and higher rates until more requests bring no mor
 half of that, half of it streamed. A replica is killed (SIGKILL) every 20 seconds and the gateway
 restarted every 2 minutes. No request may fail, a stream that a kill has cut neither: every answer
 is compared with the only right one. Each request has exactly one record, and memory and descriptors
-do not grow. The report goes to benchmarks/results/soak.md, its picture beside it.
+do not grow: of the processes, and of each gateway worker within its life. With `--restart-every 0`
+the gateway's workers stay the same, and what they hold is watched all the time. With
+PYTHONPATH=$PWD/build/compiled (after `make compiled`) the gateway's request path is compiled. The
+report goes to benchmarks/results/soak.md, its picture beside it.
 """
 
 from __future__ import annotations
@@ -27,10 +30,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from benchmarks import soak_picture, soak_report  # noqa: E402
 from benchmarks.gateway.processes import Bystanders  # noqa: E402
 
-from support.installation import BANKING, running  # noqa: E402
+from support.installation import BANKING, Installation, running  # noqa: E402
 from support.soak import Plan, Soak, run_soak  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
+SAMPLE_EVERY_S = 1.0
+"""So often that there are enough samples within the life of one gateway worker."""
 
 
 def main() -> int:
@@ -54,10 +59,11 @@ def main() -> int:
         kill_every_s=given.kill_every,
         restart_every_s=given.restart_every,
         load=given.load,
+        sample_every_s=SAMPLE_EVERY_S,
     )
     bystanders = Bystanders(range(os.cpu_count() or 1))
-    soak = _soaked(plan, given.logs)
-    text = soak_report.markdown(soak, _command(), bystanders.share)
+    soak, compiled = _soaked(plan, given.logs)
+    text = soak_report.markdown(soak, _command(), bystanders.share, compiled=compiled)
     sys.stdout.write(text)
     given.results.mkdir(parents=True, exist_ok=True)
     (given.results / "soak.md").write_text(text, encoding="utf-8")
@@ -65,21 +71,35 @@ def main() -> int:
     return 1 if soak.problems() else 0
 
 
-def _soaked(plan: Plan, logs: Path | None) -> Soak:
+def _soaked(plan: Plan, logs: Path | None) -> tuple[Soak, bool]:
+    """What happened, and whether the gateway's request path was compiled."""
     with (
         tempfile.TemporaryDirectory(prefix="fairlead-soak-") as folder,
         running(Path(folder) / "state") as installation,
     ):
         installation.make_key()
         try:
-            return asyncio.run(run_soak(installation, questions(), plan))
+            return asyncio.run(run_soak(installation, questions(), plan)), _compiled(installation)
         finally:
             if logs is not None:
                 shutil.copytree(installation.paths.logs, logs, dirs_exist_ok=True)
 
 
+def _compiled(installation: Installation) -> bool:
+    """Whether all gateway workers run it so."""
+    workers = installation.pids("gateway_process")
+    maps = [Path(f"/proc/{pid}/maps").read_text(encoding="utf-8") for pid in workers]
+    return bool(maps) and all("__mypyc" in each for each in maps)
+
+
 def _command() -> str:
-    given = " ".join(sys.argv[1:])
+    """As the report has it: without folders, which are of this machine."""
+    words = sys.argv[1:]
+    for option in ("--results", "--logs"):
+        if option in words:
+            at = words.index(option)
+            del words[at : at + 2]
+    given = " ".join(words)
     return f'make soak ARGS="{given}"' if given else "make soak"
 
 

@@ -18,6 +18,8 @@ _GAP = 26
 _COLOURS = ("#0f766e", "#b45309", "#1d4ed8", "#be123c", "#64748b")
 _INK, _GRID = "#0f172a", "#e2e8f0"
 _BINS = 60
+_POINTS = 720
+"""Of one line, about: more cannot be seen."""
 
 Points = list[tuple[float, float]]
 
@@ -72,10 +74,14 @@ def _panels(soak: Soak) -> Iterator[Panel]:
         ("Processes", "processes", 1.0),
     ):
         lines = {
-            role: [(at, value / unit) for at, value in soak.series(role, measure)]
+            role: [(at, value / unit) for at, value in _thinned(soak.series(role, measure))]
             for role in soak.roles()
         }
         yield Panel(title, lines)
+
+
+def _thinned(points: Points) -> Points:
+    return points[:: max(1, len(points) // _POINTS)]
 
 
 def _bins(values: Points, soak: Soak) -> Iterator[tuple[float, list[float]]]:

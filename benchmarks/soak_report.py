@@ -12,22 +12,25 @@ from support.trend import Trend
 
 ROWS = 12
 LIFE_SKIP_S = 45.0
+"""A worker has then taken up what it needs to serve."""
 
 
-def markdown(soak: Soak, command: str, bystanders: float) -> str:
+def markdown(soak: Soak, command: str, bystanders: float, *, compiled: bool) -> str:
     """The whole page.
 
     Args:
         bystanders: Share of the cores that other programs took meanwhile.
+        compiled: Whether the gateway's request path was.
     """
-    return "\n".join(_lines(soak, command, bystanders)) + "\n"
+    return "\n".join(_lines(soak, command, bystanders, compiled=compiled)) + "\n"
 
 
-def _lines(soak: Soak, command: str, bystanders: float) -> Iterator[str]:
+def _lines(soak: Soak, command: str, bystanders: float, *, compiled: bool) -> Iterator[str]:
     plan = soak.plan
     yield "# Soak\n"
     yield f"`{command}`, on {os.cpu_count()} cores, which the load shares. Other programs took"
-    yield f"{bystanders:.0%} of them meanwhile.\n"
+    built = "compiled" if compiled else "not compiled"
+    yield f"{bystanders:.0%} of them meanwhile. The gateway's request path was {built}.\n"
     yield "![Over time](soak.svg)\n"
     problems = soak.problems()
     yield "**Passed.**\n" if not problems else "**Not passed:**\n"
@@ -61,7 +64,11 @@ def _lines(soak: Soak, command: str, bystanders: float) -> Iterator[str]:
 
 def _saturation(soak: Soak) -> Iterator[str]:
     yield "\n## Saturation\n"
-    yield "Higher and higher rates of the same requests, until more bring no more answers.\n"
+    yield (
+        "Higher and higher rates of the same requests, until more bring no more answers. It is "
+        "that of the two llama.cpp replicas, which share the cores with clients and gateway: what "
+        "the gateway alone can pass on is another matter ([gateway.md](gateway.md)).\n"
+    )
     yield "| sent a second | answered a second |"
     yield "| --: | --: |"
     yield from (f"| {sent:.1f} | {answered:.1f} |" for sent, answered in soak.rates)
@@ -80,14 +87,31 @@ def _growth(soak: Soak) -> Iterator[str]:
         rss, pss, fds = (soak.trend(role, name) for name in ("rss_kb", "pss_kb", "fds"))
         cells = [*_memory(rss), *_memory(pss), *_count(fds)]
         yield f"| {role} | {' | '.join(cells)} |"
+    yield f"\n{_of_workers(soak)}"
+
+
+def _of_workers(soak: Soak) -> str:
+    """How the memory of single gateway workers grows."""
+    if not soak.plan.restart_every_s:
+        return (
+            "The gateway was not restarted: its workers were the same all the time, and its row is "
+            "about these."
+        )
+    told = (
+        f"A gateway worker is replaced every {soak.plan.restart_every_s:g} s, so the gateway's row "
+        "says that new ones hold no more than earlier ones did. "
+    )
     seen = lives(soak.samples, "gateway", LIFE_SKIP_S)
     slope = median_slope_mb(seen)
-    if slope is not None:
+    if slope is None:
+        told += f"Only {len(seen)} of them lived long enough to tell of growth within their lives. "
+    else:
         middle, low, high = slope
-        yield (
-            f"\nWithin the lives of the {len(seen)} gateway workers, after {LIFE_SKIP_S:.0f} s of "
-            f"each: {middle:+.1f} MB/h in the median ({low:+.1f} to {high:+.1f})."
+        told += (
+            f"Within the lives of the {len(seen)} gateway workers, after {LIFE_SKIP_S:.0f} s of "
+            f"each: {middle:+.1f} MB/h in the median ({low:+.1f} to {high:+.1f}). "
         )
+    return told + "`--restart-every 0` watches the same workers all the time."
 
 
 def _memory(trend: Trend | None) -> list[str]:

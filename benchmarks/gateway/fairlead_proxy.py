@@ -1,7 +1,8 @@
 """fairlead as the supervisor starts it, with every feature on, and no control plane to ask.
 
 The worker is the real process (`fairlead.app.gateway_process`) on a state folder in which the
-snapshot lies ready: an API key, limits, a champion and a canary, records to a spool on disk.
+snapshot lies ready: an API key, limits on requests, tokens and money, prices, a champion and a
+canary, records to a spool on disk.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ from pathlib import Path
 
 from benchmarks.gateway.processes import READY_S, BenchmarkFailed, Running, wait_answering
 from benchmarks.gateway.traffic import KEY, KEY_SHA256, SERVICE, chat_request
+from msgspec.structs import replace
 
 from fairlead.app.state import StatePaths
-from fairlead.domain.quota import Quota
+from fairlead.domain.quota import USD_MAX, Price, Quota
 from fairlead.gateway.front.balance import shared_counts
 from fairlead.wire.record import RequestRecord, decode_record
 from fairlead.wire.snapshot import (
@@ -35,6 +37,9 @@ from fairlead.wire.spool import MAGIC, frames
 CANARY_SHARE = 0.2
 CHAMPION = "sha256:" + "a" * 64
 CANARY = "sha256:" + "b" * 64
+PRICE = Price(input_per_million=0.15, output_per_million=0.6)
+_MANY = 1_000_000_000
+"""A limit that is counted, but never reached."""
 _BACKLOG = 4096
 
 
@@ -106,12 +111,17 @@ class FairleadGateway:
             raise BenchmarkFailed(f"the worker is {'' if is_compiled else 'not '}compiled")
 
     def split(self) -> tuple[int, int]:
-        """How many requests were recorded, and how many of them were the canary's."""
+        """How many requests were recorded, and how many of them were the canary's.
+
+        Raises BenchmarkFailed when an answer was not counted in money.
+        """
         records, canary = 0, 0
         for segment in self._paths.spool.glob("*/*.seg"):
             for _, payload in frames(segment.read_bytes(), len(MAGIC)):
                 record = decode_record(payload)
                 if isinstance(record, RequestRecord):
+                    if record.status == 200 and record.cost_usd <= 0:
+                        raise BenchmarkFailed("a record without its cost: not all was on")
                     records += 1
                     canary += record.arm == "canary"
         return records, canary
@@ -119,7 +129,7 @@ class FairleadGateway:
     def _prepare(self, upstreams: Sequence[int], slots: int, workers: int) -> None:
         self._paths.up.write_text("{}")
         os.utime(self._paths.up, (1, 1))  # The snapshot is newer: its replicas are the present.
-        self._paths.snapshot.write_bytes(encode_snapshot(snapshot(upstreams, slots, workers)))
+        self._paths.snapshot.write_bytes(encode_snapshot(everything(upstreams, slots, workers)))
 
     def _start(self, number: int, core: int, folder: Path) -> Running:
         control_port = self._control.getsockname()[1]
@@ -145,6 +155,21 @@ class FairleadGateway:
         if self._compiled is not None:
             environ["PYTHONPATH"] = str(self._compiled)
         return environ
+
+
+def everything(upstreams: Sequence[int], slots: int, workers: int = 1) -> Snapshot:
+    """With limits on requests, tokens and money, of the key and of the service, and prices."""
+    served = snapshot(upstreams, slots, workers)
+    service = served.services[SERVICE]
+    of_key = Quota(requests_per_minute=_MANY, tokens_per_minute=_MANY, usd_per_month=USD_MAX)
+    of_service = Quota(tokens_per_day=10 * _MANY, usd_per_day=USD_MAX)
+    releases = {
+        digest: replace(release, price=PRICE) for digest, release in service.releases.items()
+    }
+    limits = replace(service.limits, quota=of_service)
+    service = replace(service, releases=releases, limits=limits)
+    keys = tuple(replace(key, quota=of_key) for key in served.keys)
+    return replace(served, keys=keys, services={SERVICE: service})
 
 
 def snapshot(upstreams: Sequence[int], slots: int, workers: int = 1) -> Snapshot:
@@ -173,7 +198,7 @@ def snapshot(upstreams: Sequence[int], slots: int, workers: int = 1) -> Snapshot
         salt="bench",
         limits=Limits(queue=4096),
     )
-    limit = Quota(requests_per_minute=1_000_000_000)  # Counted, but never reached.
+    limit = Quota(requests_per_minute=_MANY)
     key = KeyEntry(id="k1", name="bench", sha256=KEY_SHA256, quota=limit)
     return Snapshot(
         version=1,

@@ -79,7 +79,8 @@ def _head(plan: Plan, command: str, bystanders: float) -> str:
             "round. The proxy has one core to itself; the load and the upstream share another. "
             f"On {platform_line()}. Peers: {versions or 'none'}. {noise}.",
             "",
-            "fairlead has everything on: API keys, limits, a canary with a fifth of the users, "
+            "fairlead has everything on: API keys, limits on requests, tokens and money (of the "
+            "key and of the service; never reached), prices, a canary with a fifth of the users, "
             "a record of each request in a spool on disk, metrics, release headers. Its one worker "
             f"is the process that `fairlead up` starts. {built} Envoy reads `model` from the body "
             "(`json_to_metadata`); LiteLLM checks its master key and has no database; nginx only "

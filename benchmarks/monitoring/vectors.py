@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ from fairlead.embedding.hashed import HashedNgrams
 from fairlead.embedding.interface import Embedder
 from fairlead.embedding.known_words import KnownWords
 from fairlead.embedding.static import StaticTable
+from fairlead.embedding.teaching import taught
 from fairlead.monitoring.monitors.text_settings import TextSettings
 
 
@@ -31,6 +33,7 @@ class Setup(NamedTuple):
     gathers: int | None = None
 
 
+OWN_TEXTS = 2_000
 FIRST_TEXTS, LATER_TEXTS = TextSettings().drift_texts, TextSettings().drift_texts_later
 SETUPS = {
     "words": Setup(f"word vectors, {FIRST_TEXTS:,} prompts", "words", FIRST_TEXTS),
@@ -38,11 +41,15 @@ SETUPS = {
         f"word vectors, {LATER_TEXTS:,} gathered prompts", "words", LATER_TEXTS, FIRST_TEXTS
     ),
     "hashed": Setup(f"hashed n-grams, {FIRST_TEXTS:,} prompts", "hashed", FIRST_TEXTS),
-    "static-4000": Setup("table fitted to MiniLM, 4,000 prompts", "static", 4_000),
+    "own": Setup(f"table of its own, {FIRST_TEXTS:,} prompts", "own", FIRST_TEXTS),
+    "own-later": Setup(
+        f"table of its own, {LATER_TEXTS:,} gathered prompts", "own", LATER_TEXTS, FIRST_TEXTS
+    ),
     "minilm-4000": Setup("MiniLM itself, 4,000 prompts", "minilm", 4_000),
 }
 """By name; the first two are what the monitors of a release take where the table of words is, at
-first and later; `hashed` what they take where it is not, at first."""
+first and later; `hashed` what they take where it is not, at first; `own` what those of a service
+take that has a table of its own."""
 
 
 class Embeds(Protocol):
@@ -55,7 +62,7 @@ def embedder(kind: str, texts: Texts) -> Embedder:
     """All but MiniLM, as they are used. Raises OSError where MiniLM's weights cannot be had."""
     if kind == "words":
         return KnownWords(word_table())
-    return HashedNgrams() if kind == "hashed" else static_table(texts)
+    return HashedNgrams() if kind == "hashed" else own_table(texts)
 
 
 def embedded(kind: str, texts: Texts) -> Any:
@@ -66,16 +73,16 @@ def embedded(kind: str, texts: Texts) -> Any:
     return np.concatenate([made.embed(each) for each in texts.lists().values()])
 
 
-def static_table(texts: Texts) -> StaticTable:
-    """Fitted to MiniLM's vectors of a fifth of the training questions, from its token vectors."""
-    from fairlead.embedding.fitting import fit_table
+def own_table(texts: Texts) -> StaticTable:
+    """As `fairlead monitor vectors --service` fits it, to 2,000 training questions.
 
-    folder = CACHE / "static-fifth"
+    They are drawn from those that nothing else is made of.
+    """
+    folder = CACHE / f"own-table-{OWN_TEXTS}"
     if not (folder / "tokenizer.json").is_file():
-        rows = texts.for_embedders()
-        known, teacher = [texts.train[at] for at in rows], _minilm(texts.train)[rows]
-        begin = minilm.model().model.token_vectors
-        fit_table(minilm.tokenizer(), known, teacher, begin).save(folder)
+        rows = random.Random(1).sample(texts.for_embedders(), OWN_TEXTS)
+        known = [texts.train[at] for at in rows]
+        taught(minilm.model(), known, lambda _done, _of: None).save(folder)
     return StaticTable.load(folder)
 
 

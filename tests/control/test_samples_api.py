@@ -53,6 +53,18 @@ async def test_samples_are_read_with_the_token_alone_and_that_is_noted(
     assert b"confidential" not in json.dumps([e.message for e in world.store.events()]).encode()
 
 
+async def test_older_ones_are_read_by_the_time_of_those_that_are_known(
+    client: httpx.AsyncClient,
+) -> None:
+    async def read(**query: float) -> list[str]:
+        answer = await client.get(SAMPLES, params={"limit": 2, **query})
+        return [row["id"] for row in answer.json()]
+
+    assert await read() == ["q3", "q2"]
+    assert await read(before=12.0) == ["q1", "q0"]
+    assert await read(before=10.0) == []
+
+
 async def test_samples_are_deleted_by_whom_they_are_of(
     client: httpx.AsyncClient, world: World
 ) -> None:

@@ -55,6 +55,16 @@ def test_it_learns_what_the_teacher_says(table: StaticTable) -> None:
     assert np.median(alike.max(1)) >= 0.9
 
 
+def test_a_tokenizer_that_pads_is_fitted_as_it_is_used() -> None:
+    """As many files of tokenizers say it, such as MiniLM's."""
+    texts, topics = prompts(600, 1)
+    teacher = np.eye(16, dtype=np.float32)[topics]
+    padding = tokenizer()
+    padding.enable_padding(pad_id=1, pad_token="my", length=64)
+    padding.enable_truncation(64)
+    assert fit_table(padding, texts, teacher).name == fit_table(tokenizer(), texts, teacher).name
+
+
 def test_what_no_prompt_has_stays_far_from_what_they_are(table: StaticTable) -> None:
     new = table.embed(["weather pizza", "jazz"])
     assert (new @ np.eye(16, dtype=np.float32)[:3].T).max() < 0.75

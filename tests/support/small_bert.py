@@ -74,3 +74,17 @@ def tokenizer() -> str:
 
 def teacher() -> Teacher:
     return Teacher(MiniLm(weights()), tokenizer())
+
+
+def sentence_teacher() -> Teacher:
+    """The same with a tokenizer that the package tokenizers can read: words by their spaces."""
+    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+
+    words = {**vocabulary(), "[UNK]": 0}
+    words.pop("[unused0]")
+    made = Tokenizer(models.WordPiece(words, unk_token="[UNK]"))
+    made.pre_tokenizer = pre_tokenizers.Whitespace()  # type: ignore[assignment]
+    made.post_processor = processors.BertProcessing(  # type: ignore[assignment]
+        ("[SEP]", words["[SEP]"]), ("[CLS]", words["[CLS]"])
+    )
+    return Teacher(MiniLm(weights()), made.to_str())

@@ -87,6 +87,7 @@ async def _serve(settings: Settings, token: str) -> None:
         now=time.time,
         monotonic=time.monotonic,
         word_vectors=paths.word_vectors,
+        service_vectors=paths.service_vectors,
     )
     plane = ControlPlane(ground)
     plane.exposition.observer = plane.platform.observer = lambda: read_standing(paths.observer)

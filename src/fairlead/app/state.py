@@ -3,6 +3,7 @@
 registry/          releases, content-addressed (OCI image layout)
 fairlead.db        the store (SQLite)
 word-vectors.npz   what words mean, for monitors of drift (`fairlead monitor vectors`)
+service-vectors/   what a service's own users mean, a folder each (`... vectors --service`)
 telemetry/         records for the long term (Parquet)
 spool/             records on their way from the gateway to the store and to telemetry/
 replicas/          one folder per running replica
@@ -47,6 +48,7 @@ class StatePaths:
         self.registry = self.root / "registry"
         self.database = self.root / "fairlead.db"
         self.word_vectors = self.root / "word-vectors.npz"
+        self.service_vectors = self.root / "service-vectors"
         self.telemetry = self.root / "telemetry"
         self.spool = self.root / "spool"
         self.replicas = self.root / "replicas"

@@ -136,6 +136,7 @@ def _telemetry(paths: StatePaths) -> Iterator[Finding]:
 
 
 def _vectors(paths: StatePaths) -> Iterator[Finding]:
+    yield from _fitted_vectors(paths.service_vectors)
     if not paths.word_vectors.exists():
         return
     from fairlead.embedding.known_words import KnownWords, WordTable
@@ -149,6 +150,21 @@ def _vectors(paths: StatePaths) -> Iterator[Finding]:
         )  # fmt: skip
         return
     yield Finding("word vectors", True, f"of {len(table):,} words, {KnownWords(table).name}")
+
+
+def _fitted_vectors(folder: Path) -> Iterator[Finding]:
+    made = sorted(folder.glob("[!.]*/")) if folder.is_dir() else []
+    for place in made:
+        from fairlead.embedding.static import StaticTable
+
+        name = f"vectors of {place.name}"
+        try:
+            yield Finding(name, True, f"fitted to what it is asked, {StaticTable.load(place).name}")
+        except ValueError as error:
+            yield Finding(
+                name, False, f"{error}: drift of it goes by what all services have in common",
+                f"`fairlead monitor vectors --service {place.name} --anew` makes them anew",
+            )  # fmt: skip
 
 
 def _running(paths: StatePaths) -> Iterator[Finding]:

@@ -1,4 +1,7 @@
-"""`fairlead monitor vectors`: makes the table of what words mean, which drift goes by."""
+"""`fairlead monitor vectors`: makes the table of what words mean, which drift goes by.
+
+Or one that is fitted to what the users of one service ask (`service_vectors`).
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,10 @@ import typer
 
 from fairlead.app.environment import BLAS_THREADS, BLAS_VARIABLE
 from fairlead.app.state import StatePaths, write_private
+from fairlead.cli import service_vectors
 from fairlead.cli.options import STATE_DEFAULT, StateOption, say, size
 from fairlead.control.watching.watch_views import MonitorView
-from fairlead.embedding.kinds import ASKED, asks_model, knows_meanings
+from fairlead.embedding.kinds import ASKED, asks_model, is_fitted, knows_meanings
 
 if TYPE_CHECKING:
     from fairlead.embedding.known_words import WordTable
@@ -44,6 +48,14 @@ def vectors(
         ),
     ] = ASKED,
     anew: Annotated[bool, typer.Option("--anew", help="Also where the table is there.")] = False,
+    service: Annotated[
+        str | None,
+        typer.Option(
+            "--service",
+            help="Instead, fit a table to what users of this service asked, by its sample of "
+            "prompts: drift of it is seen sooner still. Needs the extra `embedding`.",
+        ),
+    ] = None,
     state: StateOption = STATE_DEFAULT,
 ) -> None:
     """Make the table of what English words mean, by which drift is seen 1.4 to 5 times sooner.
@@ -57,6 +69,9 @@ def vectors(
     from fairlead.embedding.distilling import distil
 
     paths = StatePaths(state)
+    if service is not None:
+        _fit(service, source, paths, anew=anew)
+        return
     if not anew and (known := _known(paths.word_vectors)) is not None:
         say(f"{paths.word_vectors}: is there, {len(known):,} words; --anew makes it again")
         return
@@ -67,6 +82,15 @@ def vectors(
     write_private(paths.word_vectors, data)
     say(f"{paths.word_vectors}: {len(table):,} words, {size(len(data))}")
     say(("drift goes by it from the next `fairlead up` on, and learns anew what is usual", "dim"))
+
+
+def _fit(service: str, source: Path | None, paths: StatePaths, *, anew: bool) -> None:
+    place = paths.service_vectors / service
+    texts = service_vectors.asked(service, paths.root)
+    if not anew and place.exists():
+        say(f"{place}: is there; --anew fits one again, to what is asked now")
+        return
+    service_vectors.fit(_teacher(source), service, texts, paths)
 
 
 def _known(path: Path) -> WordTable | None:
@@ -101,7 +125,10 @@ def vectors_said(monitors: Iterable[MonitorView], paths: StatePaths) -> Iterator
     asking = [name for name in sorted(known) if asks_model(known[name])]
     if asking:
         yield f"drift of {', '.join(asking)} goes by the embedding model that is declared"
-    known = {name: vectors for name, vectors in known.items() if name not in asking}
+    fitted = [name for name in sorted(known) if is_fitted(known[name])]
+    if fitted:
+        yield f"drift of {', '.join(fitted)} goes by a table that was fitted to what it is asked"
+    known = {n: vectors for n, vectors in known.items() if n not in (*asking, *fitted)}
     if by_meaning := [name for name in sorted(known) if knows_meanings(known[name])]:
         yield f"drift of {', '.join(by_meaning)} goes by what words mean"
     if by_spelling := [name for name in sorted(known) if not knows_meanings(known[name])]:

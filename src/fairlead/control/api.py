@@ -318,9 +318,10 @@ def _samples(plane: ControlPlane) -> APIRouter:
         key: str | None = None,
         unit: str | None = None,
         limit: int = 20,
+        before: float | None = None,
     ) -> Response:
         wanted = SampleFilter(request, service, rollout, key, unit)
-        return _answer(await plane.samples.read(wanted, limit))
+        return _answer(await plane.samples.read(wanted, limit, before))
 
     @router.delete("/samples", responses=_gives(sample_views.Deleted),
                    summary="Delete prompts and answers that are kept")  # fmt: skip

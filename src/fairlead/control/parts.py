@@ -36,6 +36,7 @@ class Ground:
         now: Unix time in seconds, for what is kept.
         monotonic: Seconds that never jump, for what is waited for.
         word_vectors: The table of what words mean that drift goes by, if it is there.
+        service_vectors: Where tables are that were fitted to one service each.
         new_id: A name that begins with this, for a rollout (`ro`), an evaluation or a drill.
     """
 
@@ -47,6 +48,7 @@ class Ground:
     now: Callable[[], float]
     monotonic: Callable[[], float]
     word_vectors: Path | None = None
+    service_vectors: Path | None = None
     new_id: Callable[[str], str] = random_id
 
 

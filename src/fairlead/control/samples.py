@@ -28,11 +28,17 @@ class Samples:
         self._store = store
         self._now = now
 
-    async def read(self, wanted: SampleFilter, limit: int) -> list[SampleView]:
-        """The newest first."""
+    async def read(
+        self, wanted: SampleFilter, limit: int, before: float | None = None
+    ) -> list[SampleView]:
+        """The newest first, of those that came before a time (Unix time in seconds)."""
 
         def read() -> list[SampleRow]:
-            rows = self._store.samples(wanted, limit=max(1, min(limit, LIMIT_MAX)))
+            rows = self._store.samples(
+                wanted,
+                before=None if before is None else (before, ""),
+                limit=max(1, min(limit, LIMIT_MAX)),
+            )
             if rows:
                 self._note("samples_read", f"{len(rows):,} samples were read", wanted)
             return rows

@@ -83,7 +83,10 @@ def monitoring_on(ground: Ground, parts: Parts, lock: asyncio.Lock) -> Monitorin
     tracking = ScoreTracking(store, registry.read_blob, overview.client, now)
     platform = Platform(parts, acting, now)
     watched = ControlPlatform(overview, platform, acting, bias, tracking, parts.live_judging, lock)
-    maker = MonitorMaker(store, ground.word_vectors, overview.seat_of, now, ground.monotonic)
+    maker = MonitorMaker(
+        store, ground.word_vectors, overview.seat_of, now, ground.monotonic,
+        service_vectors=ground.service_vectors,
+    )  # fmt: skip
     watching = Watching(store, watched, maker, now, monotonic=ground.monotonic)
     acting.fresh_cases.watched = watching
     scores = BiasScores(store, registry, overview, now)

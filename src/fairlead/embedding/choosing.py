@@ -1,4 +1,4 @@
-"""Which embedder the monitors of a process go by: word vectors where there are some."""
+"""Which embedder the monitors of a process go by: the best for which there is a table."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from fairlead.embedding.hashed import HashedNgrams
 from fairlead.embedding.interface import Embedder
 from fairlead.embedding.known_words import KnownWords, WordTable
+from fairlead.embedding.static import StaticTable
 
 _log = logging.getLogger(__name__)
 
@@ -24,3 +25,17 @@ def chosen(table: Path | None) -> Embedder:
     except ValueError as error:
         _log.error("drift goes by spelling, and not by what words mean: %s", error)
         return HashedNgrams()
+
+
+def fitted(folder: Path) -> Embedder | None:
+    """The table that was fitted to what one service is asked; None where there is none.
+
+    One that is damaged is logged, and is none: others know less of this service, but all of them.
+    """
+    if not folder.exists():
+        return None
+    try:
+        return StaticTable.load(folder)
+    except ValueError as error:
+        _log.error("drift goes by what all services have in common: %s", error)
+        return None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fairlead.embedding.interface import Matrix
-from fairlead.embedding.static import StaticTable, token_ids
+from fairlead.embedding.static import StaticTable, as_used, token_ids
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -50,6 +50,7 @@ def fit_table(
     else:
         begin = np.array(token_vectors, np.float32)
     begin /= max(float(np.sqrt((begin * begin).sum(1).mean())), 1e-9)
+    as_used(tokenizer)
     ids = token_ids(tokenizer, texts)
     used = np.array(sorted({token for each in ids for token in each}), np.int64)
     small = [np.searchsorted(used, each) for each in ids]

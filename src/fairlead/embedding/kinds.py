@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-WORDS, HASHED, MODEL = "words", "hashed", "model"
-"""What the names of three kinds begin with."""
+WORDS, HASHED, MODEL, STATIC = "words", "hashed", "model", "static"
+"""What the names of four kinds begin with."""
 ASKED = 12_004
 """Of so many words a model is asked: with the marks before them, BERT's first 14,000 tokens."""
 
@@ -11,6 +11,11 @@ ASKED = 12_004
 def asks_model(name: str) -> bool:
     """Whether an embedder of this name asks a model for each text."""
     return name.startswith(f"{MODEL}-")
+
+
+def is_fitted(name: str) -> bool:
+    """Whether an embedder of this name was fitted to what one service is asked."""
+    return name.startswith(f"{STATIC}-")
 
 
 def knows_meanings(name: str) -> bool:

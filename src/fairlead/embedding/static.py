@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fairlead.embedding.interface import LETTERS_MAX, Matrix, scaled
+from fairlead.embedding.kinds import STATIC
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -41,11 +42,10 @@ class StaticTable:
             raise ValueError("token table: has numbers that are not finite")
         self._table = table
         self._tokenizer = tokenizer
-        tokenizer.no_padding()
-        tokenizer.enable_truncation(TOKENS_MAX)
+        as_used(tokenizer)
         told = hashlib.sha256(tokenizer.to_str().encode())
         told.update(np.ascontiguousarray(table).tobytes())
-        self._name = f"static-{table.shape[1]}-{told.hexdigest()[:12]}"
+        self._name = f"{STATIC}-{table.shape[1]}-{told.hexdigest()[:12]}"
 
     @classmethod
     def load(cls, folder: Path) -> StaticTable:
@@ -85,6 +85,12 @@ class StaticTable:
             ids = token_ids(self._tokenizer, texts[start : start + _TEXTS])
             rows[start : start + len(ids)] = sums(self._table, ids)
         return scaled(rows)
+
+
+def as_used(tokenizer: Tokenizer) -> None:
+    """Let it give the tokens of a text and nothing else, however its file would have it padded."""
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(TOKENS_MAX)
 
 
 def tokenizer_from(text: str) -> Tokenizer:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from fairlead.control.watching.monitors import MonitorMaker
 from fairlead.control.watching.release_monitors import MONITOR, ReleaseMonitors
 from fairlead.control.watching.served import Served
 from fairlead.domain.capture import Capture
-from fairlead.embedding.kinds import HASHED, WORDS
+from fairlead.embedding.kinds import HASHED, STATIC, WORDS
 from fairlead.monitoring.declared import Declared
 from fairlead.monitoring.monitors.drift import TextDrift
 from fairlead.monitoring.monitors.made_texts import usual_texts
@@ -102,3 +103,24 @@ def test_a_table_that_is_made_meanwhile_is_taken_at_the_next_start_and_drift_lea
     assert [line.split(" learns anew")[0] for line in logged] == [
         "monitor drift of bank", "monitor answer_drift of bank",
     ]  # fmt: skip
+
+
+def test_a_table_that_was_fitted_to_a_service_goes_before_and_is_of_it_alone(
+    table: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("tokenizers")
+    from embedding.test_static import tokenizer
+    from fairlead.embedding.static import StaticTable
+
+    table.write_bytes(word_table().as_bytes())
+    made = tokenizer()
+    rows = np.eye(made.get_vocab_size(), 32, dtype=np.float32) + 0.01
+    StaticTable(rows, made).save(tmp_path / "fitted" / "bank")
+    (tmp_path / "fitted" / "damaged").mkdir()
+    maker = MonitorMaker(NoKeys(), table, service_vectors=tmp_path / "fitted")
+    assert kinds(monitors(maker))["drift"] == kinds(monitors(maker))["answer_drift"] == STATIC
+    assert kinds(monitors(maker, "shop"))["drift"] == WORDS
+    with caplog.at_level(logging.ERROR):
+        assert kinds(monitors(maker, "damaged"))["drift"] == WORDS
+        assert kinds(monitors(maker, "damaged"))["drift"] == WORDS
+    assert caplog.text.count("has no table.npy") == 1

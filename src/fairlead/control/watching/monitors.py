@@ -42,6 +42,8 @@ class MonitorMaker:
 
     Args:
         word_vectors: The table of what words mean; drift goes by spelling where it is not there.
+        service_vectors: Where tables are that were fitted to what a service is asked, by its name:
+            they go before the one of words.
         seat: Where a service of this installation is asked, for vectors; raises Unavailable.
         now: Unix time in seconds.
         monotonic: Seconds that never jump.
@@ -54,9 +56,12 @@ class MonitorMaker:
         seat: Callable[[str], Seat] | None = None,
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        service_vectors: Path | None = None,
     ) -> None:
         self._keys = keys
         self._word_vectors = word_vectors
+        self._service_vectors = service_vectors
+        self._fitted: dict[str, Embedder | None] = {}
         self._seat = seat or _nowhere
         self._now, self._monotonic = now, monotonic
         # One that no monitor goes by any more is gone, and what it has answered with it.
@@ -101,7 +106,7 @@ class MonitorMaker:
         """The model that is declared, one for all that declare it alike; or what is at hand."""
         model = served.declared.embeddings
         if model is None:
-            return self._embedder
+            return self._fitted_to(served.name) or self._embedder
         from fairlead.embedding.asked import AskedModel
 
         key = (model, served.embedding_release)
@@ -112,6 +117,15 @@ class MonitorMaker:
                 model.per_day, self._now, self._monotonic, self._asking_time,
             )  # fmt: skip
         return made
+
+    def _fitted_to(self, service: str) -> Embedder | None:
+        if self._service_vectors is None:
+            return None
+        if service not in self._fitted:
+            from fairlead.embedding.choosing import fitted
+
+            self._fitted[service] = fitted(self._service_vectors / service)
+        return self._fitted[service]
 
     @cached_property
     def _embedder(self) -> Embedder:

@@ -15,7 +15,7 @@ from fairlead.embedding.teacher import Teacher
 TEXTS_MAX = 4_000
 """So many different texts are fitted to, at most: the newest ones."""
 TEXTS_GOOD = 2_000
-"""With 1,000 a table was measured to be no better than that of words, and better with 2,000."""
+"""So many it was measured with (`benchmarks/monitoring`); fewer teach less."""
 PAGE, PAGES_MAX = 1_000, 20
 _EVERY = 400
 

@@ -15,6 +15,7 @@ from control.kept_desk import T0
 from fairlead.app.state import StatePaths
 from fairlead.cli import service_vectors
 from fairlead.cli.api import ControlClient
+from fairlead.cli.service_vectors import PAGE
 from fairlead.control.sample_views import SampleView
 from fairlead.control.watching.interface import MonitorStanding
 from fairlead.domain.errors import Unavailable
@@ -77,7 +78,8 @@ def test_it_is_fitted_to_the_sample_of_the_service_said_and_not_made_again(
     run: Run, paths: StatePaths, samples: Samples
 ) -> None:
     said = make(run, paths)
-    assert samples.asked == [{"service": "bank", "limit": 1_000, "before": None}]
+    assert len(samples.asked) == 2
+    assert samples.asked[0] == {"service": "bank", "limit": PAGE, "before": None}
     assert "of fewer than 2,000 different prompts" in said
     assert "fitted to 300 prompts" in said, "each once, and nothing for what says nothing"
     assert "drift of bank goes by it from the next `fairlead up` on" in said
@@ -85,6 +87,7 @@ def test_it_is_fitted_to_the_sample_of_the_service_said_and_not_made_again(
     before = StaticTable.load(place).name
     assert place.parent.stat().st_mode & 0o777 == 0o700
     assert "is there; --anew" in make(run, paths)
+    assert len(samples.asked) == 2, "nothing is read for that"
     samples.texts = samples.texts[:250]
     assert "fitted to 250 prompts" in make(run, paths, "--anew")
     assert StaticTable.load(place).name != before
@@ -137,6 +140,39 @@ def test_a_run_that_fails_leaves_what_was_there(
     assert "No space left on device" in done.err
     assert StaticTable.load(place).name == before
     assert [one.name for one in paths.service_vectors.iterdir()] == ["bank"]
+
+
+@pytest.mark.parametrize("at", ["old", "fresh"])
+def test_one_that_is_killed_on_its_way_leaves_a_table_and_nothing_else(
+    run: Run, paths: StatePaths, samples: Samples, at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make(run, paths)
+    place = paths.service_vectors / "bank"
+    before = StaticTable.load(place).name
+    if at == "old":  # It was killed between the two renamings.
+        place.replace(paths.service_vectors / ".bank.old")
+    (paths.service_vectors / ".bank.fresh").mkdir()
+
+    def full(_table: StaticTable, _folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(StaticTable, "save", full)
+    where = ("--from", paths.root.parent, "--state", paths.root)
+    assert run("monitor", "vectors", "--service", "bank", "--anew", *where).code == 9
+    assert StaticTable.load(place).name == before
+    assert [one.name for one in paths.service_vectors.iterdir()] == ["bank"]
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../run", "a/b", "/etc", ".hidden"])
+def test_what_is_no_name_of_a_service_reaches_no_folder(
+    run: Run, paths: StatePaths, samples: Samples, name: str
+) -> None:
+    make(run, paths)
+    done = run("monitor", "vectors", "--service", name, "--anew", "--state", paths.root)
+    assert done.code == 2
+    assert "is no name of a service" in done.err
+    assert len(samples.asked) == 2
+    assert StaticTable.load(paths.service_vectors / "bank")
 
 
 def test_doctor_says_which_tables_are_whole(

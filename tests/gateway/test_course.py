@@ -94,9 +94,6 @@ def test_what_is_greedy_is_said_again_where_nothing_is_told_of_its_tokens(
     [
         ({"presence_penalty": 0.5}, False),
         ({"frequency_penalty": -1}, False),
-        ({"repeat_penalty": 1.1}, False),
-        ({"repetition_penalty": 0.9}, False),
-        ({"dry_multiplier": 0.8}, False),
         ({"presence_penalty": 0, "frequency_penalty": 0.0, "repeat_penalty": 1}, True),
         ({"presence_penalty": None}, True),
     ],
@@ -119,3 +116,30 @@ def test_what_is_greedy_and_penalised_is_all_said_again_or_not_at_all(
         assert (len(rest["messages"]) == 1) == changes
         assert (course.count_question is None) == changes
         assert rest["max_tokens"] == (50 if changes else 48)
+
+
+@pytest.mark.parametrize("wants_usage", [True, False])
+@pytest.mark.parametrize("engine", ["llama.cpp", "vllm"])
+def test_of_one_that_lacks_its_end_alone_nothing_is_said_again(
+    engine: str, wants_usage: bool
+) -> None:
+    course = Course("sha256:a", engine, CHAT, StreamMeter(), wants_usage=wants_usage)
+    course.sent.add(event("I will"))
+    last = {"choices": [{"delta": {}, "finish_reason": "stop"}]}
+    course.sent.add(b"data: %b\n\n" % json.dumps(last).encode())
+    asked = {**BODY, "temperature": 0, "presence_penalty": 0.5}
+    assert course.broke(json.dumps(asked).encode())
+    assert course.end == (None if wants_usage else b"data: [DONE]\n\n")
+    if wants_usage:
+        rest = json.loads(course.body)
+        assert rest["messages"][-1]["content"] == "I will"
+        assert rest["max_tokens"] == 1
+
+
+def test_vllm_counts_the_prompt_for_its_repetition_penalty() -> None:
+    for engine, again in (("vllm", False), ("llama.cpp", True)):
+        course = Course("sha256:a", engine, CHAT, StreamMeter(), wants_usage=True)
+        course.sent.add(event("I will"))
+        asked = {**BODY, "temperature": 0, "repetition_penalty": 1.2}
+        assert course.broke(json.dumps(asked).encode())
+        assert (len(json.loads(course.body)["messages"]) == 1) == again

@@ -160,7 +160,7 @@ def _fitted_vectors(folder: Path) -> Iterator[Finding]:
         name = f"vectors of {place.name}"
         try:
             yield Finding(name, True, f"fitted to what it is asked, {StaticTable.load(place).name}")
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             yield Finding(
                 name, False, f"{error}: drift of it goes by what all services have in common",
                 f"`fairlead monitor vectors --service {place.name} --anew` makes them anew",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import importlib.util
 import shutil
 from pathlib import Path
 
@@ -16,7 +16,7 @@ TEXTS_MAX = 4_000
 """So many different texts are fitted to, at most: the newest ones."""
 TEXTS_GOOD = 2_000
 """So many it was measured with (`benchmarks/monitoring`); fewer teach less."""
-PAGE, PAGES_MAX = 1_000, 20
+PAGE, PAGES_MAX = 250, 80
 _EVERY = 400
 
 
@@ -46,6 +46,27 @@ def asked(service: str, state: Path) -> list[str]:
     return list(texts)[:TEXTS_MAX][::-1]
 
 
+def place_of(service: str, paths: StatePaths) -> Path:
+    """Where its table is; raises InvalidInput for what is no name of a service."""
+    if not is_place(service):
+        raise InvalidInput(f"--service: {service!r} is no name of a service")
+    return paths.service_vectors / service
+
+
+def is_place(name: str) -> bool:
+    """Whether a folder of this name is one, and is where it seems to be."""
+    return bool(name) and not name.startswith(".") and Path(name).name == name
+
+
+def check_extra() -> None:
+    """Raises InvalidInput without the package that fitting takes."""
+    if importlib.util.find_spec("tokenizers") is None:
+        raise InvalidInput(
+            "a table of a service's own needs the package tokenizers",
+            hint="pip install 'fairlead[embedding]'",
+        )
+
+
 def fit(teacher: Teacher, service: str, texts: list[str], paths: StatePaths) -> None:
     """Make the table, in place of one that is there; raises InvalidInput, StorageFailed."""
     from fairlead.embedding.teaching import taught
@@ -54,18 +75,20 @@ def fit(teacher: Teacher, service: str, texts: list[str], paths: StatePaths) -> 
         table = taught(teacher, texts, _told)
     except ValueError as error:
         raise InvalidInput(str(error)) from None
-    place = paths.service_vectors / service
-    fresh = place.with_name(f".{service}.{os.getpid()}")
+    place = place_of(service, paths)
+    fresh, old = (place.with_name(f".{service}.{name}") for name in ("fresh", "old"))
     try:
         paths.service_vectors.mkdir(mode=0o700, exist_ok=True)
+        _sweep(place, fresh, old)
         table.save(fresh)
-        shutil.rmtree(place, ignore_errors=True)
+        if place.exists():
+            place.replace(old)
         fresh.replace(place)
         held = sum(file.stat().st_size for file in place.iterdir())
     except OSError as error:
         raise StorageFailed(f"{place}: cannot be written: {error.strerror}") from None
     finally:
-        shutil.rmtree(fresh, ignore_errors=True)
+        _sweep(place, fresh, old)
     say(f"{place}: fitted to {len(texts):,} prompts, {size(held)}")
     if len(texts) < TEXTS_GOOD:
         say(
@@ -76,6 +99,14 @@ def fit(teacher: Teacher, service: str, texts: list[str], paths: StatePaths) -> 
         (f"drift of {service} goes by it from the next `fairlead up` on, and learns anew what is "
          "usual, from what is asked then", "dim")
     )  # fmt: skip
+
+
+def _sweep(place: Path, fresh: Path, old: Path) -> None:
+    """Leave one table, whatever a run before was stopped at."""
+    if old.exists() and not place.exists():
+        old.replace(place)
+    for left in (fresh, old):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _last_said(row: SampleView) -> str:

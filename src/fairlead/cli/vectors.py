@@ -85,11 +85,12 @@ def vectors(
 
 
 def _fit(service: str, source: Path | None, paths: StatePaths, *, anew: bool) -> None:
-    place = paths.service_vectors / service
-    texts = service_vectors.asked(service, paths.root)
+    place = service_vectors.place_of(service, paths)
+    service_vectors.check_extra()
     if not anew and place.exists():
         say(f"{place}: is there; --anew fits one again, to what is asked now")
         return
+    texts = service_vectors.asked(service, paths.root)
     service_vectors.fit(_teacher(source), service, texts, paths)
 
 

@@ -32,10 +32,8 @@ def fitted(folder: Path) -> Embedder | None:
 
     One that is damaged is logged, and is none: others know less of this service, but all of them.
     """
-    if not folder.exists():
-        return None
     try:
-        return StaticTable.load(folder)
-    except ValueError as error:
+        return StaticTable.load(folder) if folder.exists() else None
+    except (OSError, ValueError) as error:
         _log.error("drift goes by what all services have in common: %s", error)
         return None

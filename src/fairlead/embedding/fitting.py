@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TEXTS_MIN = 200
+_BLOCK = 256
 ROUNDS, DROPPED, RATE, BATCH = 12, 0.2, 0.05, 64
 
 
@@ -51,7 +52,9 @@ def fit_table(
         begin = np.array(token_vectors, np.float32)
     begin /= max(float(np.sqrt((begin * begin).sum(1).mean())), 1e-9)
     as_used(tokenizer)
-    ids = token_ids(tokenizer, texts)
+    ids: list[list[int]] = []
+    for start in range(0, len(texts), _BLOCK):
+        ids += token_ids(tokenizer, texts[start : start + _BLOCK])
     used = np.array(sorted({token for each in ids for token in each}), np.int64)
     small = [np.searchsorted(used, each) for each in ids]
     begin[used] = _fitted(begin[used], small, target, draw)

@@ -12,7 +12,9 @@ from fairlead.embedding.minilm import TOKENS_MAX
 from fairlead.embedding.static import StaticTable, tokenizer_from
 from fairlead.embedding.teacher import Teacher
 
-_AT_ONCE = 32
+_AT_ONCE, _BLOCK = 32, 256
+_LETTERS_MAX = 2_000
+"""The model reads so many tokens only; a tokenizer reads all that it is given."""
 
 
 def taught(teacher: Teacher, texts: Sequence[str], told: Callable[[int, int], None]) -> StaticTable:
@@ -33,7 +35,10 @@ def _vectors(teacher: Teacher, texts: Sequence[str], told: Callable[[int, int], 
     tokenizer = tokenizer_from(teacher.tokenizer)
     tokenizer.enable_truncation(TOKENS_MAX)
     tokenizer.no_padding()
-    ids = [encoding.ids for encoding in tokenizer.encode_batch(list(texts))]
+    ids: list[list[int]] = []
+    for start in range(0, len(texts), _BLOCK):
+        cut = [text[:_LETTERS_MAX] for text in texts[start : start + _BLOCK]]
+        ids += [encoding.ids for encoding in tokenizer.encode_batch(cut)]
     order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
     out = np.zeros((len(ids), teacher.model.token_vectors.shape[1]), np.float32)
     for start in range(0, len(order), _AT_ONCE):

@@ -233,6 +233,21 @@ STREAMS: dict[str, tuple[Behaviour, set[str]]] = {
         says(STREAM + chunk(TALK) + chunk(b"")), {"event"}),
     "a DONE without a blank line": (says(STREAM + EVENT + chunk(DONE[:-1]) + chunk(b"")),
                                     {"done", "framed"}),
+    "another API's end without a space": (
+        says(STREAM + chunk(b'event:message_stop\ndata:{"type":"message_stop"}\n\n') + chunk(b"")),
+        {"framed"}),
+    "another API's end behind a number": (
+        says(STREAM + chunk(b'id: 7\nevent: message_stop\ndata: {"type": "message_stop"}\n\n')
+             + chunk(b"")), {"framed"}),
+    "another API's end in data alone": (
+        says(STREAM + chunk(b'data: {"type" : "response.completed"}\r\n\r\n') + chunk(b"")),
+        {"framed"}),
+    "a reason with spaces": (
+        says(STREAM + EVENT + chunk(b'data: {"choices":[{"finish_reason" : "stop"}]}\n\n')
+             + chunk(b"")), {"framed"}),
+    "a reason that is empty": (
+        says(STREAM + EVENT + chunk(b'data: {"choices":[{"finish_reason":""}]}\n\n') + chunk(b"")),
+        {"event"}),
     "another API's end that does not come": (
         says(STREAM + chunk(b'event: content_block_delta\ndata: {"delta": {}}\n\n') + chunk(b"")),
         {"event"}),

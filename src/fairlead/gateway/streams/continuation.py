@@ -46,14 +46,15 @@ _UNWANTED = (
     "use_beam_search",
     "audio",
 )
+_PENALTIES_OF_SAID = {"presence_penalty": 0, "frequency_penalty": 0}
+"""By name with what does nothing: they count what the engine has said itself."""
 _PENALTIES = {
-    "presence_penalty": 0,
-    "frequency_penalty": 0,
+    **_PENALTIES_OF_SAID,
     "repeat_penalty": 1,
     "repetition_penalty": 1,
     "dry_multiplier": 0,
 }
-"""By name with what does nothing. Engines count what they say themselves, as a rule."""
+"""Those of which that need not be so, too: vLLM counts the prompt for its `repetition_penalty`."""
 _TOOL_CHOICES = (None, "auto", "none")
 
 
@@ -128,9 +129,7 @@ def continued_body(
         tokens = sent.solid_tokens if repeats else sent.tokens
         tokens, read = (tokens, tokens) if counted is None else counted
         left = _lower(parts, tokens)
-        is_greedy, is_penalised, lead = _is_greedy(parts), _is_penalised(parts), ""
-        if text and is_greedy and is_penalised and engine != LLAMA_CPP:
-            raise NotContinuable
+        is_greedy, is_penalised, lead = _is_greedy(parts), _is_penalised(parts, engine), ""
         if text and kind == CHAT:
             lead = _prefill(parts, text, engine)[-LEAD_CHARACTERS:]
         elif text:
@@ -140,6 +139,8 @@ def continued_body(
         ends_with = _ends_with(sent, left)
         if ends_with is not None:
             parts = _for_usage_alone(parts)
+        elif text and is_greedy and is_penalised and engine != LLAMA_CPP:
+            raise NotContinuable
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise NotContinuable from error
     return Rest(
@@ -188,10 +189,11 @@ def _is_greedy(parts: dict[str, Any]) -> bool:
     return type(temperature) in (int, float) and temperature <= 0
 
 
-def _is_penalised(parts: dict[str, Any]) -> bool:
+def _is_penalised(parts: dict[str, Any], engine: str) -> bool:
+    names = _PENALTIES if engine == LLAMA_CPP else _PENALTIES_OF_SAID
     return any(
         msgspec.json.decode(parts[name]) not in (None, neutral)
-        for name, neutral in _PENALTIES.items()
+        for name, neutral in names.items()
         if name in parts
     )
 

@@ -29,7 +29,10 @@ _LAST = frozenset(
 """What ends a stream of the Responses API and of Anthropic's, which have no `[DONE]`."""
 _OF_OTHER_APIS = (b"event: response.", b"event: message_", b"event: content_block_", b"event: ping")
 _UNUSUAL = (b":", b"\n", b"event:")
-_FINISHED = re.compile(rb'"finish_reason":\s*"')
+_FINISHED = re.compile(
+    rb'"(?:finish_reason|stop_reason)"\s*:\s*"[^"]'
+    rb'|"type"\s*:\s*"(?:message_stop|response\.(?:completed|incomplete|failed))"'
+)
 _WITH_CONTENT = re.compile(rb"event: (?:response\.[a-z_.]*delta|content_block_delta)\s")
 
 

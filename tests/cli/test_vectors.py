@@ -207,3 +207,10 @@ def test_doctor_says_by_what_drift_goes(
     assert found["ok"]
     assert found["detail"].startswith("drift of bank goes by spelling")
     assert "fairlead monitor vectors" in found["detail"]
+
+
+def test_no_other_command_waits_for_numpy() -> None:
+    """It takes a tenth of a second; and it has to be told of its threads before it is loaded."""
+    code = "import sys, fairlead.cli.root; print('numpy' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.stdout == "False\n", done.stderr

@@ -5,19 +5,23 @@ from __future__ import annotations
 import importlib.util
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fairlead.app.state import StatePaths
 from fairlead.cli.options import client, say, size
-from fairlead.control.sample_views import SampleView
+from fairlead.control.sample_views import SampleView, last_said
 from fairlead.domain.errors import InvalidInput, StorageFailed
-from fairlead.embedding.teacher import Teacher
+
+if TYPE_CHECKING:
+    from fairlead.embedding.teacher import Teacher
 
 TEXTS_MAX = 4_000
 """So many different texts are fitted to, at most: the newest ones."""
 TEXTS_GOOD = 2_000
 """So many it was measured with (`benchmarks/monitoring`); fewer teach less."""
 PAGE, PAGES_MAX = 250, 80
-_EVERY = 400
+_EVERY = 320
+"""The model is asked about 32 at once."""
 
 
 def asked(service: str, state: Path) -> list[str]:
@@ -33,7 +37,7 @@ def asked(service: str, state: Path) -> list[str]:
         found = client(state).get(
             list[SampleView], "samples", service=service, limit=PAGE, before=before
         )
-        texts |= dict.fromkeys(said for row in found if (said := _last_said(row)).strip())
+        texts |= dict.fromkeys(said for row in found if (said := last_said(row.prompt)).strip())
         if len(found) < PAGE or len(texts) >= TEXTS_MAX:
             break
         before = found[-1].at
@@ -48,14 +52,9 @@ def asked(service: str, state: Path) -> list[str]:
 
 def place_of(service: str, paths: StatePaths) -> Path:
     """Where its table is; raises InvalidInput for what is no name of a service."""
-    if not is_place(service):
+    if not service or service.startswith(".") or Path(service).name != service:
         raise InvalidInput(f"--service: {service!r} is no name of a service")
     return paths.service_vectors / service
-
-
-def is_place(name: str) -> bool:
-    """Whether a folder of this name is one, and is where it seems to be."""
-    return bool(name) and not name.startswith(".") and Path(name).name == name
 
 
 def check_extra() -> None:
@@ -109,12 +108,6 @@ def _sweep(place: Path, fresh: Path, old: Path) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _last_said(row: SampleView) -> str:
-    """The last words of a person."""
-    said = [text for role, text in row.prompt if role not in ("system", "developer", "assistant")]
-    return said[-1] if said else ""
-
-
 def _told(done: int, of: int) -> None:
-    if done // _EVERY != (done - 32) // _EVERY or done == of:
+    if done % _EVERY == 0 or done == of:
         say(f"{done:,} of {of:,} prompts")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 
@@ -30,3 +32,9 @@ class Deleted(msgspec.Struct, frozen=True):
     """How many were deleted."""
 
     count: int
+
+
+def last_said(turns: Iterable[tuple[str, str]]) -> str:
+    """The last words of a person in a conversation, as (role, text); empty if there are none."""
+    said = [text for role, text in turns if role not in ("system", "developer", "assistant")]
+    return said[-1] if said else ""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from fairlead.control import sample_views
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.outcomes import failed_by_server
 from fairlead.monitoring.monitors.interface import Seen, SeenFeedback, SeenText
@@ -164,5 +165,4 @@ def last_said(prompt: str) -> str:
         turns = decode_json(prompt.encode(), list[tuple[str, str]]) if prompt else []
     except msgspec.DecodeError:
         return ""
-    said = [text for role, text in turns if role not in ("system", "developer", "assistant")]
-    return said[-1] if said else ""
+    return sample_views.last_said(turns)

@@ -75,11 +75,12 @@ class Course:
         self._count = None
         self._is_alone = False
         rest = self._rest if self._plan(None) else None
-        is_other = rest is not None and rest.is_greedy and rest.is_penalised
-        if rest is not None and is_other and rest.text and rest.ends_with is None:
+        if rest is None:
+            return False
+        if rest.text and rest.is_greedy and rest.is_penalised and rest.ends_with is None:
             self._is_counted = True
             return self._plan((0, 0), 0)  # All of it is said again, and counted as it was.
-        return rest is not None
+        return True
 
     @property
     def count_question(self) -> bytes | None:

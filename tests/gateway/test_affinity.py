@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import random
+import tracemalloc
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -15,7 +17,15 @@ from gateway_rig import A, Engine, Rig, answers, route, snapshot, until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fairlead.gateway.replicas.affinity import BLOCK_BYTES, BOUND, Prefix, PrefixBalancer, prefix_of
+from fairlead.gateway.replicas.affinity import (
+    BLOCK_BYTES,
+    BOUND,
+    REMEMBERED_MAX,
+    Latest,
+    Prefix,
+    PrefixBalancer,
+    prefix_of,
+)
 from fairlead.wire.snapshot import ReleaseRoute, Snapshot
 
 Serve = Callable[[Snapshot | None], Awaitable[Rig]]
@@ -161,11 +171,34 @@ def test_a_choice_is_within_its_bound_and_none_only_when_all_are_full(
     assert chosen.in_flight < math.ceil(BOUND * total * chosen.slots / slots)
 
 
-def test_what_is_remembered_is_bounded() -> None:
-    balancer, pool = PrefixBalancer(remembered_max=50), [Fake("r0"), Fake("r1")]
-    for n in range(500):
-        send(balancer, pool, prefix(f"question {n}", system=f"{n}" * 2000))
-    assert len(balancer._holders) == len(balancer._homes) == 50
+def test_of_what_was_put_the_last_half_is_known_and_no_more_than_was_said() -> None:
+    table: Latest[str] = Latest(50)
+    for key in range(500):
+        table.put(key, f"r{key % 2}")
+        table.put(3, "often")
+        assert all(table.get(late) == f"r{late % 2}" for late in range(max(4, key - 23), key + 1))
+        assert sum(table.get(any_) is not None for any_ in range(500)) <= 50
+    assert table.get(3) == "often"
+    assert table.get(100) is None
+
+
+def test_what_is_remembered_takes_bounded_memory() -> None:
+    """Some 11 MB of openings and blocks; they are full after a quarter of these."""
+    balancer, chance = PrefixBalancer(), random.Random(1)
+
+    def send_many() -> int:
+        for n in range(2 * REMEMBERED_MAX):
+            blocks = tuple(chance.getrandbits(32) for _ in range(3))
+            balancer.note(f"r{n % 2}", Prefix(chance.getrandbits(32), blocks[0], blocks))
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = send_many()
+        assert before < 15_000_000
+        assert abs(send_many() - before) < 1_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def balanced(route_: ReleaseRoute, balance: str) -> Snapshot:

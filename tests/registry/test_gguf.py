@@ -230,7 +230,7 @@ def test_a_file_of_8_mb_is_checked_quickly() -> None:
         file.flush()
         began = time.process_time()
         check_gguf(file.fileno(), len(data), "m.gguf")
-        assert time.process_time() - began < 0.5
+        assert time.process_time() - began < 2.0
 
 
 @pytest.mark.skipif(not EXAMPLES.is_dir(), reason="the example's models are not in this checkout")

@@ -18,9 +18,9 @@ Ask = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 CLIENTS = 8
 WARM_UP, TIMES = 2_000, 4_000
-BYTES_A_REQUEST_MAX = 150
-"""A page here and there is none of a request; a field of an object is 8 bytes, a string 49."""
-ROUNDS_MAX = 6
+BYTES_A_REQUEST_MAX = 20
+"""Less than any object takes; a page here and there is 1 byte a request."""
+ROUNDS_MAX = 10
 STREAM = json.dumps({**CHAT, "stream": True}).encode()
 END = b"\r\n0\r\n\r\n"
 

@@ -2,8 +2,8 @@
 
 A prompt is known by the hashes of its beginnings: one for each further block of the client's JSON,
 blocks that are short at first and then a fifth of what lies before them. What was sent where is
-remembered for each block (the least recently used are forgotten), so that the replica with the
-longest common beginning is found, be that a conversation so far, a tenant's system prompt or a
+remembered for each block (what has not been used for long is forgotten), so that the replica with
+the longest common beginning is found, be that a conversation so far, a tenant's system prompt or a
 document. A conversation stays where its last turn was. Among equals the prompt's first KiB ranks
 the replicas by rendezvous hashing, so that gateway workers that know nothing of each other send
 what begins alike to the same replica (benchmarks/prefix.py measures this against other rules).
@@ -18,9 +18,9 @@ and would otherwise draw all of them to one replica, whose cache they do not fit
 from __future__ import annotations
 
 import math
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Sequence
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -33,7 +33,7 @@ PROMPT_BYTES_MAX = 64 * 1024
 START_BLOCKS = 4
 """Blocks of the part of a prompt that ranks the replicas."""
 REMEMBERED_MAX = 50_000
-"""Beginnings that one service remembers in one worker: some 10 MB."""
+"""Openings, and as many blocks, that one service remembers in one worker: some 10 MB."""
 HOLDERS_MAX = 8
 """Replicas remembered for one beginning, the latest ones."""
 RECENT_MAX = 128
@@ -128,13 +128,40 @@ class Cacher(Candidate, Protocol):
 C = TypeVar("C", bound=Cacher)
 
 
+V = TypeVar("V")
+
+
+class Latest(Generic[V]):
+    """What was put lately, of `most` different keys at most.
+
+    In two halves: once the newer one is full, the older one is forgotten as a whole, so the last
+    half of `most` is always there. A third of what an `OrderedDict` takes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._half = max(1, most // 2)
+        self._newer: dict[int, V] = {}
+        self._older: dict[int, V] = {}
+
+    def get(self, key: int) -> V | None:
+        """None where it is not, or no longer, known."""
+        found = self._newer.get(key)
+        return self._older.get(key) if found is None else found
+
+    def put(self, key: int, value: V) -> None:
+        """As the latest."""
+        if len(self._newer) >= self._half and key not in self._newer:
+            self._older, self._newer = self._newer, {}
+        self._newer[key] = value
+
+
 class PrefixBalancer:
     """What one service's replicas have been sent by this worker."""
 
     def __init__(self, remembered_max: int = REMEMBERED_MAX) -> None:
-        self._remembered_max = remembered_max
-        self._holders: OrderedDict[int, tuple[str, ...]] = OrderedDict()
-        self._homes: OrderedDict[int, str] = OrderedDict()
+        self._holders: Latest[tuple[str, ...]] = Latest(remembered_max)
+        self._homes: Latest[str] = Latest(remembered_max)
+        self._alone: dict[str, tuple[str, ...]] = {}
         self._recent: deque[str] = deque()
         self._begun: Counter[str] = Counter()
 
@@ -160,14 +187,22 @@ class PrefixBalancer:
 
     def note(self, replica: str, prefix: Prefix) -> None:
         """The request was sent there: it will have this in its cache."""
-        if prefix.opening not in self._homes:
+        if self._homes.get(prefix.opening) is None:
             self._begin(replica)
-        _put(self._homes, prefix.opening, replica, self._remembered_max)
+        self._homes.put(prefix.opening, replica)
         for block in prefix.blocks:
-            known = self._holders.get(block, ())
-            if not known or known[0] != replica:
+            known = self._holders.get(block)
+            if known is None:
+                known = self._only(replica)
+            elif known[0] != replica:
                 known = (replica, *(h for h in known if h != replica))[:HOLDERS_MAX]
-            _put(self._holders, block, known, self._remembered_max)
+            self._holders.put(block, known)
+
+    def _only(self, replica: str) -> tuple[str, ...]:
+        """One tuple for all that only this replica has."""
+        if len(self._alone) > RECENT_MAX:
+            self._alone.clear()
+        return self._alone.setdefault(replica, (replica,))
 
     def _begin(self, replica: str) -> None:
         self._recent.append(replica)
@@ -185,23 +220,12 @@ class PrefixBalancer:
         depths: dict[str, int] = {}
         holders = self._holders
         for depth in range(len(prefix.blocks), 0, -1):
-            for replica in holders.get(prefix.blocks[depth - 1], ()):
+            for replica in holders.get(prefix.blocks[depth - 1]) or ():
                 if replica in wanted:
                     depths.setdefault(replica, depth)
             if len(depths) == len(wanted):
                 break
         return depths
-
-
-V = TypeVar("V")
-
-
-def _put(table: OrderedDict[int, V], key: int, value: V, most: int) -> None:
-    """Remember, as the latest; forget the oldest when there are too many."""
-    table[key] = value
-    table.move_to_end(key)
-    if len(table) > most:
-        table.popitem(last=False)
 
 
 def rank(start: int, replica: str) -> int:

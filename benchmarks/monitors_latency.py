@@ -49,6 +49,8 @@ class Eight(NamedTuple):
 _HOURS: dict[str, Hour] = {
     "honest hour": Hour(),
     **{f"all {factor:g}× as slow": Hour(slower=factor) for factor in (1.2, 1.5, 2.0)},
+    "all 1.5× as slow, and 1.6× the traffic": Hour(slower=1.5, traffic=1.6),
+    "all 2× as slow, and 1.6× the traffic": Hour(slower=2.0, traffic=1.6),
     "1.6× the traffic": Hour(traffic=1.6, since=0.0),
     "1.6× the traffic, from then on": Hour(traffic=1.6),
     "twice the traffic, for five minutes": Hour(traffic=2.0, lasts=300.0),

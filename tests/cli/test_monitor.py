@@ -55,7 +55,8 @@ def test_the_rules_of_several_manifests_are_one_file(
     declare(project, "slos: {ttft_p95_ms: 400, quality: 90%, period_days: 28}\n")
     done = run("monitor", "rules", "-f", "fairlead.yaml", "-f", "other.yaml")
     assert {service for service, _, _ in alerts_of(done.out)} == {"shop", "b"}
-    assert "quality (90% of judged answers good) is in no metric" in done.out
+    assert "# b: quality" not in done.out
+    assert "# shop: quality is shown by control; its /metrics have to be scraped" in done.out
     file = tmp_path / "rules.yml"
     file.write_text(done.out)
     assert PROMTOOL is not None

@@ -183,7 +183,7 @@ def test_of_what_was_put_the_last_half_is_known_and_no_more_than_was_said() -> N
 
 
 def test_what_is_remembered_takes_bounded_memory() -> None:
-    """Some 11 MB of openings and blocks; they are full after a quarter of these."""
+    """Openings are full after half of the first ones, blocks after a sixth."""
     balancer, chance = PrefixBalancer(), random.Random(1)
 
     def send_many() -> int:

@@ -9,13 +9,15 @@ alert's end is seen, too. What Prometheus tells is what fairlead itself tells.
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from control.answering_replica import AnsweringReplica
 from control.notify.receiving import HttpReceiver
 from fairlead.cli.shipping import prepare
 from fairlead.control.watching.watch_views import AlertView
@@ -38,10 +40,10 @@ pytestmark = [
 ]
 RATE = 8.0
 HONEST_S = 5.0
-MODELS = {"honest": Model(), "failing": Model(), "late": Model(slower=20.0)}
+MODELS = {"honest": Model(), "failing": Model(), "late": Model(slower=20.0), "poor": Model()}
 """Answers are there after 0.2 s, and `late` after 4: it breaks its promise from the first on."""
 
-BROKEN = {"failing": "availability", "late": "latency"}
+BROKEN = {"failing": "availability", "late": "latency", "poor": "quality"}
 MANIFEST = """
 service: {service}
 release:
@@ -53,6 +55,12 @@ slos: {{availability: 99%, latency_p95_ms: 1000}}
 rollout: {{strategy: immediate}}
 limits: {{queue_timeout_seconds: 60, request_timeout_seconds: 100}}
 """
+JUDGED = """
+capture: {{share: 1, per_minute: 6000}}
+judge: {{model: "openai+http://127.0.0.1:{port}/v1?model=grader", concurrency: 4}}
+monitoring: {{judge: {{share: 1}}}}
+"""
+"""What `poor` has besides; the honest one as well, by a judge that finds its answers good."""
 
 Labels = frozenset[tuple[str, str]]
 
@@ -88,12 +96,40 @@ def alertmanager(tmp_path: Path, http: HttpReceiver) -> Iterator[RealAlertmanage
     made.stop()
 
 
+class Judge:
+    """Gives every answer the same score."""
+
+    def __init__(self, score: int) -> None:
+        self.score = score
+        self.server = AnsweringReplica(self._grade)
+
+    @property
+    def port(self) -> int:
+        return int(self.server.url.rpartition(":")[2])
+
+    def _grade(self, _: str) -> str:
+        return json.dumps({"reason": "by the rule", "score": self.score})
+
+
+@pytest.fixture
+def judges() -> Iterator[dict[str, Judge]]:
+    made = {"poor": Judge(1), "honest": Judge(5)}
+    yield made
+    for judge in made.values():
+        judge.server.close()
+
+
 async def test_broken_promises_fire_in_prometheus_reach_the_webhook_and_end(
-    installation: Installation, alertmanager: RealAlertmanager, http: HttpReceiver, tmp_path: Path
+    installation: Installation,
+    alertmanager: RealAlertmanager,
+    http: HttpReceiver,
+    judges: dict[str, Judge],
+    tmp_path: Path,
 ) -> None:
     told = Told(http)
     async with recorded_engine(MODELS) as engine:
-        manifests = await asyncio.to_thread(ship, installation, tmp_path, engine.port)
+        ports = {name: judge.port for name, judge in judges.items()}
+        manifests = await asyncio.to_thread(ship, installation, tmp_path, engine.port, ports)
         prometheus = await asyncio.to_thread(
             started, installation, tmp_path, manifests, alertmanager
         )
@@ -105,6 +141,7 @@ async def test_broken_promises_fire_in_prometheus_reach_the_webhook_and_end(
             await engine.become({"failing": Model(failing=1.0)})
             await all_fire(told, prometheus, installation)
             await engine.become({"failing": Model(), "late": Model()})
+            judges["poor"].score = 5
             await pages_end(told)
         finally:
             stop.set()
@@ -114,12 +151,18 @@ async def test_broken_promises_fire_in_prometheus_reach_the_webhook_and_end(
     assert services == set(BROKEN), "nothing is told of the honest service, or of the platform"
 
 
-def ship(installation: Installation, folder: Path, port: int) -> list[Path]:
+def ship(
+    installation: Installation, folder: Path, port: int, judges: Mapping[str, int]
+) -> list[Path]:
     """Ship a release to each service; their manifests."""
     paths, rollouts = [], []
     for service in MODELS:
         paths.append(folder / f"{service}.yaml")
-        paths[-1].write_text(MANIFEST.format(service=service, port=port))
+        text = MANIFEST.format(service=service, port=port)
+        if service in judges:
+            text = text.replace("1000}", "1000, quality: 90%}")
+            text += JUDGED.format(port=judges[service])
+        paths[-1].write_text(text)
         spec = prepare(Registry(installation.paths.registry), load_manifest(paths[-1]))
         rollouts.append(installation.ship(spec).id)
     assert {installation.finish(one).outcome for one in rollouts} == {"promoted"}

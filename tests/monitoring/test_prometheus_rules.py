@@ -15,6 +15,7 @@ import yaml
 from fairlead.control.notify.rendering import alert_name
 from fairlead.control.watching.heartbeat import Heartbeat
 from fairlead.control.watching.interface import OLD_S
+from fairlead.control.watching.judged_metrics import JudgedMetrics
 from fairlead.domain.errors import InvalidInput
 from fairlead.gateway.records.metrics import TOKEN_BUCKETS_S, GatewayMetrics
 from fairlead.gateway.records.tallies import DURATION_BUCKETS_S
@@ -71,6 +72,42 @@ def test_the_rules_ask_for_nothing_that_the_gateway_does_not_export() -> None:
 def test_that_nobody_watches_is_asked_of_what_control_exports() -> None:
     assert rules.WATCHING in {state.name for state in Heartbeat(lambda: 0.0).states()}
     assert rules.WATCHING_S == OLD_S
+
+
+def test_what_judges_said_is_asked_of_what_control_exports() -> None:
+    names = [state.name for state in JudgedMetrics().states()]
+    assert names == [rules.JUDGED, rules.BAD]
+
+
+@needs_promtool
+@pytest.mark.parametrize("is_scraped", [True, False])
+def test_a_promise_of_quality_that_nobody_sees_is_told(tmp_path: Path, is_scraped: bool) -> None:
+    """Where only the gateway is scraped; and no control that shows another service is enough."""
+    rule_file, test_file = tmp_path / "rules.yml", tmp_path / "test.yml"
+    rule_file.write_text(rules_yaml([Promises("bank", EVERY)], BOUNDS))
+    shown = "bank" if is_scraped else "shop"
+    document = {
+        "rule_files": [str(rule_file)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": f'{rules.JUDGED}{{service="{shown}"}}', "values": "0+0x20"}
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": 'count(ALERTS{alertname="FairleadQualityBlind",service="bank"} '
+                        '== 1 and ALERTS{alertstate="firing"})',
+                        "eval_time": "15m",
+                        "exp_samples": [] if is_scraped else [{"labels": "{}", "value": 1}],
+                    }
+                ],
+            }
+        ],
+    }
+    test_file.write_text(yaml.safe_dump(document))
+    promtool("test", "rules", str(test_file))
 
 
 @needs_promtool
@@ -140,7 +177,7 @@ def test_every_alert_of_the_rules_says_what_to_do() -> None:
     document = yaml.safe_load(rules_yaml([Promises("bank", EVERY)], BOUNDS))
     alerts = [rule for group in document["groups"] for rule in group["rules"] if "alert" in rule]
     page = Path(__file__).parents[2] / "docs" / "alerts.md"
-    assert len(alerts) == 3 + 2 * (len(EVERY) - 1)
+    assert len(alerts) == 3 + 2 * len(EVERY) + 1
     for alert in alerts:
         said = alert["annotations"]
         assert said["summary"]
@@ -173,10 +210,11 @@ def test_both_kinds_of_alerts_have_the_same_labels() -> None:
     assert len(own) == 2
 
 
-def test_what_no_metric_shows_is_said_and_not_left_out_silently() -> None:
+def test_who_has_to_be_scraped_for_quality_is_said() -> None:
     text = rules_yaml([Promises("bank", EVERY)], BOUNDS)
-    assert "# bank: quality (90% of judged answers good) is in no metric" in text
-    assert 'slo="quality"' not in text
+    assert "# bank: quality is shown by control; its /metrics have to be scraped, too.\n" in text
+    assert 'slo="quality"' in text
+    assert "control" not in rules_yaml([Promises("bank", (UP,))], BOUNDS).partition("groups:")[0]
 
 
 def test_a_threshold_beyond_all_buckets_is_refused() -> None:

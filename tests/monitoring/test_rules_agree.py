@@ -1,8 +1,8 @@
 """Services and what happens to them: Prometheus and our own decider say the same of each.
 
 The generated rules are evaluated by the real promtool, minute by minute, on counters as the gateway
-exports them. What fires, and with which severity, has to be what `burning.assess` says of the same
-counts at the same minute.
+and control export them. What fires, and with which severity, has to be what `burning.assess` says
+of the same counts at the same minute.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ PROMISES = (
     Objective(ObjectiveKind.LATENCY, 0.9, 2_500.0),
     Objective(ObjectiveKind.COST, threshold=0.01),
     Objective(ObjectiveKind.AVAILABILITY, 0.999, requests_min=100, bad_min=10),
+    Objective(ObjectiveKind.QUALITY, 0.9),
 )
 
 
@@ -125,9 +126,13 @@ def counter(grown: Sequence[float], *, since: int, restarts: Container[int]) -> 
 def grown_by(
     objective: Objective, counts: Counts, release: str
 ) -> Iterator[tuple[str, list[float]]]:
-    """The gateway's series of a release, and by how much each grows in each minute."""
+    """The series of a release, and by how much each grows in each minute."""
     of = f'service="bank",release="{release}"'
     total, bad = [float(n) for n, _ in counts], [float(b) for _, b in counts]
+    if objective.kind is ObjectiveKind.QUALITY:
+        yield f'{rules.JUDGED}{{service="bank"}}', total
+        yield f'{rules.BAD}{{service="bank"}}', bad
+        return
     histogram = rules.HISTOGRAMS.get(objective.kind)
     if histogram is None:
         yield f'{rules.REQUESTS}{{{of},code="200"}}', total
@@ -144,13 +149,15 @@ def grown_by(
 
 
 def exported(objective: Objective, counts: Counts, dice: random.Random) -> dict[str, str]:
-    """What Prometheus scrapes: a second release takes over, and the gateway restarts."""
-    comes = dice.randrange(40, 200)
+    """What Prometheus scrapes: a second release takes over, and who exports it restarts.
+
+    Verdicts are counted by service, whatever release they are about.
+    """
+    comes = dice.randrange(40, 200) if objective.kind is not ObjectiveKind.QUALITY else MINUTES
     restart = {dice.randrange(20, 220)}
-    parts = {
-        "a": (0, [one if at < comes else (0, 0) for at, one in enumerate(counts)]),
-        "b": (comes, [one if at >= comes else (0, 0) for at, one in enumerate(counts)]),
-    }
+    parts = {"a": (0, [one if at < comes else (0, 0) for at, one in enumerate(counts)])}
+    if comes < MINUTES:
+        parts["b"] = (comes, [one if at >= comes else (0, 0) for at, one in enumerate(counts)])
     return {
         series: counter(grown, since=since, restarts=restart)
         for release, (since, part) in parts.items()
@@ -183,7 +190,9 @@ def test_the_same_fires_at_the_same_minute_whatever_happens(
 
 
 @needs_promtool
-@pytest.mark.parametrize("kind", [ObjectiveKind.AVAILABILITY, ObjectiveKind.COST])
+@pytest.mark.parametrize(
+    "kind", [ObjectiveKind.AVAILABILITY, ObjectiveKind.COST, ObjectiveKind.QUALITY]
+)
 def test_both_say_the_same_of_what_is_left_of_the_budget(
     kind: ObjectiveKind, tmp_path: Path
 ) -> None:

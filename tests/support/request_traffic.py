@@ -13,8 +13,6 @@ from support.queues import HEALTHY, NO_NOISE, Fault, OwnNoise, served, synthetic
 
 TOPIC = 500
 """Requests for which people ask about the same: rates and lengths differ a little by topic."""
-CLUMP = 3.0
-"""Failures in a row, about, where a replica hiccups."""
 ARRIVALS_A_SECOND = 0.7
 """For each replica, on average."""
 
@@ -25,7 +23,10 @@ class World(NamedTuple):
     Attributes:
         failing, malformed, refused: Rates before the fault.
         hitting: Share of the requests that hit a guardrail.
-        failing_then, malformed_then, refused_then: Since the fault; None for the same.
+        failing_then, malformed_then, refused_then, hitting_then: Since the fault; None for the
+            same.
+        keys: API keys, which ask in turn.
+        clump: Failures in a row, about, where a replica hiccups.
         failing_replica: Whose requests fail since then; all (None).
         longer: Factor of the answers' lengths since the fault.
         slower: Factor of times since the fault; it does not end with `until`.
@@ -51,6 +52,9 @@ class World(NamedTuple):
     speed: float = 1.0
     start: float = 1e9
     hitting: float = 0.02
+    hitting_then: float | None = None
+    clump: float = 3.0
+    keys: tuple[str, ...] = ("",)
 
 
 HONEST = World()
@@ -72,16 +76,18 @@ def traffic(n: int, seed: int, replicas: int = 4, world: World = HONEST) -> Iter
         failing = world.failing
         if is_on and world.failing_replica in (None, each.replica):
             failing = world.failing if world.failing_then is None else world.failing_then
-        if not left[each.replica] and dice.random() < failing / CLUMP:
-            left[each.replica] = 1 + int(dice.expovariate(1.0 / CLUMP))
+        if not left[each.replica] and dice.random() < failing / world.clump:
+            left[each.replica] = 1 + int(dice.expovariate(1.0 / world.clump))
         failed = left[each.replica] > 0
         left[each.replica] = max(0, left[each.replica] - 1)
         tokens = max(1, int(100 * topic * math.exp(dice.gauss(0.0, 0.6))))
         tokens = int(tokens * world.longer) if is_on else tokens
         stream = dice.random() < 0.7
+        hitting = world.hitting_then if is_on else None
         made = Made(
             id=f"{seed}-{number:06}",
             replica=f"r{each.replica}",
+            key=world.keys[number % len(world.keys)],
             stream=stream,
             status=500 if failed else 200,
             started_at=world.start + each.at,
@@ -96,7 +102,7 @@ def traffic(n: int, seed: int, replicas: int = 4, world: World = HONEST) -> Iter
                 if number % 3 == 0 and not failed
                 else -1
             ),
-            guardrail_hits=int(hits.random() < world.hitting),
+            guardrail_hits=int(hits.random() < (world.hitting if hitting is None else hitting)),
         )
         yield Seen(made, float(each.in_flight), float(each.load), failed)
 

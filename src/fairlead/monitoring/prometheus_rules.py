@@ -5,6 +5,7 @@ alerts have in an Alertmanager, which takes both for the same ones. What differs
 cannot see: the first increase of a series that appears with a value already, and windows longer
 than its retention (15 days unless it is told otherwise, so the budget of a month needs more), and
 where in a bucket of a histogram a request lies: a threshold between two bounds is the upper one.
+What judges say is shown by control, all else by the gateway.
 """
 
 from __future__ import annotations
@@ -27,6 +28,13 @@ COST = "fairlead_gateway_cost_usd_total"
 SNAPSHOT = "fairlead_gateway_snapshot_version"
 LOST = "fairlead_spool_lost_records_total"
 WATCHING = "fairlead_control_watching_age_seconds"
+JUDGED = "fairlead_control_judged_answers_total"
+BAD = "fairlead_control_judged_answers_bad_total"
+_COUNTERS = {
+    ObjectiveKind.AVAILABILITY: (REQUESTS, FAILED),
+    ObjectiveKind.COST: (REQUESTS, COST),
+    ObjectiveKind.QUALITY: (JUDGED, BAD),
+}
 HISTOGRAMS = {
     ObjectiveKind.TTFT: "fairlead_gateway_time_to_first_token_seconds",
     ObjectiveKind.ITL: "fairlead_gateway_inter_token_latency_seconds",
@@ -70,26 +78,21 @@ def rules_yaml(promises: Sequence[Promises], bounds: Bounds) -> str:
     """A rule file for Prometheus; raises InvalidInput for an objective that makes no sense."""
     runbook = common(promise.runbook for promise in promises)
     groups: list[dict[str, Any]] = [{"name": "fairlead-watchers", "rules": _watchers(runbook)}]
-    unseen = []
-    moved = []
+    notes = []
     for promise in promises:
-        shown = [one for one in promise.objectives if one.kind is not ObjectiveKind.QUALITY]
-        unseen += [
-            f"# {promise.service}: {one.kind} ({one.words}) is in no metric; fairlead watches it."
-            for one in promise.objectives
-            if one not in shown
-        ]
-        for objective in shown:
+        for objective in promise.objectives:
             check_objective(objective)
-            moved += _moved(promise.service, objective, bounds)
+            notes += _notes(promise.service, objective, bounds)
             name = f"fairlead-slo-{promise.service}-{objective.kind}"
             groups.append({"name": name, "rules": list(_slo(promise, objective, bounds))})
             # A month of samples is much to read each minute for what changes slowly.
             budget = list(_budget(promise, objective, bounds))
             groups.append({"name": f"{name}-budget", "interval": BUDGET_EVERY, "rules": budget})
+            if objective.kind is ObjectiveKind.QUALITY:
+                groups.append({"name": f"{name}-blind", "rules": [_quality_blind(promise)]})
     head = "# Rules for Prometheus 2.42 or newer, written by `fairlead monitor rules`.\n"
-    notes = "".join(f"{line}\n" for line in (*unseen, *moved))
-    return head + notes + yaml.safe_dump({"groups": groups}, sort_keys=False, width=100)
+    said = "".join(f"{line}\n" for line in notes)
+    return head + said + yaml.safe_dump({"groups": groups}, sort_keys=False, width=100)
 
 
 def duration(seconds: int) -> str:
@@ -190,8 +193,8 @@ def _counts(service: str, objective: Objective, bounds: Bounds, window: str) -> 
 
     histogram = HISTOGRAMS.get(objective.kind)
     if histogram is None:
-        bad = FAILED if objective.kind is ObjectiveKind.AVAILABILITY else COST
-        return increase(REQUESTS), increase(bad)
+        counted, bad = _COUNTERS[objective.kind]
+        return increase(counted), increase(bad)
     total = increase(f"{histogram}_count")
     good = increase(f"{histogram}_bucket", f',le=~"{_le(_bound(objective, bounds))}"')
     return total, f"clamp_min({total} - {good}, 0)"
@@ -212,8 +215,10 @@ def _bound(objective: Objective, bounds: Bounds) -> float:
     )
 
 
-def _moved(service: str, objective: Objective, bounds: Bounds) -> list[str]:
-    """A comment where Prometheus cannot see the threshold itself."""
+def _notes(service: str, objective: Objective, bounds: Bounds) -> list[str]:
+    """A comment where control has to be scraped, or a threshold cannot be seen as it is."""
+    if objective.kind is ObjectiveKind.QUALITY:
+        return [f"# {service}: quality is shown by control; its /metrics have to be scraped, too."]
     if objective.kind not in HISTOGRAMS:
         return []
     bound, threshold_ms = _bound(objective, bounds), objective.threshold or 0.0
@@ -229,6 +234,26 @@ def _le(bound: float) -> str:
     """A bound as any version writes it: `1` and `1.0` are the same one."""
     text = repr(bound).replace(".", "[.]")
     return f"{int(bound)}([.]0)?" if bound == int(bound) else text
+
+
+def _quality_blind(promise: Promises) -> dict[str, Any]:
+    """That nobody shows what judges said: without it a promise of quality is broken in silence."""
+    return {
+        "alert": "FairleadQualityBlind",
+        "expr": f'absent_over_time({JUDGED}{{service="{promise.service}"}}[{BLIND_FOR}])',
+        "for": BEGUN_FOR,
+        "labels": {
+            "severity": Severity.TICKET.value,
+            "monitor": "monitor_blind",
+            "service": promise.service,
+        },
+        "annotations": {
+            "summary": f"{promise.service}: its promise of quality is not watched",
+            "description": f"{JUDGED} of this service has had no sample for {BLIND_FOR}: control "
+            "is down or not scraped, or the service promises no quality any more.",
+            **annotation(runbook_of("monitor_blind", promise.runbook)),
+        },
+    }
 
 
 def _watchers(runbook: str) -> list[dict[str, Any]]:

@@ -25,7 +25,6 @@ from fairlead.control.watching.monitors import MonitorMaker
 from fairlead.control.watching.platform import _embedding_release
 from fairlead.control.watching.release_monitors import ReleaseMonitors
 from fairlead.control.watching.served import Served
-from fairlead.control.watching.service_watch import _watched_by
 from fairlead.control.watching.watching import Watching
 from fairlead.domain.capture import Capture
 from fairlead.domain.errors import InvalidInput, Unavailable
@@ -184,7 +183,7 @@ def test_another_release_of_the_model_is_another_one_and_drift_learns_anew(serve
     """Its vectors may mean something else."""
     model = EmbeddingModel(service="small")
     before, after = served(model), served(model, "sha256:e2")
-    assert _watched_by(before) != _watched_by(after)
+    assert before.watched_by != after.watched_by
     maker = MonitorMaker(NoKeys(), seat=lambda _: Seat((server.url,), "judge"))
     first = ReleaseMonitors("bank", "sha256:a", lambda: maker(before, "sha256:a"))
     for text in usual_texts(1_000):

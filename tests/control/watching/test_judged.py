@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from control.watching_world import DECLARED, WatchedWorld
+from fairlead.control.watching.judged_metrics import LATE_S, JudgedMetrics
 from fairlead.control.watching.served import Served
+from fairlead.control.watching.watching import Watching
 from fairlead.domain.judging import JUDGED
+from fairlead.gateway.records.metric_families import render
+from fairlead.monitoring.counting import Count
 from fairlead.monitoring.monitors.judged import Grading
-from fairlead.monitoring.objectives import ObjectiveKind
+from fairlead.monitoring.objectives import Objective, ObjectiveKind
 from fairlead.store import open_store
 from fairlead.store.rows import FeedbackRow, JudgementRow
 
@@ -75,3 +80,67 @@ async def test_a_rollouts_verdicts_by_the_services_own_judge_count(world: Watche
     await watching.look()
     await watching.close()
     assert counted(world) == (3.0, 1.0)
+
+
+def shown(watching: Watching) -> list[str]:
+    """What Prometheus sees of it."""
+    lines = render(watching.states()).decode().splitlines()
+    return [line for line in lines if line.startswith("fairlead_control_judged_answers")]
+
+
+async def test_prometheus_sees_what_counts_for_the_promise_and_zero_before(
+    world: WatchedWorld,
+) -> None:
+    promises = (Objective(ObjectiveKind.QUALITY, 0.9),)
+    declared = msgspec.structs.replace(DECLARED, objectives=promises)
+    one = Served("bank", "sha256:a", declared, grading=Grading("ours", 4.0), rollout_judge="ours")
+    world.platform.served = [one, one._replace(name="shop", declared=DECLARED)]
+    watching = await world.begin()
+    world.serve(20)
+    await watching.look()
+    assert shown(watching) == [
+        'fairlead_control_judged_answers_total{service="bank"} 0',
+        'fairlead_control_judged_answers_bad_total{service="bank"} 0',
+    ]
+    judge(world, ["r000001", "r000002"], 5.0)
+    judge(world, ["r000003"], 1.0, "ro-1")
+    world.serve(1)
+    await watching.look()
+    await watching.look()
+    assert shown(watching) == [
+        'fairlead_control_judged_answers_total{service="bank"} 3',
+        'fairlead_control_judged_answers_bad_total{service="bank"} 1',
+    ]
+    await watching.close()
+    assert counted(world) == (3.0, 1.0)
+
+
+async def test_a_service_that_is_there_again_counts_nothing_twice(world: WatchedWorld) -> None:
+    one = served(Grading("ours", 4.0), "ours")
+    world.platform.served = one
+    watching = await world.begin()
+    world.serve(20)
+    judge(world, ["r000001", "r000002"], 5.0)
+    world.serve(1)
+    await watching.look()
+    world.now += 120.0  # It is kept.
+    world.serve(1)
+    await watching.look()
+    world.platform.served = []
+    await watching.look()
+    world.platform.served = one
+    world.now += 120.0
+    world.serve(3)
+    await watching.look()
+    await watching.close()
+    rows = [row for row in world.store.minutes("bank", 0)
+            if row.promise == ObjectiveKind.AVAILABILITY.value]  # fmt: skip
+    assert sum(row.total for row in rows) == 25
+    assert counted(world) == (2.0, 0.0)
+
+
+def test_a_verdict_of_long_ago_is_no_step_of_now() -> None:
+    shown = JudgedMetrics()
+    shown.add("bank", Count("quality", 600, 1.0, 1.0), now=600.0 + LATE_S)
+    shown.add("bank", Count("quality", 600, 1.0, 1.0), now=660.0 + LATE_S)
+    assert [state.series for state in shown.states()] == [[(("bank",), [1.0])]] * 2

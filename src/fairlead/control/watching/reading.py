@@ -49,6 +49,11 @@ class Positions(msgspec.Struct):
     lately: dict[str, list[float]] = {}
     ends: dict[str, list[float]] = {}
 
+    @classmethod
+    def since(cls, at: float) -> Positions:
+        """Everything from this Unix time on is to be read."""
+        return cls(requests=(at, ""), feedback=(at, ""), judged=(at, ""), texts=(at, ""))
+
 
 class Portion(NamedTuple):
     """What was read.

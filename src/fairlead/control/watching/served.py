@@ -39,3 +39,12 @@ class Served(NamedTuple):
     rollout_judge: str = ""
     embedding_release: str = ""
     is_remote: bool = False
+
+    @property
+    def watched_by(self) -> object:
+        """What the monitors of its releases are made from; another one makes others."""
+        declared, kept = self.declared, self.capture
+        texts = None if kept is None else (kept.prompts, kept.answers)
+        compared = self.segments, self.feedback if self.segments else ()
+        vectors = declared.embeddings, self.embedding_release
+        return texts, compared, declared.monitors, declared.texts, self.grading, vectors

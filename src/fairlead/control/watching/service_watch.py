@@ -14,6 +14,7 @@ import msgspec
 
 from fairlead.control.acting.traffic import Minutes
 from fairlead.control.watching.interface import MonitorStanding
+from fairlead.control.watching.judged_metrics import JudgedMetrics
 from fairlead.control.watching.kept_documents import KeptDocuments
 from fairlead.control.watching.reading import Portion, Positions, let_go, read
 from fairlead.control.watching.release_monitors import SELF_TEST_S, ReleaseMonitors
@@ -22,7 +23,7 @@ from fairlead.control.watching.served import Served
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import NotFound
 from fairlead.domain.judging import JUDGED
-from fairlead.monitoring.burning import assess
+from fairlead.monitoring.burning import MINUTE_S, assess
 from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.counting import Count, Ledger, counted, judged, summed
 from fairlead.monitoring.declared import Declared
@@ -57,12 +58,19 @@ class ServiceWatch:
     Args:
         build: Makes the monitors of a release, by service and digest.
         now: Unix time in seconds.
+        judged: Shows Prometheus what judges said of this service.
     """
 
     def __init__(
-        self, store: WatchStore, service: str, build: Build, now: Callable[[], float]
+        self,
+        store: WatchStore,
+        service: str,
+        build: Build,
+        now: Callable[[], float],
+        judged: JudgedMetrics,
     ) -> None:
         self.service = service
+        self._judged = judged
         self._served: Served | None = None
         self._rollout_judge = ""
         self._store = store
@@ -85,17 +93,17 @@ class ServiceWatch:
     def load(self) -> None:
         """Go on from what is kept."""
         kept = self._store.documents(POSITION).get(self.service)
-        begin = self._now() - BEGIN_S
-        at = (begin, "")
-        self._positions = Positions(requests=at, feedback=at, judged=at, texts=at)
+        since = self._now() - BEGIN_S
+        # A service that is there again was counted until it went.
+        before = [row.minute + MINUTE_S for row in self._store.minutes(self.service, since)]
+        self._positions = Positions.since(max([since, *before]))
         if kept is not None:
             try:
                 self._positions = decode_json(kept, Positions)
             except msgspec.DecodeError as error:
                 # What was counted already must not be counted again: it goes on from now.
                 _log.error("%s: where its monitors were cannot be read: %s", self.service, error)
-                at = (self._now(), "")
-                self._positions = Positions(requests=at, feedback=at, judged=at, texts=at)
+                self._positions = Positions.since(self._now())
         self._saved_at = self._now()
 
     @property
@@ -114,7 +122,7 @@ class ServiceWatch:
         Nothing has changed when the store raises; it is called again.
         """
         before, promises = self._served, served.declared.promises
-        is_other = before is not None and _watched_by(before) != _watched_by(served)
+        is_other = before is not None and before.watched_by != served.watched_by
         if is_other:
             self.save(at_once=True)  # What fits goes on from there, the rest learns anew.
             self._kept.sweep_soon()
@@ -129,6 +137,8 @@ class ServiceWatch:
             # What came before was sampled in another way, or not at all.
             self._captured_since = self._now()
         self._served, self._ledgers = served, ledgers
+        if any(one.kind is ObjectiveKind.QUALITY for one in promises):
+            self._judged.begin(self.service)
         # Its last verdicts may be read when it is over.
         self._rollout_judge = served.rollout_judge or self._rollout_judge
         self._releases.update(made)
@@ -318,7 +328,9 @@ class ServiceWatch:
                 continue
             feedback = self._graded(given)
             if feedback.name == JUDGED:
-                self._count([judged(feedback.value, feedback.at)])
+                verdict = judged(feedback.value, feedback.at)
+                self._count([verdict])
+                self._judged.add(self.service, verdict, self._now())
             if feedback.request.release:
                 self._release(feedback.request.release).see_feedback(feedback)
         for text in portion.texts:
@@ -385,13 +397,3 @@ class ServiceWatch:
         monitors = ReleaseMonitors(self.service, release, lambda: self._build(served, release))
         monitors.restore(*self._kept.of_release(release))
         return monitors
-
-
-def _watched_by(served: Served) -> object:
-    """What the monitors of its releases are made from."""
-    declared = served.declared
-    kept = served.capture
-    texts = None if kept is None else (kept.prompts, kept.answers)
-    compared = served.segments, served.feedback if served.segments else ()
-    vectors = declared.embeddings, served.embedding_release
-    return texts, compared, declared.monitors, declared.texts, served.grading, vectors

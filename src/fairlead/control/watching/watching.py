@@ -21,6 +21,7 @@ from fairlead.control.watching.desk_documents import DeskDocuments
 from fairlead.control.watching.heartbeat import Heartbeat, Overlay
 from fairlead.control.watching.impacts import COUNTS_S, impacts
 from fairlead.control.watching.interface import MonitorStanding
+from fairlead.control.watching.judged_metrics import JudgedMetrics
 from fairlead.control.watching.looking import (
     Seen,
     blind,
@@ -75,6 +76,7 @@ class Watching:
         self._platform = platform
         self._around = Around(platform)
         self._heart = Heartbeat(monotonic)
+        self._judged = JudgedMetrics()
         self._build = build
         self._now = now
         self._documents = DeskDocuments(store)
@@ -110,8 +112,8 @@ class Watching:
         return self._heart.trouble
 
     def states(self) -> list[FamilyState]:
-        """Metrics of what was sent, and of the looks."""
-        return [*self._courier.states(), *self._heart.states()]
+        """Metrics of what was sent, of the looks, and of what judges said."""
+        return [*self._courier.states(), *self._heart.states(), *self._judged.states()]
 
     def monitors(self, service: str | None = None) -> list[MonitorStanding]:
         """All of them, as of the last look; then those that have nothing to see."""
@@ -302,7 +304,9 @@ class Watching:
             with self._noting(served.name):
                 watch = self._services.get(served.name)
                 if watch is None:
-                    watch = ServiceWatch(self._store, served.name, self._build, self._now)
+                    watch = ServiceWatch(
+                        self._store, served.name, self._build, self._now, self._judged
+                    )
                     watch.load()
                 watch.follow(served)
                 self._services[served.name] = watch

@@ -17,12 +17,15 @@ from fairlead.wire.snapshot import ReleaseRoute
 
 CLIENT_LEFT = 499
 FREE = Price()
+_PRICES_MAX = 1_000
+_rates: dict[Price, tuple[int, int]] = {}
 _WORDS = {
     Measure.REQUESTS: ("requests", "requests"),
     Measure.TOKENS: ("tokens", "tokens"),
     Measure.USD: ("insufficient_quota", "USD"),
 }
-_NAMES = {int(Measure.REQUESTS): b"requests", int(Measure.TOKENS): b"tokens"}
+_REQUESTS, _TOKENS = int(Measure.REQUESTS), int(Measure.TOKENS)
+_NAMES = {_REQUESTS: b"requests", _TOKENS: b"tokens"}
 
 
 class Lacking(NamedTuple):
@@ -51,14 +54,16 @@ def take(book: QuotaBook, call: Call, now: float, *, is_again: bool = False) -> 
     route = service.releases.get(call.assignment.release)
     prompt, completion, is_asked = estimate(call.kind, call.body, route)
     price = (route.price if route is not None else None) or FREE
-    cost = (1, prompt + completion, price.cost(prompt, completion))
-    least = cost if is_asked else (1, prompt, price.cost(prompt, 0))
-    hold = book.take(meters, cost, least, now, is_again=is_again)
-    if isinstance(hold, Denial):
-        return _denied(hold, now)
-    hold.prompt_tokens = prompt
-    hold.completion_tokens = completion
-    return hold
+    cost = (1, prompt + completion, _picodollars(price, prompt, completion))
+    taken: Hold | Denial | None = None if is_again else book.take_at_once(meters, cost, now)
+    if taken is None:
+        least = cost if is_asked else (1, prompt, _picodollars(price, prompt, 0))
+        taken = book.take(meters, cost, least, now, is_again=is_again)
+    if isinstance(taken, Denial):
+        return _denied(taken, now)
+    taken.prompt_tokens = prompt
+    taken.completion_tokens = completion
+    return taken
 
 
 def cost_of(
@@ -84,19 +89,36 @@ def cost_of(
         completion, is_estimate = events, True
     completion = max(0, completion)
     price = (route.price if route is not None else None) or FREE
-    return (1, prompt + completion, price.cost(prompt, completion)), is_estimate
+    return (1, prompt + completion, _picodollars(price, prompt, completion)), is_estimate
+
+
+def _picodollars(price: Price, prompt: int, completion: int) -> int:
+    """As `Price.cost`, which is asked once for each price."""
+    rates = _rates.get(price)
+    if rates is None:
+        if len(_rates) >= _PRICES_MAX:
+            _rates.clear()
+        rates = _rates[price] = (price.cost(1, 0), price.cost(0, 1))
+    return prompt * rates[0] + completion * rates[1]
 
 
 def headers(meters: tuple[Meter, ...], now: float) -> bytes:
     """`x-ratelimit-*`: of the limits on requests and on tokens, the one that is nearest."""
     if len(meters) == 1:
         return _lines(meters[0], now)
-    nearest: dict[int, Meter] = {}
+    requests: Meter | None = None
+    tokens: Meter | None = None
+    requests_left = tokens_left = 0
     for meter in meters:
-        known = nearest.get(meter.measure)
-        if known is None or meter.remaining < known.remaining:
-            nearest[meter.measure] = meter
-    return b"".join(_lines(nearest[measure], now) for measure in sorted(nearest))
+        measure, window = meter.measure, meter.window
+        left = window.held - window.used + window.elsewhere
+        if measure == _REQUESTS:
+            if requests is None or left < requests_left:
+                requests, requests_left = meter, left
+        elif measure == _TOKENS and (tokens is None or left < tokens_left):
+            tokens, tokens_left = meter, left
+    own = b"" if requests is None else _lines(requests, now)
+    return own if tokens is None else own + _lines(tokens, now)
 
 
 def _lines(meter: Meter, now: float) -> bytes:

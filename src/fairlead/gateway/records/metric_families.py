@@ -90,8 +90,9 @@ class Family:
 
     def state(self) -> FamilyState:
         """The values, to be shown or added to others."""
-        series = [(labels, [number.value]) for labels, number in self._numbers.items()]
-        for labels, histogram in self._histograms.items():
+        # Another thread may count in a new series meanwhile.
+        series = [(labels, [number.value]) for labels, number in list(self._numbers.items())]
+        for labels, histogram in list(self._histograms.items()):
             series.append((labels, [*map(float, histogram.counts), histogram.total]))
         return FamilyState(
             name=self._name,

@@ -33,9 +33,11 @@ PROMPT_BYTES_MAX = 64 * 1024
 START_BLOCKS = 4
 """Blocks of the part of a prompt that ranks the replicas."""
 REMEMBERED_MAX = 50_000
-"""Openings, and as many blocks, that one service remembers in one worker: some 10 MB."""
+"""Openings, and as many blocks, that one service remembers in one worker, the latest half of them
+at least: some 11 MB, and 16 where each is on many replicas."""
 HOLDERS_MAX = 8
 """Replicas remembered for one beginning, the latest ones."""
+REPLICAS_MAX = 1_024
 RECENT_MAX = 128
 """Conversations begun lately, whose distribution is kept even."""
 BOUND = 1.25
@@ -135,7 +137,7 @@ class Latest(Generic[V]):
     """What was put lately, of `most` different keys at most.
 
     In two halves: once the newer one is full, the older one is forgotten as a whole, so the last
-    half of `most` is always there. A third of what an `OrderedDict` takes.
+    half of `most` is always there. Half of the memory of an `OrderedDict`, which forgets singly.
     """
 
     def __init__(self, most: int) -> None:
@@ -200,7 +202,7 @@ class PrefixBalancer:
 
     def _only(self, replica: str) -> tuple[str, ...]:
         """One tuple for all that only this replica has."""
-        if len(self._alone) > RECENT_MAX:
+        if len(self._alone) >= REPLICAS_MAX:
             self._alone.clear()
         return self._alone.setdefault(replica, (replica,))
 

@@ -204,8 +204,8 @@ def main() -> None:
     lines = [
         "# Monitors of requests on simulated traffic\n",
         "`python -m benchmarks.monitors_simulated` measures this, with fixed seeds: one release "
-        "with four replicas (`tests/support/request_traffic.py`), all monitors of requests as they "
-        "are by default, which is one false alarm in a million requests where these are "
+        "with four replicas (`tests/support/request_traffic.py`), the nine monitors of requests as "
+        "they are by default, which is one false alarm in a million requests where these are "
         "independent. Here they are not: bursts, waves of load, topics that change every 500 "
         "requests, failures in threes.\n",
         *_table(read(PART)),

@@ -39,7 +39,8 @@ class Rig:
 
     def take(self, now: float, tokens: int = 0, usd: int = 0, key: str = "k") -> Hold | Denial:
         cost: Cost = (1, tokens, usd)
-        return self.book.take(self.book.meters_for(key, "s")[0], cost, cost, now)
+        meters = self.book.meters_for(key, "s")[0]
+        return self.book.take_at_once(meters, cost, now) or self.book.take(meters, cost, cost, now)
 
     def used(self, name: str) -> int:
         return self.book.meters[name].window.used
@@ -223,3 +224,47 @@ def test_with_more_limits_than_a_report_holds_they_take_turns() -> None:
         assert len(report.uses) == 4_000
         seen |= {use.limit for use in report.uses}
     assert len(seen) == 9_000
+
+
+QUOTAS = st.builds(
+    Quota,
+    requests_per_minute=st.none() | st.integers(1, 20),
+    tokens_per_minute=st.none() | st.integers(1, 100),
+    tokens_per_day=st.none() | st.integers(1, 300),
+    usd_per_day=st.none() | st.integers(1, 50),
+)
+
+
+@given(
+    QUOTAS,
+    st.lists(
+        st.tuples(st.floats(0, 30), st.integers(0, 40), st.integers(0, 30), st.floats(0, 1)),
+        max_size=40,
+    ),
+)
+def test_what_is_taken_at_once_is_taken_as_by_the_whole_way(
+    quota: Quota, asked: list[tuple[float, int, int, float]]
+) -> None:
+    """Every window is the same after each request, and so is what was lacking."""
+    short, long = Rig(snapshot(quota), number=1), Rig(snapshot(quota), number=1)
+    now = T0
+    for wait_s, tokens, usd, used in asked:
+        now += wait_s
+        cost: Cost = (1, tokens, usd)
+        one = short.take(now, tokens, usd)
+        other = long.book.take(long.book.meters_for("k", "s")[0], cost, cost, now)
+        assert type(one) is type(other)
+        if isinstance(one, Hold) and isinstance(other, Hold):
+            was = (1, int(used * tokens), int(used * usd))
+            assert one.is_settled == (not any(meter.measure for meter in one.meters))
+            one.settle(was)
+            other.settle(was)
+        assert _windows(short.book) == _windows(long.book)
+        assert short.hurried == long.hurried
+
+
+def _windows(book: QuotaBook) -> list[tuple[int, ...]]:
+    windows = [meter.window for meter in book.meters.values()]
+    return [
+        (w.start, w.end, w.held, w.used, w.demand, w.need, w.base, w.elsewhere) for w in windows
+    ]

@@ -246,11 +246,13 @@ def _quality_blind(promise: Promises) -> dict[str, Any]:
             "severity": Severity.TICKET.value,
             "monitor": "monitor_blind",
             "service": promise.service,
+            "watched": MONITOR,
         },
         "annotations": {
             "summary": f"{promise.service}: its promise of quality is not watched",
             "description": f"{JUDGED} of this service has had no sample for {BLIND_FOR}: control "
-            "is down or not scraped, or the service promises no quality any more.",
+            "is down, or this Prometheus does not reach it or has the wrong token (the page of "
+            "targets says so), or the service is not shipped with this promise.",
             **annotation(runbook_of("monitor_blind", promise.runbook)),
         },
     }

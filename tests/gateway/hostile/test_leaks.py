@@ -111,7 +111,7 @@ async def _grown(
         for one in engines:
             one.asked.clear()
         await _ask(worker, ask, TIMES)
-        grown.append((worker.resident - before) / TIMES)
+        grown.append(max(0, worker.resident - before) / TIMES)
         last = grown[-QUIET_ROUNDS:]
         if len(last) == QUIET_ROUNDS and sum(last) / QUIET_ROUNDS <= BYTES_A_REQUEST_MAX:
             break

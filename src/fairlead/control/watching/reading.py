@@ -16,7 +16,9 @@ import msgspec
 from fairlead.control import sample_views
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.outcomes import failed_by_server
+from fairlead.monitoring.burning import MINUTE_S
 from fairlead.monitoring.monitors.interface import Seen, SeenFeedback, SeenText
+from fairlead.monitoring.objectives import ObjectiveKind
 from fairlead.store.rows import GivenRow, RequestRow, TextRow
 from fairlead.store.watching import Position, WatchStore
 
@@ -28,6 +30,8 @@ LOAD_S = 10.0
 LOAD_MAX = 10_000
 """More are not told apart."""
 
+BEGIN_S = 86_400.0
+"""A service that was not watched before is read from so long ago on."""
 PASSED_OVER_S = 600.0
 """Feedback is recorded at once, long before so much time has passed."""
 
@@ -53,6 +57,27 @@ class Positions(msgspec.Struct):
     def since(cls, at: float) -> Positions:
         """Everything from this Unix time on is to be read."""
         return cls(requests=(at, ""), feedback=(at, ""), judged=(at, ""), texts=(at, ""))
+
+
+def begin(store: WatchStore, service: str, now: float) -> Positions:
+    """Where a service is read from that is watched anew: a day ago.
+
+    One that was watched before, taken away and shipped again was counted until then: its requests
+    and verdicts are read from where that ended, so that nothing counts twice.
+    """
+    since = now - BEGIN_S
+    requests = judged = since
+    for row in store.minutes(service, since):
+        end = float(row.minute + MINUTE_S)
+        if end > now + MINUTE_S:
+            continue  # Of a clock that was ahead.
+        if row.promise == ObjectiveKind.QUALITY.value:
+            judged = max(judged, end)
+        else:
+            requests = max(requests, end)
+    made = Positions.since(since)
+    made.requests, made.judged = (requests, ""), (judged, "")
+    return made
 
 
 class Portion(NamedTuple):

@@ -16,14 +16,14 @@ from fairlead.control.acting.traffic import Minutes
 from fairlead.control.watching.interface import MonitorStanding
 from fairlead.control.watching.judged_metrics import JudgedMetrics
 from fairlead.control.watching.kept_documents import KeptDocuments
-from fairlead.control.watching.reading import Portion, Positions, let_go, read
+from fairlead.control.watching.reading import BEGIN_S, Portion, Positions, begin, let_go, read
 from fairlead.control.watching.release_monitors import SELF_TEST_S, ReleaseMonitors
 from fairlead.control.watching.sampling import is_due, unseen
 from fairlead.control.watching.served import Served
 from fairlead.domain.decoding import decode_json
 from fairlead.domain.errors import NotFound
 from fairlead.domain.judging import JUDGED
-from fairlead.monitoring.burning import MINUTE_S, assess
+from fairlead.monitoring.burning import assess
 from fairlead.monitoring.conditions import Condition
 from fairlead.monitoring.counting import Count, Ledger, counted, judged, summed
 from fairlead.monitoring.declared import Declared
@@ -39,8 +39,6 @@ from fairlead.store.watching import WatchStore
 POSITION = "watch_position"
 SAVE_S = 30.0
 CLOCK_S = 5.0
-BEGIN_S = 86_400.0
-"""A service that was not watched before is read from so long ago on."""
 PAGES = 5
 RELEASES_MAX = 8
 ASSESS_S = 10.0
@@ -93,11 +91,9 @@ class ServiceWatch:
     def load(self) -> None:
         """Go on from what is kept."""
         kept = self._store.documents(POSITION).get(self.service)
-        since = self._now() - BEGIN_S
-        # A service that is there again was counted until it went.
-        before = [row.minute + MINUTE_S for row in self._store.minutes(self.service, since)]
-        self._positions = Positions.since(max([since, *before]))
-        if kept is not None:
+        if kept is None:
+            self._positions = begin(self._store, self.service, self._now())
+        else:
             try:
                 self._positions = decode_json(kept, Positions)
             except msgspec.DecodeError as error:

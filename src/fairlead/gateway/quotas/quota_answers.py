@@ -111,7 +111,7 @@ def headers(meters: tuple[Meter, ...], now: float) -> bytes:
     requests_left = tokens_left = 0
     for meter in meters:
         measure, window = meter.measure, meter.window
-        left = window.held - window.used + window.elsewhere
+        left = max(0, window.held - window.used + window.elsewhere)
         if measure == _REQUESTS:
             if requests is None or left < requests_left:
                 requests, requests_left = meter, left

@@ -70,9 +70,3 @@ class Meter:
             start, end = window_of(self.limit.period, now)
             self.window = Window(start, end, self.share, self.amount - self.share)
         return self.window
-
-    @property
-    def remaining(self) -> int:
-        """What is left of the limit in this window, as far as this worker knows."""
-        window = self.window
-        return max(0, window.held - window.used + window.elsewhere)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import tempfile
 from collections.abc import Generator
@@ -31,12 +30,6 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[_TURNS] = Turns(Path(given["turns"]))
     elif getattr(config.option, "dist", "no") != "no":
         config.stash[_FOLDER] = tempfile.TemporaryDirectory(prefix="fairlead-tests-")
-
-
-def pytest_collection_finish() -> None:
-    """What all modules have imported stays: no collection within a test goes through it again."""
-    gc.collect()
-    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

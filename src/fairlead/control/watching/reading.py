@@ -58,26 +58,26 @@ class Positions(msgspec.Struct):
         """Everything from this Unix time on is to be read."""
         return cls(requests=(at, ""), feedback=(at, ""), judged=(at, ""), texts=(at, ""))
 
+    @classmethod
+    def first(cls, store: WatchStore, service: str, now: float) -> Positions:
+        """Where a service is read from that is watched anew: a day ago.
 
-def begin(store: WatchStore, service: str, now: float) -> Positions:
-    """Where a service is read from that is watched anew: a day ago.
-
-    One that was watched before, taken away and shipped again was counted until then: its requests
-    and verdicts are read from where that ended, so that nothing counts twice.
-    """
-    since = now - BEGIN_S
-    requests = judged = since
-    for row in store.minutes(service, since):
-        end = float(row.minute + MINUTE_S)
-        if end > now + MINUTE_S:
-            continue  # Of a clock that was ahead.
-        if row.promise == ObjectiveKind.QUALITY.value:
-            judged = max(judged, end)
-        else:
-            requests = max(requests, end)
-    made = Positions.since(since)
-    made.requests, made.judged = (requests, ""), (judged, "")
-    return made
+        One that was watched before, taken away and shipped again was counted until then: its
+        requests and verdicts are read from where that ended, so that nothing counts twice.
+        """
+        since = now - BEGIN_S
+        requests = judged = since
+        for row in store.minutes(service, since):
+            end = float(row.minute + MINUTE_S)
+            if end > now + MINUTE_S:
+                continue  # Of a clock that was ahead.
+            if row.promise == ObjectiveKind.QUALITY.value:
+                judged = max(judged, end)
+            else:
+                requests = max(requests, end)
+        made = cls.since(since)
+        made.requests, made.judged = (requests, ""), (judged, "")
+        return made
 
 
 class Portion(NamedTuple):

@@ -16,7 +16,7 @@ from fairlead.control.acting.traffic import Minutes
 from fairlead.control.watching.interface import MonitorStanding
 from fairlead.control.watching.judged_metrics import JudgedMetrics
 from fairlead.control.watching.kept_documents import KeptDocuments
-from fairlead.control.watching.reading import BEGIN_S, Portion, Positions, begin, let_go, read
+from fairlead.control.watching.reading import BEGIN_S, Portion, Positions, let_go, read
 from fairlead.control.watching.release_monitors import SELF_TEST_S, ReleaseMonitors
 from fairlead.control.watching.sampling import is_due, unseen
 from fairlead.control.watching.served import Served
@@ -92,7 +92,7 @@ class ServiceWatch:
         """Go on from what is kept."""
         kept = self._store.documents(POSITION).get(self.service)
         if kept is None:
-            self._positions = begin(self._store, self.service, self._now())
+            self._positions = Positions.first(self._store, self.service, self._now())
         else:
             try:
                 self._positions = decode_json(kept, Positions)

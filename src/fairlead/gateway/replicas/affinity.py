@@ -38,6 +38,7 @@ at least: some 11 MB, and 16 where each is on many replicas."""
 HOLDERS_MAX = 8
 """Replicas remembered for one beginning, the latest ones."""
 REPLICAS_MAX = 1_024
+"""Names of replicas that are kept once for all that they have alone."""
 RECENT_MAX = 128
 """Conversations begun lately, whose distribution is kept even."""
 BOUND = 1.25

@@ -74,6 +74,11 @@ class Pace:
         self._lasting: Lasting[RateWatch, float] | None = None
 
     @property
+    def is_learnt(self) -> bool:
+        """Whether it knows what is usual; what comes before that is what it learns."""
+        return self._lasting is not None
+
+    @property
     def is_slower(self) -> bool:
         """Whether there is an alarm that has not passed."""
         return self._lasting is not None and self._lasting.gravity > 0

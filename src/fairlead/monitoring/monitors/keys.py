@@ -137,13 +137,16 @@ class SlowKeyMonitor(ReleaseMonitor):
         keys, known = len(self._watched), len(self._counts)
         if known < 2:
             return "watching, but there are no two keys to compare"
+        known_well = {key for (key, _, _), pace in self._paces.items() if pace.is_learnt}
+        new = sum(key not in known_well for key in self._watched)
+        still = f", still learning {new} of them" if new else ""
         if known <= keys:
-            return f"watching {keys} keys"
+            return f"watching {keys} keys{still}"
         total = math.fsum(self._counts.values())
         share = math.fsum(self._counts.get(key, 0.0) for key in self._watched) / total
         return (
-            f"watching the {keys} busiest keys, with {100.0 * share:.0f}% of the requests; not "
-            f"{known - keys:,} others"
+            f"watching the {keys} busiest keys, with {100.0 * share:.0f}% of the requests{still}; "
+            f"not {known - keys:,} others"
         )
 
     def self_test(self) -> str:

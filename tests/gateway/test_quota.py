@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairlead.domain.quota import Cost, Quota
+from fairlead.domain.quota import PICO, Cost, Quota
 from fairlead.gateway.quotas.quota import LEASE_S, Denial, Hold, QuotaBook
 from fairlead.wire.quota import Grant
 from fairlead.wire.snapshot import KeyEntry, Limits, ServiceRoute, Snapshot
@@ -39,7 +39,9 @@ class Rig:
 
     def take(self, now: float, tokens: int = 0, usd: int = 0, key: str = "k") -> Hold | Denial:
         cost: Cost = (1, tokens, usd)
-        meters = self.book.meters_for(key, "s")[0]
+        meters, counts_more = self.book.meters_for(key, "s")
+        if not counts_more:
+            return self.book.take_one(meters, now)
         return self.book.take_at_once(meters, cost, now) or self.book.take(meters, cost, cost, now)
 
     def used(self, name: str) -> int:
@@ -231,7 +233,7 @@ QUOTAS = st.builds(
     requests_per_minute=st.none() | st.integers(1, 20),
     tokens_per_minute=st.none() | st.integers(1, 100),
     tokens_per_day=st.none() | st.integers(1, 300),
-    usd_per_day=st.none() | st.integers(1, 50),
+    usd_per_day=st.none() | st.integers(1, 50).map(float),
 )
 
 
@@ -246,17 +248,17 @@ def test_what_is_taken_at_once_is_taken_as_by_the_whole_way(
     quota: Quota, asked: list[tuple[float, int, int, float]]
 ) -> None:
     """Every window is the same after each request, and so is what was lacking."""
-    short, long = Rig(snapshot(quota), number=1), Rig(snapshot(quota), number=1)
+    given_ = snapshot(quota, workers=2)
+    short, long = Rig(given_, number=1), Rig(given_, number=1)
     now = T0
     for wait_s, tokens, usd, used in asked:
         now += wait_s
-        cost: Cost = (1, tokens, usd)
-        one = short.take(now, tokens, usd)
+        cost: Cost = (1, tokens, usd * PICO)
+        one = short.take(now, tokens, usd * PICO)
         other = long.book.take(long.book.meters_for("k", "s")[0], cost, cost, now)
         assert type(one) is type(other)
         if isinstance(one, Hold) and isinstance(other, Hold):
-            was = (1, int(used * tokens), int(used * usd))
-            assert one.is_settled == (not any(meter.measure for meter in one.meters))
+            was = (1, int(used * tokens), int(used * usd * PICO))
             one.settle(was)
             other.settle(was)
         assert _windows(short.book) == _windows(long.book)

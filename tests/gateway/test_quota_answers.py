@@ -139,12 +139,12 @@ def test_of_several_limits_the_headers_show_the_nearest() -> None:
 
 def test_of_two_limits_that_are_overdrawn_the_first_one_is_shown() -> None:
     """What was used turned out to be more than what was reserved."""
-    limits = book(Quota(tokens_per_minute=20, tokens_per_day=30))
+    limits = book(Quota(tokens_per_minute=90, tokens_per_day=30))
     hold = take(limits, call(b'{"max_tokens":1}'), T0 + 1)
     assert isinstance(hold, Hold)
-    hold.settle((1, 100, 0))
+    hold.settle((1, 100, 0))  # 10 over the one, 70 over the other.
     shown = headers(limits.meters_for("k", "s")[0], T0 + 1).decode().split("\r\n")
-    assert shown[:2] == ["x-ratelimit-limit-tokens: 20", "x-ratelimit-remaining-tokens: 0"]
+    assert shown[:2] == ["x-ratelimit-limit-tokens: 90", "x-ratelimit-remaining-tokens: 0"]
 
 
 def test_a_day_is_told_in_hours() -> None:

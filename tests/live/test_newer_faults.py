@@ -128,7 +128,7 @@ def have_learnt(alerts: Alerts) -> bool:
     scored = control.get(list[TrackedView], "bias", "tracked")
     return (
         len(needed) == sum(map(len, NEEDED.values()))
-        and not any("learning" in one.standing for one in needed)
+        and not any(word in one.standing for one in needed for word in ("learning", "not learnt"))
         and [one.state for one in scored] == ["watching"]
     )
 

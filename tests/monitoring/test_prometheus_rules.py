@@ -97,8 +97,8 @@ def test_a_promise_of_quality_that_nobody_sees_is_told(tmp_path: Path, is_scrape
                 ],
                 "promql_expr_test": [
                     {
-                        "expr": 'count(ALERTS{alertname="FairleadQualityBlind",service="bank"} '
-                        '== 1 and ALERTS{alertstate="firing"})',
+                        "expr": 'count(ALERTS{alertname="FairleadQualityBlind",service="bank",'
+                        'watched="slo"} == 1 and ALERTS{alertstate="firing"})',
                         "eval_time": "15m",
                         "exp_samples": [] if is_scraped else [{"labels": "{}", "value": 1}],
                     }

@@ -10,6 +10,7 @@ import pytest
 
 from control.watching_world import DECLARED, WatchedWorld
 from fairlead.control.watching.judged_metrics import LATE_S, JudgedMetrics
+from fairlead.control.watching.reading import Positions
 from fairlead.control.watching.served import Served
 from fairlead.control.watching.watching import Watching
 from fairlead.domain.judging import JUDGED
@@ -18,7 +19,7 @@ from fairlead.monitoring.counting import Count
 from fairlead.monitoring.monitors.judged import Grading
 from fairlead.monitoring.objectives import Objective, ObjectiveKind
 from fairlead.store import open_store
-from fairlead.store.rows import FeedbackRow, JudgementRow
+from fairlead.store.rows import FeedbackRow, JudgementRow, MinuteRow
 
 
 @pytest.fixture
@@ -144,3 +145,42 @@ def test_a_verdict_of_long_ago_is_no_step_of_now() -> None:
     shown.add("bank", Count("quality", 600, 1.0, 1.0), now=600.0 + LATE_S)
     shown.add("bank", Count("quality", 600, 1.0, 1.0), now=660.0 + LATE_S)
     assert [state.series for state in shown.states()] == [[(("bank",), [1.0])]] * 2
+
+
+class Minutes:
+    """What a store has of minutes: the promise, and when each began."""
+
+    def __init__(self, *kept: tuple[str, int]) -> None:
+        self.kept = kept
+
+    def minutes(self, service: str, since: float) -> list[MinuteRow]:
+        return [
+            MinuteRow(service, minute, promise, 1.0, 0.0)
+            for promise, minute in self.kept
+            if minute >= since
+        ]
+
+
+def first(*kept: tuple[str, int]) -> tuple[float, float, float, float]:
+    """Where requests, feedback, verdicts and texts are read from, at a time of 1,000,000."""
+    at = Positions.first(Minutes(*kept), "bank", 1e6)  # type: ignore[arg-type]
+    return at.requests[0], at.feedback[0], at.judged[0], at.texts[0]
+
+
+def test_what_is_counted_no_more_is_read_from_where_its_own_counts_ended() -> None:
+    """Verdicts come later than their requests; nobody has counted texts."""
+    day_ago = 1e6 - 86_400.0
+    assert first() == (day_ago,) * 4
+    assert first(("availability", 999_000), ("ttft", 998_940), ("quality", 998_400)) == (
+        999_060.0, day_ago, 998_460.0, day_ago,
+    )  # fmt: skip
+    assert first(("availability", 999_000)) == (999_060.0, day_ago, day_ago, day_ago)
+
+
+def test_a_clock_that_was_ahead_keeps_nobody_from_reading() -> None:
+    assert first(("availability", 1_003_600), ("quality", 999_960)) == (
+        1e6,
+        913_600.0,
+        1e6,
+        913_600.0,
+    )

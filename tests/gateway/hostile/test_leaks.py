@@ -106,12 +106,14 @@ async def _grown(
     """Bytes a request of the last rounds; what is laid in once is over by then, as a rule."""
     await _ask(worker, ask, WARM_UP)
     grown: list[float] = []
+    most = worker.resident
     for _ in range(rounds):
-        before = worker.resident
         for one in engines:
             one.asked.clear()
         await _ask(worker, ask, TIMES)
-        grown.append(max(0, worker.resident - before) / TIMES)
+        # Memory that was given back and is taken again is no growth.
+        grown.append(max(0, worker.resident - most) / TIMES)
+        most = max(most, worker.resident)
         last = grown[-QUIET_ROUNDS:]
         if len(last) == QUIET_ROUNDS and sum(last) / QUIET_ROUNDS <= BYTES_A_REQUEST_MAX:
             break

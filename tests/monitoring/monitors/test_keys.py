@@ -126,12 +126,12 @@ def test_it_is_said_of_how_many_keys_it_is_not_known_yet_what_is_usual() -> None
         asked.feed(100)
         said.append(asked.monitor.standing())
     assert said[0].startswith("learning, ")
-    assert "watching 4 keys, still learning 4 of them" in said
+    assert "watching 4 keys, 4 of them not learnt yet" in said
     assert said[-1] == "watching 4 keys"
     first = said.index("watching 4 keys")
     assert all(one == "watching 4 keys" for one in said[first:])
     asked.feed(800, ["new", *KEYS])
-    assert asked.monitor.standing() == "watching 5 keys, still learning 1 of them"
+    assert asked.monitor.standing() == "watching 5 keys, 1 of them not learnt yet"
 
 
 def test_the_busiest_keys_are_watched_and_it_is_said_how_many_are_not() -> None:
@@ -141,7 +141,7 @@ def test_the_busiest_keys_are_watched_and_it_is_said_how_many_are_not() -> None:
     said = asked.monitor.standing()
     assert said.startswith(f"watching the {KEYS_MAX} busiest keys, with ")
     assert said.endswith(f"; not {len(small) + len(KEYS) - KEYS_MAX} others")
-    assert f"% of the requests, still learning {KEYS_MAX} of them;" in said
+    assert f"% of the requests, {KEYS_MAX} of them not learnt yet;" in said
     state = asked.monitor.state()
     assert set(KEYS) <= set(state["watched"])
     asked.feed(30_000, ["new", "newer"])

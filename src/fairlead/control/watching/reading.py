@@ -63,14 +63,13 @@ class Positions(msgspec.Struct):
         """Where a service is read from that is watched anew: a day ago.
 
         One that was watched before, taken away and shipped again was counted until then: its
-        requests and verdicts are read from where that ended, so that nothing counts twice.
+        requests and verdicts are read from where that ended, so that none counts twice (but what
+        had a date still to come, of a clock that was ahead).
         """
         since = now - BEGIN_S
         requests = judged = since
         for row in store.minutes(service, since):
-            end = float(row.minute + MINUTE_S)
-            if end > now + MINUTE_S:
-                continue  # Of a clock that was ahead.
+            end = min(float(row.minute + MINUTE_S), now)
             if row.promise == ObjectiveKind.QUALITY.value:
                 judged = max(judged, end)
             else:

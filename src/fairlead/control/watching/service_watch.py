@@ -15,8 +15,8 @@ import msgspec
 from fairlead.control.acting.traffic import Minutes
 from fairlead.control.watching.interface import MonitorStanding
 from fairlead.control.watching.judged_metrics import JudgedMetrics
-from fairlead.control.watching.kept_documents import KeptDocuments
-from fairlead.control.watching.reading import BEGIN_S, Portion, Positions, let_go, read
+from fairlead.control.watching.kept_documents import UNASKED_S, KeptDocuments
+from fairlead.control.watching.reading import Portion, Positions, let_go, read
 from fairlead.control.watching.release_monitors import SELF_TEST_S, ReleaseMonitors
 from fairlead.control.watching.sampling import is_due, unseen
 from fairlead.control.watching.served import Served
@@ -291,7 +291,7 @@ class ServiceWatch:
         serving = (self.champion, self._positions.heir)
         others = [name for name in self._releases if name not in serving]
         others.sort(key=lambda name: self._releases[name].last_seen)
-        gone = {name for name in others if now - self._releases[name].last_seen > BEGIN_S}
+        gone = {name for name in others if now - self._releases[name].last_seen > UNASKED_S}
         return gone | set(others[: max(0, len(others) + 1 - RELEASES_MAX)])
 
     def _hand_on(self, champion: str) -> None:

@@ -105,29 +105,34 @@ def _picodollars(price: Price, prompt: int, completion: int) -> int:
 def headers(meters: tuple[Meter, ...], now: float) -> bytes:
     """`x-ratelimit-*`: of the limits on requests and on tokens, the one that is nearest."""
     if len(meters) == 1:
-        return _lines(meters[0], now)
+        return _lines(meters[0], _left(meters[0]), now)
     requests: Meter | None = None
     tokens: Meter | None = None
     requests_left = tokens_left = 0
     for meter in meters:
-        measure, window = meter.measure, meter.window
-        left = max(0, window.held - window.used + window.elsewhere)
+        measure, left = meter.measure, _left(meter)
         if measure == _REQUESTS:
             if requests is None or left < requests_left:
                 requests, requests_left = meter, left
         elif measure == _TOKENS and (tokens is None or left < tokens_left):
             tokens, tokens_left = meter, left
-    own = b"" if requests is None else _lines(requests, now)
-    return own if tokens is None else own + _lines(tokens, now)
+    own = b"" if requests is None else _lines(requests, requests_left, now)
+    return own if tokens is None else own + _lines(tokens, tokens_left, now)
 
 
-def _lines(meter: Meter, now: float) -> bytes:
+def _left(meter: Meter) -> int:
+    """What is left of the limit in this window, as far as this worker knows."""
+    window = meter.window
+    left = window.held - window.used + window.elsewhere
+    return left if left > 0 else 0
+
+
+def _lines(meter: Meter, left: int, now: float) -> bytes:
     """Of one limit; a budget in money has none. What stays the same for a second is kept."""
     names = _NAMES.get(meter.measure)
     if names is None:
         return b""
-    window = meter.window
-    reset_s = int(window.end - now + 0.999)
+    reset_s = int(meter.window.end - now + 0.999)
     shown = meter.shown
     if shown is None or shown[0] != reset_s or shown[1] != meter.amount:
         before = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: " % (
@@ -137,8 +142,7 @@ def _lines(meter: Meter, now: float) -> bytes:
         )
         after = b"\r\nx-ratelimit-reset-%b: %b\r\n" % (names, _duration(reset_s).encode())
         shown = meter.shown = (reset_s, meter.amount, before, after)
-    left = window.held - window.used + window.elsewhere
-    return b"%b%d%b" % (shown[2], left if left > 0 else 0, shown[3])
+    return b"%b%d%b" % (shown[2], left, shown[3])
 
 
 def _denied(denial: Denial, now: float) -> Refusal | Lacking:

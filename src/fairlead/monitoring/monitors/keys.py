@@ -130,16 +130,19 @@ class SlowKeyMonitor(ReleaseMonitor):
         return [self._slower(*of, pace, now) for of, pace in slowest.items()]
 
     def standing(self) -> str:
-        """How far it is, and what it does not watch."""
+        """How far it is, and what it does not watch.
+
+        A key is learnt once what is usual is known of one kind of its requests.
+        """
         if not self._watched:
-            learnt = max(usual.learnt for usual in self._usual.values())
-            return f"learning, {learnt} of {SLOPES_OF} requests with a key"
+            first = max(usual.learnt for usual in self._usual.values())
+            return f"learning, {first} of {SLOPES_OF} requests with a key"
         keys, known = len(self._watched), len(self._counts)
         if known < 2:
             return "watching, but there are no two keys to compare"
-        known_well = {key for (key, _, _), pace in self._paces.items() if pace.is_learnt}
-        new = sum(key not in known_well for key in self._watched)
-        still = f", still learning {new} of them" if new else ""
+        learnt = {key for (key, _, _), pace in self._paces.items() if pace.is_learnt}
+        new = sum(key not in learnt for key in self._watched)
+        still = f", {new} of them not learnt yet" if new else ""
         if known <= keys:
             return f"watching {keys} keys{still}"
         total = math.fsum(self._counts.values())

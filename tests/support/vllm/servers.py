@@ -92,6 +92,11 @@ class Server:
             self._held.close()
             self._held = None
 
+    def pause(self) -> None:
+        """Stop all of its processes where they are; `kill` ends them all the same."""
+        assert self._process is not None
+        os.killpg(self._process.pid, signal.SIGSTOP)
+
     @property
     def is_running(self) -> bool:
         """Whether its process is there."""

@@ -65,7 +65,7 @@ def least_t(find_of: Callable[[Keys], Find], kind: str, count: int = 200) -> flo
     found = math.inf
     for seed in range(ROUNDS):
         keys = Keys(seed, count)
-        found = min(found, abs(t_of(find_of(keys), keys, kind, SAMPLES)))
+        found = min(found, abs(t_of(find_of, keys, kind, SAMPLES)))
         if found < T_MAX:
             break
     return found

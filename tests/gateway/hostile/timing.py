@@ -39,22 +39,29 @@ def a_key(chance: random.Random, prefix: str = "fl-") -> str:
 class Keys:
     """A ring with keys in it, and kinds of keys that are all refused.
 
-    Each key is a fresh one: some few would differ by where their digests fall in the table.
+    Few keys would differ by where their digests fall in the table of one ring: there is a new one
+    (`renew`) for each part of a measurement.
     """
 
     def __init__(self, seed: int, count: int = 200) -> None:
         chance = random.Random(seed)
         self._chance = chance
-        self.real = [a_key(chance) for _ in range(count)]
-        self.ring = KeyRing(key_entry(key, key) for key in self.real)
-        # A key that was taken away or has expired is not in a snapshot any longer.
-        self._gone = [a_key(chance) for _ in range(20_000)]
+        self._count = count
+        self.real: list[str] = []
+        self.renew()
         self.kinds: dict[str, Callable[[], str]] = {
             "unknown": lambda: a_key(chance),
             "all but the last byte": self._nearly,
             "the first half": lambda: a_key(chance, chance.choice(self.real)[: KEY_BYTES // 2]),
             "no longer accepted": lambda: chance.choice(self._gone),
         }
+
+    def renew(self) -> None:
+        """Others are in the ring from now on; those that were in it are no longer accepted."""
+        # A key that was taken away or has expired is not in a snapshot any longer.
+        self._gone = [*self.real, *(a_key(self._chance) for _ in range(_AT_ONCE))]
+        self.real = [a_key(self._chance) for _ in range(self._count)]
+        self.ring = KeyRing(key_entry(key, key) for key in self.real)
 
     def header(self, kind: str) -> bytes:
         """An `Authorization` header with a key of this kind."""
@@ -82,8 +89,11 @@ def cropped(times: tuple[list[int], list[int]]) -> float:
     return welch(*([t for t in part if t <= limit] for part in times))
 
 
-def t_of(find: Find, keys: Keys, kind: str, samples: int) -> float:
+def t_of(find_of: Callable[[Keys], Find], keys: Keys, kind: str, samples: int) -> float:
     """t of so many lookups, each of this kind or of an unknown key, as chance has it.
+
+    Args:
+        find_of: Makes the lookup in the keys that are in the ring now.
 
     Keys are made some thousand at a time, so that how one is made is no part of what is measured.
     """
@@ -92,12 +102,19 @@ def t_of(find: Find, keys: Keys, kind: str, samples: int) -> float:
     clock = time.perf_counter_ns
     chance = random.Random(samples)
     for start in range(0, samples, _AT_ONCE):
+        keys.renew()
+        find = find_of(keys)
         drawn = [chance.getrandbits(1) for _ in range(min(_AT_ONCE, samples - start))]
         headers = [keys.header(kinds[which]) for which in drawn]
-        for which, given in zip(drawn, headers, strict=True):
+        # While it is measured, nothing depends on which kind a key is of.
+        moments: list[tuple[int, int]] = []
+        for given in headers:
             began = clock()
             find(given)
-            took[which].append(clock() - began)
+            ended = clock()
+            moments.append((began, ended))
+        for which, (began, ended) in zip(drawn, moments, strict=True):
+            took[which].append(ended - began)
     return cropped(took)
 
 
@@ -129,7 +146,8 @@ async def t_over_sockets(port: int, keys: Keys, kind: str, samples: int) -> floa
         began = time.perf_counter_ns()
         writer.write(wire)
         line = await reader.readline()
-        took[which].append(time.perf_counter_ns() - began)
+        ended = time.perf_counter_ns()
+        took[which].append(ended - began)
         assert line.startswith(b"HTTP/1.1 401"), line
         writer.close()
     return cropped(took)
@@ -143,10 +161,10 @@ def main() -> None:
     given = parser.parse_args()
     keys = Keys(given.seed)
     for kind in keys.kinds:
-        t = t_of(keys.ring.find, keys, kind, given.samples)
+        t = t_of(lambda keys: keys.ring.find, keys, kind, given.samples)
         sys.stdout.write(f"{kind}: t = {t:+.2f} of {given.samples:,} lookups\n")
     few = Keys(given.seed, 4)
-    t = t_of(leaky(few.real), few, "the first half", 20_000)
+    t = t_of(lambda keys: leaky(keys.real), few, "the first half", 20_000)
     sys.stdout.write(f"a lookup that compares letters, the first half: t = {t:+.2f} of 20,000\n")
 
 

@@ -1,9 +1,10 @@
 """What prefix-aware balancing gains: prompt tokens that llama.cpp replicas find in their caches.
 
-    python -m benchmarks.prefix [--replicas N] [--conversations N] [--model FILE]
+    python -m benchmarks.prefix [--replicas N] [--conversations N] [--rounds N] [--model FILE]
 
 Starts llama.cpp replicas as `fairlead up` does and `fairlead gateway run` before them, and sends it
-the same conversations under each balance, everything fresh each time. Round robin, which the
+the same conversations under each balance, everything fresh each time; other conversations in each
+round, since a run differs from the next by as much as some balances do. Round robin, which the
 gateway does not have, is one service for each replica, asked in turns; hashing, which it does not
 have either, is chosen by the benchmark itself. The table goes to benchmarks/results/prefix.md.
 """
@@ -15,12 +16,12 @@ import contextlib
 import json
 import random
 import runpy
+import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -102,10 +103,22 @@ WORKLOADS = {
 
 @dataclass
 class Seen:
-    """What the replicas said of the prompts."""
+    """What the replicas said of the prompts.
+
+    Attributes:
+        prompt: Tokens of them.
+        cached: Of these, tokens found in the cache.
+        busiest: Share of the answers that the busiest replica gave.
+    """
 
     prompt: int = 0
     cached: int = 0
+    busiest: float = 0.0
+
+    @property
+    def share(self) -> float:
+        """Of the tokens, what was found in the cache."""
+        return self.cached / self.prompt
 
 
 class Load:
@@ -203,34 +216,36 @@ def running(count: int, model: Path, folder: Path) -> Iterator[list[Replica]]:
             process.wait()
 
 
-def table(
-    rows: list[tuple[str, str, Seen, Counter[str]]], count: int, conversations: int, model: str
-) -> str:
+def table(rows: dict[tuple[str, str], list[Seen]], given: argparse.Namespace, model: str) -> str:
     """The result as Markdown."""
     lines = [
         "# Prompt tokens found in a replica's cache, by balancing",
         "",
-        f"{count} llama.cpp replicas of {SLOTS} slots, {CLIENTS} clients, {conversations}"
-        " conversations (four times as many single questions).",
-        f"Model: {model}. Each policy begins with empty caches and gets the same questions, through"
-        " `fairlead gateway run`; round robin is one service for each replica, asked in turns. The"
-        " hash is chosen by the benchmark, without a gateway.",
+        f"{given.replicas} llama.cpp replicas of {SLOTS} slots, {CLIENTS} clients, "
+        f"{given.conversations} conversations (four times as many single questions).",
+        f"Model: {model}. Each balance begins with empty caches and gets the same questions, "
+        "through `fairlead gateway run`; round robin is one service for each replica, asked in "
+        "turns. The hash is chosen by the benchmark, without a gateway. Medians of"
+        f" {given.rounds} rounds with questions of their own (least to most).",
         "",
         "| what is asked | balancing | cached | prompt tokens | busiest replica |",
         "| --- | --- | --: | --: | --: |",
     ]
-    for workload, policy, seen, answered in rows:
+    for (workload, policy), found in rows.items():
+        shares = sorted(seen.share for seen in found)
+        tokens = statistics.median(seen.prompt for seen in found)
+        busiest = statistics.median(seen.busiest for seen in found)
         lines.append(
-            f"| {workload} | {policy} | {seen.cached / seen.prompt:.1%} | {seen.prompt:,} | "
-            f"{max(answered.values()) / answered.total():.0%} |"
+            f"| {workload} | {policy} | {statistics.median(shares):.0%} "
+            f"({shares[0]:.0%} to {shares[-1]:.0%}) | {tokens:,.0f} | {busiest:.0%} |"
         )
     return "\n".join([*lines, ""])
 
 
 def measured(
     policy: Policy, folder: Path, replicas: Sequence[Replica], waiting: list[Conversation]
-) -> tuple[Counter[str], Seen]:
-    """Who answered how often, and what was found in caches."""
+) -> Seen:
+    """What was found in caches, and how the answers were spread."""
     with tempfile.TemporaryDirectory(dir=folder) as own:
         way = policy(Path(own), replicas)
         load = Load(way, waiting, seed=2)
@@ -238,7 +253,8 @@ def measured(
             load.run()
         finally:
             answered = way.answered()
-    return answered, load.seen
+    load.seen.busiest = max(answered.values()) / answered.total()
+    return load.seen
 
 
 def main() -> None:
@@ -246,24 +262,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--replicas", type=int, default=3)
     parser.add_argument("--conversations", type=int, default=14)
+    parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--model", type=Path, help="GGUF file; a tiny random one if not given")
     given = parser.parse_args()
-    rows = []
+    rows: dict[tuple[str, str], list[Seen]] = {(w, p): [] for w in WORKLOADS for p in POLICIES}
     with tempfile.TemporaryDirectory(prefix="fairlead-bench-") as scratch:
         folder = Path(scratch)
         model = given.model or tiny(folder / "tiny.gguf")
-        for workload, make in WORKLOADS.items():
-            for policy, build in POLICIES.items():
-                waiting = make(given.conversations, random.Random(1))
+        for number in range(given.rounds):
+            for (workload, policy), found in rows.items():
+                waiting = WORKLOADS[workload](given.conversations, random.Random(number + 1))
                 with running(given.replicas, model, folder) as replicas:
                     try:
-                        answered, seen = measured(build, folder, replicas, waiting)
+                        found.append(measured(POLICIES[policy], folder, replicas, waiting))
                     except Unanswered as error:
                         raise SystemExit(f"{workload}, {policy}: {error}") from None
-                rows.append((workload, policy, seen, answered))
-                print(workload, "|", policy, "|", f"{seen.cached / seen.prompt:.1%}")
+                print(number + 1, "|", workload, "|", policy, "|", f"{found[-1].share:.1%}")
     name = given.model.name if given.model else "tiny, random weights"
-    text = table(rows, given.replicas, given.conversations, name)
+    text = table(rows, given, name)
     sys.stdout.write(text)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / "prefix.md").write_text(text, encoding="utf-8")

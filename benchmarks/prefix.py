@@ -52,6 +52,14 @@ POLICIES: dict[str, Policy] = {
     "prefix, two workers": lambda folder, replicas: Gateway(folder, replicas, "prefix", 2),
 }
 
+BESIDE = {
+    "round robin": "least loaded",
+    "hash of the first KiB, bounded": "least loaded",
+    "prefix": "least loaded",
+    "prefix, two workers": "least loaded, two workers",
+}
+"""What each is compared with in a round."""
+
 
 @dataclass
 class Conversation:
@@ -226,29 +234,42 @@ def table(rows: dict[tuple[str, str], list[Seen]], given: argparse.Namespace, mo
         f"Model: {model}. Each balance begins with empty caches and gets the same questions, "
         "through `fairlead gateway run`; round robin is one service for each replica, asked in "
         "turns. The hash is chosen by the benchmark, without a gateway. Medians of"
-        f" {given.rounds} rounds with questions of their own (least to most).",
+        f" {given.rounds} rounds with questions of their own (least to most); what is gained beside"
+        " least loaded, with as many workers, is of the same round each time.",
         "",
-        "| what is asked | balancing | cached | prompt tokens | busiest replica |",
-        "| --- | --- | --: | --: | --: |",
+        "| what is asked | balancing | cached | points more than least loaded | prompt tokens "
+        "| busiest replica |",
+        "| --- | --- | --: | --: | --: | --: |",
     ]
     for (workload, policy), found in rows.items():
-        shares = sorted(seen.share for seen in found)
+        beside = rows[workload, BESIDE.get(policy, policy)]
+        more = [one.share - other.share for one, other in zip(found, beside, strict=True)]
+        gained = _spread([100 * part for part in more], "{:+.0f}") if policy in BESIDE else ""
         tokens = statistics.median(seen.prompt for seen in found)
         busiest = statistics.median(seen.busiest for seen in found)
         lines.append(
-            f"| {workload} | {policy} | {statistics.median(shares):.0%} "
-            f"({shares[0]:.0%} to {shares[-1]:.0%}) | {tokens:,.0f} | {busiest:.0%} |"
+            f"| {workload} | {policy} | {_spread([seen.share for seen in found], '{:.0%}')} "
+            f"| {gained} | {tokens:,.0f} | {busiest:.0%} |"
         )
     return "\n".join([*lines, ""])
 
 
+def _spread(values: list[float], form: str) -> str:
+    middle, least, most = statistics.median(values), min(values), max(values)
+    return f"{form.format(middle)} ({form.format(least)} to {form.format(most)})"
+
+
 def measured(
-    policy: Policy, folder: Path, replicas: Sequence[Replica], waiting: list[Conversation]
+    policy: Policy,
+    folder: Path,
+    replicas: Sequence[Replica],
+    waiting: list[Conversation],
+    seed: int,
 ) -> Seen:
     """What was found in caches, and how the answers were spread."""
     with tempfile.TemporaryDirectory(dir=folder) as own:
         way = policy(Path(own), replicas)
-        load = Load(way, waiting, seed=2)
+        load = Load(way, waiting, seed)
         try:
             load.run()
         finally:
@@ -274,7 +295,8 @@ def main() -> None:
                 waiting = WORKLOADS[workload](given.conversations, random.Random(number + 1))
                 with running(given.replicas, model, folder) as replicas:
                     try:
-                        found.append(measured(POLICIES[policy], folder, replicas, waiting))
+                        build = POLICIES[policy]
+                        found.append(measured(build, folder, replicas, waiting, number))
                     except Unanswered as error:
                         raise SystemExit(f"{workload}, {policy}: {error}") from None
                 print(number + 1, "|", workload, "|", policy, "|", f"{found[-1].share:.1%}")

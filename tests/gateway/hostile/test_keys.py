@@ -83,10 +83,10 @@ async def test_the_time_of_a_401_says_nothing_of_the_key(
         found = math.inf
         for _ in range(ROUNDS):
             t = await t_over_sockets(worker.port, keys, "the first half", SOCKET_SAMPLES)
+            sys.stdout.write(f"\n401 over sockets: t = {t:+.2f} of {SOCKET_SAMPLES:,}\n")
             found = min(found, abs(t))
             if found < T_MAX:
                 break
-        sys.stdout.write(f"\n401 over sockets: t = {found:.2f} of {SOCKET_SAMPLES:,}\n")
         assert found < T_MAX
 
 

@@ -19,6 +19,7 @@ sys.path[:0] = [str(HOSTILE), str(HOSTILE.parent)]
 import h11  # noqa: E402
 import uvloop  # noqa: E402
 from mutations import mutated  # noqa: E402
+from timing import code  # noqa: E402
 
 from differential.peers import PEERS, Peer  # noqa: E402
 from differential.through import Report, behind, in_front  # noqa: E402
@@ -105,7 +106,8 @@ def main() -> int:
             sys.stderr.write(f"*** {peer.name} is not here: apt-get install {peer.package}\n")
             continue
         found += [(report, peer.version) for report in _through(peer, given.seed, given.minutes)]
-    text = "\n".join(written(report, version) for report, version in found)
+    text = f"The gateway {code()}.\n\n"
+    text += "\n".join(written(report, version) for report, version in found)
     sys.stdout.write(text)
     if given.report is not None:
         given.report.write_text(text, encoding="utf-8")

@@ -244,7 +244,9 @@ def table(rows: dict[tuple[str, str], list[Seen]], given: argparse.Namespace, mo
     for (workload, policy), found in rows.items():
         beside = rows[workload, BESIDE.get(policy, policy)]
         more = [one.share - other.share for one, other in zip(found, beside, strict=True)]
-        gained = _spread([100 * part for part in more], "{:+.0f}") if policy in BESIDE else ""
+        gained = (
+            _spread([round(100 * part) for part in more], "{:+.0f}") if policy in BESIDE else ""
+        )
         tokens = statistics.median(seen.prompt for seen in found)
         busiest = statistics.median(seen.busiest for seen in found)
         lines.append(
@@ -254,7 +256,7 @@ def table(rows: dict[tuple[str, str], list[Seen]], given: argparse.Namespace, mo
     return "\n".join([*lines, ""])
 
 
-def _spread(values: list[float], form: str) -> str:
+def _spread(values: Sequence[float], form: str) -> str:
     middle, least, most = statistics.median(values), min(values), max(values)
     return f"{form.format(middle)} ({form.format(least)} to {form.format(most)})"
 

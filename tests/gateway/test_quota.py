@@ -248,8 +248,8 @@ def test_what_is_taken_at_once_is_taken_as_by_the_whole_way(
     quota: Quota, asked: list[tuple[float, int, int, float]]
 ) -> None:
     """Every window is the same after each request, and so is what was lacking."""
-    given_ = snapshot(quota, workers=2)
-    short, long = Rig(given_, number=1), Rig(given_, number=1)
+    known = snapshot(quota, workers=2)
+    short, long = Rig(known, number=1), Rig(known, number=1)
     now = T0
     for wait_s, tokens, usd, used in asked:
         now += wait_s

@@ -137,8 +137,12 @@ def documented_scrapes(installation: Installation) -> str:
     return text.replace("/path/to/.fairlead", str(installation.paths.root))
 
 
-def scaled(rules: str) -> str:
-    """The same rules in a time that goes `SCALE` times as fast; alerts have `scaled: "yes"`."""
+def scaled(rules: str, *, without: str = "") -> str:
+    """The same rules in a time that goes `SCALE` times as fast; alerts have `scaled: "yes"`.
+
+    Args:
+        without: A monitor whose alerts are left out.
+    """
 
     def faster(time: re.Match[str]) -> str:
         return f"{int(time[1]) * _SECONDS[time[2]] // SCALE}s"
@@ -146,6 +150,11 @@ def scaled(rules: str) -> str:
     document = yaml.safe_load(_TIME.sub(faster, rules))
     for group in document["groups"]:
         group["name"] += "-scaled"
+        group["rules"] = [
+            rule
+            for rule in group["rules"]
+            if not without or rule.get("labels", {}).get("monitor") != without
+        ]
         for rule in group["rules"]:
             if "alert" in rule:
                 rule["labels"]["scaled"] = "yes"

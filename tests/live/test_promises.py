@@ -2,8 +2,8 @@
 
 The rules are what `fairlead monitor rules` writes for the manifests. A real Prometheus scrapes a
 real gateway, as the docs say it, and tells a real Alertmanager, which calls a webhook. The rules
-are there twice: as they are, and (those of promises) once more in a time that goes sixty times as fast, so that an
-alert's end is seen, too. What Prometheus tells is what fairlead itself tells.
+are there twice: as they are, and (those of promises) once more in a time that goes sixty times as
+fast, so that an alert's end is seen, too. What Prometheus tells is what fairlead itself tells.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ async def test_a_broken_stream_ends_with_an_error_event(gateway: Gateway, engine
         stream = await client.messages.create(**ASKED, stream=True)
         reading = asyncio.ensure_future(_read(stream))
         await until(lambda: stream.response.num_bytes_downloaded > 0)
-        await engine.stop()
+        await engine.kill()
         with pytest.raises(anthropic.APIError, match="in the middle"):
             await reading
 

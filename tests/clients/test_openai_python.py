@@ -217,7 +217,7 @@ async def test_a_wait_past_its_deadline_is_tried_again_by_the_client(
     gateway: Gateway, engine: Engine
 ) -> None:
     rig = await gateway(queue_timeout_s=0.2)
-    await engine.stop()
+    await engine.kill()
     async with client_of(rig, retries=3) as client:
         asking = asyncio.ensure_future(client.chat.completions.create(model="bank", messages=HI))
         await until(lambda: bool(rig.requests()))

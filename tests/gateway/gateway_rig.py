@@ -115,6 +115,7 @@ class Engine:
         self.port = 0
         self.behave: Behaviour = answers()
         self._server: asyncio.Server | None = None
+        self._held: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
@@ -122,18 +123,32 @@ class Engine:
         return f"http://127.0.0.1:{self.port}"
 
     async def start(self) -> Engine:
+        self._release_port()
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
+    async def kill(self) -> None:
+        """Refuse connections, and reset those that are open; nobody else is given its port."""
+        await self.stop()
+        self._held = socket.socket()
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._held.bind(("127.0.0.1", self.port))
+
     async def stop(self) -> None:
-        """As if it were killed: no port, and all connections reset."""
+        """The end: as killed, and its port is anybody's."""
         if self._server is not None:
             self._server.close()
             self._server = None
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._release_port()
+
+    def _release_port(self) -> None:
+        if self._held is not None:
+            self._held.close()
+            self._held = None
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

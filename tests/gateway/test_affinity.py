@@ -238,6 +238,6 @@ async def test_a_full_replica_is_not_waited_for_and_a_dead_one_not_asked_again(
         release.set()
         assert {(await one).status_code for one in asking} == {200}
         assert [len(e.asked) for e in engines] == [2, 2]
-        await engines[0].stop()
+        await engines[0].kill()
         for _ in range(6):
             assert (await client.post(PATH, content=body)).status_code == 200

@@ -514,7 +514,7 @@ async def test_without_another_replica_it_waits_and_then_ends_with_an_error_even
     rig = await serve(snapshot(route(A, one, continues="llama.cpp"), limits=limits))
     asking = asyncio.ensure_future(ask(rig, STREAM))
     await until(lambda: rig.waiting("bank") == 1)
-    await one.stop()
+    await one.kill()
     stream = await asking
     assert stream.text in ("Your", "Your card")
     assert stream.errors == ["upstream_cut"]
@@ -529,7 +529,7 @@ async def test_only_the_same_release_goes_on(
     rig = await serve(snapshot(*both, share=1.0, limits=limits))
     asking = asyncio.ensure_future(ask(rig, STREAM))
     await until(lambda: rig.waiting("bank") == 1)
-    await canary.stop()
+    await canary.kill()
     # Others of its arm are not held up by it: they go to the champion.
     other = await ask(rig, STREAM)
     assert other.text == TEXT

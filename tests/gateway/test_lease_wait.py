@@ -152,7 +152,7 @@ async def test_where_nothing_is_lent_in_time_it_is_refused_as_before(
     engine: StartEngine, control: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_wait, "LEASE_WAIT_S", 0.3)
-    await control.engine.stop()
+    await control.engine.kill()
     rig = worker(tmp_path, control, 0)
     async with running(rig, limited(await engine())), rig.client() as client:
         assert {a.status_code for a in await burst(client, LIMIT // 2)} == {200}
@@ -177,7 +177,7 @@ async def test_a_client_that_leaves_waits_no_more(
     engine: StartEngine, control: Control, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lease_wait, "LEASE_WAIT_S", 60.0)
-    await control.engine.stop()
+    await control.engine.kill()
     rig = worker(tmp_path, control, 0)
     async with running(rig, limited(await engine())):
         async with rig.client() as client:

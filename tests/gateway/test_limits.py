@@ -266,7 +266,7 @@ async def test_a_worker_that_is_started_again_without_control_goes_on_with_its_u
     engine: StartEngine, tmp_path: Path, control: Control
 ) -> None:
     kept = limited(snapshot(route(A, await engine())), Quota(tokens_per_day=1000))
-    await control.engine.stop()
+    await control.engine.kill()
     counts = []
     for boot in ("boot-0", "boot-1"):
         rig = Rig(tmp_path, control.engine.url, boot=boot)

@@ -235,7 +235,7 @@ async def test_what_one_worker_did_not_accept_another_serves(
 async def test_the_control_token_appears_in_no_log(
     engine: StartEngine, control: Control, workers: Workers
 ) -> None:
-    await control.engine.stop()
+    await control.engine.kill()
     workers.keep(await engine(answers()))
     process = workers.start()
     await workers.ready()
@@ -271,7 +271,7 @@ async def test_after_a_new_up_no_prompt_goes_to_a_port_of_the_one_before(
     engine: StartEngine, control: Control, workers: Workers
 ) -> None:
     stranger, present = await engine(answers("stranger")), await engine(answers("present"))
-    await control.engine.stop()
+    await control.engine.kill()
     workers.keep(stranger)
     workers.paths.up.unlink()
     workers.up()
@@ -287,7 +287,7 @@ async def test_after_a_new_up_no_prompt_goes_to_a_port_of_the_one_before(
         assert (await waits).content == completion("present")
         up_ns = workers.paths.up.stat().st_mtime_ns
         await until(lambda: workers.paths.snapshot.stat().st_mtime_ns > up_ns)
-        await control.engine.stop()
+        await control.engine.kill()
         process.kill()
         process.wait()
         workers.start()  # The same supervisor starts it again: what is kept now is of its time.
@@ -422,7 +422,7 @@ async def test_a_successor_reports_to_control_before_it_serves(
 async def test_a_successor_serves_on_the_kept_snapshot_while_control_is_down(
     engine: StartEngine, control: Control, workers: Workers
 ) -> None:
-    await control.engine.stop()
+    await control.engine.kill()
     workers.keep(await engine(answers("kept")))
     await workers.take_over(0)
     async with workers.client() as client:

@@ -191,7 +191,7 @@ async def test_a_shadow_that_is_not_there_fails_its_copy_and_is_passed_over(
     engine: StartEngine, serve: Serve
 ) -> None:
     live, gone = await engine(answers("live")), await engine()
-    await gone.stop()
+    await gone.kill()
     rig = await serve(mirrored(route(A, live), route(B, gone)))
     async with rig.client() as client:
         for _ in range(4):

@@ -101,7 +101,7 @@ async def test_an_unusable_answer_changes_nothing_and_is_asked_for_again(
 async def test_it_starts_from_the_kept_snapshot_with_control_down_and_follows_it_later(
     engine: StartEngine, rig: Rig, control: Control, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await control.engine.stop()
+    await control.engine.kill()
     one = await engine(answers("kept"))
     await rig.start(snapshot(route(A, one), version=3))
     async with rig.client() as client:
@@ -303,7 +303,7 @@ async def test_stopping_and_starting_again_goes_on_from_what_was_kept(
         await until(lambda: version(first) == 9)
         await until(lambda: (tmp_path / "snapshot.json").exists())
     first.socket.close()
-    await control.engine.stop()
+    await control.engine.kill()
     second = Rig(tmp_path, control.engine.url, boot="boot-1")
     async with running(second):
         assert version(second) == 9

@@ -127,7 +127,7 @@ async def test_each_attempt_has_a_span_of_its_own_and_says_how_it_ended(
     engine: StartEngine, serve: Serve, traced: Rig
 ) -> None:
     bad, good = await engine(), await engine()
-    await bad.stop()
+    await bad.kill()
     rig = await serve(snapshot(route(A, bad, good)))
     async with rig.client() as client:
         for _ in range(4):

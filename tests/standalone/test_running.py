@@ -6,7 +6,6 @@ import collections
 import concurrent.futures
 import os
 import signal
-import socket
 from pathlib import Path
 
 import openai
@@ -16,6 +15,7 @@ from fairlead.domain.api_keys import api_key_digest
 from fairlead.wire.record import Record, RequestRecord, decode_record
 from fairlead.wire.spool import MAGIC, frames
 from standalone.running_gateway import KEY, KEYS, RunningGateway, StartEngine, running, write
+from support.real_server import free_port
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(400)
@@ -119,8 +119,7 @@ def test_a_release_without_a_living_replica_is_stood_in_for_by_the_heaviest(
     engine: StartEngine, config: Path
 ) -> None:
     one = engine("one")
-    with socket.create_server(("127.0.0.1", 0)) as gone:
-        port = gone.getsockname()[1]
+    port = free_port()
     write(
         config,
         f"name: a, weight: 2, replicas: [{one.url}]",

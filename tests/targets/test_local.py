@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -22,6 +21,7 @@ from fairlead.domain.replica import Launch, ReplicaState, ReplicaStatus, Wanted
 from fairlead.targets import LocalTarget
 from fairlead.targets import process as processes
 from fairlead.targets.folder import ReplicaFolder
+from support.real_server import free_port
 
 S = ReplicaState
 Check = Callable[[list[ReplicaStatus]], bool]
@@ -360,8 +360,7 @@ async def test_a_disk_that_refuses_the_state_file_leaves_no_process(
 async def test_probes_find_a_server_that_runs_but_does_not_answer(
     tmp_path: Path, run_python: Callable[..., Launch], wish: Wish
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
+    port = free_port()
     code = (
         f"import sys, time; open(sys.argv[1], 'w').write('http://127.0.0.1:{port}')\ntime.sleep(60)"
     )

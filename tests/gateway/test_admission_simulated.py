@@ -18,6 +18,7 @@ from fairlead.gateway.errors import UPSTREAM_ERROR, Refusal
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.replicas.assignment import Arm, Assignment
 from fairlead.gateway.replicas.fleet import Fleet, Replica
+from fairlead.gateway.replicas.routing import CONTINUING
 from fairlead.gateway.state.loaded import Loaded
 from fairlead.gateway.waiting import admission
 from fairlead.gateway.waiting.admission import Admission
@@ -105,7 +106,7 @@ class Request:
         self.world = world
         self.service = self.served_by = "bank"
         self.arm: Arm = arm
-        self.lane = self.arm
+        self.lane = str(self.arm)
         self.bound_to: str | None = None
         self.prefix = None
         self.assignment = Assignment(arm, release, "u", 0.5, "ro-1", 2)
@@ -118,9 +119,13 @@ class Request:
         self.body_bytes = 10
         self.replica: Replica | None = None
         self.is_waiting = False
+        self.refused_by: list[Replica] = []
         self.ended: str | None = None
         self.sent = 0
         self.answered_by = ""
+
+    def retries_free(self, after: int) -> bool:
+        return Seeker.retries_free(cast(Seeker, self), after)
 
     def begin_waiting(self) -> None:
         self.is_waiting = True
@@ -140,8 +145,9 @@ class Request:
     def fall_back_to(self, service: str, limits: Limits) -> None:
         self.served_by, self.limits = service, limits
         self.arm = self.assignment.arm if service == self.service else "champion"
-        self.lane = self.arm
+        self.lane = str(self.arm)
         self.tried.clear()
+        self.refused_by.clear()
         self.sent = self.failures = 0
         self.is_waiting = False
 
@@ -150,6 +156,8 @@ class Request:
     def succeeds(self) -> None:
         assert self.replica is not None
         self.world.fleet.note_success(self.replica)
+        for replica in self.refused_by:
+            self.world.fleet.note_refusal(replica)
         self._end("")
 
     def fails(self, *, to_connect: bool) -> None:
@@ -161,7 +169,28 @@ class Request:
         if self.sent >= self.limits.attempts:
             self.world.queue.give_up(cast(Seeker, self), UPSTREAM_ERROR)
         else:
-            self.world.queue.again(cast(Seeker, self), was_sent=not to_connect)
+            self.world.queue.again(cast(Seeker, self), was_load=not to_connect)
+
+    def is_turned_away(self, *, is_free: bool) -> None:
+        """As `Exchange` does it: somebody else is asked, or it ends."""
+        assert self.replica is not None
+        queue, seeker = self.world.queue, cast(Seeker, self)
+        self.world.fleet.note_alive(self.replica)
+        self.sent += 1
+        if self.sent < self.limits.attempts and queue.has_other(seeker, is_free=is_free):
+            self.lane = f"{CONTINUING}{self.assignment.lane} without {self.replica.id}"
+            self.refused_by.append(self.replica)
+            self._leave_replica()
+            self.failures += 1
+            refused = self.world.metrics.retries_refused.get((self.service,))
+            queue.again(seeker, was_load=not is_free)
+            assert self.world.metrics.retries_refused.get((self.service,)) == refused
+        elif queue.has_fallback(seeker):
+            self._leave_replica()
+            queue.give_up(seeker, UPSTREAM_ERROR)
+            assert self.served_by != self.service
+        else:
+            self._end("told")
 
     def leaves(self) -> None:
         self._end("client_closed")
@@ -207,7 +236,18 @@ def world(monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 STEPS = st.lists(
     st.tuples(
         st.sampled_from(
-            ["ask", "ask", "ask", "succeed", "fail", "refuse", "leave", "pass", "snapshot"]
+            [
+                "ask",
+                "ask",
+                "ask",
+                "succeed",
+                "fail",
+                "refuse",
+                "turn away",
+                "leave",
+                "pass",
+                "snapshot",
+            ]
         ),
         st.integers(0, 30),
     ),
@@ -253,6 +293,8 @@ def _step(world: World, made: list[Snapshot], what: str, number: int) -> None:
         request = trying[number % len(trying)]
         if what == "succeed":
             request.succeeds()
+        elif what == "turn away":
+            request.is_turned_away(is_free=number % 2 == 0)
         else:
             request.fails(to_connect=what == "refuse")
 

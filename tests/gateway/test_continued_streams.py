@@ -17,6 +17,7 @@ from gateway_rig import (
     Control,
     Engine,
     Rig,
+    answers,
     chunk,
     hangs,
     head,
@@ -361,6 +362,30 @@ def speaks_but_does_not_count(behave: Behaviour, status: int = 404) -> Behaviour
             await behave(asked, writer)
 
     return without
+
+
+@pytest.mark.parametrize("status", [401, 429, 500])
+async def test_a_replica_that_will_not_go_on_leaves_it_to_another(
+    engine: StartEngine, serve: Serve, status: int
+) -> None:
+    came: list[str] = []
+
+    async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        if asked.path != "/tokenize":
+            came.append(asked.path)
+        if len(came) == 2:
+            await answers(status=status)(asked, writer)
+        else:
+            await speaks(len(came), cut_after=2 if len(came) == 1 else None)(asked, writer)
+
+    engines = [await engine(behave) for _ in range(3)]
+    rig = await serve(snapshot(route(A, *engines, continues="llama.cpp")))
+    stream = await ask(rig, STREAM)
+    assert stream.text == TEXT
+    assert stream.errors == []
+    assert len(came) == 3
+    (record,) = rig.requests()
+    assert (record.status, record.error, record.attempts) == (200, "", 3)
 
 
 async def test_a_stream_may_break_as_often_as_there_are_attempts(

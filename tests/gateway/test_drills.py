@@ -165,6 +165,25 @@ async def test_no_more_than_the_harm_budget_is_assigned_over_all_snapshots(
     assert len(after) == 8
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_drills_error_is_its_clients_and_no_replicas(
+    serve: Serve, engine: StartEngine, stream: bool
+) -> None:
+    """Though another replica, and the champion itself, would answer in its place."""
+    both = [await engine(streams("he") if stream else answers("he")) for _ in range(2)]
+    base = snapshot(route(A, *both), route(B, *both, fault=Fault("error")), share=1.0)
+    service = msgspec.structs.replace(base.services["bank"], harm=100)
+    rig = await serve(msgspec.structs.replace(base, services={"bank": service}))
+    async with rig.client() as client:
+        for number in range(1, 25):
+            answer = await client.post(PATH, json=STREAM if stream else CHAT)
+            assert answer.status_code == 502
+            assert sum(len(one.asked) for one in both) == number, "nobody is asked again"
+    assert rig.worker is not None
+    fleet = rig.worker.plant.fleet
+    assert {one.counts[1] for one in fleet._replicas.values()} == {0}
+
+
 async def test_copies_meet_the_fault_and_clients_do_not(serve: Serve, engine: StartEngine) -> None:
     served = await engine(answers("hello"))
     base = snapshot(route(A, served))

@@ -11,7 +11,12 @@ import pytest
 from gateway_rig import A, B, route, snapshot
 
 from fairlead.gateway.clock import Clock
-from fairlead.gateway.limits import EJECTION_S_MAX, EJECTION_S_MIN, KEY_FILE_BYTES_MAX
+from fairlead.gateway.limits import (
+    EJECTION_S_MAX,
+    EJECTION_S_MIN,
+    KEY_FILE_BYTES_MAX,
+    OUTLIER_ATTEMPTS_MIN,
+)
 from fairlead.gateway.replicas.addressing import parse_base_url
 from fairlead.gateway.replicas.fleet import Fleet, Replica
 from fairlead.wire.snapshot import Endpoint, Snapshot
@@ -87,6 +92,24 @@ def test_after_a_refused_connection_one_request_probes_until_it_is_connected() -
     one.take_slot()
     one.free_slot()  # The client left: somebody else may probe.
     assert one.is_usable(moments.at)
+
+
+async def test_who_waits_is_let_go_on_when_one_that_turned_requests_away_may_be_asked() -> None:
+    heard = Heard()
+    routed = snapshot(route(A, URL, "http://127.0.0.1:10"))
+    ((full, well),) = heard.fleet.update(routed, {}).values()
+    for _ in range(OUTLIER_ATTEMPTS_MIN):
+        heard.fleet.note_success(well)
+        heard.fleet.note_refusal(full)
+    assert full.is_ejected
+    assert heard.rooms == 0
+    assert heard.fleet._wake is not None
+    heard.moments.at = full.ejected_until
+    heard.fleet._ejection_over()
+    assert heard.rooms == 1
+    heard.fleet.note_alive(full)
+    assert heard.rooms == 2, "it is there again"
+    heard.fleet.close()
 
 
 def test_replicas_are_kept_over_snapshots_and_shared_by_releases() -> None:

@@ -7,6 +7,7 @@ from gateway_rig import A, route, snapshot
 
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.limits import (
+    OUTLIER_ATTEMPTS_MIN,
     OUTLIER_EJECTION_S_MAX,
     OUTLIER_EJECTION_S_MIN,
     OUTLIER_WINDOW_S,
@@ -95,6 +96,40 @@ def test_the_next_time_is_longer_up_to_a_bound() -> None:
         assert longest / 2 < flaky.ejected_until - world.at <= longest
         world.passes(flaky.ejected_until - world.at + 0.01)
         assert world.is_usable(flaky)
+
+
+def test_one_that_will_not_serve_what_others_do_is_left_alone() -> None:
+    world = World(2)
+    full, well = world.pool
+    for _ in range(2 * OUTLIER_ATTEMPTS_MIN):
+        full.note_alive()
+    world.serve(well, *WELL)
+    assert full.counts == (0, 0), "nobody is known to serve them"
+    for number in range(OUTLIER_ATTEMPTS_MIN):
+        assert world.is_usable(full), number
+        full.note_refusal()
+    assert full.ejected_until - world.at == pytest.approx(OUTLIER_EJECTION_S_MIN)
+    until = full.ejected_until
+    for _ in range(2 * OUTLIER_ATTEMPTS_MIN):
+        full.note_refusal()  # Those that were on their way.
+        assert not full.note_alive()
+    assert full.ejected_until == until
+    world.passes(OUTLIER_EJECTION_S_MIN)
+    full.take_slot()
+    assert not world.is_usable(full), "one probes"
+    full.free_slot()
+    assert full.note_alive()
+    full.note_refusal()
+    assert world.is_usable(full), "it is counted anew"
+
+
+def test_one_that_refused_connections_and_turns_a_request_away_is_there_again() -> None:
+    world = World(1)
+    (one,) = world.pool
+    one.note_failure(to_connect=True)
+    assert not world.is_usable(one)
+    assert one.note_alive()
+    assert world.is_usable(one)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])

@@ -36,6 +36,20 @@ def test_retries_add_a_fifth_of_load_beside_the_few_of_a_quiet_service(requests:
     assert failed >= min(requests, RETRIES_QUIET_MIN + int(RETRY_SHARE * requests) - 1)
 
 
+def test_what_is_kept_for_a_death_is_not_spare() -> None:
+    budget = RetryBudget(0.0, slots=8)
+    taken = 0
+    while budget.has_spare(0.0):
+        assert budget.spend(0.0)
+        taken += 1
+    assert taken == 4
+    for _ in range(4):
+        assert budget.spend(0.0)
+    assert not budget.spend(0.0)
+    assert not budget.has_spare(0.1)
+    assert budget.has_spare(2.0 * RETRIES_QUIET_S), "it grows back, asked for or not"
+
+
 def test_what_is_saved_has_a_bound() -> None:
     budget = RetryBudget(0.0)
     for _ in range(100_000):

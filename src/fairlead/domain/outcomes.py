@@ -54,6 +54,7 @@ def failed_for_judge(status: int, error: str, attempts: int) -> bool:
     A rejection by the engine counts: the arms get the same requests at random, so a champion
     rejects as often as its canary, unless the canary has come to refuse what the champion takes.
     A request that needed a second attempt counts: its client noticed nothing, but a release on
-    which replicas die has lost it. So has one that needed a fallback of the service.
+    which replicas die, or turn requests away, has lost it. So has one that needed a fallback of the
+    service.
     """
     return failed_by_server(status, error) or error in _FAILED_FOR_JUDGE or attempts > 1

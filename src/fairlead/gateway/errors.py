@@ -140,7 +140,7 @@ UPSTREAM_DIVERGED = Refusal(
 UPSTREAM_CREDENTIALS = Refusal(
     502,
     "upstream_credentials",
-    "The model's provider refused the credentials of this gateway.",
+    "The model's provider refused the credentials or the account of this gateway.",
     type="server_error",
 )
 HEADER_TIMEOUT = Refusal(408, "header_timeout", "The request's head did not come in time.")

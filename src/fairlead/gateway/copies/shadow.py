@@ -131,6 +131,11 @@ class Shadows:
         if replica not in self._live:
             self.fleet.note_success(replica)
 
+    def note_alive(self, replica: Replica) -> None:
+        """The replica answered that it will not serve."""
+        if replica not in self._live:
+            self.fleet.note_alive(replica)
+
     def note_failure(self, replica: Replica, *, to_connect: bool = False) -> None:
         """The replica failed."""
         if replica not in self._live:

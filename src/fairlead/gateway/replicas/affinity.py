@@ -25,7 +25,7 @@ from zlib import crc32
 
 import msgspec
 
-from fairlead.gateway.replicas.routing import Candidate, least_loaded
+from fairlead.gateway.replicas.routing import Candidate, Picker, least_loaded
 
 BLOCK_BYTES = 256
 PROMPT_BYTES_MAX = 64 * 1024
@@ -235,3 +235,10 @@ def rank(start: int, replica: str) -> int:
     """Rendezvous hashing: for each start another order of the replicas, all equally likely."""
     mixed = (crc32(replica.encode()) ^ start) * _MIX_ONE & _WORD
     return (mixed ^ mixed >> 29) * _MIX_TWO & _WORD
+
+
+def picker(balancer: PrefixBalancer | None, prefix: Prefix | None) -> Picker[C]:
+    """How one of several usable replicas is chosen."""
+    if balancer is None or prefix is None:
+        return least_loaded
+    return lambda usable, turn: balancer.pick(usable, prefix, turn)

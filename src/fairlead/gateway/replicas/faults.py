@@ -37,7 +37,8 @@ TEXTS = {
 WRONG_JSON = "{}"
 """The wrong answer where JSON was asked for: it is well-formed all the same."""
 _SALT = "drill"
-_ERROR = AnswerHead(500, {b"content-type": b"application/json"})
+ERROR = AnswerHead(500, {b"content-type": b"application/json"})
+"""In place of the engine's, which has not failed."""
 _DELTAS = ("response.output_text.delta", "content_block_delta")
 
 
@@ -87,7 +88,7 @@ class FaultyAnswer:
     def on_answer(self, head: AnswerHead, body: bytes) -> None:
         self._attempt.engine_done()
         if self._fault.kind == "error":
-            self._attempt.on_head(_ERROR)
+            self._attempt.on_head(ERROR)
         elif self._fault.kind == "slow":
             self._delay()
             self._then(partial(self._attempt.on_answer, head, body))
@@ -97,7 +98,7 @@ class FaultyAnswer:
     def on_head(self, head: AnswerHead) -> None:
         self._attempt.engine_began()
         if self._fault.kind == "error":
-            self._attempt.on_head(_ERROR)
+            self._attempt.on_head(ERROR)
             return
         if self._fault.kind == "slow":
             self._delay()
@@ -159,9 +160,8 @@ class FaultyAnswer:
 
     def _release(self) -> None:
         self._timer = None
-        held, self._held = self._held, []
-        while held:  # A step may end it all: then `cancel` has come, and there is nobody to tell.
-            held.pop(0)()
+        while self._held:  # A step may end it all: then `cancel` has emptied it.
+            self._held.pop(0)()
 
 
 class StreamFault:

@@ -13,7 +13,6 @@ from fairlead.gateway.clock import Clock
 from fairlead.gateway.limits import (
     EJECTION_S_MAX,
     EJECTION_S_MIN,
-    KEY_FILE_BYTES_MAX,
     OUTLIER_EJECTION_S_MAX,
     OUTLIER_EJECTION_S_MIN,
     PROBE_S,
@@ -22,6 +21,7 @@ from fairlead.gateway.limits import (
 from fairlead.gateway.replicas.addressing import Address, beginning_of, parse_base_url
 from fairlead.gateway.replicas.dialing import Dialer
 from fairlead.gateway.replicas.outliers import RecentAttempts, is_outlier, may_eject
+from fairlead.gateway.replicas.provider_keys import authorization_of
 from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.wire.snapshot import Endpoint, Snapshot
 
@@ -121,6 +121,19 @@ class Replica:
         """It answered; True when it had failed before."""
         self.recent.succeeded += 1
         return self._is_half_open and self._recover()
+
+    def note_alive(self) -> bool:
+        """It answered that it will not serve this request; True when it had failed before."""
+        return self._is_half_open and self._recover()
+
+    def note_refusal(self) -> None:
+        """It would not serve a request that another one has served."""
+        if self.is_ejected:
+            return  # The request was on its way.
+        self.recent.note_failure()
+        if self._is_far_worse():
+            self._is_half_open = True
+            self._eject_outlier(self._clock.now())
 
     def note_failure(self, *, to_connect: bool = False) -> None:
         """It refused, cut, or said that it cannot serve."""
@@ -271,12 +284,21 @@ class Fleet:
         if replica.note_success():
             self._on_room()
 
+    def note_alive(self, replica: Replica) -> None:
+        """The replica answered that it will not serve this request."""
+        if replica.note_alive():
+            self._on_room()
+
+    def note_refusal(self, replica: Replica) -> None:
+        """Others serve what it will not: pass it over, if that comes far more often than theirs."""
+        replica.note_refusal()
+        if replica.is_ejected:
+            self._wake_after(replica)
+
     def note_failure(self, replica: Replica, *, to_connect: bool = False) -> None:
         """Pass the replica over for a while, and look again when that has gone by."""
         replica.note_failure(to_connect=to_connect)
-        at = replica.ejected_until
-        if self._wake is None or at < self._wake_at:
-            self._wake_in(at)
+        self._wake_after(replica)
 
     def check(self, now: float) -> None:
         """A few times a second: forget what came of attempts too long ago."""
@@ -289,6 +311,11 @@ class Fleet:
             self._wake.cancel()
         for replica in self._replicas.values():
             replica.close_idle()
+
+    def _wake_after(self, replica: Replica) -> None:
+        at = replica.ejected_until
+        if self._wake is None or at < self._wake_at:
+            self._wake_in(at)
 
     def _wake_in(self, at: float) -> None:
         if self._wake is not None:
@@ -316,7 +343,7 @@ class Fleet:
         except (ValueError, OSError) as error:
             _log.warning("replica %s is left out: %s", endpoint.replica, error)
             return None
-        replica.authorize(_authorization(endpoint, environ))
+        replica.authorize(authorization_of(endpoint, environ))
         return replica
 
     def _dialer(self, address: Address, endpoint: Endpoint, environ: Mapping[str, str]) -> Dialer:
@@ -353,32 +380,3 @@ class Fleet:
         replica.close_idle()
         if replica.in_flight:
             self._retired.add(replica)
-
-
-def _authorization(endpoint: Endpoint, environ: Mapping[str, str]) -> str:
-    """The provider's `Authorization`; read anew with each snapshot, so keys can be rotated."""
-    key = ""
-    if endpoint.api_key_env is not None:
-        key = environ.get(endpoint.api_key_env, "")
-    elif endpoint.api_key_file is not None:
-        try:
-            key = _read_key(endpoint.api_key_file)
-        except (OSError, ValueError) as error:
-            _log.warning("replica %s: its key file cannot be read: %s", endpoint.replica, error)
-    else:
-        return ""
-    key = key.strip()
-    if not key or not key.isascii() or not key.isprintable():
-        _log.warning("replica %s: there is no usable key for its provider", endpoint.replica)
-        return ""
-    return f"Bearer {key}"
-
-
-def _read_key(path: str) -> str:
-    """Raises OSError or ValueError. A pipe in the file's place must not stop the event loop."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
-    with open(os.open(path, flags), "rb", buffering=0) as file:
-        data = file.read(KEY_FILE_BYTES_MAX + 1) or b""
-    if len(data) > KEY_FILE_BYTES_MAX:
-        raise ValueError(f"it is larger than {KEY_FILE_BYTES_MAX} bytes")
-    return data.decode("ascii")

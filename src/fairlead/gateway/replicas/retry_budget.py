@@ -46,16 +46,25 @@ class RetryBudget:
         if self.tokens < self._saved_max:
             self.tokens += RETRY_SHARE
 
+    def has_spare(self, now: float) -> bool:
+        """Whether there is a retry left beside those that are kept for a replica's death: half of
+        what a quiet service has."""
+        self._grow(now)
+        return self.tokens - 1.0 >= self._quiet / 2.0
+
     def spend(self, now: float) -> bool:
         """Take one retry; False when there is none left."""
-        elapsed_s, self._at = now - self._at, now
-        if self.tokens < self._quiet:
-            grown = self.tokens + self._quiet * elapsed_s / RETRIES_QUIET_S
-            self.tokens = min(self._quiet, grown)
+        self._grow(now)
         if self.tokens < 1.0:
             return False
         self.tokens -= 1.0
         return True
+
+    def _grow(self, now: float) -> None:
+        elapsed_s, self._at = now - self._at, now
+        if self.tokens < self._quiet:
+            grown = self.tokens + self._quiet * elapsed_s / RETRIES_QUIET_S
+            self.tokens = min(self._quiet, grown)
 
 
 def backoff_s(retries: int, random: Callable[[], float]) -> float:

@@ -10,7 +10,8 @@ from fairlead.gateway.replicas.assignment import Arm, Assignment
 from fairlead.wire.snapshot import ServiceRoute
 
 CONTINUING = "continuing "
-"""Beginning of the name of a lane in which the rest of broken streams waits for its release."""
+"""Beginning of the name of a lane that goes first: of the rest of broken streams, which waits for
+its release, and of requests that one replica has turned away, which wait for another."""
 
 
 def unit_of(key_id: str, session: bytes | None, user: str | None) -> str:
@@ -192,6 +193,17 @@ def choose(
             return pick(usable, turn)
         return pick([c for c in fallback if c.is_usable(now)], turn)
     return _choose_again(assigned, fallback, tried, now, turn)
+
+
+def has_untried(
+    assigned: Sequence[C], fallback: Sequence[C], tried: Collection[C], now: float
+) -> tuple[bool, bool]:
+    """Whether there is a usable one that was not tried yet, and whether it has a free slot."""
+    for candidates in (assigned, fallback):
+        fresh = [c for c in candidates if c not in tried and c.is_usable(now)]
+        if fresh:
+            return True, any(c.in_flight < c.slots for c in fresh)
+    return False, False
 
 
 def _choose_again(

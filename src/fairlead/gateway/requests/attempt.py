@@ -6,8 +6,10 @@ All that is sent to replicas goes through here: requests, their hedges and shado
 knows the replica; what its answer is for, and what comes after a failure, is its owner's to say.
 
 What it says of the replica is the same for all of them. A replica fails that cannot be reached, is
-late, breaks off, or says by 502, 503 or 504 that it cannot serve; whatever else it answers, it is
-well. One that closed an idle connection just when it was used has seen nothing: it is asked again.
+late, breaks off, or says by 502, 503, 504 or 529 that it cannot serve. With one of `ELSEWHERE` it
+is alive, but not for this request: whose fault that is shows when another replica is asked.
+Whatever else it answers, it is well. One that closed an idle connection just when it was used has
+seen nothing: it is asked again.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.limits import CONNECT_S, DETACHED_S
 from fairlead.gateway.replicas.addressing import beginning_of
 from fairlead.gateway.replicas.answer import AnswerHead
+from fairlead.gateway.replicas.faults import ERROR as DRILLED
 from fairlead.gateway.replicas.faults import FaultyAnswer, is_met
 from fairlead.gateway.replicas.fleet import Replica
 from fairlead.gateway.replicas.outgoing import build_request
@@ -36,9 +39,18 @@ from fairlead.wire.snapshot import ReleaseRoute
 LATE = "timeout"
 REFUSED = "refused"
 """Why an attempt failed that the replica has seen nothing of."""
-CREDENTIALS = frozenset({401, 403, 407})
-"""The provider does not know the gateway."""
-_UNWELL = frozenset({502, 503, 504})
+CREDENTIALS = frozenset({401, 402, 403, 407})
+"""The provider does not know the gateway, or no longer answers its account."""
+TURNED_AWAY = CREDENTIALS | {429}
+"""The replica has done nothing for the request."""
+ELSEWHERE = TURNED_AWAY | {500}
+"""Another replica, with another key or room for more, may answer what this one will not."""
+_UNWELL = frozenset({502, 503, 504, 529})
+
+
+def is_elsewhere(head: AnswerHead) -> bool:
+    """Whether a replica says that it will not serve this request, which another one may."""
+    return head.status in ELSEWHERE and head is not DRILLED
 
 
 class Verdicts(Protocol):
@@ -49,6 +61,9 @@ class Verdicts(Protocol):
 
     def note_success(self, replica: Replica) -> None:
         """The replica answered."""
+
+    def note_alive(self, replica: Replica) -> None:
+        """The replica answered, but will not serve this request."""
 
     def note_failure(self, replica: Replica, *, to_connect: bool = False) -> None:
         """The replica failed."""
@@ -272,7 +287,10 @@ class Attempt:
                 self.failed()
                 self._owner.attempt_failed(str(head.status), head.status)
                 return
-            self._verdicts.note_success(self.replica)
+            if is_elsewhere(head):
+                self._verdicts.note_alive(self.replica)
+            else:
+                self._verdicts.note_success(self.replica)
             self._began_in_time()
             self.relay = self._owner.head_came(head)
 

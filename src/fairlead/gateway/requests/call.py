@@ -143,8 +143,14 @@ class Queue(Protocol):
     def enter(self, seeker: Seeker) -> None:
         """A new request."""
 
-    def again(self, seeker: Seeker, *, was_sent: bool) -> None:
-        """A request whose attempt failed; `was_sent` says whether a replica got it."""
+    def again(self, seeker: Seeker, *, was_load: bool) -> None:
+        """A request whose attempt failed; `was_load` says whether a replica had work of it."""
+
+    def has_other(self, seeker: Seeker, is_free: bool) -> bool:
+        """Whether a usable replica was not asked yet, and a retry is left if it is not free."""
+
+    def has_fallback(self, seeker: Seeker) -> bool:
+        """Whether another service can answer in the place of its own."""
 
     def give_up(self, seeker: Seeker, refusal: Refusal) -> None:
         """A request that its service cannot answer any more."""

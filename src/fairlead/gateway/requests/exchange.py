@@ -30,10 +30,18 @@ from fairlead.gateway.errors import (
 from fairlead.gateway.guardrails.guarding import UNGUARDED, Guarding
 from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.fleet import Replica
+from fairlead.gateway.replicas.routing import CONTINUING
 from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.gateway.requests.answering import Answering
 from fairlead.gateway.requests.answers import UNSEEN
-from fairlead.gateway.requests.attempt import LATE, REFUSED, Attempt, FirstAttempt
+from fairlead.gateway.requests.attempt import (
+    LATE,
+    REFUSED,
+    TURNED_AWAY,
+    Attempt,
+    FirstAttempt,
+    is_elsewhere,
+)
 from fairlead.gateway.requests.call import Call, Client
 from fairlead.gateway.requests.ending import Ending, record_of, settle
 from fairlead.gateway.requests.hedging import Hedge
@@ -46,6 +54,7 @@ from fairlead.gateway.requests.usage import UNKNOWN, Usage, usage_of_answer
 from fairlead.wire.record import RequestRecord
 from fairlead.wire.snapshot import Limits, ReleaseRoute
 
+_NO_LOAD = frozenset({REFUSED, *map(str, TURNED_AWAY)})
 _log = logging.getLogger("fairlead.gateway")
 
 
@@ -57,6 +66,7 @@ class Exchange(Answering):
         "_awaits_hedge",
         "_fell_back",
         "_hedge",
+        "_refused_by",
         "_replica_id",
         "_sent",
         "_started",
@@ -79,6 +89,7 @@ class Exchange(Answering):
         self._hedge: Hedge | None = None
         self._awaits_hedge = False
         # attempt
+        self._refused_by: list[Replica] = []
         self._replica_id = ""
         self._fell_back = False
         if first is not None:
@@ -133,6 +144,7 @@ class Exchange(Answering):
     def fall_back_to(self, service: str, limits: Limits) -> None:
         super().fall_back_to(service, limits)
         self._reply.fallback = "" if service == self.service else service
+        self._refused_by.clear()
         self._sent = 0
         self._fell_back = False
 
@@ -200,6 +212,8 @@ class Exchange(Answering):
             attempt.pause()
 
     def head_came(self, head: AnswerHead) -> Relay | None:
+        if is_elsewhere(head) and self._goes_elsewhere(str(head.status)):
+            return None
         if self._hedge is not None:
             self._hedge.cancel()
         if self._course is not None:
@@ -223,21 +237,49 @@ class Exchange(Answering):
             self._guarding.expect(self._route, head.status)
         self._taker.whole_answer(head, body, usage_of_answer(body))
 
+    def _goes_elsewhere(self, reason: str) -> bool:
+        """The replica will not serve this request: whether somebody else is asked in its place.
+
+        Not the same replica again, and nobody without need: where there is no other one, or no
+        retry left, the client is told what this one said.
+        """
+        queue, attempt = self._plant.queue, self.attempt
+        can_retry = self._sent + 1 < self.limits.attempts
+        is_retried = can_retry and queue.has_other(self, is_free=reason in _NO_LOAD)
+        is_hedged = self._hedge is not None and self._hedge.is_open
+        falls_back = not is_retried and not is_hedged
+        if falls_back and (self._reply.has_begun or not queue.has_fallback(self)):
+            return False
+        assert attempt is not None
+        attempt.detach()
+        if falls_back:
+            self._count_failed(reason)
+            queue.give_up(self, UPSTREAM_ERROR)
+            return True
+        self._refused_by.append(attempt.replica)
+        if self.bound_to is None:
+            self.lane = f"{CONTINUING}{self.assignment.lane} without {attempt.replica.id}"
+        self.attempt_failed(reason)
+        return True
+
     def attempt_failed(self, reason: str, status: int | None = None) -> None:
-        if not self._reply.has_begun:
-            self._course = None
-            self._plant.metrics.retries.inc((self.service, reason))
-        self._leave(reason)
+        self._count_failed(reason)
         if self._hedge is not None and self._hedge.is_open:
             self._awaits_hedge = True
         else:
             self._try_again(reason)
 
+    def _count_failed(self, reason: str) -> None:
+        if not self._reply.has_begun:
+            self._course = None
+            self._plant.metrics.retries.inc((self.service, reason))
+        self._leave(reason)
+
     def _try_again(self, reason: str) -> None:
         self._awaits_hedge = False
         self.failures += 1
         if self._sent < self.limits.attempts:
-            self._plant.queue.again(self, was_sent=reason != REFUSED)
+            self._plant.queue.again(self, was_load=reason not in _NO_LOAD)
         elif self._reply.has_begun:
             self._fail(UPSTREAM_CUT)
         else:
@@ -286,6 +328,9 @@ class Exchange(Answering):
         if self._guarding is not None:
             self._guarding.close()
         with self:
+            if not error and status < 400:
+                for replica in self._refused_by:
+                    plant.fleet.note_refusal(replica)
             meter = self._meter()
             record = self._record(status, error, usage, meter)
             settle(call, record, self._route, meter, plant.metrics)

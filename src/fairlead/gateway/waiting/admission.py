@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fairlead.gateway.clock import Clock
 from fairlead.gateway.errors import (
@@ -26,7 +26,7 @@ from fairlead.gateway.errors import (
 )
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.replicas import routing
-from fairlead.gateway.replicas.affinity import Prefix, PrefixBalancer
+from fairlead.gateway.replicas.affinity import PrefixBalancer, picker
 from fairlead.gateway.replicas.fleet import Replica
 from fairlead.gateway.replicas.retry_budget import backoff_s
 from fairlead.gateway.replicas.upstream import UpstreamConnection
@@ -85,7 +85,7 @@ class Admission:
                 return None
         else:
             balancer = None if prefix is None else self._balancer(name)
-            chosen = routing.choose(pool, (), (), now, turn, _picker(balancer, prefix))
+            chosen = routing.choose(pool, (), (), now, turn, picker(balancer, prefix))
             if chosen is None:
                 return None
             replica = chosen
@@ -118,20 +118,17 @@ class Admission:
         self._waiting += 1
         seeker.begin_waiting()
 
-    def again(self, seeker: Seeker, *, was_sent: bool) -> None:
+    def again(self, seeker: Seeker, *, was_load: bool) -> None:
         """A request whose attempt failed: it goes first, and was counted in already.
 
         Args:
-            was_sent: A replica got the request. One that refused the connection has had no load
-                from it, so the next attempt adds none.
+            was_load: A replica had work of it. One that refused the connection, or turned the
+                request away, had none, so the next attempt adds none.
         """
         now = self._clock.now()
-        if was_sent:
-            # A canary's requests are the champion's if need be: a bad canary takes no budget away.
-            # The rest of a broken stream is work that would have been done anyway.
-            is_canary = seeker.arm == "canary" and seeker.failures == 1
-            is_free = is_canary or seeker.bound_to is not None
-            if not is_free and not self._queue(seeker.served_by).budget.spend(now):
+        if was_load:
+            budget = self._queue(seeker.served_by).budget
+            if not seeker.retries_free(after=1) and not budget.spend(now):
                 self._metrics.retries_refused.inc((seeker.service,))
                 self.give_up(seeker, RETRY_BUDGET_EXHAUSTED)
                 return
@@ -143,10 +140,29 @@ class Admission:
         self._waiting += 1
         seeker.begin_waiting()
 
+    def has_other(self, seeker: Seeker, is_free: bool) -> bool:
+        """Whether a usable replica was not asked yet, with room for it or for its waiting, and a
+        retry is left if it is not free."""
+        assert self._loaded is not None
+        service = self._loaded.snapshot.services.get(seeker.served_by)
+        if service is None:
+            return False
+        now = self._clock.now()
+        _, pool, _, spare = self._choices(seeker, service)
+        queue = self._queue(seeker.served_by)
+        is_there, has_room = routing.has_untried(pool, spare, seeker.tried, now)
+        if not is_there or (not has_room and queue.depth >= seeker.limits.queue):
+            return False
+        return is_free or seeker.retries_free(after=0) or queue.budget.has_spare(now)
+
+    def has_fallback(self, seeker: Seeker) -> bool:
+        """Whether another service can answer what this one has failed."""
+        return self._fallback(seeker, may_return=False) is not None
+
     def give_up(self, seeker: Seeker, refusal: Refusal) -> None:
         """Its service has failed it: another one answers, or it is refused."""
         seeker.was_failed = True
-        fallback = self._fallback(seeker)
+        fallback = self._fallback(seeker, may_return=False)
         if fallback is None:
             seeker.refuse(refusal)
         else:
@@ -262,21 +278,12 @@ class Admission:
             self._take_out(seeker, lane, goes_on=False)
             seeker.refuse(SERVICE_GONE)
             return True
-        champion = service.champion
-        assigned = seeker.assignment.release
         bound_to = seeker.bound_to
-        if bound_to is not None:
-            if bound_to not in service.releases:
-                self._take_out(seeker, lane, goes_on=False)
-                seeker.refuse(UPSTREAM_CUT)
-                return True
-            assigned = champion = bound_to
-        elif seeker.served_by != seeker.service or (
-            assigned not in service.releases and seeker.arm == "champion"
-        ):
-            assigned = champion or assigned
-        pool = self._loaded.pool(seeker.served_by, assigned)
-        spare = self._loaded.pool(seeker.served_by, champion) if champion != assigned else ()
+        if bound_to is not None and bound_to not in service.releases:
+            self._take_out(seeker, lane, goes_on=False)
+            seeker.refuse(UPSTREAM_CUT)
+            return True
+        assigned, pool, champion, spare = self._choices(seeker, service)
         self._turn += 1
         now = self._clock.now()
         prefix = seeker.prefix if service.balance == "prefix" else None
@@ -287,7 +294,7 @@ class Admission:
             seeker.tried,
             now,
             self._turn,
-            _picker(balancer, prefix),
+            picker(balancer, prefix),
         )
         if replica is None:
             if bound_to is not None:
@@ -309,6 +316,22 @@ class Admission:
             seeker.start_on(replica, service.releases[champion], fell_back=is_canary)
         return True
 
+    def _choices(
+        self, seeker: Seeker, service: ServiceRoute
+    ) -> tuple[str, Sequence[Replica], str | None, Sequence[Replica]]:
+        """Its release with its replicas, and the one that may stand in, with what that adds."""
+        assert self._loaded is not None
+        champion, assigned = service.champion, seeker.assignment.release
+        if seeker.bound_to is not None:
+            assigned = champion = seeker.bound_to
+        elif seeker.served_by != seeker.service or (
+            assigned not in service.releases and seeker.arm == "champion"
+        ):
+            assigned = champion or assigned
+        pool = self._loaded.pool(service.name, assigned)
+        spare = self._loaded.pool(service.name, champion) if champion != assigned else ()
+        return assigned, pool, champion, spare
+
     def _take_out(self, seeker: Seeker, lane: Lane[Seeker] | None, *, goes_on: bool) -> None:
         if lane is not None:
             lane.remove(seeker, self._clock.now(), goes_on=goes_on)
@@ -325,7 +348,7 @@ class Admission:
     def _rested(self, seeker: Seeker) -> None:
         self._resting.pop(seeker).cancel()
         self._waiting -= 1
-        self.again(seeker, was_sent=False)
+        self.again(seeker, was_load=False)
 
     # Fallbacks: another service answers
 
@@ -339,14 +362,14 @@ class Admission:
         """Let another service answer, if no replica of this one is usable; False when it waits."""
         if any(replica.is_usable(now) for replica in replicas):
             return False
-        fallback = self._fallback(seeker)
+        fallback = self._fallback(seeker, may_return=not seeker.was_failed)
         if fallback is None:
             return False
         self._take_out(seeker, lane, goes_on=False)
         self._fall_back(seeker, fallback)
         return True
 
-    def _fallback(self, seeker: Seeker) -> ServiceRoute | None:
+    def _fallback(self, seeker: Seeker, *, may_return: bool) -> ServiceRoute | None:
         assert self._loaded is not None
         loaded, now = self._loaded, self._clock.now()
 
@@ -360,7 +383,7 @@ class Admission:
             seeker.served_by,
             seeker.body_bytes,
             is_usable,
-            may_return=not seeker.was_failed,
+            may_return=may_return,
         )
 
     def _fall_back(self, seeker: Seeker, fallback: ServiceRoute) -> None:
@@ -368,10 +391,3 @@ class Admission:
             self._metrics.fallbacks.inc((seeker.service, fallback.name))
         seeker.fall_back_to(fallback.name, fallback.limits)
         self.enter(seeker)
-
-
-def _picker(balancer: PrefixBalancer | None, prefix: Prefix | None) -> routing.Picker[Replica]:
-    """How one of several usable replicas is chosen."""
-    if balancer is None or prefix is None:
-        return routing.least_loaded
-    return lambda usable, turn: balancer.pick(usable, prefix, turn)

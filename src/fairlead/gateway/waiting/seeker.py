@@ -96,6 +96,15 @@ class Seeker(Attempting):
         """The only release that can go on with what this request's client has."""
         raise NotImplementedError
 
+    def retries_free(self, after: int) -> bool:
+        """Whether a retry costs no budget, once so many attempts have failed.
+
+        A canary's requests are the champion's if need be: a bad canary takes no budget away. The
+        rest of a broken stream is work that would have been done anyway.
+        """
+        is_canary = self.arm == "canary" and self.failures == after
+        return is_canary or self.bound_to is not None
+
     def start_on(self, replica: Replica, route: ReleaseRoute, *, fell_back: bool) -> None:
         """Try this replica, which has a free slot.
 

@@ -18,7 +18,6 @@ from fairlead.gateway.errors import UPSTREAM_ERROR, Refusal
 from fairlead.gateway.records.metrics import GatewayMetrics
 from fairlead.gateway.replicas.assignment import Arm, Assignment
 from fairlead.gateway.replicas.fleet import Fleet, Replica
-from fairlead.gateway.replicas.routing import CONTINUING
 from fairlead.gateway.state.loaded import Loaded
 from fairlead.gateway.waiting import admission
 from fairlead.gateway.waiting.admission import Admission
@@ -106,7 +105,7 @@ class Request:
         self.world = world
         self.service = self.served_by = "bank"
         self.arm: Arm = arm
-        self.lane = str(self.arm)
+        self.lane = self.arm
         self.bound_to: str | None = None
         self.prefix = None
         self.assignment = Assignment(arm, release, "u", 0.5, "ro-1", 2)
@@ -145,7 +144,7 @@ class Request:
     def fall_back_to(self, service: str, limits: Limits) -> None:
         self.served_by, self.limits = service, limits
         self.arm = self.assignment.arm if service == self.service else "champion"
-        self.lane = str(self.arm)
+        self.lane = self.arm
         self.tried.clear()
         self.refused_by.clear()
         self.sent = self.failures = 0
@@ -178,13 +177,14 @@ class Request:
         self.world.fleet.note_alive(self.replica)
         self.sent += 1
         if self.sent < self.limits.attempts and queue.has_other(seeker, is_free=is_free):
-            self.lane = f"{CONTINUING}{self.assignment.lane} without {self.replica.id}"
             self.refused_by.append(self.replica)
             self._leave_replica()
             self.failures += 1
             refused = self.world.metrics.retries_refused.get((self.service,))
             queue.again(seeker, was_load=not is_free)
             assert self.world.metrics.retries_refused.get((self.service,)) == refused
+            assert self.replica not in self.refused_by
+            assert self.replica is not None or self.is_waiting
         elif queue.has_fallback(seeker):
             self._leave_replica()
             queue.give_up(seeker, UPSTREAM_ERROR)

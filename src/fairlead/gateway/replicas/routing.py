@@ -10,8 +10,7 @@ from fairlead.gateway.replicas.assignment import Arm, Assignment
 from fairlead.wire.snapshot import ServiceRoute
 
 CONTINUING = "continuing "
-"""Beginning of the name of a lane that goes first: of the rest of broken streams, which waits for
-its release, and of requests that one replica has turned away, which wait for another."""
+"""Beginning of the name of a lane in which the rest of broken streams waits for its release."""
 
 
 def unit_of(key_id: str, session: bytes | None, user: str | None) -> str:
@@ -198,7 +197,7 @@ def choose(
 def has_untried(
     assigned: Sequence[C], fallback: Sequence[C], tried: Collection[C], now: float
 ) -> tuple[bool, bool]:
-    """Whether there is a usable one that was not tried yet, and whether it has a free slot."""
+    """Whether `choose` goes by candidates that were not tried yet, and whether one has room."""
     for candidates in (assigned, fallback):
         fresh = [c for c in candidates if c not in tried and c.is_usable(now)]
         if fresh:

@@ -147,7 +147,7 @@ class Queue(Protocol):
         """A request whose attempt failed; `was_load` says whether a replica had work of it."""
 
     def has_other(self, seeker: Seeker, is_free: bool) -> bool:
-        """Whether a usable replica was not asked yet, and a retry is left if it is not free."""
+        """Whether another replica can be asked now what one has turned away."""
 
     def has_fallback(self, seeker: Seeker) -> bool:
         """Whether another service can answer in the place of its own."""

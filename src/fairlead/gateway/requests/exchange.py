@@ -30,7 +30,6 @@ from fairlead.gateway.errors import (
 from fairlead.gateway.guardrails.guarding import UNGUARDED, Guarding
 from fairlead.gateway.replicas.answer import AnswerHead
 from fairlead.gateway.replicas.fleet import Replica
-from fairlead.gateway.replicas.routing import CONTINUING
 from fairlead.gateway.replicas.upstream import UpstreamConnection
 from fairlead.gateway.requests.answering import Answering
 from fairlead.gateway.requests.answers import UNSEEN
@@ -222,6 +221,8 @@ class Exchange(Answering):
         if refusal is not None:
             self._fail(refusal)
             return None
+        if self._refused_by and head.status < 400:
+            self._others_served()
         if self._guarding is not None:
             self._guarding.expect(self._route, head.status)
         if head.is_event_stream:
@@ -230,6 +231,8 @@ class Exchange(Answering):
         return None if self._is_over else relay
 
     def answer_came(self, head: AnswerHead, body: bytes) -> None:
+        if self._refused_by:
+            self._others_served()
         if self._reply.has_begun:
             self._fail(UPSTREAM_CUT)
             return
@@ -240,8 +243,8 @@ class Exchange(Answering):
     def _goes_elsewhere(self, reason: str) -> bool:
         """The replica will not serve this request: whether somebody else is asked in its place.
 
-        Not the same replica again, and nobody without need: where there is no other one, or no
-        retry left, the client is told what this one said.
+        Not the same replica again, and none that is busy: where there is no other one, or no retry
+        left, the client is told what this one said.
         """
         queue, attempt = self._plant.queue, self.attempt
         can_retry = self._sent + 1 < self.limits.attempts
@@ -257,10 +260,15 @@ class Exchange(Answering):
             queue.give_up(self, UPSTREAM_ERROR)
             return True
         self._refused_by.append(attempt.replica)
-        if self.bound_to is None:
-            self.lane = f"{CONTINUING}{self.assignment.lane} without {attempt.replica.id}"
         self.attempt_failed(reason)
         return True
+
+    def _others_served(self) -> None:
+        """It was not the request's fault that it was turned away."""
+        refused, self._refused_by = self._refused_by, []
+        for replica in refused:
+            if replica.id != self._replica_id:
+                self._plant.fleet.note_refusal(replica)
 
     def attempt_failed(self, reason: str, status: int | None = None) -> None:
         self._count_failed(reason)
@@ -298,6 +306,7 @@ class Exchange(Answering):
         """The second attempt was answered first."""
         with self:
             self._replica_id = replica.id
+            self._others_served()
             if self.attempt is not None:
                 first = self.attempt.replica.id
                 self.call.trace.end(self._plant.clock.now(), first, "lost")
@@ -328,9 +337,6 @@ class Exchange(Answering):
         if self._guarding is not None:
             self._guarding.close()
         with self:
-            if not error and status < 400:
-                for replica in self._refused_by:
-                    plant.fleet.note_refusal(replica)
             meter = self._meter()
             record = self._record(status, error, usage, meter)
             settle(call, record, self._route, meter, plant.metrics)

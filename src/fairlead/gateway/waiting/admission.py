@@ -141,17 +141,23 @@ class Admission:
         seeker.begin_waiting()
 
     def has_other(self, seeker: Seeker, is_free: bool) -> bool:
-        """Whether a usable replica was not asked yet, with room for it or for its waiting, and a
-        retry is left if it is not free."""
+        """Whether another replica can be asked what one has turned away (free: without a retry).
+
+        After a canary it is the champion's, which are waited for; else one of the same release that
+        was not asked yet and has room.
+        """
         assert self._loaded is not None
         service = self._loaded.snapshot.services.get(seeker.served_by)
         if service is None:
             return False
-        now = self._clock.now()
         _, pool, _, spare = self._choices(seeker, service)
-        queue = self._queue(seeker.served_by)
+        if spare:
+            seeker.tried.update(pool)
+            seeker.lane = "champion"
+        now, queue = self._clock.now(), self._queue(seeker.served_by)
         is_there, has_room = routing.has_untried(pool, spare, seeker.tried, now)
-        if not is_there or (not has_room and queue.depth >= seeker.limits.queue):
+        may_wait = bool(spare) and queue.depth < seeker.limits.queue
+        if not is_there or not (has_room or may_wait):
             return False
         return is_free or seeker.retries_free(after=0) or queue.budget.has_spare(now)
 

@@ -146,7 +146,7 @@ class ServiceQueue(Generic[W]):
         self.budget = RetryBudget(now)
 
     def lane(self, name: str) -> Lane[W]:
-        """The lane of this name (`Assignment.lane`); some go first (`CONTINUING`)."""
+        """The lane of this name (`Assignment.lane`); those of broken streams go first."""
         lane = self.lanes.get(name)
         if lane is None:
             lane = Lane()

@@ -123,6 +123,13 @@ class Request:
         self.sent = 0
         self.answered_by = ""
 
+    def become_champions(self) -> None:
+        self.lane = "champion"
+
+    @property
+    def is_champions(self) -> bool:
+        return self.arm == "canary" and self.lane == "champion"
+
     def retries_free(self, after: int) -> bool:
         return Seeker.retries_free(cast(Seeker, self), after)
 

@@ -197,6 +197,45 @@ async def test_the_champion_stands_in_for_a_canary_which_is_held_against_it(
     assert {(r.arm, r.error, r.attempts) for r in rig.requests()} == {("canary", STOOD_IN, 2)}
 
 
+async def test_a_champion_on_the_same_engines_stands_in_on_those_not_asked_yet(
+    engine: StartEngine, serve: Serve
+) -> None:
+    bad, good = await engine(turns_away(429)), await engine(answers("good"))
+    rig = await serve(snapshot(route(A, bad, good), route(B, bad, good), share=1.0))
+    async with rig.client() as client:
+        got = [await client.post(PATH, json=CHAT) for _ in range(4)]
+    assert {answer.content for answer in got} == {completion("good")}
+    assert bad.asked
+    by_attempts = {r.attempts: (r.release, r.error) for r in rig.requests()}
+    assert by_attempts.pop(2) == (A, STOOD_IN)
+    assert by_attempts in ({}, {1: (B, "")})
+
+
+async def test_a_champion_that_fails_then_leaves_its_lane_to_others(
+    engine: StartEngine, serve: Serve
+) -> None:
+    """What a canary turned away waits for the champion, never for the canary again."""
+    done = asyncio.Event()
+    canary = await engine(turns_away(429))
+    failing = True
+
+    async def behave(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await (turns_away(503) if failing else answers("champion"))(asked, writer)
+
+    champion = await engine(behave)
+    rig = await serve(snapshot(route(A, champion, slots=1), route(B, canary, slots=1), share=1.0))
+    async with rig.client() as client:
+        asking = asyncio.ensure_future(client.post(PATH, json=CHAT))
+        await until(lambda: bool(champion.asked))
+        canary.behave = answers("canary", after=done)
+        busy = asyncio.ensure_future(client.post(PATH, json=CHAT))
+        failing = False
+        assert (await asking).content == completion("champion")
+        done.set()
+        assert (await busy).content in (completion("canary"), completion("champion"))
+    assert rig.requests()[0].error == STOOD_IN
+
+
 async def test_a_busy_champion_is_waited_for_and_holds_up_no_canary(
     engine: StartEngine, serve: Serve
 ) -> None:

@@ -194,15 +194,9 @@ def choose(
     return _choose_again(assigned, fallback, tried, now, turn)
 
 
-def has_untried(
-    assigned: Sequence[C], fallback: Sequence[C], tried: Collection[C], now: float
-) -> tuple[bool, bool]:
-    """Whether `choose` goes by candidates that were not tried yet, and whether one has room."""
-    for candidates in (assigned, fallback):
-        fresh = [c for c in candidates if c not in tried and c.is_usable(now)]
-        if fresh:
-            return True, any(c.in_flight < c.slots for c in fresh)
-    return False, False
+def untried(candidates: Sequence[C], tried: Collection[C], now: float) -> Sequence[C]:
+    """Those that are usable and were not tried yet."""
+    return [c for c in candidates if c not in tried and c.is_usable(now)]
 
 
 def _choose_again(

@@ -151,15 +151,16 @@ class Admission:
         if service is None:
             return False
         _, pool, _, spare = self._choices(seeker, service)
-        if spare:
-            seeker.tried.update(pool)
-            seeker.lane = "champion"
         now, queue = self._clock.now(), self._queue(seeker.served_by)
-        is_there, has_room = routing.has_untried(pool, spare, seeker.tried, now)
-        may_wait = bool(spare) and queue.depth < seeker.limits.queue
-        if not is_there or not (has_room or may_wait):
+        others = routing.untried(spare or pool, seeker.tried, now)
+        has_room = any(one.in_flight < one.slots for one in others)
+        may_wait = bool(others and spare) and queue.depth < seeker.limits.queue
+        is_paid = is_free or seeker.retries_free(after=0) or queue.budget.has_spare(now)
+        if not (has_room or may_wait) or not is_paid:
             return False
-        return is_free or seeker.retries_free(after=0) or queue.budget.has_spare(now)
+        if spare:
+            seeker.become_champions()
+        return True
 
     def has_fallback(self, seeker: Seeker) -> bool:
         """Whether another service can answer what this one has failed."""
@@ -314,12 +315,10 @@ class Admission:
             self._take_out(seeker, lane, goes_on=True)
         if prefix is not None and balancer is not None:
             balancer.note(replica.id, prefix)
-        if champion == assigned or replica in pool:
-            seeker.start_on(replica, service.releases[assigned], fell_back=False)
-        else:
-            assert champion is not None
-            is_canary = seeker.assignment.arm == "canary"
-            seeker.start_on(replica, service.releases[champion], fell_back=is_canary)
+        release = assigned if champion is None or replica in pool else champion
+        is_canary = seeker.assignment.arm == "canary" and release != seeker.assignment.release
+        fell_back = is_canary and (release != assigned or seeker.is_champions)
+        seeker.start_on(replica, service.releases[release], fell_back=fell_back)
         return True
 
     def _choices(
@@ -330,8 +329,10 @@ class Admission:
         champion, assigned = service.champion, seeker.assignment.release
         if seeker.bound_to is not None:
             assigned = champion = seeker.bound_to
-        elif seeker.served_by != seeker.service or (
-            assigned not in service.releases and seeker.arm == "champion"
+        elif (
+            seeker.served_by != seeker.service
+            or seeker.is_champions
+            or (assigned not in service.releases and seeker.arm == "champion")
         ):
             assigned = champion or assigned
         pool = self._loaded.pool(service.name, assigned)

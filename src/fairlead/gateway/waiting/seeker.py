@@ -96,6 +96,15 @@ class Seeker(Attempting):
         """The only release that can go on with what this request's client has."""
         raise NotImplementedError
 
+    def become_champions(self) -> None:
+        """A canary has turned it away: the champion's replicas answer it, or nobody's here."""
+        self.lane = "champion"
+
+    @property
+    def is_champions(self) -> bool:
+        """Whether it is a canary's by assignment alone."""
+        return self.arm == "canary" and self.lane == "champion"
+
     def retries_free(self, after: int) -> bool:
         """Whether a retry costs no budget, once so many attempts have failed.
 

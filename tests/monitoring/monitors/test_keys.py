@@ -96,6 +96,17 @@ def test_a_key_whose_prompts_have_changed_their_length_is_not_slow() -> None:
     assert asked.feed(6_000, tokens={"batch": (900, 1_000), "chat": (4_500, 9_000)}) == []
 
 
+def test_a_key_so_slow_that_nobody_has_seen_as_many_open_is_named() -> None:
+    """What it takes there is not learnt as usual, though 100 % more is tolerated."""
+    monitor = SlowKeyMonitor("bank", DIGEST, MonitorSettings(tolerance=1.0))
+    asked = Asked(monitor)
+    two = ("app", "batch")
+    asked.feed(6_000, two, load=(12, 18))
+    assert told(monitor) == set()
+    asked.feed(1_500, two, slow=4.0, load=(35, 50))
+    assert told(monitor) == {"batch"}
+
+
 def test_more_to_do_and_a_slower_release_are_no_matter_of_a_key() -> None:
     asked = Asked()
     asked.feed(6_000)

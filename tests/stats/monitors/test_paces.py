@@ -59,6 +59,41 @@ def test_a_time_that_is_none_is_refused() -> None:
             Usual().relative(value, 0.0, "g", Lengths(1, 1))
 
 
+@pytest.mark.parametrize("keys", [2, 3, 5])
+@pytest.mark.parametrize("share", [0.2, 0.5])
+def test_who_is_slow_is_not_what_is_usual_at_the_loads_that_this_brings_about(
+    keys: int, share: float
+) -> None:
+    usual, dice = Usual(), random.Random(keys)
+
+    def ask(who: str, load: float) -> float | None:
+        time = math.exp(dice.gauss(0.0, 0.15)) * (4.0 if who == "slow" and load > 5.0 else 1.0)
+        return usual.relative(time, load, "g", Lengths(100, 0), who)
+
+    others = [f"key {number}" for number in range(keys - 1)]
+    for _ in range(SLOPES_OF + 100):
+        ask(dice.choice(others), 2.0)
+    while ask("slow" if dice.random() < share else dice.choice(others), 40.0) is None:
+        pass
+    found = {who: [ask(who, 40.0) or 0.0 for _ in range(200)] for who in ("slow", *others)}
+    for who, logs in found.items():
+        wanted = math.log(4.0) if who == "slow" else 0.0
+        assert math.fsum(logs) / len(logs) == pytest.approx(wanted, abs=0.15)
+
+
+def test_a_load_that_was_half_learnt_before_those_who_ask_were_told_apart_is_learnt_on() -> None:
+    usual = Usual()
+    for _ in range(SLOPES_OF):
+        usual.relative(1.0, 0.0, "g", Lengths(100, 0), "a")
+    kept = usual.state()
+    kept["g"].append([0.0, 30.0, 0.0])
+    usual.restore(kept)
+    while usual.relative(2.0, 0.0, "g", Lengths(100, 0), "a") is None:
+        pass
+    log = usual.relative(2.0, 0.0, "g", Lengths(100, 0), "a")
+    assert log == pytest.approx(0.0, abs=1e-9)
+
+
 @pytest.mark.parametrize("n", [100, 430, 2_000])
 def test_it_resumes_to_identical_numbers_and_refuses_damage(n: int) -> None:
     one, other = learnt(n=n), Usual()
@@ -67,8 +102,14 @@ def test_it_resumes_to_identical_numbers_and_refuses_damage(n: int) -> None:
     assert other.state() == one.state()
     dice = random.Random(3)
     for _ in range(500):
-        asked = (dice.uniform(50, 90), 1.0, "g", Lengths(dice.randint(64, 255), 100))
+        lengths, who = Lengths(dice.randint(64, 255), 100), dice.choice("abc")
+        asked = (dice.uniform(50, 90), dice.choice((1.0, 3.0)), "g", lengths, who)
         assert one.relative(*asked) == other.relative(*asked)
+        if dice.random() < 0.05:
+            again = Usual()
+            again.restore(json.loads(json.dumps(other.state())))
+            other = again
+    assert other.state() == one.state()
     for damage in ({"g": [[1.0, 2.0]]}, {"g": [[-1.0]]}, {"g": [[400.0], [1.0, 1.0]]}):
         with pytest.raises(ValueError, match="damaged"):
             other.restore(damage)

@@ -110,7 +110,7 @@ class SlowKeyMonitor(ReleaseMonitor):
         self._count(key)
         for timed in times_of(request):
             usual = self._usual[timed.measure]
-            log = usual.relative(timed.value, seen.open, timed.group, timed.lengths)
+            log = usual.relative(timed.value, seen.open, timed.group, timed.lengths, key)
             if log is None:
                 continue
             others = self._others.beside(key, timed.group, request.started_at)

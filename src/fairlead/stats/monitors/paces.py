@@ -4,8 +4,10 @@ To compare those who ask for different things. In each group of requests (a kind
 lengths) the logarithm of the time goes with those of one more than the tokens of prompt and answer:
 both slopes are fitted to the group's first requests, around the means at each load (ordinary least
 squares within classes of load; clipped to what can be). The first requests at a load say then what
-is usual there. A request says nothing while that is learnt, nor far from the lengths by which the
-slopes are known: nobody is called slow for prompts that were never seen before.
+is usual there: the median of the means of those who ask, since one who has become slow brings about
+loads that nobody knows, and would be what is usual at them. A request says nothing while that is
+learnt, nor far from the lengths by which the slopes are known: nobody is called slow for prompts
+that were never seen before.
 
 No time is kept, only sums: some numbers for each group and load.
 """
@@ -14,6 +16,7 @@ from __future__ import annotations
 
 import math
 from typing import NamedTuple
+from zlib import crc32
 
 from fairlead.stats.monitors.timings import load_class
 
@@ -21,6 +24,8 @@ SLOPES_OF = 400
 """Requests of a group by which the slopes are fitted."""
 USUAL_OF = 50
 """Requests of a group at a load that say what is usual there."""
+ASKED_MIN = 5
+"""Of so many of them one who asks counts in the median."""
 GROUPS_MAX = 40
 LOADS_MAX = 60
 SPREADS = 2.5
@@ -33,7 +38,10 @@ _SUMS = 9
 """Number, sums of both lengths and of the time, of squares and of products of these."""
 
 UsualState = dict[str, list[list[float]]]
-"""By group: sums or usual times at each load, each after its class, and what is fitted first."""
+"""By group: sums or usual times at each load, each after its class, and what is fitted first.
+
+Where it is still learnt what is usual at a load, the sums of each who asks follow, after a number
+for its name."""
 
 
 class Lengths(NamedTuple):
@@ -62,8 +70,11 @@ class _Group:
         self.sums: dict[int, list[float]] = {}
         self.fitted: _Fitted | None = None
         self.usual: dict[int, list[float]] = {}
+        self.learning: dict[int, dict[int, list[float]]] = {}
 
-    def relative(self, log: float, load: int, prompt: float, answer: float) -> float | None:
+    def relative(
+        self, log: float, load: int, prompt: float, answer: float, who: str
+    ) -> float | None:
         if self.fitted is None:
             self._learn(log, load, prompt, answer)
             return None
@@ -76,14 +87,24 @@ class _Group:
         adjusted = log - fit.prompt * apart[0] - fit.answer * apart[1]
         known = self.usual.get(load)
         if known is None:
-            if len(self.usual) < LOADS_MAX:
-                self.usual[load] = [1.0, adjusted]
-            return None
+            if len(self.usual) >= LOADS_MAX:
+                return None
+            known = self.usual[load] = [0.0, 0.0]
         if known[0] < USUAL_OF:
-            known[0] += 1.0
-            known[1] += adjusted
+            self._learn_load(known, adjusted, load, who)
             return None
         return adjusted - known[1] / known[0]
+
+    def _learn_load(self, known: list[float], adjusted: float, load: int, who: str) -> None:
+        by_whom = self.learning.setdefault(load, {})
+        for sums in (known, by_whom.setdefault(crc32(who.encode()), [0.0, 0.0])):
+            sums[0] += 1.0
+            sums[1] += adjusted
+        if known[0] >= USUAL_OF:
+            del self.learning[load]
+            means = sorted(total / n for n, total in by_whom.values() if n >= ASKED_MIN)
+            if means:
+                known[1] = known[0] * means[(len(means) - 1) // 2]
 
     def _learn(self, log: float, load: int, prompt: float, answer: float) -> None:
         sums = self.sums.get(load)
@@ -119,10 +140,15 @@ class Usual:
         """Requests of the group of which most is known, at most `SLOPES_OF`."""
         return max((group.n for group in self._groups.values()), default=0)
 
-    def relative(self, value: float, load: float, group: str, lengths: Lengths) -> float | None:
+    def relative(
+        self, value: float, load: float, group: str, lengths: Lengths, who: str = ""
+    ) -> float | None:
         """The logarithm of a time over the usual one; None while that is not known.
 
         Learns from it as long as it is not.
+
+        Args:
+            who: Whose request it is.
         """
         if not 0.0 < value < math.inf:
             raise ValueError(f"time {value}: must be a number above 0")
@@ -132,7 +158,7 @@ class Usual:
                 return None
             known = self._groups[group] = _Group()
         prompt, answer = (math.log1p(max(0, tokens)) for tokens in lengths)
-        return known.relative(math.log(value), load_class(load), prompt, answer)
+        return known.relative(math.log(value), load_class(load), prompt, answer, who)
 
     def state(self) -> UsualState:
         """Everything that `restore` needs to go on with identical results."""
@@ -142,7 +168,10 @@ class Usual:
                 rows = [[float(load), *sums] for load, sums in group.sums.items()]
                 found[name] = [[float(group.n)], *rows]
             else:
-                rows = [[float(load), *usual] for load, usual in group.usual.items()]
+                rows = [
+                    [float(load), *usual, *_flat(group.learning.get(load, {}))]
+                    for load, usual in group.usual.items()
+                ]
                 found[name] = [[float(group.n), *group.fitted], *rows]
         return found
 
@@ -156,28 +185,44 @@ class Usual:
         self._groups = groups
 
 
+def _flat(by_whom: dict[int, list[float]]) -> list[float]:
+    return [number for who, sums in by_whom.items() for number in (float(who), *sums)]
+
+
 def _restored(name: str, head: list[float], rows: list[list[float]]) -> _Group:
     made = _Group()
     made.n = int(head[0])
     is_fitted = len(head) == 1 + len(_Fitted._fields)
-    width = 3 if is_fitted else 1 + _SUMS
     numbers = [*head, *(number for row in rows for number in row)]
     fits = (
         (is_fitted or len(head) == 1)
         and 0 <= made.n <= SLOPES_OF
         and is_fitted == (made.n == SLOPES_OF)
         and len(rows) <= LOADS_MAX
-        and all(len(row) == width and row[1] >= 1.0 for row in rows)
+        and all(_is_row(row, is_fitted=is_fitted) for row in rows)
         and all(math.isfinite(number) for number in numbers)
     )
     if not fits:
         raise ValueError(f"damaged state of usual times: group {name!r}")
-    by_load = {int(row[0]): [float(number) for number in row[1:]] for row in rows}
+    width = 3 if is_fitted else 1 + _SUMS
+    by_load = {int(row[0]): [float(number) for number in row[1:width]] for row in rows}
     if is_fitted:
         made.fitted, made.usual = _Fitted(*map(float, head[1:])), by_load
+        made.learning = {int(row[0]): _by_whom(row[3:]) for row in rows if row[1] < USUAL_OF}
     else:
         made.sums = by_load
     return made
+
+
+def _is_row(row: list[float], *, is_fitted: bool) -> bool:
+    if not is_fitted:
+        return len(row) == 1 + _SUMS and row[1] >= 1.0
+    return len(row) % 3 == 0 and 3 <= len(row) <= 3 + 3 * USUAL_OF and row[1] >= 1.0
+
+
+def _by_whom(flat: list[float]) -> dict[int, list[float]]:
+    of = [flat[at : at + 3] for at in range(0, len(flat), 3)]
+    return {int(who): [float(n), float(total)] for who, n, total in of}
 
 
 def _fitted(by_load: list[list[float]]) -> _Fitted:

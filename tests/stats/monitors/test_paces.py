@@ -59,39 +59,100 @@ def test_a_time_that_is_none_is_refused() -> None:
             Usual().relative(value, 0.0, "g", Lengths(1, 1))
 
 
-@pytest.mark.parametrize("keys", [2, 3, 5])
-@pytest.mark.parametrize("share", [0.2, 0.5])
+class Keys:
+    """Those who ask, and how many times as long their answers take, always and at a new load."""
+
+    def __init__(self, shares: dict[str, float], seed: int = 1) -> None:
+        self.usual, self.dice, self.shares = Usual(), random.Random(seed), shares
+
+    def ask(self, load: float, paces: dict[str, float], who: str = "") -> float | None:
+        (drawn,) = self.dice.choices(list(self.shares), list(self.shares.values()))
+        of = who or drawn
+        time = paces.get(of, 1.0) * math.exp(self.dice.gauss(0.0, 0.2))
+        return self.usual.relative(time, load, "g", Lengths(100, 0), of)
+
+    def learn(self, load: float, paces: dict[str, float], n: int) -> None:
+        for _ in range(n):
+            self.ask(load, paces)
+
+    def slowness(self, who: str, load: float, paces: dict[str, float]) -> float:
+        """On average, over 300 requests."""
+        logs = [self.ask(load, paces, who) for _ in range(300)]
+        assert None not in logs
+        return math.fsum(log or 0.0 for log in logs) / len(logs)
+
+
+@pytest.mark.parametrize(
+    "shares",
+    [
+        {"slow": 0.2, "a": 0.8},
+        {"slow": 0.6, "a": 0.4},
+        {"slow": 0.4, "a": 0.3, "b": 0.3},
+        {"slow": 0.5} | {f"one of many {number}": 0.025 for number in range(20)},
+    ],
+)
 def test_who_is_slow_is_not_what_is_usual_at_the_loads_that_this_brings_about(
-    keys: int, share: float
+    shares: dict[str, float],
 ) -> None:
-    usual, dice = Usual(), random.Random(keys)
-
-    def ask(who: str, load: float) -> float | None:
-        time = math.exp(dice.gauss(0.0, 0.15)) * (4.0 if who == "slow" and load > 5.0 else 1.0)
-        return usual.relative(time, load, "g", Lengths(100, 0), who)
-
-    others = [f"key {number}" for number in range(keys - 1)]
-    for _ in range(SLOPES_OF + 100):
-        ask(dice.choice(others), 2.0)
-    while ask("slow" if dice.random() < share else dice.choice(others), 40.0) is None:
-        pass
-    found = {who: [ask(who, 40.0) or 0.0 for _ in range(200)] for who in ("slow", *others)}
-    for who, logs in found.items():
-        wanted = math.log(4.0) if who == "slow" else 0.0
-        assert math.fsum(logs) / len(logs) == pytest.approx(wanted, abs=0.15)
+    keys = Keys(shares)
+    keys.learn(2.0, {}, 1_500)
+    slow = {"slow": 4.0}
+    keys.learn(40.0, slow, 50)
+    assert keys.slowness("slow", 40.0, slow) == pytest.approx(math.log(4.0), abs=0.25)
+    assert keys.slowness(list(shares)[1], 40.0, slow) == pytest.approx(0.0, abs=0.25)
 
 
-def test_a_load_that_was_half_learnt_before_those_who_ask_were_told_apart_is_learnt_on() -> None:
+@pytest.mark.parametrize("fast", [0.25, 0.5])
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.6])
+@pytest.mark.parametrize("seed", range(5))
+def test_who_has_always_been_fast_or_slow_is_as_fast_at_a_further_load(
+    fast: float, share: float, seed: int
+) -> None:
+    paces = {"fast": fast}
+    keys = Keys({"fast": share, "app": 1.0 - share}, seed)
+    keys.learn(2.0, paces, 2_000)
+    before = [keys.slowness(who, 2.0, paces) for who in ("fast", "app")]
+    twice = {"fast": 2.0 * fast, "app": 2.0}  # As all are where there is more to do.
+    keys.learn(40.0, twice, 60)
+    after = [keys.slowness(who, 40.0, twice) for who in ("fast", "app")]
+    assert after == pytest.approx(before, abs=0.25)
+
+
+def test_a_load_that_an_older_build_has_half_learnt_is_learnt_on() -> None:
     usual = Usual()
     for _ in range(SLOPES_OF):
         usual.relative(1.0, 0.0, "g", Lengths(100, 0), "a")
     kept = usual.state()
     kept["g"].append([0.0, 30.0, 0.0])
     usual.restore(kept)
-    while usual.relative(2.0, 0.0, "g", Lengths(100, 0), "a") is None:
+    while (log := usual.relative(2.0, 0.0, "g", Lengths(100, 0), "a")) is None:
         pass
-    log = usual.relative(2.0, 0.0, "g", Lengths(100, 0), "a")
-    assert log == pytest.approx(0.0, abs=1e-9)
+    assert log == pytest.approx(0.6 * math.log(2.0)), "of 50 times 20 were twice as long"
+
+
+def test_nothing_that_cannot_be_is_taken_for_those_who_ask() -> None:
+    keys = Keys({"a": 0.5, "b": 0.5})
+    keys.learn(2.0, {}, 1_000)
+    keys.learn(40.0, {}, 30)
+    kept = keys.usual.state()
+    head, done, learning, levels = kept["g"]
+    assert len(done) == 3
+    assert len(learning) == len(levels) + 2 == 9
+    for rows in (
+        [[*done, 1.0, 2.0, 0.0], learning, levels],
+        [done, learning[:-1], levels],
+        [done, [*learning[:3], 1.5, *learning[4:]], levels],
+        [done, [*learning[:6], learning[3], *learning[7:]], levels],
+        [done, [*learning[:4], 31.0, *learning[5:]], levels],
+        [done, learning, [*levels[:2], 31.0, *levels[3:]]],
+        [done, learning, [*levels[:3], math.inf, *levels[4:]]],
+        [done, learning, [-1.0, *(number for who in range(21) for number in (who, 1.0, 0.0))]],
+    ):
+        with pytest.raises(ValueError, match="damaged state of usual times"):
+            Usual().restore({"g": [head, *rows]})
+    again = Usual()
+    again.restore(kept)
+    assert again.state() == kept
 
 
 @pytest.mark.parametrize("n", [100, 430, 2_000])
@@ -121,3 +182,10 @@ def test_groups_and_loads_are_bounded() -> None:
         usual.relative(1.0, float(number), f"g{number % 100}", Lengths(100, 0))
     assert len(usual.state()) == 40
     assert len(json.dumps(usual.state())) < 400_000
+    fitted, dice = Usual(), random.Random(1)
+    for number in range(40_000):
+        load, who = math.exp(dice.uniform(0.0, 12.0)), f"key {number % 100}"
+        fitted.relative(math.exp(dice.gauss(0.0, 1.0)), load, "g", Lengths(100, 0), who)
+    (rows,) = fitted.state().values()
+    assert len(rows) <= 62
+    assert max(map(len, rows)) <= 3 + 3 * 21

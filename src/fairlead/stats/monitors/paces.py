@@ -4,10 +4,12 @@ To compare those who ask for different things. In each group of requests (a kind
 lengths) the logarithm of the time goes with those of one more than the tokens of prompt and answer:
 both slopes are fitted to the group's first requests, around the means at each load (ordinary least
 squares within classes of load; clipped to what can be). The first requests at a load say then what
-is usual there: the median of the means of those who ask, since one who has become slow brings about
-loads that nobody knows, and would be what is usual at them. A request says nothing while that is
-learnt, nor far from the lengths by which the slopes are known: nobody is called slow for prompts
-that were never seen before.
+is usual there. A request says nothing while that is learnt, nor far from the lengths by which the
+slopes are known: nobody is called slow for prompts that were never seen before.
+
+One who has become slow brings about loads that nobody knows, and would be what is usual at them.
+So those who ask are told apart there, each by how slow it was at first: what is usual at a further
+load is the lower median of their means, all that ask little taken together.
 
 No time is kept, only sums: some numbers for each group and load.
 """
@@ -24,8 +26,12 @@ SLOPES_OF = 400
 """Requests of a group by which the slopes are fitted."""
 USUAL_OF = 50
 """Requests of a group at a load that say what is usual there."""
+LEVEL_OF = 30
+"""First times of one who asks, at loads that are known, that say how slow it is."""
 ASKED_MIN = 5
-"""Of so many of them one who asks counts in the median."""
+"""With so many of the requests at a load one who asks is told from the rest."""
+WHO_MAX = 20
+"""So many who ask are told apart in a group."""
 GROUPS_MAX = 40
 LOADS_MAX = 60
 SPREADS = 2.5
@@ -41,7 +47,10 @@ UsualState = dict[str, list[list[float]]]
 """By group: sums or usual times at each load, each after its class, and what is fitted first.
 
 Where it is still learnt what is usual at a load, the sums of each who asks follow, after a number
-for its name."""
+for its name. A row that begins with -1 has the same of how slow each was at first."""
+_REST = -1
+"""In place of the number of those who are not told apart."""
+_LEVELS = -1.0
 
 
 class Lengths(NamedTuple):
@@ -71,9 +80,10 @@ class _Group:
         self.fitted: _Fitted | None = None
         self.usual: dict[int, list[float]] = {}
         self.learning: dict[int, dict[int, list[float]]] = {}
+        self.levels: dict[int, list[float]] = {}
 
     def relative(
-        self, log: float, load: int, prompt: float, answer: float, who: str
+        self, log: float, load: int, prompt: float, answer: float, who: int
     ) -> float | None:
         if self.fitted is None:
             self._learn(log, load, prompt, answer)
@@ -93,16 +103,30 @@ class _Group:
         if known[0] < USUAL_OF:
             self._learn_load(known, adjusted, load, who)
             return None
-        return adjusted - known[1] / known[0]
+        found = adjusted - known[1] / known[0]
+        self._learn_level(found, who)
+        return found
 
-    def _learn_load(self, known: list[float], adjusted: float, load: int, who: str) -> None:
+    def _learn_level(self, log: float, who: int) -> None:
+        level = self.levels.get(who)
+        if level is None:
+            if len(self.levels) >= WHO_MAX:
+                return
+            level = self.levels[who] = [0.0, 0.0]
+        if level[0] < LEVEL_OF:
+            _add(level, log)
+
+    def _learn_load(self, known: list[float], adjusted: float, load: int, who: int) -> None:
         by_whom = self.learning.setdefault(load, {})
-        for sums in (known, by_whom.setdefault(crc32(who.encode()), [0.0, 0.0])):
-            sums[0] += 1.0
-            sums[1] += adjusted
+        level = self.levels.get(who)
+        if level is None or level[0] < LEVEL_OF:
+            _add(by_whom.setdefault(_REST, [0.0, 0.0]), adjusted)
+        else:
+            _add(by_whom.setdefault(who, [0.0, 0.0]), adjusted - level[1] / level[0])
+        _add(known, adjusted)
         if known[0] >= USUAL_OF:
             del self.learning[load]
-            means = sorted(total / n for n, total in by_whom.values() if n >= ASKED_MIN)
+            means = _means(by_whom)
             if means:
                 known[1] = known[0] * means[(len(means) - 1) // 2]
 
@@ -158,7 +182,8 @@ class Usual:
                 return None
             known = self._groups[group] = _Group()
         prompt, answer = (math.log1p(max(0, tokens)) for tokens in lengths)
-        return known.relative(math.log(value), load_class(load), prompt, answer, who)
+        of = crc32(who.encode())
+        return known.relative(math.log(value), load_class(load), prompt, answer, of)
 
     def state(self) -> UsualState:
         """Everything that `restore` needs to go on with identical results."""
@@ -172,6 +197,8 @@ class Usual:
                     [float(load), *usual, *_flat(group.learning.get(load, {}))]
                     for load, usual in group.usual.items()
                 ]
+                if group.levels:
+                    rows.append([_LEVELS, *_flat(group.levels)])
                 found[name] = [[float(group.n), *group.fitted], *rows]
         return found
 
@@ -185,6 +212,24 @@ class Usual:
         self._groups = groups
 
 
+def _add(sums: list[float], value: float) -> None:
+    sums[0] += 1.0
+    sums[1] += value
+
+
+def _means(by_whom: dict[int, list[float]]) -> list[float]:
+    """Of each who asks enough, and of the rest, in order; none if nobody is told apart."""
+    means, rest = [], [0.0, 0.0]
+    for who, (n, total) in by_whom.items():
+        if who != _REST and n >= ASKED_MIN:
+            means.append(total / n)
+        else:
+            rest = [rest[0] + n, rest[1] + total]
+    if means and rest[0] >= ASKED_MIN:
+        means.append(rest[1] / rest[0])
+    return sorted(means)
+
+
 def _flat(by_whom: dict[int, list[float]]) -> list[float]:
     return [number for who, sums in by_whom.items() for number in (float(who), *sums)]
 
@@ -193,12 +238,16 @@ def _restored(name: str, head: list[float], rows: list[list[float]]) -> _Group:
     made = _Group()
     made.n = int(head[0])
     is_fitted = len(head) == 1 + len(_Fitted._fields)
+    if is_fitted and rows and rows[-1][:1] == [_LEVELS]:
+        made.levels = _by_whom(rows[-1][1:], most=LEVEL_OF, at_least=0)
+        rows = rows[:-1]
     numbers = [*head, *(number for row in rows for number in row)]
     fits = (
         (is_fitted or len(head) == 1)
         and 0 <= made.n <= SLOPES_OF
         and is_fitted == (made.n == SLOPES_OF)
         and len(rows) <= LOADS_MAX
+        and len(made.levels) <= WHO_MAX
         and all(_is_row(row, is_fitted=is_fitted) for row in rows)
         and all(math.isfinite(number) for number in numbers)
     )
@@ -208,7 +257,11 @@ def _restored(name: str, head: list[float], rows: list[list[float]]) -> _Group:
     by_load = {int(row[0]): [float(number) for number in row[1:width]] for row in rows}
     if is_fitted:
         made.fitted, made.usual = _Fitted(*map(float, head[1:])), by_load
-        made.learning = {int(row[0]): _by_whom(row[3:]) for row in rows if row[1] < USUAL_OF}
+        made.learning = {
+            int(row[0]): _by_whom(row[3:], most=row[1], at_least=_REST)
+            for row in rows
+            if row[1] < USUAL_OF
+        }
     else:
         made.sums = by_load
     return made
@@ -217,11 +270,20 @@ def _restored(name: str, head: list[float], rows: list[list[float]]) -> _Group:
 def _is_row(row: list[float], *, is_fitted: bool) -> bool:
     if not is_fitted:
         return len(row) == 1 + _SUMS and row[1] >= 1.0
-    return len(row) % 3 == 0 and 3 <= len(row) <= 3 + 3 * USUAL_OF and row[1] >= 1.0
+    return len(row) >= 3 and row[1] >= 1.0 and (len(row) == 3 or row[1] < USUAL_OF)
 
 
-def _by_whom(flat: list[float]) -> dict[int, list[float]]:
+def _by_whom(flat: list[float], *, most: float, at_least: int) -> dict[int, list[float]]:
+    """Sums by the number of who asked; raises `ValueError` if they cannot be."""
     of = [flat[at : at + 3] for at in range(0, len(flat), 3)]
+    fits = (
+        len(flat) % 3 == 0
+        and all(map(math.isfinite, flat))
+        and all(at_least <= who == int(who) and 1.0 <= n <= most for who, n, _ in of)
+        and len({who for who, *_ in of}) == len(of) <= WHO_MAX + 1
+    )
+    if not fits:
+        raise ValueError("damaged state of usual times: of those who ask")
     return {int(who): [float(n), float(total)] for who, n, total in of}
 
 

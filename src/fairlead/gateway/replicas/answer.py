@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
+UNWELL = frozenset({502, 503, 504, 529})
+"""Statuses by which a replica says that it cannot serve now."""
+
 
 class AnswerHead:
     """The head of a final (not interim) answer.

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 from fairlead.gateway.bulkhead import Bulkhead
 from fairlead.gateway.limits import CONNECT_S, DETACHED_S
 from fairlead.gateway.replicas.addressing import beginning_of
-from fairlead.gateway.replicas.answer import AnswerHead
+from fairlead.gateway.replicas.answer import UNWELL, AnswerHead
 from fairlead.gateway.replicas.faults import ERROR as DRILLED
 from fairlead.gateway.replicas.faults import FaultyAnswer, is_met
 from fairlead.gateway.replicas.fleet import Replica
@@ -45,7 +45,6 @@ TURNED_AWAY = CREDENTIALS | {429}
 """The replica has done nothing for the request."""
 ELSEWHERE = TURNED_AWAY | {500}
 """Another replica, with another key or room for more, may answer what this one will not."""
-_UNWELL = frozenset({502, 503, 504, 529})
 
 
 def is_elsewhere(head: AnswerHead) -> bool:
@@ -283,7 +282,7 @@ class Attempt:
 
     def on_head(self, head: AnswerHead) -> None:
         with self._owner:
-            if head.status in _UNWELL:
+            if head.status in UNWELL:
                 self.failed()
                 self._owner.attempt_failed(str(head.status), head.status)
                 return

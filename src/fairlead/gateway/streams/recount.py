@@ -15,7 +15,7 @@ from itertools import accumulate
 import msgspec
 
 from fairlead.gateway.limits import RECOUNT_BYTES_MAX
-from fairlead.gateway.replicas.answer import AnswerHead
+from fairlead.gateway.replicas.answer import UNWELL, AnswerHead
 from fairlead.wire.snapshot import VLLM
 
 PATH = "/tokenize"
@@ -23,7 +23,6 @@ _MORE_MAX = 2
 """Tokens that reading may add at the beginning of a text (a mark, a space)."""
 _NO_CHARACTER = "\ufffd".encode()
 """In place of bytes that were no text: which ones cannot be told."""
-_UNWELL = frozenset({502, 503, 504, 529})
 
 
 class _Token(msgspec.Struct):
@@ -160,7 +159,7 @@ class Recount:
             self._parts.append(data)
 
     def on_end(self, *, is_framed: bool) -> None:
-        if self._status in _UNWELL:  # It loads its model, perhaps: another one may tell.
+        if self._status in UNWELL:  # It loads its model, perhaps: another one may tell.
             self._on_failure(str(self._status), False)
             return
         reading = None

@@ -143,8 +143,8 @@ class Admission:
     def has_other(self, seeker: Seeker, is_free: bool) -> bool:
         """Whether another replica can be asked what one has turned away (free: without a retry).
 
-        After a canary it is the champion's, which are waited for; else one of the same release that
-        was not asked yet and has room.
+        After a canary it is the champion's, whose request it is from then on, and which are waited
+        for; else one of the same release that was not asked yet and has room.
         """
         assert self._loaded is not None
         service = self._loaded.snapshot.services.get(seeker.served_by)
